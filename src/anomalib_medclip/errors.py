@@ -1,0 +1,45 @@
+"""Typed errors: each message says what came, what was wanted, and what to do."""
+
+
+class MedclipError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class DataRootError(MedclipError, FileNotFoundError):
+    """A data folder, table or list file does not exist or is not laid out as expected."""
+
+
+class EmptySplitError(MedclipError, ValueError):
+    """A split that is needed holds no image of a class that is needed."""
+
+
+class SupportError(MedclipError, ValueError):
+    """The support images asked for cannot be drawn: K too large, unknown name, shared patient."""
+
+
+class MissingMaskError(MedclipError, FileNotFoundError):
+    """An abnormal image of a set with masks has no mask; it is never read as healthy."""
+
+
+class MaskError(MedclipError, ValueError):
+    """A mask file is of another size than its image, or empty for an abnormal image."""
+
+
+class ImageReadError(MedclipError, OSError):
+    """An image or mask file cannot be decoded."""
+
+
+class IntensityError(MedclipError, ValueError):
+    """An image of more than 8 bits came without an intensity policy, or leaves its range."""
+
+
+class WeightsError(MedclipError, RuntimeError):
+    """CLIP or adapter weights cannot be found, downloaded or fitted to the model."""
+
+
+class BackboneMismatchError(MedclipError, RuntimeError):
+    """A checkpoint was trained on another backbone than the one it is loaded into."""
+
+
+class NotReadyError(MedclipError, RuntimeError):
+    """The model is asked for scores before prompts or memory bank exist."""
