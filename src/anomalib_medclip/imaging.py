@@ -1,0 +1,186 @@
+"""One image file on its way to a tensor: read it, place its intensities in [0, 1], resize it.
+
+Training, testing and prediction all read and resize here, so they cannot differ.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from torchvision.transforms.v2 import InterpolationMode, Resize
+from torchvision.tv_tensors import Image, Mask
+
+from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError
+
+IntensityPolicy: TypeAlias = Literal["dtype"] | tuple[float, float] | None
+"""How images of more than 8 bits reach [0, 1]: ``"dtype"`` divides by the largest number the file
+format can hold, ``(low, high)`` maps that window to [0, 1] and saturates outside it, as a CT window
+does, ``None`` refuses such images. 8-bit images are always divided by 255."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+"""File name endings, in lower case, that count as images in a folder."""
+
+
+def read_image(path: str | Path, intensity: IntensityPolicy = None) -> Image:
+    """Read an image file as three channels of float32 in [0, 1], shape ``(3, height, width)``.
+
+    Args:
+        path: A PNG, JPEG, BMP or TIFF file, grey or colour; an alpha channel is dropped.
+        intensity: What to do with more than 8 bits a channel.
+
+    Raises:
+        ImageReadError: The file is missing or cannot be decoded.
+        IntensityError: More than 8 bits without a policy, or numbers that are not finite.
+    """
+    with _open(path) as picture:
+        if not _is_deep(picture):
+            pixels = np.asarray(_decode(path, lambda: picture.convert("RGB")), dtype=np.float32)
+            return Image(torch.from_numpy(pixels).permute(2, 0, 1).div(255).contiguous())
+    pixels = _place(_read_deep(path), path, intensity)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    return Image(torch.from_numpy(np.ascontiguousarray(pixels[..., :3].transpose(2, 0, 1))))
+
+
+def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
+    """Read a lesion mask as uint8, 1 on the lesion, shape ``(height, width)``.
+
+    Grey masks with 255 for the lesion are cut at half, so that soft JPEG edges do not grow;
+    masks of small numbers (0/1, or label maps) count every number but 0 as lesion.
+
+    Args:
+        path: The mask file of an abnormal image.
+        size: ``(height, width)`` of its image.
+
+    Raises:
+        ImageReadError: The file is missing or cannot be decoded.
+        MaskError: The mask is of another size than the image, or marks no lesion at all.
+    """
+    with _open(path) as picture:
+        grey = picture.convert("L") if picture.mode not in _LABEL_MODES else picture
+        values = np.asarray(_decode(path, grey.copy))
+    if values.shape != tuple(size):
+        msg = (
+            f"mask {path} is {values.shape[0]} x {values.shape[1]} pixels but its image is "
+            f"{size[0]} x {size[1]}; make them the same size"
+        )
+        raise MaskError(msg)
+    lesion = values > 127 if values.dtype == np.uint8 and values.max() > 127 else values > 0
+    if not lesion.any():
+        msg = f"mask {path} marks no lesion; remove the image or label it normal"
+        raise MaskError(msg)
+    return Mask(torch.from_numpy(lesion.astype(np.uint8)))
+
+
+class MethodResize(Resize):
+    """The one resize: antialiased bicubic to a square, with Pillow's arithmetic.
+
+    The published numbers come from Pillow's resize of 8-bit images (MVFA, MadCLIP and IQE-CLIP), so
+    images whose values are whole 255ths take that path to the bit; finer ones keep their
+    precision. Masks are resized to the nearest neighbour. Being a ``Resize``, anomalib hands it to
+    every dataset that meets the model.
+
+    Args:
+        side: Side of the square in pixels; the aspect ratio is not kept, as in the papers.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__((side, side), interpolation=InterpolationMode.BICUBIC, antialias=True)
+        self.side = side
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:  # noqa: ANN401 - torchvision's
+        """Resize one image, mask or batch of either; anything of the right size passes."""
+        del params
+        if tuple(inpt.shape[-2:]) == (self.side, self.side):
+            return inpt
+        one = _resize_mask if isinstance(inpt, Mask) else _resize_image
+        single = inpt.ndim == (2 if isinstance(inpt, Mask) else 3)
+        plain = inpt.as_subclass(torch.Tensor)
+        resized = torch.stack([one(x, self.side) for x in (plain[None] if single else plain)])
+        resized = (resized[0] if single else resized).to(inpt.device)
+        return Mask(resized) if isinstance(inpt, Mask) else Image(resized)
+
+
+def _resize_image(image: torch.Tensor, side: int) -> torch.Tensor:
+    """Resize ``(3, height, width)`` in [0, 1] to ``(3, side, side)`` in [0, 1]."""
+    steps = image.detach().cpu().double().numpy() * 255
+    whole = np.rint(steps)
+    if np.abs(steps - whole).max() < 1e-3:
+        picture = Pillow.fromarray(whole.astype(np.uint8).transpose(1, 2, 0))
+        pixels = np.array(picture.resize((side, side), Pillow.Resampling.BICUBIC))
+        return torch.from_numpy(pixels).permute(2, 0, 1).float().div(255).contiguous()
+    channels = [
+        np.array(
+            Pillow.fromarray(c.astype(np.float32)).resize((side, side), Pillow.Resampling.BICUBIC)
+        )
+        for c in image.detach().cpu().numpy()
+    ]
+    return torch.from_numpy(np.stack(channels)).clamp(0, 1)
+
+
+def _resize_mask(mask: torch.Tensor, side: int) -> torch.Tensor:
+    picture = Pillow.fromarray(mask.cpu().numpy().astype(np.uint8))
+    resized = np.array(picture.resize((side, side), Pillow.Resampling.NEAREST))
+    return torch.from_numpy(resized).to(mask.dtype)
+
+
+_LABEL_MODES = ("P", "I", "I;16", "I;16B", "I;16L")
+_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
+
+
+def _open(path: str | Path) -> Pillow.Image:
+    return _decode(path, lambda: Pillow.open(path))
+
+
+def _decode(path: str | Path, read: Any) -> Pillow.Image:  # noqa: ANN401 - any reader
+    try:
+        picture: Pillow.Image = read()
+    except (OSError, SyntaxError, ValueError) as error:
+        msg = f"cannot read image {path}: {error}; replace the file or take it out of the data"
+        raise ImageReadError(msg) from error
+    return picture
+
+
+def _is_deep(picture: Pillow.Image) -> bool:
+    """Whether a channel has more than 8 bits; Pillow would cut 16-bit colour without a word."""
+    return picture.mode in _DEEP_MODES or any(
+        ";16" in str(part) for tile in getattr(picture, "tile", []) for part in tile
+    )
+
+
+def _read_deep(path: str | Path) -> NDArray[Any]:
+    import cv2  # only for the rare deep image; the import takes a while
+
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        msg = f"cannot read image {path}: unknown format of more than 8 bits; store it as PNG"
+        raise ImageReadError(msg)
+    return pixels[..., 2::-1] if pixels.ndim == 3 and pixels.shape[2] >= 3 else pixels.squeeze()
+
+
+def _place(
+    pixels: NDArray[Any], path: str | Path, intensity: IntensityPolicy
+) -> NDArray[np.float32]:
+    """Apply the intensity policy to numbers of more than 8 bits."""
+    if intensity is None:
+        msg = (
+            f"{path} holds {pixels.dtype} numbers, which 8 bits cannot carry; set the data option "
+            "'intensity' to [low, high], or to 'dtype' for the full range of the file format"
+        )
+        raise IntensityError(msg)
+    if not np.isfinite(pixels).all():
+        msg = f"{path} holds numbers that are not finite; repair the file"
+        raise IntensityError(msg)
+    if intensity == "dtype":
+        if not np.issubdtype(pixels.dtype, np.integer):
+            msg = f"{path} holds {pixels.dtype} numbers; 'dtype' needs integers, give [low, high]"
+            raise IntensityError(msg)
+        intensity = (0.0, float(np.iinfo(pixels.dtype).max))
+    low, high = intensity
+    if not low < high:
+        msg = f"the intensity window [{low}, {high}] is empty; give [low, high] with low < high"
+        raise IntensityError(msg)
+    return np.clip((pixels.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
