@@ -1,0 +1,15 @@
+"""What two or more methods use; no part here knows a method, a data set or the other parts' users.
+
+========================  =====================================================================
+``clip``                  the frozen image and text towers, from open_clip
+``prompts``               words about an object, to two text features
+``anomaly_map``           tokens and text features, to a heat map
+``losses``                focal and dice loss of a heat map
+``augmentation``          the fixed copies of each support image
+``memory_bank``           normal tokens, and the distance to the nearest of them
+``processors``            before and after a model: one resize, a normalisation that keeps ranks
+``results``               pictures, scores and metrics on disk
+``epoch_choice``          the best epoch by validation, for those who ask
+``lightning_mixin``       the above under Lightning and anomalib
+========================  =====================================================================
+"""

@@ -1,0 +1,84 @@
+"""Tokens and text features, to a heat map."""
+
+import math
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def align(
+    tokens: Float[Tensor, "batch patch width"],
+    text: Float[Tensor, "*per_image 2 width"],
+    scale: float = 100.0,
+) -> Float[Tensor, "batch patch 2"]:
+    """Score every patch token against the normal and the abnormal prompt.
+
+    The cosine of the two, sharpened by CLIP's logit scale.
+
+    Args:
+        tokens: Patch tokens of one level, class token already removed.
+        text: Prompt features, row 0 normal and row 1 abnormal; ``(2, width)`` for all
+            images, or ``(batch, 2, width)`` where each image has its own.
+        scale: Factor on the cosine. CLIP was trained up to 100; MVFA keeps 100.
+
+    Returns:
+        Logits, not probabilities; channel 1 is abnormal.
+
+    Example:
+        >>> import torch
+        >>> tokens = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])  # one image, two patches
+        >>> align(tokens, text=torch.eye(2), scale=1.0)
+        tensor([[[1., 0.],
+                 [0., 1.]]])
+    """
+    return scale * F.normalize(tokens, dim=-1) @ F.normalize(text, dim=-1).transpose(-2, -1)
+
+
+def to_map(
+    patches: Float[Tensor, "batch patch channel"], size: tuple[int, int]
+) -> Float[Tensor, "batch channel height width"]:
+    """Lay patch values on their square grid and enlarge it bilinearly, corners aligned.
+
+    Args:
+        patches: One value per patch and channel, row by row.
+        size: Height and width of the map in pixels.
+
+    Raises:
+        ValueError: The patches do not fill a square.
+
+    Example:
+        >>> import torch
+        >>> to_map(torch.tensor([[[0.0], [1.0], [2.0], [3.0]]]), size=(2, 3))
+        tensor([[[[0.0000, 0.5000, 1.0000],
+                  [2.0000, 2.5000, 3.0000]]]])
+    """
+    count = patches.shape[1]
+    side = math.isqrt(count)
+    if side * side != count:
+        msg = f"{count} patches do not fill a square grid; was the class token left in?"
+        raise ValueError(msg)
+    grid = patches.transpose(1, 2).unflatten(2, (side, side))
+    return F.interpolate(grid, size=size, mode="bilinear", align_corners=True)
+
+
+def unit_interval(
+    values: Float[Tensor, "*any"], centre: float | Tensor = 0.5, spread: float | Tensor = 1.0
+) -> Float[Tensor, "*any"]:
+    """Map all numbers into (0, 1) in strictly the same order, the centre to one half.
+
+    anomalib's metrics take scores outside [0, 1] for logits, batch by batch, and clipping them
+    would make ties; this keeps every rank. A distance of one spread from the centre becomes 0.9
+    or 0.1.
+
+    Args:
+        values: Any numbers.
+        centre: What becomes 0.5, such as a decision threshold.
+        spread: Positive scale of the values around the centre.
+
+    Example:
+        >>> import torch
+        >>> unit_interval(torch.tensor([-0.5, 0.5, 1.5, 100.0]))
+        tensor([0.1000, 0.5000, 0.9000, 0.9987])
+    """
+    return 0.5 + 0.5 * F.softsign(4 * (values - centre) / spread)

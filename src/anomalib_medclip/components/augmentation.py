@@ -1,0 +1,78 @@
+"""The fixed copies that the papers make of each support image, image and mask together."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Augmentation = Callable[[Tensor], Tensor]
+"""Images ``(batch, channel, height, width)`` to images of the same shape."""
+
+
+def warp(
+    images: Float[Tensor, "batch channel height width"], matrix: tuple[float, ...]
+) -> Float[Tensor, "batch channel height width"]:
+    """Move pixels by an affine map, bilinear, mirrored at the edges.
+
+    Args:
+        images: Images, or masks as floats.
+        matrix: Two rows of three numbers, from output to input positions in units of half the
+            image; on images that are not square a rotation also shears.
+    """
+    theta = torch.tensor(matrix, dtype=images.dtype, device=images.device).view(1, 2, 3)
+    grid = F.affine_grid(theta.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def rotation(degrees: float) -> Augmentation:
+    """Rotate about the centre."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return partial(warp, matrix=(cosine, -sine, 0.0, sine, cosine, 0.0))
+
+
+def translation(right: float, down: float) -> Augmentation:
+    """Sample this far to the right and below, in halves of the image."""
+    return partial(warp, matrix=(1.0, 0.0, right, 0.0, 1.0, down))
+
+
+def unchanged(images: Tensor) -> Tensor:
+    """Return the image itself, the first copy."""
+    return images
+
+
+ELEVEN_FOLD: tuple[Augmentation, ...] = (
+    unchanged,
+    *(rotation(degrees) for degrees in (-22.5, -11.25, 11.25, 22.5)),
+    *(translation(a, b) for a, b in ((0.1, 0.1), (-0.1, 0.1), (-0.1, -0.1), (0.1, -0.1))),
+    partial(torch.flip, dims=(-1,)),
+    partial(torch.flip, dims=(-2,)),
+)
+"""MVFA's copies: the image, four rotations, four translations, two flips."""
+
+
+def apply_copies(
+    images: Float[Tensor, "batch channel height width"],
+    which: Int[Tensor, "batch"],
+    augmentations: Sequence[Augmentation],
+) -> Float[Tensor, "batch channel height width"]:
+    """Give each image the augmentation of its number.
+
+    Args:
+        images: Images, or masks as floats.
+        which: Index into the augmentations, one per image.
+        augmentations: The copies a method makes.
+    """
+    return torch.cat(
+        [augmentations[int(k)](one) for one, k in zip(images.split(1), which, strict=True)]
+    )
+
+
+def all_copies(
+    images: Float[Tensor, "batch channel height width"], augmentations: Sequence[Augmentation]
+) -> Float[Tensor, "copies channel height width"]:
+    """Every copy of every image: first all originals, then the next augmentation of all."""
+    return torch.cat([augmentation(images) for augmentation in augmentations])

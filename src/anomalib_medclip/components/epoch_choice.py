@@ -1,0 +1,52 @@
+"""The epoch that validation images like best, for those who prefer it to a fixed number."""
+
+import logging
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+
+logger = logging.getLogger(__name__)
+
+
+class BestEpoch(Callback):
+    """Keeps the state of the best validation and puts it back when training ends.
+
+    The best is the highest sum of ``val_image_AUROC`` and, with masks, ``val_pixel_AUROC``; the
+    first of equals. Test images have no say.
+    """
+
+    def __init__(self) -> None:
+        self._best = float("-inf")
+        self._epoch = 0
+        self._state: dict[str, Any] = {}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the state if it is the best so far."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        names = ("val_image_AUROC", "val_pixel_AUROC")
+        found = [
+            trainer.callback_metrics[name] for name in names if name in trainer.callback_metrics
+        ]
+        if not found:
+            return
+        score = float(torch.stack([value.detach().cpu() for value in found]).sum())
+        if score > self._best:
+            self._best, self._epoch = score, trainer.current_epoch
+            state = pl_module.state_dict()
+            self._state = {
+                k: v.clone() for k, v in state.items() if not k.startswith("model.clip.")
+            }
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the best state back, and write it over the last checkpoint."""
+        if not self._state:
+            return
+        logger.info("epoch %d was best on the validation images; kept", self._epoch)
+        pl_module.load_state_dict(pl_module.state_dict() | self._state)
+        for callback in trainer.checkpoint_callbacks:
+            last = getattr(callback, "best_model_path", "")
+            if last:
+                trainer.save_checkpoint(last)

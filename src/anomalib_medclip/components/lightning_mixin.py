@@ -1,0 +1,324 @@
+"""A method under Lightning and anomalib: training, thresholds, slim checkpoints.
+
+A method's torch model has ``clip``, ``text`` and ``has_masks`` and two verbs, ``forward(images)``
+and ``loss(images, masks, labels, text)``. It may offer ``fit_support`` (whatever it keeps of the
+support images) and ``idle_parameters`` (what a batch without masks does not train).
+
+A model and a datamodule meet through plain attributes and do not import each other. The datamodule
+offers ``object_name``, ``object_names``, ``has_masks``, ``zero_shot``, ``intensity``,
+``support_data`` and ``validates_on_support``; the model offers ``wants_abnormal``, ``copies`` and
+``default_batch_size``.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from anomalib import LearningType, TaskType
+from anomalib.data import Batch
+from anomalib.metrics import AUROC, Evaluator, F1Score
+from anomalib.post_processing import PostProcessor
+from lightning import LightningModule, seed_everything
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+
+from anomalib_medclip.components.augmentation import Augmentation, apply_copies
+from anomalib_medclip.components.clip import TextTower
+from anomalib_medclip.components.epoch_choice import BestEpoch
+from anomalib_medclip.components.processors import (
+    MedicalPreProcessor,
+    RankPreservingPostProcessor,
+)
+from anomalib_medclip.components.prompts import ensemble
+from anomalib_medclip.components.results import HeatMapVisualizer, ResultsWriter
+from anomalib_medclip.errors import BackboneMismatchError, NotReadyError
+
+logger = logging.getLogger(__name__)
+
+EpochChoice = Literal["last", "validation"]
+
+_LIGHTNING_EPOCHS = 1000
+"""What Lightning's trainer says when nobody chose a number of epochs."""
+
+
+class ClipMethodMixin(LightningModule):
+    """What the methods share, to be mixed into an ``AnomalibModule``.
+
+    A mixin and not a base class, because anomalib takes every direct subclass of
+    ``AnomalibModule`` for a model.
+
+    Attributes:
+        augmentations: The fixed copies made of each support image; the first is the image.
+        default_batch_size: Training images a batch, where the data do not say.
+        default_epochs: Epochs trained, where ``--trainer.max_epochs`` does not say.
+        object_name: Words for the prompt of the images to score; kept in checkpoints.
+    """
+
+    model: nn.Module
+    augmentations: Sequence[Augmentation]
+    default_batch_size = 1
+    default_epochs = 50
+    wants_abnormal = True
+    object_name = ""
+
+    @property
+    def learning_type(self) -> LearningType:
+        """One class: anomalib skips training for what it calls few-shot or zero-shot."""
+        return LearningType.ONE_CLASS
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """Only what no user would want otherwise: whatever stands here silently wins."""
+        return {"num_sanity_val_steps": 0}
+
+    @property
+    def copies(self) -> int:
+        """How many fixed augmentations of each image an epoch trains on."""
+        return 1 if self._data("zero_shot", default=False) else len(self.augmentations)
+
+    def configure_pre_processor(
+        self, image_size: tuple[int, int] | None = None
+    ) -> MedicalPreProcessor:
+        """The one resize, to the backbone's image size."""
+        return MedicalPreProcessor(image_size[0] if image_size else self.hparams["image_size"])
+
+    def configure_post_processor(self) -> PostProcessor:
+        """Threshold at one half, every rank kept."""
+        return RankPreservingPostProcessor()
+
+    @staticmethod
+    def configure_evaluator() -> Evaluator:
+        """AUROC and F1 of images and, with masks, pixels; AUROC on validation images, too."""
+        metrics: dict[str, list[Any]] = {"val_": [], "": []}
+        for stage, found in metrics.items():
+            for prefix, score, truth, strict in (
+                (f"{stage}image_", "pred_score", "gt_label", True),
+                (f"{stage}pixel_", "anomaly_map", "gt_mask", False),
+            ):
+                found.append(AUROC(fields=[score, truth], prefix=prefix, strict=strict))
+        for prefix, decision, truth, strict in (
+            ("image_", "pred_label", "gt_label", True),
+            ("pixel_", "pred_mask", "gt_mask", False),
+        ):
+            metrics[""].append(F1Score(fields=[decision, truth], prefix=prefix, strict=strict))
+        return Evaluator(val_metrics=metrics["val_"], test_metrics=metrics[""])
+
+    @classmethod
+    def configure_visualizer(cls) -> HeatMapVisualizer:
+        """A picture per image, none overwritten."""
+        return HeatMapVisualizer()
+
+    def configure_callbacks(self) -> list[Callback]:
+        """anomalib's callbacks, then scores on disk and, if asked, the choice of the epoch."""
+        callbacks = [*super().configure_callbacks(), ResultsWriter()]
+        if self.hparams["epoch_choice"] == "validation":
+            callbacks.append(BestEpoch())
+        return callbacks
+
+    def setup(self, stage: str) -> None:
+        """Learn from the datamodule what the images show, and settle epochs and seed."""
+        if stage != "fit":
+            return
+        seed_everything(self.hparams["seed"], workers=True)
+        self._meet_data()
+        trainer = self.trainer
+        if trainer.max_epochs == _LIGHTNING_EPOCHS:
+            trainer.fit_loop.max_epochs = self.default_epochs
+        fixed = self.hparams["epoch_choice"] == "last" and (trainer.max_epochs or 0) > 0
+        if fixed and trainer.check_val_every_n_epoch == 1:
+            # With the epochs fixed beforehand, only the last validation is of any use.
+            trainer.check_val_every_n_epoch = trainer.max_epochs
+        for callback in trainer.checkpoint_callbacks:
+            if getattr(callback, "_save_on_train_epoch_end", True) is None:
+                callback._save_on_train_epoch_end = True  # a crash then loses one epoch at most
+
+    def on_fit_start(self) -> None:
+        """Encode the prompts of every set trained on; the text tower is let go after that."""
+        self._encode_prompts()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Augment a batch and return its loss."""
+        del batch_idx
+        images, masks = self._augmented(batch)
+        self._trains_masks = masks is not None
+        loss: Tensor = self.model.loss(images, masks, batch.gt_label, **self._own_text(batch))
+        self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def on_after_backward(self) -> None:
+        """Take gradients from what this batch does not train; Adam then leaves it alone."""
+        if hasattr(self.model, "idle_parameters"):
+            for parameter in self.model.idle_parameters(self._trains_masks):
+                parameter.grad = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam on whatever requires a gradient, without weight decay."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return torch.optim.Adam(trained, lr=self.learning_rate, betas=(0.5, 0.999))
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size of Adam."""
+        return float(self.hparams["lr"])
+
+    def on_validation_start(self) -> None:
+        """Refit what depends on the adapters before thresholds are found with it."""
+        if self.trainer.state.fn != "fit":
+            self._make_ready()
+        elif not self.trainer.sanity_checking:
+            self._refit_support()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Batch:
+        """Score a batch; support images without themselves, other sets with their own text."""
+        del batch_idx
+        options = self._own_text(batch)
+        if self._data("validates_on_support", default=False) and hasattr(self, "_owners"):
+            owners = [self._owners.get(str(path), -1) for path in batch.image_path]
+            options["leave_out"] = torch.tensor(owners, device=self.device)
+        return batch.update(**self.model(batch.image, **options)._asdict())
+
+    def on_train_epoch_end(self) -> None:
+        """Leave a usable model also where training ends without a validation."""
+        if self._is_last_epoch():
+            self._refit_support()
+
+    def on_test_start(self) -> None:
+        """Make sure that there is something to score with."""
+        self._make_ready()
+
+    on_predict_start = on_test_start
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out CLIP and, in a finished run, the optimiser; note what to check and restore."""
+        super().on_save_checkpoint(checkpoint)
+        weights = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in weights.items() if not k.startswith(_CLIP)}
+        checkpoint["anomalib_medclip"] = {
+            "object_name": self.object_name,
+            "backbone": self.model.clip.fingerprint(),
+            "model": {k: v for k in _KEPT if (v := getattr(self.model, k, None)) is not None},
+        }
+        if self._is_last_epoch():
+            checkpoint.update(optimizer_states=[], lr_schedulers=[])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check the backbone and restore what goes with the adapters.
+
+        Raises:
+            BackboneMismatchError: The checkpoint was trained on another backbone.
+        """
+        super().on_load_checkpoint(checkpoint)
+        notes = checkpoint["anomalib_medclip"]
+        fingerprint = self.model.clip.fingerprint()
+        if notes["backbone"] != fingerprint:
+            msg = (
+                f"the checkpoint was trained on a backbone with fingerprint {notes['backbone']}, "
+                f"not {fingerprint}, that of {self.model.clip.backbone.name} as configured; "
+                "use the weights, image size, activation and normalisation of the training run"
+            )
+            raise BackboneMismatchError(msg)
+        self.object_name = notes["object_name"]
+        for name, value in notes["model"].items():
+            setattr(self.model, name, value)
+        own = {k: v for k, v in self.state_dict().items() if k.startswith(_CLIP)}
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **own}
+
+    def _data(self, name: str, *, default: Any) -> Any:  # noqa: ANN401 - any attribute
+        """An attribute of the datamodule, where there is one that has it."""
+        trainer = self._trainer
+        return getattr(getattr(trainer, "datamodule", None), name, default)
+
+    def _meet_data(self) -> None:
+        task = self._data("task", default=TaskType.CLASSIFICATION)
+        self.model.has_masks = self._data("has_masks", default=task == TaskType.SEGMENTATION)
+        self.object_name = self.hparams["object_name"] or self._data("object_name", default="")
+        if not self.object_name:
+            msg = "the data do not say what the images show; pass --model.object_name"
+            raise NotReadyError(msg)
+        if isinstance(self.pre_processor, MedicalPreProcessor):
+            self.pre_processor.intensity = self._data("intensity", default=None)
+
+    def _encode_prompts(self) -> None:
+        """Text features of the target, and of every other set that batches may come from."""
+        names = {self.object_name, *self._data("object_names", default=[])}
+        tower = TextTower(self.model.clip.backbone).to(self.device)
+        self._texts = {name: ensemble(tower, name) for name in sorted(names)}
+        self.model.text = self._texts[self.object_name]
+
+    def _own_text(self, batch: Batch) -> dict[str, Any]:
+        """The text features of a batch's own set, if it is not the target."""
+        names = getattr(batch, "object_name", None) or [self.object_name]
+        if names[0] == self.object_name or not hasattr(self, "_texts"):
+            return {}
+        return {"text": self._texts[names[0]]}
+
+    def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Images, and masks ``(batch, 1, height, width)`` of zeros and ones, copied as numbered."""
+        images = batch.image.as_subclass(Tensor)
+        masks = None
+        if batch.gt_mask is not None:
+            masks = batch.gt_mask.as_subclass(Tensor).float().unsqueeze(1)
+        which = getattr(batch, "copy", None)
+        if which is None:
+            return images, masks
+        images = apply_copies(images, which, self.augmentations)
+        if masks is not None:
+            masks = (apply_copies(masks, which, self.augmentations) > 0.5).float()
+        return images, masks
+
+    def _make_ready(self) -> None:
+        """Without a checkpoint: encode prompts and fit the support, as far as the data allow."""
+        if self.model.text.numel() == 0 and self._data("object_name", default=""):
+            self._meet_data()
+            self._encode_prompts()
+            self._refit_support()
+
+    def _refit_support(self) -> None:
+        """Hand the support images to the model, unless its adapters are as they were then."""
+        support = self._data("support_data", default=None)
+        if support is None or not hasattr(self.model, "fit_support"):
+            return
+        if getattr(self, "_fitted_at", None) == self.global_step:
+            return
+        self._fitted_at = self.global_step
+        # Validation runs in inference mode, whose tensors could never be loaded into again.
+        with torch.inference_mode(mode=False):
+            items = [support[index] for index in range(len(support))]
+            images = torch.stack([item.image.as_subclass(Tensor) for item in items])
+            labels = torch.tensor([bool(item.gt_label) for item in items])
+            owners = number_owners([item.group for item in items], labels.tolist())
+            self._owners = {str(i.image_path): o for i, o in zip(items, owners, strict=True)}
+            self.model.fit_support(
+                images.to(self.device), labels.to(self.device), torch.tensor(owners).to(self.device)
+            )
+
+    def _is_last_epoch(self) -> bool:
+        trainer = self.trainer
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        return last or trainer.should_stop or trainer.global_step == trainer.max_steps
+
+
+_CLIP = "model.clip."
+_KEPT = ("has_masks", "few_shot")
+
+
+def number_owners(groups: Sequence[str], abnormal: Sequence[bool]) -> list[int]:
+    """Number each support image by its patient, or by itself where that is unknown.
+
+    If all normal images are of one patient, every image stands for itself: leaving the patient
+    out would leave nothing to compare with.
+
+    Args:
+        groups: Patient of each image; empty where unknown.
+        abnormal: Whether each image is abnormal.
+
+    Example:
+        >>> number_owners(["ann", "ann", "bob", ""], [False, True, False, True])
+        [0, 0, 1, 2]
+    """
+    patients = [group or f"image {index}" for index, group in enumerate(groups)]
+    if len({p for p, is_abnormal in zip(patients, abnormal, strict=True) if not is_abnormal}) < 2:
+        patients = [f"image {index}" for index in range(len(groups))]
+    numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+    return [numbers[patient] for patient in patients]

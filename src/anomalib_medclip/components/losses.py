@@ -1,0 +1,41 @@
+"""Losses of a heat map against a lesion mask: plain functions."""
+
+import torch
+from jaxtyping import Float
+from monai.losses import DiceLoss
+from torch import Tensor
+
+_dice = DiceLoss(smooth_nr=1, smooth_dr=1)
+
+
+def focal(
+    probability: Float[Tensor, "batch 2 height width"],
+    mask: Float[Tensor, "batch 1 height width"],
+    gamma: float = 2.0,
+    smooth: float = 1e-5,
+) -> Float[Tensor, ""]:
+    """Focal loss of probabilities, as the authors of MVFA and MadCLIP write it.
+
+    Not MONAI's: that one takes logits and knows no smoothing.
+
+    Args:
+        probability: Softmax over channels normal and abnormal.
+        mask: 1 on the lesion, 0 elsewhere.
+        gamma: How much well-classified pixels are played down.
+        smooth: The one-hot target is kept this far from 0 and 1.
+
+    Returns:
+        Mean over all pixels of the batch.
+    """
+    target = torch.cat([1 - mask, mask], dim=1).clamp(smooth, 1 - smooth)
+    likelihood = (target * probability).sum(dim=1) + smooth
+    return -((1 - likelihood) ** gamma * likelihood.log()).mean()
+
+
+def dice(
+    probability: Float[Tensor, "batch 1 height width"],
+    mask: Float[Tensor, "batch 1 height width"],
+) -> Float[Tensor, ""]:
+    """Dice loss of the abnormal channel, smoothed by one pixel; MONAI's, mean over images."""
+    loss: Tensor = _dice(probability, mask)
+    return loss

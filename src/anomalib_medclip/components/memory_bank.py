@@ -1,0 +1,135 @@
+"""Tokens of normal images, and the distance of other tokens to the nearest of them."""
+
+from functools import cache
+from typing import Any
+
+import faiss
+import torch
+import torch.nn.functional as F
+from anomalib.models.components.base import DynamicBufferMixin
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from anomalib_medclip.errors import NotReadyError
+
+
+class MemoryBank(DynamicBufferMixin):
+    """Exact nearest neighbour by cosine, level by level.
+
+    The rows are kept in half precision, in the checkpoint and alive alike, so that a restored bank
+    gives the very same distances; they are compared as unit vectors in float32. FAISS searches, on
+    the GPU where the bank is there; traced graphs, which cannot hold FAISS, take a matrix product
+    with the same numbers.
+
+    Args:
+        dtype: Precision of the rows.
+    """
+
+    rows: Tensor
+
+    def __init__(self, dtype: torch.dtype = torch.float16) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.empty(0, dtype=dtype))
+        self._owners = torch.empty(0, dtype=torch.long)
+        self._unit_rows = torch.empty(0)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been stored or restored yet."""
+        return self.rows.numel() == 0
+
+    def fill(
+        self,
+        tokens: Float[Tensor, "level image token width"],
+        owners: Int[Tensor, "image"],
+    ) -> None:
+        """Replace the rows.
+
+        Args:
+            tokens: Tokens of normal images, of any length.
+            owners: Number of the patient, or of the image, that each image came from; augmented
+                copies have the owner of their original.
+        """
+        rows = F.normalize(tokens, dim=-1).flatten(1, 2).detach()
+        self.rows = rows.to(self.rows.dtype)
+        self._owners = owners.repeat_interleave(tokens.shape[2]).to(rows.device)
+        self._unit_rows = torch.empty(0)
+
+    def has_others(self, owner: int) -> bool:
+        """Whether anything remains in the bank without this owner's rows."""
+        return bool((self._owners != owner).any())
+
+    def distance(
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        level: int,
+        leave_out: Int[Tensor, "batch"] | None = None,
+    ) -> Float[Tensor, "batch token"]:
+        """One minus the cosine to the nearest row, in [0, 2] (MVFA eq. 5).
+
+        Args:
+            tokens: Tokens of one level, of any length.
+            level: Which level, from 0.
+            leave_out: Owner whose rows each image must not see; -1 for none. Only while the bank
+                is the one that was filled here: owners are not restored.
+
+        Raises:
+            NotReadyError: The bank is empty, or holds nothing but rows to leave out.
+        """
+        if self.is_empty:
+            msg = "memory bank is empty: train with k_shot > 0, or load a checkpoint"
+            raise NotReadyError(msg)
+        queries = F.normalize(tokens.float(), dim=-1)
+        if leave_out is not None:
+            return torch.stack(
+                [
+                    1 - _nearest(q, self._others(level, int(owner)))
+                    for q, owner in zip(queries, leave_out, strict=True)
+                ]
+            )
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            rows = F.normalize(self.rows[level].float(), dim=-1)
+            return 1 - (queries @ rows.T).amax(dim=-1)
+        return 1 - _nearest(queries.flatten(0, 1), self._rows()[level]).view(queries.shape[:2])
+
+    def _rows(self) -> Float[Tensor, "level row width"]:
+        """Unit vectors in float32, derived once per set of rows and device."""
+        if self._unit_rows.shape != self.rows.shape or self._unit_rows.device != self.rows.device:
+            self._unit_rows = F.normalize(self.rows.float(), dim=-1)
+        return self._unit_rows
+
+    def _others(self, level: int, owner: int) -> Float[Tensor, "row width"]:
+        rows = self._rows()[level]
+        if owner < 0:
+            return rows
+        if not self.has_others(owner):
+            msg = "no other normal image to compare with; leave-one-out needs at least two"
+            raise NotReadyError(msg)
+        return rows[self._owners != owner]
+
+    def _load_from_state_dict(self, *args: object) -> None:
+        self._unit_rows = torch.empty(0)
+        super()._load_from_state_dict(*args)
+
+
+def _nearest(
+    queries: Float[Tensor, "query width"], rows: Float[Tensor, "row width"]
+) -> Float[Tensor, "query"]:
+    """Largest inner product of each query with any row."""
+    queries, rows = queries.detach().contiguous(), rows.contiguous()
+    if not queries.is_cuda:
+        cosines, _ = faiss.knn(queries.numpy(), rows.numpy(), 1, metric=faiss.METRIC_INNER_PRODUCT)
+        return torch.from_numpy(cosines[:, 0])
+    if not hasattr(faiss, "StandardGpuResources"):  # the CPU build of FAISS
+        return (queries @ rows.T).amax(dim=-1)
+    metric = faiss.METRIC_INNER_PRODUCT
+    cosines, _ = faiss.knn_gpu(_gpu_resources(), queries, rows, 1, metric=metric)
+    return cosines[:, 0]
+
+
+@cache
+def _gpu_resources() -> Any:  # noqa: ANN401 - absent from FAISS's CPU build
+    """FAISS's scratch memory on the GPU, taken once."""
+    import faiss.contrib.torch_utils  # lets FAISS read tensors where they lie
+
+    return faiss.StandardGpuResources()

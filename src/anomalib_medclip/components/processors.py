@@ -1,0 +1,108 @@
+"""Before and after a model: one resize everywhere, and a normalisation that keeps every rank."""
+
+from typing import Any
+
+import torch
+from anomalib.data import Batch, PredictDataset
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from lightning import LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from anomalib_medclip.components.anomaly_map import unit_interval
+from anomalib_medclip.imaging import IntensityPolicy, MethodResize, read_image
+
+
+class MedicalPreProcessor(PreProcessor):
+    """Reads and resizes for prediction exactly as for training.
+
+    anomalib's exported resize lacks antialiasing, and its prediction data set cuts 16-bit images
+    to 8; both are set right here. The model itself subtracts mean and deviation where a method
+    wants that.
+
+    Args:
+        side: Side of the model's square input in pixels.
+        intensity: What to do with images of more than 8 bits given as files for prediction.
+    """
+
+    def __init__(self, side: int, intensity: IntensityPolicy = None) -> None:
+        super().__init__(transform=MethodResize(side))
+        self.side = side
+        self.intensity = intensity
+
+    def on_predict_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Read files given by path again, as the data modules of this package do, and resize."""
+        if _reads_paths(trainer, dataloader_idx):
+            images = [read_image(path, self.intensity) for path in batch.image_path]
+            batch.image = torch.stack([self.transform(i) for i in images]).to(pl_module.device)
+        super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Resize images ``(batch, 3, height, width)`` in [0, 1], antialiased.
+
+        A traced graph cannot hold that resize: it is the identity for images of the model's size,
+        and anomalib's plain one for others.
+        """
+        if torch.compiler.is_exporting() or torch.compiler.is_compiling():
+            if batch.shape[-2:] == (self.side, self.side):
+                return batch
+            return super().forward(batch)
+        resized: Tensor = self.transform(batch)
+        return resized.as_subclass(Tensor)
+
+    def checkpoint_config(self) -> dict[str, Any]:
+        """The intensity policy; the resize follows from the model's own options."""
+        return {"intensity": self.intensity}
+
+    def load_checkpoint_config(self, config: dict[str, Any]) -> None:
+        """Restore the intensity policy."""
+        self.intensity = config["intensity"]
+
+
+class RankPreservingPostProcessor(PostProcessor):
+    """Puts the threshold at one half without clipping: no two scores become tied.
+
+    anomalib's own clips to [0, 1], which makes ties and so changes AUROC and average precision.
+    Give this one to any anomalib model, for a fair comparison: ``--model.post_processor
+    anomalib_medclip.components.processors.RankPreservingPostProcessor``.
+    """
+
+    @staticmethod
+    def _normalize(
+        preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor
+    ) -> Tensor | None:
+        if preds is None:
+            return None
+        centre = torch.where(torch.isnan(threshold), (norm_max + norm_min) / 2, threshold)
+        spread = torch.where(norm_max > norm_min, norm_max - norm_min, 1.0)
+        known = ~torch.isnan(norm_min) & ~torch.isnan(norm_max)
+        return torch.where(known, unit_interval(preds, centre, spread), preds)
+
+    @property
+    def normalized_image_threshold(self) -> Tensor:
+        """Where a normalised score becomes abnormal; the raw threshold without normalisation."""
+        if self.enable_normalization:
+            return super().normalized_image_threshold
+        return self.image_threshold
+
+    @property
+    def normalized_pixel_threshold(self) -> Tensor:
+        """Where a normalised pixel becomes abnormal; the raw threshold without normalisation."""
+        if self.enable_normalization:
+            return super().normalized_pixel_threshold
+        return self.pixel_threshold
+
+
+def _reads_paths(trainer: Trainer, dataloader_idx: int) -> bool:
+    """Whether prediction runs on files given by path, which anomalib reads with 8 bits."""
+    loaders = trainer.predict_dataloaders
+    loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
+    return isinstance(loader, DataLoader) and isinstance(loader.dataset, PredictDataset)

@@ -1,0 +1,68 @@
+"""Words about an object, to one text feature for normal and one for abnormal."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from anomalib_medclip.components.clip import TextTower
+
+NORMAL_STATES = (
+    "{}", "flawless {}", "perfect {}", "unblemished {}", "{} without flaw", "{} without defect",
+    "{} without damage",
+)  # fmt: skip
+ABNORMAL_STATES = ("damaged {}", "broken {}", "{} with flaw", "{} with defect", "{} with damage")
+
+TEMPLATES = (
+    *(
+        f"a {quality} photo of {article} {{}}."
+        for quality in (
+            "bad", "low resolution", "cropped", "bright", "dark", "close-up", "black and white",
+            "jpeg corrupted", "blurry", "good",
+        )
+        for article in ("a", "the")
+    ),
+    *(
+        f"a photo of {article} {size} {{}}."
+        for size in ("cool", "large", "small")
+        for article in ("a", "the")
+    ),
+    *(f"a photo of {article} {{}}." for article in ("a", "the", "my", "one")),
+    *(f"there is {article} {{}} in the scene." for article in ("a", "the")),
+    *(f"this is {article} {{}} in the scene." for article in ("a", "the", "one")),
+)  # fmt: skip
+"""The 35 sentence frames of WinCLIP that MVFA uses."""
+
+
+def sentences(object_name: str, states: Sequence[str]) -> list[str]:
+    """Every state of an object in every template.
+
+    Example:
+        >>> prompts = sentences("Brain", NORMAL_STATES)
+        >>> len(prompts), prompts[0], prompts[-1]
+        (245, 'a bad photo of a Brain.', 'this is one Brain without damage in the scene.')
+    """
+    return [t.format(s.format(object_name)) for s in states for t in TEMPLATES]
+
+
+def ensemble(
+    tower: TextTower,
+    object_name: str,
+    normal: Sequence[str] = NORMAL_STATES,
+    abnormal: Sequence[str] = ABNORMAL_STATES,
+) -> Float[Tensor, "2 embed_dim"]:
+    """Average the features of all sentences about an object (MVFA section 4).
+
+    Args:
+        tower: The frozen text tower.
+        object_name: What the images show, such as ``"retinal OCT"``.
+        normal: States of a normal object, ``{}`` where its name goes.
+        abnormal: States of an abnormal object.
+
+    Returns:
+        Unit vectors, row 0 normal and row 1 abnormal.
+    """
+    groups = [tower.encode(sentences(object_name, states)) for states in (normal, abnormal)]
+    return F.normalize(torch.stack([group.mean(dim=0) for group in groups]), dim=-1)

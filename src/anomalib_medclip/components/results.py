@@ -1,0 +1,159 @@
+"""What a run leaves on disk: a picture per image, scores as CSV, metrics as JSON."""
+
+import csv
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib.data import ImageBatch
+from anomalib.visualization import ImageVisualizer
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+from torch.utils.data import DataLoader
+
+logger = logging.getLogger(__name__)
+
+
+class HeatMapVisualizer(ImageVisualizer):
+    """anomalib's pictures, each under a name of its own.
+
+    anomalib keeps only the last folder of an image's path, so that ``good/img/1.png`` and
+    ``Ungood/img/1.png`` overwrite each other; here the path below the common folder is kept.
+    Options are those of ``anomalib.visualization.ImageVisualizer``.
+    """
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - as Lightning passes it
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write one picture per image of the batch."""
+        del pl_module, outputs, batch_idx
+        self.output_dir = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
+        base = _common_folder(_paths_under_evaluation(trainer, dataloader_idx))
+        for item in batch:
+            # Shown from the tensor: opening a 16-bit file again would show it cut to 8 bits.
+            path, item.image_path = Path(item.image_path), None
+            picture = self.visualize(item)
+            target = self.output_dir / picture_name(path, base)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(target)
+
+
+class ResultsWriter(Callback):
+    """Writes ``test_metrics.json``, ``test_scores.csv`` and ``predict_scores.csv``.
+
+    They lie beside the pictures in the run's folder. Files appear whole or not at all. Under
+    several processes each writes the scores of its own images, with its rank in the name.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a table."""
+        del trainer, pl_module
+        self._rows = []
+
+    on_predict_start = on_test_start
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - as Lightning passes it
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add a row per image: path, score, predicted label and, where known, true label."""
+        del trainer, pl_module, outputs, batch_idx, dataloader_idx
+        columns = {
+            "image": batch.image_path,
+            "pred_score": _as_list(batch.pred_score),
+            "pred_label": _as_list(batch.pred_label),
+            "gt_label": _as_list(batch.gt_label),
+        }
+        present = {name: values for name, values in columns.items() if values is not None}
+        self._rows += [
+            dict(zip(present, row, strict=True)) for row in zip(*present.values(), strict=True)
+        ]
+
+    on_predict_batch_end = on_test_batch_end
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write scores and metrics, and say where everything is."""
+        del pl_module
+        folder = Path(trainer.default_root_dir)
+        _write_table(folder / f"test_scores{_rank(trainer)}.csv", self._rows)
+        metrics = {k: v.item() for k, v in trainer.logged_metrics.items() if v is not None}
+        if trainer.is_global_zero:
+            _write_whole(folder / "test_metrics.json", json.dumps(metrics, indent=2) + "\n")
+        logger.info("metrics, scores and pictures are in %s", folder)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write scores and say where everything is."""
+        del pl_module
+        folder = Path(trainer.default_root_dir)
+        _write_table(folder / f"predict_scores{_rank(trainer)}.csv", self._rows)
+        logger.info("scores and pictures are in %s", folder)
+
+
+def picture_name(path: Path, base: Path) -> Path:
+    """Path of a picture below the pictures' folder, different for every image.
+
+    Example:
+        >>> picture_name(Path("/data/test/good/1.jpg"), Path("/data/test"))
+        PosixPath('good/1.jpg.png')
+    """
+    relative = path.absolute().relative_to(base)
+    return relative if path.suffix == ".png" else relative.with_name(relative.name + ".png")
+
+
+def _common_folder(paths: Sequence[str | Path]) -> Path:
+    return Path(os.path.commonpath([Path(path).absolute().parent for path in paths]))
+
+
+def _paths_under_evaluation(trainer: Trainer, dataloader_idx: int) -> list[str | Path]:
+    loaders = trainer.predict_dataloaders if trainer.predicting else trainer.test_dataloaders
+    loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
+    if not isinstance(loader, DataLoader):
+        msg = f"cannot name pictures of a {type(loader).__name__}; pass a torch DataLoader"
+        raise TypeError(msg)
+    dataset: Any = loader.dataset
+    if hasattr(dataset, "image_filenames"):  # anomalib's PredictDataset
+        return list(dataset.image_filenames)
+    return list(dataset.samples.image_path)
+
+
+def _as_list(values: torch.Tensor | None) -> list[Any] | None:
+    return None if values is None else values.detach().cpu().tolist()
+
+
+def _rank(trainer: Trainer) -> str:
+    return f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["image"])
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

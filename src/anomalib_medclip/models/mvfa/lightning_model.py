@@ -1,0 +1,114 @@
+"""MVFA as an anomalib model: its options."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from anomalib.models import AnomalibModule
+
+from anomalib_medclip.components.augmentation import ELEVEN_FOLD
+from anomalib_medclip.components.clip import Backbone, ImageTower
+from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
+from anomalib_medclip.errors import WeightsError
+from anomalib_medclip.models.mvfa.torch_model import MVFAModel
+
+logger = logging.getLogger(__name__)
+
+
+class MVFA(ClipMethodMixin, AnomalibModule):
+    """Multi-level Visual Feature Adaptation (CVPR 2024), few-shot or zero-shot.
+
+    The defaults are those of the published numbers. See ``anomalib_medclip.models.mvfa`` for the
+    paper's equations and where its code differs.
+
+    Args:
+        backbone: open_clip name of a ViT, or keyword arguments of ``open_clip.CLIP``.
+        pretrained: open_clip tag, local weights file, or ``None`` for random weights.
+        image_size: Side of the square input in pixels.
+        quick_gelu: The activation that OpenAI trained with; the published numbers use exact GELU.
+        normalize: Apply CLIP's mean and standard deviation; the published numbers do not.
+        backbone_seed: Seed of random backbone weights.
+        levels: Blocks with adapters, from 1; by default the four quarters (6, 12, 18, 24 of 24).
+        few_shot: Compare with the support images, too; by default as the data allow.
+        lr: Adam's step size; by default 1e-3 few-shot and 1e-4 zero-shot.
+        object_name: Words for the prompt; by default as the data say.
+        adapters: File of adapters as the authors released them, to start from.
+        epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
+        bank_precision: Precision of the memory bank's rows.
+        transductive: Scale the branches on the test images themselves, as the authors' tables
+            do; for comparison only, because then no image can be scored alone.
+        seed: Seed of adapters, order of training images, and everything else random.
+        **kwargs: ``pre_processor``, ``post_processor``, ``evaluator`` and ``visualizer``, as in
+            every anomalib model.
+    """
+
+    augmentations = ELEVEN_FOLD
+    model: MVFAModel
+
+    def __init__(
+        self,
+        backbone: str | dict[str, Any] = "ViT-L-14-336",
+        pretrained: str | None = "openai",
+        image_size: int = 240,
+        quick_gelu: bool = False,
+        normalize: bool = False,
+        backbone_seed: int = 0,
+        levels: Sequence[int] | None = None,
+        few_shot: bool | None = None,
+        lr: float | None = None,
+        object_name: str | None = None,
+        adapters: str | None = None,
+        epoch_choice: EpochChoice = "last",
+        bank_precision: Literal["float16", "float32"] = "float16",
+        transductive: bool = False,
+        seed: int = 111,
+        **kwargs: Any,  # noqa: ANN401 - anomalib's components
+    ) -> None:
+        super().__init__(**kwargs)
+        self.hparams.pop("adapters", None)  # a checkpoint holds them; the file may be gone
+        tower = ImageTower(
+            Backbone(backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed)
+        )
+        dtype = getattr(torch, bank_precision)
+        self.model = MVFAModel(tower, levels, few_shot is not False, dtype, seed)
+        if adapters:
+            load_adapters(self.model, Path(adapters))
+
+    @property
+    def learning_rate(self) -> float:
+        """As asked, or as the authors' code: 1e-3 few-shot, 1e-4 zero-shot."""
+        return float(self.hparams["lr"] or (1e-3 if self.model.few_shot else 1e-4))
+
+    def on_test_start(self) -> None:
+        """Scale the branches on the test images, if that is asked for."""
+        super().on_test_start()
+        if self.hparams["transductive"] and self.model.few_shot:
+            logger.warning("transductive: scores depend on the whole test set")
+            loader = self.trainer.datamodule.test_dataloader()
+            self.model.set_scales((batch.image.to(self.device), None) for batch in loader)
+
+    def _meet_data(self) -> None:
+        super()._meet_data()
+        if self.hparams["few_shot"] is None:
+            self.model.few_shot = not self._data("zero_shot", default=False)
+
+
+def load_adapters(model: MVFAModel, path: Path) -> None:
+    """Load adapters from a file as the authors release them.
+
+    Args:
+        model: Model with adapters of the same widths and levels.
+        path: Torch file with the dictionaries ``seg_adapters`` and ``det_adapters``.
+
+    Raises:
+        WeightsError: The file is missing, is no such file, or does not fit the model.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name in ("seg_adapters", "det_adapters"):
+            getattr(model, name).load_state_dict(state[name])
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        msg = f"adapters file {path} does not fit: {error}; expected seg_adapters, det_adapters"
+        raise WeightsError(msg) from error
