@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 

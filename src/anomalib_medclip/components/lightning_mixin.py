@@ -110,7 +110,7 @@ class ClipMethodMixin(LightningModule):
         return HeatMapVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """anomalib's callbacks, then scores on disk and, if asked, the choice of the epoch."""
+        """What anomalib calls back, then scores on disk and, if asked, the choice of the epoch."""
         callbacks = [*super().configure_callbacks(), ResultsWriter()]
         if self.hparams["epoch_choice"] == "validation":
             callbacks.append(BestEpoch())
