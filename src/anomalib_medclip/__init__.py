@@ -8,12 +8,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from anomalib_medclip import models
+
 __version__ = "0.1.0"
 
 
 def list_models() -> list[str]:
     """Names of the method folders, in alphabetical order."""
-    return sorted(p.parent.name for p in Path(__file__).parent.glob("models/*/lightning_model.py"))
+    found = (Path(folder).glob("*/lightning_model.py") for folder in models.__path__)
+    return sorted(path.parent.name for paths in found for path in paths)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a method's class, known only once imported

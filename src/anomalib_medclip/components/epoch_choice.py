@@ -25,18 +25,15 @@ class BestEpoch(Callback):
         """Remember the state if it is the best so far."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
+        metrics = trainer.callback_metrics
         names = ("val_image_AUROC", "val_pixel_AUROC")
-        found = [
-            trainer.callback_metrics[name] for name in names if name in trainer.callback_metrics
-        ]
-        if not found:
-            return
-        score = float(torch.stack([value.detach().cpu() for value in found]).sum())
+        score = sum(float(metrics[name]) for name in names if name in metrics)
         if score > self._best:
             self._best, self._epoch = score, trainer.current_epoch
-            state = pl_module.state_dict()
             self._state = {
-                k: v.clone() for k, v in state.items() if not k.startswith("model.clip.")
+                name: value.clone()
+                for name, value in pl_module.state_dict().items()
+                if not name.startswith("model.clip.")
             }
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

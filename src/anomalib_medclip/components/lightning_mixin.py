@@ -12,16 +12,17 @@ offers ``object_name``, ``object_names``, ``has_masks``, ``zero_shot``, ``intens
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from anomalib import LearningType, TaskType
-from anomalib.data import Batch
+from anomalib.data import ImageBatch
 from anomalib.metrics import AUROC, Evaluator, F1Score
 from anomalib.post_processing import PostProcessor
 from lightning import LightningModule, seed_everything
 from lightning.pytorch import Callback
-from torch import Tensor, nn
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from anomalib_medclip.components.augmentation import Augmentation, apply_copies
 from anomalib_medclip.components.clip import TextTower
@@ -55,7 +56,7 @@ class ClipMethodMixin(LightningModule):
         object_name: Words for the prompt of the images to score; kept in checkpoints.
     """
 
-    model: nn.Module
+    model: Any
     augmentations: Sequence[Augmentation]
     default_batch_size = 1
     default_epochs = 50
@@ -111,7 +112,8 @@ class ClipMethodMixin(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """What anomalib calls back, then scores on disk and, if asked, the choice of the epoch."""
-        callbacks = [*super().configure_callbacks(), ResultsWriter()]
+        callbacks = list(cast("Sequence[Callback]", super().configure_callbacks()))
+        callbacks.append(ResultsWriter())
         if self.hparams["epoch_choice"] == "validation":
             callbacks.append(BestEpoch())
         return callbacks
@@ -130,14 +132,14 @@ class ClipMethodMixin(LightningModule):
             # With the epochs fixed beforehand, only the last validation is of any use.
             trainer.check_val_every_n_epoch = trainer.max_epochs
         for callback in trainer.checkpoint_callbacks:
-            if getattr(callback, "_save_on_train_epoch_end", True) is None:
+            if isinstance(callback, ModelCheckpoint) and callback._save_on_train_epoch_end is None:
                 callback._save_on_train_epoch_end = True  # a crash then loses one epoch at most
 
     def on_fit_start(self) -> None:
         """Encode the prompts of every set trained on; the text tower is let go after that."""
         self._encode_prompts()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Augment a batch and return its loss."""
         del batch_idx
         images, masks = self._augmented(batch)
@@ -169,12 +171,12 @@ class ClipMethodMixin(LightningModule):
         elif not self.trainer.sanity_checking:
             self._refit_support()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Batch:
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:  # noqa: ANN401 - a batch
         """Score a batch; support images without themselves, other sets with their own text."""
         del batch_idx
         options = self._own_text(batch)
         if self._data("validates_on_support", default=False) and hasattr(self, "_owners"):
-            owners = [self._owners.get(str(path), -1) for path in batch.image_path]
+            owners = [self._owners.get(path, -1) for path in batch.image_path or ()]
             options["leave_out"] = torch.tensor(owners, device=self.device)
         return batch.update(**self.model(batch.image, **options)._asdict())
 
@@ -246,19 +248,17 @@ class ClipMethodMixin(LightningModule):
         self._texts = {name: ensemble(tower, name) for name in sorted(names)}
         self.model.text = self._texts[self.object_name]
 
-    def _own_text(self, batch: Batch) -> dict[str, Any]:
+    def _own_text(self, batch: ImageBatch) -> dict[str, Any]:
         """The text features of a batch's own set, if it is not the target."""
         names = getattr(batch, "object_name", None) or [self.object_name]
         if names[0] == self.object_name or not hasattr(self, "_texts"):
             return {}
         return {"text": self._texts[names[0]]}
 
-    def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def _augmented(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None]:
         """Images, and masks ``(batch, 1, height, width)`` of zeros and ones, copied as numbered."""
-        images = batch.image.as_subclass(Tensor)
-        masks = None
-        if batch.gt_mask is not None:
-            masks = batch.gt_mask.as_subclass(Tensor).float().unsqueeze(1)
+        images, mask = cast("Tensor", batch.image).as_subclass(Tensor), batch.gt_mask
+        masks = None if mask is None else mask.as_subclass(Tensor).float().unsqueeze(1)
         which = getattr(batch, "copy", None)
         if which is None:
             return images, masks
@@ -285,7 +285,7 @@ class ClipMethodMixin(LightningModule):
         # Validation runs in inference mode, whose tensors could never be loaded into again.
         with torch.inference_mode(mode=False):
             items = [support[index] for index in range(len(support))]
-            images = torch.stack([item.image.as_subclass(Tensor) for item in items])
+            images = torch.stack([item.image for item in items]).as_subclass(Tensor)
             labels = torch.tensor([bool(item.gt_label) for item in items])
             owners = number_owners([item.group for item in items], labels.tolist())
             self._owners = {str(i.image_path): o for i, o in zip(items, owners, strict=True)}
@@ -295,7 +295,7 @@ class ClipMethodMixin(LightningModule):
 
     def _is_last_epoch(self) -> bool:
         trainer = self.trainer
-        last = trainer.current_epoch + 1 == trainer.max_epochs
+        last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0) > 0
         return last or trainer.should_stop or trainer.global_step == trainer.max_steps
 
 

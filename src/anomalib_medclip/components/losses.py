@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Float
-from monai.losses import DiceLoss
+from monai.losses.dice import DiceLoss
 from torch import Tensor
 
 _dice = DiceLoss(smooth_nr=1, smooth_dr=1)

@@ -107,9 +107,9 @@ class MemoryBank(DynamicBufferMixin):
             raise NotReadyError(msg)
         return rows[self._owners != owner]
 
-    def _load_from_state_dict(self, *args: object) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401 - torch's
         self._unit_rows = torch.empty(0)
-        super()._load_from_state_dict(*args)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _nearest(
@@ -118,12 +118,12 @@ def _nearest(
     """Largest inner product of each query with any row."""
     queries, rows = queries.detach().contiguous(), rows.contiguous()
     if not queries.is_cuda:
-        cosines, _ = faiss.knn(queries.numpy(), rows.numpy(), 1, metric=faiss.METRIC_INNER_PRODUCT)
-        return torch.from_numpy(cosines[:, 0])
+        found, _ = faiss.knn(queries.numpy(), rows.numpy(), 1, metric=faiss.METRIC_INNER_PRODUCT)
+        return torch.from_numpy(found[:, 0])
     if not hasattr(faiss, "StandardGpuResources"):  # the CPU build of FAISS
         return (queries @ rows.T).amax(dim=-1)
     metric = faiss.METRIC_INNER_PRODUCT
-    cosines, _ = faiss.knn_gpu(_gpu_resources(), queries, rows, 1, metric=metric)
+    cosines: Tensor = faiss.knn_gpu(_gpu_resources(), queries, rows, 1, metric=metric)[0]
     return cosines[:, 0]
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from anomalib.data import Batch, PredictDataset
+from anomalib.data import ImageBatch, PredictDataset
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from lightning import LightningModule, Trainer
@@ -27,22 +27,22 @@ class MedicalPreProcessor(PreProcessor):
     """
 
     def __init__(self, side: int, intensity: IntensityPolicy = None) -> None:
-        super().__init__(transform=MethodResize(side))
-        self.side = side
+        self.resize = MethodResize(side)
+        super().__init__(transform=self.resize)
         self.intensity = intensity
 
     def on_predict_batch_start(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        batch: Batch,
+        batch: ImageBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Read files given by path again, as the data modules of this package do, and resize."""
         if _reads_paths(trainer, dataloader_idx):
-            images = [read_image(path, self.intensity) for path in batch.image_path]
-            batch.image = torch.stack([self.transform(i) for i in images]).to(pl_module.device)
+            images = [read_image(path, self.intensity) for path in batch.image_path or ()]
+            batch.image = torch.stack([self.resize(i) for i in images]).to(pl_module.device)
         super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
 
     def forward(self, batch: Tensor) -> Tensor:
@@ -52,10 +52,10 @@ class MedicalPreProcessor(PreProcessor):
         and anomalib's plain one for others.
         """
         if torch.compiler.is_exporting() or torch.compiler.is_compiling():
-            if batch.shape[-2:] == (self.side, self.side):
+            if batch.shape[-2:] == tuple(self.resize.size):
                 return batch
             return super().forward(batch)
-        resized: Tensor = self.transform(batch)
+        resized: Tensor = self.resize(batch)
         return resized.as_subclass(Tensor)
 
     def checkpoint_config(self) -> dict[str, Any]:

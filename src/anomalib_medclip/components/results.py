@@ -13,6 +13,7 @@ from anomalib.data import ImageBatch
 from anomalib.visualization import ImageVisualizer
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
+from PIL.Image import Image as Picture
 from torch.utils.data import DataLoader
 
 logger = logging.getLogger(__name__)
@@ -41,11 +42,12 @@ class HeatMapVisualizer(ImageVisualizer):
         base = _common_folder(_paths_under_evaluation(trainer, dataloader_idx))
         for item in batch:
             # Shown from the tensor: opening a 16-bit file again would show it cut to 8 bits.
-            path, item.image_path = Path(item.image_path), None
+            path, item.image_path = Path(str(item.image_path)), None
             picture = self.visualize(item)
             target = self.output_dir / picture_name(path, base)
             target.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(target)
+            if isinstance(picture, Picture):  # nothing, if every field is switched off
+                picture.save(target)
 
 
 class ResultsWriter(Callback):

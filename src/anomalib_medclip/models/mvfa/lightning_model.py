@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from anomalib.models import AnomalibModule
+from anomalib.models.components.base import AnomalibModule
 
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
 from anomalib_medclip.components.clip import Backbone, ImageTower
@@ -17,7 +17,7 @@ from anomalib_medclip.models.mvfa.torch_model import MVFAModel
 logger = logging.getLogger(__name__)
 
 
-class MVFA(ClipMethodMixin, AnomalibModule):
+class MVFA(ClipMethodMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's own to_onnx
     """Multi-level Visual Feature Adaptation (CVPR 2024), few-shot or zero-shot.
 
     The defaults are those of the published numbers. See ``anomalib_medclip.models.mvfa`` for the
@@ -86,7 +86,7 @@ class MVFA(ClipMethodMixin, AnomalibModule):
         super().on_test_start()
         if self.hparams["transductive"] and self.model.few_shot:
             logger.warning("transductive: scores depend on the whole test set")
-            loader = self.trainer.datamodule.test_dataloader()
+            loader = self._data("test_dataloader", default=None)()
             self.model.set_scales((batch.image.to(self.device), None) for batch in loader)
 
     def _meet_data(self) -> None:

@@ -284,12 +284,12 @@ class MVFAModel(DynamicBufferMixin):
             owners: Number of each image's patient or, where unknown, of the image.
         """
         copies = all_copies(images[~labels], ELEVEN_FOLD)
-        tokens = torch.cat([self.bank_tokens(part) for part in copies.split(8)], dim=1)
+        tokens = torch.cat([self.bank_tokens(part) for part in torch.split(copies, 8)], dim=1)
         self.memory_bank.fill(tokens, owners[~labels].repeat(len(ELEVEN_FOLD)))
         scored = torch.tensor([self.memory_bank.has_others(int(o)) for o in owners])
         if not scored.all():
             logger.warning("one normal patient only: its own images cannot set the scales")
-        parts = [part.split(8) for part in (images[scored], owners[scored])]
+        parts = [torch.split(part, 8) for part in (images[scored], owners[scored])]
         self.set_scales(zip(*parts, strict=True))
 
     def bank_tokens(
@@ -342,7 +342,7 @@ class MVFAModel(DynamicBufferMixin):
         )
         # Nothing reads the stream after the last level, so this layer never learns; it is kept
         # because the authors' files have it.
-        adapters[-1].fc2.requires_grad_(requires_grad=False)
+        adapters[-1].fc2.requires_grad_(False)
         return adapters
 
 
