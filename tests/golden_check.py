@@ -86,6 +86,7 @@ class MVFACase:
         self.golden = dict(np.load(folder / "golden.npz"))
         self.side = self.meta["img_size"]
         self.resize = MethodResize(self.side)
+        self.texts: dict[str, Tensor] = {}
 
     def computed(self) -> Computed:
         """Every array this package can compute for the case, by name."""
@@ -158,7 +159,7 @@ class MVFACase:
         yield "init/few_map_level", few[[0, 5]]
         yield "init/zero_logit_level", logits[[5]]
         yield "init/zero_map_level", logits.softmax(dim=2)[[0, 5], :, 1]
-        branches = model.branches(adapted, size)
+        branches = model.branches(self.test_images)
         yield "init/few_map_sum", branches.memory_map * len(model.levels)
         yield "init/zero_map_sum", branches.text_map * len(model.levels)
 
@@ -172,8 +173,7 @@ class MVFACase:
         yield "init/few_test_seg/pAUC_AUC", both
         yield "init/few_test_seg/result", both.sum()
         scores, _ = self.transductive(model := self.fitted("Chest"))
-        size = (self.side, self.side)
-        raw = model.branches(model.adapted_tokens(self.test_images), size)
+        raw = model.branches(self.test_images)
         yield "init/few_test_cls/raw_zero_score", raw.text_score * len(model.levels)
         yield "init/few_test_cls/raw_few_score", raw.memory_score * len(model.levels)
         yield "init/few_test_cls/image_score", scores
@@ -265,7 +265,7 @@ class MVFACase:
 
     def final_weights(self, prefix: str, model: MVFAModel) -> Computed:
         for head in ("seg", "det"):
-            adapters = getattr(model, f"{head}_adapters")
+            adapters = getattr(model.adapters, f"{head}_adapters")
             for layer in ("fc1", "fc2"):
                 weights = [getattr(adapter, layer)[0].weight for adapter in adapters]
                 yield f"{prefix}/final_{head}_{layer}_norm", [w.norm().item() for w in weights]
@@ -287,8 +287,7 @@ class MVFACase:
         )
         method.names = self.meta["grad_norm_names"]
         weights = load_file(self.folder / "adapters_init.safetensors")
-        left = method.model.load_state_dict(weights, strict=False)
-        assert not left.unexpected_keys, left
+        method.model.adapters.load_state_dict(weights)
         method.model.has_masks = name in WITH_MASKS
         method.model.text = self.text(name)
         return method
@@ -319,8 +318,7 @@ class MVFACase:
     def transductive(self, model: MVFAModel) -> tuple[Tensor, Tensor]:
         """Scores and maps scaled on the test images themselves, as the authors do."""
         model.set_scales([(self.test_images, None)])
-        adapted = model.adapted_tokens(self.test_images)
-        return model.fuse(model.branches(adapted, (self.side, self.side)))
+        return model.fusion(model.branches(self.test_images), model.has_masks)
 
     @torch.no_grad()
     def zero_shot(self, model: MVFAModel) -> tuple[Tensor, Tensor]:
@@ -336,7 +334,10 @@ class MVFACase:
         return roc_auc_score((self.test_masks > 0).flatten(), maps.flatten())
 
     def text(self, name: str) -> Tensor:
-        return ensemble(self.text_tower, OBJECTS[name])
+        words = OBJECTS[name]
+        if words not in self.texts:
+            self.texts[words] = ensemble(self.text_tower, words)
+        return self.texts[words]
 
     @cached_property
     def text_tower(self) -> TextTower:
@@ -391,7 +392,7 @@ class GoldenMVFA(MVFA):
     names: dict[str, list[str]]
 
     def gradients(self, head: str) -> list[float]:
-        parameters = dict(self.model.named_parameters())
+        parameters = dict(self.model.adapters.named_parameters())
         grads = [parameters[name].grad for name in self.names[head]]
         return [float("nan") if grad is None else grad.norm().item() for grad in grads]
 

@@ -1,6 +1,7 @@
 """What two or more methods use; no part here knows a method, a data set or the other parts' users.
 
 ========================  =====================================================================
+``weights``               where CLIP's weights come from
 ``clip``                  the frozen image and text towers, from open_clip
 ``prompts``               words about an object, to two text features
 ``anomaly_map``           tokens and text features, to a heat map
@@ -10,6 +11,7 @@
 ``processors``            before and after a model: one resize, a normalisation that keeps ranks
 ``results``               pictures, scores and metrics on disk
 ``epoch_choice``          the best epoch by validation, for those who ask
+``checkpoints``           what was learnt, without the backbone
 ``lightning_mixin``       the above under Lightning and anomalib
 ========================  =====================================================================
 """

@@ -174,6 +174,8 @@ class ImageTower(nn.Module):
         """Sixteen hexadecimal digits that change with the weights and with how images enter."""
         digest = hashlib.sha256()
         settings = {k: v for k, v in asdict(self.backbone).items() if k in _ENTRY}
+        block = self.visual.transformer.resblocks[0]
+        settings |= {"heads": block.attn.num_heads, "activation": type(block.mlp.gelu).__name__}
         digest.update(json.dumps(settings, sort_keys=True).encode())
         for name, value in sorted(self.visual.state_dict().items()):
             flat = value.detach().float().flatten()
@@ -240,7 +242,7 @@ class TextTower(nn.Module):
         return F.normalize(torch.cat([self(part) for part in tokens.split(chunk)]), dim=-1)
 
 
-_ENTRY = ("image_size", "quick_gelu", "normalize")
+_ENTRY = ("image_size", "normalize")
 _PLAIN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers"}
 
 

@@ -27,9 +27,9 @@ class BestEpoch(Callback):
             return
         metrics = trainer.callback_metrics
         names = ("val_image_AUROC", "val_pixel_AUROC")
-        score = sum(float(metrics[name]) for name in names if name in metrics)
-        if score > self._best:
-            self._best, self._epoch = score, trainer.current_epoch
+        scores = [float(metrics[name]) for name in names if name in metrics]
+        if scores and sum(scores) > self._best:
+            self._best, self._epoch = sum(scores), trainer.current_epoch
             self._state = {
                 name: value.clone()
                 for name, value in pl_module.state_dict().items()

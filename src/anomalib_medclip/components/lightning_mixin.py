@@ -19,21 +19,23 @@ from anomalib import LearningType, TaskType
 from anomalib.data import ImageBatch
 from anomalib.metrics import AUROC, Evaluator, F1Score
 from anomalib.post_processing import PostProcessor
-from lightning import LightningModule, seed_everything
+from lightning import seed_everything
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from anomalib_medclip.components.augmentation import Augmentation, apply_copies
+from anomalib_medclip.components.checkpoints import SlimCheckpoints
 from anomalib_medclip.components.clip import TextTower
 from anomalib_medclip.components.epoch_choice import BestEpoch
+from anomalib_medclip.components.memory_bank import number_owners
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
     RankPreservingPostProcessor,
 )
 from anomalib_medclip.components.prompts import ensemble
 from anomalib_medclip.components.results import HeatMapVisualizer, ResultsWriter
-from anomalib_medclip.errors import BackboneMismatchError, NotReadyError
+from anomalib_medclip.errors import NotReadyError
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ _LIGHTNING_EPOCHS = 1000
 """What Lightning's trainer says when nobody chose a number of epochs."""
 
 
-class ClipMethodMixin(LightningModule):
+class ClipMethodMixin(SlimCheckpoints):
     """What the methods share, to be mixed into an ``AnomalibModule``.
 
     A mixin and not a base class, because anomalib takes every direct subclass of
@@ -53,15 +55,12 @@ class ClipMethodMixin(LightningModule):
         augmentations: The fixed copies made of each support image; the first is the image.
         default_batch_size: Training images a batch, where the data do not say.
         default_epochs: Epochs trained, where ``--trainer.max_epochs`` does not say.
-        object_name: Words for the prompt of the images to score; kept in checkpoints.
     """
 
-    model: Any
     augmentations: Sequence[Augmentation]
     default_batch_size = 1
     default_epochs = 50
     wants_abnormal = True
-    object_name = ""
 
     @property
     def learning_type(self) -> LearningType:
@@ -182,7 +181,7 @@ class ClipMethodMixin(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Leave a usable model also where training ends without a validation."""
-        if self._is_last_epoch():
+        if self.is_last_epoch():
             self._refit_support()
 
     def on_test_start(self) -> None:
@@ -190,41 +189,6 @@ class ClipMethodMixin(LightningModule):
         self._make_ready()
 
     on_predict_start = on_test_start
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out CLIP and, in a finished run, the optimiser; note what to check and restore."""
-        super().on_save_checkpoint(checkpoint)
-        weights = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in weights.items() if not k.startswith(_CLIP)}
-        checkpoint["anomalib_medclip"] = {
-            "object_name": self.object_name,
-            "backbone": self.model.clip.fingerprint(),
-            "model": {k: v for k in _KEPT if (v := getattr(self.model, k, None)) is not None},
-        }
-        if self._is_last_epoch():
-            checkpoint.update(optimizer_states=[], lr_schedulers=[])
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check the backbone and restore what goes with the adapters.
-
-        Raises:
-            BackboneMismatchError: The checkpoint was trained on another backbone.
-        """
-        super().on_load_checkpoint(checkpoint)
-        notes = checkpoint["anomalib_medclip"]
-        fingerprint = self.model.clip.fingerprint()
-        if notes["backbone"] != fingerprint:
-            msg = (
-                f"the checkpoint was trained on a backbone with fingerprint {notes['backbone']}, "
-                f"not {fingerprint}, that of {self.model.clip.backbone.name} as configured; "
-                "use the weights, image size, activation and normalisation of the training run"
-            )
-            raise BackboneMismatchError(msg)
-        self.object_name = notes["object_name"]
-        for name, value in notes["model"].items():
-            setattr(self.model, name, value)
-        own = {k: v for k, v in self.state_dict().items() if k.startswith(_CLIP)}
-        checkpoint["state_dict"] = {**checkpoint["state_dict"], **own}
 
     def _data(self, name: str, *, default: Any) -> Any:  # noqa: ANN401 - any attribute
         """An attribute of the datamodule, where there is one that has it."""
@@ -292,33 +256,3 @@ class ClipMethodMixin(LightningModule):
             self.model.fit_support(
                 images.to(self.device), labels.to(self.device), torch.tensor(owners).to(self.device)
             )
-
-    def _is_last_epoch(self) -> bool:
-        trainer = self.trainer
-        last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0) > 0
-        return last or trainer.should_stop or trainer.global_step == trainer.max_steps
-
-
-_CLIP = "model.clip."
-_KEPT = ("has_masks", "few_shot")
-
-
-def number_owners(groups: Sequence[str], abnormal: Sequence[bool]) -> list[int]:
-    """Number each support image by its patient, or by itself where that is unknown.
-
-    If all normal images are of one patient, every image stands for itself: leaving the patient
-    out would leave nothing to compare with.
-
-    Args:
-        groups: Patient of each image; empty where unknown.
-        abnormal: Whether each image is abnormal.
-
-    Example:
-        >>> number_owners(["ann", "ann", "bob", ""], [False, True, False, True])
-        [0, 0, 1, 2]
-    """
-    patients = [group or f"image {index}" for index, group in enumerate(groups)]
-    if len({p for p, is_abnormal in zip(patients, abnormal, strict=True) if not is_abnormal}) < 2:
-        patients = [f"image {index}" for index in range(len(groups))]
-    numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
-    return [numbers[patient] for patient in patients]

@@ -1,5 +1,6 @@
 """Tokens of normal images, and the distance of other tokens to the nearest of them."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -110,6 +111,27 @@ class MemoryBank(DynamicBufferMixin):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401 - torch's
         self._unit_rows = torch.empty(0)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def number_owners(groups: Sequence[str], abnormal: Sequence[bool]) -> list[int]:
+    """Number each support image by its patient, or by itself where that is unknown.
+
+    If all normal images are of one patient, every image stands for itself: leaving the patient
+    out would leave nothing to compare with.
+
+    Args:
+        groups: Patient of each image; empty where unknown.
+        abnormal: Whether each image is abnormal.
+
+    Example:
+        >>> number_owners(["ann", "ann", "bob", ""], [False, True, False, True])
+        [0, 0, 1, 2]
+    """
+    patients = [group or f"image {index}" for index, group in enumerate(groups)]
+    if len({p for p, is_abnormal in zip(patients, abnormal, strict=True) if not is_abnormal}) < 2:
+        patients = [f"image {index}" for index in range(len(groups))]
+    numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+    return [numbers[patient] for patient in patients]
 
 
 def _nearest(

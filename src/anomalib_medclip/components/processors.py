@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from anomalib.data import ImageBatch, PredictDataset
+from anomalib.data import Batch, PredictDataset
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from lightning import LightningModule, Trainer
@@ -27,21 +27,22 @@ class MedicalPreProcessor(PreProcessor):
     """
 
     def __init__(self, side: int, intensity: IntensityPolicy = None) -> None:
-        self.resize = MethodResize(side)
-        super().__init__(transform=self.resize)
+        resize = MethodResize(side)
+        super().__init__(transform=resize)
+        self.resize = resize
         self.intensity = intensity
 
     def on_predict_batch_start(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        batch: ImageBatch,
+        batch: Batch[Any],
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Read files given by path again, as the data modules of this package do, and resize."""
         if _reads_paths(trainer, dataloader_idx):
-            images = [read_image(path, self.intensity) for path in batch.image_path or ()]
+            images = [read_image(path, self.intensity) for path in batch["image_path"]]
             batch.image = torch.stack([self.resize(i) for i in images]).to(pl_module.device)
         super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
 

@@ -56,11 +56,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         state = _read(path)
+        state = dict(state.get("state_dict", state))
     except Exception as error:
         msg = f"{path} is no CLIP weights file: {error}"
         raise WeightsError(msg) from error
-    state = state.get("state_dict", state)
-    named = {k.removeprefix("module."): v for k, v in state.items() if k not in _OPENAI_EXTRAS}
+    named = {str(k).removeprefix("module."): v for k, v in state.items() if k not in _OPENAI_EXTRAS}
     if not all(isinstance(value, Tensor) for value in named.values()):
         msg = f"{path} holds more than tensors; save the model's state_dict()"
         raise WeightsError(msg)

@@ -8,11 +8,11 @@ text (zero-shot branch) and with tokens of the normal support images (few-shot b
 ====================  =========================================================
 paper                 here
 ====================  =========================================================
-eq. 1, 2 (adapters)   ``Bottleneck``, ``MVFAModel.adapted_tokens``
+eq. 1, 2 (adapters)   ``adapters``, ``MVFAModel.adapted_tokens``
 eq. 3 (losses)        ``MVFAModel.loss_terms``
 eq. 4 (zero-shot)     ``MVFAModel.text_map``, ``components.anomaly_map.align``
 eq. 5 (few-shot)      ``MVFAModel.memory_map``, ``components.memory_bank``
-eq. 6 (fusion)        ``MVFAModel.fuse``
+eq. 6 (fusion)        ``fusion.Fusion``
 ====================  =========================================================
 
 Where the paper and the authors' code part, this is the code, which made the published numbers:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,7 +10,6 @@ from anomalib.models.components.base import AnomalibModule
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
 from anomalib_medclip.components.clip import Backbone, ImageTower
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
-from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.models.mvfa.torch_model import MVFAModel
 
 logger = logging.getLogger(__name__)
@@ -74,7 +72,7 @@ class MVFA(ClipMethodMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's
         dtype = getattr(torch, bank_precision)
         self.model = MVFAModel(tower, levels, few_shot is not False, dtype, seed)
         if adapters:
-            load_adapters(self.model, Path(adapters))
+            self.model.adapters.load_released(adapters)
 
     @property
     def learning_rate(self) -> float:
@@ -93,22 +91,3 @@ class MVFA(ClipMethodMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's
         super()._meet_data()
         if self.hparams["few_shot"] is None:
             self.model.few_shot = not self._data("zero_shot", default=False)
-
-
-def load_adapters(model: MVFAModel, path: Path) -> None:
-    """Load adapters from a file as the authors release them.
-
-    Args:
-        model: Model with adapters of the same widths and levels.
-        path: Torch file with the dictionaries ``seg_adapters`` and ``det_adapters``.
-
-    Raises:
-        WeightsError: The file is missing, is no such file, or does not fit the model.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        for name in ("seg_adapters", "det_adapters"):
-            getattr(model, name).load_state_dict(state[name])
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        msg = f"adapters file {path} does not fit: {error}; expected seg_adapters, det_adapters"
-        raise WeightsError(msg) from error

@@ -17,29 +17,10 @@ from anomalib_medclip.components.clip import ImageTower
 from anomalib_medclip.components.losses import dice, focal
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.errors import NotReadyError
+from anomalib_medclip.models.mvfa.adapters import Adapters
+from anomalib_medclip.models.mvfa.fusion import Branches, Fusion
 
 logger = logging.getLogger(__name__)
-
-
-class Bottleneck(nn.Module):
-    """Two layers without bias (eq. 1): the first one's output meets the text, the second's returns.
-
-    Args:
-        width: Width of the token stream.
-        embed_dim: Width of the space shared with text.
-    """
-
-    def __init__(self, width: int, embed_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Sequential(nn.Linear(width, embed_dim, bias=False), nn.LeakyReLU())
-        self.fc2 = nn.Sequential(nn.Linear(embed_dim, width, bias=False), nn.LeakyReLU())
-
-    def forward(
-        self, stream: Float[Tensor, "batch token width"]
-    ) -> tuple[Float[Tensor, "batch token embed_dim"], Float[Tensor, "batch token width"]]:
-        """Tokens to compare, and what flows back into the stream."""
-        tokens = self.fc1(stream)
-        return tokens, self.fc2(tokens)
 
 
 class Adapted(NamedTuple):
@@ -65,15 +46,6 @@ class LossTerms(NamedTuple):
         return torch.cat(self).sum()
 
 
-class Branches(NamedTuple):
-    """Scores of the two branches, each the mean over levels, not yet on one scale."""
-
-    text_map: Float[Tensor, "batch height width"]
-    text_score: Float[Tensor, "batch"]
-    memory_map: Float[Tensor, "batch height width"]
-    memory_score: Float[Tensor, "batch"]
-
-
 class MVFAModel(DynamicBufferMixin):
     """Adapters on a frozen image tower, text features, and a memory bank of normal tokens.
 
@@ -86,7 +58,6 @@ class MVFAModel(DynamicBufferMixin):
     """
 
     text: Tensor
-    scales: Tensor
 
     def __init__(
         self,
@@ -101,14 +72,10 @@ class MVFAModel(DynamicBufferMixin):
         self.levels = _checked_levels(levels, clip.depth)
         self.few_shot = few_shot
         self.has_masks = True
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.seg_adapters = self._adapters()
-            self.det_adapters = self._adapters()
+        self.adapters = Adapters(len(self.levels), clip.width, clip.embed_dim, seed)
         self.memory_bank = MemoryBank(bank_dtype)
+        self.fusion = Fusion()
         self.register_buffer("text", torch.empty(0))
-        # Lowest and highest value of (pixels, images) x (text, memory) on support images.
-        self.register_buffer("scales", torch.tensor([0.0, 1.0]).repeat(2, 2, 1))
 
     def forward(
         self,
@@ -130,28 +97,25 @@ class MVFAModel(DynamicBufferMixin):
         Raises:
             NotReadyError: There are no text features or, few-shot, no memory bank.
         """
+        if self.few_shot:
+            score, fused = self.fusion(self.branches(images, leave_out), self.has_masks)
+            return InferenceBatch(unit_interval(score), anomaly_map=unit_interval(fused))
         adapted = self.adapted_tokens(images)
-        size = (images.shape[-2], images.shape[-1])
-        if not self.few_shot:
-            tokens = adapted.segment if self.has_masks else adapted.detect
-            return InferenceBatch(
-                pred_score=self.text_score(adapted.detect, text),
-                anomaly_map=self.text_map(tokens, size, text),
-            )
-        score, fused = self.fuse(self.branches(adapted, size, leave_out))
-        return InferenceBatch(unit_interval(score), anomaly_map=unit_interval(fused))
+        tokens = adapted.segment if self.has_masks else adapted.detect
+        return InferenceBatch(
+            pred_score=self.text_score(adapted.detect, text),
+            anomaly_map=self.text_map(tokens, _size(images), text),
+        )
 
     def adapted_tokens(self, images: Float[Tensor, "batch 3 side side"]) -> Adapted:
         """Tokens of every level; each level's adapters feed the next block (eq. 2)."""
         segment, detect = [], []
 
         def adapt(level: int, stream: Tensor) -> Tensor:
-            to_segment, from_segment = self.seg_adapters[level](stream)
-            to_detect, from_detect = self.det_adapters[level](stream)
+            to_segment, to_detect, adapted = self.adapters(level, stream)
             segment.append(to_segment)
             detect.append(to_detect)
-            # As the code; eq. 2 says 0.9 of the stream and 0.1 of one adapter.
-            return 0.8 * stream + 0.1 * from_segment + 0.1 * from_detect
+            return adapted
 
         stream = self.clip(images, self.levels, after_block=adapt)
         return Adapted(torch.stack(segment), torch.stack(detect), stream)
@@ -190,33 +154,21 @@ class MVFAModel(DynamicBufferMixin):
         return torch.stack([to_map(d.unsqueeze(-1), size)[:, 0] for d in distances]).mean(dim=0)
 
     def branches(
-        self, adapted: Adapted, size: tuple[int, int], leave_out: Int[Tensor, "batch"] | None = None
+        self,
+        images: Float[Tensor, "batch 3 side side"],
+        leave_out: Int[Tensor, "batch"] | None = None,
     ) -> Branches:
         """Both branches, from the segmentation adapters where there are masks to train them."""
+        adapted = self.adapted_tokens(images)
         tokens = adapted.segment if self.has_masks else adapted.detect
-        memory_map = self.memory_map(tokens, size, leave_out)
+        memory_map = self.memory_map(tokens, _size(images), leave_out)
         return Branches(
-            text_map=self.text_map(tokens, size),
-            text_score=self.text_score(adapted.detect),
+            text_map=self.text_map(tokens, _size(images)),
             memory_map=memory_map,
+            text_score=self.text_score(adapted.detect),
             # Pixels, not patches: enlarging with aligned corners gives border patches less weight.
             memory_score=memory_map.mean(dim=(-2, -1)),
         )
-
-    def fuse(
-        self, branches: Branches
-    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch height width"]]:
-        """Bring both branches to the support images' scale and average them (eq. 6).
-
-        Returns:
-            Image scores and maps, in [0, 1] for what lies between the support images' extremes.
-            With masks the score is the map's maximum, as in the authors' code.
-        """
-        pixel, image = self.scales
-        fused = _mean_on_scale(branches.text_map, branches.memory_map, pixel)
-        if self.has_masks:
-            return fused.amax(dim=(-2, -1)), fused
-        return _mean_on_scale(branches.text_score, branches.memory_score, image), fused
 
     def loss(
         self,
@@ -252,8 +204,8 @@ class MVFAModel(DynamicBufferMixin):
         if masks is None:
             nothing = images.new_zeros(0)
             return LossTerms(torch.stack(detection), nothing, nothing)
-        size = (images.shape[-2], images.shape[-1])
-        maps = [self._pixel_odds(t, size, text).softmax(dim=1) for t in adapted.segment]
+        odds = [self._pixel_odds(t, _size(images), text) for t in adapted.segment]
+        maps = [logits.softmax(dim=1) for logits in odds]
         return LossTerms(
             torch.stack(detection),
             torch.stack([focal(m, masks) for m in maps]),
@@ -265,7 +217,7 @@ class MVFAModel(DynamicBufferMixin):
 
         They keep their initial values in a run without any masks, and still feed the stream.
         """
-        return () if has_masks else self.seg_adapters.parameters()
+        return () if has_masks else self.adapters.seg_adapters.parameters()
 
     @torch.no_grad()
     def fit_support(
@@ -301,23 +253,12 @@ class MVFAModel(DynamicBufferMixin):
 
     @torch.no_grad()
     def set_scales(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:
-        """Let the two branches range over [0, 1] on these images.
+        """Bring the two branches to one scale on these images.
 
         Args:
             batches: Images ``(batch, 3, side, side)``, each with its ``leave_out`` or ``None``.
         """
-        extremes = [
-            torch.stack([torch.stack([t.amin(), t.amax()]) for t in self._by_kind(*batch)])
-            for batch in batches
-        ]
-        low = torch.stack(extremes)[..., 0].amin(dim=0)
-        high = torch.stack(extremes)[..., 1].amax(dim=0)
-        self.scales = torch.stack([low, high], dim=-1).view(2, 2, 2)
-
-    def _by_kind(self, images: Tensor, leave_out: Tensor | None) -> list[Tensor]:
-        size = (images.shape[-2], images.shape[-1])
-        b = self.branches(self.adapted_tokens(images), size, leave_out)
-        return [b.text_map, b.memory_map, b.text_score, b.memory_score]
+        self.fusion.fit(self.branches(images, leave_out) for images, leave_out in batches)
 
     def _pixel_odds(
         self, tokens: Tensor, size: tuple[int, int], text: Tensor | None = None
@@ -336,21 +277,9 @@ class MVFAModel(DynamicBufferMixin):
             raise NotReadyError(msg)
         return self.text
 
-    def _adapters(self) -> nn.ModuleList:
-        adapters = nn.ModuleList(
-            Bottleneck(self.clip.width, self.clip.embed_dim) for _ in self.levels
-        )
-        # Nothing reads the stream after the last level, so this layer never learns; it is kept
-        # because the authors' files have it.
-        adapters[-1].fc2.requires_grad_(False)
-        return adapters
 
-
-def _mean_on_scale(text: Tensor, memory: Tensor, scale: Tensor) -> Tensor:
-    """Average of two branches after each is moved from its [low, high] to [0, 1]."""
-    low, high = scale.unbind(dim=-1)
-    span = torch.where(high > low, high - low, 1.0)
-    return 0.5 * (text - low[0]) / span[0] + 0.5 * (memory - low[1]) / span[1]
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]
 
 
 def _checked_levels(levels: Sequence[int] | None, depth: int) -> tuple[int, ...]:

@@ -1,0 +1,90 @@
+"""MVFA's adapters: two bottlenecks at each level, feeding back into the token stream."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from anomalib_medclip.errors import WeightsError
+
+
+class Bottleneck(nn.Module):
+    """Two layers without bias (eq. 1): the first one's output meets the text, the second's returns.
+
+    Args:
+        width: Width of the token stream.
+        embed_dim: Width of the space shared with text.
+    """
+
+    def __init__(self, width: int, embed_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Sequential(nn.Linear(width, embed_dim, bias=False), nn.LeakyReLU())
+        self.fc2 = nn.Sequential(nn.Linear(embed_dim, width, bias=False), nn.LeakyReLU())
+
+    def forward(
+        self, stream: Float[Tensor, "batch token width"]
+    ) -> tuple[Float[Tensor, "batch token embed_dim"], Float[Tensor, "batch token width"]]:
+        """Tokens to compare, and what flows back into the stream."""
+        tokens = self.fc1(stream)
+        return tokens, self.fc2(tokens)
+
+
+class Adapters(nn.Module):
+    """One bottleneck for segmentation and one for detection at each level.
+
+    The names are those of the authors' files.
+
+    Args:
+        levels: Number of levels.
+        width: Width of the token stream.
+        embed_dim: Width of the space shared with text.
+        seed: Seed of the initial weights; the global generator is left alone.
+    """
+
+    def __init__(self, levels: int, width: int, embed_dim: int, seed: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.seg_adapters = nn.ModuleList(Bottleneck(width, embed_dim) for _ in range(levels))
+            self.det_adapters = nn.ModuleList(Bottleneck(width, embed_dim) for _ in range(levels))
+        for adapters in (self.seg_adapters, self.det_adapters):
+            # Nothing reads the stream after the last level, so its second layer never learns; it
+            # is kept because the authors' files have it.
+            adapters[-1].fc2.requires_grad_(False)
+
+    def forward(
+        self, level: int, stream: Float[Tensor, "batch token width"]
+    ) -> tuple[
+        Float[Tensor, "batch token embed_dim"],
+        Float[Tensor, "batch token embed_dim"],
+        Float[Tensor, "batch token width"],
+    ]:
+        """Tokens for segmentation, tokens for detection, and the adapted stream (eq. 2).
+
+        Args:
+            level: Which level, from 0.
+            stream: Tokens after that level's block, class token first.
+        """
+        segment, from_segment = self.seg_adapters[level](stream)
+        detect, from_detect = self.det_adapters[level](stream)
+        # As the code; eq. 2 says 0.9 of the stream and 0.1 of one adapter.
+        return segment, detect, 0.8 * stream + 0.1 * from_segment + 0.1 * from_detect
+
+    def load_released(self, path: str | Path) -> None:
+        """Load a file as the authors release them.
+
+        Args:
+            path: Torch file with the dictionaries ``seg_adapters`` and ``det_adapters``.
+
+        Raises:
+            WeightsError: The file is missing, is no such file, or does not fit.
+        """
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            for name in ("seg_adapters", "det_adapters"):
+                getattr(self, name).load_state_dict(state[name])
+        except Exception as error:
+            msg = f"adapters file {path} does not fit: {error}; it must hold seg_adapters and "
+            msg += "det_adapters for these levels and this backbone"
+            raise WeightsError(msg) from error

@@ -1,0 +1,61 @@
+"""MVFA's two branches on one scale (eq. 6), with constants from support images."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Branches(NamedTuple):
+    """Scores of the two branches, each the mean over levels, not yet on one scale."""
+
+    text_map: Float[Tensor, "batch height width"]
+    memory_map: Float[Tensor, "batch height width"]
+    text_score: Float[Tensor, "batch"]
+    memory_score: Float[Tensor, "batch"]
+
+
+class Fusion(nn.Module):
+    """Average of the branches, each moved from its extremes on support images to [0, 1].
+
+    The authors take the extremes of the whole test set, so that no image can be scored alone.
+    """
+
+    scales: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Lowest and highest value of (pixels, images) x (text, memory).
+        self.register_buffer("scales", torch.tensor([0.0, 1.0]).repeat(2, 2, 1))
+
+    def forward(
+        self, branches: Branches, has_masks: bool
+    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch height width"]]:
+        """Image scores and maps, in [0, 1] for what lies between the extremes.
+
+        Args:
+            branches: Scores of some images.
+            has_masks: Whether the score is the map's maximum, as in the authors' code for sets
+                with masks, or the average of the branches' own image scores.
+        """
+        pixel, image = self.scales
+        fused = _average(branches.text_map, branches.memory_map, pixel)
+        if has_masks:
+            return fused.amax(dim=(-2, -1)), fused
+        return _average(branches.text_score, branches.memory_score, image), fused
+
+    def fit(self, batches: Iterable[Branches]) -> None:
+        """Let each branch range over [0, 1] on these images."""
+        extremes = torch.stack(
+            [torch.stack([torch.stack([b.amin(), b.amax()]) for b in batch]) for batch in batches]
+        )
+        low, high = extremes[..., 0].amin(dim=0), extremes[..., 1].amax(dim=0)
+        self.scales = torch.stack([low, high], dim=-1).view(2, 2, 2)
+
+
+def _average(text: Tensor, memory: Tensor, scale: Tensor) -> Tensor:
+    low, high = scale.unbind(dim=-1)
+    span = torch.where(high > low, high - low, 1.0)
+    return 0.5 * (text - low[0]) / span[0] + 0.5 * (memory - low[1]) / span[1]

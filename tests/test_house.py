@@ -1,0 +1,75 @@
+"""The house keeps its own rules, so that ``pytest`` is the only command."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*command):
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("mypy",),
+    ],
+    ids=" ".join,
+)
+def test_tool_is_content(command):
+    run(sys.executable, "-m", *command)
+
+
+def test_imports_keep_their_order():
+    script = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    run(sys.executable, "-c", script)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    script = (
+        "import sys, anomalib_medclip, anomalib_medclip.data\n"
+        "assert anomalib_medclip.list_models()\n"
+        "heavy = {'torch', 'numpy', 'lightning', 'anomalib', 'monai', 'open_clip', 'faiss'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    run(sys.executable, "-c", script)
+
+
+def test_an_unknown_model_is_answered_with_those_there_are():
+    import anomalib_medclip
+
+    with pytest.raises(AttributeError, match=r"no model 'Nope'; models: .*mvfa"):
+        _ = anomalib_medclip.Nope
+
+
+def test_files_and_functions_stay_short():
+    long = [
+        f"{path.relative_to(ROOT)}: {count} lines"
+        for path in (ROOT / "src").rglob("*.py")
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 350
+    ]
+    assert not long
+
+
+def test_the_project_names_no_machine():
+    words = re.compile(r"pypi\.org|pythonhosted|/opt/|/root/|/tmp/|/work/")
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    files = [ROOT / name for name in tracked if name != "tests/test_house.py"]
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in files
+        if path.suffix in {".py", ".md", ".yaml", ".toml", ""} and path.is_file()
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if words.search(line)
+    ]
+    assert not found
