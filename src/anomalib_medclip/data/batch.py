@@ -1,13 +1,22 @@
-"""What travels from a dataset to a model: anomalib's image batch, and where each image is from."""
+"""What travels to a model: anomalib's image batch, and where each image is from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from anomalib.data import ImageBatch, ImageItem
+from anomalib import TaskType
+from anomalib.data import AnomalibDataset, ImageBatch, ImageItem
+from pandas import DataFrame
+from torch.utils.data import Sampler
+from torchvision.transforms.v2 import Transform
+from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import MissingMaskError
+from anomalib_medclip.imaging import IntensityPolicy, read_image, read_mask
+
+CLASS_NAMES = ("normal", "abnormal")
+"""Words for the labels 0 and 1."""
 
 
 @dataclass
@@ -55,9 +64,10 @@ def collate(items: Sequence[MedicalItem]) -> MedicalBatch:
     if without and len(without) < len(items):
         msg = f"no mask for {without[0]}, but other images of its batch have one; give it a mask"
         raise MissingMaskError(msg)
-    masks = [item.gt_mask for item in items if item.gt_mask is not None]
+    masks: list[Any] = [item.gt_mask for item in items if item.gt_mask is not None]
+    images: list[Any] = [item.image for item in items]
     return MedicalBatch(
-        image=torch.stack([item.image for item in items]),
+        image=torch.stack(images),
         gt_mask=torch.stack(masks) if masks else None,
         gt_label=torch.stack([torch.as_tensor(item.gt_label) for item in items]),
         image_path=[str(item.image_path) for item in items],
@@ -66,3 +76,124 @@ def collate(items: Sequence[MedicalItem]) -> MedicalBatch:
         group=[item.group for item in items],
         copy=torch.tensor([item.copy for item in items]),
     )
+
+
+class MedicalDataset(AnomalibDataset):
+    """Images of a table, each ``copies`` times for a model that augments.
+
+    Normal images of a set with masks come with a mask of zeros; sets without masks have none.
+
+    Args:
+        samples: Table with the columns that ``MedicalDataModule.load_table`` lists.
+        intensity: What to do with images of more than 8 bits.
+        copies: How often each image comes, numbered by ``MedicalItem.copy``.
+        in_memory: Keep what was read and resized, for a few images seen very often.
+    """
+
+    def __init__(
+        self,
+        samples: DataFrame,
+        intensity: IntensityPolicy = None,
+        copies: int = 1,
+        in_memory: bool = False,
+    ) -> None:
+        self._memory: dict[int, tuple[Image, Mask | None]] = {}
+        super().__init__()
+        self.intensity = intensity
+        self.copies = copies
+        self.in_memory = in_memory
+        samples = samples.copy()
+        masks = bool(samples["has_masks"].any())
+        samples.attrs["task"] = TaskType.SEGMENTATION if masks else TaskType.CLASSIFICATION
+        self.samples = samples
+
+    @property
+    def augmentations(self) -> Transform | None:
+        """What every image and its mask pass through together: the model's resize."""
+        return self._augmentations
+
+    @augmentations.setter
+    def augmentations(self, transform: Transform | None) -> None:
+        self._augmentations = transform
+        self._memory.clear()
+
+    @property
+    def set_names(self) -> list[str]:
+        """Name of the set of every item, copies included."""
+        return list(self.samples["set_name"]) * self.copies
+
+    @property
+    def collate_fn(self) -> Callable[..., MedicalBatch]:
+        """How items become a batch."""
+        return collate
+
+    def __len__(self) -> int:
+        """Return the number of images times the number of copies."""
+        return len(self.samples) * self.copies
+
+    def __getitem__(self, index: int) -> MedicalItem:
+        """Read one image, shape ``(3, height, width)`` in [0, 1]; copies follow one another."""
+        if not 0 <= index < len(self):
+            msg = f"index {index} is outside the {len(self)} items"
+            raise IndexError(msg)
+        copy, row = divmod(index, len(self.samples))
+        sample = self.samples.iloc[row]
+        image, mask = self._memory.get(row) or self._read(sample)
+        if self.in_memory:
+            self._memory[row] = image, mask
+        return MedicalItem(
+            image=image,
+            gt_mask=mask,
+            gt_label=torch.tensor(int(sample["label_index"])),
+            image_path=str(sample["image_path"]),
+            mask_path=str(sample["mask_path"]),
+            object_name=str(sample["object_name"]),
+            group=str(sample["group"]),
+            copy=copy,
+        )
+
+    def _read(self, sample: Any) -> tuple[Image, Mask | None]:  # noqa: ANN401 - a row of any table
+        """Read image and mask, and pass both through the augmentations."""
+        image = read_image(sample["image_path"], self.intensity)
+        size = (image.shape[-2], image.shape[-1])
+        if not sample["has_masks"]:
+            return (self.augmentations(image) if self.augmentations else image), None
+        if sample["label_index"] == 1:
+            mask = read_mask(sample["mask_path"], size)
+        else:
+            mask = Mask(torch.zeros(size, dtype=torch.uint8))
+        return self.augmentations(image, mask) if self.augmentations else (image, mask)
+
+
+class OneSetBatchSampler(Sampler[list[int]]):
+    """Batches of indices that never mix sets; a method has one prompt a batch.
+
+    Args:
+        sets: Name of the set of every item.
+        batch_size: Images a batch, fewer in the last one of each set.
+        shuffle: Shuffle within the sets, and the batches, by torch's global generator.
+    """
+
+    def __init__(self, sets: Sequence[str], batch_size: int, shuffle: bool) -> None:
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.indices = [
+            torch.tensor([i for i, name in enumerate(sets) if name == one])
+            for one in dict.fromkeys(sets)
+        ]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches of one epoch."""
+        batches = [
+            batch.tolist()
+            for indices in self.indices
+            for batch in torch.split(indices[self._order(len(indices))], self.batch_size)
+        ]
+        return iter([batches[i] for i in self._order(len(batches))])
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return sum(-(-len(indices) // self.batch_size) for indices in self.indices)
+
+    def _order(self, count: int) -> torch.Tensor:
+        return torch.randperm(count) if self.shuffle else torch.arange(count)

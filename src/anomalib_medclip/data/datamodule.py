@@ -1,0 +1,249 @@
+"""A table of samples becomes what anomalib trains, validates and tests on."""
+
+import logging
+import os
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, Literal
+
+from anomalib.data import AnomalibDataModule
+from pandas import DataFrame, concat
+from torch.utils.data import DataLoader
+
+from anomalib_medclip.data.batch import MedicalDataset, OneSetBatchSampler
+from anomalib_medclip.data.few_shot import draw_support, left_for_validation, read_support
+from anomalib_medclip.data.integrity import (
+    check_classes,
+    check_files,
+    check_heat_map_names,
+    check_patients,
+    shared_patients,
+)
+from anomalib_medclip.imaging import IntensityPolicy
+
+logger = logging.getLogger(__name__)
+
+
+class MedicalDataModule(AnomalibDataModule):
+    """Few-shot medical data: a support of K normal and K abnormal images, validation, test.
+
+    A method that learns from both classes (it says so by ``wants_abnormal``) trains on the support;
+    any other model of anomalib is given normal images only, so that all can be compared on the
+    same data. Support images are never validation or test images.
+
+    A subclass sets ``object_name`` and ``has_masks``, and implements ``load_table``. It may set
+    ``zero_shot``, where its table says what to train on and there is no support, and
+    ``published_test``, where the test split is kept even if support patients are in it.
+
+    Args:
+        k_shot: Number of support images of each class.
+        seed: Seed of the draw of the support, and of splits made here.
+        support_list: File that names the support images; then ``k_shot`` and ``seed`` do not count.
+        support_line: Which of the alternatives of that file.
+        normals: What models that want normal images only are trained on: those of the support,
+            or all normal images of the training split.
+        intensity: What to do with images of more than 8 bits; see ``anomalib_medclip.imaging``.
+        train_batch_size: Images a training batch; by default what the model prefers, else 8.
+        eval_batch_size: Images a validation or test batch.
+        num_workers: Processes that read images, at most one a processor core; the support is kept
+            in memory and needs none.
+
+    Attributes:
+        data_name: Name of the data in results; a folder of that name in the path of every image
+            keeps the names of pictures apart.
+        object_name: Words for the prompt of the images that are tested.
+        has_masks: Whether their lesions are outlined.
+        zero_shot: Whether training images are of other sets than the tested one.
+        support_data: The support, un-augmented; ``None`` in a zero-shot setting.
+        validates_on_support: Whether too few images are left, so that ``val_data`` is the support
+            and thresholds have to come from leave-one-out scores.
+    """
+
+    data_name: str = ""
+    object_name: str
+    has_masks: bool
+    zero_shot: bool = False
+    published_test: bool = False
+
+    def __init__(
+        self,
+        k_shot: int = 4,
+        seed: int = 0,
+        support_list: Path | str | None = None,
+        support_line: int = 0,
+        normals: Literal["support", "train"] = "support",
+        intensity: IntensityPolicy = None,
+        train_batch_size: int | None = None,
+        eval_batch_size: int = 16,
+        num_workers: int = 4,
+    ) -> None:
+        super().__init__(train_batch_size or 8, eval_batch_size, num_workers, seed=seed)
+        self._asked_batch_size = train_batch_size
+        self.k_shot = k_shot
+        self.draw_seed = seed
+        self.support_list = support_list
+        self.support_line = support_line
+        self.normals = normals
+        self.intensity = intensity
+        self.support_data: MedicalDataset | None = None
+        self.validates_on_support = False
+
+    @abstractmethod
+    def load_table(self) -> DataFrame:
+        """List all samples.
+
+        Returns:
+            Table with the columns ``image_path``, ``label_index`` (0 normal, 1 abnormal) and
+            ``split`` (train, valid, test; rows of split ``support`` are taken as the support), and
+            where they apply ``mask_path`` (where the mask is, or should be), ``group`` (patient),
+            ``object_name``, ``has_masks`` and ``set_name``.
+        """
+
+    @property
+    def name(self) -> str:  # type: ignore[override] # Lightning says None, anomalib wants this
+        """Name of the data in results, by default that of the class."""
+        return self.data_name or type(self).__name__
+
+    @property
+    def object_names(self) -> list[str]:
+        """All words for the prompt that training and test need, those of the tested set first."""
+        return [self.object_name]
+
+    @property
+    def where(self) -> str:
+        """What error messages call these data."""
+        return " ".join(part for part in (self.name, self.category) if part)
+
+    def choose_support(self, pool: DataFrame) -> DataFrame:
+        """The support images among ``pool``: those of the list file, else drawn."""
+        if self.support_list is None:
+            return draw_support(pool, self.k_shot, self.draw_seed)
+        return read_support(pool, self.support_list, self.support_line)
+
+    def _setup(self, _stage: str | None = None) -> None:
+        table = self._complete(self.load_table())
+        check_files(table)
+        splits = {name: table[table["split"] == name] for name in ("train", "valid", "test")}
+        check_classes(splits["test"], "test", self.where)
+        check_heat_map_names(splits["test"], self.name, self.category)
+        self.test_data = MedicalDataset(splits["test"], self.intensity)
+        if self.zero_shot:
+            check_classes(splits["train"], "training", self.where)
+            check_classes(splits["valid"], "validation", self.where)
+            self._sources = splits
+            self.val_data = MedicalDataset(splits["valid"], self.intensity)
+            return
+        support = self._find_support(table, splits)
+        self._check_patients(support, splits)
+        self._sources = {**splits, "support": support}
+        self.support_data = MedicalDataset(support, self.intensity, in_memory=True)
+        self._choose_validation(splits["valid"], self.support_data)
+
+    def _complete(self, table: DataFrame) -> DataFrame:
+        """Add the columns that a subclass need not give."""
+        defaults: dict[str, str | bool] = {
+            "mask_path": "",
+            "group": "",
+            "object_name": self.object_name,
+            "has_masks": self.has_masks,
+            "set_name": self.category or self.name,
+        }
+        table = table.reset_index(drop=True)
+        for name, value in defaults.items():
+            if name not in table:
+                table[name] = value
+        return table
+
+    def _find_support(self, table: DataFrame, splits: dict[str, DataFrame]) -> DataFrame:
+        """Rows of split ``support``, or else drawn from a split that has both classes.
+
+        That is training, if it holds abnormal images, as a folder of one's own may, or validation.
+        """
+        given = table[table["split"] == "support"]
+        if len(given):
+            check_classes(given, "support", self.where)
+            return given
+        pool = "train" if (splits["train"]["label_index"] == 1).any() else "valid"
+        check_classes(splits[pool], pool, self.where)
+        return self.choose_support(splits[pool])
+
+    def _check_patients(self, support: DataFrame, splits: dict[str, DataFrame]) -> None:
+        """Refuse patients on both sides; in a published test split, count them."""
+        test = splits["test"]
+        if not self.published_test:
+            check_patients(concat([support, splits["train"], splits["valid"]]), test)
+        elif len(shared := shared_patients(support, test)):
+            logger.warning(
+                "%d of %d test images of %s are of %d patients that the support has, too; "
+                "the test split is kept as published",
+                len(shared),
+                len(test),
+                self.where,
+                shared["group"].nunique(),
+            )
+
+    def _choose_validation(self, valid: DataFrame, support: MedicalDataset) -> None:
+        rest = left_for_validation(valid, support.samples)
+        self.validates_on_support = rest.empty
+        self.val_data = support if rest.empty else MedicalDataset(rest, self.intensity)
+        if rest.empty:
+            logger.warning(
+                "fewer than 2 normal and 2 abnormal validation images of %s remain outside the "
+                "support: threshold and normalisation come from the leave-one-out scores of the "
+                "%d support images",
+                self.where,
+                len(support),
+            )
+
+    def _create_test_split(self) -> None:
+        """Nothing to do: the table says which images are for test."""
+
+    def _create_val_split(self) -> None:
+        """Nothing to do: the table says which images are for validation."""
+
+    def _update_augmentations(self) -> None:
+        """Choose training images for the model at hand, and give every dataset its resize.
+
+        anomalib calls this at each stage, so one datamodule can serve several models in turn.
+        """
+        model = getattr(self.trainer, "lightning_module", None)
+        preferred = getattr(model, "default_batch_size", None)
+        self.train_batch_size = self._asked_batch_size or preferred or 8
+        self.train_data = self._training_data(
+            getattr(model, "wants_abnormal", False), getattr(model, "copies", 1)
+        )
+        super()._update_augmentations()
+        if self.support_data is not None:
+            self.support_data.augmentations = self.val_data.augmentations
+
+    def _training_data(self, wants_abnormal: bool, copies: int) -> MedicalDataset:
+        from_train = self.zero_shot or (self.normals == "train" and not wants_abnormal)
+        source = self._sources["train" if from_train else "support"]
+        if not wants_abnormal:
+            remedy = "add some, or set normals to support (--data.normals)"
+            check_classes(source, "training", self.where, (0,), remedy)
+            source = source[source["label_index"] == 0]
+        return MedicalDataset(source, self.intensity, copies, in_memory=not from_train)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches of training images, each of one set."""
+        return self._loader(self.train_data, self.train_batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Batches of validation images, each of one set."""
+        return self._loader(self.val_data, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Batches of test images."""
+        return self._loader(self.test_data, self.eval_batch_size)
+
+    def _loader(self, data: Any, size: int, shuffle: bool = False) -> DataLoader[Any]:  # noqa: ANN401
+        """A loader by keywords only: Lightning builds it again from them for prediction."""
+        options = {
+            "num_workers": 0 if data.in_memory else min(self.num_workers, os.cpu_count() or 1),
+            "collate_fn": self.external_collate_fn or data.collate_fn,
+        }
+        if size > 1 and data.samples["set_name"].nunique() > 1:
+            batches = OneSetBatchSampler(data.set_names, size, shuffle)
+            return DataLoader(dataset=data, batch_sampler=batches, **options)
+        return DataLoader(dataset=data, batch_size=size, shuffle=shuffle, **options)

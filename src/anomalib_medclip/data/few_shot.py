@@ -1,0 +1,178 @@
+"""The few labelled images a method learns from, and what is left for validation and test.
+
+Pure functions on a table of samples with the columns ``image_path``, ``label_index`` (0 normal,
+1 abnormal) and ``group`` (the patient; empty where unknown, and then the image stands for itself).
+"""
+
+import os
+import re
+from collections import defaultdict
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame, Series
+
+from anomalib_medclip.data.batch import CLASS_NAMES
+from anomalib_medclip.errors import DataRootError, SupportError
+from anomalib_medclip.imaging import IMAGE_SUFFIXES
+
+_FEWEST = 2  # images of each class below which a threshold would rest on a single one
+
+
+def patients(table: DataFrame) -> Series:
+    """Patient of each row; an image whose patient is unknown is its own."""
+    return table["group"].where(table["group"] != "", table["image_path"])
+
+
+def draw_support(pool: DataFrame, k: int, seed: int) -> DataFrame:
+    """Draw ``k`` normal and ``k`` abnormal images, of as many patients as there are.
+
+    The images of a smaller ``k`` are among those of a larger one.
+
+    Raises:
+        SupportError: ``k`` is below one, or the pool holds fewer images of a class.
+    """
+    if k < 1:
+        msg = f"k_shot is {k}; give at least 1, or train without support by BMADLeaveOneOut"
+        raise SupportError(msg)
+    drawn = []
+    for label, word in enumerate(CLASS_NAMES):
+        rows = pool[pool["label_index"] == label]
+        if len(rows) < k:
+            folder = common_folder(pool if rows.empty else rows)
+            msg = (
+                f"{k} {word} support images are asked for but {len(rows)} exist in {folder}; "
+                f"lower k_shot (--data.k_shot) or add {word} images"
+            )
+            raise SupportError(msg)
+        drawn.append(rows.loc[_patients_in_turn(rows, np.random.default_rng([seed, label]))[:k]])
+    return pd.concat(drawn)
+
+
+def _patients_in_turn(rows: DataFrame, random: np.random.Generator) -> list[int]:
+    """Row labels in random order: one of every patient, then a second of every patient, ..."""
+    patient = patients(rows.sort_values("image_path"))
+    of_patient: dict[str, list[int]] = defaultdict(list)
+    for index in random.permutation(patient.index):
+        of_patient[patient[index]].append(index)
+    turns = zip_longest(*of_patient.values())
+    return [index for index in chain.from_iterable(turns) if index is not None]
+
+
+def read_support(pool: DataFrame, path: str | Path, line: int = 0) -> DataFrame:
+    """Find the images that a list file names.
+
+    Two formats are read: the MVFA and MadCLIP authors' own, a line ``n-0: name name ...`` of normal
+    and a line ``a-0: name name ...`` of abnormal images, where the number tells alternative lists
+    apart; or one name a line, the class being known from the data. A name may carry folders, and
+    its ending does not matter, since the same images are published as PNG and as JPEG.
+
+    Args:
+        pool: The images that may be named.
+        path: The list file.
+        line: Number of the alternative, in the authors' format.
+
+    Raises:
+        DataRootError: The file does not exist.
+        SupportError: A name is unknown, ambiguous or given twice, or a class has no name.
+    """
+    if not Path(path).is_file():
+        msg = f"no support list {path}; correct support_list (--data.support_list)"
+        raise DataRootError(msg)
+    pool = pool.assign(bare=pool["image_path"].map(_bare))
+    found = [_find(pool, name, label, path) for name, label in _parse(Path(path), line)]
+    if twice := {pool.loc[i, "image_path"] for i in found if found.count(i) > 1}:
+        msg = f"support list {path} names {min(map(str, twice))} twice; remove one"
+        raise SupportError(msg)
+    support = pool.loc[found].drop(columns="bare")
+    for label, word in enumerate(CLASS_NAMES):
+        if not (support["label_index"] == label).any():
+            msg = f"support list {path} names no {word} image (alternative {line}); add one"
+            raise SupportError(msg)
+    return support
+
+
+def _parse(path: Path, line: int) -> list[tuple[str, int | None]]:
+    """Names and, where the format tells, their class."""
+    lines = [text.strip() for text in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [text for text in lines if text]
+    tagged = [re.fullmatch(r"([na])-(\d+):(.*)", text) for text in lines]
+    if not any(tagged):
+        return [(text, None) for text in lines]
+    if not all(tagged):
+        msg = f"support list {path}: {lines[tagged.index(None)]!r} lacks 'n-0:' or 'a-0:' before it"
+        raise SupportError(msg)
+    return [
+        (name, "na".index(match[1]))
+        for match in tagged
+        if match is not None and int(match[2]) == line
+        for name in match[3].split()
+    ]
+
+
+def _find(pool: DataFrame, name: str, label: int | None, path: str | Path) -> int:
+    """Row label of the one image a list means by ``name``."""
+    rows = pool if label is None else pool[pool["label_index"] == label]
+    wanted = _bare(name)
+    parts = zip(rows.index, rows["bare"], strict=True)
+    found = [index for index, there in parts if there[-len(wanted) :] == wanted]
+    if len(found) == 1:
+        return int(found[0])
+    word = "image" if label is None else f"{CLASS_NAMES[label]} image"
+    where = common_folder(rows if len(rows) else pool)
+    msg = (
+        f"support list {path}: {len(found)} times {word} {name!r} in {where}, wanted once; "
+        "correct the name, or write more of its folders before it"
+    )
+    raise SupportError(msg)
+
+
+def _bare(path: str | Path) -> tuple[str, ...]:
+    """The parts of a path in lower case, without an image ending."""
+    lower = Path(str(path).lower())
+    return (lower.with_suffix("") if lower.suffix in IMAGE_SUFFIXES else lower).parts
+
+
+def is_enough(table: DataFrame) -> bool:
+    """Whether a threshold can be set on these images: two normal and two abnormal, at least."""
+    return all((table["label_index"] == label).sum() >= _FEWEST for label in (0, 1))
+
+
+def left_for_validation(valid: DataFrame, support: DataFrame) -> DataFrame:
+    """Images of ``valid`` on which a threshold may be set once the support is taken out.
+
+    Images of other patients than the support's, as long as there are enough; else all images
+    outside the support; else none.
+    """
+    rest = valid[~valid["image_path"].isin(support["image_path"])]
+    strangers = rest[~patients(rest).isin(patients(support))]
+    return next((table for table in (strangers, rest) if is_enough(table)), rest.iloc[:0])
+
+
+def split_by_patient(table: DataFrame, ratio: float, seed: int) -> tuple[DataFrame, DataFrame]:
+    """Split into validation and test, no patient in both.
+
+    Each class gives up to ``ratio`` of its images to validation, less where patients are large;
+    where that is not enough to set a threshold, all images are for test.
+    """
+    ordered = table.sort_values("image_path")
+    room = {label: round(ratio * (ordered["label_index"] == label).sum()) for label in (0, 1)}
+    chosen: list[int] = []
+    of_patient = [rows for _, rows in ordered.groupby(patients(ordered), sort=True)]
+    for position in np.random.default_rng(seed).permutation(len(of_patient)):
+        rows = of_patient[position]
+        taken = {label: int((rows["label_index"] == label).sum()) for label in (0, 1)}
+        if all(taken[label] <= room[label] for label in (0, 1)):
+            room = {label: room[label] - taken[label] for label in (0, 1)}
+            chosen.extend(rows.index)
+    valid = ordered[ordered.index.isin(chosen)]
+    if not is_enough(valid):
+        valid = valid.iloc[:0]
+    return valid, ordered[~ordered.index.isin(valid.index)]
+
+
+def common_folder(table: DataFrame) -> str:
+    """The deepest folder that holds all images of the table."""
+    return os.path.commonpath([str(Path(p).parent) for p in table["image_path"]])

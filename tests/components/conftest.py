@@ -1,0 +1,46 @@
+"""A random CLIP small enough to build in milliseconds, and what several files need of it."""
+
+import copy
+
+import pytest
+import torch
+
+from anomalib_medclip.components.clip import Backbone, ImageTower, TextTower
+
+CONFIG = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "layers": 4, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture
+def tiny_config():
+    """Keyword arguments of a small ``open_clip.CLIP``, a fresh copy for every test."""
+    return copy.deepcopy(CONFIG)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return Backbone(copy.deepcopy(CONFIG), image_size=32)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tiny):
+    """The whole CLIP as open_clip has it, in evaluation mode."""
+    return tiny.load().eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_image_tower(tiny):
+    return ImageTower(tiny)
+
+
+@pytest.fixture(scope="session")
+def tiny_text_tower(tiny):
+    return TextTower(tiny)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))

@@ -1,0 +1,97 @@
+"""Fixtures that several test files use: small trees of images, written to a temporary folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+# The same examples on every machine, however slow.
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("house")
+
+NAMES = {
+    "Retina_OCT2017": "CNV-{patient}-{slice}",
+    "Chest": "Normal-{patient}{slice}",
+    "Histopathology": "{patient}{slice}",
+}
+MASKED = ("Brain", "Liver", "Retina_RESC")
+
+
+def save_picture(path: Path, seed: int = 0, size: tuple[int, int] = (20, 24)) -> Path:
+    """Write a grey picture of noise, ``size`` being height and width."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 200, size, dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def save_mask(path: Path, size: tuple[int, int] = (20, 24)) -> Path:
+    """Write a mask with one lesion of 5 x 6 pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros(size, dtype=np.uint8)
+    mask[5:10, 6:12] = 255
+    Image.fromarray(mask).save(path)
+    return path
+
+
+@pytest.fixture
+def picture():
+    """Writes a grey picture: ``picture(path, seed=0, size=(20, 24))``."""
+    return save_picture
+
+
+@pytest.fixture
+def mask():
+    """Writes a mask: ``mask(path, size=(20, 24))``."""
+    return save_mask
+
+
+def save_bmad(
+    category,
+    root,
+    *,
+    after="_AD",
+    image_dir="img",
+    mask_dir="anomaly_mask",
+    ending=".png",
+    valid="valid",
+    ungood="Ungood",
+    count=8,
+    splits=("train", "valid", "test"),
+    first_test_patient=50,
+):
+    """Write one set of BMAD in any of the published layouts, and return the root.
+
+    Every split has ``count`` normal and as many abnormal images, two of each patient; normal and
+    abnormal images share file names, as Brain's do. Patients of the test split are others.
+    """
+    for split in splits:
+        first = first_test_patient if split == "test" else 0
+        for word in ("good",) if split == "train" else ("good", ungood):
+            home = root / f"{category}{after}" / (valid if split == "valid" else split) / word
+            for i in range(count):
+                pattern = NAMES.get(category, "{patient}_{slice}")
+                name = pattern.format(patient=first + i // 2, slice=i % 2)
+                seed = i + 100 * (word != "good") + 1000 * len(split)
+                save_picture(home / image_dir / f"{name}{ending}", seed)
+                if word != "good" and category in MASKED:
+                    save_mask(home / mask_dir / f"{name}{ending}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def bmad_tree():
+    """Writes a set of BMAD to any folder: ``bmad_tree(category, root, **layout)``."""
+    return save_bmad
+
+
+@pytest.fixture
+def write_bmad(tmp_path):
+    """Writes a set of BMAD below the test's folder: ``write_bmad(category, **layout)``."""
+
+    def write(category="Brain", *, root=tmp_path / "BMAD", **layout):
+        return save_bmad(category, root, **layout)
+
+    return write

@@ -1,0 +1,222 @@
+import logging
+
+import pytest
+
+from anomalib_medclip.data import bmad
+from anomalib_medclip.data.bmad import BMAD, SETS, BMADLeaveOneOut
+from anomalib_medclip.errors import DataRootError, EmptySplitError, MissingMaskError, SupportError
+
+LAYOUTS = {
+    "as the authors of MVFA": {},
+    "without _AD": {"after": ""},
+    "without img": {"image_dir": "", "mask_dir": "label"},
+    "in lower case": {"after": "_ad", "ungood": "ungood", "image_dir": "IMG", "valid": "val"},
+    "as JPEG": {"ending": ".jpeg"},
+    "as JPG in capitals": {"ending": ".JPG", "mask_dir": "Label"},
+}
+
+
+def labels(dataset):
+    return dataset.samples["label_index"].value_counts().to_dict()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("category", ["Brain", "Chest"])
+def test_every_published_layout_reads_alike(write_bmad, category, layout):
+    data = BMAD(write_bmad(category, **layout), category, k_shot=2, normals="train")
+    data.setup()
+    assert labels(data.train_data) == {0: 8}
+    assert labels(data.support_data) == {0: 2, 1: 2}
+    assert labels(data.test_data) == {0: 8, 1: 8}
+    lesions = [item.gt_mask for item in data.test_data if item.gt_label]
+    if category == "Brain":
+        assert all(mask.sum() > 0 for mask in lesions)
+    else:
+        assert lesions == [None] * 8
+
+
+@pytest.mark.parametrize(
+    ("category", "masks", "words", "patient"),
+    [
+        ("Brain", True, "Brain", "3"),
+        ("Liver", True, "Liver", "3"),
+        ("Retina_RESC", True, "retinal OCT", "3"),
+        ("Retina_OCT2017", False, "retinal OCT", "3"),
+        ("Chest", False, "Chest X-ray film", ""),
+        ("Histopathology", False, "histopathological image", ""),
+    ],
+)
+def test_each_set_knows_its_words_masks_and_patients(write_bmad, category, masks, words, patient):
+    data = BMAD(write_bmad(category), category, k_shot=2)
+    data.setup()
+    assert (data.has_masks, data.object_name, data.object_names) == (masks, words, [words])
+    table = data.load_table()
+    assert table[table["split"] == "valid"]["group"].max() == patient
+    assert (data.task == "segmentation") == masks
+
+
+@pytest.mark.parametrize(
+    ("category", "file_name", "patient"),
+    [
+        ("Liver", "4_487.png", "4"),
+        ("Brain", "00003_68.png", "00003"),
+        ("Retina_OCT2017", "DME-9721607-2.jpeg", "9721607"),
+        ("Chest", "Normal-ff8d7572-1183-45e4.png", ""),
+        ("Histopathology", "1015.png", ""),
+    ],
+)
+def test_the_patient_is_read_from_the_file_name(category, file_name, patient):
+    assert bmad._patient(file_name, category) == patient
+
+
+def test_results_are_filed_under_bmad_or_the_folder_that_keeps_pictures_apart(write_bmad, tmp_path):
+    assert BMAD(write_bmad(), "Brain").where == "BMAD Brain"
+    other = BMAD(write_bmad(root=tmp_path / "scans"), "Brain", k_shot=2)
+    other.setup()
+    assert other.where == "scans Brain"
+
+
+def test_oct2017_with_all_of_valid_as_support_validates_on_it(write_bmad, caplog):
+    data = BMAD(write_bmad("Retina_OCT2017"), "Retina_OCT2017", k_shot=8)
+    with caplog.at_level(logging.WARNING):
+        data.setup()
+    assert data.validates_on_support
+    assert "BMAD Retina_OCT2017" in caplog.text
+    assert "leave-one-out" in caplog.text
+
+
+def test_the_published_test_split_is_kept_with_a_warning(write_bmad, caplog):
+    data = BMAD(write_bmad(first_test_patient=0), "Brain", k_shot=4)
+    with caplog.at_level(logging.WARNING):
+        data.setup()
+    assert labels(data.test_data) == {0: 8, 1: 8}
+    assert "16 of 16 test images" in caplog.text
+
+
+def test_the_authors_list_names_the_support(write_bmad, tmp_path):
+    (tmp_path / "2-shot.txt").write_text("a-0: 0_1.png 3_0.png\nn-0: 1_1.png 2_0.png\n")
+    data = BMAD(write_bmad(), "Brain", support_list=tmp_path / "2-shot.txt")
+    data.setup()
+    found = sorted(path.split("valid/")[1] for path in data.support_data.samples["image_path"])
+    assert found == [
+        "Ungood/img/0_1.png",
+        "Ungood/img/3_0.png",
+        "good/img/1_1.png",
+        "good/img/2_0.png",
+    ]
+
+
+def test_a_missing_root_names_the_folder_and_two_remedies(tmp_path):
+    with pytest.raises(DataRootError, match=r"none does not exist .*--data\.root .*--data\.down"):
+        BMAD(tmp_path / "none").setup()
+
+
+def test_a_missing_set_names_the_folders_looked_for(write_bmad):
+    with pytest.raises(DataRootError, match="holds no folder Liver or Liver_AD"):
+        BMAD(write_bmad("Brain"), "Liver").setup()
+
+
+def test_an_unknown_set_is_refused():
+    with pytest.raises(DataRootError, match="BMAD has no set 'Knee'; it has Brain, Liver"):
+        BMAD(category="Knee")
+
+
+def test_a_missing_split_is_named(write_bmad):
+    root = write_bmad(splits=("train", "valid"))
+    with pytest.raises(EmptySplitError, match="the test split of BMAD Brain holds no normal image"):
+        BMAD(root, "Brain", k_shot=2).setup()
+
+
+def test_too_large_a_support_is_an_error(write_bmad):
+    with pytest.raises(
+        SupportError, match=r"9 normal .* 8 exist in .*valid/good/img; lower k_shot"
+    ):
+        BMAD(write_bmad(), "Brain", k_shot=9).setup()
+
+
+def test_a_missing_mask_is_never_a_healthy_patient(write_bmad):
+    root = write_bmad()
+    missing = root / "Brain_AD/test/Ungood/anomaly_mask/51_0.png"
+    missing.unlink()
+    with pytest.raises(MissingMaskError, match=r"51_0\.png \(1 is\): looked for") as error:
+        BMAD(root, "Brain", k_shot=2).setup()
+    assert str(missing) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "download", "calls"), [(0, True, 1), (1, True, 0), (0, False, 0)]
+)
+def test_download_is_anomalibs_and_only_when_asked_and_needed(
+    write_bmad, tmp_path, monkeypatch, there, download, calls
+):
+    root = write_bmad("Liver" if there else "Brain")
+    asked = []
+    monkeypatch.setattr(bmad, "download_and_extract", lambda *args: asked.append(args))
+    BMAD(root, "Liver", download=download).prepare_data()
+    assert asked == [(root, bmad.DOWNLOAD_INFO)] * calls
+
+
+def test_bmad_may_lie_one_folder_deeper_as_an_archive_unpacks(write_bmad, tmp_path):
+    write_bmad(root=tmp_path / "datasets" / "BMAD")
+    data = BMAD(tmp_path / "datasets", "Brain", k_shot=2)
+    data.setup()
+    assert len(data.test_data) == 16
+
+
+@pytest.fixture
+def all_sets(write_bmad):
+    for category in SETS:
+        root = write_bmad(category, count=2)
+    return root
+
+
+def of_set(dataset):
+    return set(dataset.samples["set_name"])
+
+
+def test_leave_one_out_never_shows_the_target_before_the_test(all_sets):
+    data = BMADLeaveOneOut(all_sets, "Liver", num_workers=0)
+    data.setup()
+    assert data.zero_shot
+    assert data.support_data is None
+    assert of_set(data.train_data) == of_set(data.val_data) == set(SETS) - {"Liver"}
+    assert of_set(data.test_data) == {"Liver"}
+
+
+def test_leave_one_out_trains_on_test_splits_and_validates_on_valid_splits(all_sets):
+    data = BMADLeaveOneOut(all_sets, "Liver", num_workers=0)
+    data.setup()
+    assert data.train_data.samples["image_path"].str.contains("/test/").all()
+    assert data.val_data.samples["image_path"].str.contains("/valid/").all()
+    assert labels(data.val_data) == {0: 10, 1: 10}
+
+
+@pytest.mark.parametrize("target", ["Retina_RESC", "Retina_OCT2017"])
+def test_strict_leaves_out_the_same_anatomy(all_sets, target):
+    loose = BMADLeaveOneOut(all_sets, target)
+    strict = BMADLeaveOneOut(all_sets, target, strict=True)
+    assert len(loose.sources) == 5
+    assert set(strict.sources) == {"Brain", "Liver", "Chest", "Histopathology"}
+    assert strict.object_names[0] == "retinal OCT"
+    assert len(strict.object_names) == len(loose.object_names) == 5
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_batches_of_leave_one_out_have_one_set_and_its_masks(all_sets, size):
+    data = BMADLeaveOneOut(
+        all_sets, "Brain", train_batch_size=size, eval_batch_size=size, num_workers=0
+    )
+    data.setup()
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        seen = 0
+        for batch in loader:
+            (category,) = {c for c in SETS for p in batch.image_path if f"/{c}_AD/" in p}
+            assert batch.object_name == [SETS[category].words] * len(batch.image)
+            assert (batch.gt_mask is not None) == SETS[category].has_masks
+            seen += len(batch.image)
+        assert seen == len(loader.dataset)
+
+
+def test_leave_one_out_names_a_set_that_is_missing(write_bmad):
+    with pytest.raises(DataRootError, match="holds no folder Liver or Liver_AD"):
+        BMADLeaveOneOut(write_bmad("Brain"), "Brain").setup()

@@ -1,0 +1,112 @@
+import pandas as pd
+import pytest
+
+from anomalib_medclip.data.integrity import (
+    check_classes,
+    check_files,
+    check_heat_map_names,
+    check_patients,
+    images_in,
+    masks_for,
+    shared_patients,
+    with_name,
+)
+from anomalib_medclip.errors import (
+    DataRootError,
+    EmptySplitError,
+    ImageReadError,
+    MissingMaskError,
+    SupportError,
+)
+
+
+@pytest.fixture
+def table(tmp_path, picture, mask):
+    """Two normal and two abnormal images with their masks."""
+    for i in range(4):
+        picture(tmp_path / f"{i}.png", seed=i)
+    masks = ["", "", str(mask(tmp_path / "m" / "2.png")), str(mask(tmp_path / "m" / "3.png"))]
+    return pd.DataFrame(
+        {
+            "image_path": [str(tmp_path / f"{i}.png") for i in range(4)],
+            "label_index": [0, 0, 1, 1],
+            "mask_path": masks,
+            "group": ["p", "q", "p", ""],
+            "has_masks": True,
+        }
+    )
+
+
+def test_a_complete_table_passes(table):
+    check_files(table)
+    check_classes(table, "test", "Scans")
+
+
+def test_a_normal_image_needs_no_mask_but_an_abnormal_one_does(table):
+    table.loc[3, "mask_path"] = ""
+    with pytest.raises(MissingMaskError, match=r"3\.png \(1 is\): no mask file is named for it"):
+        check_files(table)
+
+
+def test_a_missing_mask_is_reported_with_the_place_it_was_looked_for(table, tmp_path):
+    (tmp_path / "m" / "2.png").unlink()
+    (tmp_path / "m" / "3.png").unlink()
+    with pytest.raises(MissingMaskError, match=r"2\.png \(2 are\): looked for .*m/2\.png; add"):
+        check_files(table)
+
+
+def test_labels_alone_need_no_masks(table):
+    check_files(table.assign(mask_path="", has_masks=False))
+
+
+def test_a_missing_image_is_named(table, tmp_path):
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(ImageReadError, match=r"1\.png \(1 is\) missing; restore it"):
+        check_files(table)
+
+
+def test_an_image_listed_twice_is_refused(table):
+    with pytest.raises(DataRootError, match=r"0\.png \(1 is\) listed twice"):
+        check_files(pd.concat([table, table.iloc[:1]]))
+
+
+def test_an_empty_split_is_named_with_its_class(table):
+    with pytest.raises(EmptySplitError, match=r"the test split of Scans holds no abnormal image"):
+        check_classes(table.iloc[:2], "test", "Scans")
+
+
+def test_a_patient_on_both_sides_is_named(table):
+    seen, test = table.iloc[:1], table.iloc[1:]
+    with pytest.raises(SupportError, match=r"patient 'p' .*/0\.png is learnt from and .*2\.png"):
+        check_patients(seen, test)
+
+
+def test_unknown_patients_are_never_the_same(table):
+    assert shared_patients(table.iloc[3:], table.assign(group="")).empty
+
+
+def test_hidden_files_and_other_files_are_no_images(tmp_path, picture):
+    for name in ("b.PNG", "a.jpeg", "._a.png"):
+        picture(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("")
+    assert [path.name for path in images_in(tmp_path)] == ["a.jpeg", "b.PNG"]
+    assert images_in(tmp_path / "none") == []
+
+
+def test_a_mask_has_the_stem_of_its_image_and_any_ending(tmp_path, picture, mask):
+    found = mask(tmp_path / "masks" / "1.png")
+    images = [picture(tmp_path / "1.jpg"), picture(tmp_path / "2.jpg")]
+    assert masks_for(images, tmp_path / "masks") == [str(found), str(tmp_path / "masks" / "2.jpg")]
+
+
+def test_images_that_would_share_a_heat_map_are_refused():
+    table = pd.DataFrame({"image_path": ["/a/scans/p/img/1.png", "/a/scans/q/img/1.png"]})
+    check_heat_map_names(table, "scans", "")
+    with pytest.raises(DataRootError, match=r"p/img/1\.png \(2 are\) sharing a heat-map file"):
+        check_heat_map_names(table, "other", "")
+
+
+def test_the_current_folder_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert with_name(".") == tmp_path
+    assert str(with_name("datasets/BMAD")) == "datasets/BMAD"

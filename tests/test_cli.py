@@ -1,0 +1,175 @@
+"""The commands of daily use, as typed."""
+
+import csv
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from anomalib.cli.cli import main
+from PIL import Image
+from tiny import BACKBONE, write_lesions
+
+from anomalib_medclip.errors import IntensityError
+
+ROOT = Path(__file__).parent.parent
+SMALL = (
+    f"--model.backbone '{json.dumps(BACKBONE)}' --model.pretrained null --model.image_size 32 "
+    "--trainer.accelerator cpu"
+)
+CHECKPOINT = "results/MVFA/BMAD/Retina_RESC/latest/weights/lightning/model.ckpt"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, bmad_tree):
+    """A folder as a user has it: configs, data sets, and a run of MVFA on BMAD."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(ROOT / "configs", home / "configs")
+    bmad_tree("Retina_RESC", root=home / "datasets" / "BMAD")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        anomalib(
+            "train --model anomalib_medclip.MVFA --data configs/bmad_resc.yaml "
+            f"--data.k_shot 2 --data.num_workers 0 --trainer.max_epochs 1 {SMALL}",
+            patch,
+        )
+    return home
+
+
+@pytest.fixture(autouse=True)
+def in_home(home, monkeypatch):
+    monkeypatch.chdir(home)
+
+
+def anomalib(command, patch):
+    patch.setattr(sys, "argv", ["anomalib", *shlex.split(command)])
+    main()
+
+
+def rows(path):
+    with Path(path).open(newline="") as file:
+        return {Path(row["image"]).as_posix(): row for row in csv.DictReader(file)}
+
+
+def newest(pattern):
+    return max(Path("results").glob(pattern), key=lambda path: path.stat().st_mtime)
+
+
+def test_train_leaves_checkpoint_pictures_scores_and_metrics():
+    run = Path(CHECKPOINT).parents[2]
+    assert Path(CHECKPOINT).is_file()
+    scores = rows(run / "test_scores.csv")
+    assert len(scores) == len(list((run / "images").rglob("*.png"))) == 16
+    metrics = json.loads((run / "test_metrics.json").read_text())
+    assert {"image_AUROC", "pixel_AUROC"} <= set(metrics)
+
+
+def test_a_new_process_without_the_support_gives_the_very_same_scores(tmp_path, monkeypatch):
+    images = tmp_path / "images"
+    hidden = shutil.ignore_patterns("anomaly_mask")
+    shutil.copytree("datasets/BMAD/Retina_RESC_AD/test", images, ignore=hidden)
+    command = f"predict --model anomalib_medclip.MVFA --data {images} {SMALL} --ckpt_path "
+    anomalib(f"{command} {CHECKPOINT} --default_root_dir {tmp_path}/here", monkeypatch)
+
+    shutil.copy(CHECKPOINT, tmp_path / "model.ckpt")
+    program = str(Path(sys.executable).parent / "anomalib")
+    done = subprocess.run(
+        [program, *shlex.split(f"{command} model.ckpt --default_root_dir there")],
+        cwd=tmp_path,  # where there is neither config nor support
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    here, there = (next((tmp_path / run).rglob("predict_scores.csv")) for run in ("here", "there"))
+    assert len(rows(here)) == 16
+    assert here.read_bytes() == there.read_bytes()
+    pictures = sorted(p.relative_to(there.parent) for p in there.parent.rglob("*.png"))
+    assert len(pictures) == 16
+    for picture in pictures:
+        assert (here.parent / picture).read_bytes() == (there.parent / picture).read_bytes()
+
+
+@pytest.mark.parametrize("verb", ["test", "validate"])
+def test_a_checkpoint_is_evaluated(verb, monkeypatch, capsys):
+    anomalib(
+        f"{verb} --model anomalib_medclip.MVFA --data configs/bmad_resc.yaml --data.k_shot 2 "
+        f"--data.num_workers 0 --ckpt_path {CHECKPOINT} {SMALL}",
+        monkeypatch,
+    )
+    assert "image_AUROC" in capsys.readouterr().out
+
+
+def test_one_image_is_predicted(monkeypatch):
+    image = "datasets/BMAD/Retina_RESC_AD/test/good/img/50_0.png"
+    anomalib(
+        f"predict --model anomalib_medclip.MVFA --data {image} --ckpt_path {CHECKPOINT} {SMALL}",
+        monkeypatch,
+    )
+    scores = rows("results/MVFA/latest/predict_scores.csv")
+    tested = rows(newest("MVFA/BMAD/Retina_RESC/*/test_scores.csv"))
+    of_test = next(v for k, v in tested.items() if k.endswith("test/good/img/50_0.png"))
+    (of_predict,) = scores.values()
+    assert of_predict["pred_score"] == of_test["pred_score"]
+    assert Path("results/MVFA/latest/images/50_0.png").is_file()
+
+
+def test_a_data_config_is_predicted_through_its_text(monkeypatch):
+    config = Path("configs/bmad_resc.yaml").read_text()
+    text = shlex.quote(config + "  num_workers: 0\n")
+    anomalib(
+        f"predict --model anomalib_medclip.MVFA --data {text} --ckpt_path {CHECKPOINT} {SMALL}",
+        monkeypatch,
+    )
+    assert len(rows(newest("MVFA/BMAD/Retina_RESC/*/predict_scores.csv"))) == 16
+
+
+def test_sixteen_bits_are_refused_and_not_cut(tmp_path, monkeypatch):
+    deep = tmp_path / "deep.png"
+    Image.fromarray(torch.arange(0, 3200, 2).view(40, 40).numpy().astype("uint16")).save(deep)
+    with pytest.raises(IntensityError, match=r"deep.png holds uint16 numbers.*'intensity'"):
+        anomalib(
+            f"predict --model anomalib_medclip.MVFA --data {deep} --ckpt_path {CHECKPOINT} {SMALL}",
+            monkeypatch,
+        )
+
+
+def test_zero_shot_learns_from_the_other_sets(home, bmad_tree, monkeypatch):
+    for name in ("Brain", "Liver", "Retina_OCT2017", "Chest", "Histopathology"):
+        bmad_tree(name, root=home / "datasets" / "BMAD", count=4)
+    anomalib(
+        "train --model anomalib_medclip.MVFA --data configs/bmad_zero_shot_resc.yaml "
+        f"--data.num_workers 0 --data.train_batch_size 4 --trainer.max_epochs 1 {SMALL}",
+        monkeypatch,
+    )
+    run = newest("MVFA/BMAD/Retina_RESC/*/weights/lightning/model.ckpt")
+    notes = torch.load(run, weights_only=True)["anomalib_medclip"]
+    assert notes["object_name"] == "retinal OCT"
+    assert notes["model"] == {"has_masks": True, "few_shot": False}
+
+
+def test_a_folder_of_ones_own_is_trained_on(home, monkeypatch):
+    write_lesions(home / "datasets" / "my_images")
+    anomalib(
+        "train --model anomalib_medclip.MVFA --data configs/folder.yaml "
+        "--data.normal_dir images/normal --data.abnormal_dir images/abnormal "
+        f"--data.k_shot 2 --data.num_workers 0 --trainer.max_epochs 1 {SMALL}",
+        monkeypatch,
+    )
+    metrics = json.loads(newest("MVFA/my_images/*/test_metrics.json").read_text())
+    assert set(metrics) == {"image_AUROC", "image_F1Score"}
+
+
+def test_a_baseline_shares_data_and_normalisation(monkeypatch):
+    anomalib(
+        "train --model Patchcore --model.backbone resnet18 --model.pre_trained false "
+        "--model.layers '[layer1]' --data configs/bmad_resc.yaml --data.k_shot 2 "
+        "--data.num_workers 0 --trainer.accelerator cpu --model.post_processor "
+        "anomalib_medclip.components.processors.RankPreservingPostProcessor",
+        monkeypatch,
+    )
+    assert newest("Patchcore/BMAD/Retina_RESC/*/images").is_dir()

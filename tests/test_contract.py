@@ -1,0 +1,234 @@
+"""What every method promises, the next one included: it is tested by existing."""
+
+import copy
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from anomalib.engine import Engine
+from tiny import BACKBONE, METHODS, OPTIONS, write_lesions
+
+from anomalib_medclip.data import MedicalFolder
+from anomalib_medclip.errors import BackboneMismatchError, NotReadyError
+
+EPOCHS = 3
+
+
+def folder(table, **options):
+    return MedicalFolder(
+        table=table,
+        mask_column=options.pop("mask_column", "mask"),
+        patient_column="patient",
+        object_name="phantom",
+        k_shot=2,
+        val_ratio=0.4,
+        num_workers=0,
+        **options,
+    )
+
+
+def train(method, table, home, epochs=EPOCHS, trainer=None, data=None, **options):
+    model = method(**{**OPTIONS, **options})
+    engine = Engine(
+        default_root_dir=home,
+        accelerator="cpu",
+        max_epochs=epochs,
+        enable_progress_bar=False,
+        **(trainer or {}),
+    )
+    datamodule = folder(table, **(data or {}))
+    metrics = engine.train(model, datamodule=datamodule)[0]
+    return model, engine, datamodule, metrics
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory):
+    return write_lesions(tmp_path_factory.mktemp("lesions"))
+
+
+@pytest.fixture(scope="session", params=METHODS, ids=lambda method: method.__name__)
+def trained(request, table, tmp_path_factory):
+    """A method trained on support images with masks: model, engine, datamodule, metrics."""
+    return train(request.param, table, tmp_path_factory.mktemp(request.param.__name__))
+
+
+@pytest.fixture(scope="session")
+def method(trained):
+    return type(trained[0])
+
+
+@pytest.fixture
+def images(trained):
+    _, _, datamodule, _ = trained
+    items = [datamodule.test_data[i] for i in range(len(datamodule.test_data))]
+    return torch.stack([item.image for item in items]).as_subclass(torch.Tensor)
+
+
+def checkpoint(engine):
+    return engine.trainer.checkpoint_callback.best_model_path
+
+
+def test_only_the_adapters_learn(trained, method):
+    model = trained[0]
+    fresh = method(**OPTIONS)
+    before = dict(fresh.named_parameters())
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed
+    assert not any(".clip." in name for name in changed)
+    assert changed <= {n for n, p in model.named_parameters() if p.requires_grad}
+
+
+def test_it_learns(trained):
+    model, _, datamodule, metrics = trained
+    assert {"image_AUROC", "pixel_AUROC", "image_F1Score", "pixel_F1Score"} <= set(metrics)
+    assert metrics["pixel_AUROC"] > 0.8
+    assert datamodule.object_name == model.object_name == "phantom"
+
+
+def test_scores_and_maps_lie_in_the_unit_interval(trained, images):
+    result = trained[0](images)
+    for values in (result.pred_score, result.anomaly_map):
+        assert values.isfinite().all()
+        assert values.min() >= 0
+        assert values.max() <= 1
+    assert result.anomaly_map.shape == (len(images), 32, 32)
+    assert result.pred_score.shape == (len(images),)
+    assert len(result.pred_score.unique()) == len(images), "clipping makes ties"
+
+
+def test_an_image_scores_the_same_alone_and_in_a_batch(trained, images):
+    together = trained[0](images)
+    alone = [trained[0](image[None]) for image in images]
+    scores = torch.cat([one.pred_score for one in alone])
+    maps = torch.cat([one.anomaly_map for one in alone])
+    torch.testing.assert_close(scores, together.pred_score, atol=1e-5, rtol=0)
+    torch.testing.assert_close(maps, together.anomaly_map, atol=1e-5, rtol=0)
+
+
+def test_metrics_do_not_depend_on_the_evaluation_batch(trained, table):
+    model, engine, _, metrics = trained
+    for size in (1, 16):
+        again = engine.test(model, datamodule=folder(table, eval_batch_size=size))[0]
+        assert again["image_AUROC"] == pytest.approx(metrics["image_AUROC"], abs=1e-6)
+        assert again["pixel_AUROC"] == pytest.approx(metrics["pixel_AUROC"], abs=1e-5)
+
+
+def test_a_checkpoint_holds_no_clip_and_no_optimiser(trained):
+    model, engine, *_ = trained
+    state = torch.load(checkpoint(engine), weights_only=True)
+    assert not any(".clip." in name for name in state["state_dict"])
+    assert state["optimizer_states"] == []
+    assert any(n.startswith("model.") and ".text" in n for n in state["state_dict"])
+    assert state["anomalib_medclip"]["backbone"] == model.model.clip.fingerprint()
+
+
+def test_a_checkpoint_restores_the_same_scores(trained, method, images):
+    model, engine, *_ = trained
+    restored = method.load_from_checkpoint(checkpoint(engine)).eval()
+    assert restored.object_name == "phantom"
+    with torch.no_grad():
+        for mine, theirs in zip(model.eval()(images), restored(images), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_another_backbone_is_refused(trained, method):
+    engine = trained[1]
+    other = method(**OPTIONS, backbone_seed=1)
+    state = torch.load(checkpoint(engine), weights_only=True)
+    with pytest.raises(BackboneMismatchError, match="trained on a backbone with fingerprint"):
+        other.on_load_checkpoint(state)
+
+
+def test_a_missing_weight_is_an_error(trained, method):
+    state = torch.load(checkpoint(trained[1]), weights_only=True)
+    name = next(n for n in state["state_dict"] if n.endswith("weight"))
+    del state["state_dict"][name]
+    model = method(**OPTIONS)
+    model.on_load_checkpoint(state)
+    with pytest.raises(RuntimeError, match=name.rsplit(".", 1)[-1]):
+        model.load_state_dict(state["state_dict"])
+
+
+def test_a_seed_repeats_a_run(trained, method, table, tmp_path):
+    first = train(method, table, tmp_path / "first", epochs=1)[0].state_dict()
+    torch.manual_seed(12345)  # whatever happened before does not count
+    again = train(method, table, tmp_path / "again", epochs=1)[0].state_dict()
+    other = train(method, table, tmp_path / "other", epochs=1, seed=5)[0].state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_user_chooses_the_epochs(trained, method):
+    engine = trained[1]
+    assert engine.trainer.max_epochs == EPOCHS
+    assert engine.trainer.current_epoch == EPOCHS
+    assert method.default_epochs not in (EPOCHS, 1000)
+
+
+def test_labels_alone_train_it_too(method, table, tmp_path):
+    model, _, datamodule, metrics = train(
+        method, table, tmp_path, epochs=1, data={"mask_column": None}
+    )
+    assert not datamodule.has_masks
+    assert not model.model.has_masks
+    assert set(metrics) == {"image_AUROC", "image_F1Score"}
+    result = model(torch.rand(2, 3, 32, 32))
+    assert result.anomaly_map.shape == (2, 32, 32)
+
+
+def test_every_test_image_has_a_picture_and_a_score(trained):
+    _, engine, datamodule, _ = trained
+    home = Path(engine.trainer.default_root_dir)
+    pictures = list((home / "images").rglob("*.png"))
+    count = len(datamodule.test_data)
+    assert len(pictures) == count
+    lines = (home / "test_scores.csv").read_text().splitlines()
+    assert lines[0] == "image,pred_score,pred_label,gt_label"
+    assert len(lines) == count + 1
+    assert "image_AUROC" in (home / "test_metrics.json").read_text()
+
+
+def test_the_best_epoch_by_validation_is_kept(method, table, tmp_path, images):
+    model, engine, *_ = train(method, table, tmp_path, epoch_choice="validation")
+    restored = method.load_from_checkpoint(checkpoint(engine)).eval()
+    with torch.no_grad():
+        assert torch.equal(model.eval()(images).pred_score, restored(images).pred_score)
+
+
+def test_it_refuses_to_score_before_it_is_ready(method):
+    with pytest.raises(NotReadyError, match="checkpoint"):
+        method(**OPTIONS)(torch.rand(1, 3, 32, 32))
+
+
+def test_data_that_do_not_say_what_they_show_need_an_object_name(method, table, tmp_path):
+    from anomalib.data import Folder
+
+    root = table.parent
+    datamodule = Folder(
+        name="other", root=root, normal_dir="images/normal", abnormal_dir="images/abnormal",
+        train_batch_size=4, eval_batch_size=4, num_workers=0,
+    )  # fmt: skip
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1)
+    with pytest.raises(NotReadyError, match="--model.object_name"):
+        engine.train(method(**OPTIONS), datamodule=datamodule)
+
+
+def test_its_options_are_plain_data(method):
+    model = method(**OPTIONS)
+    torch.save(dict(model.hparams), buffer := io.BytesIO())
+    buffer.seek(0)
+    assert torch.load(buffer, weights_only=True)["backbone"] == BACKBONE
+    assert copy.deepcopy(model).model.clip.fingerprint() == model.model.clip.fingerprint()
+
+
+def test_a_traced_graph_gives_the_same_numbers(trained, images):
+    model = copy.deepcopy(trained[0]).eval()
+    batch = torch.export.Dim("batch")
+    with torch.no_grad():
+        traced = torch.export.export(
+            model, (images[:2],), dynamic_shapes=({0: batch},), strict=False
+        ).module()
+        for mine, theirs in zip(model(images[:3]), traced(images[:3]), strict=True):
+            # Fusion stretches each branch by its range, and rounding with it.
+            torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)

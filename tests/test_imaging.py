@@ -1,0 +1,431 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image as Pillow
+from torchvision.transforms.v2 import Resize
+from torchvision.tv_tensors import Image, Mask
+
+from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError
+from anomalib_medclip.imaging import MethodResize, read_image, read_mask
+
+
+def noise(*shape, top=255, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
+
+
+def save(path, pixels, mode=None, **options):
+    """Write with Pillow; ``mode`` converts first."""
+    picture = Pillow.fromarray(pixels)
+    (picture.convert(mode) if mode else picture).save(path, **options)
+    return path
+
+
+def channels_first(pixels):
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+# --- images of 8 bits
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "PNG"])
+@pytest.mark.parametrize("shape", [(7, 9), (7, 9, 3)], ids=["grey", "colour"])
+def test_eight_bits_are_read_as_pillow_reads_them(tmp_path, ending, shape):
+    path = save(tmp_path / f"image.{ending}", noise(*shape))
+    expected = np.asarray(Pillow.open(path).convert("RGB"))
+    image = read_image(path)
+    assert isinstance(image, Image)
+    assert (image.dtype, image.shape) == (torch.float32, (3, 7, 9))
+    assert torch.equal((image * 255).round().byte(), channels_first(expected))
+    assert torch.equal(image, channels_first(expected).float().div(255))
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "L", "RGB"])
+def test_every_mode_of_eight_bits_has_three_channels(tmp_path, mode):
+    path = save(tmp_path / "image.png", noise(6, 8, 3), mode)
+    with Pillow.open(path) as picture:
+        assert picture.mode == mode
+        expected = np.asarray(picture.convert("RGB"))
+    assert torch.equal((read_image(path) * 255).round().byte(), channels_first(expected))
+
+
+def test_a_grey_image_has_three_equal_channels(tmp_path):
+    image = read_image(save(tmp_path / "image.png", noise(6, 8)))
+    assert torch.equal(image[0], image[1])
+    assert torch.equal(image[0], image[2])
+
+
+def test_an_alpha_channel_is_dropped_not_blended(tmp_path):
+    pixels = noise(6, 8, 4)
+    image = read_image(save(tmp_path / "image.png", pixels))
+    assert torch.equal((image * 255).round().byte(), channels_first(pixels[..., :3]))
+
+
+def test_a_palette_image_is_read_by_its_colours(tmp_path):
+    picture = Pillow.fromarray(np.array([[0, 1], [1, 0]], dtype=np.uint8), mode="P")
+    picture.putpalette([255, 0, 0, 0, 0, 51])
+    picture.save(tmp_path / "image.png")
+    image = read_image(tmp_path / "image.png")
+    assert torch.equal(image[0], torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    assert torch.equal(image[2], torch.tensor([[0.0, 0.2], [0.2, 0.0]]))
+
+
+@pytest.mark.parametrize("policy", ["dtype", (100, 200)])
+def test_a_policy_does_not_change_eight_bits(tmp_path, policy):
+    path = save(tmp_path / "image.png", noise(6, 8))
+    assert torch.equal(read_image(path, policy), read_image(path))
+
+
+# --- more than 8 bits
+
+
+def grey16(folder):
+    return save(folder / "deep.png", noise(6, 8, top=65535, dtype=np.uint16))
+
+
+def grey16_tiff(folder):
+    return save(folder / "deep.tif", noise(6, 8, top=65535, dtype=np.uint16))
+
+
+def packed_tiff(folder):
+    pixels = noise(6, 8, top=65535, dtype=np.uint16)
+    return save(folder / "deep.tif", pixels, compression="tiff_lzw")
+
+
+def write_cv2(path, pixels):
+    """OpenCV writes blue first, and 16-bit colour, which Pillow cannot."""
+    blue_first = pixels if pixels.ndim == 2 else np.concatenate(
+        [pixels[..., 2::-1], pixels[..., 3:]], axis=2
+    )  # fmt: skip
+    assert cv2.imwrite(str(path), blue_first)
+    return path
+
+
+def colour16(folder):
+    return write_cv2(folder / "deep.png", noise(6, 8, 3, top=65535, dtype=np.uint16))
+
+
+def colour16_tiff(folder):
+    return write_cv2(folder / "deep.tif", noise(6, 8, 3, top=65535, dtype=np.uint16))
+
+
+def alpha16(folder):
+    return write_cv2(folder / "deep.png", noise(6, 8, 4, top=65535, dtype=np.uint16))
+
+
+def float_tiff(folder):
+    return save(folder / "deep.tif", noise(6, 8).astype(np.float32))
+
+
+def int32_tiff(folder):
+    return save(folder / "deep.tif", noise(6, 8, top=4095, dtype=np.int32))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [grey16, grey16_tiff, packed_tiff, colour16, colour16_tiff, alpha16, float_tiff, int32_tiff],
+)
+def test_more_than_eight_bits_need_a_policy(tmp_path, write):
+    path = write(tmp_path)
+    words = rf"{path.name} holds .* which 8 bits cannot carry; set the data option 'intensity'"
+    with pytest.raises(IntensityError, match=words):
+        read_image(path)
+
+
+@pytest.mark.parametrize("write", [grey16, grey16_tiff, packed_tiff])
+def test_sixteen_bit_grey_is_read_exactly(tmp_path, write):
+    expected = noise(6, 8, top=65535, dtype=np.uint16) / 65535
+    image = read_image(write(tmp_path), "dtype")
+    assert (image.dtype, image.shape) == (torch.float32, (3, 6, 8))
+    for channel in image:
+        assert torch.equal(channel, torch.from_numpy(expected.astype(np.float32)))
+
+
+@pytest.mark.parametrize(("write", "depth"), [(colour16, 3), (colour16_tiff, 3), (alpha16, 4)])
+def test_sixteen_bit_colour_is_read_exactly_red_first(tmp_path, write, depth):
+    pixels = noise(6, 8, depth, top=65535, dtype=np.uint16)[..., :3]
+    image = read_image(write(tmp_path), "dtype")
+    assert torch.equal(image, channels_first((pixels / 65535).astype(np.float32)))
+
+
+@pytest.mark.parametrize("write", [float_tiff, grey16])
+def test_a_window_is_placed_exactly_and_saturates_outside(tmp_path, write):
+    image = read_image(write(tmp_path), (50, 200))
+    pixels = noise(6, 8) if write is float_tiff else noise(6, 8, top=65535, dtype=np.uint16)
+    expected = np.clip((pixels.astype(np.float64) - 50) / 150, 0, 1).astype(np.float32)
+    assert torch.equal(image[0], torch.from_numpy(expected))
+    assert ((expected == 0) | (expected == 1)).any()
+
+
+def test_a_window_of_negative_numbers_as_in_ct(tmp_path):
+    units = np.array([[-2000.0, -160.0, 40.0, 240.0, 3000.0]], dtype=np.float32)
+    image = read_image(save(tmp_path / "ct.tif", units), (-160, 240))
+    torch.testing.assert_close(image, Image([[[0.0, 0.0, 0.5, 1.0, 1.0]]] * 3))
+
+
+@given(
+    pixels=hnp.arrays(np.uint16, (4, 5)),
+    low=st.integers(-100, 60_000),
+    width=st.integers(1, 70_000),
+)
+def test_a_window_keeps_the_order_and_the_range(tmp_path_factory, pixels, low, width):
+    path = save(tmp_path_factory.mktemp("window") / "deep.png", pixels)
+    image = read_image(path, (low, low + width))[0].flatten()
+    assert image.min() >= 0
+    assert image.max() <= 1
+    assert (image[np.argsort(pixels, axis=None)].diff() >= 0).all()
+
+
+@pytest.mark.parametrize("window", [(5, 5), (200, 100)])
+def test_an_empty_window_is_refused(tmp_path, window):
+    with pytest.raises(IntensityError, match=r"window \[.*\] is empty; give \[low, high\] with"):
+        read_image(grey16(tmp_path), window)
+
+
+def test_the_full_range_of_floats_is_unknown(tmp_path):
+    with pytest.raises(IntensityError, match=r"'dtype' needs integers, give \[low, high\]"):
+        read_image(float_tiff(tmp_path), "dtype")
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, broken):
+    path = save(tmp_path / "odd.tif", np.array([[1.0, broken]], dtype=np.float32))
+    with pytest.raises(IntensityError, match=r"odd.tif holds numbers that are not finite"):
+        read_image(path, (0, 1))
+
+
+# --- files that cannot be read
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ImageReadError, match=r"cannot read image .*gone.png.*take it out"):
+        read_image(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_no_image_is_named(tmp_path, content):
+    (tmp_path / "broken.png").write_bytes(content)
+    with pytest.raises(ImageReadError, match=r"cannot read image .*broken.png"):
+        read_image(tmp_path / "broken.png")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif"])
+@pytest.mark.parametrize("part", [0.05, 0.3, 0.6, 0.9])
+def test_a_truncated_file_is_refused(tmp_path, ending, part):
+    path = save(tmp_path / f"cut.{ending}", noise(40, 50, 3))
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    with pytest.raises(ImageReadError, match=f"cannot read image .*cut.{ending}"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    "write", [grey16, grey16_tiff, packed_tiff, colour16, colour16_tiff, float_tiff]
+)
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
+def test_a_truncated_deep_file_is_refused(tmp_path, write, part):
+    path = write(tmp_path)
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    with pytest.raises(ImageReadError, match=r"cannot read image .*deep"):
+        read_image(path, (0, 65535))
+
+
+def test_a_picture_too_large_to_be_one_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 10)
+    path = save(tmp_path / "huge.png", noise(40, 50))
+    with pytest.raises(ImageReadError, match=r"cannot read image .*huge.png.*exceeds limit"):
+        read_image(path)
+
+
+# --- masks
+
+
+def lesion(value=255, dtype=np.uint8, size=(6, 8)):
+    pixels = np.zeros(size, dtype=dtype)
+    pixels[2:4, 3:6] = value
+    return pixels
+
+
+def assert_lesion(mask):
+    assert isinstance(mask, Mask)
+    assert mask.dtype == torch.uint8
+    assert torch.equal(mask.as_subclass(torch.Tensor), torch.from_numpy(lesion(1)))
+
+
+@pytest.mark.parametrize("value", [1, 2, 100, 127, 128, 200, 255])
+def test_a_mask_of_any_one_value_is_read(tmp_path, value):
+    assert_lesion(read_mask(save(tmp_path / "mask.png", lesion(value)), (6, 8)))
+
+
+@pytest.mark.parametrize("mode", ["1", "RGB", "RGBA", "LA"])
+def test_a_black_and_white_mask_of_any_mode_is_read(tmp_path, mode):
+    assert_lesion(read_mask(save(tmp_path / "mask.png", lesion(), mode), (6, 8)))
+
+
+@pytest.mark.parametrize("value", [1, 300, 65535])
+def test_a_mask_of_sixteen_bits_is_read(tmp_path, value):
+    assert_lesion(read_mask(save(tmp_path / "mask.png", lesion(value, np.uint16)), (6, 8)))
+
+
+def test_a_label_map_counts_every_number_but_zero(tmp_path):
+    labels = lesion(1)
+    labels[2, 3:6] = [1, 2, 7]
+    assert_lesion(read_mask(save(tmp_path / "mask.png", labels), (6, 8)))
+
+
+def test_a_palette_mask_is_a_label_map_whatever_its_colours(tmp_path):
+    picture = Pillow.fromarray(lesion(1), mode="P")
+    picture.putpalette([255, 255, 255, 0, 0, 0])
+    picture.save(tmp_path / "mask.png")
+    assert_lesion(read_mask(tmp_path / "mask.png", (6, 8)))
+
+
+def test_soft_edges_are_cut_at_half(tmp_path):
+    pixels = lesion()
+    pixels[1, 3:6], pixels[4, 3:6] = 127, 1
+    assert_lesion(read_mask(save(tmp_path / "mask.png", pixels), (6, 8)))
+
+
+def test_a_jpeg_mask_does_not_grow(tmp_path):
+    pixels = lesion(size=(32, 32))
+    pixels[8:24, 8:24] = 255
+    pixels[2:4, 3:6] = 0
+    mask = read_mask(save(tmp_path / "mask.jpg", pixels, quality=75), (32, 32))
+    assert torch.equal(mask.as_subclass(torch.Tensor), torch.from_numpy(pixels // 255))
+
+
+def test_a_mask_of_another_size_says_both_sizes(tmp_path):
+    path = save(tmp_path / "mask.png", lesion())
+    words = r"mask.png is 6 x 8 pixels but its image is 8 x 6; make them the same size"
+    with pytest.raises(MaskError, match=words):
+        read_mask(path, (8, 6))
+
+
+def test_an_empty_mask_is_never_read_as_healthy(tmp_path):
+    path = save(tmp_path / "mask.png", lesion(0))
+    with pytest.raises(MaskError, match=r"mask.png marks no lesion; remove the image or label it"):
+        read_mask(path, (6, 8))
+
+
+def test_a_missing_mask_file_is_named(tmp_path):
+    with pytest.raises(ImageReadError, match=r"cannot read image .*gone.png"):
+        read_mask(tmp_path / "gone.png", (6, 8))
+
+
+def test_a_truncated_mask_is_refused(tmp_path):
+    path = save(tmp_path / "cut.png", noise(40, 50))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ImageReadError, match=r"cannot read image .*cut.png"):
+        read_mask(path, (40, 50))
+
+
+# --- the one resize
+
+
+def eight_bit_image(*shape, seed=0):
+    return Image(torch.from_numpy(noise(*shape, seed=seed)).float().div(255))
+
+
+@pytest.mark.parametrize("size", [(17, 40), (64, 64), (5, 5)])
+@pytest.mark.parametrize("side", [16, 24])
+def test_eight_bits_are_resized_as_pillow_does_to_the_bit(size, side):
+    image = eight_bit_image(3, *size)
+    pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
+    expected = Pillow.fromarray(pixels).resize((side, side), Pillow.Resampling.BICUBIC)
+    resized = MethodResize(side)(image)
+    assert isinstance(resized, Image)
+    assert torch.equal((resized * 255).round().byte(), channels_first(np.asarray(expected)))
+
+
+def test_finer_images_keep_their_precision():
+    fine = torch.rand(3, 40, 30, generator=torch.Generator().manual_seed(0))
+    expected = np.stack(
+        [np.asarray(Pillow.fromarray(c.numpy()).resize((16, 16), Pillow.BICUBIC)) for c in fine]
+    )
+    resized = MethodResize(16)(Image(fine))
+    torch.testing.assert_close(
+        resized.as_subclass(torch.Tensor), torch.from_numpy(expected).clamp(0, 1), rtol=0, atol=1e-6
+    )
+    assert ((resized * 255) - (resized * 255).round()).abs().max() > 0.1
+
+
+def test_fine_and_eight_bit_images_differ_by_a_step_at_most():
+    image = eight_bit_image(3, 40, 30)
+    nudged = Image((image.as_subclass(torch.Tensor) * 0.999 + 0.0003).clamp(0, 1))
+    difference = MethodResize(16)(image) - MethodResize(16)(nudged)
+    assert difference.abs().max() < 2 / 255
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    side=st.integers(1, 30),
+    fine=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_the_resize_keeps_the_range_and_gives_a_square(height, width, side, fine, seed):
+    image = eight_bit_image(3, height, width, seed=seed)
+    image = Image(image.round() * 0.9999 + 0.00005) if fine else image
+    resized = MethodResize(side)(image)
+    assert resized.shape == (3, side, side)
+    assert resized.dtype == torch.float32
+    assert resized.min() >= 0
+    assert resized.max() <= 1
+
+
+@given(value=st.integers(0, 255), side=st.integers(1, 30))
+def test_a_uniform_image_stays_uniform(value, side):
+    image = Image(torch.full((3, 20, 13), value / 255))
+    torch.testing.assert_close(
+        MethodResize(side)(image), Image(torch.full((3, side, side), value / 255))
+    )
+
+
+def test_a_batch_is_resized_as_its_images_are():
+    batch = Image(torch.stack([eight_bit_image(3, 40, 30, seed=s) for s in range(3)]))
+    together = MethodResize(16)(batch)
+    assert isinstance(together, Image)
+    for one, image in zip(together, batch, strict=True):
+        assert torch.equal(one, MethodResize(16)(Image(image)))
+
+
+def test_plain_tensors_are_images():
+    image = eight_bit_image(3, 40, 30)
+    plain = MethodResize(16)(image.as_subclass(torch.Tensor))
+    assert torch.equal(plain, MethodResize(16)(image).as_subclass(torch.Tensor))
+
+
+def test_what_has_the_size_passes_untouched():
+    image = Image(torch.rand(3, 16, 16))
+    assert torch.equal(MethodResize(16)(image), image)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float32])
+def test_masks_are_resized_to_the_nearest_neighbour(dtype):
+    mask = Mask(torch.from_numpy(lesion(1, size=(12, 16))).to(dtype))
+    resized = MethodResize(8)(mask)
+    expected = Pillow.fromarray(lesion(1, size=(12, 16))).resize((8, 8), Pillow.NEAREST)
+    assert isinstance(resized, Mask)
+    assert resized.dtype == dtype
+    assert torch.equal(resized.byte().as_subclass(torch.Tensor), torch.tensor(np.array(expected)))
+
+
+def test_a_batch_of_masks_is_resized_as_each_is():
+    masks = torch.stack([torch.from_numpy(noise(12, 16, top=1, seed=s)) for s in range(3)])
+    together = MethodResize(8)(Mask(masks))
+    for one, mask in zip(together, masks, strict=True):
+        assert torch.equal(one, MethodResize(8)(Mask(mask)))
+
+
+def test_image_and_mask_are_resized_together():
+    image, mask = MethodResize(8)(eight_bit_image(3, 12, 16), Mask(torch.ones(12, 16)))
+    assert (image.shape, mask.shape) == ((3, 8, 8), (8, 8))
+
+
+def test_anomalib_takes_it_for_the_models_resize():
+    resize = MethodResize(16)
+    assert isinstance(resize, Resize)
+    assert resize.size == [16, 16]
+    assert resize.antialias is True

@@ -1,0 +1,69 @@
+"""Small things that tests share: a random CLIP, pictures with lesions, every method."""
+
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from anomalib.models import AnomalibModule
+from PIL import Image
+
+import anomalib_medclip
+
+BACKBONE = {
+    "embed_dim": 24,
+    "vision_cfg": {
+        "image_size": 32,
+        "layers": 4,
+        "width": 32,
+        "head_width": 16,
+        "patch_size": 8,
+    },
+    "text_cfg": {
+        "context_length": 77,
+        "vocab_size": 49408,
+        "width": 16,
+        "heads": 2,
+        "layers": 1,
+    },
+}
+"""Keyword arguments of open_clip.CLIP: 4 blocks of width 32 on 4 x 4 patches."""
+
+OPTIONS = {"backbone": BACKBONE, "pretrained": None, "image_size": 32}
+"""What makes any method small and offline."""
+
+
+def method_class(name):
+    """The anomalib model of a method folder."""
+    module = import_module(f"anomalib_medclip.models.{name}")
+    found = [v for v in vars(module).values() if isinstance(v, type)]
+    return next(v for v in found if issubclass(v, AnomalibModule))
+
+
+METHODS = [method_class(name) for name in anomalib_medclip.list_models()]
+
+
+def write_lesions(root: Path, count: int = 12, size: tuple[int, int] = (40, 48)) -> Path:
+    """Grey noise, every second picture with a bright square and a mask; two pictures a patient.
+
+    Lists them in ``root/table.csv`` with the columns image, label, mask, patient.
+    """
+    rows = ["image,label,mask,patient"]
+    for index in range(2 * count):
+        random = np.random.default_rng(index)
+        pixels = random.normal(90, 12, size).clip(0, 255).astype(np.uint8)
+        lesion = np.zeros(size, dtype=np.uint8)
+        abnormal = index % 2
+        if abnormal:
+            top, left = random.integers(4, 24, 2)
+            lesion[top : top + 12, left : left + 12] = 255
+            pixels[lesion > 0] = 200
+        word = ("normal", "abnormal")[abnormal]
+        for folder, picture in (("images", pixels), ("masks", lesion)):
+            if folder == "images" or abnormal:
+                path = root / folder / word / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(path)
+        mask = f"masks/{word}/{index}.png" if abnormal else ""
+        rows.append(f"images/{word}/{index}.png,{abnormal},{mask},p{index // 4}")
+    (root / "table.csv").write_text("\n".join(rows) + "\n")
+    return root / "table.csv"
