@@ -210,7 +210,7 @@ def test_data_that_do_not_say_what_they_show_need_an_object_name(method, table, 
         train_batch_size=4, eval_batch_size=4, num_workers=0,
     )  # fmt: skip
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1)
-    with pytest.raises(NotReadyError, match="--model.object_name"):
+    with pytest.raises(NotReadyError, match=r"--model\.object_name"):
         engine.train(method(**OPTIONS), datamodule=datamodule)
 
 

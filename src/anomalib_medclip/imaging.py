@@ -60,8 +60,8 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
         MaskError: The mask is of another size than the image, or marks no lesion at all.
     """
     with _open(path) as picture:
-        grey = picture.convert("L") if picture.mode not in _LABEL_MODES else picture
-        values = np.asarray(_decode(path, grey.copy))
+        labels = picture.mode in _LABEL_MODES
+        values = np.asarray(_decode(path, picture.copy if labels else lambda: picture.convert("L")))
     if values.shape != tuple(size):
         msg = (
             f"mask {path} is {values.shape[0]} x {values.shape[1]} pixels but its image is "
@@ -138,7 +138,7 @@ def _open(path: str | Path) -> Pillow.Image:
 def _decode(path: str | Path, read: Any) -> Pillow.Image:  # noqa: ANN401 - any reader
     try:
         picture: Pillow.Image = read()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
         msg = f"cannot read image {path}: {error}; replace the file or take it out of the data"
         raise ImageReadError(msg) from error
     return picture
@@ -158,7 +158,9 @@ def _read_deep(path: str | Path) -> NDArray[Any]:
     if pixels is None:
         msg = f"cannot read image {path}: unknown format of more than 8 bits; store it as PNG"
         raise ImageReadError(msg)
-    return pixels[..., 2::-1] if pixels.ndim == 3 and pixels.shape[2] >= 3 else pixels.squeeze()
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., 2::-1] if pixels.shape[2] >= 3 else pixels[..., 0]
 
 
 def _place(

@@ -189,7 +189,8 @@ class ImageTower(nn.Module):
         if self.backbone.normalize:
             images = (images - self.mean) / self.std
         patches = visual.conv1(images).flatten(2).transpose(1, 2)
-        token = visual.class_embedding.expand(len(patches), 1, -1)
+        # Not len(patches), which would fix the batch size of a traced graph.
+        token = visual.class_embedding.expand(patches.shape[0], 1, -1)
         return visual.ln_pre(torch.cat([token, patches], dim=1) + visual.positional_embedding)
 
     def _run(self, block: nn.Module, stream: Tensor) -> Tensor:

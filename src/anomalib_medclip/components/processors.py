@@ -9,6 +9,7 @@ from anomalib.pre_processing import PreProcessor
 from lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Resize
 
 from anomalib_medclip.components.anomaly_map import unit_interval
 from anomalib_medclip.imaging import IntensityPolicy, MethodResize, read_image
@@ -30,6 +31,7 @@ class MedicalPreProcessor(PreProcessor):
         resize = MethodResize(side)
         super().__init__(transform=resize)
         self.resize = resize
+        self.export_transform = Resize(resize.size, resize.interpolation, antialias=False)
         self.intensity = intensity
 
     def on_predict_batch_start(
@@ -90,16 +92,19 @@ class RankPreservingPostProcessor(PostProcessor):
     @property
     def normalized_image_threshold(self) -> Tensor:
         """Where a normalised score becomes abnormal; the raw threshold without normalisation."""
-        if self.enable_normalization:
-            return super().normalized_image_threshold
-        return self.image_threshold
+        half: Tensor = super().normalized_image_threshold
+        return half if self.enable_normalization else _known(self.image_threshold, half)
 
     @property
     def normalized_pixel_threshold(self) -> Tensor:
         """Where a normalised pixel becomes abnormal; the raw threshold without normalisation."""
-        if self.enable_normalization:
-            return super().normalized_pixel_threshold
-        return self.pixel_threshold
+        half: Tensor = super().normalized_pixel_threshold
+        return half if self.enable_normalization else _known(self.pixel_threshold, half)
+
+
+def _known(threshold: Tensor, otherwise: Tensor) -> Tensor:
+    """A threshold, or what takes its place where no validation has found one."""
+    return torch.where(torch.isnan(threshold), otherwise, threshold)
 
 
 def _reads_paths(trainer: Trainer, dataloader_idx: int) -> bool:

@@ -116,12 +116,19 @@ def picture_name(path: Path, base: Path) -> Path:
         >>> picture_name(Path("/data/test/good/1.jpg"), Path("/data/test"))
         PosixPath('good/1.jpg.png')
     """
-    relative = path.absolute().relative_to(base)
-    return relative if path.suffix == ".png" else relative.with_name(relative.name + ".png")
+    relative = _plain(path).relative_to(base)
+    # Only names with one ending may keep it: 1.jpg and 1.jpg.png can lie side by side.
+    keeps = path.suffix == ".png" and "." not in path.stem
+    return relative if keeps else relative.with_name(relative.name + ".png")
 
 
 def _common_folder(paths: Sequence[str | Path]) -> Path:
-    return Path(os.path.commonpath([Path(path).absolute().parent for path in paths]))
+    return Path(os.path.commonpath([_plain(path).parent for path in paths]))
+
+
+def _plain(path: str | Path) -> Path:
+    """Absolute and without ``..``, which would lead out of the pictures' folder."""
+    return Path(os.path.normpath(Path(path).absolute()))
 
 
 def _paths_under_evaluation(trainer: Trainer, dataloader_idx: int) -> list[str | Path]:

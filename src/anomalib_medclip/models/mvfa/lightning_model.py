@@ -47,7 +47,7 @@ class MVFA(ClipMethodMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's
 
     def __init__(
         self,
-        backbone: str | dict[str, Any] = "ViT-L-14-336",
+        backbone: dict[str, Any] | str = "ViT-L-14-336",
         pretrained: str | None = "openai",
         image_size: int = 240,
         quick_gelu: bool = False,
