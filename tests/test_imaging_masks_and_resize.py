@@ -191,9 +191,9 @@ def test_what_has_the_size_passes_untouched():
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float32])
 def test_masks_are_resized_to_the_nearest_neighbour(dtype):
-    mask = Mask(torch.from_numpy(lesion(1, size=(12, 16))).to(dtype))
-    resized = MethodResize(8)(mask)
-    expected = Pillow.fromarray(lesion(1, size=(12, 16))).resize((8, 8), Pillow.NEAREST)
+    pixels = noise(12, 16, top=1)
+    resized = MethodResize(8)(Mask(torch.from_numpy(pixels).to(dtype)))
+    expected = Pillow.fromarray(pixels).resize((8, 8), Pillow.Resampling.NEAREST)
     assert isinstance(resized, Mask)
     assert resized.dtype == dtype
     assert torch.equal(resized.byte().as_subclass(torch.Tensor), torch.tensor(np.array(expected)))
