@@ -127,7 +127,7 @@ class MVFACase:
         yield "augment/out_image", all_copies(image, ELEVEN_FOLD)
         yield "augment/out_mask", all_copies(mask, ELEVEN_FOLD)
         probability, target = self.array("loss_unit/prob"), self.array("loss_unit/target")
-        yield "loss_unit/focal", focal(probability, target)
+        yield "loss_unit/focal", focal(probability[:, 1:], target)
         yield "loss_unit/dice", dice(probability[:, 1:], target)
 
     @torch.no_grad()

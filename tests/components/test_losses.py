@@ -8,19 +8,15 @@ from hypothesis import strategies as st
 from anomalib_medclip.components.losses import dice, focal
 
 
-def two_channels(abnormal):
-    return torch.stack([1 - abnormal, abnormal], dim=1)
-
-
 def test_focal_of_one_undecided_pixel_by_hand():
-    probability, mask = two_channels(torch.full((1, 1, 1), 0.5)), torch.ones(1, 1, 1, 1)
+    probability, mask = torch.full((1, 1, 1, 1), 0.5), torch.ones(1, 1, 1, 1)
     likelihood = 0.5 + 1e-5  # the smoothed target sums to one here
     expected = -((1 - likelihood) ** 2) * math.log(likelihood)
     assert focal(probability, mask).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_focal_of_two_pixels_by_hand():
-    probability = two_channels(torch.tensor([[[0.8, 0.3]]]))
+    probability = torch.tensor([[[[0.8, 0.3]]]])
     mask = torch.tensor([[[[1.0, 0.0]]]])
     hits = [(1 - 1e-5) * p + 1e-5 * (1 - p) + 1e-5 for p in (0.8, 0.7)]
     expected = sum(-((1 - p) ** 2) * math.log(p) for p in hits) / 2
@@ -28,7 +24,7 @@ def test_focal_of_two_pixels_by_hand():
 
 
 def test_without_focusing_the_focal_loss_is_the_cross_entropy():
-    probability = two_channels(torch.tensor([[[0.8, 0.3]]]))
+    probability = torch.tensor([[[[0.8, 0.3]]]])
     mask = torch.tensor([[[[1.0, 0.0]]]])
     expected = -(math.log(0.8) + math.log(0.7)) / 2
     found = focal(probability, mask, gamma=0.0, smooth=1e-9)
@@ -37,7 +33,7 @@ def test_without_focusing_the_focal_loss_is_the_cross_entropy():
 
 def test_focusing_plays_down_what_is_well_classified():
     mask = torch.ones(1, 1, 1, 1)
-    sure, unsure = (two_channels(torch.full((1, 1, 1), p)) for p in (0.95, 0.55))
+    sure, unsure = (torch.full((1, 1, 1, 1), p) for p in (0.95, 0.55))
 
     def ratio(gamma):
         return (focal(sure, mask, gamma) / focal(unsure, mask, gamma)).item()
@@ -76,7 +72,7 @@ def test_a_better_map_never_has_a_higher_loss(value, other, lesion):
     worse, better = sorted((value, other), key=lambda p: -abs(p - lesion))
     worse, better = torch.full((1, 1, 2, 2), worse), torch.full((1, 1, 2, 2), better)
     assert dice(better, mask) <= dice(worse, mask) + 1e-6
-    assert focal(two_channels(better[:, 0]), mask) <= focal(two_channels(worse[:, 0]), mask) + 1e-6
+    assert focal(better, mask) <= focal(worse, mask) + 1e-6
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
@@ -85,7 +81,7 @@ def test_a_better_map_never_has_a_higher_loss(value, other, lesion):
 def test_the_gradient_is_finite_also_at_certainty(p, lesion, dtype):
     mask = torch.full((1, 1, 2, 2), lesion, dtype=dtype)
     abnormal = torch.full((1, 2, 2), p, dtype=dtype, requires_grad=True)
-    (focal(two_channels(abnormal), mask) + dice(abnormal[:, None], mask)).backward()
+    (focal(abnormal[:, None], mask) + dice(abnormal[:, None], mask)).backward()
     assert abnormal.grad.isfinite().all()
 
 
@@ -93,5 +89,5 @@ def test_the_gradient_is_finite_also_at_certainty(p, lesion, dtype):
 def test_a_step_down_the_gradient_goes_towards_the_mask(lesion):
     mask = torch.full((1, 1, 2, 2), lesion)
     abnormal = torch.full((1, 2, 2), 0.5, requires_grad=True)
-    (focal(two_channels(abnormal), mask) + dice(abnormal[:, None], mask)).backward()
+    (focal(abnormal[:, None], mask) + dice(abnormal[:, None], mask)).backward()
     assert (abnormal.grad.sign() == (1 if lesion == 0 else -1)).all()

@@ -1,6 +1,5 @@
 """Losses of a heat map against a lesion mask: plain functions."""
 
-import torch
 from jaxtyping import Float
 from monai.losses.dice import DiceLoss
 from torch import Tensor
@@ -9,7 +8,7 @@ _dice = DiceLoss(smooth_nr=1, smooth_dr=1)
 
 
 def focal(
-    probability: Float[Tensor, "batch 2 height width"],
+    probability: Float[Tensor, "batch 1 height width"],
     mask: Float[Tensor, "batch 1 height width"],
     gamma: float = 2.0,
     smooth: float = 1e-5,
@@ -19,7 +18,7 @@ def focal(
     Not MONAI's: that one takes logits and knows no smoothing.
 
     Args:
-        probability: Softmax over channels normal and abnormal.
+        probability: Probability of abnormal; that of normal is the rest to 1.
         mask: 1 on the lesion, 0 elsewhere.
         gamma: How much well-classified pixels are played down.
         smooth: The one-hot target is kept this far from 0 and 1.
@@ -27,8 +26,8 @@ def focal(
     Returns:
         Mean over all pixels of the batch.
     """
-    target = torch.cat([1 - mask, mask], dim=1).clamp(smooth, 1 - smooth)
-    likelihood = (target * probability).sum(dim=1) + smooth
+    target = mask.clamp(smooth, 1 - smooth)
+    likelihood = target * probability + (1 - target) * (1 - probability) + smooth
     return -((1 - likelihood) ** gamma * likelihood.log()).mean()
 
 

@@ -127,7 +127,7 @@ class MVFAModel(DynamicBufferMixin):
         text: Float[Tensor, "2 embed_dim"] | None = None,
     ) -> Float[Tensor, "batch height width"]:
         """Probability of abnormal at each pixel, mean over levels (eq. 4)."""
-        maps = [self._pixel_odds(t, size, text).softmax(dim=1)[:, 1] for t in tokens]
+        maps = [self._abnormal_map(t, size, text)[:, 0] for t in tokens]
         return torch.stack(maps).mean(dim=0)
 
     def text_score(
@@ -204,12 +204,11 @@ class MVFAModel(DynamicBufferMixin):
         if masks is None:
             nothing = images.new_zeros(0)
             return LossTerms(torch.stack(detection), nothing, nothing)
-        odds = [self._pixel_odds(t, _size(images), text) for t in adapted.segment]
-        maps = [logits.softmax(dim=1) for logits in odds]
+        maps = [self._abnormal_map(t, _size(images), text) for t in adapted.segment]
         return LossTerms(
             torch.stack(detection),
             torch.stack([focal(m, masks) for m in maps]),
-            torch.stack([dice(m[:, 1:], masks) for m in maps]),
+            torch.stack([dice(m, masks) for m in maps]),
         )
 
     def idle_parameters(self, has_masks: bool) -> Iterable[nn.Parameter]:
@@ -260,11 +259,16 @@ class MVFAModel(DynamicBufferMixin):
         """
         self.fusion.fit(self.branches(images, leave_out) for images, leave_out in batches)
 
-    def _pixel_odds(
+    def _abnormal_map(
         self, tokens: Tensor, size: tuple[int, int], text: Tensor | None = None
     ) -> Tensor:
-        """Logits of normal and abnormal at each pixel; enlarged before the softmax, as the code."""
-        return to_map(align(tokens[:, 1:], self._text(text)), size)
+        """Probability of abnormal at each pixel of one level, ``(batch, 1, height, width)``.
+
+        Enlarged before the softmax, as in the authors' code; a softmax of two is the sigmoid of
+        their difference, so one channel is enough.
+        """
+        normal, abnormal = align(tokens[:, 1:], self._text(text)).split(1, dim=-1)
+        return to_map(abnormal - normal, size).sigmoid()
 
     def _patch_probability(self, tokens: Tensor, text: Tensor | None = None) -> Tensor:
         return align(tokens[:, 1:], self._text(text)).softmax(dim=-1)[..., 1].mean(dim=1)
