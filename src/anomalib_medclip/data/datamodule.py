@@ -239,7 +239,7 @@ class MedicalDataModule(AnomalibDataModule):
 
     def _loader(self, data: Any, size: int, shuffle: bool = False) -> DataLoader[Any]:  # noqa: ANN401
         """A loader by keywords only: Lightning builds it again from them for prediction."""
-        options = {
+        options: dict[str, Any] = {
             "num_workers": 0 if data.in_memory else min(self.num_workers, os.cpu_count() or 1),
             "collate_fn": self.external_collate_fn or data.collate_fn,
         }
