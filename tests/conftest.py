@@ -1,6 +1,10 @@
 """Fixtures that several test files use: small trees of images, written to a temporary folder."""
 
+import os
 from pathlib import Path
+
+# One thread each: the workers share the processor, and small models gain nothing from more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
