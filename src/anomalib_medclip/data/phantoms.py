@@ -153,7 +153,7 @@ class Patient:
         """Draw a patient."""
         down, right = random.uniform(-0.02, 0.02, 2)
         return cls(
-            gain=random.uniform(0.5, 1.1),
+            gain=random.uniform(0.4, 1.1),
             noise=random.uniform(0.015, 0.03),
             tilt=random.uniform(-0.2, 0.2),
             shift=(down, right),
@@ -295,7 +295,7 @@ def _add_lesions(
             radii = (radius * random.uniform(0.8, 1.0), radius)
             lesion = ellipse(side, centre, radii, random.uniform(0, np.pi), 0.05)
             if free[lesion > 0.5].mean() > 0.9:
-                contrast = random.uniform(0.4, 0.55) * random.choice([-1, 1])
+                contrast = random.uniform(0.38, 0.52) * random.choice([-1, 1])
                 canvas = canvas + contrast * lesion
                 lesions |= lesion > 0.5
                 free &= lesion <= 0
