@@ -84,8 +84,12 @@ class ClipMethodMixin(SlimCheckpoints):
         return MedicalPreProcessor(image_size[0] if image_size else self.hparams["image_size"])
 
     def configure_post_processor(self) -> PostProcessor:
-        """Threshold at one half, every rank kept."""
-        return RankPreservingPostProcessor()
+        """Threshold at one half, every rank kept.
+
+        A set without masks has no pixel threshold; that of its images is on another scale, so maps
+        are then centred on the middle of their own range.
+        """
+        return RankPreservingPostProcessor(enable_threshold_matching=False)
 
     @staticmethod
     def configure_evaluator() -> Evaluator:
