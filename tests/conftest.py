@@ -15,12 +15,6 @@ from PIL import Image
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("house")
 
-
-def pytest_collection_modifyitems(items):
-    """Begin with the documents: they are read in a fresh process, as a newcomer has it."""
-    items.sort(key=lambda item: not item.nodeid.startswith("docs/"))
-
-
 NAMES = {
     "Retina_OCT2017": "CNV-{patient}-{slice}",
     "Chest": "Normal-{patient}{slice}",

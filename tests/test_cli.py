@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import shlex
 import shutil
 import subprocess
@@ -46,8 +47,19 @@ def in_home(home, monkeypatch):
 
 
 def anomalib(command, patch):
+    """Run a command in this process, and take back the log handlers that anomalib leaves.
+
+    They write to the screen, where the examples of the documents are compared.
+    """
     patch.setattr(sys, "argv", ["anomalib", *shlex.split(command)])
-    main()
+    loggers = [logging.getLogger(), logging.getLogger("lightning.pytorch")]
+    before = [(logger, list(logger.handlers), logger.level) for logger in loggers]
+    try:
+        main()
+    finally:
+        for logger, handlers, level in before:
+            logger.handlers = handlers
+            logger.setLevel(level)
 
 
 def rows(path):

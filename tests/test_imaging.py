@@ -5,27 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pictures import channels_first, noise, save
 from PIL import Image as Pillow
 from torchvision.tv_tensors import Image
 
 from anomalib_medclip.errors import ImageReadError, IntensityError
 from anomalib_medclip.imaging import read_image
-
-
-def noise(*shape, top=255, dtype=np.uint8, seed=0):
-    return np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
-
-
-def save(path, pixels, mode=None, **options):
-    """Write with Pillow; ``mode`` converts first."""
-    picture = Pillow.fromarray(pixels)
-    (picture.convert(mode) if mode else picture).save(path, **options)
-    return path
-
-
-def channels_first(pixels):
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
 
 # --- images of 8 bits
 

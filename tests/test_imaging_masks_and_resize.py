@@ -3,28 +3,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures import channels_first, noise, save
 from PIL import Image as Pillow
 from torchvision.transforms.v2 import Resize
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import ImageReadError, MaskError
 from anomalib_medclip.imaging import MethodResize, read_mask
-
-
-def noise(*shape, top=255, seed=0):
-    return np.random.default_rng(seed).integers(0, top, shape, dtype=np.uint8, endpoint=True)
-
-
-def save(path, pixels, mode=None, **options):
-    """Write with Pillow; ``mode`` converts first."""
-    picture = Pillow.fromarray(pixels)
-    (picture.convert(mode) if mode else picture).save(path, **options)
-    return path
-
-
-def channels_first(pixels):
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
 
 # --- masks
 

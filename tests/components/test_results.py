@@ -254,8 +254,8 @@ def test_metrics_appear_whole_or_not_at_all(tmp_path, monkeypatch):
     target = tmp_path / "metrics.json"
     results._write_whole(target, "old")
 
-    def full_disk(self, text, encoding):
-        with self.open("w", encoding=encoding) as file:
+    def full_disk(self, text, encoding, newline):
+        with self.open("w", encoding=encoding, newline=newline) as file:
             file.write(text[:1])
         raise OSError(28, "No space left on device")
 

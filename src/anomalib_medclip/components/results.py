@@ -1,6 +1,7 @@
 """What a run leaves on disk: a picture per image, scores as CSV, metrics as JSON."""
 
 import csv
+import io
 import json
 import logging
 import os
@@ -152,17 +153,15 @@ def _rank(trainer: Trainer) -> str:
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["image"])
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["image"])
+    writer.writeheader()
+    writer.writerows(rows)
+    _write_whole(path, text.getvalue())
 
 
 def _write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", newline="")
     partial.replace(path)
