@@ -15,6 +15,12 @@ from PIL import Image
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("house")
 
+
+def pytest_collection_modifyitems(items):
+    """Begin with the slow tests."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 NAMES = {
     "Retina_OCT2017": "CNV-{patient}-{slice}",
     "Chest": "Normal-{patient}{slice}",

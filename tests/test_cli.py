@@ -179,7 +179,8 @@ def test_a_folder_of_ones_own_is_trained_on(home, monkeypatch):
 def test_a_baseline_shares_data_and_normalisation(monkeypatch):
     anomalib(
         "train --model Patchcore --model.backbone resnet18 --model.pre_trained false "
-        "--model.layers '[layer1]' --data configs/bmad_resc.yaml --data.k_shot 2 "
+        "--model.layers '[layer1]' --model.coreset_sampling_ratio 0.01 "
+        "--data configs/bmad_resc.yaml --data.k_shot 2 "
         "--data.num_workers 0 --trainer.accelerator cpu --model.post_processor "
         "anomalib_medclip.components.processors.RankPreservingPostProcessor",
         monkeypatch,

@@ -112,6 +112,7 @@ def run_demo(seed, root):
     return np.array([fit_and_score(model, support, test), untrained, cue])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_demo_finds_on_new_patients_what_no_cue_and_no_chance_finds(seed, tmp_path):
     trained, untrained, cue = run_demo(seed, tmp_path)
