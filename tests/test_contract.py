@@ -21,8 +21,8 @@ def folder(table, **options):
         mask_column=options.pop("mask_column", "mask"),
         patient_column="patient",
         object_name="phantom",
-        k_shot=2,
-        val_ratio=0.4,
+        k_shot=options.pop("k_shot", 2),
+        val_ratio=options.pop("val_ratio", 0.4),
         num_workers=0,
         **options,
     )
@@ -175,6 +175,15 @@ def test_labels_alone_train_it_too(method, table, tmp_path):
     assert set(metrics) == {"image_AUROC", "image_F1Score"}
     result = model(torch.rand(2, 3, 32, 32))
     assert result.anomaly_map.shape == (2, 32, 32)
+
+
+def test_one_image_of_each_class_is_enough(method, table, tmp_path):
+    """Thresholds come from the two; the normal one has no other to be compared with."""
+    model, _, datamodule, _ = train(
+        method, table, tmp_path, epochs=1, data={"k_shot": 1, "val_ratio": 0.1}
+    )
+    assert datamodule.validates_on_support
+    assert model.post_processor.image_threshold.isfinite()
 
 
 def test_every_test_image_has_a_picture_and_a_score(trained):

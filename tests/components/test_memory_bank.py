@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from anomalib_medclip.components.memory_bank import MemoryBank
+from anomalib_medclip.components.memory_bank import MemoryBank, number_owners
 from anomalib_medclip.errors import NotReadyError
 
 EXACT = {"rtol": 0, "atol": 1e-6}
@@ -198,6 +198,15 @@ def test_an_empty_bank_says_what_to_do():
 
 
 # --- traced graphs and the GPU
+
+
+def test_an_only_normal_image_has_nothing_to_be_compared_with_but_itself():
+    assert number_owners(["ann", "ann"], [False, True]) == [-1, 1]
+    bank = filled(random(1, 1, 4, 8), owners=[-1])
+    assert not bank.has_others(-1)
+    queries = random(1, 4, 8, seed=1)
+    found = bank.distance(queries, 0, leave_out=torch.tensor([-1]))
+    torch.testing.assert_close(found, bank.distance(queries, 0), **EXACT)
 
 
 class Distance(nn.Module):

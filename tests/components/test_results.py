@@ -231,6 +231,16 @@ def test_names_with_commas_and_accents_survive_the_table(evaluate, tmp_path):
     assert read_table(folder / "test_scores.csv")[0]["image"] == str(path)
 
 
+def test_a_metric_that_is_not_a_number_is_null(tmp_path):
+    metrics = {"image_AUROC": torch.tensor(0.5), "pixel_AUROC": torch.tensor(torch.nan)}
+    trainer = SimpleNamespace(
+        default_root_dir=tmp_path, logged_metrics=metrics, world_size=1, is_global_zero=True
+    )
+    ResultsWriter().on_test_end(trainer, None)
+    written = json.loads((tmp_path / "test_metrics.json").read_text(), parse_constant=pytest.fail)
+    assert written == {"image_AUROC": 0.5, "pixel_AUROC": None}
+
+
 def test_it_says_where_the_results_are(evaluate, brain, caplog):
     with caplog.at_level(logging.INFO):
         folder = evaluate(ResultsWriter(), Images(brain))

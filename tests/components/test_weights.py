@@ -175,7 +175,7 @@ def test_a_missing_local_file_is_named_with_the_remedy(given):
 
 
 def test_an_unknown_tag_lists_the_known_ones():
-    words = "no weights 'opneai' for ViT-B-32; tags: openai, .*laion2b_s34b_b79k"
+    words = "no weights 'opneai' for ViT-B-32, its tags are: openai, .*laion2b_s34b_b79k"
     with pytest.raises(WeightsError, match=words):
         find_weights("ViT-B-32", "opneai")
 

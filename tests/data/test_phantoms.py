@@ -9,7 +9,8 @@ from PIL import Image
 from torchvision.transforms.v2 import Compose
 
 from anomalib_medclip.data import phantoms
-from anomalib_medclip.data.phantoms import Patient, Phantoms, clouds, draw_slice, ellipse
+from anomalib_medclip.data.drawing import Patient, clouds, draw_slice, ellipse
+from anomalib_medclip.data.phantoms import Phantoms
 from anomalib_medclip.imaging import MethodResize
 
 ORGANS = ("head", "liver")
@@ -129,7 +130,7 @@ def test_other_options_are_other_pictures(make):
     assert len(folders) == 5
 
 
-def test_an_interrupted_drawing_leaves_no_folder_that_looks_finished(make, monkeypatch):
+def test_an_interrupted_drawing_leaves_nothing(make, monkeypatch):
     def fail(*_args, **_kwargs):
         msg = "disk full"
         raise OSError(msg)
@@ -138,7 +139,7 @@ def test_an_interrupted_drawing_leaves_no_folder_that_looks_finished(make, monke
     monkeypatch.setattr(phantoms.Image.Image, "save", fail)
     with pytest.raises(OSError, match="disk full"):
         data.prepare_data()
-    assert not data.folder.exists()
+    assert not list(data.root.iterdir())
 
 
 def test_the_organ_is_what_the_prompt_says_and_where_results_go(make):

@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 import logging
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -93,7 +94,8 @@ class Backbone:
             resize_pos_embed(state, clip)
             clip.load_state_dict(state)
         except (RuntimeError, KeyError) as error:
-            msg = f"weights file {path} does not fit {self.name}: {error}"
+            reason = textwrap.shorten(str(error), 300, placeholder=" ...")  # else every key
+            msg = f"weights file {path} does not fit {self.name}: {reason}"
             raise WeightsError(msg) from error
         return clip
 

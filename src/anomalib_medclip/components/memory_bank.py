@@ -117,7 +117,7 @@ def number_owners(groups: Sequence[str], abnormal: Sequence[bool]) -> list[int]:
     """Number each support image by its patient, or by itself where that is unknown.
 
     If all normal images are of one patient, every image stands for itself: leaving the patient
-    out would leave nothing to compare with.
+    out would leave nothing to compare with. An only normal image has no number, but -1.
 
     Args:
         groups: Patient of each image; empty where unknown.
@@ -128,10 +128,17 @@ def number_owners(groups: Sequence[str], abnormal: Sequence[bool]) -> list[int]:
         [0, 0, 1, 2]
     """
     patients = [group or f"image {index}" for index, group in enumerate(groups)]
-    if len({p for p, is_abnormal in zip(patients, abnormal, strict=True) if not is_abnormal}) < 2:
+    if len(_normal(patients, abnormal)) < 2:
         patients = [f"image {index}" for index in range(len(groups))]
     numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+    normal = _normal(patients, abnormal)
+    if len(normal) == 1:
+        numbers[normal.pop()] = -1
     return [numbers[patient] for patient in patients]
+
+
+def _normal(patients: Sequence[str], abnormal: Sequence[bool]) -> set[str]:
+    return {patient for patient, ill in zip(patients, abnormal, strict=True) if not ill}
 
 
 def _nearest(

@@ -71,7 +71,7 @@ class MedicalPreProcessor(PreProcessor):
 
 
 class RankPreservingPostProcessor(PostProcessor):
-    """Puts the threshold at one half without clipping: no two scores become tied.
+    """Puts the threshold at one half without clipping: no tie but that of float32 itself.
 
     anomalib's own clips to [0, 1], which makes ties and so changes AUROC and average precision.
     Give this one to any anomalib model, for a fair comparison: ``--model.post_processor

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,7 +98,9 @@ class ResultsWriter(Callback):
         del pl_module
         folder = Path(trainer.default_root_dir)
         _write_table(folder / f"test_scores{_rank(trainer)}.csv", self._rows)
-        metrics = {k: v.item() for k, v in trainer.logged_metrics.items() if v is not None}
+        found = {name: v.item() for name, v in trainer.logged_metrics.items() if v is not None}
+        # JSON knows no NaN: null stands for a metric that these images do not define.
+        metrics = {name: v if math.isfinite(v) else None for name, v in found.items()}
         if trainer.is_global_zero:
             _write_whole(folder / "test_metrics.json", json.dumps(metrics, indent=2) + "\n")
         logger.info("metrics, scores and pictures are in %s", folder)

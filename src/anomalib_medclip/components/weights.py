@@ -37,10 +37,13 @@ def find_weights(model: str | dict[str, Any], pretrained: str) -> Path:
     if WEIGHTS_VARIABLE in os.environ or Path(given).suffix in _SUFFIXES or os.sep in given:
         msg = f"weights file {given} does not exist; {how}"
         raise WeightsError(msg)
-    entry = open_clip_weights.get_pretrained_cfg(model, given) if isinstance(model, str) else None
+    if not isinstance(model, str):
+        msg = f"open_clip has no weights {given!r} for a CLIP of one's own; {how}"
+        raise WeightsError(msg)
+    entry = open_clip_weights.get_pretrained_cfg(model, given)
     if not entry:
-        tags = open_clip_weights.list_pretrained_tags_by_model(model) if entry is not None else []
-        msg = f"open_clip has no weights {given!r} for {model}; tags: {', '.join(tags)}; or {how}"
+        tags = ", ".join(open_clip_weights.list_pretrained_tags_by_model(model)) or "none"
+        msg = f"open_clip has no weights {given!r} for {model}, its tags are: {tags}; or {how}"
         raise WeightsError(msg)
     return _download(f"{model}/{given}", entry, how)
 
