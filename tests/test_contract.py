@@ -6,13 +6,36 @@ from pathlib import Path
 
 import pytest
 import torch
+from anomalib.callbacks import ModelCheckpoint
 from anomalib.engine import Engine
+from lightning.pytorch import Callback, Trainer
 from tiny import BACKBONE, METHODS, OPTIONS, write_lesions
 
 from anomalib_medclip.data import MedicalFolder
-from anomalib_medclip.errors import BackboneMismatchError, NotReadyError
+from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
 
 EPOCHS = 3
+
+
+class StopAt(Callback):
+    """Ends training after a step, as early stopping and a time limit do."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, *_args):
+        trainer.should_stop = trainer.global_step >= self.step
+
+
+class Epochs(Callback):
+    """Remembers all that was learnt by the end of each epoch."""
+
+    def __init__(self):
+        self.states = []
+
+    def on_train_epoch_end(self, _trainer, model):
+        state = model.state_dict()
+        self.states.append({n: v.clone() for n, v in state.items() if ".clip." not in n})
 
 
 def folder(table, **options):
@@ -120,7 +143,7 @@ def test_a_checkpoint_holds_no_clip_and_no_optimiser(trained):
     assert not any(".clip." in name for name in state["state_dict"])
     assert state["optimizer_states"] == []
     assert any(n.startswith("model.") and ".text" in n for n in state["state_dict"])
-    assert state["anomalib_medclip"]["backbone"] == model.model.clip.fingerprint()
+    assert state["anomalib_medclip"]["fingerprint"] == model.model.clip.fingerprint
 
 
 def test_a_checkpoint_restores_the_same_scores(trained, method, images):
@@ -136,7 +159,10 @@ def test_another_backbone_is_refused(trained, method):
     engine = trained[1]
     other = method(**OPTIONS, backbone_seed=1)
     state = torch.load(checkpoint(engine), weights_only=True)
-    with pytest.raises(BackboneMismatchError, match="trained on a backbone with fingerprint"):
+    with pytest.raises(
+        BackboneMismatchError,
+        match="trained on another backbone: custom CLIP, random seed 0, 32 px",
+    ):
         other.on_load_checkpoint(state)
 
 
@@ -144,10 +170,66 @@ def test_a_missing_weight_is_an_error(trained, method):
     state = torch.load(checkpoint(trained[1]), weights_only=True)
     name = next(n for n in state["state_dict"] if n.endswith("weight"))
     del state["state_dict"][name]
-    model = method(**OPTIONS)
-    model.on_load_checkpoint(state)
-    with pytest.raises(RuntimeError, match=name.rsplit(".", 1)[-1]):
-        model.load_state_dict(state["state_dict"])
+    with pytest.raises(CheckpointError, match=f"does not fit this model, first at {name}"):
+        method(**OPTIONS).on_load_checkpoint(state)
+
+
+def test_a_checkpoint_of_another_package_is_refused(trained, method):
+    state = torch.load(checkpoint(trained[1]), weights_only=True)
+    del state["anomalib_medclip"]
+    with pytest.raises(CheckpointError, match="not made by a model of anomalib-medclip"):
+        method(**OPTIONS).on_load_checkpoint(state)
+
+
+def test_the_file_that_does_not_fit_is_named(trained, method, table):
+    _, engine, *_ = trained
+    other = Engine(default_root_dir=engine.trainer.default_root_dir, accelerator="cpu")
+    with pytest.raises(BackboneMismatchError, match=r"weights.lightning.model.ckpt was trained"):
+        other.test(
+            method(**OPTIONS, backbone_seed=1),
+            datamodule=folder(table),
+            ckpt_path=checkpoint(engine),
+        )
+
+
+@pytest.mark.parametrize(
+    "early",
+    [{"max_steps": 7}, {"callbacks": [StopAt(5)]}, {"max_epochs": 2}],
+    ids=["steps", "stopped", "epochs"],
+)
+def test_thresholds_are_found_however_training_ends(early, method, table, tmp_path):
+    model, engine, *_ = train(
+        method, table, tmp_path, epochs=early.pop("max_epochs", 9), trainer=early
+    )
+    assert model.post_processor.image_threshold.isfinite()
+    state = torch.load(checkpoint(engine), weights_only=True)
+    saved = [v for n, v in state["state_dict"].items() if n.endswith("_image_threshold")]
+    assert saved
+    assert all(value.isfinite() for value in saved)
+
+
+def test_training_twice_is_as_good_as_training_anew(method, table, tmp_path):
+    """What is kept of the support must be of the last adapters, not of those of the first run."""
+    model, _, data, _ = train(method, table, tmp_path, epochs=1)
+    before = {n: v.clone() for n, v in model.state_dict().items() if ".clip." not in n}
+    Engine(accelerator="cpu", default_root_dir=tmp_path, max_epochs=1).fit(model, datamodule=data)
+    kept = [n for n in before if "memory_bank" in n or "scales" in n]
+    changed = {n for n, v in model.state_dict().items() if n in before and not v.equal(before[n])}
+    assert changed >= set(kept)
+
+
+def test_a_checkpoint_of_mid_training_is_completed_or_refused(method, table, tmp_path):
+    """Its adapters are younger than what was kept of the support, if anything was."""
+    keep_all = ModelCheckpoint(dirpath=tmp_path / "all", save_top_k=-1, filename="{epoch}")
+    train(method, table, tmp_path, epochs=2, trainer={"callbacks": [keep_all]})
+    path = tmp_path / "all" / "epoch=0.ckpt"
+    with pytest.raises(NotReadyError, match="saved in the middle of training"):
+        Engine(accelerator="cpu", default_root_dir=tmp_path).predict(
+            method(**OPTIONS), data_path=table.parent / "images", ckpt_path=path
+        )
+    engine = Engine(accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False)
+    metrics = engine.test(method(**OPTIONS), datamodule=folder(table), ckpt_path=path)[0]
+    assert metrics["pixel_AUROC"] > 0.5
 
 
 def test_a_seed_repeats_a_run(trained, method, table, tmp_path):
@@ -198,11 +280,20 @@ def test_every_test_image_has_a_picture_and_a_score(trained):
     assert "image_AUROC" in (home / "test_metrics.json").read_text()
 
 
-def test_the_best_epoch_by_validation_is_kept(method, table, tmp_path, images):
-    model, engine, *_ = train(method, table, tmp_path, epoch_choice="validation")
-    restored = method.load_from_checkpoint(checkpoint(engine)).eval()
-    with torch.no_grad():
-        assert torch.equal(model.eval()(images).pred_score, restored(images).pred_score)
+def test_the_best_epoch_by_validation_is_kept(method, table, tmp_path, monkeypatch):
+    def second_is_best(trainer):
+        return {"val_image_AUROC": torch.tensor(float(trainer.current_epoch == 1))}
+
+    monkeypatch.setattr(Trainer, "callback_metrics", property(second_is_best))
+    epochs = Epochs()
+    model, engine, *_ = train(
+        method, table, tmp_path, epoch_choice="validation", trainer={"callbacks": [epochs]}
+    )
+    _, best, last = epochs.states
+    assert any(not best[name].equal(last[name]) for name in best)
+    for kept in (model, method.load_from_checkpoint(checkpoint(engine))):
+        state = kept.state_dict()
+        assert [name for name in best if not best[name].equal(state[name])] == []
 
 
 def test_it_refuses_to_score_before_it_is_ready(method):
@@ -228,7 +319,7 @@ def test_its_options_are_plain_data(method):
     torch.save(dict(model.hparams), buffer := io.BytesIO())
     buffer.seek(0)
     assert torch.load(buffer, weights_only=True)["backbone"] == BACKBONE
-    assert copy.deepcopy(model).model.clip.fingerprint() == model.model.clip.fingerprint()
+    assert copy.deepcopy(model).model.clip.fingerprint == model.model.clip.fingerprint
 
 
 def test_a_traced_graph_gives_the_same_numbers(trained, images):

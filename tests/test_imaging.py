@@ -114,7 +114,7 @@ def int32_tiff(folder):
 )
 def test_more_than_eight_bits_need_a_policy(tmp_path, write):
     path = write(tmp_path)
-    words = rf"{path.name} holds .* which 8 bits cannot carry; set the data option 'intensity'"
+    words = rf"{path.name} holds .* which 8 bits cannot carry; set 'intensity'"
     with pytest.raises(IntensityError, match=words):
         read_image(path)
 

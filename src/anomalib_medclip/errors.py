@@ -22,7 +22,7 @@ class MissingMaskError(MedclipError, FileNotFoundError):
 
 
 class MaskError(MedclipError, ValueError):
-    """A mask file is of another size than its image, or empty for an abnormal image."""
+    """A mask is of another size than its image, or says the contrary of its label."""
 
 
 class ImageReadError(MedclipError, OSError):
@@ -39,6 +39,10 @@ class WeightsError(MedclipError, RuntimeError):
 
 class BackboneMismatchError(MedclipError, RuntimeError):
     """A checkpoint was trained on another backbone than the one it is loaded into."""
+
+
+class CheckpointError(MedclipError, RuntimeError):
+    """A checkpoint is not one of this method, or was made with other options."""
 
 
 class NotReadyError(MedclipError, RuntimeError):

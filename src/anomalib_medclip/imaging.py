@@ -169,8 +169,9 @@ def _place(
     """Apply the intensity policy to numbers of more than 8 bits."""
     if intensity is None:
         msg = (
-            f"{path} holds {pixels.dtype} numbers, which 8 bits cannot carry; set the data option "
-            "'intensity' to [low, high], or to 'dtype' for the full range of the file format"
+            f"{path} holds {pixels.dtype} numbers, which 8 bits cannot carry; set 'intensity', an "
+            "option of the data and of MedicalPreProcessor, to [low, high], or to 'dtype' for the "
+            "full range of the file format"
         )
         raise IntensityError(msg)
     if not np.isfinite(pixels).all():

@@ -4,31 +4,26 @@ import copy
 
 import pytest
 import torch
+from tiny import BACKBONE
 
 from anomalib_medclip.components.clip import Backbone, ImageTower, TextTower
-
-CONFIG = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 4, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 
 
 @pytest.fixture
 def tiny_config():
     """Keyword arguments of a small ``open_clip.CLIP``, a fresh copy for every test."""
-    return copy.deepcopy(CONFIG)
+    return copy.deepcopy(BACKBONE)
 
 
 @pytest.fixture(scope="session")
 def tiny():
-    return Backbone(copy.deepcopy(CONFIG), image_size=32)
+    return Backbone(copy.deepcopy(BACKBONE), image_size=32)
 
 
 @pytest.fixture(scope="session")
 def tiny_clip(tiny):
     """The whole CLIP as open_clip has it, in evaluation mode."""
-    return tiny.load().eval()
+    return tiny.load().clip.eval()
 
 
 @pytest.fixture(scope="session")

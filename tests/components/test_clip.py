@@ -109,7 +109,7 @@ def test_weights_named_openai_do_not_change_activation_or_grid(monkeypatch, tmp_
     config["vision_cfg"] |= {"layers": 2, "width": 64}
     config["text_cfg"] |= {"layers": 1, "width": 16, "heads": 2, "vocab_size": 64}
     monkeypatch.setattr(open_clip, "get_model_config", lambda name: config)
-    native = Backbone("ViT-L-14-336", image_size=336, seed=3).load()
+    native = Backbone("ViT-L-14-336", image_size=336, seed=3).load().clip
     file = save(tmp_path, native.state_dict())
     monkeypatch.setattr("open_clip.pretrained.download_pretrained", lambda entry: file)
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: open(file, "rb"))  # noqa: PTH123, SIM115
@@ -138,7 +138,7 @@ def test_the_position_embedding_is_resized_as_open_clip_does(
     file = save(tmp_path, tiny_clip.state_dict())
     tower = ImageTower(Backbone(tiny_config, file, image_size=side))
 
-    reference = Backbone(tiny_config, image_size=side).load()
+    reference = Backbone(tiny_config, image_size=side).load().clip
     state = tiny_clip.state_dict()
     resize_pos_embed(state, reference)
     assert tower.visual.positional_embedding.shape == ((side // 8) ** 2 + 1, 32)
@@ -197,7 +197,8 @@ def test_gradients_flow_from_the_last_level_back_to_the_first_tap(tiny_image_tow
 
 def test_random_weights_repeat_with_their_seed(tiny_config):
     one, again, other = (
-        Backbone(tiny_config, image_size=32, seed=seed).load().state_dict() for seed in (1, 1, 2)
+        Backbone(tiny_config, image_size=32, seed=seed).load().clip.state_dict()
+        for seed in (1, 1, 2)
     )
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["visual.conv1.weight"], other["visual.conv1.weight"])
@@ -221,17 +222,33 @@ def test_random_weights_are_announced(tiny_config, caplog):
 
 
 def test_two_equal_builds_have_one_fingerprint(tiny_config, tiny_image_tower):
-    print_ = tiny_image_tower.fingerprint()
+    print_ = tiny_image_tower.fingerprint
     assert len(print_) == 16
-    assert ImageTower(Backbone(tiny_config, image_size=32)).fingerprint() == print_
+    assert ImageTower(Backbone(tiny_config, image_size=32)).fingerprint == print_
 
 
-def test_the_same_weights_from_a_file_have_the_same_fingerprint(
-    tiny_config, tiny_clip, tiny_image_tower, tmp_path
+def test_the_same_weights_have_the_same_fingerprint_wherever_they_lie(
+    tiny_config, tiny_clip, tmp_path
+):
+    files = [save(tmp_path, tiny_clip.state_dict(), name) for name in ("one.pt", "other.pt")]
+    one, other = (ImageTower(Backbone(tiny_config, file, image_size=32)) for file in files)
+    assert one.fingerprint == other.fingerprint
+
+
+def test_the_fingerprint_does_not_hang_on_how_the_processor_rounds(
+    tiny_config, tiny_clip, tmp_path, monkeypatch
 ):
     file = save(tmp_path, tiny_clip.state_dict())
-    loaded = ImageTower(Backbone(tiny_config, file, image_size=32))
-    assert loaded.fingerprint() == tiny_image_tower.fingerprint()
+    here = ImageTower(Backbone(tiny_config, file, image_size=48))
+
+    def resize_elsewhere(state, model):
+        resize_pos_embed(state, model)
+        state["visual.positional_embedding"] *= 1 + 1e-7
+
+    monkeypatch.setattr("anomalib_medclip.components.clip.resize_pos_embed", resize_elsewhere)
+    there = ImageTower(Backbone(tiny_config, file, image_size=48))
+    assert not torch.equal(there.visual.positional_embedding, here.visual.positional_embedding)
+    assert there.fingerprint == here.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -239,7 +256,7 @@ def test_the_same_weights_from_a_file_have_the_same_fingerprint(
 )
 def test_the_fingerprint_changes_with(changes, tiny_config, tiny_image_tower):
     other = ImageTower(Backbone(tiny_config, **{"image_size": 32} | changes))
-    assert other.fingerprint() != tiny_image_tower.fingerprint()
+    assert other.fingerprint != tiny_image_tower.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -250,13 +267,17 @@ def test_the_fingerprint_sees_what_weights_do_not_show(change, tiny_config, tiny
     config = tiny_config | {"vision_cfg": vision} | change
     other = ImageTower(Backbone(config, image_size=32))
     assert torch.equal(other.visual.conv1.weight, tiny_image_tower.visual.conv1.weight)
-    assert other.fingerprint() != tiny_image_tower.fingerprint()
+    assert other.fingerprint != tiny_image_tower.fingerprint
 
 
-def test_the_fingerprint_sees_a_single_changed_tensor(tiny_config, tiny_image_tower):
-    other = ImageTower(Backbone(tiny_config, image_size=32))
-    other.visual.ln_post.bias.data += 0.1
-    assert other.fingerprint() != tiny_image_tower.fingerprint()
+def test_the_fingerprint_sees_a_single_changed_tensor(tiny_config, tiny_clip, tmp_path):
+    state = tiny_clip.state_dict()
+    before = save(tmp_path, state, "before.pt")
+    after = save(tmp_path, state | {"visual.ln_post.bias": state["visual.ln_post.bias"] + 0.1})
+    one, other = (
+        ImageTower(Backbone(tiny_config, file, image_size=32)) for file in (before, after)
+    )
+    assert one.fingerprint != other.fingerprint
 
 
 # --- what is refused

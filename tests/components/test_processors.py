@@ -8,6 +8,7 @@ from anomalib.metrics import AUROC
 from anomalib.post_processing import PostProcessor
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning import LightningModule, Trainer
 from PIL import Image as Pillow
 from torch.utils.data import DataLoader
 from torchmetrics.functional.classification import binary_auroc
@@ -18,7 +19,7 @@ from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
     RankPreservingPostProcessor,
 )
-from anomalib_medclip.errors import IntensityError
+from anomalib_medclip.errors import ImageReadError, IntensityError
 from anomalib_medclip.imaging import MethodResize, read_image
 
 # --- after the model
@@ -248,6 +249,35 @@ def test_prediction_on_a_folder_resizes_each_file_as_training_does(tmp_path):
     for batch in batches:
         expected = MethodResize(16)(read_image(batch.image_path[0]))
         assert torch.equal(batch.image[0], expected)
+
+
+class Silent(LightningModule):
+    def predict_step(self, batch):
+        del batch
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", None])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
+    save16(tmp_path / "bad.png")
+    whole = (tmp_path / "bad.png").read_bytes()
+    (tmp_path / "bad.png").write_bytes(whole[:-60] if content is None else content)
+    loader = DataLoader(PredictDataset(tmp_path), collate_fn=ImageBatch.collate)
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=[MedicalPreProcessor(16, "dtype")],
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+    )
+    with pytest.raises(ImageReadError, match=r"cannot read image .*bad.png"):
+        trainer.predict(Silent(), loader)
+
+
+def test_a_policy_of_the_users_own_wins_over_the_checkpoints():
+    config = MedicalPreProcessor(16, (0, 1000)).checkpoint_config()
+    given = MedicalPreProcessor(16, "dtype")
+    given.load_checkpoint_config(config)
+    assert given.intensity == "dtype"
 
 
 def test_a_checkpoint_keeps_the_intensity_policy():

@@ -81,7 +81,7 @@ class OpenAIArchive(nn.Module):
 
 
 def test_openais_torchscript_archive_is_read(tiny, state, tmp_path):
-    archive = OpenAIArchive(tiny.load().eval())
+    archive = OpenAIArchive(tiny.load().clip.eval())
     path = tmp_path / "ViT-tiny.pt"
     with warnings.catch_warnings(action="ignore"):  # torch would rather export than script
         torch.jit.trace(archive, torch.zeros(1)).save(path)
@@ -92,7 +92,7 @@ def test_a_file_of_every_kind_builds_the_same_clip(tiny_config, state, tmp_path)
     save_file(state, tmp_path / "a.safetensors")
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "b.pt")
     for name in ("a.safetensors", "b.pt"):
-        clip = Backbone(tiny_config, str(tmp_path / name), image_size=32, seed=99).load()
+        clip = Backbone(tiny_config, str(tmp_path / name), image_size=32, seed=99).load().clip
         assert_same(clip.state_dict(), state)
 
 
@@ -233,6 +233,7 @@ def test_without_network_there_is_one_quick_error_with_the_remedy(network, error
 
 def test_without_network_the_hub_is_not_asked_again_and_again(network, monkeypatch):
     network(urllib.error.URLError("unreachable"))
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
     while_downloading = []
     monkeypatch.setattr(
         open_clip_weights,
@@ -241,6 +242,15 @@ def test_without_network_the_hub_is_not_asked_again_and_again(network, monkeypat
     )
     assert find_weights("ViT-B-32", "laion2b_s34b_b79k") == Path("cached.bin")
     assert while_downloading == [True]
+    assert hub.HF_HUB_OFFLINE is False, "other libraries may try again"
+
+
+def test_who_wishes_to_stay_offline_is_not_made_to_knock(network, monkeypatch):
+    net = network()
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(open_clip_weights, "download_pretrained", lambda entry: "cached.bin")
+    assert find_weights("ViT-B-32", "laion2b_s34b_b79k") == Path("cached.bin")
+    assert net.knocks == []
 
 
 @pytest.mark.parametrize("error", [None, urllib.error.HTTPError("u", 503, "busy", None, None)])

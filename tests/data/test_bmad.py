@@ -93,6 +93,31 @@ def test_the_published_test_split_is_kept_with_a_warning(write_bmad, caplog):
     assert "16 of 16 test images" in caplog.text
 
 
+def test_the_support_is_drawn_from_patients_outside_the_test_split(write_bmad, caplog):
+    data = BMAD(write_bmad(first_test_patient=2), "Brain", k_shot=4)
+    with caplog.at_level(logging.WARNING):
+        data.setup()
+    assert set(data.support_data.samples["group"]) == {"0", "1"}
+    assert caplog.text == ""
+
+
+def test_test_patients_join_the_support_where_the_others_are_too_few(write_bmad, caplog):
+    data = BMAD(write_bmad(first_test_patient=2), "Brain", k_shot=5)
+    with caplog.at_level(logging.WARNING):
+        data.setup()
+    from_test = data.support_data.samples["group"].isin({"2", "3"})
+    assert (len(data.support_data), from_test.sum()) == (10, 2)
+    assert "of 16 test images of BMAD Brain" in caplog.text
+
+
+def test_a_list_may_name_test_patients_and_a_warning_says_so(write_bmad, tmp_path, caplog):
+    (tmp_path / "list.txt").write_text("a-0: 3_1.png\nn-0: 0_0.png\n")
+    root = write_bmad(first_test_patient=2)
+    with caplog.at_level(logging.WARNING):
+        BMAD(root, "Brain", support_list=tmp_path / "list.txt").setup()
+    assert "4 of 16 test images of BMAD Brain are of 1 patients" in caplog.text
+
+
 def test_the_authors_list_names_the_support(write_bmad, tmp_path):
     (tmp_path / "2-shot.txt").write_text("a-0: 0_1.png 3_0.png\nn-0: 1_1.png 2_0.png\n")
     data = BMAD(write_bmad(), "Brain", support_list=tmp_path / "2-shot.txt")

@@ -52,17 +52,31 @@ def test_the_support_has_as_many_patients_as_there_are(pool, k, seed):
         assert drawn == min(k, there)
 
 
-@given(pool=pools(), seed=st.integers(0, 99), shuffle=st.randoms())
-def test_the_draw_does_not_depend_on_the_order_of_the_files(pool, seed, shuffle):
+some_patients = st.sets(st.sampled_from("abcd"))
+
+
+@given(pool=pools(), k=st.integers(1, 4), seed=st.integers(0, 99), avoid=some_patients)
+def test_patients_to_avoid_are_drawn_only_where_the_others_have_too_few(pool, k, seed, avoid):
+    support = draw_support(pool, k, seed, avoid)
+    for label in (0, 1):
+        there = ~pool[pool["label_index"] == label]["group"].isin(avoid)
+        drawn = ~support[support["label_index"] == label]["group"].isin(avoid)
+        assert drawn.sum() == min(k, there.sum())
+
+
+@given(pool=pools(), seed=st.integers(0, 99), avoid=some_patients, shuffle=st.randoms())
+def test_the_draw_does_not_depend_on_the_order_of_the_files(pool, seed, avoid, shuffle):
     order = list(range(len(pool)))
     shuffle.shuffle(order)
     mixed = pool.iloc[order].reset_index(drop=True)
-    assert set(names(draw_support(pool, 3, seed))) == set(names(draw_support(mixed, 3, seed)))
+    one, other = (set(names(draw_support(rows, 3, seed, avoid))) for rows in (pool, mixed))
+    assert one == other
 
 
-@given(pool=pools(), seed=st.integers(0, 99))
-def test_a_smaller_support_is_part_of_a_larger_one(pool, seed):
-    assert set(names(draw_support(pool, 2, seed))) < set(names(draw_support(pool, 4, seed)))
+@given(pool=pools(), seed=st.integers(0, 99), avoid=some_patients)
+def test_a_smaller_support_is_part_of_a_larger_one(pool, seed, avoid):
+    small, large = (set(names(draw_support(pool, k, seed, avoid))) for k in (2, 4))
+    assert small < large
 
 
 def test_another_seed_draws_other_images():
@@ -149,6 +163,13 @@ def test_a_list_that_does_not_fit_the_data_is_an_error(pool, write, text, words)
     with pytest.raises(SupportError, match=words) as error:
         read_support(pool, path)
     assert str(path) in str(error.value)
+
+
+def test_a_list_in_another_encoding_is_an_error(pool, write):
+    path = write("")
+    path.write_bytes("good/img/Müller.png\n".encode("latin-1"))
+    with pytest.raises(DataRootError, match=r"2-shot\.txt is not UTF-8 .*; save it as UTF-8"):
+        read_support(pool, path)
 
 
 def test_a_list_that_is_not_there_is_an_error(pool, tmp_path):

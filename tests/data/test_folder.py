@@ -11,6 +11,7 @@ from anomalib_medclip.errors import (
     EmptySplitError,
     ImageReadError,
     IntensityError,
+    MaskError,
     MissingMaskError,
     SupportError,
 )
@@ -250,10 +251,26 @@ def test_a_missing_mask_names_image_and_place(root, write_table):
         setup(table=write_table(change), mask_column="outline", **COLUMNS)
 
 
+def test_an_ill_patient_labelled_normal_is_never_learnt_as_healthy(write_table):
+    def change(row):
+        if row["file"] == "abnormal/03.jpg":
+            row["finding"] = "0"
+
+    with pytest.raises(MaskError, match=r"abnormal/03\.jpg .* mask .*masks/03\.png .*correct the"):
+        setup(table=write_table(change), mask_column="outline", **COLUMNS)
+
+
 def test_a_missing_image_of_a_table_is_named(root, write_table):
     (root / "normal" / "05.jpg").unlink()
     with pytest.raises(ImageReadError, match=r"normal/05\.jpg \(1 is\) missing"):
         setup(table=write_table(), **COLUMNS)
+
+
+def test_a_table_in_another_encoding_is_refused(write_table):
+    path = write_table()
+    path.write_bytes(path.read_bytes().replace(b"-1", "Müller".encode("latin-1")))
+    with pytest.raises(DataRootError, match=r"labels\.csv is not UTF-8 text: .*; save it as UTF-8"):
+        setup(table=path, **COLUMNS)
 
 
 def test_a_split_of_another_name_is_refused(write_table):

@@ -1,5 +1,7 @@
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from anomalib_medclip.data.integrity import (
     check_classes,
@@ -15,6 +17,7 @@ from anomalib_medclip.errors import (
     DataRootError,
     EmptySplitError,
     ImageReadError,
+    MaskError,
     MissingMaskError,
     SupportError,
 )
@@ -68,6 +71,28 @@ def test_a_missing_image_is_named(table, tmp_path):
 def test_an_image_listed_twice_is_refused(table):
     with pytest.raises(DataRootError, match=r"0\.png \(1 is\) listed twice"):
         check_files(pd.concat([table, table.iloc[:1]]))
+
+
+@pytest.mark.parametrize("spelling", ["m/../0.png", "link.png"])
+def test_an_image_under_two_paths_is_listed_twice(table, tmp_path, spelling):
+    (tmp_path / "link.png").symlink_to(tmp_path / "0.png")
+    table.loc[1, "image_path"] = f"{tmp_path}/{spelling}"
+    with pytest.raises(DataRootError, match=rf"{spelling} \(1 is\) listed twice, .*/0\.png; list"):
+        check_files(table)
+
+
+def test_a_normal_image_whose_mask_marks_a_lesion_is_refused(table, mask, tmp_path):
+    table.loc[1, "mask_path"] = str(mask(tmp_path / "m" / "1.png"))
+    with pytest.raises(
+        MaskError, match=r"1\.png \(1 is\) labelled normal, but mask .*m/1\.png mark"
+    ):
+        check_files(table)
+
+
+def test_a_normal_image_may_have_an_empty_mask_or_a_place_for_one(table, tmp_path):
+    Image.fromarray(np.zeros((20, 24), dtype=np.uint8)).save(tmp_path / "m" / "0.png")
+    table.loc[[0, 1], "mask_path"] = [str(tmp_path / "m" / "0.png"), str(tmp_path / "m" / "1.png")]
+    check_files(table)
 
 
 def test_an_empty_split_is_named_with_its_class(table):

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from tiny import BACKBONE, OPTIONS, write_lesions
 
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
 from anomalib_medclip.components.clip import Backbone, ImageTower
-from anomalib_medclip.data import MedicalFolder
+from anomalib_medclip.data import BMADLeaveOneOut, MedicalFolder
+from anomalib_medclip.data.bmad import SETS
 from anomalib_medclip.errors import NotReadyError, WeightsError
 from anomalib_medclip.models.mvfa import MVFA, MVFAModel
 from anomalib_medclip.models.mvfa.fusion import Branches, Fusion
@@ -165,10 +167,23 @@ def test_released_adapters_are_tested_without_training(model, tmp_path):
         table=table, mask_column="mask", patient_column="patient", k_shot=2, num_workers=0
     )
     method = MVFA(**OPTIONS, adapters=str(path), transductive=True)
-    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
+    used = []
+
+    class Watch(Callback):
+        def on_test_batch_end(self, *_args):
+            used.append(method.model.fusion.scales.clone())
+
+    engine = Engine(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        callbacks=[Watch()],
+    )
     metrics = engine.test(method, datamodule=data)[0]
     assert 0 <= metrics["pixel_AUROC"] <= 1
     # Scaled on the test images themselves, as the authors do, maps reach from 0 to 1 exactly.
+    assert not torch.equal(method.model.fusion.scales, used[0]), "the test images are forgotten"
+    method.model.fusion.scales = used[0]
     images = torch.stack([data.test_data[i].image for i in range(len(data.test_data))])
     with torch.no_grad():
         _, fused = method.model.fusion(
@@ -220,3 +235,33 @@ def test_a_bank_is_refitted_when_the_adapters_have_changed(tmp_path):
     assert len(banks) == 2, "once before the validation of epoch 2, once at the end"
     assert not torch.equal(*banks)
     assert torch.equal(banks[-1], method.model.memory_bank.rows)
+
+
+def test_a_zero_shot_checkpoint_validates_other_sets_with_their_own_prompts(bmad_tree, tmp_path):
+    from anomalib.engine import Engine
+
+    for category in SETS:
+        bmad_tree(category, tmp_path / "BMAD")
+    data = BMADLeaveOneOut(tmp_path / "BMAD", "Brain", num_workers=0)
+    engine = Engine(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    engine.fit(MVFA(**OPTIONS), datamodule=data)
+    expected = float(engine.trainer.callback_metrics["val_pixel_AUROC"])
+    path = engine.trainer.checkpoint_callback.best_model_path
+    again = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
+    found = again.validate(MVFA(**OPTIONS), datamodule=data, ckpt_path=path)[0]
+    assert found["val_pixel_AUROC"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_few_shot_on_zero_shot_data_is_refused(bmad_tree, tmp_path):
+    from anomalib.engine import Engine
+
+    for category in SETS:
+        bmad_tree(category, tmp_path / "BMAD")
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1)
+    with pytest.raises(NotReadyError, match="zero-shot data have none"):
+        engine.fit(
+            MVFA(**OPTIONS, few_shot=True),
+            datamodule=BMADLeaveOneOut(tmp_path / "BMAD", "Brain", num_workers=0),
+        )

@@ -65,11 +65,11 @@ def to_map(
 def unit_interval(
     values: Float[Tensor, "*any"], centre: float | Tensor = 0.5, spread: float | Tensor = 1.0
 ) -> Float[Tensor, "*any"]:
-    """Map all numbers into (0, 1) in strictly the same order, the centre to one half.
+    """Map all numbers into (0, 1) in the same order, the centre to one half.
 
     anomalib's metrics take scores outside [0, 1] for logits, batch by batch, and clipping them
-    would make ties; this keeps every rank. A distance of one spread from the centre becomes 0.9
-    or 0.1.
+    would make ties; this makes none but those of float32, whose steps near one half are 6e-8 of
+    the spread. A distance of one spread from the centre becomes 0.9 or 0.1.
 
     Args:
         values: Any numbers.

@@ -1,10 +1,13 @@
 """Checkpoints that hold what was learnt, and not the backbone it was learnt on."""
 
+import logging
 from typing import Any
 
 from lightning import LightningModule
 
-from anomalib_medclip.errors import BackboneMismatchError
+from anomalib_medclip.errors import BackboneMismatchError, CheckpointError
+
+logger = logging.getLogger(__name__)
 
 
 class SlimCheckpoints(LightningModule):
@@ -17,6 +20,8 @@ class SlimCheckpoints(LightningModule):
 
     model: Any
     object_name = ""
+    _support_is_stale = True
+    """Whether the adapters have changed since the support images were last handed to the model."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out CLIP and, in a finished run, the optimiser; note what to check and restore."""
@@ -25,7 +30,9 @@ class SlimCheckpoints(LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in weights.items() if not k.startswith(_CLIP)}
         checkpoint["anomalib_medclip"] = {
             "object_name": self.object_name,
-            "backbone": self.model.clip.fingerprint(),
+            "fingerprint": self.model.clip.fingerprint,
+            "backbone": str(self.model.clip.backbone),
+            "support_is_stale": self._support_is_stale,
             "model": {k: v for k in _KEPT if (v := getattr(self.model, k, None)) is not None},
         }
         if self.is_last_epoch():
@@ -35,29 +42,52 @@ class SlimCheckpoints(LightningModule):
         """Check the backbone and restore what goes with the adapters.
 
         Raises:
-            BackboneMismatchError: The checkpoint was trained on another backbone.
+            CheckpointError: It is of another method, or was made with other options.
+            BackboneMismatchError: It was trained on another backbone.
         """
-        super().on_load_checkpoint(checkpoint)
-        notes = checkpoint["anomalib_medclip"]
-        fingerprint = self.model.clip.fingerprint()
-        if notes["backbone"] != fingerprint:
-            msg = (
-                f"the checkpoint was trained on a backbone with fingerprint {notes['backbone']}, "
-                f"not {fingerprint}, that of {self.model.clip.backbone.name} as configured; "
-                "use the weights, image size, activation and normalisation of the training run"
-            )
-            raise BackboneMismatchError(msg)
-        self.object_name = notes["object_name"]
-        for name, value in notes["model"].items():
-            setattr(self.model, name, value)
+        file = getattr(self._trainer, "ckpt_path", None) or "the checkpoint"
+        notes = checkpoint.get("anomalib_medclip")
+        if notes is None:
+            msg = f"{file} was not made by a model of anomalib-medclip; pass one that was"
+            raise CheckpointError(msg)
+        self._check_backbone(file, notes)
         own = {k: v for k, v in self.state_dict().items() if k.startswith(_CLIP)}
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **own}
+        self._check_options(file, checkpoint)
+        super().on_load_checkpoint(checkpoint)
+        self.object_name = notes["object_name"]
+        self._support_is_stale = notes["support_is_stale"]
+        for name, value in notes["model"].items():
+            setattr(self.model, name, value)
+        if self._trainer and self.trainer.training and not checkpoint["optimizer_states"]:
+            logger.warning("%s is of a finished run: the optimiser begins anew", file)
 
     def is_last_epoch(self) -> bool:
         """Whether training ends with the epoch at hand."""
         trainer = self.trainer
         last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0) > 0
         return last or trainer.should_stop or trainer.global_step == trainer.max_steps
+
+    def _check_backbone(self, file: object, notes: dict[str, Any]) -> None:
+        clip = self.model.clip
+        if notes["fingerprint"] != clip.fingerprint:
+            msg = (
+                f"{file} was trained on another backbone: {notes['backbone']} (fingerprint "
+                f"{notes['fingerprint']}), not {clip.backbone} ({clip.fingerprint}); use the "
+                "weights, image size, activation and normalisation of the training run"
+            )
+            raise BackboneMismatchError(msg)
+
+    def _check_options(self, file: object, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights that do not fit, by name; strict loading would list them all."""
+        differing = sorted(self.state_dict().keys() ^ checkpoint["state_dict"].keys())
+        if differing:
+            options = dict(checkpoint.get("hyper_parameters", {}))
+            msg = (
+                f"{file} does not fit this model, first at {differing[0]}; use the options of the "
+                f"training run: {options}"
+            )
+            raise CheckpointError(msg)
 
 
 _CLIP = "model.clip."

@@ -10,9 +10,9 @@ import hashlib
 import json
 import logging
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
@@ -30,6 +30,18 @@ logger = logging.getLogger(__name__)
 AfterBlock = Callable[[int, Tensor], Tensor]
 """Called after each tapped block with its level (from 0) and the token stream ``(batch, token,
 width)``; what it returns enters the next block."""
+
+
+class LoadedClip(NamedTuple):
+    """A whole CLIP and its fingerprint.
+
+    The fingerprint is sixteen hexadecimal digits that change with the image tower's weights and
+    with how images enter. It is taken of what was read, not of what was computed from it, because
+    another processor rounds the resize of the position embedding, and random numbers, differently.
+    """
+
+    clip: open_clip.CLIP
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,13 @@ class Backbone:
         """The model's name, for messages."""
         return self.model if isinstance(self.model, str) else "custom CLIP"
 
+    def __str__(self) -> str:
+        """All that matters, for messages."""
+        weights = f"weights {self.pretrained}" if self.pretrained else f"random seed {self.seed}"
+        activation = "QuickGELU" if self.quick_gelu else "exact GELU"
+        entry = "CLIP's normalisation" if self.normalize else "no normalisation"
+        return f"{self.name}, {weights}, {self.image_size} px, {activation}, {entry}"
+
     def config(self) -> dict[str, Any]:
         """Keyword arguments of ``open_clip.CLIP`` at this image size and activation.
 
@@ -76,20 +95,29 @@ class Backbone:
         config["quick_gelu"] = self.quick_gelu or config.get("quick_gelu", False)
         return config
 
-    def load(self) -> open_clip.CLIP:
+    def load(self) -> LoadedClip:
         """Build the whole CLIP and load its weights.
 
         Raises:
             WeightsError: The weights cannot be found, downloaded, read or fitted to the model.
         """
+        config = self.config()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            clip = open_clip.CLIP(**self.config())
+            clip = open_clip.CLIP(**config)
+        settings = {
+            "image_size": self.image_size,
+            "normalize": self.normalize,
+            "quick_gelu": config["quick_gelu"],
+            "heads": clip.visual.transformer.resblocks[0].attn.num_heads,
+        }
         if self.pretrained is None:
             logger.info("%s has random weights (seed %d)", self.name, self.seed)
-            return clip
+            return LoadedClip(clip, _fingerprint(settings | {"config": config, "seed": self.seed}))
         path = find_weights(self.model, self.pretrained)
         state = read_weights(path)
+        visual = {name: value for name, value in state.items() if name.startswith("visual.")}
+        fingerprint = _fingerprint(settings, visual)
         try:
             resize_pos_embed(state, clip)
             clip.load_state_dict(state)
@@ -97,7 +125,7 @@ class Backbone:
             reason = textwrap.shorten(str(error), 300, placeholder=" ...")  # else every key
             msg = f"weights file {path} does not fit {self.name}: {reason}"
             raise WeightsError(msg) from error
-        return clip
+        return LoadedClip(clip, fingerprint)
 
 
 class ImageTower(nn.Module):
@@ -105,6 +133,9 @@ class ImageTower(nn.Module):
 
     Args:
         backbone: Which weights, at which image size.
+
+    Attributes:
+        fingerprint: That of ``LoadedClip``.
     """
 
     mean: Tensor
@@ -113,7 +144,8 @@ class ImageTower(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
-        self.visual = backbone.load().visual.requires_grad_(requires_grad=False).eval()
+        clip, self.fingerprint = backbone.load()
+        self.visual = clip.visual.requires_grad_(requires_grad=False).eval()
         statistics = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
         for name, values in zip(("mean", "std"), statistics, strict=True):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
@@ -172,20 +204,6 @@ class ImageTower(nn.Module):
         """Project the class token of the last block into the shared space, un-normalised."""
         return self.visual.ln_post(stream[:, 0]) @ self.visual.proj
 
-    def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with the weights and with how images enter."""
-        digest = hashlib.sha256()
-        settings = {k: v for k, v in asdict(self.backbone).items() if k in _ENTRY}
-        block = self.visual.transformer.resblocks[0]
-        settings |= {"heads": block.attn.num_heads, "activation": type(block.mlp.gelu).__name__}
-        digest.update(json.dumps(settings, sort_keys=True).encode())
-        for name, value in sorted(self.visual.state_dict().items()):
-            flat = value.detach().float().flatten()
-            sample = flat[:: max(1, flat.numel() // 1024)]
-            digest.update(f"{name} {tuple(value.shape)}".encode())
-            digest.update(sample.cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
-
     def _embed(self, images: Tensor) -> Tensor:
         visual = self.visual
         if self.backbone.normalize:
@@ -211,7 +229,7 @@ class TextTower(nn.Module):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        clip = backbone.load().requires_grad_(requires_grad=False).eval()
+        clip = backbone.load().clip.requires_grad_(requires_grad=False).eval()
         self.token_embedding = clip.token_embedding
         self.positional_embedding = clip.positional_embedding
         self.transformer = clip.transformer
@@ -245,8 +263,17 @@ class TextTower(nn.Module):
         return F.normalize(torch.cat([self(part) for part in tokens.split(chunk)]), dim=-1)
 
 
-_ENTRY = ("image_size", "normalize")
 _PLAIN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers"}
+
+
+def _fingerprint(settings: dict[str, Any], weights: Mapping[str, Tensor] | None = None) -> str:
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, value in sorted((weights or {}).items()):
+        flat = value.detach().float().flatten()
+        sample = flat[:: max(1, flat.numel() // 1024)]
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(sample.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _refuse_foreign_towers(name: str, config: dict[str, Any]) -> None:

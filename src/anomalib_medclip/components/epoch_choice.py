@@ -9,11 +9,16 @@ from lightning.pytorch import Callback
 logger = logging.getLogger(__name__)
 
 
+def _trains_on_validation(trainer: Trainer) -> bool:
+    """Whether no validation images are left, so that the support stands in for them."""
+    return bool(getattr(getattr(trainer, "datamodule", None), "validates_on_support", False))
+
+
 class BestEpoch(Callback):
     """Keeps the state of the best validation and puts it back when training ends.
 
     The best is the highest sum of ``val_image_AUROC`` and, with masks, ``val_pixel_AUROC``; the
-    first of equals. Test images have no say.
+    first of equals. Test images have no say; without validation images the last epoch stays.
     """
 
     def __init__(self) -> None:
@@ -23,7 +28,7 @@ class BestEpoch(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the state if it is the best so far."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or _trains_on_validation(trainer):
             return
         metrics = trainer.callback_metrics
         names = ("val_image_AUROC", "val_pixel_AUROC")
@@ -39,6 +44,7 @@ class BestEpoch(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the best state back, and write it over the last checkpoint."""
         if not self._state:
+            logger.warning("no validation images outside the support: the last epoch is kept")
             return
         logger.info("epoch %d was best on the validation images; kept", self._epoch)
         pl_module.load_state_dict(pl_module.state_dict() | self._state)

@@ -11,7 +11,9 @@ offers ``object_name``, ``object_names``, ``has_masks``, ``zero_shot``, ``intens
 """
 
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, cast
 
 import torch
@@ -44,6 +46,9 @@ EpochChoice = Literal["last", "validation"]
 _LIGHTNING_EPOCHS = 1000
 """What Lightning's trainer says when nobody chose a number of epochs."""
 
+_NEVER = sys.maxsize
+"""Epochs between Lightning's own validations, where one at the end of training is enough."""
+
 
 class ClipMethodMixin(SlimCheckpoints):
     """What the methods share, to be mixed into an ``AnomalibModule``.
@@ -61,6 +66,9 @@ class ClipMethodMixin(SlimCheckpoints):
     default_batch_size = 1
     default_epochs = 50
     wants_abnormal = True
+    _texts: Mapping[str, Tensor] = MappingProxyType({})
+    _validated_at: int | None = None
+    _readied_for: int | None = None
 
     @property
     def learning_type(self) -> LearningType:
@@ -127,24 +135,27 @@ class ClipMethodMixin(SlimCheckpoints):
             return
         seed_everything(self.hparams["seed"], workers=True)
         self._meet_data()
+        self._validated_at = self._readied_for = None
         trainer = self.trainer
         if trainer.max_epochs == _LIGHTNING_EPOCHS:
+            logger.info("training %d epochs, the default of this method", self.default_epochs)
             trainer.fit_loop.max_epochs = self.default_epochs
-        fixed = self.hparams["epoch_choice"] == "last" and (trainer.max_epochs or 0) > 0
-        if fixed and trainer.check_val_every_n_epoch == 1:
-            # With the epochs fixed beforehand, only the last validation is of any use.
-            trainer.check_val_every_n_epoch = trainer.max_epochs
+        if not self._validation_chooses() and trainer.check_val_every_n_epoch == 1:
+            logger.info("the epochs are fixed beforehand: validation comes after the last one")
+            trainer.check_val_every_n_epoch = _NEVER
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback._save_on_train_epoch_end is None:
                 callback._save_on_train_epoch_end = True  # a crash then loses one epoch at most
 
     def on_fit_start(self) -> None:
-        """Encode the prompts of every set trained on; the text tower is let go after that."""
-        self._encode_prompts()
+        """Encode the prompts of every set trained on."""
+        self._encode_prompts({self.object_name, *self._other_names()})
+        self.model.text = self._texts[self.object_name]
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Augment a batch and return its loss."""
         del batch_idx
+        self._support_is_stale = True
         images, masks = self._augmented(batch)
         self._trains_masks = masks is not None
         loss: Tensor = self.model.loss(images, masks, batch.gt_label, **self._own_text(batch))
@@ -171,8 +182,10 @@ class ClipMethodMixin(SlimCheckpoints):
         """Refit what depends on the adapters before thresholds are found with it."""
         if self.trainer.state.fn != "fit":
             self._make_ready()
+            self._encode_prompts(self._other_names())
         elif not self.trainer.sanity_checking:
             self._refit_support()
+            self._validated_at = self.global_step
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:  # noqa: ANN401 - a batch
         """Score a batch; support images without themselves, other sets with their own text."""
@@ -184,9 +197,14 @@ class ClipMethodMixin(SlimCheckpoints):
         return batch.update(**self.model(batch.image, **options)._asdict())
 
     def on_train_epoch_end(self) -> None:
-        """Leave a usable model also where training ends without a validation."""
+        """Validate at the end of training, however it came: thresholds need the last adapters."""
         if self.is_last_epoch():
             self._refit_support()
+            if self._validated_at != self.global_step:
+                # As Lightning's own training loop does it.
+                self.trainer.validating = True
+                self.trainer.fit_loop.epoch_loop.val_loop.run()
+                self.trainer.training = True
 
     def on_test_start(self) -> None:
         """Make sure that there is something to score with."""
@@ -209,19 +227,30 @@ class ClipMethodMixin(SlimCheckpoints):
         if isinstance(self.pre_processor, MedicalPreProcessor):
             self.pre_processor.intensity = self._data("intensity", default=None)
 
-    def _encode_prompts(self) -> None:
-        """Text features of the target, and of every other set that batches may come from."""
-        names = {self.object_name, *self._data("object_names", default=[])}
-        tower = TextTower(self.model.clip.backbone).to(self.device)
-        self._texts = {name: ensemble(tower, name) for name in sorted(names)}
-        self.model.text = self._texts[self.object_name]
+    def _validation_chooses(self) -> bool:
+        """Whether an epoch is kept, or training stopped, for what validation says."""
+        trainer: Any = self.trainer
+        monitors = [str(getattr(callback, "monitor", None)) for callback in trainer.callbacks]
+        return self.hparams["epoch_choice"] == "validation" or any("val" in m for m in monitors)
+
+    def _other_names(self) -> set[str]:
+        """What the images of every set show that batches may come from."""
+        return set(self._data("object_names", default=[]))
+
+    def _encode_prompts(self, names: set[str]) -> None:
+        """Add text features of sets; the text tower is let go after that."""
+        missing = sorted(names - self._texts.keys())
+        if missing:
+            tower = TextTower(self.model.clip.backbone).to(self.device)
+            found = {name: ensemble(tower, name) for name in missing}
+            self._texts = {**self._texts, **found}
 
     def _own_text(self, batch: ImageBatch) -> dict[str, Any]:
         """The text features of a batch's own set, if it is not the target."""
         names = getattr(batch, "object_name", None) or [self.object_name]
-        if names[0] == self.object_name or not hasattr(self, "_texts"):
+        if names[0] == self.object_name:
             return {}
-        return {"text": self._texts[names[0]]}
+        return {"text": self._texts[names[0]].to(self.device)}
 
     def _augmented(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None]:
         """Images, and masks ``(batch, 1, height, width)`` of zeros and ones, copied as numbered."""
@@ -236,20 +265,34 @@ class ClipMethodMixin(SlimCheckpoints):
         return images, masks
 
     def _make_ready(self) -> None:
-        """Without a checkpoint: encode prompts and fit the support, as far as the data allow."""
-        if self.model.text.numel() == 0 and self._data("object_name", default=""):
+        """Without training: encode prompts and fit the support, as far as the data allow."""
+        trainer: Any = self._trainer
+        data = self._data("object_name", default="") and id(trainer.datamodule)
+        untrained = self.model.text.numel() == 0 or self._readied_for is not None
+        if data and untrained and data != self._readied_for:
+            self._readied_for = data
             self._meet_data()
-            self._encode_prompts()
+            self._encode_prompts({self.object_name})
+            self.model.text = self._texts[self.object_name]
+            self._support_is_stale = True
+            self._refit_support()
+        elif self.model.text.numel() and self._support_is_stale:
+            if self._data("support_data", default=None) is None:
+                msg = (
+                    "the checkpoint was saved in the middle of training, before its support images "
+                    "were fitted; pass the data it was trained on, or a finished checkpoint"
+                )
+                raise NotReadyError(msg)
             self._refit_support()
 
     def _refit_support(self) -> None:
         """Hand the support images to the model, unless its adapters are as they were then."""
+        if not self._support_is_stale:
+            return
+        self._support_is_stale = False
         support = self._data("support_data", default=None)
         if support is None or not hasattr(self.model, "fit_support"):
             return
-        if getattr(self, "_fitted_at", None) == self.global_step:
-            return
-        self._fitted_at = self.global_step
         # Validation runs in inference mode, whose tensors could never be loaded into again.
         with torch.inference_mode(mode=False):
             items = [support[index] for index in range(len(support))]

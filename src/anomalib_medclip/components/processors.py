@@ -1,5 +1,6 @@
 """Before and after a model: one resize everywhere, and a normalisation that keeps every rank."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,10 +44,25 @@ class MedicalPreProcessor(PreProcessor):
         dataloader_idx: int = 0,
     ) -> None:
         """Read files given by path again, as the data modules of this package do, and resize."""
-        if _reads_paths(trainer, dataloader_idx):
+        if _paths(trainer, dataloader_idx):
             images = [read_image(path, self.intensity) for path in batch["image_path"]]
             batch.image = torch.stack([self.resize(i) for i in images]).to(pl_module.device)
         super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Name the file at which prediction stopped; anomalib's reader does not.
+
+        Raises:
+            ImageReadError: The first file that cannot be decoded.
+            IntensityError: The first file of more than 8 bits, without a policy.
+        """
+        del pl_module
+        if isinstance(exception, Exception) and trainer.predicting:
+            for index in range(len(_prediction_loaders(trainer))):
+                for path in _paths(trainer, index):
+                    read_image(path, self.intensity)
 
     def forward(self, batch: Tensor) -> Tensor:
         """Resize images ``(batch, 3, height, width)`` in [0, 1], antialiased.
@@ -66,8 +82,9 @@ class MedicalPreProcessor(PreProcessor):
         return {"intensity": self.intensity}
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
-        """Restore the intensity policy."""
-        self.intensity = config["intensity"]
+        """Restore the intensity policy, unless another was given."""
+        if self.intensity is None:
+            self.intensity = config["intensity"]
 
 
 class RankPreservingPostProcessor(PostProcessor):
@@ -107,8 +124,13 @@ def _known(threshold: Tensor, otherwise: Tensor) -> Tensor:
     return torch.where(torch.isnan(threshold), otherwise, threshold)
 
 
-def _reads_paths(trainer: Trainer, dataloader_idx: int) -> bool:
-    """Whether prediction runs on files given by path, which anomalib reads with 8 bits."""
+def _prediction_loaders(trainer: Trainer) -> list[Any]:
     loaders = trainer.predict_dataloaders
-    loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
-    return isinstance(loader, DataLoader) and isinstance(loader.dataset, PredictDataset)
+    return list(loaders) if isinstance(loaders, list) else [loaders]
+
+
+def _paths(trainer: Trainer, dataloader_idx: int) -> list[Path]:
+    """Files given by path, which anomalib reads with 8 bits; none where the data read their own."""
+    loader = _prediction_loaders(trainer)[dataloader_idx]
+    by_path = isinstance(loader, DataLoader) and isinstance(loader.dataset, PredictDataset)
+    return list(loader.dataset.image_filenames) if by_path else []

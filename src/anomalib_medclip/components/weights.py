@@ -87,9 +87,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _download(title: str, entry: dict[str, Any], how: str) -> Path:
     """Fetch through open_clip, which keeps a cache; without network one quick error, no retries."""
-    if _hub_is_out_of_reach():
-        hub.HF_HUB_OFFLINE = True  # what is cached is still found; retries would take a minute
+    offline = hub.HF_HUB_OFFLINE
     try:
+        # What is cached is still found then; the hub's retries would take a minute.
+        hub.HF_HUB_OFFLINE = offline or _hub_is_out_of_reach()
         return Path(open_clip_weights.download_pretrained(entry))
     except Exception as error:
         msg = (
@@ -97,6 +98,8 @@ def _download(title: str, entry: dict[str, Any], how: str) -> Path:
             f"{hub.HF_HUB_CACHE} and ~/.cache/clip: {error}; {how}"
         )
         raise WeightsError(msg) from error
+    finally:
+        hub.HF_HUB_OFFLINE = offline
 
 
 def _hub_is_out_of_reach() -> bool:

@@ -46,8 +46,10 @@ class BMAD(MedicalDataModule):
 
     Read are ``<root>/<category>/{train,valid,test}/{good,Ungood}``, with or without ``_AD`` after
     the category, with or without ``img/`` below, masks in ``anomaly_mask/`` or ``label/``, names in
-    any case, any image format. Patients are known from file names where these tell; the test split
-    is kept as published, and support patients in it are counted in a warning.
+    any case, any image format. Patients are known from file names where these tell. The test split
+    is kept as published, even where it shares patients with ``valid``: the support is drawn from
+    the other patients, and only where these have too few images of a class, or a list file says
+    so, from test patients, which a warning counts.
 
     Args:
         root: Folder that holds the sets.

@@ -3,6 +3,7 @@
 import logging
 import os
 from abc import abstractmethod
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,12 @@ from pandas import DataFrame, concat
 from torch.utils.data import DataLoader
 
 from anomalib_medclip.data.batch import MedicalDataset, OneSetBatchSampler
-from anomalib_medclip.data.few_shot import draw_support, left_for_validation, read_support
+from anomalib_medclip.data.few_shot import (
+    draw_support,
+    left_for_validation,
+    patients,
+    read_support,
+)
 from anomalib_medclip.data.integrity import (
     check_classes,
     check_files,
@@ -114,10 +120,13 @@ class MedicalDataModule(AnomalibDataModule):
         """What error messages call these data."""
         return " ".join(part for part in (self.name, self.category) if part)
 
-    def choose_support(self, pool: DataFrame) -> DataFrame:
-        """The support images among ``pool``: those of the list file, else drawn."""
+    def choose_support(self, pool: DataFrame, avoid: Collection[str] = frozenset()) -> DataFrame:
+        """The support images among ``pool``: those of the list file, else drawn.
+
+        Drawn are images of the patients to ``avoid`` only where the others have too few.
+        """
         if self.support_list is None:
-            return draw_support(pool, self.k_shot, self.draw_seed)
+            return draw_support(pool, self.k_shot, self.draw_seed, avoid)
         return read_support(pool, self.support_list, self.support_line)
 
     def _setup(self, _stage: str | None = None) -> None:
@@ -158,6 +167,7 @@ class MedicalDataModule(AnomalibDataModule):
         """Rows of split ``support``, or else drawn from a split that has both classes.
 
         That is training, if it holds abnormal images, as a folder of one's own may, or validation.
+        Published splits may share patients; those of test are drawn last.
         """
         given = table[table["split"] == "support"]
         if len(given):
@@ -165,7 +175,7 @@ class MedicalDataModule(AnomalibDataModule):
             return given
         pool = "train" if (splits["train"]["label_index"] == 1).any() else "valid"
         check_classes(splits[pool], pool, self.where)
-        return self.choose_support(splits[pool])
+        return self.choose_support(splits[pool], avoid=set(patients(splits["test"])))
 
     def _check_patients(self, support: DataFrame, splits: dict[str, DataFrame]) -> None:
         """Refuse patients on both sides; in a published test split, count them."""

@@ -7,6 +7,7 @@ Pure functions on a table of samples with the columns ``image_path``, ``label_in
 import os
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -26,10 +27,18 @@ def patients(table: DataFrame) -> Series:
     return table["group"].where(table["group"] != "", table["image_path"])
 
 
-def draw_support(pool: DataFrame, k: int, seed: int) -> DataFrame:
+def draw_support(
+    pool: DataFrame, k: int, seed: int, avoid: Collection[str] = frozenset()
+) -> DataFrame:
     """Draw ``k`` normal and ``k`` abnormal images, of as many patients as there are.
 
     The images of a smaller ``k`` are among those of a larger one.
+
+    Args:
+        pool: The images to draw from.
+        k: Number of images of each class.
+        seed: Seed of the draw.
+        avoid: Patients that give images of a class only after those of all others are drawn.
 
     Raises:
         SupportError: ``k`` is below one, or the pool holds fewer images of a class.
@@ -47,18 +56,25 @@ def draw_support(pool: DataFrame, k: int, seed: int) -> DataFrame:
                 f"lower k_shot (--data.k_shot) or add {word} images"
             )
             raise SupportError(msg)
-        drawn.append(rows.loc[_patients_in_turn(rows, np.random.default_rng([seed, label]))[:k]])
+        order = _patients_in_turn(rows, avoid, np.random.default_rng([seed, label]))
+        drawn.append(rows.loc[order[:k]])
     return pd.concat(drawn)
 
 
-def _patients_in_turn(rows: DataFrame, random: np.random.Generator) -> list[int]:
-    """Row labels in random order: one of every patient, then a second of every patient, ..."""
+def _patients_in_turn(
+    rows: DataFrame, avoid: Collection[str], random: np.random.Generator
+) -> list[int]:
+    """Row labels in random order: one of every patient, then a second of every patient, ...
+
+    Patients to avoid come last, in the same turns.
+    """
     patient = patients(rows.sort_values("image_path"))
     of_patient: dict[str, list[int]] = defaultdict(list)
     for index in random.permutation(patient.index):
         of_patient[patient[index]].append(index)
-    turns = zip_longest(*of_patient.values())
-    return [index for index in chain.from_iterable(turns) if index is not None]
+    turns = chain.from_iterable(zip_longest(*of_patient.values()))
+    order = [index for index in turns if index is not None]
+    return sorted(order, key=lambda index: patient[index] in avoid)  # keeps the turns: it is stable
 
 
 def read_support(pool: DataFrame, path: str | Path, line: int = 0) -> DataFrame:
@@ -75,7 +91,7 @@ def read_support(pool: DataFrame, path: str | Path, line: int = 0) -> DataFrame:
         line: Number of the alternative, in the authors' format.
 
     Raises:
-        DataRootError: The file does not exist.
+        DataRootError: The file does not exist or is not UTF-8.
         SupportError: A name is unknown, ambiguous or given twice, or a class has no name.
     """
     if not Path(path).is_file():
@@ -96,7 +112,7 @@ def read_support(pool: DataFrame, path: str | Path, line: int = 0) -> DataFrame:
 
 def _parse(path: Path, line: int) -> list[tuple[str, int | None]]:
     """Names and, where the format tells, their class."""
-    lines = [text.strip() for text in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [text.strip() for text in read_utf8(path).splitlines()]
     lines = [text for text in lines if text]
     tagged = [re.fullmatch(r"([na])-(\d+):(.*)", text) for text in lines]
     if not any(tagged):
@@ -110,6 +126,19 @@ def _parse(path: Path, line: int) -> list[tuple[str, int | None]]:
         if match is not None and int(match[2]) == line
         for name in match[3].split()
     ]
+
+
+def read_utf8(path: Path) -> str:
+    """Text of a list file or table.
+
+    Raises:
+        DataRootError: The text is of another encoding, in which names would be misread.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"{path} is not UTF-8 text: {error}; save it as UTF-8"
+        raise DataRootError(msg) from error
 
 
 def _find(pool: DataFrame, name: str, label: int | None, path: str | Path) -> int:

@@ -1,6 +1,7 @@
 """Anyone's images: two folders, or a CSV table."""
 
 import csv
+import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.data.few_shot import patients, split_by_patient
+from anomalib_medclip.data.few_shot import patients, read_utf8, split_by_patient
 from anomalib_medclip.data.integrity import images_in, masks_for, with_name
 from anomalib_medclip.errors import DataRootError
 
@@ -42,7 +43,7 @@ class MedicalFolder(MedicalDataModule):
         image_column: Column of image paths.
         label_column: Column of labels: 0 or normal, 1 or abnormal.
         normal_labels: Other labels that mean normal; then any other label means abnormal.
-        mask_column: Column of mask paths, empty for normal images.
+        mask_column: Column of mask paths; that of a normal image is empty, or its mask is.
         patient_column: Column of patients.
         unknown_patient: What that column says where the patient is unknown, besides nothing; such
             an image is its own patient.
@@ -108,7 +109,8 @@ class MedicalFolder(MedicalDataModule):
         """List all images, and split them if they are not yet.
 
         Raises:
-            DataRootError: A folder, table or column does not exist, or a cell is not understood.
+            DataRootError: A folder, table or column does not exist, or a cell or the encoding is
+                not understood.
         """
         table = self._read_folders() if self.table is None else self._read_table(Path(self.table))
         return table if self.columns["split"] else self._split(table)
@@ -153,9 +155,8 @@ class MedicalFolder(MedicalDataModule):
         if not path.is_file():
             msg = f"no table {path}; correct --data.table"
             raise DataRootError(msg)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
+        reader = csv.DictReader(io.StringIO(read_utf8(path)))
+        rows = list(reader)
         there = list(reader.fieldnames or [])
         for meaning, column in self.columns.items():
             if column is not None and column not in there:

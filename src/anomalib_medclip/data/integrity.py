@@ -1,5 +1,6 @@
 """Files and tables fit to be trained and measured on; every fault is a typed error."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from anomalib_medclip.errors import (
     DataRootError,
     EmptySplitError,
     ImageReadError,
+    MaskError,
     MissingMaskError,
     SupportError,
 )
-from anomalib_medclip.imaging import IMAGE_SUFFIXES
+from anomalib_medclip.imaging import IMAGE_SUFFIXES, read_image, read_mask
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -38,16 +40,15 @@ def with_name(folder: str | Path) -> Path:
 
 
 def check_files(table: DataFrame) -> None:
-    """Refuse images listed twice, images that are not there, and abnormal ones without mask.
+    """Refuse images listed twice or not there, and masks that miss or contradict the label.
 
     Raises:
-        DataRootError: An image is listed twice.
-        ImageReadError: An image does not exist.
+        DataRootError: An image is listed twice, under one path or two.
+        ImageReadError: An image does not exist, or the mask of a normal one cannot be read.
         MissingMaskError: An abnormal image of a set with masks has none.
+        MaskError: The mask of a normal image marks a lesion.
     """
-    if len(twice := table[table["image_path"].duplicated()]):
-        msg = f"{_first(twice)} listed twice; list it once, or it may be trained and tested on"
-        raise DataRootError(msg)
+    _check_twice(table)
     absent = table[~table["image_path"].map(lambda path: Path(path).is_file()).astype(bool)]
     if len(absent):
         msg = f"{_first(absent)} missing; restore it or take it out of the data"
@@ -62,6 +63,43 @@ def check_files(table: DataFrame) -> None:
             "healthy image normal: a missing mask is never taken for a healthy patient"
         )
         raise MissingMaskError(msg)
+    _check_normal_masks(table)
+
+
+def _check_twice(table: DataFrame) -> None:
+    """Refuse one file under two rows, whatever the spelling of its path."""
+    files = table["image_path"].map(os.path.realpath)
+    again = files.duplicated()
+    if again.any():
+        first = table[files == files[again].iloc[0]]["image_path"].iloc[0]
+        msg = (
+            f"{_first(table[again])} listed twice, first as {first}; list it once, or it may be "
+            "trained and tested on"
+        )
+        raise DataRootError(msg)
+
+
+def _check_normal_masks(table: DataFrame) -> None:
+    """Refuse a lesion in the mask of a normal image: it would be learnt as healthy tissue."""
+    normal = table[table["has_masks"].astype(bool) & (table["label_index"] == 0)]
+    # A path may only say where a mask would be; and many rows may share one empty mask.
+    named = [path for path in normal["mask_path"].unique() if path and Path(path).is_file()]
+    lesions = [path for path in named if _marks_lesion(path)]
+    if len(ill := normal[normal["mask_path"].isin(lesions)]):
+        msg = (
+            f"{_first(ill)} labelled normal, but mask {ill['mask_path'].iloc[0]} marks a lesion; "
+            "correct the label, or empty the mask"
+        )
+        raise MaskError(msg)
+
+
+def _marks_lesion(path: str) -> bool:
+    height, width = read_image(path, intensity=(0.0, 1.0)).shape[-2:]
+    try:
+        read_mask(path, (height, width))
+    except MaskError:  # not for its size, which is its own: it is empty
+        return False
+    return True
 
 
 def check_classes(

@@ -10,6 +10,7 @@ from anomalib.models.components.base import AnomalibModule
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
 from anomalib_medclip.components.clip import Backbone, ImageTower
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
+from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.models.mvfa.torch_model import MVFAModel
 
 logger = logging.getLogger(__name__)
@@ -77,17 +78,40 @@ class MVFA(ClipMethodMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's
     @property
     def learning_rate(self) -> float:
         """As asked, or as the authors' code: 1e-3 few-shot, 1e-4 zero-shot."""
-        return float(self.hparams["lr"] or (1e-3 if self.model.few_shot else 1e-4))
+        asked = self.hparams["lr"]
+        return float(asked) if asked is not None else 1e-3 if self.model.few_shot else 1e-4
 
     def on_test_start(self) -> None:
-        """Scale the branches on the test images, if that is asked for."""
+        """Scale the branches on the test images, if that is asked for.
+
+        Raises:
+            NotReadyError: ``transductive``, but there is one branch only, or no test set.
+        """
         super().on_test_start()
-        if self.hparams["transductive"] and self.model.few_shot:
-            logger.warning("transductive: scores depend on the whole test set")
-            loader = self._data("test_dataloader", default=None)()
-            self.model.set_scales((batch.image.to(self.device), None) for batch in loader)
+        if not self.hparams["transductive"]:
+            return
+        loader = self._data("test_dataloader", default=None)
+        if not self.model.few_shot or loader is None:
+            msg = "transductive scales two branches on a whole test set; pass few-shot data"
+            raise NotReadyError(msg)
+        logger.warning(
+            "transductive: scores depend on the whole test set, and the threshold, found on "
+            "validation images, does not fit them: AUROC can be compared with the papers, F1 cannot"
+        )
+        self._inductive_scales = self.model.fusion.scales
+        self.model.set_scales((batch.image.to(self.device), None) for batch in loader())
+
+    def on_test_end(self) -> None:
+        """Forget the test images."""
+        super().on_test_end()
+        if self.hparams["transductive"]:
+            self.model.fusion.scales = self._inductive_scales
 
     def _meet_data(self) -> None:
         super()._meet_data()
+        zero_shot = self._data("zero_shot", default=False)
         if self.hparams["few_shot"] is None:
-            self.model.few_shot = not self._data("zero_shot", default=False)
+            self.model.few_shot = not zero_shot
+        elif self.hparams["few_shot"] and zero_shot:
+            msg = "few_shot compares with support images, and zero-shot data have none; drop it"
+            raise NotReadyError(msg)

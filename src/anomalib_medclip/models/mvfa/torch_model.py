@@ -287,8 +287,9 @@ def _size(images: Tensor) -> tuple[int, int]:
 
 
 def _checked_levels(levels: Sequence[int] | None, depth: int) -> tuple[int, ...]:
-    levels = levels or [depth * quarter // 4 for quarter in (1, 2, 3, 4)]
-    if list(levels) != sorted(set(levels)) or levels[0] < 1 or levels[-1] > depth:
+    if levels is None:
+        levels = [depth * quarter // 4 for quarter in (1, 2, 3, 4)]
+    if not levels or list(levels) != sorted(set(levels)) or levels[0] < 1 or levels[-1] > depth:
         msg = f"levels {list(levels)} do not ascend from 1 to at most {depth}, the tower's depth"
         raise ValueError(msg)
     return tuple(levels)
