@@ -1,17 +1,17 @@
 """The commands of daily use, as typed."""
 
-import csv
 import json
-import logging
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from anomalib.cli.cli import main
+from anomalib.models import Patchcore
+from command import anomalib, metrics, pictures, rows
 from PIL import Image
 from tiny import BACKBONE, write_lesions
 
@@ -46,27 +46,6 @@ def in_home(home, monkeypatch):
     monkeypatch.chdir(home)
 
 
-def anomalib(command, patch):
-    """Run a command in this process, and take back the log handlers that anomalib leaves.
-
-    They write to the screen, where the examples of the documents are compared.
-    """
-    patch.setattr(sys, "argv", ["anomalib", *shlex.split(command)])
-    loggers = [logging.getLogger(), logging.getLogger("lightning.pytorch")]
-    before = [(logger, list(logger.handlers), logger.level) for logger in loggers]
-    try:
-        main()
-    finally:
-        for logger, handlers, level in before:
-            logger.handlers = handlers
-            logger.setLevel(level)
-
-
-def rows(path):
-    with Path(path).open(newline="") as file:
-        return {Path(row["image"]).as_posix(): row for row in csv.DictReader(file)}
-
-
 def newest(pattern):
     return max(Path("results").glob(pattern), key=lambda path: path.stat().st_mtime)
 
@@ -74,10 +53,8 @@ def newest(pattern):
 def test_train_leaves_checkpoint_pictures_scores_and_metrics():
     run = Path(CHECKPOINT).parents[2]
     assert Path(CHECKPOINT).is_file()
-    scores = rows(run / "test_scores.csv")
-    assert len(scores) == len(list((run / "images").rglob("*.png"))) == 16
-    metrics = json.loads((run / "test_metrics.json").read_text())
-    assert {"image_AUROC", "pixel_AUROC"} <= set(metrics)
+    assert len(rows(run / "test_scores.csv")) == len(pictures(run)) == 16
+    assert {"image_AUROC", "pixel_AUROC"} <= set(metrics(run))
 
 
 def test_a_new_process_without_the_support_gives_the_very_same_scores(tmp_path, monkeypatch):
@@ -100,10 +77,10 @@ def test_a_new_process_without_the_support_gives_the_very_same_scores(tmp_path, 
     here, there = (next((tmp_path / run).rglob("predict_scores.csv")) for run in ("here", "there"))
     assert len(rows(here)) == 16
     assert here.read_bytes() == there.read_bytes()
-    pictures = sorted(p.relative_to(there.parent) for p in there.parent.rglob("*.png"))
-    assert len(pictures) == 16
-    for picture in pictures:
-        assert (here.parent / picture).read_bytes() == (there.parent / picture).read_bytes()
+    names = [picture.relative_to(there.parent) for picture in pictures(there.parent)]
+    assert len(names) == 16
+    for name in names:
+        assert (here.parent / name).read_bytes() == (there.parent / name).read_bytes()
 
 
 @pytest.mark.parametrize("verb", ["test", "validate"])
@@ -172,11 +149,29 @@ def test_a_folder_of_ones_own_is_trained_on(home, monkeypatch):
         f"--data.k_shot 2 --data.num_workers 0 --trainer.max_epochs 1 {SMALL}",
         monkeypatch,
     )
-    metrics = json.loads(newest("MVFA/my_images/*/test_metrics.json").read_text())
-    assert set(metrics) == {"image_AUROC", "image_F1Score"}
+    run = newest("MVFA/my_images/*/test_metrics.json").parent
+    assert set(metrics(run)) == {"image_AUROC", "image_F1Score"}
 
 
-def test_a_baseline_shares_data_and_normalisation(monkeypatch):
+@pytest.fixture
+def baseline(monkeypatch):
+    """What Patchcore is trained on, as (path, label), and the scores its metrics are taken from."""
+    seen = SimpleNamespace(trained=[], scores=[])
+    learn = Patchcore.training_step
+
+    def spy(self, batch, *rest):
+        seen.trained += zip(batch.image_path, batch.gt_label.tolist(), strict=True)
+        return learn(self, batch, *rest)
+
+    def after_callbacks(self, outputs, batch, *rest):
+        seen.scores += batch.pred_score.tolist()
+
+    monkeypatch.setattr(Patchcore, "training_step", spy)
+    monkeypatch.setattr(Patchcore, "on_test_batch_end", after_callbacks)
+    return seen
+
+
+def test_a_baseline_shares_data_and_normalisation(baseline, monkeypatch):
     anomalib(
         "train --model Patchcore --model.backbone resnet18 --model.pre_trained false "
         "--model.layers '[layer1]' --model.coreset_sampling_ratio 0.01 "
@@ -186,3 +181,7 @@ def test_a_baseline_shares_data_and_normalisation(monkeypatch):
         monkeypatch,
     )
     assert newest("Patchcore/BMAD/Retina_RESC/*/images").is_dir()
+    assert [label for _, label in baseline.trained] == [False, False]
+    assert len(set(baseline.trained)) == 2
+    assert len(set(baseline.scores)) == 16, "clipping makes ties"
+    assert 0 < min(baseline.scores) < max(baseline.scores) < 1

@@ -49,7 +49,7 @@ class HeatMapVisualizer(ImageVisualizer):
             target = self.output_dir / picture_name(path, base)
             target.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(picture, Picture):  # nothing, if every field is switched off
-                picture.save(target)
+                picture.save(target, compress_level=1)  # a third of the time, little larger
 
 
 class ResultsWriter(Callback):

@@ -1,0 +1,42 @@
+"""anomalib's commands, run in this process, and what they leave on disk."""
+
+import csv
+import json
+import logging
+import shlex
+import sys
+from pathlib import Path
+
+from anomalib.cli.cli import main
+
+
+def anomalib(command, patch):
+    """Run a command in this process, and take back the log handlers that anomalib leaves.
+
+    They write to the screen, where the examples of the documents are compared.
+    """
+    patch.setattr(sys, "argv", ["anomalib", *shlex.split(command)])
+    loggers = [logging.getLogger(), logging.getLogger("lightning.pytorch")]
+    before = [(logger, list(logger.handlers), logger.level) for logger in loggers]
+    try:
+        main()
+    finally:
+        for logger, handlers, level in before:
+            logger.handlers = handlers
+            logger.setLevel(level)
+
+
+def rows(path):
+    """Rows of a table of scores, by image."""
+    with Path(path).open(newline="") as file:
+        return {Path(row["image"]).as_posix(): row for row in csv.DictReader(file)}
+
+
+def metrics(run):
+    """What a run says of itself in its ``test_metrics.json``."""
+    return json.loads((run / "test_metrics.json").read_text())
+
+
+def pictures(run):
+    """The heat maps of a run."""
+    return list((run / "images").rglob("*.png"))
