@@ -1,6 +1,7 @@
 """Fixtures that several test files use: small trees of images, written to a temporary folder."""
 
 import os
+import shutil
 from pathlib import Path
 
 # One thread each: the workers share the processor, and small models gain nothing from more.
@@ -105,3 +106,29 @@ def write_bmad(tmp_path):
         return save_bmad(category, root, **layout)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def lesions(tmp_path_factory):
+    """A folder of pictures with lesions, and their table."""
+    from tiny import write_lesions
+
+    return write_lesions(tmp_path_factory.mktemp("lesions")).parent
+
+
+@pytest.fixture(scope="session")
+def finished(lesions, tmp_path_factory):
+    """The checkpoint of a finished run of MVFA, whose support images are gone."""
+    from anomalib.engine import Engine
+    from tiny import OPTIONS, lesion_data
+
+    from anomalib_medclip.models.mvfa import MVFA
+
+    home = tmp_path_factory.mktemp("finished")
+    shutil.copytree(lesions, home / "lesions")
+    engine = Engine(
+        default_root_dir=home, accelerator="cpu", max_epochs=2, enable_progress_bar=False
+    )
+    engine.fit(MVFA(**OPTIONS), datamodule=lesion_data(home / "lesions"))
+    shutil.rmtree(home / "lesions")
+    return engine.trainer.checkpoint_callback.best_model_path

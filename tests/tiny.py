@@ -1,5 +1,6 @@
 """Small things that tests share: a random CLIP, pictures with lesions, every method."""
 
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from anomalib.models import AnomalibModule
 from PIL import Image
 
 import anomalib_medclip
+from anomalib_medclip.data import MedicalFolder
 
 BACKBONE = {
     "embed_dim": 24,
@@ -30,6 +32,9 @@ BACKBONE = {
 
 OPTIONS = {"backbone": BACKBONE, "pretrained": None, "image_size": 32}
 """What makes any method small and offline."""
+
+TEST_DATA = os.environ.get("ANOMALIB_MEDCLIP_TEST_DATA")
+"""Folder of more golden cases and of real images; see golden/README.md."""
 
 
 def method_class(name):
@@ -67,3 +72,17 @@ def write_lesions(root: Path, count: int = 12, size: tuple[int, int] = (40, 48))
         rows.append(f"images/{word}/{index}.png,{abnormal},{mask},p{index // 4}")
     (root / "table.csv").write_text("\n".join(rows) + "\n")
     return root / "table.csv"
+
+
+def lesion_data(folder, **options):
+    """A datamodule over what ``write_lesions`` has written to a folder."""
+    return MedicalFolder(
+        table=folder / "table.csv",
+        mask_column="mask",
+        patient_column="patient",
+        object_name="phantom",
+        k_shot=2,
+        val_ratio=0.4,
+        num_workers=0,
+        **options,
+    )

@@ -2,6 +2,7 @@
 
 Every folder of ``models/`` that holds a ``lightning_model.py`` is a method, and is found by name:
 ``anomalib_medclip.MVFA`` imports ``anomalib_medclip.models.mvfa`` when it is first asked for.
+``anomalib_medclip.Inferencer`` scores images with what was trained or exported.
 """
 
 from importlib import import_module
@@ -21,6 +22,8 @@ def list_models() -> list[str]:
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a method's class, known only once imported
     """Import the method folder ``models/<name in lower case>`` and return its class."""
+    if name == "Inferencer":
+        return import_module(f"{__name__}.inferencer").Inferencer
     if name.startswith("_") or name.lower() not in list_models():
         msg = f"{__name__} has no model {name!r}; models: {', '.join(list_models())}"
         raise AttributeError(msg)

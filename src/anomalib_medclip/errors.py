@@ -45,5 +45,13 @@ class CheckpointError(MedclipError, RuntimeError):
     """A checkpoint is not one of this method, or was made with other options."""
 
 
+class ParityError(MedclipError, RuntimeError):
+    """An exported model does not give the answers of the trained one."""
+
+
+class RuntimeMissingError(MedclipError, ImportError):
+    """A runtime for exported models is not installed."""
+
+
 class NotReadyError(MedclipError, RuntimeError):
     """The model is asked for scores before prompts or memory bank exist."""

@@ -12,6 +12,11 @@
 ``results``               pictures, scores and metrics on disk
 ``epoch_choice``          the best epoch by validation, for those who ask
 ``checkpoints``           what was learnt, without the backbone
+``runtimes``              exported files as functions: torch, ONNX Runtime, OpenVINO
+``certificate``           whether an exported model is the trained one, in figures
+``provenance``            versions and hashes, for whatever is written down
+``export``                anomalib's exports, each with its certificate
+``meeting``               what a model learns from its datamodule before it can score
 ``lightning_mixin``       the above under Lightning and anomalib
 ========================  =====================================================================
 """

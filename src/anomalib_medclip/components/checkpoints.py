@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import torch
 from lightning import LightningModule
 
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError
@@ -16,10 +17,14 @@ class SlimCheckpoints(LightningModule):
     Attributes:
         model: The method's torch model, with its frozen tower at ``model.clip``.
         object_name: Words for the prompt of the images to score.
+        threshold_from: Which images the threshold was found on.
+        probes: Real images ``(image, 3, side, side)`` as uint8, to certify exports with.
     """
 
     model: Any
     object_name = ""
+    threshold_from = ""
+    probes = torch.empty(0, dtype=torch.uint8)
     _support_is_stale = True
     """Whether the adapters have changed since the support images were last handed to the model."""
 
@@ -29,10 +34,13 @@ class SlimCheckpoints(LightningModule):
         weights = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in weights.items() if not k.startswith(_CLIP)}
         checkpoint["anomalib_medclip"] = {
+            "method": type(self).__name__,
             "object_name": self.object_name,
             "fingerprint": self.model.clip.fingerprint,
             "backbone": str(self.model.clip.backbone),
             "support_is_stale": self._support_is_stale,
+            "threshold_from": self.threshold_from,
+            "probes": self.probes,
             "model": {k: v for k in _KEPT if (v := getattr(self.model, k, None)) is not None},
         }
         if self.is_last_epoch():
@@ -57,6 +65,7 @@ class SlimCheckpoints(LightningModule):
         super().on_load_checkpoint(checkpoint)
         self.object_name = notes["object_name"]
         self._support_is_stale = notes["support_is_stale"]
+        self.threshold_from, self.probes = notes["threshold_from"], notes["probes"]
         for name, value in notes["model"].items():
             setattr(self.model, name, value)
         if self._trainer and self.trainer.training and not checkpoint["optimizer_states"]:

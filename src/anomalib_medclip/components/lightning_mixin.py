@@ -3,21 +3,15 @@
 A method's torch model has ``clip``, ``text`` and ``has_masks`` and two verbs, ``forward(images)``
 and ``loss(images, masks, labels, text)``. It may offer ``fit_support`` (whatever it keeps of the
 support images) and ``idle_parameters`` (what a batch without masks does not train).
-
-A model and a datamodule meet through plain attributes and do not import each other. The datamodule
-offers ``object_name``, ``object_names``, ``has_masks``, ``zero_shot``, ``intensity``,
-``support_data`` and ``validates_on_support``; the model offers ``wants_abnormal``, ``copies`` and
-``default_batch_size``.
 """
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
-from anomalib import LearningType, TaskType
+from anomalib import LearningType
 from anomalib.data import ImageBatch
 from anomalib.metrics import AUROC, Evaluator, F1Score
 from anomalib.post_processing import PostProcessor
@@ -28,16 +22,14 @@ from torch import Tensor
 
 from anomalib_medclip.components.augmentation import Augmentation, apply_copies
 from anomalib_medclip.components.checkpoints import SlimCheckpoints
-from anomalib_medclip.components.clip import TextTower
 from anomalib_medclip.components.epoch_choice import BestEpoch
-from anomalib_medclip.components.memory_bank import number_owners
+from anomalib_medclip.components.export import CertifiedExport
+from anomalib_medclip.components.meeting import MeetsData
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
     RankPreservingPostProcessor,
 )
-from anomalib_medclip.components.prompts import ensemble
 from anomalib_medclip.components.results import HeatMapVisualizer, ResultsWriter
-from anomalib_medclip.errors import NotReadyError
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +42,7 @@ _NEVER = sys.maxsize
 """Epochs between Lightning's own validations, where one at the end of training is enough."""
 
 
-class ClipMethodMixin(SlimCheckpoints):
+class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
     """What the methods share, to be mixed into an ``AnomalibModule``.
 
     A mixin and not a base class, because anomalib takes every direct subclass of
@@ -66,9 +58,7 @@ class ClipMethodMixin(SlimCheckpoints):
     default_batch_size = 1
     default_epochs = 50
     wants_abnormal = True
-    _texts: Mapping[str, Tensor] = MappingProxyType({})
     _validated_at: int | None = None
-    _readied_for: int | None = None
 
     @property
     def learning_type(self) -> LearningType:
@@ -186,6 +176,8 @@ class ClipMethodMixin(SlimCheckpoints):
         elif not self.trainer.sanity_checking:
             self._refit_support()
             self._validated_at = self.global_step
+            on_support = self._data("validates_on_support", default=False)
+            self.threshold_from = "support images, each left out" if on_support else "validation"
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:  # noqa: ANN401 - a batch
         """Score a batch; support images without themselves, other sets with their own text."""
@@ -200,6 +192,7 @@ class ClipMethodMixin(SlimCheckpoints):
         """Validate at the end of training, however it came: thresholds need the last adapters."""
         if self.is_last_epoch():
             self._refit_support()
+            self._keep_probes()
             if self._validated_at != self.global_step:
                 # As Lightning's own training loop does it.
                 self.trainer.validating = True
@@ -212,45 +205,11 @@ class ClipMethodMixin(SlimCheckpoints):
 
     on_predict_start = on_test_start
 
-    def _data(self, name: str, *, default: Any) -> Any:  # noqa: ANN401 - any attribute
-        """An attribute of the datamodule, where there is one that has it."""
-        trainer = self._trainer
-        return getattr(getattr(trainer, "datamodule", None), name, default)
-
-    def _meet_data(self) -> None:
-        task = self._data("task", default=TaskType.CLASSIFICATION)
-        self.model.has_masks = self._data("has_masks", default=task == TaskType.SEGMENTATION)
-        self.object_name = self.hparams["object_name"] or self._data("object_name", default="")
-        if not self.object_name:
-            msg = "the data do not say what the images show; pass --model.object_name"
-            raise NotReadyError(msg)
-        if isinstance(self.pre_processor, MedicalPreProcessor):
-            self.pre_processor.intensity = self._data("intensity", default=None)
-
     def _validation_chooses(self) -> bool:
         """Whether an epoch is kept, or training stopped, for what validation says."""
         trainer: Any = self.trainer
         monitors = [str(getattr(callback, "monitor", None)) for callback in trainer.callbacks]
         return self.hparams["epoch_choice"] == "validation" or any("val" in m for m in monitors)
-
-    def _other_names(self) -> set[str]:
-        """What the images of every set show that batches may come from."""
-        return set(self._data("object_names", default=[]))
-
-    def _encode_prompts(self, names: set[str]) -> None:
-        """Add text features of sets; the text tower is let go after that."""
-        missing = sorted(names - self._texts.keys())
-        if missing:
-            tower = TextTower(self.model.clip.backbone).to(self.device)
-            found = {name: ensemble(tower, name) for name in missing}
-            self._texts = {**self._texts, **found}
-
-    def _own_text(self, batch: ImageBatch) -> dict[str, Any]:
-        """The text features of a batch's own set, if it is not the target."""
-        names = getattr(batch, "object_name", None) or [self.object_name]
-        if names[0] == self.object_name:
-            return {}
-        return {"text": self._texts[names[0]].to(self.device)}
 
     def _augmented(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None]:
         """Images, and masks ``(batch, 1, height, width)`` of zeros and ones, copied as numbered."""
@@ -263,43 +222,3 @@ class ClipMethodMixin(SlimCheckpoints):
         if masks is not None:
             masks = (apply_copies(masks, which, self.augmentations) > 0.5).float()
         return images, masks
-
-    def _make_ready(self) -> None:
-        """Without training: encode prompts and fit the support, as far as the data allow."""
-        trainer: Any = self._trainer
-        data = self._data("object_name", default="") and id(trainer.datamodule)
-        untrained = self.model.text.numel() == 0 or self._readied_for is not None
-        if data and untrained and data != self._readied_for:
-            self._readied_for = data
-            self._meet_data()
-            self._encode_prompts({self.object_name})
-            self.model.text = self._texts[self.object_name]
-            self._support_is_stale = True
-            self._refit_support()
-        elif self.model.text.numel() and self._support_is_stale:
-            if self._data("support_data", default=None) is None:
-                msg = (
-                    "the checkpoint was saved in the middle of training, before its support images "
-                    "were fitted; pass the data it was trained on, or a finished checkpoint"
-                )
-                raise NotReadyError(msg)
-            self._refit_support()
-
-    def _refit_support(self) -> None:
-        """Hand the support images to the model, unless its adapters are as they were then."""
-        if not self._support_is_stale:
-            return
-        self._support_is_stale = False
-        support = self._data("support_data", default=None)
-        if support is None or not hasattr(self.model, "fit_support"):
-            return
-        # Validation runs in inference mode, whose tensors could never be loaded into again.
-        with torch.inference_mode(mode=False):
-            items = [support[index] for index in range(len(support))]
-            images = torch.stack([item.image for item in items]).as_subclass(Tensor)
-            labels = torch.tensor([bool(item.gt_label) for item in items])
-            owners = number_owners([item.group for item in items], labels.tolist())
-            self._owners = {str(i.image_path): o for i, o in zip(items, owners, strict=True)}
-            self.model.fit_support(
-                images.to(self.device), labels.to(self.device), torch.tensor(owners).to(self.device)
-            )

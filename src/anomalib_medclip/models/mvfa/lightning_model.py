@@ -16,7 +16,7 @@ from anomalib_medclip.models.mvfa.torch_model import MVFAModel
 logger = logging.getLogger(__name__)
 
 
-class MVFA(ClipMethodMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's own to_onnx
+class MVFA(ClipMethodMixin, AnomalibModule):
     """Multi-level Visual Feature Adaptation (CVPR 2024), few-shot or zero-shot.
 
     The defaults are those of the published numbers. See ``anomalib_medclip.models.mvfa`` for the

@@ -1,0 +1,95 @@
+"""Exported model files as plain functions: a batch of images in, anomalib's outputs out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor
+
+from anomalib_medclip.errors import RuntimeMissingError
+
+Run: TypeAlias = Callable[[Tensor], InferenceBatch]
+"""From images ``(batch, 3, side, side)`` in [0, 1] to scores, labels, maps and masks."""
+
+
+def open_torch(path: Path, device: str = "cpu") -> Run:
+    """Open a ``.pt`` file of anomalib's torch export.
+
+    Such a file is a pickle, which can run any code when it is opened: only for files that this
+    process has written, or that the user trusts.
+    """
+    model = torch.load(path, map_location=device, weights_only=False)["model"].eval()
+    return torch_run(model, device)
+
+
+def torch_run(model: torch.nn.Module, device: str | torch.device = "cpu") -> Run:
+    """A model in memory as a function."""
+
+    def run(images: Tensor) -> InferenceBatch:
+        with torch.inference_mode():
+            outputs: InferenceBatch = model(images.to(device))
+        return InferenceBatch(*[None if v is None else v.cpu() for v in outputs])
+
+    return run
+
+
+def open_onnx(path: Path, device: str = "cpu") -> Run:
+    """Open an ONNX file with ONNX Runtime.
+
+    Args:
+        path: The ``.onnx`` file; its weights lie beside it.
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        RuntimeMissingError: ONNX Runtime is not installed.
+    """
+    onnxruntime = _module("onnxruntime")
+    provider = "CPUExecutionProvider" if device == "cpu" else f"{device.upper()}ExecutionProvider"
+    session = onnxruntime.InferenceSession(path, providers=[provider])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(images: Tensor) -> InferenceBatch:
+        return _batch(names, session.run(names, {session.get_inputs()[0].name: images.numpy()}))
+
+    return run
+
+
+def open_openvino(path: Path, device: str = "cpu", precision: str | None = "f32") -> Run:
+    """Open an OpenVINO file.
+
+    Args:
+        path: The ``.xml`` file; its weights lie beside it.
+        device: OpenVINO's name of a device, such as ``"cpu"`` or ``"gpu"``.
+        precision: OpenVINO's precision hint. It computes in bf16 or fp16 where the processor is
+            fast at that, unless it is told not to; ``None`` lets it choose.
+
+    Raises:
+        RuntimeMissingError: OpenVINO is not installed.
+    """
+    openvino = _module("openvino")
+    config = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+    compiled = openvino.compile_model(path, device.upper(), config)
+    names = [output.get_any_name() for output in compiled.outputs]
+
+    def run(images: Tensor) -> InferenceBatch:
+        found = compiled(images.numpy())
+        return _batch(names, [found[output] for output in compiled.outputs])
+
+    return run
+
+
+def _batch(names: list[str], values: list[Any]) -> InferenceBatch:
+    return InferenceBatch(
+        **{n: torch.from_numpy(v.copy()) for n, v in zip(names, values, strict=True)}
+    )
+
+
+def _module(name: str) -> Any:  # noqa: ANN401 - a module
+    """A runtime, which only those need who export."""
+    try:
+        return __import__(name)
+    except ImportError as error:
+        msg = f"{name} is not installed; run: pip install 'anomalib-medclip[export]'"
+        raise RuntimeMissingError(msg) from error

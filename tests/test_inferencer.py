@@ -1,0 +1,128 @@
+"""One photo, larger than the model's input: every way of scoring it gives the same answer."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from anomalib.deploy import OpenVINOInferencer, TorchInferencer
+from anomalib.engine import Engine
+from PIL import Image
+from tiny import OPTIONS
+
+from anomalib_medclip import Inferencer
+from anomalib_medclip.errors import CheckpointError, IntensityError, RuntimeMissingError
+from anomalib_medclip.imaging import MethodResize, read_image
+from anomalib_medclip.models.mvfa import MVFA
+
+
+@pytest.fixture(scope="module")
+def files(finished, tmp_path_factory):
+    """A checkpoint and its three exports."""
+    home = tmp_path_factory.mktemp("exported")
+    engine = Engine(default_root_dir=home, accelerator="cpu")
+    exported = {
+        kind: engine.export(MVFA(**OPTIONS), kind, export_root=home, ckpt_path=finished)
+        for kind in ("torch", "onnx", "openvino")
+    }
+    return {"checkpoint": finished, **exported}
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """1024 pixels of fine noise: a resize without antialiasing would show."""
+    pixels = np.random.default_rng(0).integers(0, 256, (1024, 900, 3), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def expected(files, photo, tmp_path):
+    """What ``anomalib predict`` says."""
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
+    model = MVFA(**OPTIONS)
+    return engine.predict(model, data_path=photo, ckpt_path=files["checkpoint"])[0]
+
+
+def agree(found, expected, files):
+    allowed = json.loads(files["onnx"].with_suffix(".json").read_text())["figures"]["allowed"]
+    scores = [torch.as_tensor(x.pred_score).flatten() for x in (found, expected)]
+    maps = [torch.as_tensor(x.anomaly_map).reshape(32, 32) for x in (found, expected)]
+    torch.testing.assert_close(*scores, atol=allowed, rtol=0)
+    torch.testing.assert_close(*maps, atol=allowed, rtol=0)
+    assert bool(found.pred_label) == bool(expected.pred_label)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "torch", "onnx", "openvino"])
+def test_the_inferencer_agrees_with_predict(kind, files, photo, expected, monkeypatch):
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    found = Inferencer(files[kind]).predict(photo)
+    agree(Found(found), expected, files)
+    assert found.full_map.shape == (1024, 900)
+    assert found.full_map.min() >= found.anomaly_map.min() - 1e-6
+    assert found.full_map.max() <= found.anomaly_map.max() + 1e-6
+
+
+class Found:
+    """A prediction in anomalib's names."""
+
+    def __init__(self, prediction):
+        self.pred_score, self.pred_label = prediction.score, prediction.label
+        self.anomaly_map = prediction.anomaly_map
+
+
+def test_anomalibs_torch_inferencer_agrees_with_predict(files, photo, expected, monkeypatch):
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    agree(TorchInferencer(files["torch"], device="cpu").predict(photo), expected, files)
+
+
+def test_anomalibs_openvino_inferencer_agrees_on_an_image_of_the_models_size(
+    files, photo, expected, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # it makes a cache folder where it stands
+    inferencer = OpenVINOInferencer(files["openvino"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    small = MethodResize(32)(read_image(photo)).permute(1, 2, 0).numpy()
+    agree(inferencer.predict(small), expected, files)
+
+
+def test_a_torch_export_is_not_opened_without_trust(files, monkeypatch):
+    monkeypatch.delenv("TRUST_REMOTE_CODE", raising=False)
+    with pytest.raises(ValueError, match="TRUST_REMOTE_CODE"):
+        Inferencer(files["torch"])
+
+
+def test_sixteen_bits_need_a_policy_here_too(files, tmp_path):
+    pixels = np.arange(40 * 40, dtype=np.uint16).reshape(40, 40)
+    Image.fromarray(pixels).save(tmp_path / "deep.png")
+    with pytest.raises(IntensityError, match=r"deep.png holds uint16"):
+        Inferencer(files["onnx"]).predict(tmp_path / "deep.png")
+    given = Inferencer(files["onnx"], intensity=(0, 1600)).predict(tmp_path / "deep.png")
+    assert 0 <= given.score <= 1
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "gone.onnx"])
+def test_what_is_no_model_file_is_named(name, tmp_path):
+    with pytest.raises(CheckpointError, match=name):
+        Inferencer(tmp_path / name)
+
+
+def test_a_model_without_its_certificate_is_refused(files, tmp_path):
+    lonely = tmp_path / "model.onnx"
+    for file in files["onnx"].parent.glob("model.onnx*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(CheckpointError, match=r"model.json is missing; export the model again"):
+        Inferencer(lonely)
+
+
+def test_a_checkpoint_of_another_package_is_refused(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match=r"other.ckpt was not made by a model"):
+        Inferencer(tmp_path / "other.ckpt")
+
+
+@pytest.mark.parametrize(("kind", "module"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_a_missing_runtime_says_what_to_install(kind, module, files, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises(RuntimeMissingError, match=rf"{module} is not installed; run: pip install"):
+        Inferencer(files[kind])
