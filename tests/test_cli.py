@@ -22,6 +22,7 @@ SMALL = (
     f"--model.backbone '{json.dumps(BACKBONE)}' --model.pretrained null --model.image_size 32 "
     "--trainer.accelerator cpu"
 )
+PROGRAM = str(Path(sys.executable).parent / "anomalib")
 CHECKPOINT = "results/MVFA/BMAD/Retina_RESC/latest/weights/lightning/model.ckpt"
 
 
@@ -65,9 +66,8 @@ def test_a_new_process_without_the_support_gives_the_very_same_scores(tmp_path, 
     anomalib(f"{command} {CHECKPOINT} --default_root_dir {tmp_path}/here", monkeypatch)
 
     shutil.copy(CHECKPOINT, tmp_path / "model.ckpt")
-    program = str(Path(sys.executable).parent / "anomalib")
     done = subprocess.run(
-        [program, *shlex.split(f"{command} model.ckpt --default_root_dir there")],
+        [PROGRAM, *shlex.split(f"{command} model.ckpt --default_root_dir there")],
         cwd=tmp_path,  # where there is neither config nor support
         capture_output=True,
         text=True,
@@ -185,3 +185,29 @@ def test_a_baseline_shares_data_and_normalisation(baseline, monkeypatch):
     assert len(set(baseline.trained)) == 2
     assert len(set(baseline.scores)) == 16, "clipping makes ties"
     assert 0 < min(baseline.scores) < max(baseline.scores) < 1
+
+
+def test_a_checkpoint_is_exported_by_a_command_of_its_own(tmp_path):
+    command = f"export --model anomalib_medclip.MVFA {SMALL} --export_type torch"
+    done = subprocess.run(
+        [PROGRAM, *shlex.split(f"{command} --ckpt_path {CHECKPOINT} --export_root {tmp_path}")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "certified on 8 images" in done.stdout + done.stderr
+    assert (tmp_path / "weights" / "torch" / "model.json").is_file()
+
+
+def test_a_quantised_export_is_calibrated_with_a_data_config(tmp_path, monkeypatch):
+    data = Path("configs/bmad_resc.yaml").read_text()
+    anomalib(
+        f"export --model anomalib_medclip.MVFA {SMALL} --export_type openvino "
+        f"--compression_type INT8_PTQ --data {shlex.quote(data)} --ckpt_path {CHECKPOINT} "
+        f"--export_root {tmp_path}",
+        monkeypatch,
+    )
+    paper = json.loads((tmp_path / "weights" / "openvino" / "model.json").read_text())
+    assert paper["compression"] == "int8_ptq"
+    assert paper["figures"]["rank_correlation"] >= 0.99
