@@ -16,6 +16,8 @@ from anomalib_medclip import Inferencer
 from anomalib_medclip.data import MedicalFolder
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
 
+pytestmark = pytest.mark.xdist_group("contract")  # one worker, so that fixtures are made once
+
 EPOCHS = 3
 
 

@@ -2,7 +2,9 @@
 
 import json
 import socket
+from pathlib import Path
 
+import openvino
 import pytest
 import torch
 from anomalib.deploy.export import CompressionType
@@ -11,7 +13,10 @@ from open_clip.transformer import QuickGELU
 from tiny import OPTIONS, lesion_data
 from torch import nn
 
+import anomalib_medclip
 from anomalib_medclip.components.processors import MedicalPreProcessor
+from anomalib_medclip.data import BMADLeaveOneOut
+from anomalib_medclip.data.bmad import SETS
 from anomalib_medclip.errors import NotReadyError, ParityError
 from anomalib_medclip.models.mvfa import MVFA
 
@@ -26,17 +31,18 @@ def paper(path):
 
 
 def test_a_checkpoint_is_exported_without_its_images_and_without_network(
-    model, tmp_path, monkeypatch
+    finished, tmp_path, monkeypatch
 ):
     def no_network(*_args):
         msg = "unreachable"
         raise OSError(msg)
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
-    path = model.to_onnx(tmp_path)
+    path = MVFA.load_from_checkpoint(finished).to_onnx(tmp_path)
     assert path == tmp_path / "weights" / "onnx" / "model.onnx"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["weights"], "nothing is left aside"
     assert sum(f.stat().st_size for f in path.parent.iterdir()) < 2e6, "no text tower in it"
+    assert str(Path(anomalib_medclip.__file__).parent).encode() not in path.read_bytes()
 
 
 def test_the_certificate_says_what_a_user_must_know(model, finished, tmp_path):
@@ -45,7 +51,10 @@ def test_the_certificate_says_what_a_user_must_know(model, finished, tmp_path):
     assert said["images"] >= 8
     assert (said["input_size"], said["object_name"]) == ([32, 32], "phantom")
     assert said["threshold_from"] == "validation"
-    assert said["image_threshold"] == pytest.approx(float(model.post_processor.image_threshold))
+    assert said["image_threshold"] == 0.5, "that of the scores as they come out"
+    raw = float(model.post_processor.image_threshold)
+    assert said["raw_image_threshold"] == pytest.approx(raw)
+    assert len(said["weights_sha256"]) == 64
     assert said["checkpoint"]["file"] == "model.ckpt"
     assert len(said["checkpoint"]["sha256"]) == len(said["files"]["model.pt"]) == 64
     assert said["backbone_fingerprint"] == model.model.clip.fingerprint
@@ -107,6 +116,42 @@ def test_a_compressed_model_stays_within_its_bound(compression, model, lesions, 
     assert figures["rank_correlation"] >= figures["bound"]["rank_correlation"] >= 0.99
     assert 0 < figures["score"] <= figures["bound"]["score"]
     assert figures["by default"]["rank_correlation"] > 0.5
+    written = openvino.Core().read_model(path)
+    constants = [o for o in written.get_ops() if o.get_type_name() == "Constant"]
+    types = {o.get_element_type().get_type_name() for o in constants}
+    kinds = {o.get_type_name() for o in written.get_ops()}
+    assert types & {"FP16": {"f16"}}.get(compression, {"i8", "u8"})
+    assert ("FakeQuantize" in kinds) == (compression == "INT8_PTQ")
+
+
+def test_nothing_to_compress_is_an_error(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("anomalib_medclip.components.export.tidy", lambda path: set())
+    with pytest.raises(ParityError, match="none of CLIP's blocks is found"):
+        model.to_openvino(tmp_path, compression_type=CompressionType.INT8)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_zero_shot_models_are_certified_on_images_of_validation(masks, bmad_tree, tmp_path):
+    for category in SETS:
+        bmad_tree(category, tmp_path / "BMAD")
+    target = "Brain" if masks else "Chest"
+    engine = Engine(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    model = MVFA(**OPTIONS)
+    engine.fit(model, datamodule=BMADLeaveOneOut(tmp_path / "BMAD", target, num_workers=0))
+    path = model.to_openvino(tmp_path / "out") if masks else model.to_onnx(tmp_path / "out")
+    assert paper(path)["images"] == 8
+
+
+def test_a_model_trained_on_labels_alone_is_certified(lesions, tmp_path):
+    engine = Engine(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    model = MVFA(**OPTIONS)
+    engine.fit(model, datamodule=lesion_data(lesions, mask_column=None))
+    assert paper(model.to_onnx(tmp_path / "out"))["images"] == 8
 
 
 def test_a_compression_without_a_bound_is_refused(model, tmp_path):
@@ -125,10 +170,32 @@ def test_a_model_that_has_seen_no_images_cannot_be_certified(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_no_path_of_the_support_travels_with_an_export(model, lesions, tmp_path):
+def test_a_torch_export_holds_no_picture_and_no_path_of_the_support(lesions, finished, tmp_path):
     engine = Engine(
         default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
     )
     trained = MVFA(**OPTIONS)
     engine.fit(trained, datamodule=lesion_data(lesions))
-    assert str(lesions).encode() not in trained.to_torch(tmp_path).read_bytes()
+    for model in (trained, MVFA.load_from_checkpoint(finished)):
+        written = torch.load(model.to_torch(tmp_path), weights_only=False)["model"]
+        assert len(written.probes) == 0
+        assert len(model.probes) == 8
+        assert not hasattr(written, "_owners")
+        assert str(lesions) not in str(vars(written))
+
+
+def test_a_model_without_its_processors_is_not_certified(finished, tmp_path):
+    model = MVFA.load_from_checkpoint(finished)
+    model.post_processor = None
+    with pytest.raises(ParityError, match="its own pre- and post-processor"):
+        model.to_torch(tmp_path)
+
+
+def test_weights_trained_on_are_not_certified_under_the_old_name(finished, lesions, tmp_path):
+    model = MVFA.load_from_checkpoint(finished)
+    assert model._checkpoint["file"] == "model.ckpt"
+    engine = Engine(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    engine.fit(model, datamodule=lesion_data(lesions))
+    assert paper(model.to_torch(tmp_path))["checkpoint"] is None

@@ -1,6 +1,7 @@
 """One photo, larger than the model's input: every way of scoring it gives the same answer."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,16 @@ from PIL import Image
 from tiny import OPTIONS
 
 from anomalib_medclip import Inferencer
-from anomalib_medclip.errors import CheckpointError, IntensityError, RuntimeMissingError
+from anomalib_medclip.errors import (
+    CheckpointError,
+    IntensityError,
+    NotReadyError,
+    RuntimeMissingError,
+)
 from anomalib_medclip.imaging import MethodResize, read_image
 from anomalib_medclip.models.mvfa import MVFA
+
+pytestmark = pytest.mark.xdist_group("inferencer")  # one worker, so that fixtures are made once
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +96,7 @@ def test_anomalibs_openvino_inferencer_agrees_on_an_image_of_the_models_size(
 
 def test_a_torch_export_is_not_opened_without_trust(files, monkeypatch):
     monkeypatch.delenv("TRUST_REMOTE_CODE", raising=False)
-    with pytest.raises(ValueError, match="TRUST_REMOTE_CODE"):
+    with pytest.raises(CheckpointError, match=r"model.pt cannot be opened.*TRUST_REMOTE_CODE"):
         Inferencer(files["torch"])
 
 
@@ -126,3 +134,28 @@ def test_a_missing_runtime_says_what_to_install(kind, module, files, monkeypatch
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(RuntimeMissingError, match=rf"{module} is not installed; run: pip install"):
         Inferencer(files[kind])
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "onnx", "openvino"])
+def test_a_damaged_file_is_named(kind, files, tmp_path):
+    broken = tmp_path / Path(files[kind]).name
+    broken.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=broken.name):
+        Inferencer(broken)
+
+
+def test_a_model_beside_another_certificate_is_refused(files, tmp_path):
+    for file in files["onnx"].parent.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with (tmp_path / "model.onnx").open("ab") as file:
+        file.write(b"0")
+    with pytest.raises(CheckpointError, match=r"model.onnx is not the file that .*model.json"):
+        Inferencer(tmp_path / "model.onnx")
+
+
+def test_a_model_that_decides_nothing_is_not_healthy(files, photo, monkeypatch):
+    inferencer = Inferencer(files["checkpoint"])
+    run = inferencer.run
+    inferencer.run = lambda images: run(images)._replace(pred_label=None)
+    with pytest.raises(NotReadyError, match="no threshold"):
+        inferencer.predict(photo)

@@ -78,11 +78,10 @@ def lesion_data(folder, **options):
     """A datamodule over what ``write_lesions`` has written to a folder."""
     return MedicalFolder(
         table=folder / "table.csv",
-        mask_column="mask",
         patient_column="patient",
         object_name="phantom",
         k_shot=2,
         val_ratio=0.4,
         num_workers=0,
-        **options,
+        **{"mask_column": "mask", **options},
     )

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import anomalib_medclip
+from anomalib_medclip.components.provenance import sha256
 from anomalib_medclip.components.runtimes import Run, open_onnx, open_openvino, torch_run
-from anomalib_medclip.errors import CheckpointError
+from anomalib_medclip.errors import CheckpointError, MedclipError, NotReadyError
 from anomalib_medclip.imaging import IntensityPolicy, MethodResize, read_image
 
 
@@ -60,7 +61,13 @@ class Inferencer:
         if not path.is_file():
             msg = f"model file {path} does not exist"
             raise CheckpointError(msg)
-        self.run, side, trained_with = _OPENERS[path.suffix](path, device)
+        try:
+            self.run, side, trained_with = _OPENERS[path.suffix](path, device)
+        except MedclipError:
+            raise
+        except Exception as error:
+            msg = f"{path} cannot be opened: {error}; train or export it again"
+            raise CheckpointError(msg) from error
         self.resize = MethodResize(side)
         self.intensity = intensity if intensity is not None else trained_with
 
@@ -70,10 +77,14 @@ class Inferencer:
         Raises:
             ImageReadError: It cannot be decoded.
             IntensityError: It has more than 8 bits, and there is no intensity policy.
+            NotReadyError: The model was made without a post-processor.
         """
         image = read_image(path, self.intensity)
         resized = self.resize(image).as_subclass(Tensor)
         found: Any = self.run(resized[None])
+        if found.pred_label is None:
+            msg = "the model has no post-processor, and so no threshold; train it with one"
+            raise NotReadyError(msg)
         anomaly_map = found.anomaly_map.float()
         full = F.interpolate(anomaly_map[None], size=image.shape[-2:], mode="bilinear")
         return Prediction(
@@ -104,11 +115,13 @@ def _from_module(model: Any, device: str) -> Opened:  # noqa: ANN401 - any of ou
 
 
 def _from_onnx(path: Path, device: str) -> Opened:
-    return open_onnx(path, device), *_certified(path)
+    known = _certified(path)
+    return open_onnx(path, device), *known
 
 
 def _from_openvino(path: Path, device: str) -> Opened:
-    return open_openvino(path, device), *_certified(path)
+    known = _certified(path)
+    return open_openvino(path, device), *known
 
 
 def _certified(path: Path) -> tuple[int, IntensityPolicy]:
@@ -118,6 +131,10 @@ def _certified(path: Path) -> tuple[int, IntensityPolicy]:
         msg = f"{certificate} is missing; export the model again, or copy it together with {path}"
         raise CheckpointError(msg)
     paper = json.loads(certificate.read_text(encoding="utf-8"))
+    for name, expected in paper["files"].items():
+        if sha256(path.parent / name) != expected:
+            msg = f"{path.parent / name} is not the file that {certificate} certifies; export again"
+            raise CheckpointError(msg)
     intensity = paper["intensity"]
     return paper["input_size"][0], tuple(intensity) if isinstance(intensity, list) else intensity
 

@@ -96,3 +96,15 @@ def test_a_model_without_decisions_is_compared_by_maps_and_scores():
 
     found = compare(run_in_batches(undecided, IMAGES, 1), undecided, IMAGES)
     assert check(found)["labels"] == 0
+
+
+@pytest.mark.parametrize("field", ["anomaly_map", "pred_score"])
+@pytest.mark.parametrize("bound", [None, Bound(rank_correlation=0.5, score=1.0)])
+def test_what_is_not_a_number_never_passes(field, bound):
+    def spoil_batches(images):
+        found = run(images)
+        spoilt = getattr(found, field) * torch.nan
+        return found._replace(**{field: spoilt}) if len(images) > 1 else found
+
+    with pytest.raises(ParityError, match="nan"):
+        check(measure(spoil_batches), bound)

@@ -14,6 +14,7 @@
 ``checkpoints``           what was learnt, without the backbone
 ``runtimes``              exported files as functions: torch, ONNX Runtime, OpenVINO
 ``certificate``           whether an exported model is the trained one, in figures
+``compression``           which part of an export becomes integers, and within which bound
 ``provenance``            versions and hashes, for whatever is written down
 ``export``                anomalib's exports, each with its certificate
 ``meeting``               what a model learns from its datamodule before it can score

@@ -65,7 +65,8 @@ class SlimCheckpoints(LightningModule):
         super().on_load_checkpoint(checkpoint)
         self.object_name = notes["object_name"]
         self._support_is_stale = notes["support_is_stale"]
-        self.threshold_from, self.probes = notes["threshold_from"], notes["probes"]
+        self.threshold_from = notes["threshold_from"]
+        self.probes = notes["probes"]
         for name, value in notes["model"].items():
             setattr(self.model, name, value)
         if self._trainer and self.trainer.training and not checkpoint["optimizer_states"]:

@@ -23,26 +23,24 @@ from torch import Tensor
 
 from anomalib_medclip.components import certificate
 from anomalib_medclip.components.augmentation import Augmentation, all_copies
-from anomalib_medclip.components.certificate import Bound
-from anomalib_medclip.components.provenance import NOTICE, sha256, versions
+from anomalib_medclip.components.compression import BOUNDS, compress, tidy
+from anomalib_medclip.components.processors import MedicalPreProcessor
+from anomalib_medclip.components.provenance import NOTICE, sha256, sha256_of_tensors, versions
 from anomalib_medclip.components.runtimes import (
     Run,
     open_onnx,
     open_openvino,
     open_torch,
+    runtime,
     torch_run,
 )
-from anomalib_medclip.errors import NotReadyError
+from anomalib_medclip.errors import NotReadyError, ParityError
 from anomalib_medclip.imaging import MethodResize
 
 logger = logging.getLogger(__name__)
 
-BOUNDS = {
-    CompressionType.FP16: Bound(rank_correlation=0.999, score=0.01),
-    CompressionType.INT8: Bound(rank_correlation=0.99, score=0.05),
-    CompressionType.INT8_PTQ: Bound(rank_correlation=0.99, score=0.05),
-}
-"""What each compression must satisfy."""
+CALIBRATION = 300
+"""How many validation images quantisation is calibrated with, at most; as NNCF advises."""
 
 PROBES = 8
 """How many real images a checkpoint keeps to certify exports with."""
@@ -61,34 +59,42 @@ class CertifiedExport(LightningModule):
     post_processor: Any
     probes: Tensor
     threshold_from: str
-    _checkpoint: Path | None = None
+    _checkpoint: dict[str, str] | None = None
+    _is_writing = False
     _tower_nodes: frozenset[str] | set[str] = frozenset()
 
     def keep_probes(self, dataset: Any) -> None:  # noqa: ANN401 - any data set of anomalib's
         """Keep a few images of a data set, both classes in turn, and copies where there are few."""
-        abnormal = dataset.samples["label_index"].to_numpy() == 1
-        pairs = zip_longest(np.flatnonzero(~abnormal), np.flatnonzero(abnormal))
-        chosen = [int(i) for pair in pairs for i in pair if i is not None][:PROBES]
+        chosen = _in_turn(dataset)[:PROBES]
         images = torch.stack([dataset[index].image for index in chosen]).as_subclass(Tensor)
         copies = all_copies(images, self.augmentations)[:PROBES]
         self.probes = (copies.cpu() * 255).round().to(torch.uint8)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's
-        """As Lightning's; the file is remembered, for the certificate."""
+        """As Lightning's; the certificate will name the file."""
         model = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
-        model._checkpoint = Path(checkpoint_path)
+        if isinstance(checkpoint_path, str | Path) and (path := Path(checkpoint_path)).is_file():
+            model._checkpoint = {"file": path.name, "sha256": sha256(path)}
         return model
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
-        """Write a ``.pt`` file with everything, CLIP's image tower included.
+        """Write a ``.pt`` file with everything but the images kept to certify exports with.
 
         Raises:
             ParityError: The file gives other answers than this model.
             NotReadyError: There are no images to compare on.
         """
         exporter: Any = super()
-        write = partial(exporter.to_torch, model_file_name=model_file_name)
+
+        def write(folder: Path) -> Path:
+            probes, self.probes = self.probes, self.probes[:0].clone()
+            try:
+                path: Path = exporter.to_torch(folder, model_file_name)
+            finally:
+                self.probes = probes
+            return path
+
         return self._certified(write, export_root, open_torch)
 
     def to_onnx(  # type: ignore[override]  # anomalib's, not Lightning's
@@ -96,7 +102,6 @@ class CertifiedExport(LightningModule):
         export_root: Path | str,
         model_file_name: str = "model",
         input_size: tuple[int, int] | None = None,
-        certify: bool = True,
         **kwargs: Any,  # noqa: ANN401 - passed on to torch.onnx.export
     ) -> Path:
         """Write an ONNX file for images of the model's size, in batches of any size.
@@ -105,7 +110,6 @@ class CertifiedExport(LightningModule):
             export_root: Folder; the file goes to ``weights/onnx`` in it.
             model_file_name: Its name without ending.
             input_size: Height and width; only the model's own will do.
-            certify: Compare with this model, and write a certificate.
             **kwargs: Options of ``torch.onnx.export``.
 
         Raises:
@@ -114,17 +118,18 @@ class CertifiedExport(LightningModule):
             ValueError: Another input size.
         """
         exporter: Any = super()
-        write = partial(
-            exporter.to_onnx,
-            model_file_name=model_file_name,
-            input_size=self._fixed(input_size),
-            **{"verbose": False, **kwargs},
-        )
-        if certify:
-            return self._certified(write, export_root, open_onnx)
-        path: Path = write(export_root)
-        self._tower_nodes = _nodes_within(path, "model.clip.visual.transformer.resblocks")
-        return path
+        kwargs = {"verbose": False, "opset_version": 18, **kwargs}
+        size = self._fixed(input_size)
+
+        def write(folder: Path | str) -> Path:
+            path: Path = exporter.to_onnx(folder, model_file_name, size, **kwargs)
+            self._tower_nodes = tidy(path)
+            return path
+
+        if self._is_writing:  # on the way to OpenVINO, which is certified itself
+            return write(export_root)
+        runtime("onnxruntime")
+        return self._certified(write, export_root, open_onnx)
 
     def to_openvino(
         self,
@@ -133,8 +138,7 @@ class CertifiedExport(LightningModule):
         input_size: tuple[int, int] | None = None,
         compression_type: CompressionType | None = None,
         datamodule: AnomalibDataModule | None = None,
-        *args: Any,  # noqa: ANN401 - passed on
-        onnx_kwargs: dict[str, Any] | None = None,
+        *_acq: Any,  # noqa: ANN401 - for INT8_ACQ, which is refused
         **kwargs: Any,  # noqa: ANN401 - passed on
     ) -> Path:
         """Write an OpenVINO model for images of the model's size, in batches of any size.
@@ -145,9 +149,7 @@ class CertifiedExport(LightningModule):
             input_size: Height and width; only the model's own will do.
             compression_type: ``FP16``, ``INT8`` (weights only) or ``INT8_PTQ``.
             datamodule: Images to calibrate ``INT8_PTQ`` with; by default those in the checkpoint.
-            *args: As anomalib's.
-            onnx_kwargs: Options of ``torch.onnx.export``.
-            **kwargs: As anomalib's.
+            **kwargs: ``ov_kwargs`` and ``onnx_kwargs``, as anomalib's.
 
         Raises:
             ParityError: The files give other answers than this model, or a compressed model
@@ -159,6 +161,7 @@ class CertifiedExport(LightningModule):
             names = ", ".join(BOUNDS)
             msg = f"compression {compression_type} has no bound to be certified by; take {names}"
             raise ValueError(msg)
+        runtime("openvino")
         exporter: Any = super()
         write = partial(
             exporter.to_openvino,
@@ -166,7 +169,6 @@ class CertifiedExport(LightningModule):
             input_size=self._fixed(input_size),
             compression_type=compression_type,
             datamodule=datamodule,
-            onnx_kwargs={"certify": False, **(onnx_kwargs or {})},
             **kwargs,
         )
         return self._certified(
@@ -185,24 +187,10 @@ class CertifiedExport(LightningModule):
         *_args: Any,  # noqa: ANN401 - of INT8_ACQ
         **_kwargs: Any,  # noqa: ANN401 - of INT8_ACQ
     ) -> Any:  # noqa: ANN401 - an OpenVINO model
-        """As anomalib's, but images have the model's size, and only CLIP's blocks become integers.
-
-        They are nearly all of the work. The rest is small and sharpens differences: logits are 100
-        times a cosine, and a distance to the memory bank is the small rest to 1.
-        """
-        import nncf
-
-        operations = [o for o in model.get_ops() if o.get_type_name() != "Constant"]
-        names = [operation.get_friendly_name() for operation in operations]
-        others = [name for name in names if name.split("/")[0] not in self._tower_nodes]
-        scope = nncf.IgnoredScope(names=others, validate=False)
-        if compression_type == CompressionType.INT8:
-            return nncf.compress_weights(model, ignored_scope=scope)
-        images = self._calibration_images(datamodule)
-        logger.info("calibrating with %d images", len(images))
-        calibration = nncf.Dataset(images, lambda image: image.numpy())
-        kind = nncf.ModelType.TRANSFORMER
-        return nncf.quantize(model, calibration, model_type=kind, ignored_scope=scope)
+        """As anomalib's, but on images of the model's size, and in CLIP's blocks only."""
+        integers = compression_type == CompressionType.INT8
+        images = None if integers else self._calibration_images(datamodule)
+        return compress(model, self._tower_nodes, images)
 
     def _calibration_images(self, datamodule: AnomalibDataModule | None) -> list[Tensor]:
         """Images one by one, at the model's size: of validation, or those in the checkpoint."""
@@ -211,7 +199,8 @@ class CertifiedExport(LightningModule):
         datamodule.prepare_data()
         datamodule.setup("fit")
         resize, items = MethodResize(self._fixed(None)[0]), datamodule.val_data
-        return [resize(items[i].image).as_subclass(Tensor)[None] for i in range(len(items))]
+        chosen = _in_turn(items)[:CALIBRATION]
+        return [resize(items[index].image).as_subclass(Tensor)[None] for index in chosen]
 
     def _certified(
         self,
@@ -231,10 +220,17 @@ class CertifiedExport(LightningModule):
             by_default: Opens the file as its runtime does by default, for information.
         """
         root, probes = Path(export_root), self._probe_images()
+        if not isinstance(self.pre_processor, MedicalPreProcessor) or not self.post_processor:
+            msg = "only a model with its own pre- and post-processor can be certified; leave both"
+            raise ParityError(msg)
         self.eval()
         root.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=root) as aside:
-            written = write(Path(aside))
+            self._is_writing = True
+            try:
+                written = write(Path(aside))
+            finally:
+                self._is_writing = False
             expected = certificate.run_in_batches(torch_run(self, self.device), probes, 1)
             differences = certificate.compare(expected, open_file(written), probes)
             figures = certificate.check(differences, BOUNDS[compression] if compression else None)
@@ -276,31 +272,34 @@ class CertifiedExport(LightningModule):
 
     def _description(self) -> dict[str, Any]:
         """What a reader of the file must know to use it as it was trained."""
-        backbone, post, file = self.model.clip.backbone, self.post_processor, self._checkpoint
+        backbone, post = self.model.clip.backbone, self.post_processor
+        learnt = {k: v for k, v in self.state_dict().items() if not k.startswith("model.clip.")}
         return {
             "model": type(self).__name__,
             "object_name": self.object_name,
             "input_size": list(self._fixed(None)),
             "resize": "antialiased bicubic to the square, by Pillow on whole 255ths",
-            "intensity": getattr(self.pre_processor, "intensity", None),
+            "intensity": self.pre_processor.intensity,
             "normalisation": "CLIP's mean and deviation" if backbone.normalize else "none",
-            "image_threshold": post and _number(post.image_threshold),
-            "pixel_threshold": post and _number(post.pixel_threshold),
+            "image_threshold": _number(post.normalized_image_threshold),
+            "pixel_threshold": _number(post.normalized_pixel_threshold),
+            "raw_image_threshold": _number(post.image_threshold),
+            "raw_pixel_threshold": _number(post.pixel_threshold),
             "threshold_from": self.threshold_from,
             "backbone": str(backbone),
             "backbone_fingerprint": self.model.clip.fingerprint,
-            "checkpoint": file and {"file": file.name, "sha256": sha256(file)},
+            "checkpoint": self._checkpoint,
+            "weights_sha256": sha256_of_tensors(learnt),
             "versions": versions(),
             "notice": NOTICE,
         }
 
 
-def _nodes_within(path: Path, module: str) -> set[str]:
-    """Names of the nodes of an ONNX file that a module of the traced model made."""
-    import onnx
-
-    nodes = onnx.load(path, load_external_data=False).graph.node
-    return {n.name for n in nodes if any(module in entry.value for entry in n.metadata_props)}
+def _in_turn(dataset: Any) -> list[int]:  # noqa: ANN401 - any data set of anomalib's
+    """Indices of a data set's images, normal and abnormal in turn."""
+    abnormal = dataset.samples["label_index"].to_numpy() == 1
+    pairs = zip_longest(np.flatnonzero(~abnormal), np.flatnonzero(abnormal))
+    return [int(index) for pair in pairs for index in pair if index is not None]
 
 
 def _number(value: Tensor) -> float | None:

@@ -125,7 +125,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
             return
         seed_everything(self.hparams["seed"], workers=True)
         self._meet_data()
-        self._validated_at = self._readied_for = None
+        self._validated_at = self._readied_for = self._checkpoint = None
         trainer = self.trainer
         if trainer.max_epochs == _LIGHTNING_EPOCHS:
             logger.info("training %d epochs, the default of this method", self.default_epochs)

@@ -1,8 +1,11 @@
 """Where a file comes from: which packages made it, and what exactly it holds."""
 
 import hashlib
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from torch import Tensor
 
 NOTICE = "research use only"
 """Said by every file that could be taken for a diagnosis."""
@@ -36,4 +39,12 @@ def sha256(path: Path) -> str:
     with path.open("rb") as file:
         while part := file.read(1 << 20):
             digest.update(part)
+    return digest.hexdigest()
+
+
+def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of named tensors, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
     return digest.hexdigest()

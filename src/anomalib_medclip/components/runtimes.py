@@ -45,7 +45,7 @@ def open_onnx(path: Path, device: str = "cpu") -> Run:
     Raises:
         RuntimeMissingError: ONNX Runtime is not installed.
     """
-    onnxruntime = _module("onnxruntime")
+    onnxruntime = runtime("onnxruntime")
     provider = "CPUExecutionProvider" if device == "cpu" else f"{device.upper()}ExecutionProvider"
     session = onnxruntime.InferenceSession(path, providers=[provider])
     names = [output.name for output in session.get_outputs()]
@@ -68,7 +68,7 @@ def open_openvino(path: Path, device: str = "cpu", precision: str | None = "f32"
     Raises:
         RuntimeMissingError: OpenVINO is not installed.
     """
-    openvino = _module("openvino")
+    openvino = runtime("openvino")
     config = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
     compiled = openvino.compile_model(path, device.upper(), config)
     names = [output.get_any_name() for output in compiled.outputs]
@@ -86,8 +86,12 @@ def _batch(names: list[str], values: list[Any]) -> InferenceBatch:
     )
 
 
-def _module(name: str) -> Any:  # noqa: ANN401 - a module
-    """A runtime, which only those need who export."""
+def runtime(name: str) -> Any:  # noqa: ANN401 - a module
+    """A package that only those need who export.
+
+    Raises:
+        RuntimeMissingError: It is not installed.
+    """
     try:
         return __import__(name)
     except ImportError as error:
