@@ -9,9 +9,8 @@ import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, Trainer
-from tiny import BACKBONE, METHODS, OPTIONS, write_lesions
+from tiny import BACKBONE, METHODS, OPTIONS, lesion_data
 
-from anomalib_medclip.data import MedicalFolder
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
 
 EPOCHS = 3
@@ -38,20 +37,7 @@ class Epochs(Callback):
         self.states.append({n: v.clone() for n, v in state.items() if ".clip." not in n})
 
 
-def folder(table, **options):
-    return MedicalFolder(
-        table=table,
-        mask_column=options.pop("mask_column", "mask"),
-        patient_column="patient",
-        object_name="phantom",
-        k_shot=options.pop("k_shot", 2),
-        val_ratio=options.pop("val_ratio", 0.4),
-        num_workers=0,
-        **options,
-    )
-
-
-def train(method, table, home, epochs=EPOCHS, trainer=None, data=None, **options):
+def train(method, lesions, home, epochs=EPOCHS, trainer=None, data=None, **options):
     model = method(**{**OPTIONS, **options})
     engine = Engine(
         default_root_dir=home,
@@ -60,20 +46,15 @@ def train(method, table, home, epochs=EPOCHS, trainer=None, data=None, **options
         enable_progress_bar=False,
         **(trainer or {}),
     )
-    datamodule = folder(table, **(data or {}))
+    datamodule = lesion_data(lesions, **(data or {}))
     metrics = engine.train(model, datamodule=datamodule)[0]
     return model, engine, datamodule, metrics
 
 
-@pytest.fixture(scope="session")
-def table(tmp_path_factory):
-    return write_lesions(tmp_path_factory.mktemp("lesions"))
-
-
 @pytest.fixture(scope="session", params=METHODS, ids=lambda method: method.__name__)
-def trained(request, table, tmp_path_factory):
+def trained(request, lesions, tmp_path_factory):
     """A method trained on support images with masks: model, engine, datamodule, metrics."""
-    return train(request.param, table, tmp_path_factory.mktemp(request.param.__name__))
+    return train(request.param, lesions, tmp_path_factory.mktemp(request.param.__name__))
 
 
 @pytest.fixture(scope="session")
@@ -129,10 +110,10 @@ def test_an_image_scores_the_same_alone_and_in_a_batch(trained, images):
     torch.testing.assert_close(maps, together.anomaly_map, atol=1e-5, rtol=0)
 
 
-def test_metrics_do_not_depend_on_the_evaluation_batch(trained, table):
+def test_metrics_do_not_depend_on_the_evaluation_batch(trained, lesions):
     model, engine, _, metrics = trained
     for size in (1, 16):
-        again = engine.test(model, datamodule=folder(table, eval_batch_size=size))[0]
+        again = engine.test(model, datamodule=lesion_data(lesions, eval_batch_size=size))[0]
         assert again["image_AUROC"] == pytest.approx(metrics["image_AUROC"], abs=1e-6)
         assert again["pixel_AUROC"] == pytest.approx(metrics["pixel_AUROC"], abs=1e-5)
 
@@ -181,13 +162,13 @@ def test_a_checkpoint_of_another_package_is_refused(trained, method):
         method(**OPTIONS).on_load_checkpoint(state)
 
 
-def test_the_file_that_does_not_fit_is_named(trained, method, table):
+def test_the_file_that_does_not_fit_is_named(trained, method, lesions):
     _, engine, *_ = trained
     other = Engine(default_root_dir=engine.trainer.default_root_dir, accelerator="cpu")
     with pytest.raises(BackboneMismatchError, match=r"weights.lightning.model.ckpt was trained"):
         other.test(
             method(**OPTIONS, backbone_seed=1),
-            datamodule=folder(table),
+            datamodule=lesion_data(lesions),
             ckpt_path=checkpoint(engine),
         )
 
@@ -197,9 +178,9 @@ def test_the_file_that_does_not_fit_is_named(trained, method, table):
     [{"max_steps": 7}, {"callbacks": [StopAt(5)]}, {"max_epochs": 2}],
     ids=["steps", "stopped", "epochs"],
 )
-def test_thresholds_are_found_however_training_ends(early, method, table, tmp_path):
+def test_thresholds_are_found_however_training_ends(early, method, lesions, tmp_path):
     model, engine, *_ = train(
-        method, table, tmp_path, epochs=early.pop("max_epochs", 9), trainer=early
+        method, lesions, tmp_path, epochs=early.pop("max_epochs", 9), trainer=early
     )
     assert model.post_processor.image_threshold.isfinite()
     state = torch.load(checkpoint(engine), weights_only=True)
@@ -208,9 +189,9 @@ def test_thresholds_are_found_however_training_ends(early, method, table, tmp_pa
     assert all(value.isfinite() for value in saved)
 
 
-def test_training_twice_is_as_good_as_training_anew(method, table, tmp_path):
+def test_training_twice_is_as_good_as_training_anew(method, lesions, tmp_path):
     """What is kept of the support must be of the last adapters, not of those of the first run."""
-    model, _, data, _ = train(method, table, tmp_path, epochs=1)
+    model, _, data, _ = train(method, lesions, tmp_path, epochs=1)
     before = {n: v.clone() for n, v in model.state_dict().items() if ".clip." not in n}
     Engine(accelerator="cpu", default_root_dir=tmp_path, max_epochs=1).fit(model, datamodule=data)
     kept = [n for n in before if "memory_bank" in n or "scales" in n]
@@ -218,25 +199,25 @@ def test_training_twice_is_as_good_as_training_anew(method, table, tmp_path):
     assert changed >= set(kept)
 
 
-def test_a_checkpoint_of_mid_training_is_completed_or_refused(method, table, tmp_path):
+def test_a_checkpoint_of_mid_training_is_completed_or_refused(method, lesions, tmp_path):
     """Its adapters are younger than what was kept of the support, if anything was."""
     keep_all = ModelCheckpoint(dirpath=tmp_path / "all", save_top_k=-1, filename="{epoch}")
-    train(method, table, tmp_path, epochs=2, trainer={"callbacks": [keep_all]})
+    train(method, lesions, tmp_path, epochs=2, trainer={"callbacks": [keep_all]})
     path = tmp_path / "all" / "epoch=0.ckpt"
     with pytest.raises(NotReadyError, match="saved in the middle of training"):
         Engine(accelerator="cpu", default_root_dir=tmp_path).predict(
-            method(**OPTIONS), data_path=table.parent / "images", ckpt_path=path
+            method(**OPTIONS), data_path=lesions / "images", ckpt_path=path
         )
     engine = Engine(accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False)
-    metrics = engine.test(method(**OPTIONS), datamodule=folder(table), ckpt_path=path)[0]
+    metrics = engine.test(method(**OPTIONS), datamodule=lesion_data(lesions), ckpt_path=path)[0]
     assert metrics["pixel_AUROC"] > 0.5
 
 
-def test_a_seed_repeats_a_run(trained, method, table, tmp_path):
-    first = train(method, table, tmp_path / "first", epochs=1)[0].state_dict()
+def test_a_seed_repeats_a_run(trained, method, lesions, tmp_path):
+    first = train(method, lesions, tmp_path / "first", epochs=1)[0].state_dict()
     torch.manual_seed(12345)  # whatever happened before does not count
-    again = train(method, table, tmp_path / "again", epochs=1)[0].state_dict()
-    other = train(method, table, tmp_path / "other", epochs=1, seed=5)[0].state_dict()
+    again = train(method, lesions, tmp_path / "again", epochs=1)[0].state_dict()
+    other = train(method, lesions, tmp_path / "other", epochs=1, seed=5)[0].state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
@@ -248,9 +229,9 @@ def test_the_user_chooses_the_epochs(trained, method):
     assert method.default_epochs not in (EPOCHS, 1000)
 
 
-def test_labels_alone_train_it_too(method, table, tmp_path):
+def test_labels_alone_train_it_too(method, lesions, tmp_path):
     model, _, datamodule, metrics = train(
-        method, table, tmp_path, epochs=1, data={"mask_column": None}
+        method, lesions, tmp_path, epochs=1, data={"mask_column": None}
     )
     assert not datamodule.has_masks
     assert not model.model.has_masks
@@ -259,10 +240,10 @@ def test_labels_alone_train_it_too(method, table, tmp_path):
     assert result.anomaly_map.shape == (2, 32, 32)
 
 
-def test_one_image_of_each_class_is_enough(method, table, tmp_path):
+def test_one_image_of_each_class_is_enough(method, lesions, tmp_path):
     """Thresholds come from the two; the normal one has no other to be compared with."""
     model, _, datamodule, _ = train(
-        method, table, tmp_path, epochs=1, data={"k_shot": 1, "val_ratio": 0.1}
+        method, lesions, tmp_path, epochs=1, data={"k_shot": 1, "val_ratio": 0.1}
     )
     assert datamodule.validates_on_support
     assert model.post_processor.image_threshold.isfinite()
@@ -280,14 +261,14 @@ def test_every_test_image_has_a_picture_and_a_score(trained):
     assert "image_AUROC" in (home / "test_metrics.json").read_text()
 
 
-def test_the_best_epoch_by_validation_is_kept(method, table, tmp_path, monkeypatch):
+def test_the_best_epoch_by_validation_is_kept(method, lesions, tmp_path, monkeypatch):
     def second_is_best(trainer):
         return {"val_image_AUROC": torch.tensor(float(trainer.current_epoch == 1))}
 
     monkeypatch.setattr(Trainer, "callback_metrics", property(second_is_best))
     epochs = Epochs()
     model, engine, *_ = train(
-        method, table, tmp_path, epoch_choice="validation", trainer={"callbacks": [epochs]}
+        method, lesions, tmp_path, epoch_choice="validation", trainer={"callbacks": [epochs]}
     )
     _, best, last = epochs.states
     assert any(not best[name].equal(last[name]) for name in best)
@@ -301,12 +282,11 @@ def test_it_refuses_to_score_before_it_is_ready(method):
         method(**OPTIONS)(torch.rand(1, 3, 32, 32))
 
 
-def test_data_that_do_not_say_what_they_show_need_an_object_name(method, table, tmp_path):
+def test_data_that_do_not_say_what_they_show_need_an_object_name(method, lesions, tmp_path):
     from anomalib.data import Folder
 
-    root = table.parent
     datamodule = Folder(
-        name="other", root=root, normal_dir="images/normal", abnormal_dir="images/abnormal",
+        name="other", root=lesions, normal_dir="images/normal", abnormal_dir="images/abnormal",
         train_batch_size=4, eval_batch_size=4, num_workers=0,
     )  # fmt: skip
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1)

@@ -80,8 +80,6 @@ def lesion_data(folder, **options):
         table=folder / "table.csv",
         patient_column="patient",
         object_name="phantom",
-        k_shot=2,
-        val_ratio=0.4,
         num_workers=0,
-        **{"mask_column": "mask", **options},
+        **{"mask_column": "mask", "k_shot": 2, "val_ratio": 0.4, **options},
     )

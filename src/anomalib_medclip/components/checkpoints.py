@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 
+from anomalib_medclip.components.clip import CLIP_PREFIX, without_clip
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,7 @@ class SlimCheckpoints(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out CLIP and, in a finished run, the optimiser; note what to check and restore."""
         super().on_save_checkpoint(checkpoint)
-        weights = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in weights.items() if not k.startswith(_CLIP)}
+        checkpoint["state_dict"] = without_clip(checkpoint["state_dict"])
         checkpoint["anomalib_medclip"] = {
             "method": type(self).__name__,
             "object_name": self.object_name,
@@ -59,7 +59,7 @@ class SlimCheckpoints(LightningModule):
             msg = f"{file} was not made by a model of anomalib-medclip; pass one that was"
             raise CheckpointError(msg)
         self._check_backbone(file, notes)
-        own = {k: v for k, v in self.state_dict().items() if k.startswith(_CLIP)}
+        own = {k: v for k, v in self.state_dict().items() if k.startswith(CLIP_PREFIX)}
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **own}
         self._check_options(file, checkpoint)
         super().on_load_checkpoint(checkpoint)
@@ -100,5 +100,4 @@ class SlimCheckpoints(LightningModule):
             raise CheckpointError(msg)
 
 
-_CLIP = "model.clip."
 _KEPT = ("has_masks", "few_shot")

@@ -32,6 +32,15 @@ AfterBlock = Callable[[int, Tensor], Tensor]
 width)``; what it returns enters the next block."""
 
 
+CLIP_PREFIX = "model.clip."
+"""Where the frozen tower lies in the state of an anomalib model, whose torch model is ``model``."""
+
+
+def without_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was learnt: a model's state without the frozen tower."""
+    return {name: value for name, value in state.items() if not name.startswith(CLIP_PREFIX)}
+
+
 class LoadedClip(NamedTuple):
     """A whole CLIP and its fingerprint.
 

@@ -6,6 +6,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 
+from anomalib_medclip.components.clip import without_clip
+
 logger = logging.getLogger(__name__)
 
 
@@ -35,11 +37,8 @@ class BestEpoch(Callback):
         scores = [float(metrics[name]) for name in names if name in metrics]
         if scores and sum(scores) > self._best:
             self._best, self._epoch = sum(scores), trainer.current_epoch
-            self._state = {
-                name: value.clone()
-                for name, value in pl_module.state_dict().items()
-                if not name.startswith("model.clip.")
-            }
+            learnt = without_clip(pl_module.state_dict())
+            self._state = {name: value.clone() for name, value in learnt.items()}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the best state back, and write it over the last checkpoint."""

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from anomalib_medclip.components import certificate
 from anomalib_medclip.components.augmentation import Augmentation, all_copies
+from anomalib_medclip.components.clip import without_clip
 from anomalib_medclip.components.compression import BOUNDS, compress, tidy
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.provenance import NOTICE, sha256, sha256_of_tensors, versions
@@ -273,7 +274,6 @@ class CertifiedExport(LightningModule):
     def _description(self) -> dict[str, Any]:
         """What a reader of the file must know to use it as it was trained."""
         backbone, post = self.model.clip.backbone, self.post_processor
-        learnt = {k: v for k, v in self.state_dict().items() if not k.startswith("model.clip.")}
         return {
             "model": type(self).__name__,
             "object_name": self.object_name,
@@ -289,7 +289,7 @@ class CertifiedExport(LightningModule):
             "backbone": str(backbone),
             "backbone_fingerprint": self.model.clip.fingerprint,
             "checkpoint": self._checkpoint,
-            "weights_sha256": sha256_of_tensors(learnt),
+            "weights_sha256": sha256_of_tensors(without_clip(self.state_dict())),
             "versions": versions(),
             "notice": NOTICE,
         }
