@@ -25,9 +25,10 @@ from torch import Tensor
 
 from anomalib_medclip.components.anomaly_map import align, to_map
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
-from anomalib_medclip.components.clip import Backbone, TextTower
+from anomalib_medclip.components.clip import Backbone
 from anomalib_medclip.components.losses import dice, focal
 from anomalib_medclip.components.prompts import ensemble
+from anomalib_medclip.components.towers import TextTower
 from anomalib_medclip.imaging import MethodResize, read_image, read_mask
 from anomalib_medclip.models.mvfa import MVFA, MVFAModel
 
@@ -116,8 +117,7 @@ class MVFACase:
         with torch.no_grad():
             yield "clip/text_embed", self.text_tower(tokens)
             tower = self.model().clip
-            plain = tower(self.test_images, range(1, tower.depth + 1), lambda _, stream: stream)
-            yield "clip/image_embed", tower.pool(plain)
+            yield "clip/image_embed", tower.pool(tower.taps(self.test_images, [tower.depth])[:, 0])
         yield "clip/resized_positional_embedding", tower.visual.positional_embedding
         for name in self.targets("text_features"):
             yield f"text_features/{name}", self.text(name).T
@@ -133,14 +133,14 @@ class MVFACase:
     @torch.no_grad()
     def initial_tokens(self) -> Computed:
         model = self.model()
-        adapted = model.adapted_tokens(self.test_images)
+        adapted = model.adapted_tokens(model.encode(self.test_images))
         yield "init/seg_tokens", adapted.segment.transpose(0, 1)
         yield "init/det_tokens", adapted.detect.transpose(0, 1)
         yield "init/pooled", model.clip.pool(adapted.stream)
         copies = all_copies(self.support_images[0], ELEVEN_FOLD)
         for head in ("seg", "det"):
             model = self.fitted("Brain", has_masks=head == "seg")
-            tokens = model.bank_tokens(copies).flatten(1, 2)
+            tokens = model.bank_tokens(model.encode(copies)).flatten(1, 2)
             if head == "seg":
                 yield "init/seg_memory_rows0_3", tokens[:, :3]
                 yield "init/memory_shape", torch.tensor(model.memory_bank.rows.shape[1:])
@@ -151,7 +151,7 @@ class MVFACase:
     def initial_maps(self) -> Computed:
         model = self.fitted("Brain")
         size = (self.side, self.side)
-        adapted = model.adapted_tokens(self.test_images)
+        adapted = model.adapted_tokens(model.encode(self.test_images))
         few = torch.stack([to_map(d[..., None], size)[:, 0] for d in self.distances(model)], dim=1)
         logits = torch.stack(
             [to_map(align(t[:, 1:], model.text), size) for t in adapted.segment], dim=1
@@ -159,7 +159,7 @@ class MVFACase:
         yield "init/few_map_level", few[[0, 5]]
         yield "init/zero_logit_level", logits[[5]]
         yield "init/zero_map_level", logits.softmax(dim=2)[[0, 5], :, 1]
-        branches = model.branches(self.test_images)
+        branches = model.branches(model.encode(self.test_images))
         yield "init/few_map_sum", branches.memory_map * len(model.levels)
         yield "init/zero_map_sum", branches.text_map * len(model.levels)
 
@@ -173,7 +173,7 @@ class MVFACase:
         yield "init/few_test_seg/pAUC_AUC", both
         yield "init/few_test_seg/result", both.sum()
         scores, _ = self.transductive(model := self.fitted("Chest"))
-        raw = model.branches(self.test_images)
+        raw = model.branches(model.encode(self.test_images))
         yield "init/few_test_cls/raw_zero_score", raw.text_score * len(model.levels)
         yield "init/few_test_cls/raw_few_score", raw.memory_score * len(model.levels)
         yield "init/few_test_cls/image_score", scores
@@ -199,7 +199,7 @@ class MVFACase:
         losses = []
         for step, image in enumerate(images.split(1)):
             target = masks[step : step + 1] if name in WITH_MASKS else None
-            terms = model.loss_terms(image, target, labels[step : step + 1])
+            terms = model.loss_terms(model.encode(image), target, labels[step : step + 1])
             losses.append(self.step(model, optimizer, terms.total(), target is not None))
             if step == 0:
                 yield f"{prefix}/step0_bce", terms.detection
@@ -225,7 +225,7 @@ class MVFACase:
                 score, pixels = self.zero_shot(model)
                 pixel = self.pixel_auc(pixels) if target in WITH_MASKS else 0.0
                 results.append(self.image_auc(score) + pixel)
-            loss = model.loss(image, mask, torch.tensor([label]), self.text(name))
+            loss = model.loss(model.encode(image), mask, torch.tensor([label]), self.text(name))
             losses.append(self.step(model, optimizer, loss, mask is not None))
         yield f"{prefix}/loss_per_step", losses
         yield f"{prefix}/test_results", results
@@ -305,11 +305,12 @@ class MVFACase:
         normal, abnormal, _ = self.support_images
         images = torch.cat([normal, abnormal])
         labels = torch.arange(len(images)) >= len(normal)
-        model.fit_support(images, labels, torch.arange(len(images)))
+        copies = model.encode(all_copies(images, ELEVEN_FOLD)).unflatten(0, (11, -1))
+        model.fit_support(copies, labels, torch.arange(len(images)))
         return model
 
     def distances(self, model: MVFAModel) -> Tensor:
-        tokens = model.bank_tokens(self.test_images)
+        tokens = model.bank_tokens(model.encode(self.test_images))
         return torch.stack(
             [model.memory_bank.distance(t[:, 1:], level) for level, t in enumerate(tokens)]
         )
@@ -317,8 +318,9 @@ class MVFACase:
     @torch.no_grad()
     def transductive(self, model: MVFAModel) -> tuple[Tensor, Tensor]:
         """Scores and maps scaled on the test images themselves, as the authors do."""
-        model.set_scales([(self.test_images, None)])
-        return model.fusion(model.branches(self.test_images), model.has_masks)
+        stream = model.encode(self.test_images)
+        model.set_scales([(stream, None)])
+        return model.fusion(model.branches(stream), model.has_masks)
 
     @torch.no_grad()
     def zero_shot(self, model: MVFAModel) -> tuple[Tensor, Tensor]:

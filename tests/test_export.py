@@ -83,7 +83,8 @@ class Blurred(MedicalPreProcessor):
 def another_bank_row(model):
     """One row is turned round, the nearest of a token that it is the nearest of."""
     torch_model = model.model
-    queries = torch_model.adapted_tokens(model.probes[:1].float() / 255).segment[0][0, 1:]
+    stream = torch_model.encode(model.probes[:1].float() / 255)
+    queries = torch_model.adapted_tokens(stream).segment[0][0, 1:]
     rows = torch_model.memory_bank.rows
     nearest = (nn.functional.normalize(queries, dim=-1) @ rows[0].float().T).argmax(dim=-1)[0]
     torch_model.memory_bank.rows = rows.clone()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import BACKBONE
 
-from anomalib_medclip.components.clip import Backbone, ImageTower, TextTower
+from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.components.towers import ImageTower, TextTower
 
 
 @pytest.fixture

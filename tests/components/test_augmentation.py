@@ -55,8 +55,8 @@ def test_image_and_mask_move_together(number):
     mask = blob(12, 20)
     image = mask.repeat(1, 3, 1, 1)
     which = torch.tensor([number])
-    moved_image = apply_copies(image, which, ELEVEN_FOLD)
-    moved_mask = apply_copies(mask, which, ELEVEN_FOLD)
+    moved_image = apply_copies(image, [ELEVEN_FOLD[k] for k in which])
+    moved_mask = apply_copies(mask, [ELEVEN_FOLD[k] for k in which])
     assert torch.equal(moved_image[:, :1], moved_mask)
     assert moved_mask.sum() > 15
 
@@ -100,7 +100,7 @@ def test_every_image_gets_the_copy_of_its_number():
     images = picture(4)
     which = torch.tensor([10, 0, 3, 10])
     expected = [ELEVEN_FOLD[k](images[i : i + 1]) for i, k in enumerate(which.tolist())]
-    assert torch.equal(apply_copies(images, which, ELEVEN_FOLD), torch.cat(expected))
+    assert torch.equal(apply_copies(images, [ELEVEN_FOLD[k] for k in which]), torch.cat(expected))
 
 
 def test_all_copies_come_augmentation_by_augmentation():
@@ -111,5 +111,5 @@ def test_all_copies_come_augmentation_by_augmentation():
 
 
 def test_a_number_too_few_is_noticed():
-    with pytest.raises(ValueError, match="shorter"):
-        apply_copies(picture(2), torch.tensor([0]), ELEVEN_FOLD)
+    with pytest.raises(ValueError, match="longer"):
+        apply_copies(picture(2), ELEVEN_FOLD[:1])

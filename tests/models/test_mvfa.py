@@ -5,8 +5,9 @@ import torch
 from lightning.pytorch import Callback
 from tiny import BACKBONE, OPTIONS, write_lesions
 
-from anomalib_medclip.components.augmentation import ELEVEN_FOLD
-from anomalib_medclip.components.clip import Backbone, ImageTower
+from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
+from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.data import BMADLeaveOneOut, MedicalFolder
 from anomalib_medclip.data.bmad import SETS
 from anomalib_medclip.errors import NotReadyError, WeightsError
@@ -26,11 +27,17 @@ def model(tower):
     return model
 
 
+def encoded_copies(tower, images):
+    """What a model with adapters after the first block encodes of images, copy by copy."""
+    copies = all_copies(images, ELEVEN_FOLD)
+    return tower.taps(copies, [1])[:, 0].unflatten(0, (len(ELEVEN_FOLD), -1))
+
+
 @pytest.fixture
-def support():
-    """Images, labels and owners of four normal and two abnormal support images."""
-    images = torch.rand(6, 3, 32, 32)
-    return images, torch.tensor([0, 0, 0, 0, 1, 1]).bool(), torch.tensor([0, 0, 1, 2, 1, 3])
+def support(tower):
+    """Encoded copies, labels and owners of four normal and two abnormal support images."""
+    copies = encoded_copies(tower, torch.rand(6, 3, 32, 32))
+    return copies, torch.tensor([0, 0, 0, 0, 1, 1]).bool(), torch.tensor([0, 0, 1, 2, 1, 3])
 
 
 def test_adapters_stand_at_the_four_quarters_by_default(tower):
@@ -51,16 +58,16 @@ def test_the_bank_holds_every_token_of_every_copy(model, support):
 
 
 def test_scales_are_the_extremes_of_support_images_scored_without_themselves(model, support):
-    images, labels, owners = support
+    copies, labels, owners = support
     model.fit_support(*support)
     expected = []
-    for owner, image in zip(owners, images, strict=True):
+    for owner, stream in zip(owners, copies[0], strict=True):
         alone = MVFAModel(model.clip)
         alone.load_state_dict(model.state_dict())
         others = ~labels & (owners != owner)
-        alone.fit_support(images[others], torch.zeros(int(others.sum())).bool(), owners[others])
+        alone.fit_support(copies[:, others], torch.zeros(int(others.sum())).bool(), owners[others])
         with torch.no_grad():
-            expected.append(alone.branches(image[None]))
+            expected.append(alone.branches(stream[None]))
     for kind, name in enumerate(("map", "score")):
         for branch, source in enumerate(("text", "memory")):
             values = torch.cat([getattr(b, f"{source}_{name}").flatten() for b in expected])
@@ -69,8 +76,8 @@ def test_scales_are_the_extremes_of_support_images_scored_without_themselves(mod
 
 
 def test_one_normal_patient_cannot_set_the_scales_and_that_is_said(model, support, caplog):
-    images, labels, _ = support
-    model.fit_support(images[3:], labels[3:], torch.arange(3))
+    copies, labels, _ = support
+    model.fit_support(copies[:, 3:], labels[3:], torch.arange(3))
     assert "one normal patient only" in caplog.text
     assert model.fusion.scales.isfinite().all()
 
@@ -115,16 +122,16 @@ def test_few_shot_without_support_says_what_to_do(model):
 
 
 def test_the_loss_of_a_batch_is_the_mean_over_its_images(model):
-    images, masks = torch.rand(3, 3, 32, 32), (torch.rand(3, 1, 32, 32) > 0.7).float()
+    streams, masks = torch.rand(3, 17, 32), (torch.rand(3, 1, 32, 32) > 0.7).float()
     labels = torch.tensor([True, False, True])
-    together = model.loss(images, masks, labels)
-    samples = zip(images, masks, labels, strict=True)
+    together = model.loss(streams, masks, labels)
+    samples = zip(streams, masks, labels, strict=True)
     alone = [model.loss(i[None], m[None], c[None]) for i, m, c in samples]
     torch.testing.assert_close(together, torch.stack(alone).mean())
 
 
 def test_gradients_reach_all_adapters_but_the_last_layer_that_nothing_reads(model):
-    loss = model.loss(torch.rand(2, 3, 32, 32), torch.ones(2, 1, 32, 32), torch.ones(2).bool())
+    loss = model.loss(torch.rand(2, 17, 32), torch.ones(2, 1, 32, 32), torch.ones(2).bool())
     loss.backward()
     without = {n for n, p in model.named_parameters() if p.requires_grad and p.grad is None}
     assert without == set()
@@ -186,10 +193,8 @@ def test_released_adapters_are_tested_without_training(model, tmp_path):
     method.model.fusion.scales = used[0]
     images = torch.stack([data.test_data[i].image for i in range(len(data.test_data))])
     with torch.no_grad():
-        _, fused = method.model.fusion(
-            method.model.branches(images.as_subclass(torch.Tensor)), True
-        )
-        branches = method.model.branches(images.as_subclass(torch.Tensor))
+        branches = method.model.branches(method.model.encode(images.as_subclass(torch.Tensor)))
+        _, fused = method.model.fusion(branches, True)
     scales = method.model.fusion.scales[0]
     torch.testing.assert_close(scales[0, 1], branches.text_map.max(), atol=1e-6, rtol=0)
     torch.testing.assert_close(scales[1, 0], branches.memory_map.min(), atol=1e-6, rtol=0)

@@ -2,11 +2,17 @@
 
 ========================  =====================================================================
 ``weights``               where CLIP's weights come from
-``clip``                  the frozen image and text towers, from open_clip
+``clip``                  which CLIP, from open_clip
+``towers``                its frozen image and text towers
+``clip_model``            what every method's torch model has
 ``prompts``               words about an object, to two text features
+``learnable_prompts``     prompts with context words that learn
+``prompt_learning``       the same under Lightning
 ``anomaly_map``           tokens and text features, to a heat map
 ``losses``                focal and dice loss of a heat map
 ``augmentation``          the fixed copies of each support image
+``feature_cache``         what a frozen tower says of an image, computed once
+``encoding``              a batch, to its frozen features
 ``memory_bank``           normal tokens, and the distance to the nearest of them
 ``processors``            before and after a model: one resize, a normalisation that keeps ranks
 ``results``               pictures, scores and metrics on disk

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 Augmentation = Callable[[Tensor], Tensor]
@@ -55,20 +55,16 @@ ELEVEN_FOLD: tuple[Augmentation, ...] = (
 
 
 def apply_copies(
-    images: Float[Tensor, "batch channel height width"],
-    which: Int[Tensor, "batch"],
-    augmentations: Sequence[Augmentation],
+    images: Float[Tensor, "batch channel height width"], augmentations: Sequence[Augmentation]
 ) -> Float[Tensor, "batch channel height width"]:
-    """Give each image the augmentation of its number.
+    """Give each image, or mask as floats, an augmentation of its own.
 
     Args:
-        images: Images, or masks as floats.
-        which: Index into the augmentations, one per image.
-        augmentations: The copies a method makes.
+        images: As many as there are augmentations.
+        augmentations: One per image.
     """
-    return torch.cat(
-        [augmentations[int(k)](one) for one, k in zip(images.split(1), which, strict=True)]
-    )
+    pairs = zip(augmentations, images.split(1), strict=True)
+    return torch.cat([augment(image) for augment, image in pairs])
 
 
 def all_copies(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 
-from anomalib_medclip.components.clip import CLIP_PREFIX, without_clip
+from anomalib_medclip.components.clip import CLIP_PREFIXES, without_clip
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class SlimCheckpoints(LightningModule):
             msg = f"{file} was not made by a model of anomalib-medclip; pass one that was"
             raise CheckpointError(msg)
         self._check_backbone(file, notes)
-        own = {k: v for k, v in self.state_dict().items() if k.startswith(CLIP_PREFIX)}
+        own = {k: v for k, v in self.state_dict().items() if k.startswith(CLIP_PREFIXES)}
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **own}
         self._check_options(file, checkpoint)
         super().on_load_checkpoint(checkpoint)

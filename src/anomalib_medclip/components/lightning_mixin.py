@@ -1,7 +1,6 @@
 """A method under Lightning and anomalib: training, thresholds, slim checkpoints.
 
-A method's torch model has ``clip``, ``text`` and ``has_masks`` and two verbs, ``forward(images)``
-and ``loss(images, masks, labels, text)``. It may offer ``fit_support`` (whatever it keeps of the
+A method's torch model is a ``ClipModel``. It may offer ``fit_support`` (whatever it keeps of the
 support images) and ``idle_parameters`` (what a batch without masks does not train).
 """
 
@@ -20,7 +19,6 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from anomalib_medclip.components.augmentation import Augmentation, apply_copies
 from anomalib_medclip.components.checkpoints import SlimCheckpoints
 from anomalib_medclip.components.epoch_choice import BestEpoch
 from anomalib_medclip.components.export import CertifiedExport
@@ -49,12 +47,10 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
     ``AnomalibModule`` for a model.
 
     Attributes:
-        augmentations: The fixed copies made of each support image; the first is the image.
         default_batch_size: Training images a batch, where the data do not say.
         default_epochs: Epochs trained, where ``--trainer.max_epochs`` does not say.
     """
 
-    augmentations: Sequence[Augmentation]
     default_batch_size = 1
     default_epochs = 50
     wants_abnormal = True
@@ -125,6 +121,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
             return
         seed_everything(self.hparams["seed"], workers=True)
         self._meet_data()
+        self._open_cache()
         self._validated_at = self._readied_for = self._checkpoint = None
         trainer = self.trainer
         if trainer.max_epochs == _LIGHTNING_EPOCHS:
@@ -146,10 +143,10 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         """Augment a batch and return its loss."""
         del batch_idx
         self._support_is_stale = True
-        images, masks = self._augmented(batch)
+        encoded, masks = self._encoded(batch), self._masks(batch)
         self._trains_masks = masks is not None
-        loss: Tensor = self.model.loss(images, masks, batch.gt_label, **self._own_text(batch))
-        self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(images))
+        loss: Tensor = self.model.loss(encoded, masks, batch.gt_label, **self._own_text(batch))
+        self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(encoded))
         return loss
 
     def on_after_backward(self) -> None:
@@ -186,7 +183,10 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         if self._data("validates_on_support", default=False) and hasattr(self, "_owners"):
             owners = [self._owners.get(path, -1) for path in batch.image_path or ()]
             options["leave_out"] = torch.tensor(owners, device=self.device)
-        return batch.update(**self.model(batch.image, **options)._asdict())
+        # Seen once more only where validation has a say, and then worth keeping.
+        again = self.trainer.state.fn == "fit" and self._validation_chooses()
+        encoded = self._encoded(batch) if again else self.model.encode(batch.image)
+        return batch.update(**self.model.score(encoded, **options)._asdict())
 
     def on_train_epoch_end(self) -> None:
         """Validate at the end of training, however it came: thresholds need the last adapters."""
@@ -210,15 +210,3 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         trainer: Any = self.trainer
         monitors = [str(getattr(callback, "monitor", None)) for callback in trainer.callbacks]
         return self.hparams["epoch_choice"] == "validation" or any("val" in m for m in monitors)
-
-    def _augmented(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None]:
-        """Images, and masks ``(batch, 1, height, width)`` of zeros and ones, copied as numbered."""
-        images, mask = cast("Tensor", batch.image).as_subclass(Tensor), batch.gt_mask
-        masks = None if mask is None else mask.as_subclass(Tensor).float().unsqueeze(1)
-        which = getattr(batch, "copy", None)
-        if which is None:
-            return images, masks
-        images = apply_copies(images, which, self.augmentations)
-        if masks is not None:
-            masks = (apply_copies(masks, which, self.augmentations) > 0.5).float()
-        return images, masks

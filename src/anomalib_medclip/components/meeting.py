@@ -6,27 +6,26 @@ offers ``object_name``, ``object_names``, ``has_masks``, ``zero_shot``, ``intens
 ``default_batch_size``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from anomalib import TaskType
 from anomalib.data import ImageBatch
-from lightning import LightningModule
 from torch import Tensor
 
-from anomalib_medclip.components.clip import TextTower
+from anomalib_medclip.components.encoding import EncodesOnce
 from anomalib_medclip.components.memory_bank import number_owners
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.prompts import ensemble
+from anomalib_medclip.components.towers import TextTower
 from anomalib_medclip.errors import NotReadyError
 
 
-class MeetsData(LightningModule):
+class MeetsData(EncodesOnce):
     """Text features, support images and images to certify with, from whatever data there are."""
 
-    model: Any
     pre_processor: Any
     object_name: str
     keep_probes: Any
@@ -106,16 +105,33 @@ class MeetsData(LightningModule):
         if not self._support_is_stale:
             return
         self._support_is_stale = False
-        support = self._data("support_data", default=None)
-        if support is None or not hasattr(self.model, "fit_support"):
-            return
         # Validation runs in inference mode, whose tensors could never be loaded into again.
         with torch.inference_mode(mode=False):
-            items = [support[index] for index in range(len(support))]
-            images = torch.stack([item.image for item in items]).as_subclass(Tensor)
-            labels = torch.tensor([bool(item.gt_label) for item in items])
-            owners = number_owners([item.group for item in items], labels.tolist())
-            self._owners = {str(i.image_path): o for i, o in zip(items, owners, strict=True)}
-            self.model.fit_support(
-                images.to(self.device), labels.to(self.device), torch.tensor(owners).to(self.device)
+            self._refresh_text()
+            support = self._data("support_data", default=None)
+            if support is not None and hasattr(self.model, "fit_support"):
+                self._fit_support([support[index] for index in range(len(support))])
+
+    def _refresh_text(self) -> None:
+        """Nothing to do where prompts are fixed."""
+
+    def _fit_support(self, items: Sequence[Any]) -> None:
+        images = torch.stack([item.image for item in items]).as_subclass(Tensor)
+        labels = [bool(item.gt_label) for item in items]
+        paths = [str(item.image_path) for item in items]
+        owners = number_owners([item.group for item in items], labels)
+        self._owners = dict(zip(paths, owners, strict=True))
+        encoded = [
+            self._encode(
+                images,
+                paths,
+                [number] * len(items),
+                [self.augmentations_of(abnormal)[number] for abnormal in labels],
             )
+            for number in range(len(self.augmentations))
+        ]
+        self.model.fit_support(
+            torch.stack(encoded),
+            torch.tensor(labels, device=self.device),
+            torch.tensor(owners, device=self.device),
+        )

@@ -8,8 +8,10 @@ import torch
 from anomalib.models.components.base import AnomalibModule
 
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
-from anomalib_medclip.components.clip import Backbone, ImageTower
+from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.components.feature_cache import CachePrecision
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
+from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.models.mvfa.torch_model import MVFAModel
 
@@ -38,6 +40,8 @@ class MVFA(ClipMethodMixin, AnomalibModule):
         bank_precision: Precision of the memory bank's rows.
         transductive: Scale the branches on the test images themselves, as the authors' tables
             do; for comparison only, because then no image can be scored alone.
+        cache: How the stream after the first level is kept, so that later epochs begin there.
+        cache_memory: GB of memory for it; what exceeds them goes to disk.
         seed: Seed of adapters, order of training images, and everything else random.
         **kwargs: ``pre_processor``, ``post_processor``, ``evaluator`` and ``visualizer``, as in
             every anomalib model.
@@ -62,6 +66,8 @@ class MVFA(ClipMethodMixin, AnomalibModule):
         epoch_choice: EpochChoice = "last",
         bank_precision: Literal["float16", "float32"] = "float16",
         transductive: bool = False,
+        cache: CachePrecision = "float32",
+        cache_memory: float = 4.0,
         seed: int = 111,
         **kwargs: Any,  # noqa: ANN401 - anomalib's components
     ) -> None:
@@ -99,7 +105,8 @@ class MVFA(ClipMethodMixin, AnomalibModule):
             "validation images, does not fit them: AUROC can be compared with the papers, F1 cannot"
         )
         self._inductive_scales = self.model.fusion.scales
-        self.model.set_scales((batch.image.to(self.device), None) for batch in loader())
+        images = (batch.image.to(self.device) for batch in loader())
+        self.model.set_scales((self.model.encode(i), None) for i in images)
 
     def on_test_end(self) -> None:
         """Forget the test images."""

@@ -1,0 +1,81 @@
+"""What every method's torch model has: a frozen tower, levels, text features, and four verbs."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from anomalib.data import InferenceBatch
+from anomalib.models.components.base import DynamicBufferMixin
+from jaxtyping import Float
+from torch import Tensor
+
+from anomalib_medclip.components.towers import ImageTower
+from anomalib_medclip.errors import NotReadyError
+
+
+class ClipModel(DynamicBufferMixin):
+    """``encode`` does what no training changes; ``score`` and ``loss`` go on from there.
+
+    So frozen features are computed once, however often an image is seen. A method implements
+    ``score(encoded, text)`` and ``loss(encoded, masks, labels, text)``.
+
+    Args:
+        clip: The frozen image tower.
+        levels: Blocks to read, counted from 1.
+
+    Attributes:
+        text: Features ``(2, embed_dim)`` of the normal and the abnormal prompt; empty until known.
+        has_masks: Whether the lesions of the images learnt from are outlined.
+
+    Raises:
+        ValueError: The tower has no such levels.
+    """
+
+    text: Tensor
+
+    def __init__(self, clip: ImageTower, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.clip = clip
+        self.levels = clip.checked(levels)
+        self.has_masks = True
+        self.register_buffer("text", torch.empty(0))
+
+    def forward(self, images: Float[Tensor, "batch 3 side side"]) -> InferenceBatch:
+        """Score images, each by itself.
+
+        Args:
+            images: RGB in [0, 1] at the tower's image size.
+
+        Returns:
+            ``pred_score`` of shape ``(batch,)`` and ``anomaly_map`` of shape ``(batch, side,
+            side)``, both in [0, 1].
+
+        Raises:
+            NotReadyError: Something is missing that training or a checkpoint gives.
+        """
+        return self.score(self.encode(images))
+
+    def encode(
+        self, images: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch level token width"]:
+        """Frozen tokens of every level, un-normalised, the class token first."""
+        return self.clip.taps(images, self.levels)
+
+    @abstractmethod
+    def score(
+        self, encoded: Tensor, text: Float[Tensor, "2 embed_dim"] | None = None
+    ) -> InferenceBatch:
+        """Score images that are encoded already; ``text`` only where it is not the target's."""
+
+    def text_or(self, given: Tensor | None) -> Float[Tensor, "2 embed_dim"]:
+        """The text features that are given, else the target's.
+
+        Raises:
+            NotReadyError: There are none.
+        """
+        if given is not None:
+            return given
+        if self.text.numel() == 0:
+            msg = "no text features: train with an object_name, or load a checkpoint"
+            raise NotReadyError(msg)
+        return self.text

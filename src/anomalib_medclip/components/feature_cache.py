@@ -1,0 +1,102 @@
+"""What a frozen tower says of each training image, computed once."""
+
+import logging
+import shutil
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
+from typing import IO, Literal
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+CachePrecision = Literal["float32", "float16", "off"]
+"""How features are kept: exactly, in half the space, or not at all."""
+
+_SPARE = 5_000_000_000
+"""Bytes of disk that are left free."""
+
+
+class FeatureCache:
+    """Features by image: in memory up to a budget, then in a file that vanishes with the process.
+
+    Nor is the disk filled up: what cannot be kept is computed again, and a warning says so once.
+
+    Args:
+        memory: Budget in GB (1e9 bytes).
+        precision: How features are kept.
+        folder: Where the file is made when memory does not suffice.
+
+    Example:
+        >>> cache = FeatureCache(memory=1.0)
+        >>> square = lambda missing: torch.tensor([4.0, 9.0])[missing]
+        >>> cache.fetch(["two", "three"], square)
+        tensor([4., 9.])
+        >>> cache.fetch(["three"], lambda missing: 1 / 0)  # not computed again
+        tensor([9.])
+    """
+
+    def __init__(
+        self,
+        memory: float,
+        precision: Literal["float32", "float16"] = "float32",
+        folder: str | Path | None = None,
+    ) -> None:
+        self._budget = int(memory * 1e9)
+        self._dtype = getattr(torch, precision)
+        self._folder = folder
+        self._kept: dict[Hashable, Tensor] = {}
+        self._offsets: dict[Hashable, int] = {}
+        self._file: IO[bytes] | None = None
+        self._shape = torch.Size()
+        self._disk_is_full = False
+
+    def fetch(self, keys: Sequence[Hashable], compute: Callable[[list[int]], Tensor]) -> Tensor:
+        """Features of some images, in float32 and stacked, on the CPU.
+
+        Args:
+            keys: What tells the images apart.
+            compute: Gives the features ``(missing, ...)`` of those whose positions among the keys
+                it is told; all images' features have one shape.
+        """
+        missing = [i for i, k in enumerate(keys) if k not in self._kept and k not in self._offsets]
+        fresh: dict[int, Tensor] = {}
+        if missing:
+            found = compute(missing).detach().to("cpu", self._dtype)
+            fresh = dict(zip(missing, found, strict=True))
+        for index, value in fresh.items():
+            self._keep(keys[index], value)
+        values = [fresh[i] if i in fresh else self._find(key) for i, key in enumerate(keys)]
+        return torch.stack(values).float()
+
+    def _keep(self, key: Hashable, value: Tensor) -> None:
+        size = value.numel() * value.element_size()
+        if size <= self._budget:
+            self._budget -= size
+            self._kept[key] = value.clone()  # else it holds the whole batch
+            return
+        self._budget = 0
+        if self._file is None:
+            logger.info("frozen features outgrow cache_memory: the rest goes to disk")
+            self._file = TemporaryFile(dir=self._folder)  # noqa: SIM115 - open while the cache is
+            self._shape = value.shape
+        if self._disk_is_full:
+            return
+        if shutil.disk_usage(self._folder or gettempdir()).free < _SPARE + size:
+            self._disk_is_full = True
+            logger.warning("the disk is nearly full: features that do not fit are computed anew")
+            return
+        self._offsets[key] = self._file.seek(0, 2)
+        self._file.write(value.numpy().tobytes())
+
+    def _find(self, key: Hashable) -> Tensor:
+        if key in self._kept:
+            return self._kept[key]
+        assert self._file is not None
+        self._file.seek(self._offsets[key])
+        size = self._shape.numel() * self._dtype.itemsize
+        return torch.frombuffer(bytearray(self._file.read(size)), dtype=self._dtype).view(
+            self._shape
+        )

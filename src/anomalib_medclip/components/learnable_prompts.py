@@ -1,0 +1,125 @@
+"""Prompts whose context words are learnt (CoOp), in front of, after or around fixed phrases."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from anomalib_medclip.components.towers import TextTower
+
+Position = Literal["end", "front", "middle"]
+"""Where the phrase stands: after the context, before it, or between its halves."""
+
+
+class LearnablePrompts(nn.Module):
+    """Two groups of phrases, normal and abnormal, each with context vectors of its own.
+
+    A phrase is tokenised with a trailing full stop after as many placeholders as there are
+    context vectors; the vectors then take the place of the placeholders' embeddings. The names of
+    the parameters, ``ctx.normal_end`` and so on, are those of the authors' files.
+
+    Args:
+        width: Width of the text tower.
+        normal: Phrases for normal images, ``{}`` where the object's name goes, if anywhere.
+        abnormal: Phrases for abnormal images.
+        context: Number of context vectors.
+        positions: Where phrases stand; each phrase is encoded once for every position.
+        shared: One context for all phrases of a group, instead of one for each.
+        causal: Let tokens attend to earlier ones only, as CLIP was trained. The authors of MadCLIP
+            and MediCLIP attend to all 77, padding included.
+        seed: Seed of the initial vectors, N(0, 0.02^2); the global generator is left alone.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        normal: Sequence[str],
+        abnormal: Sequence[str],
+        context: int = 8,
+        positions: Sequence[Position] = ("end",),
+        shared: bool = False,
+        causal: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.phrases: Mapping[str, tuple[str, ...]] = {
+            "normal": tuple(normal),
+            "abnormal": tuple(abnormal),
+        }
+        self.context = context
+        self.positions = tuple(positions)
+        self.causal = causal
+        generator = torch.Generator().manual_seed(seed)
+        self.ctx = nn.ParameterDict()
+        for group, phrases in self.phrases.items():
+            for position in self.positions:
+                shape = (context, width) if shared else (len(phrases), context, width)
+                self.ctx[f"{group}_{position}"] = 0.02 * torch.randn(shape, generator=generator)
+
+    def forward(self, tower: TextTower, object_name: str = "") -> Float[Tensor, "2 embed_dim"]:
+        """Mean feature of each group over phrases and positions, un-normalised before the mean.
+
+        Args:
+            tower: The frozen text tower.
+            object_name: What the images show.
+
+        Returns:
+            Unit vectors, row 0 normal and row 1 abnormal.
+        """
+        sequences, ends = zip(
+            *(self.sequences(tower, group, object_name) for group in self.phrases), strict=True
+        )
+        found = self._encode(tower, torch.cat(sequences), torch.cat(ends))
+        groups = found.split([len(rows) for rows in sequences])
+        return F.normalize(torch.stack([group.mean(dim=0) for group in groups]), dim=-1)
+
+    def sequences(
+        self, tower: TextTower, group: str, object_name: str = ""
+    ) -> tuple[Float[Tensor, "prompt token width"], Tensor]:
+        """Embeddings before positions are added, and where each prompt ends.
+
+        Args:
+            tower: The frozen text tower.
+            group: ``"normal"`` or ``"abnormal"``.
+            object_name: What the images show.
+
+        Returns:
+            Prompts in the order of positions, then phrases; the position of the end-of-text token.
+
+        Raises:
+            ValueError: A phrase does not fit the tower's context length.
+        """
+        phrases = [phrase.format(object_name) for phrase in self.phrases[group]]
+        lengths = (tower.tokenize(phrases) > 0).sum(dim=1) - 2  # without start and end
+        tokens = tower.tokenize([f"{'X ' * self.context}{phrase}." for phrase in phrases])
+        longest = int(lengths.max()) + self.context + 3  # start, full stop, end
+        if longest > tower.context_length:
+            msg = f"{longest} tokens do not fit the text tower's {tower.context_length}; "
+            msg += "take a shorter object_name or less context"
+            raise ValueError(msg)
+        embedded = tower.embed(tokens)
+        rows = [
+            self._assemble(embedded, self.ctx[f"{group}_{position}"], lengths, position)
+            for position in self.positions
+        ]
+        return torch.cat(rows), tokens.argmax(dim=-1).repeat(len(rows)).to(embedded.device)
+
+    def _assemble(
+        self, embedded: Tensor, context: Tensor, lengths: Tensor, position: Position
+    ) -> Tensor:
+        """Put the context vectors where ``position`` says, phrase by phrase."""
+        before = {"end": self.context, "front": 0, "middle": self.context // 2}[position]
+        context = context.expand(len(embedded), -1, -1)
+        rows = []
+        for row, vectors, length in zip(embedded, context, lengths.tolist(), strict=True):
+            start, phrase = row[:1], row[1 + self.context : 1 + self.context + length]
+            rest = row[1 + self.context + length :]
+            rows.append(torch.cat([start, vectors[:before], phrase, vectors[before:], rest]))
+        return torch.stack(rows)
+
+    def _encode(self, tower: TextTower, sequences: Tensor, ends: Tensor) -> Tensor:
+        stream = tower.run(sequences + tower.positional_embedding, causal=self.causal)
+        return tower.read(stream, ends)
