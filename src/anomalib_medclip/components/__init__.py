@@ -7,7 +7,7 @@
 ``clip_model``            what every method's torch model has
 ``prompts``               words about an object, to two text features
 ``learnable_prompts``     prompts with context words that learn
-``prompt_learning``       the same under Lightning
+``prompting``             text features of whatever sets the data have
 ``anomaly_map``           tokens and text features, to a heat map
 ``losses``                focal and dice loss of a heat map
 ``augmentation``          the fixed copies of each support image

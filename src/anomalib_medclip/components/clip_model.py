@@ -1,7 +1,7 @@
 """What every method's torch model has: a frozen tower, levels, text features, and four verbs."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from anomalib.data import InferenceBatch
@@ -9,7 +9,8 @@ from anomalib.models.components.base import DynamicBufferMixin
 from jaxtyping import Float
 from torch import Tensor
 
-from anomalib_medclip.components.towers import ImageTower
+from anomalib_medclip.components.prompts import ensemble
+from anomalib_medclip.components.towers import ImageTower, TextTower
 from anomalib_medclip.errors import NotReadyError
 
 
@@ -24,6 +25,8 @@ class ClipModel(DynamicBufferMixin):
         levels: Blocks to read, counted from 1.
 
     Attributes:
+        prompts: Text features ``(2, embed_dim)`` from the text tower and the object's name; a
+            ``torch.nn.Module`` where prompts learn.
         text: Features ``(2, embed_dim)`` of the normal and the abnormal prompt; empty until known.
         has_masks: Whether the lesions of the images learnt from are outlined.
 
@@ -31,6 +34,7 @@ class ClipModel(DynamicBufferMixin):
         ValueError: The tower has no such levels.
     """
 
+    prompts: Callable[[TextTower, str], Tensor] = staticmethod(ensemble)
     text: Tensor
 
     def __init__(self, clip: ImageTower, levels: Sequence[int]) -> None:

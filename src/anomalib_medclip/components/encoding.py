@@ -15,7 +15,8 @@ class EncodesOnce(LightningModule):
     """Frozen features of images that are seen in every epoch, from a cache.
 
     Attributes:
-        augmentations: The fixed copies made of each support image; the first is the image.
+        augmentations: The fixed copies made of each support image and its mask; the first is the
+            image.
     """
 
     model: Any
@@ -23,7 +24,7 @@ class EncodesOnce(LightningModule):
     _cache: FeatureCache | None = None
 
     def augmentations_of(self, abnormal: bool) -> Sequence[Augmentation]:
-        """The copies made of normal or of abnormal images, the same for most methods."""
+        """The copies made of normal or of abnormal images, if more is done than to masks."""
         del abnormal
         return self.augmentations
 
@@ -72,7 +73,8 @@ class EncodesOnce(LightningModule):
         if batch.gt_mask is None:
             return None
         masks = batch.gt_mask.as_subclass(Tensor).float().unsqueeze(1)
-        return (apply_copies(masks, self._augmentations(batch)) > 0.5).float()
+        copies = [self.augmentations[number] for number in _numbers(batch)]
+        return (apply_copies(masks, copies) > 0.5).float()
 
     def _augmentations(self, batch: ImageBatch) -> list[Augmentation]:
         numbers = _numbers(batch)

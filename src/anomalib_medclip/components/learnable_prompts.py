@@ -92,7 +92,7 @@ class LearnablePrompts(nn.Module):
         Raises:
             ValueError: A phrase does not fit the tower's context length.
         """
-        phrases = [phrase.format(object_name) for phrase in self.phrases[group]]
+        phrases = [phrase.format(object_name).strip() for phrase in self.phrases[group]]
         lengths = (tower.tokenize(phrases) > 0).sum(dim=1) - 2  # without start and end
         tokens = tower.tokenize([f"{'X ' * self.context}{phrase}." for phrase in phrases])
         longest = int(lengths.max()) + self.context + 3  # start, full stop, end

@@ -136,8 +136,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
 
     def on_fit_start(self) -> None:
         """Encode the prompts of every set trained on."""
-        self._encode_prompts({self.object_name, *self._other_names()})
-        self.model.text = self._texts[self.object_name]
+        self._refresh_text(self._other_names())
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Augment a batch and return its loss."""

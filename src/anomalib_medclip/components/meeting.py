@@ -6,31 +6,25 @@ offers ``object_name``, ``object_names``, ``has_masks``, ``zero_shot``, ``intens
 ``default_batch_size``.
 """
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from anomalib import TaskType
-from anomalib.data import ImageBatch
 from torch import Tensor
 
-from anomalib_medclip.components.encoding import EncodesOnce
 from anomalib_medclip.components.memory_bank import number_owners
 from anomalib_medclip.components.processors import MedicalPreProcessor
-from anomalib_medclip.components.prompts import ensemble
-from anomalib_medclip.components.towers import TextTower
+from anomalib_medclip.components.prompting import Prompts
 from anomalib_medclip.errors import NotReadyError
 
 
-class MeetsData(EncodesOnce):
+class MeetsData(Prompts):
     """Text features, support images and images to certify with, from whatever data there are."""
 
     pre_processor: Any
-    object_name: str
     keep_probes: Any
     _support_is_stale: bool
-    _texts: Mapping[str, Tensor] = MappingProxyType({})
     _readied_for: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -45,8 +39,9 @@ class MeetsData(EncodesOnce):
     def _meet_data(self) -> None:
         task = self._data("task", default=TaskType.CLASSIFICATION)
         self.model.has_masks = self._data("has_masks", default=task == TaskType.SEGMENTATION)
-        self.object_name = self.hparams["object_name"] or self._data("object_name", default="")
-        if not self.object_name:
+        given = self.hparams["object_name"]  # which may be empty, for prompts without an object
+        self.object_name = self._data("object_name", default="") if given is None else given
+        if given is None and not self.object_name:
             msg = "the data do not say what the images show; pass --model.object_name"
             raise NotReadyError(msg)
         if isinstance(self.pre_processor, MedicalPreProcessor):
@@ -56,21 +51,6 @@ class MeetsData(EncodesOnce):
         """What the images of every set show that batches may come from."""
         return set(self._data("object_names", default=[]))
 
-    def _encode_prompts(self, names: set[str]) -> None:
-        """Add text features of sets; the text tower is let go after that."""
-        missing = sorted(names - self._texts.keys())
-        if missing:
-            tower = TextTower(self.model.clip.backbone).to(self.device)
-            found = {name: ensemble(tower, name) for name in missing}
-            self._texts = {**self._texts, **found}
-
-    def _own_text(self, batch: ImageBatch) -> dict[str, Any]:
-        """The text features of a batch's own set, if it is not the target."""
-        names = getattr(batch, "object_name", None) or [self.object_name]
-        if names[0] == self.object_name:
-            return {}
-        return {"text": self._texts[names[0]].to(self.device)}
-
     def _make_ready(self) -> None:
         """Without training: encode prompts and fit the support, as far as the data allow."""
         trainer: Any = self._trainer
@@ -79,8 +59,7 @@ class MeetsData(EncodesOnce):
         if data and untrained and data != self._readied_for:
             self._readied_for = data
             self._meet_data()
-            self._encode_prompts({self.object_name})
-            self.model.text = self._texts[self.object_name]
+            self._refresh_text(set())
             self._support_is_stale = True
             self._refit_support()
             self._keep_probes()
@@ -107,13 +86,11 @@ class MeetsData(EncodesOnce):
         self._support_is_stale = False
         # Validation runs in inference mode, whose tensors could never be loaded into again.
         with torch.inference_mode(mode=False):
-            self._refresh_text()
+            if self._prompts_learn:
+                self._refresh_text(self._other_names())
             support = self._data("support_data", default=None)
             if support is not None and hasattr(self.model, "fit_support"):
                 self._fit_support([support[index] for index in range(len(support))])
-
-    def _refresh_text(self) -> None:
-        """Nothing to do where prompts are fixed."""
 
     def _fit_support(self, items: Sequence[Any]) -> None:
         images = torch.stack([item.image for item in items]).as_subclass(Tensor)
