@@ -6,6 +6,7 @@ import pytest
 from golden_mediclip_synthesis import INPUTS, TOLERANCES, computed
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 from tiny import TEST_DATA
 
 from anomalib_medclip.models.mediclip import synthesis
@@ -240,6 +241,25 @@ def test_black_pasted_on_black_is_normal_unless_it_is_enclosed():
     expected = np.zeros((30, 30))
     expected[8:20, 8:20] = 1
     assert (changed_pixels(before, after, mask) == expected).all()
+
+
+@given(seed=SEEDS, roughness=st.floats(0.5, 1.5))
+def test_the_label_is_that_of_the_formula_with_closing_and_filling(seed, roughness):
+    """d = rise in uint8, 1 - exp(-d^2 / (2 * 0.2^2)); then, in the box of each part of the mask."""
+    random, whole = stream(seed), np.ones((3, 3), dtype=bool)
+    noise = ndimage.gaussian_filter(random.normal(size=(48, 48)), roughness)
+    mask = ndimage.gaussian_filter(random.normal(size=(48, 48)), 3) > 0.05
+    before = random.integers(0, 250, (48, 48), dtype=np.uint8)
+    rise = random.integers(0, 4, (48, 48), dtype=np.uint8) * (mask & (noise > 0.12))
+    expected = 1 - np.exp(-(rise.astype(float) ** 2) / (2 * 0.2**2))
+    for box in ndimage.find_objects(ndimage.label(mask)[0]):
+        closed = ndimage.grey_closing(expected[box], size=(3, 3))
+        for level in (BARELY_CHANGED, 1.0):
+            filled = ndimage.binary_fill_holes(closed > level - 1e-9, whole)
+            closed = np.where(filled, np.maximum(closed, level), closed)
+        expected[box] = closed
+    label = changed_pixels(before, before + rise, mask)
+    np.testing.assert_allclose(label, expected, rtol=0, atol=1e-12)
 
 
 def test_poisson_blending_leaves_no_seam():
