@@ -1,0 +1,1 @@
+"""MediCLIP: anomalies made up on normal images teach adapters and prompts."""
