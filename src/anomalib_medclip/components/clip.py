@@ -73,6 +73,11 @@ class Backbone:
         """The model's name, for messages."""
         return self.model if isinstance(self.model, str) else "custom CLIP"
 
+    @property
+    def text_width(self) -> int:
+        """Width of the text tower's token stream."""
+        return int(self.config()["text_cfg"]["width"])
+
     def __str__(self) -> str:
         """All that matters, for messages."""
         weights = f"weights {self.pretrained}" if self.pretrained else f"random seed {self.seed}"

@@ -13,6 +13,9 @@ from anomalib_medclip.components.prompts import ensemble
 from anomalib_medclip.components.towers import ImageTower, TextTower
 from anomalib_medclip.errors import NotReadyError
 
+PromptEncoder = Callable[[TextTower, str], Tensor]
+"""The text tower and the object's name, to text features ``(2, embed_dim)``."""
+
 
 class ClipModel(DynamicBufferMixin):
     """``encode`` does what no training changes; ``score`` and ``loss`` go on from there.
@@ -23,10 +26,9 @@ class ClipModel(DynamicBufferMixin):
     Args:
         clip: The frozen image tower.
         levels: Blocks to read, counted from 1.
+        prompts: Gives the text features; a ``torch.nn.Module`` where prompts learn.
 
     Attributes:
-        prompts: Text features ``(2, embed_dim)`` from the text tower and the object's name; a
-            ``torch.nn.Module`` where prompts learn.
         text: Features ``(2, embed_dim)`` of the normal and the abnormal prompt; empty until known.
         has_masks: Whether the lesions of the images learnt from are outlined.
 
@@ -34,11 +36,13 @@ class ClipModel(DynamicBufferMixin):
         ValueError: The tower has no such levels.
     """
 
-    prompts: Callable[[TextTower, str], Tensor] = staticmethod(ensemble)
     text: Tensor
 
-    def __init__(self, clip: ImageTower, levels: Sequence[int]) -> None:
+    def __init__(
+        self, clip: ImageTower, levels: Sequence[int], prompts: PromptEncoder = ensemble
+    ) -> None:
         super().__init__()
+        self.prompts = prompts
         self.clip = clip
         self.levels = clip.checked(levels)
         self.has_masks = True

@@ -1,0 +1,74 @@
+"""MadCLIP's adapters: at each level one for what is normal and one for what is abnormal."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from anomalib_medclip.components.learnable_prompts import LearnablePrompts
+from anomalib_medclip.errors import WeightsError
+
+
+class Adapter(nn.Module):
+    """A shared layer without bias, a layer norm without weights, and a layer for each head.
+
+    Args:
+        width: Width of the token stream.
+        embed_dim: Width of the space shared with text.
+        one_head: The layer for detection serves segmentation, too.
+    """
+
+    def __init__(self, width: int, embed_dim: int, one_head: bool = False) -> None:
+        super().__init__()
+        self.fc1 = nn.Sequential(nn.Linear(width, width, bias=False), nn.LeakyReLU())
+        self.fc2 = nn.Sequential(nn.Linear(width, embed_dim, bias=False), nn.LeakyReLU())
+        if not one_head:
+            self.fc3 = nn.Sequential(nn.Linear(width, embed_dim, bias=False), nn.LeakyReLU())
+
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"]
+    ) -> tuple[Float[Tensor, "batch token embed_dim"], Float[Tensor, "batch token embed_dim"]]:
+        """Tokens for detection, and tokens for segmentation."""
+        # The authors write InstanceNorm1d; on their axes it is this.
+        shared = F.layer_norm(self.fc1(tokens), (tokens.shape[-1],))
+        detect = self.fc2(shared)
+        return detect, self.fc3(shared) if hasattr(self, "fc3") else detect
+
+
+def load_released(adapters: nn.Module, prompts: LearnablePrompts | None, path: str | Path) -> None:
+    """Load a file as the authors release them; of its copy of the text tower nothing is taken.
+
+    Args:
+        adapters: Holds ``normal_det_adapters`` and ``abnormal_det_adapters``.
+        prompts: Learnable prompts, if there are any.
+        path: Torch file with ``normal_det_adapters``, ``abnormal_det_adapters``,
+            ``prompt_maker_normal`` and ``prompt_maker_abnormal``.
+
+    Raises:
+        WeightsError: The file is missing, is no such file, or does not fit.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name in ("normal_det_adapters", "abnormal_det_adapters"):
+            getattr(adapters, name).load_state_dict(state[name])
+        if prompts is not None:
+            prompts.load_state_dict(_contexts(state))
+    except Exception as error:
+        msg = f"file {path} does not fit MadCLIP: {error}; it must hold normal_det_adapters, "
+        msg += "abnormal_det_adapters, prompt_maker_normal and prompt_maker_abnormal for these "
+        msg += "levels and this backbone"
+        raise WeightsError(msg) from error
+
+
+def _contexts(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The context vectors of both prompt makers, by the names of ``LearnablePrompts``."""
+    prefix = "prompt_learner."
+    return {
+        name.removeprefix(prefix): value
+        for maker in ("prompt_maker_normal", "prompt_maker_abnormal")
+        for name, value in state[maker].items()
+        if name.startswith(f"{prefix}ctx.{maker.removeprefix('prompt_maker_')}_")
+    }

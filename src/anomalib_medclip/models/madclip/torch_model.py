@@ -1,0 +1,192 @@
+"""MadCLIP's computation: frozen tokens to heat maps, and the loss of adapters and prompts."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from anomalib.data import InferenceBatch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from anomalib_medclip.components.anomaly_map import to_map
+from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder
+from anomalib_medclip.components.losses import dice, focal
+from anomalib_medclip.components.towers import ImageTower
+from anomalib_medclip.models.madclip.adapters import Adapter
+
+Loss = Literal["sigmoid", "softmax"]
+"""How patch scores meet the label: SigLIP's loss, or cross-entropy after a softmax."""
+
+ImageScore = Literal["max", "mean"]
+"""What becomes the image's score: the map's maximum, or the mean over patches."""
+
+
+class Scores(NamedTuple):
+    """S_n and S_ab of every patch and level, in [-2, 2], for detection and for segmentation."""
+
+    detect: Float[Tensor, "level batch patch 2"]
+    segment: Float[Tensor, "level batch patch 2"]
+
+
+class LossTerms(NamedTuple):
+    """Loss of each level; focal and dice are empty for images without masks."""
+
+    detection: Float[Tensor, "level"]
+    focal: Float[Tensor, "mask_level"]
+    dice: Float[Tensor, "mask_level"]
+
+    def total(self) -> Float[Tensor, ""]:
+        """All terms of all levels, each with weight 1."""
+        return torch.cat(self).sum()
+
+
+class MadCLIPModel(ClipModel):
+    """A normal and an abnormal branch of adapters on frozen tokens, and prompts that learn.
+
+    Args:
+        clip: The frozen image tower.
+        prompts: Text features from the text tower and the object's name; ``LearnablePrompts``, or
+            fixed ones.
+        levels: Blocks with adapters, counted from 1; by default the four quarters of the tower.
+        shared: One set of adapters for both branches.
+        one_head: One layer for detection and segmentation.
+        subtract: Subtract a token's likeness to the other class.
+        loss: The image-level loss.
+        image_score: By default the maximum for sets with masks, as in the authors' code, else the
+            mean.
+        seed: Seed of the adapters' initial weights.
+    """
+
+    def __init__(
+        self,
+        clip: ImageTower,
+        prompts: PromptEncoder,
+        levels: Sequence[int] | None = None,
+        shared: bool = False,
+        one_head: bool = False,
+        subtract: bool = True,
+        loss: Loss = "sigmoid",
+        image_score: ImageScore | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(clip, clip.quarters(1, 2, 3, 4) if levels is None else levels, prompts)
+        self.subtract = subtract
+        self.kind = loss
+        self.image_score = image_score
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            normal, abnormal = (
+                nn.ModuleList(Adapter(clip.width, clip.embed_dim, one_head) for _ in self.levels)
+                for _ in range(2)
+            )
+        self.normal_det_adapters = normal
+        self.abnormal_det_adapters = normal if shared else abnormal
+
+    def score(
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        text: Float[Tensor, "2 embed_dim"] | None = None,
+    ) -> InferenceBatch:
+        """Score images that are encoded already; see ``ClipModel``."""
+        scores = self.scores(encoded, text)
+        patches = scores.segment if self.has_masks else scores.detect
+        maps = torch.stack([self._abnormal_map(s)[:, 0] for s in patches]).mean(dim=0)
+        by_map = self.has_masks if self.image_score is None else self.image_score == "max"
+        score = maps.amax(dim=(-2, -1)) if by_map else self.patch_score(scores.detect)
+        return InferenceBatch(pred_score=score, anomaly_map=maps)
+
+    def scores(
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        text: Float[Tensor, "2 embed_dim"] | None = None,
+    ) -> Scores:
+        """Likeness of each patch to its branch's class, less that to the other class."""
+        normal, abnormal = self.text_or(text)
+        # Only the difference of the two texts is needed: one product for each branch and head.
+        towards_normal = normal - abnormal if self.subtract else normal
+        towards_abnormal = abnormal - normal if self.subtract else abnormal
+        levels = []
+        for level, stream in enumerate(encoded.unbind(dim=1)):
+            patches = stream[:, 1:]  # adapters see each token alone; the class token has no score
+            by_normal = self.normal_det_adapters[level](patches)
+            by_abnormal = self.abnormal_det_adapters[level](patches)
+            for of_normal, of_abnormal in zip(by_normal, by_abnormal, strict=True):
+                s_n = F.normalize(of_normal, dim=-1) @ towards_normal
+                s_ab = F.normalize(of_abnormal, dim=-1) @ towards_abnormal
+                levels.append(torch.stack([s_n, s_ab], dim=-1))
+        return Scores(torch.stack(levels[::2]), torch.stack(levels[1::2]))
+
+    def patch_score(self, detect: Float[Tensor, "level batch patch 2"]) -> Float[Tensor, "batch"]:
+        """Probability of abnormal, mean over patches and levels."""
+        return detect.softmax(dim=-1)[..., 1].mean(dim=(0, 2))
+
+    def loss(
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        masks: Float[Tensor, "batch 1 side side"] | None,
+        labels: Bool[Tensor, "batch"],
+        text: Float[Tensor, "2 embed_dim"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Loss of a batch, all levels summed.
+
+        Args:
+            encoded: What ``encode`` gives.
+            masks: 1 on the lesion; ``None`` for a set with labels only.
+            labels: True for abnormal.
+            text: Text features of the batch's own set, with their gradient where prompts learn.
+        """
+        return self.loss_terms(encoded, masks, labels, text).total()
+
+    def loss_terms(
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        masks: Float[Tensor, "batch 1 side side"] | None,
+        labels: Bool[Tensor, "batch"],
+        text: Float[Tensor, "2 embed_dim"] | None = None,
+    ) -> LossTerms:
+        """The terms of ``loss``, level by level."""
+        scores = self.scores(encoded, text)
+        of_image = siglip if self.kind == "sigmoid" else cross_entropy
+        detection = torch.stack([of_image(s, labels) for s in scores.detect])
+        if masks is None:
+            nothing = encoded.new_zeros(0)
+            return LossTerms(detection, nothing, nothing)
+        maps = [self._abnormal_map(s) for s in scores.segment]
+        return LossTerms(
+            detection,
+            torch.stack([focal(m, masks) for m in maps]),
+            torch.stack([dice(m, masks) for m in maps]),
+        )
+
+    def _abnormal_map(
+        self, scores: Float[Tensor, "batch patch 2"]
+    ) -> Float[Tensor, "batch 1 height width"]:
+        """Probability of abnormal at each pixel; a softmax of two is a sigmoid of one."""
+        normal, abnormal = scores.split(1, dim=-1)
+        return to_map(abnormal - normal, self.clip.size).sigmoid()
+
+
+def siglip(
+    scores: Float[Tensor, "batch patch 2"], labels: Bool[Tensor, "batch"]
+) -> Float[Tensor, ""]:
+    """SigLIP's loss of every patch and branch, without temperature and bias.
+
+    Args:
+        scores: S_n and S_ab.
+        labels: True for abnormal: then S_n should be low and S_ab high.
+
+    Returns:
+        Sum over the branches, mean over patches and images.
+    """
+    sign = torch.where(labels, 1.0, -1.0).view(-1, 1)
+    normal, abnormal = scores.unbind(dim=-1)
+    return -(F.logsigmoid(-sign * normal) + F.logsigmoid(sign * abnormal)).mean()
+
+
+def cross_entropy(
+    scores: Float[Tensor, "batch patch 2"], labels: Bool[Tensor, "batch"]
+) -> Float[Tensor, ""]:
+    """The ablation's loss: both channels' probability of abnormal, each taken for a logit."""
+    probability = scores.softmax(dim=-1)[..., 1].mean(dim=1)
+    return 2 * F.binary_cross_entropy_with_logits(probability, labels.float())

@@ -1,0 +1,1 @@
+"""Golden cases, method by method."""
