@@ -282,6 +282,11 @@ def test_options_of_one_table_and_of_several_are_not_mixed(build):
         build("chexpert", table={"tst": "test.json"})
 
 
+def test_two_tables_of_one_split_are_refused(build):
+    with pytest.raises(DataRootError, match="names a split twice among val, valid"):
+        build("chexpert", table={"val": "a.json", "valid": "b.json"}, train_label=None)
+
+
 def test_a_pattern_of_columns_that_are_not_there_is_named(build):
     with pytest.raises(DataRootError, match=r"no column '\{ill\}/\{file_name\}\.jpg' but file"):
         build("octdl", image_column="{ill}/{file_name}.jpg").setup()

@@ -113,7 +113,7 @@ class MedicalFolder(MedicalDataModule):
                 msg = f"{meaning}_column {self.columns[meaning]!r} needs a table: give --data.table"
                 raise DataRootError(msg)
         if self.columns["split"] and "" not in self.tables:
-            msg = f"split_column {self.columns['split']!r} is for one table; these are of one split"
+            msg = f"split_column {self.columns['split']!r} is for one table, not for one a split"
             raise DataRootError(msg)
         if self.train_label is not None and "train" not in self.tables:
             msg = f"train_label {self.train_label!r} needs a table for training: --data.table.train"
@@ -226,9 +226,13 @@ def _by_split(table: dict[str, str] | Path | str | None) -> dict[str, Path]:
     """The tables by split; one for all splits has none."""
     if table is None:
         return {}
-    if isinstance(table, dict):
-        return {_split_name(split, "--data.table"): Path(path) for split, path in table.items()}
-    return {"": Path(table)}
+    if not isinstance(table, dict):
+        return {"": Path(table)}
+    tables = {_split_name(split, "--data.table"): Path(path) for split, path in table.items()}
+    if len(tables) < len(table):
+        msg = f"--data.table names a split twice among {', '.join(table)}; give one table a split"
+        raise DataRootError(msg)
+    return tables
 
 
 def _split_name(word: str, place: str) -> str:
