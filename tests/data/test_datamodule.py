@@ -182,8 +182,8 @@ def test_a_published_test_split_is_kept_and_its_shared_patients_counted(table, c
         ({"test": (0, 4)}, "the test split of Scans holds no normal image"),
         ({"test": (4, 0)}, "the test split of Scans holds no abnormal image"),
         (
-            {"valid": (4, 0)},
-            r"the valid split of Scans holds no abnormal image \(4 images in all\)",
+            {"valid": (0, 4)},
+            r"the valid split of Scans holds no normal image \(4 images in all\)",
         ),
     ],
 )
@@ -201,6 +201,77 @@ def test_a_support_given_by_the_data_needs_both_classes(table):
     given = table(train=(4, 0)).replace({"split": {"train": "support"}})
     with pytest.raises(EmptySplitError, match="the support split of Scans holds no abnormal"):
         Scans(given).setup()
+
+
+@pytest.fixture
+def normals_alone(table):
+    """Only the test split has abnormal images, as MediCLIP publishes its sets."""
+    return table(valid=(0, 0))
+
+
+def test_without_abnormal_images_outside_test_the_support_is_normal(normals_alone, caplog):
+    with caplog.at_level(logging.WARNING):
+        data = attach(Scans(normals_alone, k_shot=4), wants_abnormal=False)
+    assert data.only_normals
+    assert list(data.support_data.samples["label_index"]) == [0] * 4
+    assert set(data.support_data.samples["split"]) == {"train"}
+    assert paths(data.train_data) == paths(data.support_data)
+    assert data.val_data is data.support_data
+    assert data.validates_on_support
+    assert len(data.test_data) == 12
+    assert "come from 4 normal images alone, of the support" in caplog.text
+
+
+def test_normal_images_of_a_validation_split_are_validated_on(table, caplog):
+    with caplog.at_level(logging.WARNING):
+        data = attach(Scans(table(valid=(4, 0)), k_shot=4))
+    assert set(data.support_data.samples["split"]) == {"train"}
+    assert set(data.val_data.samples["split"]) == {"valid"}
+    assert not data.validates_on_support
+    assert "come from 4 normal images alone, of the validation split" in caplog.text
+
+
+def test_a_list_file_may_name_normal_images_alone(normals_alone, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("train/0/1.png\ntrain/0/3.png\n")
+    data = attach(Scans(normals_alone, support_list=path))
+    assert {p.rsplit("/", 1)[1] for p in paths(data.support_data)} == {"1.png", "3.png"}
+
+
+def test_the_support_may_be_given_of_normal_images_alone(table):
+    given = table(train=(3, 0), valid=(0, 0)).replace({"split": {"train": "support"}})
+    assert len(attach(Scans(given)).support_data) == 3
+
+
+def test_a_method_that_wants_abnormal_images_is_refused_where_there_are_none(normals_alone):
+    with pytest.raises(SupportError, match=r"Scans holds only normal images outside .* MediCLIP"):
+        attach(Scans(normals_alone, k_shot=4), wants_abnormal=True)
+
+
+def test_but_it_may_be_tested_there(normals_alone):
+    data = Scans(normals_alone, k_shot=4)
+    model = SimpleNamespace(wants_abnormal=True, copies=11)
+    data.trainer = SimpleNamespace(lightning_module=model)
+    data.setup("test")
+    assert len(data.test_data) == 12
+
+
+def test_more_normal_images_than_there_are_is_an_error(normals_alone):
+    with pytest.raises(SupportError, match="8 normal support images are asked for but 6 exist"):
+        Scans(normals_alone, k_shot=8).setup()
+
+
+def test_a_threshold_from_normal_images_is_their_highest_score(normals_alone, tmp_path):
+    model = Patchcore(
+        backbone="resnet18",
+        layers=["layer1"],
+        pre_trained=False,
+        pre_processor=Patchcore.configure_pre_processor((32, 32)),
+    )
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", logger=False)
+    engine.fit(model, datamodule=Scans(normals_alone, k_shot=4))
+    post = model.post_processor
+    assert post.image_threshold.item() == post.image_max.item() > post.image_min.item()
 
 
 def test_patchcore_trains_on_normal_images_and_draws_every_test_image(table, tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 _HOME = {
     "BMAD": "bmad",
     "BMADLeaveOneOut": "bmad",
+    "Industrial": "industrial",
     "MedicalFolder": "folder",
     "Phantoms": "phantoms",
 }

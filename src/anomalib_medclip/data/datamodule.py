@@ -25,6 +25,7 @@ from anomalib_medclip.data.integrity import (
     check_patients,
     shared_patients,
 )
+from anomalib_medclip.errors import SupportError
 from anomalib_medclip.imaging import IntensityPolicy
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,10 @@ class MedicalDataModule(AnomalibDataModule):
     A method that learns from both classes (it says so by ``wants_abnormal``) trains on the support;
     any other model of anomalib is given normal images only, so that all can be compared on the
     same data. Support images are never validation or test images.
+
+    Where only the test split holds abnormal images, nothing is taken from it: the support is of K
+    normal images, thresholds come from normal images alone, and a method that wants abnormal ones
+    is refused.
 
     A subclass sets ``object_name`` and ``has_masks``, and implements ``load_table``. It may set
     ``zero_shot``, where its table says what to train on and there is no support, and
@@ -63,6 +68,7 @@ class MedicalDataModule(AnomalibDataModule):
         support_data: The support, un-augmented; ``None`` in a zero-shot setting.
         validates_on_support: Whether too few images are left, so that ``val_data`` is the support
             and thresholds have to come from leave-one-out scores.
+        only_normals: Whether there is no abnormal image outside the test split.
     """
 
     data_name: str = ""
@@ -93,6 +99,7 @@ class MedicalDataModule(AnomalibDataModule):
         self.intensity = intensity
         self.support_data: MedicalDataset | None = None
         self.validates_on_support = False
+        self.only_normals = False
 
     @abstractmethod
     def load_table(self) -> DataFrame:
@@ -125,14 +132,39 @@ class MedicalDataModule(AnomalibDataModule):
 
         Drawn are images of the patients to ``avoid`` only where the others have too few.
         """
+        labels = self._labels_learnt
         if self.support_list is None:
-            return draw_support(pool, self.k_shot, self.draw_seed, avoid)
-        return read_support(pool, self.support_list, self.support_line)
+            return draw_support(pool, self.k_shot, self.draw_seed, avoid, labels)
+        return read_support(pool, self.support_list, self.support_line, labels)
+
+    @property
+    def _labels_learnt(self) -> tuple[int, ...]:
+        """The classes that there are outside the test split."""
+        return (0,) if self.only_normals else (0, 1)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the table, and choose what the model at hand is trained, validated and tested on.
+
+        Raises:
+            SupportError: A method that learns from both classes is to be trained on normal images.
+        """
+        super().setup(stage)
+        model = getattr(self.trainer, "lightning_module", None)
+        if stage == "fit" and self.only_normals and getattr(model, "wants_abnormal", False):
+            msg = (
+                f"{type(model).__name__} learns from normal and abnormal images, but {self.where} "
+                "holds only normal images outside the test split; use a method that learns from "
+                "normal images, such as MediCLIP, or add labelled abnormal images for training or "
+                "validation"
+            )
+            raise SupportError(msg)
 
     def _setup(self, _stage: str | None = None) -> None:
         table = self._complete(self.load_table())
         check_files(table)
         splits = {name: table[table["split"] == name] for name in ("train", "valid", "test")}
+        outside = table[table["split"] != "test"]
+        self.only_normals = not (self.zero_shot or (outside["label_index"] == 1).any())
         check_classes(splits["test"], "test", self.where)
         check_heat_map_names(splits["test"], self.name, self.category)
         self.test_data = MedicalDataset(splits["test"], self.intensity)
@@ -164,17 +196,19 @@ class MedicalDataModule(AnomalibDataModule):
         return table
 
     def _find_support(self, table: DataFrame, splits: dict[str, DataFrame]) -> DataFrame:
-        """Rows of split ``support``, or else drawn from a split that has both classes.
+        """Rows of split ``support``, or else drawn from a split that has the classes learnt.
 
-        That is training, if it holds abnormal images, as a folder of one's own may, or validation.
-        Published splits may share patients; those of test are drawn last.
+        That is training, if it holds abnormal images, as a folder of one's own may, or if no split
+        but test does; else validation. Published splits may share patients; those of test are drawn
+        last.
         """
+        labels = self._labels_learnt
         given = table[table["split"] == "support"]
         if len(given):
-            check_classes(given, "support", self.where)
+            check_classes(given, "support", self.where, labels)
             return given
-        pool = "train" if (splits["train"]["label_index"] == 1).any() else "valid"
-        check_classes(splits[pool], pool, self.where)
+        pool = "train" if (splits["train"]["label_index"] == labels[-1]).any() else "valid"
+        check_classes(splits[pool], pool, self.where, labels)
         return self.choose_support(splits[pool], avoid=set(patients(splits["test"])))
 
     def _check_patients(self, support: DataFrame, splits: dict[str, DataFrame]) -> None:
@@ -193,10 +227,18 @@ class MedicalDataModule(AnomalibDataModule):
             )
 
     def _choose_validation(self, valid: DataFrame, support: MedicalDataset) -> None:
-        rest = left_for_validation(valid, support.samples)
+        rest = left_for_validation(valid, support.samples, self._labels_learnt)
         self.validates_on_support = rest.empty
         self.val_data = support if rest.empty else MedicalDataset(rest, self.intensity)
-        if rest.empty:
+        if self.only_normals:
+            logger.warning(
+                "%s holds no abnormal image outside the test split: threshold and normalisation "
+                "come from %d normal images alone, of the %s",
+                self.where,
+                len(self.val_data),
+                "support" if rest.empty else "validation split",
+            )
+        elif rest.empty:
             logger.warning(
                 "fewer than 2 normal and 2 abnormal validation images of %s remain outside the "
                 "support: threshold and normalisation come from the leave-one-out scores of the "

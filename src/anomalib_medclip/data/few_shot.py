@@ -7,7 +7,7 @@ Pure functions on a table of samples with the columns ``image_path``, ``label_in
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pandas as pd
 from pandas import DataFrame, Series
 
 from anomalib_medclip.data.batch import CLASS_NAMES
+from anomalib_medclip.data.tables import read_utf8
 from anomalib_medclip.errors import DataRootError, SupportError
 from anomalib_medclip.imaging import IMAGE_SUFFIXES
 
@@ -28,7 +29,11 @@ def patients(table: DataFrame) -> Series:
 
 
 def draw_support(
-    pool: DataFrame, k: int, seed: int, avoid: Collection[str] = frozenset()
+    pool: DataFrame,
+    k: int,
+    seed: int,
+    avoid: Collection[str] = frozenset(),
+    labels: Sequence[int] = (0, 1),
 ) -> DataFrame:
     """Draw ``k`` normal and ``k`` abnormal images, of as many patients as there are.
 
@@ -39,6 +44,7 @@ def draw_support(
         k: Number of images of each class.
         seed: Seed of the draw.
         avoid: Patients that give images of a class only after those of all others are drawn.
+        labels: The classes to draw.
 
     Raises:
         SupportError: ``k`` is below one, or the pool holds fewer images of a class.
@@ -47,7 +53,8 @@ def draw_support(
         msg = f"k_shot is {k}; give at least 1, or train without support by BMADLeaveOneOut"
         raise SupportError(msg)
     drawn = []
-    for label, word in enumerate(CLASS_NAMES):
+    for label in labels:
+        word = CLASS_NAMES[label]
         rows = pool[pool["label_index"] == label]
         if len(rows) < k:
             folder = common_folder(pool if rows.empty else rows)
@@ -77,7 +84,9 @@ def _patients_in_turn(
     return sorted(order, key=lambda index: patient[index] in avoid)  # keeps the turns: it is stable
 
 
-def read_support(pool: DataFrame, path: str | Path, line: int = 0) -> DataFrame:
+def read_support(
+    pool: DataFrame, path: str | Path, line: int = 0, labels: Sequence[int] = (0, 1)
+) -> DataFrame:
     """Find the images that a list file names.
 
     Two formats are read: the MVFA and MadCLIP authors' own, a line ``n-0: name name ...`` of normal
@@ -89,6 +98,7 @@ def read_support(pool: DataFrame, path: str | Path, line: int = 0) -> DataFrame:
         pool: The images that may be named.
         path: The list file.
         line: Number of the alternative, in the authors' format.
+        labels: The classes of which there must be an image.
 
     Raises:
         DataRootError: The file does not exist or is not UTF-8.
@@ -103,8 +113,9 @@ def read_support(pool: DataFrame, path: str | Path, line: int = 0) -> DataFrame:
         msg = f"support list {path} names {min(map(str, twice))} twice; remove one"
         raise SupportError(msg)
     support = pool.loc[found].drop(columns="bare")
-    for label, word in enumerate(CLASS_NAMES):
+    for label in labels:
         if not (support["label_index"] == label).any():
+            word = CLASS_NAMES[label]
             msg = f"support list {path} names no {word} image (alternative {line}); add one"
             raise SupportError(msg)
     return support
@@ -126,19 +137,6 @@ def _parse(path: Path, line: int) -> list[tuple[str, int | None]]:
         if match is not None and int(match[2]) == line
         for name in match[3].split()
     ]
-
-
-def read_utf8(path: Path) -> str:
-    """Text of a list file or table.
-
-    Raises:
-        DataRootError: The text is of another encoding, in which names would be misread.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        msg = f"{path} is not UTF-8 text: {error}; save it as UTF-8"
-        raise DataRootError(msg) from error
 
 
 def _find(pool: DataFrame, name: str, label: int | None, path: str | Path) -> int:
@@ -164,12 +162,14 @@ def _bare(path: str | Path) -> tuple[str, ...]:
     return (lower.with_suffix("") if lower.suffix in IMAGE_SUFFIXES else lower).parts
 
 
-def is_enough(table: DataFrame) -> bool:
-    """Whether a threshold can be set on these images: two normal and two abnormal, at least."""
-    return all((table["label_index"] == label).sum() >= _FEWEST for label in (0, 1))
+def is_enough(table: DataFrame, labels: Sequence[int] = (0, 1)) -> bool:
+    """Whether a threshold can be set on these images: two of each class, at least."""
+    return all((table["label_index"] == label).sum() >= _FEWEST for label in labels)
 
 
-def left_for_validation(valid: DataFrame, support: DataFrame) -> DataFrame:
+def left_for_validation(
+    valid: DataFrame, support: DataFrame, labels: Sequence[int] = (0, 1)
+) -> DataFrame:
     """Images of ``valid`` on which a threshold may be set once the support is taken out.
 
     Images of other patients than the support's, as long as there are enough; else all images
@@ -177,7 +177,8 @@ def left_for_validation(valid: DataFrame, support: DataFrame) -> DataFrame:
     """
     rest = valid[~valid["image_path"].isin(support["image_path"])]
     strangers = rest[~patients(rest).isin(patients(support))]
-    return next((table for table in (strangers, rest) if is_enough(table)), rest.iloc[:0])
+    enough = (table for table in (strangers, rest) if is_enough(table, labels))
+    return next(enough, rest.iloc[:0])
 
 
 def split_by_patient(table: DataFrame, ratio: float, seed: int) -> tuple[DataFrame, DataFrame]:

@@ -1,16 +1,16 @@
-"""Anyone's images: two folders, or a CSV table."""
+"""Anyone's images: two folders, or tables."""
 
-import csv
-import io
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.data.few_shot import patients, read_utf8, split_by_patient
+from anomalib_medclip.data.few_shot import patients, split_by_patient
 from anomalib_medclip.data.integrity import images_in, masks_for, with_name
+from anomalib_medclip.data.tables import Row, read_rows
 from anomalib_medclip.errors import DataRootError
 
 logger = logging.getLogger(__name__)
@@ -26,23 +26,28 @@ _ABNORMAL = ("1", "abnormal", "ungood", "anomalous")
 
 
 class MedicalFolder(MedicalDataModule):
-    """Your own images: a folder of normal and one of abnormal images, or a CSV table of them.
+    """Your own images: a folder of normal and one of abnormal images, or tables of them.
 
-    Without a split column the support is drawn from all images, other images of its patients are
-    set aside, and the rest is split patient by patient into validation and test. With one (train,
-    valid, test), the support is drawn from the training split if that has both classes, else from
-    validation; or it is the split called support. No patient of another split may be in test.
+    Where no splits are given the support is drawn from all images, other images of its patients are
+    set aside, and the rest is split patient by patient into validation and test. Where they are, by
+    a column or a table each (train, valid, test), the support is drawn from the training split if
+    that has both classes, else from validation; or it is the split called support. No patient of
+    another split may be in test.
 
     Args:
-        root: Folder that paths start from; by default that of the table.
-        table: CSV file with a header; otherwise ``normal_dir`` and ``abnormal_dir`` are read.
+        root: Folder that paths start from; by default that of the table, or of the first.
+        table: CSV file with a header, or JSON lines (``.json``, ``.jsonl``), an object a row, its
+            keys being the columns; or a file for each split: ``{train: a.json, test: b.json}``.
+            Otherwise ``normal_dir`` and ``abnormal_dir`` are read.
         normal_dir: Folder of normal images, below ``root``.
         abnormal_dir: Folder of abnormal images, below ``root``.
         mask_dir: Folder of masks with the names of the abnormal images, below ``root``. Without
             masks the method is trained on labels alone.
-        image_column: Column of image paths.
+        image_column: Column of image paths. This and every other column may be a pattern of
+            columns, such as ``"{disease}/{file_name}.jpg"``.
         label_column: Column of labels: 0 or normal, 1 or abnormal.
         normal_labels: Other labels that mean normal; then any other label means abnormal.
+        train_label: Label of every image of a table for training that has no labels; ``normal``.
         mask_column: Column of mask paths; that of a normal image is empty, or its mask is.
         patient_column: Column of patients.
         unknown_patient: What that column says where the patient is unknown, besides nothing; such
@@ -57,13 +62,14 @@ class MedicalFolder(MedicalDataModule):
     def __init__(
         self,
         root: Path | str | None = None,
-        table: Path | str | None = None,
+        table: dict[str, str] | Path | str | None = None,
         normal_dir: str = "normal",
         abnormal_dir: str = "abnormal",
         mask_dir: str | None = None,
         image_column: str = "image",
         label_column: str = "label",
         normal_labels: list[str] | None = None,
+        train_label: str | None = None,
         mask_column: str | None = None,
         patient_column: str | None = None,
         unknown_patient: str | None = None,
@@ -75,11 +81,12 @@ class MedicalFolder(MedicalDataModule):
     ) -> None:
         super().__init__(**kwargs)
         if root is None and table is None:
-            msg = "MedicalFolder needs data: give --data.root, or --data.table for a CSV file"
+            msg = "MedicalFolder needs data: give --data.root, or --data.table for a table"
             raise DataRootError(msg)
-        self.root = with_name(Path(table or "").parent if root is None else root)
+        self.tables = _by_split(table)
+        first = next(iter(self.tables.values()), Path())
+        self.root = with_name(first.parent if root is None else root)
         self.data_name = name or self.root.name
-        self.table = table
         self.folders = (normal_dir, abnormal_dir, mask_dir)
         self.columns = {
             "image": image_column,
@@ -88,6 +95,7 @@ class MedicalFolder(MedicalDataModule):
             "patient": patient_column,
             "split": split_column,
         }
+        self.train_label = train_label
         self._refuse_stray_options()
         self.normal_labels = normal_labels
         self.unknown_patient = unknown_patient
@@ -97,13 +105,19 @@ class MedicalFolder(MedicalDataModule):
 
     def _refuse_stray_options(self) -> None:
         """Refuse options that belong to the other way of giving data."""
-        if self.table is not None and self.folders[2] is not None:
+        if self.tables and self.folders[2] is not None:
             msg = f"mask_dir {self.folders[2]!r} is for folders; for a table, give mask_column"
             raise DataRootError(msg)
         for meaning in ("mask", "patient", "split"):
-            if self.table is None and self.columns[meaning] is not None:
+            if not self.tables and self.columns[meaning] is not None:
                 msg = f"{meaning}_column {self.columns[meaning]!r} needs a table: give --data.table"
                 raise DataRootError(msg)
+        if self.columns["split"] and "" not in self.tables:
+            msg = f"split_column {self.columns['split']!r} is for one table, not for one a split"
+            raise DataRootError(msg)
+        if self.train_label is not None and "train" not in self.tables:
+            msg = f"train_label {self.train_label!r} needs a table for training: --data.table.train"
+            raise DataRootError(msg)
 
     def load_table(self) -> DataFrame:
         """List all images, and split them if they are not yet.
@@ -112,8 +126,8 @@ class MedicalFolder(MedicalDataModule):
             DataRootError: A folder, table or column does not exist, or a cell or the encoding is
                 not understood.
         """
-        table = self._read_folders() if self.table is None else self._read_table(Path(self.table))
-        return table if self.columns["split"] else self._split(table)
+        table = self._read_tables() if self.tables else self._read_folders()
+        return table if "split" in table else self._split(table)
 
     def _read_folders(self) -> DataFrame:
         rows: list[dict[str, Any]] = []
@@ -134,61 +148,62 @@ class MedicalFolder(MedicalDataModule):
             ]
         return DataFrame(rows)
 
-    def _read_table(self, path: Path) -> DataFrame:
-        cells = self._read_cells(path)
-        if not all(cells["image"] or [""]):
-            msg = f"table {path} has no rows, or a row without image; complete it"
-            raise DataRootError(msg)
-        unknown = ("", self.unknown_patient)
-        columns = {
-            "image_path": [self._path(cell) for cell in cells["image"]],
-            "label_index": [self._label(cell) for cell in cells["label"]],
-            "mask_path": [self._path(cell) for cell in cells["mask"]],
-            "group": ["" if cell in unknown else cell for cell in cells["patient"]],
-        }
-        if self.columns["split"]:
-            columns["split"] = [self._split_name(cell) for cell in cells["split"]]
-        return DataFrame(columns)
+    def _read_tables(self) -> DataFrame:
+        rows = [(row, split) for split in self.tables for row in self._rows(split)]
+        self._check_columns([row for row, _ in rows])
+        return DataFrame([self._sample(row, split) for row, split in rows])
 
-    def _read_cells(self, path: Path) -> dict[str, list[str]]:
-        """Columns for image, label, mask, patient and split; empty cells for those without."""
-        if not path.is_file():
-            msg = f"no table {path}; correct --data.table"
-            raise DataRootError(msg)
-        reader = csv.DictReader(io.StringIO(read_utf8(path)))
-        rows = list(reader)
-        there = list(reader.fieldnames or [])
+    def _rows(self, split: str) -> list[Row]:
+        """Rows of a table; those for training have the label that was given for all of them."""
+        rows = read_rows(self.tables[split])
+        if split != "train" or self.train_label is None:
+            return rows
+        label = {str(self.columns["label"]): self.train_label}
+        return [row._replace(cells={**label, **row.cells}) for row in rows]
+
+    def _check_columns(self, rows: Sequence[Row]) -> None:
+        """Refuse a row without image, label or split, and tables without any mask or patient."""
         for meaning, column in self.columns.items():
-            if column is not None and column not in there:
+            lacking = [row for row in rows if column is not None and row.cell(column) is None]
+            if lacking and (meaning in ("image", "label", "split") or len(lacking) == len(rows)):
                 msg = (
-                    f"table {path} has no column {column!r} but {', '.join(there)}; say which "
-                    f"holds the {meaning} by --data.{meaning}_column"
+                    f"{lacking[0].place} has no column {column!r} but "
+                    f"{', '.join(lacking[0].cells)}; say which holds the {meaning} by "
+                    f"--data.{meaning}_column"
                 )
                 raise DataRootError(msg)
-        return {
-            meaning: [(row.get(column or "") or "").strip() for row in rows]
+
+    def _sample(self, row: Row, split: str) -> dict[str, Any]:
+        """The row of one image, with the split of its table or, if there is a column, its own."""
+        cells = {
+            meaning: row.cell(column) or "" if column else ""
             for meaning, column in self.columns.items()
         }
+        if not cells["image"]:
+            msg = f"{row.place} names no image; complete it"
+            raise DataRootError(msg)
+        sample = {
+            "image_path": self._path(cells["image"]),
+            "label_index": self._label(cells["label"], row.place),
+            "mask_path": self._path(cells["mask"]),
+            "group": "" if cells["patient"] == self.unknown_patient else cells["patient"],
+        }
+        if self.columns["split"]:
+            split = _split_name(cells["split"], row.place)
+        return {**sample, "split": split} if split else sample
 
     def _path(self, cell: str) -> str:
         return str(self.root / cell) if cell else ""
 
-    def _label(self, cell: str) -> int:
+    def _label(self, cell: str, place: str) -> int:
         if self.normal_labels and cell:
             return int(cell not in self.normal_labels)
         if cell.lower() in _NORMAL + _ABNORMAL:
             return int(cell.lower() in _ABNORMAL)
         msg = (
-            f"label {cell!r} in table {self.table} is neither {' nor '.join(_NORMAL + _ABNORMAL)}; "
+            f"{place} has label {cell!r}, which is neither {' nor '.join(_NORMAL + _ABNORMAL)}; "
             "name those that mean normal by --data.normal_labels"
         )
-        raise DataRootError(msg)
-
-    def _split_name(self, cell: str) -> str:
-        for split, words in _SPLITS.items():
-            if cell.lower() in words:
-                return split
-        msg = f"split {cell!r} in table {self.table} is none of {', '.join(_SPLITS)}; correct it"
         raise DataRootError(msg)
 
     def _split(self, table: DataFrame) -> DataFrame:
@@ -205,3 +220,24 @@ class MedicalFolder(MedicalDataModule):
         valid, test = split_by_patient(strangers, self.val_ratio, self.draw_seed)
         parts = {"support": support, "valid": valid, "test": test}
         return concat([part.assign(split=split) for split, part in parts.items()])
+
+
+def _by_split(table: dict[str, str] | Path | str | None) -> dict[str, Path]:
+    """The tables by split; one for all splits has none."""
+    if table is None:
+        return {}
+    if not isinstance(table, dict):
+        return {"": Path(table)}
+    tables = {_split_name(split, "--data.table"): Path(path) for split, path in table.items()}
+    if len(tables) < len(table):
+        msg = f"--data.table names a split twice among {', '.join(table)}; give one table a split"
+        raise DataRootError(msg)
+    return tables
+
+
+def _split_name(word: str, place: str) -> str:
+    for split, words in _SPLITS.items():
+        if word.lower() in words:
+            return split
+    msg = f"{place} has split {word!r}, which is none of {', '.join(_SPLITS)}; correct it"
+    raise DataRootError(msg)

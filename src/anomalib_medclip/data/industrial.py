@@ -1,0 +1,117 @@
+"""Industrial images to learn from, MVTec AD and VisA, as anomalib lays them out."""
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from anomalib.data import AnomalibDataModule, MVTecAD, Visa
+from anomalib.data.datasets.image.mvtecad import CATEGORIES, IMG_EXTENSIONS, make_mvtec_ad_dataset
+from anomalib.data.datasets.image.visa import CATEGORIES as VISA_CATEGORIES
+from anomalib.data.datasets.image.visa import EXTENSIONS as VISA_EXTENSIONS
+from anomalib.data.errors import MisMatchError
+from pandas import DataFrame, concat
+
+from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.data.few_shot import split_by_patient
+from anomalib_medclip.data.integrity import with_name
+from anomalib_medclip.errors import DataRootError
+
+
+class IndustrialSet(NamedTuple):
+    """What anomalib knows of a set.
+
+    Attributes:
+        datamodule: Which of anomalib's downloads it.
+        folder: Where the categories are, below the root.
+        categories: Names of the categories.
+        endings: Endings of image files.
+    """
+
+    datamodule: type[AnomalibDataModule]
+    folder: str
+    categories: tuple[str, ...]
+    endings: tuple[str, ...]
+
+
+SETS = {
+    "MVTecAD": IndustrialSet(MVTecAD, "", CATEGORIES, IMG_EXTENSIONS),
+    "Visa": IndustrialSet(Visa, "visa_pytorch", VISA_CATEGORIES, VISA_EXTENSIONS),
+}
+
+
+class Industrial(MedicalDataModule):
+    """One category of MVTec AD or VisA, to learn from both normal and abnormal images.
+
+    As published, abnormal images are only for test. The K abnormal support images are therefore
+    drawn from the test split, and they and some validation images are not tested on; the K normal
+    ones are drawn from the training split.
+
+    Args:
+        root: Folder of the set, as anomalib downloads it.
+        dataset: Which set.
+        category: Which category; its name, such as "metal nut", is what the prompt says.
+        val_ratio: Part of the test split, without the support, that is for validation.
+        download: Let anomalib download the set to ``root``, or sort VisA's images into folders, if
+            that is not done.
+        **kwargs: Options of ``MedicalDataModule``.
+    """
+
+    has_masks = True
+
+    def __init__(
+        self,
+        root: Path | str = "datasets/MVTecAD",
+        dataset: Literal["MVTecAD", "Visa"] = "MVTecAD",
+        category: str = "bottle",
+        val_ratio: float = 0.2,
+        download: bool = False,
+        **kwargs: Any,  # noqa: ANN401 - passed on
+    ) -> None:
+        super().__init__(**kwargs)
+        self.industrial_set = SETS[dataset]
+        if category not in self.industrial_set.categories:
+            there = ", ".join(self.industrial_set.categories)
+            msg = f"{dataset} has no category {category!r}; it has {there}"
+            raise DataRootError(msg)
+        self.root = with_name(root)
+        self.data_name = self.root.name
+        self.category = category
+        self.object_name = category.replace("_", " ").rstrip("1234")
+        self.val_ratio = val_ratio
+        self.download = download
+
+    @property
+    def folder(self) -> Path:
+        """Where the images of the category are."""
+        return self.root / self.industrial_set.folder / self.category
+
+    def prepare_data(self) -> None:
+        """Have anomalib download the set, if that was asked for and it is not there."""
+        if self.download and not self.folder.is_dir():
+            options: dict[str, Any] = {"root": self.root, "category": self.category}
+            self.industrial_set.datamodule(**options).prepare_data()
+
+    def load_table(self) -> DataFrame:
+        """List the images; those of the test split that are learnt from leave it.
+
+        Raises:
+            DataRootError: The images or masks of the category are not there.
+        """
+        table = self._read().fillna({"mask_path": ""}).assign(group="")
+        learnt = (table["split"] == "train") | (table["label_index"] == 1)
+        support = self.choose_support(table[learnt])
+        rest = table.drop(support.index)
+        train, others = rest[rest["split"] == "train"], rest[rest["split"] == "test"]
+        valid, test = split_by_patient(others, self.val_ratio, self.draw_seed)
+        parts = {"support": support, "train": train, "valid": valid, "test": test}
+        return concat([part.assign(split=split) for split, part in parts.items()])
+
+    def _read(self) -> DataFrame:
+        try:
+            return make_mvtec_ad_dataset(self.folder, extensions=self.industrial_set.endings)
+        except (OSError, RuntimeError, ValueError, MisMatchError) as error:
+            msg = (
+                f"{self.folder} does not hold train/good, test/good, test/<defect> and, for every "
+                f"image of a defect, a mask in ground_truth/<defect>: {error}; correct --data.root "
+                "or the files, or let anomalib download them by --data.download true"
+            )
+            raise DataRootError(msg) from error
