@@ -9,11 +9,9 @@ import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, Trainer
-from tiny import BACKBONE, METHODS, OPTIONS, lesion_data
+from tiny import BACKBONE, EPOCHS, METHODS, OPTIONS, lesion_data
 
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
-
-EPOCHS = 3
 
 
 class StopAt(Callback):
@@ -37,16 +35,56 @@ class Epochs(Callback):
         self.states.append({n: v.clone() for n, v in state.items() if ".clip." not in n})
 
 
-def train(method, lesions, home, epochs=EPOCHS, trainer=None, data=None, **options):
+def epochs_of(method):
+    return EPOCHS.get(method.__name__, 3)
+
+
+class Encoded(Callback):
+    """Counts the images that enter the frozen tower in each epoch, validation included."""
+
+    def __init__(self):
+        self.counts = []
+
+    def on_fit_start(self, _trainer, model):
+        embed = model.model.clip._embed
+
+        def counted(images):
+            self.counts[-1] += len(images)
+            return embed(images)
+
+        model.model.clip._embed = counted
+
+    def on_train_epoch_start(self, *_args):
+        self.counts.append(0)
+
+    def on_fit_end(self, _trainer, model):
+        del model.model.clip._embed
+
+
+class Gradients(Callback):
+    """Remembers loss and gradients of every step."""
+
+    def __init__(self):
+        self.losses, self.gradients = [], []
+
+    def on_train_batch_end(self, _trainer, _model, outputs, *_args):
+        self.losses.append(outputs["loss"].detach())
+
+    def on_before_optimizer_step(self, _trainer, model, _optimizer):
+        found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        self.gradients.append(found)
+
+
+def train(method, lesions, home, epochs=None, trainer=None, data=None, **options):
     model = method(**{**OPTIONS, **options})
     engine = Engine(
         default_root_dir=home,
         accelerator="cpu",
-        max_epochs=epochs,
+        max_epochs=epochs or epochs_of(method),
         enable_progress_bar=False,
         **(trainer or {}),
     )
-    datamodule = lesion_data(lesions, **(data or {}))
+    datamodule = lesion_data(lesions, **{"train_batch_size": 1, **(data or {})})
     metrics = engine.train(model, datamodule=datamodule)[0]
     return model, engine, datamodule, metrics
 
@@ -224,9 +262,9 @@ def test_a_seed_repeats_a_run(trained, method, lesions, tmp_path):
 
 def test_the_user_chooses_the_epochs(trained, method):
     engine = trained[1]
-    assert engine.trainer.max_epochs == EPOCHS
-    assert engine.trainer.current_epoch == EPOCHS
-    assert method.default_epochs not in (EPOCHS, 1000)
+    assert engine.trainer.max_epochs == epochs_of(method)
+    assert engine.trainer.current_epoch == epochs_of(method)
+    assert method.default_epochs not in (epochs_of(method), 1000)
 
 
 def test_labels_alone_train_it_too(method, lesions, tmp_path):
@@ -268,13 +306,57 @@ def test_the_best_epoch_by_validation_is_kept(method, lesions, tmp_path, monkeyp
     monkeypatch.setattr(Trainer, "callback_metrics", property(second_is_best))
     epochs = Epochs()
     model, engine, *_ = train(
-        method, lesions, tmp_path, epoch_choice="validation", trainer={"callbacks": [epochs]}
+        method,
+        lesions,
+        tmp_path,
+        epochs=3,
+        epoch_choice="validation",
+        trainer={"callbacks": [epochs]},
     )
     _, best, last = epochs.states
     assert any(not best[name].equal(last[name]) for name in best)
     for kept in (model, method.load_from_checkpoint(checkpoint(engine))):
         state = kept.state_dict()
         assert [name for name in best if not best[name].equal(state[name])] == []
+
+
+def test_no_image_is_encoded_twice(method, lesions, tmp_path):
+    """A method that makes new images in every epoch encodes those, and none of validation."""
+    seen = Encoded()
+    _, _, datamodule, _ = train(
+        method,
+        lesions,
+        tmp_path,
+        epochs=3,
+        epoch_choice="validation",
+        trainer={"callbacks": [seen]},
+    )
+    trained, validated = len(datamodule.train_data), len(datamodule.val_data)
+    first, *later = seen.counts
+    assert first >= trained + validated
+    assert set(later) == {0 if len(method.augmentations) > 1 else trained}
+
+
+@pytest.mark.parametrize(
+    ("cache", "steps", "allowed"), [("float32", 12, 1e-6), ("float16", 1, 5e-3)]
+)
+def test_the_cache_changes_no_loss_and_no_gradient(
+    cache, steps, allowed, method, lesions, tmp_path
+):
+    """Rounded features lead training elsewhere in time, so that only the first step compares."""
+    runs = []
+    for kept in ("off", cache):
+        runs.append(Gradients())
+        trainer = {"callbacks": [runs[-1]], "limit_train_batches": 6}
+        train(method, lesions, tmp_path / kept, epochs=2, cache=kept, trainer=trainer)
+    (losses, gradients), (cached_losses, cached_gradients) = (
+        (run.losses[:steps], run.gradients[:steps]) for run in runs
+    )
+    torch.testing.assert_close(losses, cached_losses, atol=allowed, rtol=allowed)
+    for expected, found in zip(gradients, cached_gradients, strict=True):
+        assert expected.keys() == found.keys()
+        for name, gradient in expected.items():
+            assert (gradient - found[name]).norm() <= allowed * max(1, gradient.norm())
 
 
 def test_it_refuses_to_score_before_it_is_ready(method):
@@ -290,6 +372,9 @@ def test_data_that_do_not_say_what_they_show_need_an_object_name(method, lesions
         train_batch_size=4, eval_batch_size=4, num_workers=0,
     )  # fmt: skip
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1)
+    if not method.names_the_object:
+        assert engine.train(method(**OPTIONS), datamodule=datamodule)
+        return
     with pytest.raises(NotReadyError, match=r"--model\.object_name"):
         engine.train(method(**OPTIONS), datamodule=datamodule)
 

@@ -21,7 +21,7 @@ from anomalib_medclip.errors import (
     NotReadyError,
     RuntimeMissingError,
 )
-from anomalib_medclip.imaging import MethodResize, read_image
+from anomalib_medclip.imaging import read_image
 
 
 @pytest.fixture(scope="session", params=METHODS, ids=lambda method: method.__name__)
@@ -108,7 +108,8 @@ def test_anomalibs_openvino_inferencer_agrees_on_an_image_of_the_models_size(
 ):
     monkeypatch.chdir(tmp_path)  # it makes a cache folder where it stands
     inferencer = OpenVINOInferencer(files["openvino"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    small = MethodResize(32)(read_image(photo)).permute(1, 2, 0).numpy()
+    resize = Inferencer(files["openvino"]).resize
+    small = resize(read_image(photo)).permute(1, 2, 0).numpy()
     agree(inferencer.predict(small), expected, files)
 
 

@@ -33,6 +33,10 @@ BACKBONE = {
 OPTIONS = {"backbone": BACKBONE, "pretrained": None, "image_size": 32}
 """What makes any method small and offline."""
 
+EPOCHS = {"MediCLIP": 20}
+"""Epochs after which a method has learnt what ``write_lesions`` draws, if not 3; MediCLIP's are
+short: it sees its few normal images once, not in a dozen copies."""
+
 TEST_DATA = os.environ.get("ANOMALIB_MEDCLIP_TEST_DATA")
 """Folder of more golden cases and of real images; see golden/README.md."""
 

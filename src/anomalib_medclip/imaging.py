@@ -3,6 +3,7 @@
 Training, testing and prediction all read and resize here, so they cannot differ.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +20,9 @@ IntensityPolicy: TypeAlias = Literal["dtype"] | tuple[float, float] | None
 """How images of more than 8 bits reach [0, 1]: ``"dtype"`` divides by the largest number the file
 format can hold, ``(low, high)`` maps that window to [0, 1] and saturates outside it, as a CT window
 does, ``None`` refuses such images. 8-bit images are always divided by 255."""
+
+Resample = Literal["bicubic", "bilinear"]
+"""Filters that images are resized with."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """File name endings, in lower case, that count as images in a folder."""
@@ -76,27 +80,30 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
 
 
 class MethodResize(Resize):
-    """The one resize: antialiased bicubic to a square, with Pillow's arithmetic.
+    """The one resize: antialiased to a square, with Pillow's arithmetic.
 
-    The published numbers come from Pillow's resize of 8-bit images (MVFA, MadCLIP and IQE-CLIP), so
-    images whose values are whole 255ths take that path to the bit; finer ones keep their
-    precision. Masks are resized to the nearest neighbour. Being a ``Resize``, anomalib hands it to
-    every dataset that meets the model.
+    The published numbers come from Pillow's resize of 8-bit images (bilinear for MediCLIP, bicubic
+    for the others), so images whose values are whole 255ths take that path to the bit; finer ones
+    keep their precision. Masks are resized to the nearest neighbour. Being a ``Resize``, anomalib
+    hands it to every dataset that meets the model.
 
     Args:
         side: Side of the square in pixels; the aspect ratio is not kept, as in the papers.
+        resample: Filter for images.
     """
 
-    def __init__(self, side: int) -> None:
-        super().__init__((side, side), interpolation=InterpolationMode.BICUBIC, antialias=True)
+    def __init__(self, side: int, resample: Resample = "bicubic") -> None:
+        super().__init__((side, side), InterpolationMode(resample), antialias=True)
         self.side = side
+        self.resample = resample
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:  # noqa: ANN401 - torchvision's
         """Resize one image, mask or batch of either; anything of the right size passes."""
         del params
         if tuple(inpt.shape[-2:]) == (self.side, self.side):
             return inpt
-        one = _resize_mask if isinstance(inpt, Mask) else _resize_image
+        image = partial(_resize_image, filter_=Pillow.Resampling[self.resample.upper()])
+        one = _resize_mask if isinstance(inpt, Mask) else image
         single = inpt.ndim == (2 if isinstance(inpt, Mask) else 3)
         plain = inpt.as_subclass(torch.Tensor)
         resized = torch.stack([one(x, self.side) for x in (plain[None] if single else plain)])
@@ -104,18 +111,16 @@ class MethodResize(Resize):
         return Mask(resized) if isinstance(inpt, Mask) else Image(resized)
 
 
-def _resize_image(image: torch.Tensor, side: int) -> torch.Tensor:
+def _resize_image(image: torch.Tensor, side: int, filter_: Pillow.Resampling) -> torch.Tensor:
     """Resize ``(3, height, width)`` in [0, 1] to ``(3, side, side)`` in [0, 1]."""
     steps = image.detach().cpu().double().numpy() * 255
     whole = np.rint(steps)
     if np.abs(steps - whole).max() < 1e-3:
         picture = Pillow.fromarray(whole.astype(np.uint8).transpose(1, 2, 0))
-        pixels = np.array(picture.resize((side, side), Pillow.Resampling.BICUBIC))
+        pixels = np.array(picture.resize((side, side), filter_))
         return torch.from_numpy(pixels).permute(2, 0, 1).float().div(255).contiguous()
     channels = [
-        np.array(
-            Pillow.fromarray(c.astype(np.float32)).resize((side, side), Pillow.Resampling.BICUBIC)
-        )
+        np.array(Pillow.fromarray(c.astype(np.float32)).resize((side, side), filter_))
         for c in image.detach().cpu().numpy()
     ]
     return torch.from_numpy(np.stack(channels)).clamp(0, 1)

@@ -62,13 +62,12 @@ class Inferencer:
             msg = f"model file {path} does not exist"
             raise CheckpointError(msg)
         try:
-            self.run, side, trained_with = _OPENERS[path.suffix](path, device)
+            self.run, self.resize, trained_with = _OPENERS[path.suffix](path, device)
         except MedclipError:
             raise
         except Exception as error:
             msg = f"{path} cannot be opened: {error}; train or export it again"
             raise CheckpointError(msg) from error
-        self.resize = MethodResize(side)
         self.intensity = intensity if intensity is not None else trained_with
 
     def predict(self, path: str | Path) -> Prediction:
@@ -93,7 +92,7 @@ class Inferencer:
         )  # fmt: skip
 
 
-Opened = tuple[Run, int, IntensityPolicy]
+Opened = tuple[Run, MethodResize, IntensityPolicy]
 
 
 def _from_checkpoint(path: Path, device: str) -> Opened:
@@ -110,8 +109,8 @@ def _from_torch(path: Path, device: str) -> Opened:
 
 
 def _from_module(model: Any, device: str) -> Opened:  # noqa: ANN401 - any of our methods
-    side = model.model.clip.backbone.image_size
-    return torch_run(model.eval().to(device), device), side, model.pre_processor.intensity
+    reading = model.pre_processor
+    return torch_run(model.eval().to(device), device), reading.resize, reading.intensity
 
 
 def _from_onnx(path: Path, device: str) -> Opened:
@@ -124,8 +123,8 @@ def _from_openvino(path: Path, device: str) -> Opened:
     return open_openvino(path, device), *known
 
 
-def _certified(path: Path) -> tuple[int, IntensityPolicy]:
-    """Side of the input and intensity policy, from the certificate beside a model."""
+def _certified(path: Path) -> tuple[MethodResize, IntensityPolicy]:
+    """Resize and intensity policy, from the certificate beside a model."""
     certificate = path.with_suffix(".json")
     if not certificate.is_file():
         msg = f"{certificate} is missing; export the model again, or copy it together with {path}"
@@ -136,7 +135,8 @@ def _certified(path: Path) -> tuple[int, IntensityPolicy]:
             msg = f"{path.parent / name} is not the file that {certificate} certifies; export again"
             raise CheckpointError(msg)
     intensity = paper["intensity"]
-    return paper["input_size"][0], tuple(intensity) if isinstance(intensity, list) else intensity
+    resize = MethodResize(paper["input_size"][0], paper["resample"])
+    return resize, tuple(intensity) if isinstance(intensity, list) else intensity
 
 
 _OPENERS = {

@@ -4,6 +4,16 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from anomalib_medclip.components.anomaly_map import to_map
+from anomalib_medclip.components.augmentation import all_copies
+from anomalib_medclip.components.prompts import NORMAL_STATES, ensemble
+from anomalib_medclip.models.madclip import MadCLIP
+from anomalib_medclip.models.madclip.augmentation import SIXTEEN_FOLD, jitter, with_jitter
+from anomalib_medclip.models.madclip.lightning_model import ABNORMAL
+from anomalib_medclip.models.madclip.torch_model import siglip
 from golden_cases.common import (
     EXACT,
     OBJECTS,
@@ -16,16 +26,6 @@ from golden_cases.common import (
     Tolerance,
     min_max,
 )
-from safetensors.torch import load_file
-from torch import Tensor
-
-from anomalib_medclip.components.anomaly_map import to_map
-from anomalib_medclip.components.augmentation import all_copies
-from anomalib_medclip.components.prompts import NORMAL_STATES, ensemble
-from anomalib_medclip.models.madclip import MadCLIP
-from anomalib_medclip.models.madclip.augmentation import SIXTEEN_FOLD, jitter, with_jitter
-from anomalib_medclip.models.madclip.lightning_model import ABNORMAL
-from anomalib_medclip.models.madclip.torch_model import siglip
 
 GROUPS = ("normal", "abnormal")
 
@@ -76,8 +76,9 @@ class MadCLIPCase(BMADCase):
             for group in GROUPS:
                 phrases = [phrase.format(OBJECTS[name]) for phrase in prompts.phrases[group]]
                 stem = f"text/{name}/{group}"
-                yield f"{stem}/tokens", tower.tokenize(
-                    [f"X X X X X X X X {phrase}." for phrase in phrases]
+                yield (
+                    f"{stem}/tokens",
+                    tower.tokenize([f"X X X X X X X X {phrase}." for phrase in phrases]),
                 )
                 yield f"{stem}/state_token_len", (tower.tokenize(phrases) > 0).sum(dim=1) - 2
                 sequences, ends = prompts.sequences(tower, group, OBJECTS[name])

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_mediclip_synthesis import INPUTS, TOLERANCES, computed
+from golden_cases.mediclip_synthesis import INPUTS, TOLERANCES, computed
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage

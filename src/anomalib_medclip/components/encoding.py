@@ -44,6 +44,10 @@ class EncodesOnce(LightningModule):
             folder = self.trainer.default_root_dir
             self._cache = FeatureCache(self.hparams["cache_memory"], precision, folder)
 
+    def _examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What a training batch teaches: frozen features, masks if there are any, labels."""
+        return self._encoded(batch), self._masks(batch), cast("Tensor", batch.gt_label)
+
     def _encoded(self, batch: ImageBatch) -> Tensor:
         """Frozen features of a batch, each image copied as numbered."""
         images = cast("Tensor", batch.image).as_subclass(Tensor)

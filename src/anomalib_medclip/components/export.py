@@ -6,7 +6,7 @@ with the trained model on real images, and moved into place if it passes.
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from itertools import zip_longest
@@ -22,7 +22,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from anomalib_medclip.components import certificate
-from anomalib_medclip.components.augmentation import Augmentation, all_copies
+from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
 from anomalib_medclip.components.clip import without_clip
 from anomalib_medclip.components.compression import BOUNDS, compress, tidy
 from anomalib_medclip.components.processors import MedicalPreProcessor
@@ -36,7 +36,6 @@ from anomalib_medclip.components.runtimes import (
     torch_run,
 )
 from anomalib_medclip.errors import NotReadyError, ParityError
-from anomalib_medclip.imaging import MethodResize
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,6 @@ class CertifiedExport(LightningModule):
     """
 
     model: Any
-    augmentations: Sequence[Augmentation]
     object_name: str
     pre_processor: Any
     post_processor: Any
@@ -68,7 +66,7 @@ class CertifiedExport(LightningModule):
         """Keep a few images of a data set, both classes in turn, and copies where there are few."""
         chosen = _in_turn(dataset)[:PROBES]
         images = torch.stack([dataset[index].image for index in chosen]).as_subclass(Tensor)
-        copies = all_copies(images, self.augmentations)[:PROBES]
+        copies = all_copies(images, ELEVEN_FOLD)[:PROBES]
         self.probes = (copies.cpu() * 255).round().to(torch.uint8)
 
     @classmethod
@@ -199,7 +197,7 @@ class CertifiedExport(LightningModule):
             return list(self._probe_images().split(1))
         datamodule.prepare_data()
         datamodule.setup("fit")
-        resize, items = MethodResize(self._fixed(None)[0]), datamodule.val_data
+        resize, items = self.pre_processor.resize, datamodule.val_data
         chosen = _in_turn(items)[:CALIBRATION]
         return [resize(items[index].image).as_subclass(Tensor)[None] for index in chosen]
 
@@ -278,7 +276,8 @@ class CertifiedExport(LightningModule):
             "model": type(self).__name__,
             "object_name": self.object_name,
             "input_size": list(self._fixed(None)),
-            "resize": "antialiased bicubic to the square, by Pillow on whole 255ths",
+            "resize": "antialiased to the square, by Pillow on whole 255ths",
+            "resample": self.pre_processor.resize.resample,
             "intensity": self.pre_processor.intensity,
             "normalisation": "CLIP's mean and deviation" if backbone.normalize else "none",
             "image_threshold": _number(post.normalized_image_threshold),

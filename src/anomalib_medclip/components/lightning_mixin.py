@@ -28,6 +28,7 @@ from anomalib_medclip.components.processors import (
     RankPreservingPostProcessor,
 )
 from anomalib_medclip.components.results import HeatMapVisualizer, ResultsWriter
+from anomalib_medclip.imaging import Resample
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +50,13 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
     Attributes:
         default_batch_size: Training images a batch, where the data do not say.
         default_epochs: Epochs trained, where ``--trainer.max_epochs`` does not say.
+        resample: Filter of the resize of images.
+        wants_abnormal: Whether it learns from abnormal images, too.
     """
 
     default_batch_size = 1
     default_epochs = 50
+    resample: Resample = "bicubic"
     wants_abnormal = True
     _validated_at: int | None = None
 
@@ -75,7 +79,8 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         self, image_size: tuple[int, int] | None = None
     ) -> MedicalPreProcessor:
         """The one resize, to the backbone's image size."""
-        return MedicalPreProcessor(image_size[0] if image_size else self.hparams["image_size"])
+        side = image_size[0] if image_size else self.hparams["image_size"]
+        return MedicalPreProcessor(side, resample=self.resample)
 
     def configure_post_processor(self) -> PostProcessor:
         """Threshold at one half, every rank kept.
@@ -142,9 +147,9 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         """Augment a batch and return its loss."""
         del batch_idx
         self._support_is_stale = True
-        encoded, masks = self._encoded(batch), self._masks(batch)
+        encoded, masks, labels = self._examples(batch)
         self._trains_masks = masks is not None
-        loss: Tensor = self.model.loss(encoded, masks, batch.gt_label, **self._own_text(batch))
+        loss: Tensor = self.model.loss(encoded, masks, labels, **self._own_text(batch))
         self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(encoded))
         return loss
 

@@ -39,9 +39,9 @@ class MeetsData(Prompts):
     def _meet_data(self) -> None:
         task = self._data("task", default=TaskType.CLASSIFICATION)
         self.model.has_masks = self._data("has_masks", default=task == TaskType.SEGMENTATION)
-        given = self.hparams["object_name"]  # which may be empty, for prompts without an object
+        given = self.hparams.get("object_name")  # may be empty, for prompts without an object
         self.object_name = self._data("object_name", default="") if given is None else given
-        if given is None and not self.object_name:
+        if self.names_the_object and given is None and not self.object_name:
             msg = "the data do not say what the images show; pass --model.object_name"
             raise NotReadyError(msg)
         if isinstance(self.pre_processor, MedicalPreProcessor):
@@ -49,7 +49,7 @@ class MeetsData(Prompts):
 
     def _other_names(self) -> set[str]:
         """What the images of every set show that batches may come from."""
-        return set(self._data("object_names", default=[]))
+        return set(self._data("object_names", default=[])) if self.names_the_object else set()
 
     def _make_ready(self) -> None:
         """Without training: encode prompts and fit the support, as far as the data allow."""

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
 from anomalib_medclip.components.anomaly_map import unit_interval
-from anomalib_medclip.imaging import IntensityPolicy, MethodResize, read_image
+from anomalib_medclip.imaging import IntensityPolicy, MethodResize, Resample, read_image
 
 
 class MedicalPreProcessor(PreProcessor):
@@ -26,10 +26,13 @@ class MedicalPreProcessor(PreProcessor):
     Args:
         side: Side of the model's square input in pixels.
         intensity: What to do with images of more than 8 bits given as files for prediction.
+        resample: The resize's filter for images.
     """
 
-    def __init__(self, side: int, intensity: IntensityPolicy = None) -> None:
-        resize = MethodResize(side)
+    def __init__(
+        self, side: int, intensity: IntensityPolicy = None, resample: Resample = "bicubic"
+    ) -> None:
+        resize = MethodResize(side, resample)
         super().__init__(transform=resize)
         self.resize = resize
         self.export_transform = Resize(resize.size, resize.interpolation, antialias=False)

@@ -17,8 +17,12 @@ class Prompts(EncodesOnce):
 
     Fixed prompts are encoded once. Prompts that learn, a ``torch.nn.Module``, are encoded for each
     training batch, with their gradient, and again before scores are wanted.
+
+    Attributes:
+        names_the_object: Whether the prompts say what the images show.
     """
 
+    names_the_object = True
     object_name: str
     _texts: Mapping[str, Tensor] = MappingProxyType({})
     _tower: tuple[TextTower, ...] = ()  # in a tuple, so that it is no submodule
@@ -54,7 +58,8 @@ class Prompts(EncodesOnce):
 
     def _own_text(self, batch: ImageBatch) -> dict[str, Any]:
         """The text features of a batch's own set, if they are not the model's own."""
-        name = (getattr(batch, "object_name", None) or [self.object_name])[0]
+        names = getattr(batch, "object_name", None) if self.names_the_object else None
+        name = names[0] if names else self.object_name
         if self._prompts_learn and self.trainer.training:
             return {"text": self.model.prompts(self._text_tower(), name)}
         return {} if name == self.object_name else {"text": self._texts[name].to(self.device)}

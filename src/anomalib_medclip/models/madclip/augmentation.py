@@ -12,7 +12,7 @@ from torch import Tensor
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Augmentation, unchanged
 
 Jitter = Literal["column", "image", "off"]
-"""Over what a change of contrast takes its mean: each column, as the authors' code, or the image."""
+"""Over what a change of contrast takes its mean: each column, as in the code, or the image."""
 
 
 def zoom(

@@ -1,0 +1,158 @@
+"""MediCLIP as an anomalib model: its options, and its training images."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from anomalib.data import ImageBatch
+from anomalib.models.components.base import AnomalibModule
+from PIL import Image
+from torch import Tensor
+
+from anomalib_medclip.components.augmentation import unchanged
+from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.components.feature_cache import CachePrecision
+from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Position
+from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
+from anomalib_medclip.components.prompts import ensemble
+from anomalib_medclip.components.towers import ImageTower
+from anomalib_medclip.imaging import Resample
+from anomalib_medclip.models.mediclip.class_names import ABNORMAL, NORMAL
+from anomalib_medclip.models.mediclip.synthesis import (
+    TASKS,
+    contact_sheet,
+    synthesize,
+    task_chances,
+)
+from anomalib_medclip.models.mediclip.tasks import Pixels
+from anomalib_medclip.models.mediclip.torch_model import MediCLIPModel
+
+logger = logging.getLogger(__name__)
+
+
+class MediCLIP(ClipMethodMixin, AnomalibModule):
+    """Synthetic anomalies on K normal images, adapters and learnable prompts (MICCAI 2024).
+
+    The defaults are those of the published numbers. See ``anomalib_medclip.models.mediclip`` for
+    the paper's parts and where its code differs. Each training run draws what the synthesis makes
+    of its images to ``synthetic_anomalies.png`` in its folder.
+
+    Args:
+        backbone: open_clip name of a ViT, or keyword arguments of ``open_clip.CLIP``.
+        pretrained: open_clip tag, local weights file, or ``None`` for random weights.
+        image_size: Side of the square input in pixels.
+        quick_gelu: The activation that OpenAI trained with.
+        normalize: Apply CLIP's mean and standard deviation.
+        backbone_seed: Seed of random backbone weights.
+        levels: Blocks with adapters, from 1; by default 12, 18 and 24 of 24.
+        lr: Adam's step size.
+        tasks: Weights of the synthesis tasks ``CutPaste``, ``GaussIntensityChange``, ``Source`` and
+            ``Identity``; by default a quarter each. Table 5.
+        poisson: Blend CutPaste's patches into the image.
+        prompts: Learn the context of each class name, or take fixed sentences: table 4.
+        adapter: Linear adapters, or pool the channels: table 4.
+        context: Number of context vectors.
+        positions: Where the class name stands; each is encoded once for every position.
+        shared_context: One context for all class names of a group.
+        causal: Let the text tower attend to earlier tokens only, as CLIP was trained.
+        temperature: What cosines are divided by before the softmax; 0.07 in the paper.
+        released: File of adapters and prompts as the authors' training writes them.
+        epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
+        cache: How tokens of validation images are kept; those of training images are new each time.
+        cache_memory: GB of memory for them; what exceeds it goes to disk.
+        seed: Seed of adapters, prompts, synthesis, order of training images, and everything else.
+        **kwargs: ``pre_processor``, ``post_processor``, ``evaluator`` and ``visualizer``, as in
+            every anomalib model.
+    """
+
+    augmentations = (unchanged,)
+    default_batch_size = 8
+    default_epochs = 200
+    names_the_object = False
+    resample: Resample = "bilinear"
+    wants_abnormal = False
+    model: MediCLIPModel
+
+    def __init__(
+        self,
+        backbone: dict[str, Any] | str = "ViT-L-14",
+        pretrained: str | None = "openai",
+        image_size: int = 224,
+        quick_gelu: bool = True,
+        normalize: bool = True,
+        backbone_seed: int = 0,
+        levels: Sequence[int] | None = None,
+        lr: float = 1e-3,
+        tasks: dict[str, float] | None = None,
+        poisson: bool = False,
+        prompts: Literal["learnable", "fixed"] = "learnable",
+        adapter: bool = True,
+        context: int = 8,
+        positions: Sequence[Position] = ("end",),
+        shared_context: bool = False,
+        causal: bool = False,
+        temperature: float = 1.0,
+        released: str | None = None,
+        epoch_choice: EpochChoice = "last",
+        cache: CachePrecision = "float32",
+        cache_memory: float = 4.0,
+        seed: int = 111,
+        **kwargs: Any,  # noqa: ANN401 - anomalib's components
+    ) -> None:
+        super().__init__(**kwargs)
+        self.hparams.pop("released", None)  # a checkpoint holds them; the file may be gone
+        self.tasks = dict(TASKS if tasks is None else tasks)
+        task_chances(self.tasks)
+        clip = Backbone(backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed)
+        learnable = prompts == "learnable" and LearnablePrompts(
+            clip.text_width, NORMAL, ABNORMAL, context, positions, shared_context, causal, seed
+        )
+        fixed = partial(ensemble, normal=NORMAL, abnormal=ABNORMAL)
+        self.model = MediCLIPModel(
+            ImageTower(clip), learnable or fixed, levels, adapter, temperature, seed
+        )
+        if released:
+            self.model.load_released(released)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the training images."""
+        return {k: v for k, v in super().__getstate__().items() if k != "_normals"}
+
+    def on_fit_start(self) -> None:
+        """Read the normal images, and draw what the synthesis makes of the first two."""
+        super().on_fit_start()
+        data = self._data("train_data", default=None)
+        images = [data[index] for index in range(len(data))]
+        self._normals = {str(item.image_path): _grey(item.image) for item in images}
+        pixels = list(self._normals.values())
+        path = Path(self.trainer.default_root_dir, "synthetic_anomalies.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seed = self.hparams["seed"]
+        contact_sheet(pixels[:2], pixels, self.tasks, seed, self.hparams["poisson"]).save(path)
+        logger.info("what the synthesis makes of the images is drawn in %s", path)
+
+    def _examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Synthetic anomalies; each sample has its own stream of chance, so that runs repeat."""
+        paths, sources = list(self._normals), list(self._normals.values())
+        made = []
+        for path in cast("list[str]", batch.image_path):
+            index = paths.index(str(path))
+            stream = [self.hparams["seed"], self.current_epoch, index]
+            random = np.random.default_rng(stream)
+            poisson = self.hparams["poisson"]
+            made.append(synthesize(sources[index], sources, random, self.tasks, poisson))
+        images = torch.from_numpy(np.stack([one.image for one in made])).to(self.device)
+        masks = torch.from_numpy(np.stack([one.label for one in made])).to(self.device)
+        encoded = self.model.encode(images[:, None].expand(-1, 3, -1, -1).float() / 255)
+        labels = torch.tensor([one.label.any() for one in made], device=self.device)
+        return encoded, masks[:, None].float(), labels
+
+
+def _grey(image: Tensor) -> Pixels:
+    """Grey levels of an image in [0, 1]; the synthesis is defined on whole ones."""
+    pixels = (image.as_subclass(Tensor).permute(1, 2, 0).cpu().numpy() * 255).round()
+    return np.array(Image.fromarray(pixels.astype(np.uint8)).convert("L"))

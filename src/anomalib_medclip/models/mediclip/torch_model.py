@@ -1,0 +1,162 @@
+"""MediCLIP's computation: frozen tokens to heat maps, and the loss of adapters and prompts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from anomalib.data import InferenceBatch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from anomalib_medclip.components.anomaly_map import align, to_map
+from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder
+from anomalib_medclip.components.losses import dice, focal
+from anomalib_medclip.components.towers import ImageTower
+from anomalib_medclip.errors import WeightsError
+
+
+class LossTerms(NamedTuple):
+    """Focal and dice loss of the map."""
+
+    focal: Float[Tensor, ""]
+    dice: Float[Tensor, ""]
+
+    def total(self) -> Float[Tensor, ""]:
+        """Both terms, each with weight 1."""
+        return self.focal + self.dice
+
+
+class ChannelPooling(nn.Module):
+    """Average neighbouring channels down to the shared space: the ablation without adapters."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch token embed_dim"]:
+        """Nothing to learn, and nothing to seed."""
+        return F.adaptive_avg_pool1d(tokens, self.embed_dim)
+
+
+class MediCLIPModel(ClipModel):
+    """A linear adapter at each of three levels, and prompts that learn.
+
+    Args:
+        clip: The frozen image tower.
+        prompts: Text features from the text tower; ``LearnablePrompts``, or fixed ones.
+        levels: Blocks with adapters, counted from 1; by default half, three quarters and the whole
+            of the tower.
+        adapter: Linear adapters, or else channels are pooled.
+        temperature: What cosines are divided by before the softmax.
+        seed: Seed of the adapters' initial weights.
+    """
+
+    def __init__(
+        self,
+        clip: ImageTower,
+        prompts: PromptEncoder,
+        levels: Sequence[int] | None = None,
+        adapter: bool = True,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(clip, clip.quarters(2, 3, 4) if levels is None else levels, prompts)
+        self.temperature = temperature
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.adapters = nn.ModuleList(
+                nn.Linear(clip.width, clip.embed_dim) if adapter else ChannelPooling(clip.embed_dim)
+                for _ in self.levels
+            )
+
+    def score(
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        text: Float[Tensor, "2 embed_dim"] | None = None,
+    ) -> InferenceBatch:
+        """Score images that are encoded already: the map, and its maximum; see ``ClipModel``."""
+        abnormal = self.maps(encoded, text)[:, 0]
+        return InferenceBatch(pred_score=abnormal.amax(dim=(-2, -1)), anomaly_map=abnormal)
+
+    def cosines(
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        text: Float[Tensor, "2 embed_dim"] | None = None,
+    ) -> Float[Tensor, "level batch patch 2"]:
+        """Cosine of each adapted patch with both texts."""
+        text = self.text_or(text)
+        levels = zip(self.adapters, encoded[:, :, 1:].unbind(dim=1), strict=True)
+        return torch.stack([align(adapter(one), text, scale=1.0) for adapter, one in levels])
+
+    def maps(
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        text: Float[Tensor, "2 embed_dim"] | None = None,
+    ) -> Float[Tensor, "batch 1 side side"]:
+        """Probability of abnormal at each pixel.
+
+        The softmax of two comes after the mean over levels, as in the authors' code, and is the
+        sigmoid of their difference.
+        """
+        normal, abnormal = self.cosines(encoded, text).mean(dim=0).split(1, dim=-1)
+        return (to_map(abnormal - normal, self.clip.size) / self.temperature).sigmoid()
+
+    def loss(
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        masks: Float[Tensor, "batch 1 side side"],
+        labels: Bool[Tensor, "batch"] | None = None,
+        text: Float[Tensor, "2 embed_dim"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Loss of a batch of synthetic anomalies.
+
+        Args:
+            encoded: What ``encode`` gives.
+            masks: Labels of the synthesis, in [0, 1]; empty for images that stayed normal.
+            labels: Not used: the masks say all.
+            text: Text features with their gradient.
+        """
+        del labels
+        return self.loss_terms(encoded, masks, text).total()
+
+    def loss_terms(
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        masks: Float[Tensor, "batch 1 side side"],
+        text: Float[Tensor, "2 embed_dim"] | None = None,
+    ) -> LossTerms:
+        """The terms of ``loss``; for the focal loss, a label below 1 counts as normal."""
+        maps = self.maps(encoded, text)
+        return LossTerms(focal(maps, masks.floor()), dice(maps, masks))
+
+    def load_released(self, path: str | Path) -> None:
+        """Load adapters and prompts as the authors' training writes them.
+
+        Args:
+            path: Torch file with ``adapter_state_dict`` and ``prompt_state_dict``.
+
+        Raises:
+            WeightsError: The file is missing, is no such file, or does not fit.
+        """
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.load_adapters(state["adapter_state_dict"])
+            if isinstance(self.prompts, nn.Module):
+                self.prompts.load_state_dict(state["prompt_state_dict"])
+        except Exception as error:
+            msg = (
+                f"file {path} does not fit MediCLIP: {error}; it must hold adapter_state_dict and "
+            )
+            msg += "prompt_state_dict for these levels and this backbone"
+            raise WeightsError(msg) from error
+
+    def load_adapters(self, weights: dict[str, Tensor]) -> None:
+        """Load 1 x 1 convolutions, which the authors use, as the linear layers that they are."""
+        renamed = {name.replace("_adapter.0", ""): value for name, value in weights.items()}
+        self.adapters.load_state_dict(
+            {n: v.flatten(1) if n.endswith("weight") else v for n, v in renamed.items()}
+        )
