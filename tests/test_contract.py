@@ -9,7 +9,7 @@ import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, Trainer
-from tiny import BACKBONE, METHODS, OPTIONS, lesion_data
+from tiny import BACKBONE, METHODS, OPTIONS, TRAINING, lesion_data
 
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
 
@@ -38,7 +38,7 @@ class Epochs(Callback):
 
 
 def train(method, lesions, home, epochs=EPOCHS, trainer=None, data=None, **options):
-    model = method(**{**OPTIONS, **options})
+    model = method(**{**OPTIONS, **TRAINING.get(method.__name__, {}), **options})
     engine = Engine(
         default_root_dir=home,
         accelerator="cpu",
