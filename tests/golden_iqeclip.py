@@ -1,6 +1,6 @@
 """Every array of a golden case of IQE-CLIP, computed by this package.
 
-A case directory holds ``config.json``, ``clip_state.npz``, ``trainable.npz`` (by the authors' names)
+A case directory holds ``config.json``, ``clip_state.npz``, ``trainable.npz`` by the authors' names,
 and ``data.npz``. Gradients below 1e-5 are rounding noise of what has no effect, such as the bias of
 a key before a softmax; those of parameters that do not exist here are 0, or not a number where the
 authors' have none.

@@ -34,7 +34,7 @@ OPTIONS = {"backbone": BACKBONE, "pretrained": None, "image_size": 32}
 """What makes any method small and offline."""
 
 TRAINING = {"IQECLIP": {"lr": 1e-3}}
-"""What a method needs to learn in three epochs on four pictures, where its defaults are for more."""
+"""What a method needs to learn in three epochs on four pictures; its defaults are for more."""
 
 TEST_DATA = os.environ.get("ANOMALIB_MEDCLIP_TEST_DATA")
 """Folder of more golden cases and of real images; see golden/README.md."""

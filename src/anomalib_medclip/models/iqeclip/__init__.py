@@ -42,8 +42,8 @@ Where the paper and the authors' code part, this is the code, which made the pub
 Where both use the test set, this does not: no scaling of scores by the whole set, and the published
 number of epochs is trained, without looking for the best.
 
-Three savings are exact: prompts are cut after the token that is read, as a causal tower sees nothing
-later; all images, sentences and levels are batched; and attention folds its key and value
+Three savings are exact: prompts are cut after the token that is read, as a causal tower sees
+nothing later; all images, sentences and levels are batched; and attention folds its key and value
 projections around the image's tokens, see ``query.Attention``.
 """
 

@@ -63,7 +63,7 @@ def load_released(model: nn.Module, path: str | Path) -> None:
         unused = [name for name in state if _WITHOUT_EFFECT.fullmatch(name)]
         weights = {our_name(n): v for n, v in state.items() if n not in unused}
         if differing := sorted(weights.keys() ^ trained.keys()):
-            raise KeyError(differing[0])  # noqa: TRY301 - said below, with the file
+            raise KeyError(differing[0])
         model.load_state_dict(weights, strict=False)
     except Exception as error:
         msg = f"adapters file {path} does not fit: {error}; it must hold what the authors' code "
