@@ -30,6 +30,9 @@ BACKBONE = {
 }
 """Keyword arguments of open_clip.CLIP: 4 blocks of width 32 on 4 x 4 patches."""
 
+EVEN = BACKBONE | {"text_cfg": BACKBONE["text_cfg"] | {"width": 24, "layers": 3}}
+"""The same with a deeper text tower, as wide as the space it shares with images."""
+
 OPTIONS = {"backbone": BACKBONE, "pretrained": None, "image_size": 32}
 """What makes any method small and offline."""
 

@@ -35,8 +35,8 @@ class IQECLIP(ClipMethodMixin, AnomalibModule):
         few_shot: Take the image score of the authors' few-shot code (mean over pixels) and not of
             their zero-shot code (mean over patches); by default as the data are.
         prompt_length: Number of class prompts, r in eq. 1.
-        class_prompts: Let them depend on the image (table 4, "w/o CPT"; the authors' files of
-            runs with ``use_global`` off have neither these nor ``class_initialisation``).
+        class_prompts: Let them depend on the image (table 4, "w/o CPT"). The authors' option
+            ``use_global`` is this and ``class_initialisation`` together.
         deep_prompt_length: Learnable prompts before each block of the text tower, M in eq. 4; 0 for
             none, and no norm after them (table 4, "w/o LPT"; both off: table 3, "w/o prompt
             tuning").

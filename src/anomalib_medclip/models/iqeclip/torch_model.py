@@ -35,7 +35,7 @@ class LossTerms(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What patches are compared with, and the patches."""
+    """Adapted patches, and what they are compared with; nothing is normalised but the text."""
 
     patches: Float[Tensor, "level batch patch embed_dim"]
     text: Float[Tensor, "batch 2 embed_dim"]
@@ -83,7 +83,7 @@ class IQECLIPModel(ClipModel):
         self.linears = nn.ModuleList(nn.Linear(clip.width, clip.embed_dim) for _ in self.levels)
         self.temperature = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.smooth = GaussianSmoothing(clip.backbone.image_size, sigma)
-        self.weights = (1 - alpha, alpha) if query_module else (1.0,)
+        self.branch_weights = (1 - alpha, alpha) if query_module else (1.0,)
 
     def encode(
         self, images: Float[Tensor, "batch 3 side side"]
@@ -120,17 +120,13 @@ class IQECLIPModel(ClipModel):
         """Adapted patches of each level (eq. 5), text features and queries, all of the image."""
         feature = self.clip.pool(encoded[:, -1])
         # As the code; eq. 5 has a ReLU.
-        patches = [linear(encoded[:, i, 1:]) for i, linear in enumerate(self.linears)]
-        features = Features(
-            patches=torch.stack(patches),
-            text=self.prompts(self.text_tower, self.text_or(text), feature),
-            queries=None,
-        )
-        if self.query_module is None:
-            return features
-        return features._replace(
-            queries=self.query_module(feature, features.patches, features.text)
-        )
+        adapted = [linear(encoded[:, level, 1:]) for level, linear in enumerate(self.linears)]
+        patches = torch.stack(adapted)
+        own_text = self.prompts(self.text_tower, self.text_or(text), feature)
+        queries = None
+        if self.query_module is not None:
+            queries = self.query_module(feature, patches, own_text)
+        return Features(patches, own_text, queries)
 
     def logits(self, features: Features) -> Float[Tensor, "branch level batch patch 2"]:
         """Each patch against text and queries (eq. 10, 11); only the text has a temperature."""
@@ -151,8 +147,9 @@ class IQECLIPModel(ClipModel):
         enlarged = to_map(difference, self.clip.size)[:, 0].sigmoid()
         return enlarged.unflatten(0, (logits.shape[0], logits.shape[1], -1))
 
+    @staticmethod
     def patch_mean(
-        self, logits: Float[Tensor, "branch level batch patch 2"]
+        logits: Float[Tensor, "branch level batch patch 2"],
     ) -> Float[Tensor, "branch level batch"]:
         """Probability of abnormal, mean over patches; the paper takes the maximum."""
         return logits.softmax(dim=-1)[..., 1].mean(dim=-1)
@@ -161,9 +158,8 @@ class IQECLIPModel(ClipModel):
         self, maps: Float[Tensor, "branch level batch height width"]
     ) -> Float[Tensor, "batch height width"]:
         """Mean over levels, weighed over branches (eq. 12)."""
-        means = maps.mean(dim=1)
-        weighed = [weight * mean for weight, mean in zip(self.weights, means, strict=True)]
-        return torch.stack(weighed).sum(dim=0)
+        branches = zip(self.branch_weights, maps.mean(dim=1), strict=True)
+        return torch.stack([weight * mean for weight, mean in branches]).sum(dim=0)
 
     def loss(
         self,
