@@ -39,7 +39,7 @@ def compare(expected: np.ndarray, actual: object) -> float:
     expected = expected.astype(np.float64)
     if actual.shape != expected.shape or (np.isnan(actual) != np.isnan(expected)).any():
         return float("inf")
-    return float(np.nanmax(np.abs(actual - expected), initial=0.0))
+    return float(np.nan_to_num(np.abs(actual - expected)).max(initial=0.0))
 
 
 def check(folder: Path) -> list[tuple[str, float | None, Tolerance | None, bool]]:

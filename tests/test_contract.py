@@ -9,7 +9,7 @@ import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, Trainer
-from tiny import BACKBONE, EPOCHS, METHODS, OPTIONS, lesion_data
+from tiny import BACKBONE, EPOCHS, METHODS, OPTIONS, TRAINING, lesion_data
 
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
 
@@ -76,7 +76,7 @@ class Gradients(Callback):
 
 
 def train(method, lesions, home, epochs=None, trainer=None, data=None, **options):
-    model = method(**{**OPTIONS, **options})
+    model = method(**{**OPTIONS, **TRAINING.get(method.__name__, {}), **options})
     engine = Engine(
         default_root_dir=home,
         accelerator="cpu",
@@ -84,7 +84,7 @@ def train(method, lesions, home, epochs=None, trainer=None, data=None, **options
         enable_progress_bar=False,
         **(trainer or {}),
     )
-    datamodule = lesion_data(lesions, **{"train_batch_size": 1, **(data or {})})
+    datamodule = lesion_data(lesions, **(data or {}))
     metrics = engine.train(model, datamodule=datamodule)[0]
     return model, engine, datamodule, metrics
 

@@ -30,12 +30,18 @@ BACKBONE = {
 }
 """Keyword arguments of open_clip.CLIP: 4 blocks of width 32 on 4 x 4 patches."""
 
+EVEN = BACKBONE | {"text_cfg": BACKBONE["text_cfg"] | {"width": 24, "layers": 3}}
+"""The same with a deeper text tower, as wide as the space it shares with images."""
+
 OPTIONS = {"backbone": BACKBONE, "pretrained": None, "image_size": 32}
 """What makes any method small and offline."""
 
 EPOCHS = {"MediCLIP": 20}
 """Epochs after which a method has learnt what ``write_lesions`` draws, if not 3; MediCLIP's are
 short: it sees its few normal images once, not in a dozen copies."""
+
+TRAINING = {"IQECLIP": {"lr": 1e-3}}
+"""What a method needs to learn in three epochs on four pictures; its defaults are for more."""
 
 TEST_DATA = os.environ.get("ANOMALIB_MEDCLIP_TEST_DATA")
 """Folder of more golden cases and of real images; see golden/README.md."""
@@ -79,11 +85,17 @@ def write_lesions(root: Path, count: int = 12, size: tuple[int, int] = (40, 48))
 
 
 def lesion_data(folder, **options):
-    """A datamodule over what ``write_lesions`` has written to a folder."""
+    """A datamodule over what ``write_lesions`` has written to a folder; an image is a batch."""
     return MedicalFolder(
         table=folder / "table.csv",
         patient_column="patient",
         object_name="phantom",
         num_workers=0,
-        **{"mask_column": "mask", "k_shot": 2, "val_ratio": 0.4, **options},
+        **{
+            "mask_column": "mask",
+            "k_shot": 2,
+            "val_ratio": 0.4,
+            "train_batch_size": 1,
+            **options,
+        },
     )

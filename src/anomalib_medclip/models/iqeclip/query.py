@@ -1,0 +1,166 @@
+"""The instance-aware query module: two queries that read an image and its text (eq. 6-9)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from anomalib_medclip.models.iqeclip.class_tokens import ClassTokens
+
+_EPS = 1e-12  # BERT's
+
+
+class Attention(nn.Module):
+    """Multi-head attention of queries to a context, with residual and norm after it, as in BERT.
+
+    Two queries meet hundreds of tokens, so no token is projected: W_q h . (W_k x + b_k) is
+    (W_k' W_q h) . x plus what is the same for all tokens and drops out of the softmax, and a
+    weighted sum of W_v x is W_v of the weighted sum. The results are those of the plain order,
+    but for rounding; b_k has no effect and does not exist.
+
+    Args:
+        width: Width of queries and context.
+        heads: Number of heads.
+        dropout: Probability, on the attention and on what it returns.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=_EPS)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch query width"],
+        context: Float[Tensor, "batch token width"],
+    ) -> Float[Tensor, "batch query width"]:
+        """Queries after they have read the context."""
+        heads = (self.heads, -1)
+        asked = self.query(queries).unflatten(-1, heads)
+        keys = self.key.weight.unflatten(0, heads)
+        folded = torch.einsum("bqhd,hde->bhqe", asked, keys).flatten(1, 2)
+        scale = asked.shape[-1] ** -0.5
+        attention = self.dropout((scale * folded @ context.transpose(1, 2)).softmax(dim=-1))
+        read = (attention @ context).unflatten(1, heads)
+        values = self.value.weight.unflatten(0, heads)
+        found = torch.einsum("bhqe,hde->bqhd", read, values)
+        # The weights add up to 1, and the bias comes in whole, but under dropout.
+        whole = attention.sum(dim=-1).unflatten(1, heads).transpose(1, 2).unsqueeze(-1)
+        found = (found + whole * self.value.bias.unflatten(0, heads)).flatten(2)
+        return self.norm(self.dropout(self.output(found)) + queries)
+
+
+class Block(nn.Module):
+    """Attention to one another, to the image and to the text, then a feed-forward network.
+
+    As the code; the paper's eq. 7-9 have the text before the image, and a network after each.
+
+    Args:
+        width: Width of the queries.
+        heads: Number of attention heads.
+        feedforward: Width of the hidden layer.
+        image_attention: Read the image.
+        text_attention: Read the text.
+        dropout: Probability after every layer.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        feedforward: int,
+        image_attention: bool = True,
+        text_attention: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.self_attention = Attention(width, heads, dropout)
+        self.image_attention = Attention(width, heads, dropout) if image_attention else None
+        self.text_attention = Attention(width, heads, dropout) if text_attention else None
+        self.feedforward = nn.Sequential(
+            nn.Linear(width, feedforward),
+            nn.GELU(),
+            nn.Linear(feedforward, width),
+            nn.Dropout(dropout),
+        )
+        self.norm = nn.LayerNorm(width, eps=_EPS)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch query width"],
+        image: Float[Tensor, "batch patch width"],
+        text: Float[Tensor, "batch 2 width"],
+    ) -> Float[Tensor, "batch query width"]:
+        """Queries after they have read all that they may."""
+        queries = self.self_attention(queries, queries)
+        if self.image_attention is not None:
+            queries = self.image_attention(queries, image)
+        if self.text_attention is not None:
+            queries = self.text_attention(queries, text)
+        return self.norm(self.feedforward(queries) + queries)
+
+
+class QueryModule(nn.Module):
+    """Two queries, normal and abnormal, begun from the image's class token.
+
+    Args:
+        width: Width of the space that images and text share.
+        blocks: Number of blocks.
+        heads: Number of attention heads.
+        feedforward: Width of the hidden layers; by default four times the width.
+        class_initialisation: Begin from the class token, and not from learnt vectors alone.
+        image_attention: Let queries read the image.
+        text_attention: Let queries read the text.
+        dropout: Probability after every layer.
+
+    Raises:
+        ValueError: The heads do not divide the width.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        blocks: int = 4,
+        heads: int = 8,
+        feedforward: int | None = None,
+        class_initialisation: bool = True,
+        image_attention: bool = True,
+        text_attention: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            msg = f"{heads} heads do not divide the width of {width}; take a divisor of it"
+            raise ValueError(msg)
+        self.queries = ClassTokens(2, width, class_initialisation)
+        self.norm = nn.LayerNorm(width, eps=_EPS)
+        self.dropout = nn.Dropout(dropout)
+        hidden = feedforward or 4 * width
+        self.blocks = nn.ModuleList(
+            Block(width, heads, hidden, image_attention, text_attention, dropout)
+            for _ in range(blocks)
+        )
+
+    def forward(
+        self,
+        feature: Float[Tensor, "batch width"],
+        patches: Float[Tensor, "level batch patch width"],
+        text: Float[Tensor, "batch 2 width"],
+    ) -> Float[Tensor, "level batch 2 width"]:
+        """Queries of each level, un-normalised; every level begins anew from the same ones.
+
+        Args:
+            feature: The image's class token in the shared space, un-normalised.
+            patches: Adapted patch tokens of each level, un-normalised.
+            text: Text features of the image, L2-normalised.
+        """
+        levels = patches.shape[0]
+        queries = self.dropout(self.norm(self.queries(feature))).repeat(levels, 1, 1)
+        image, text = patches.flatten(0, 1), text.repeat(levels, 1, 1)
+        for block in self.blocks:
+            queries = block(queries, image, text)
+        return queries.unflatten(0, (levels, -1))

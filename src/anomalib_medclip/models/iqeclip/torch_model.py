@@ -1,0 +1,209 @@
+"""IQE-CLIP's computation: images to heat maps, and the loss that trains prompts and queries."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from anomalib.data import InferenceBatch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from anomalib_medclip.components.anomaly_map import align, to_map
+from anomalib_medclip.components.clip_model import ClipModel
+from anomalib_medclip.components.losses import dice, focal
+from anomalib_medclip.components.towers import ImageTower, TextTower
+from anomalib_medclip.models.iqeclip.prompts import ImagePrompts
+from anomalib_medclip.models.iqeclip.query import QueryModule
+from anomalib_medclip.models.iqeclip.smoothing import GaussianSmoothing
+
+CrossEntropy = Literal["logits", "probabilities"]
+"""What the binary cross-entropy takes the mean patch probability for."""
+
+
+class LossTerms(NamedTuple):
+    """Loss of each branch and level (eq. 13); focal and dice are empty without masks."""
+
+    detection: Float[Tensor, "branch level"]
+    focal: Float[Tensor, "mask_branch level"]
+    dice: Float[Tensor, "mask_branch level"]
+
+    def total(self) -> Float[Tensor, ""]:
+        """All terms, each with weight 1; eq. 14 weighs the branches."""
+        return torch.cat(self).sum()
+
+
+class Features(NamedTuple):
+    """Adapted patches, and what they are compared with; nothing is normalised but the text."""
+
+    patches: Float[Tensor, "level batch patch embed_dim"]
+    text: Float[Tensor, "batch 2 embed_dim"]
+    queries: Float[Tensor, "level batch 2 embed_dim"] | None
+
+
+class IQECLIPModel(ClipModel):
+    """Prompts and queries that depend on the image, on frozen towers of both kinds.
+
+    There are two branches, text (0) and, with a query module, query (1).
+
+    Args:
+        clip: The frozen image tower.
+        text_tower: The frozen text tower of the same CLIP; prompts go through it for each image.
+        prompts: The text side.
+        query_module: The query side, or ``None`` for the text branch alone.
+        levels: Blocks to compare, from 1; by default the four quarters of the tower.
+        alpha: Weight of the query map (eq. 12); 1 - alpha is that of the text map.
+        sigma: Standard deviation of the map's smoothing in pixels.
+        bce: What the mean patch probability is taken for; the authors' code says logits.
+
+    Attributes:
+        text: What no image changes of the prompts: embeddings ``(2, token, text_width)``.
+        few_shot: Score images by the mean of their map's pixels, as the authors do few-shot, or of
+            their patches, as zero-shot; enlarging gives border patches less weight.
+    """
+
+    def __init__(
+        self,
+        clip: ImageTower,
+        text_tower: TextTower,
+        prompts: ImagePrompts,
+        query_module: QueryModule | None,
+        levels: Sequence[int] | None = None,
+        alpha: float = 0.8,
+        sigma: float = 8.0,
+        bce: CrossEntropy = "logits",
+    ) -> None:
+        levels = clip.quarters(1, 2, 3, 4) if levels is None else levels
+        super().__init__(clip, levels, prompts.templates)
+        self.few_shot = True
+        self.bce = bce
+        self.text_tower = text_tower
+        self.image_prompts = prompts
+        self.query_module = query_module
+        self.linears = nn.ModuleList(nn.Linear(clip.width, clip.embed_dim) for _ in self.levels)
+        self.temperature = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.smooth = GaussianSmoothing(clip.backbone.image_size, sigma)
+        self.branch_weights = (1 - alpha, alpha) if query_module else (1.0,)
+
+    def encode(
+        self, images: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch tap token width"]:
+        """Frozen tokens of every level and, last, of the last block, whose class token is read."""
+        return self.clip.taps(images, sorted({*self.levels, self.clip.depth}))
+
+    def score(
+        self,
+        encoded: Float[Tensor, "batch tap token width"],
+        text: Float[Tensor, "2 token text_width"] | None = None,
+    ) -> InferenceBatch:
+        """Score images that are encoded already, each by itself.
+
+        Args:
+            encoded: What ``encode`` gives.
+            text: Embeddings of the templates; they are the same for all sets.
+
+        Raises:
+            NotReadyError: There are no such embeddings.
+        """
+        logits = self.logits(self.features(encoded, text))
+        maps = self.maps(logits)
+        score = maps.mean(dim=(-2, -1)) if self.few_shot else self.patch_mean(logits)
+        return InferenceBatch(
+            pred_score=score.mean(dim=(0, 1)), anomaly_map=self.smooth(self.mix(maps))
+        )
+
+    def features(
+        self,
+        encoded: Float[Tensor, "batch tap token width"],
+        text: Float[Tensor, "2 token text_width"] | None = None,
+    ) -> Features:
+        """Adapted patches of each level (eq. 5), text features and queries, all of the image."""
+        feature = self.clip.pool(encoded[:, -1])
+        # As the code; eq. 5 has a ReLU.
+        adapted = [linear(encoded[:, level, 1:]) for level, linear in enumerate(self.linears)]
+        patches = torch.stack(adapted)
+        own_text = self.image_prompts(self.text_tower, self.text_or(text), feature)
+        queries = None
+        if self.query_module is not None:
+            queries = self.query_module(feature, patches, own_text)
+        return Features(patches, own_text, queries)
+
+    def logits(self, features: Features) -> Float[Tensor, "branch level batch patch 2"]:
+        """Each patch against text and queries (eq. 10, 11); only the text has a temperature."""
+        patches, text, queries = features
+        found = [self.temperature.exp() * align(patches, text, scale=1.0)]
+        if queries is not None:
+            found.append(align(patches, queries, scale=1.0))
+        return torch.stack(found)
+
+    def maps(
+        self, logits: Float[Tensor, "branch level batch patch 2"]
+    ) -> Float[Tensor, "branch level batch height width"]:
+        """Probability of abnormal at each pixel; enlarged before the softmax, as in the code.
+
+        A softmax of two is the sigmoid of their difference, so one channel is enough.
+        """
+        difference = (logits[..., 1:] - logits[..., :1]).flatten(0, 2)
+        enlarged = to_map(difference, self.clip.size)[:, 0].sigmoid()
+        return enlarged.unflatten(0, (logits.shape[0], logits.shape[1], -1))
+
+    @staticmethod
+    def patch_mean(
+        logits: Float[Tensor, "branch level batch patch 2"],
+    ) -> Float[Tensor, "branch level batch"]:
+        """Probability of abnormal, mean over patches; the paper takes the maximum."""
+        return logits.softmax(dim=-1)[..., 1].mean(dim=-1)
+
+    def mix(
+        self, maps: Float[Tensor, "branch level batch height width"]
+    ) -> Float[Tensor, "batch height width"]:
+        """Mean over levels, weighed over branches (eq. 12)."""
+        branches = zip(self.branch_weights, maps.mean(dim=1), strict=True)
+        return torch.stack([weight * mean for weight, mean in branches]).sum(dim=0)
+
+    def loss(
+        self,
+        encoded: Float[Tensor, "batch tap token width"],
+        masks: Float[Tensor, "batch 1 side side"] | None,
+        labels: Bool[Tensor, "batch"],
+        text: Float[Tensor, "2 token text_width"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Loss of a batch, all branches and levels summed (eq. 13, 14).
+
+        Args:
+            encoded: What ``encode`` gives.
+            masks: 1 on the lesion; ``None`` for a set with labels only.
+            labels: True for abnormal.
+            text: See ``score``.
+        """
+        return self.loss_terms(encoded, masks, labels, text).total()
+
+    def loss_terms(
+        self,
+        encoded: Float[Tensor, "batch tap token width"],
+        masks: Float[Tensor, "batch 1 side side"] | None,
+        labels: Bool[Tensor, "batch"],
+        text: Float[Tensor, "2 token text_width"] | None = None,
+    ) -> LossTerms:
+        """The terms of ``loss``, by branch and level."""
+        logits = self.logits(self.features(encoded, text))
+        detection = self._cross_entropy(self.patch_mean(logits), labels)
+        if masks is None:
+            return LossTerms(detection, detection[:0], detection[:0])
+        maps = self.maps(logits).flatten(0, 1).unsqueeze(2)
+        return LossTerms(
+            detection,
+            torch.stack([focal(m, masks) for m in maps]).view_as(detection),
+            torch.stack([dice(m, masks) for m in maps]).view_as(detection),
+        )
+
+    def _cross_entropy(
+        self, probability: Float[Tensor, "branch level batch"], labels: Bool[Tensor, "batch"]
+    ) -> Float[Tensor, "branch level"]:
+        target = labels.float().expand_as(probability)
+        if self.bce == "probabilities":
+            return F.binary_cross_entropy(probability, target, reduction="none").mean(dim=-1)
+        # As the code: the sigmoid of this loss comes on top of a probability.
+        terms = F.binary_cross_entropy_with_logits(probability, target, reduction="none")
+        return terms.mean(dim=-1)
