@@ -159,9 +159,11 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
             for parameter in self.model.idle_parameters(self._trains_masks):
                 parameter.grad = None
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam on whatever requires a gradient, without weight decay."""
+    def configure_optimizers(self) -> torch.optim.Optimizer | None:
+        """Adam on whatever requires a gradient, without weight decay; ``None`` if nothing does."""
         trained = [p for p in self.parameters() if p.requires_grad]
+        if not trained:  # an ablation may leave nothing
+            return None
         return torch.optim.Adam(trained, lr=self.learning_rate, betas=(0.5, 0.999))
 
     @property

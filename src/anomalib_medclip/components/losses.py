@@ -1,10 +1,25 @@
-"""Losses of a heat map against a lesion mask: plain functions."""
+"""Losses of a heat map against a lesion mask."""
 
+from typing import NamedTuple
+
+import torch
 from jaxtyping import Float
 from monai.losses.dice import DiceLoss
 from torch import Tensor
 
 _dice = DiceLoss(smooth_nr=1, smooth_dr=1)
+
+
+class LossTerms(NamedTuple):
+    """Loss of each level; focal and dice are empty for images without masks."""
+
+    detection: Float[Tensor, "level"]
+    focal: Float[Tensor, "mask_level"]
+    dice: Float[Tensor, "mask_level"]
+
+    def total(self) -> Float[Tensor, ""]:
+        """All terms of all levels, each with weight 1."""
+        return torch.cat(self).sum()
 
 
 def focal(

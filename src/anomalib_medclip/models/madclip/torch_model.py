@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anomalib_medclip.components.anomaly_map import to_map
 from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder
-from anomalib_medclip.components.losses import dice, focal
+from anomalib_medclip.components.losses import LossTerms, dice, focal
 from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.models.madclip.adapters import Adapter
 
@@ -27,18 +27,6 @@ class Scores(NamedTuple):
 
     detect: Float[Tensor, "level batch patch 2"]
     segment: Float[Tensor, "level batch patch 2"]
-
-
-class LossTerms(NamedTuple):
-    """Loss of each level; focal and dice are empty for images without masks."""
-
-    detection: Float[Tensor, "level"]
-    focal: Float[Tensor, "mask_level"]
-    dice: Float[Tensor, "mask_level"]
-
-    def total(self) -> Float[Tensor, ""]:
-        """All terms of all levels, each with weight 1."""
-        return torch.cat(self).sum()
 
 
 class MadCLIPModel(ClipModel):

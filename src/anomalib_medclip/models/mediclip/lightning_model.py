@@ -20,6 +20,7 @@ from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Posi
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
 from anomalib_medclip.components.prompts import ensemble
 from anomalib_medclip.components.towers import ImageTower
+from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.imaging import Resample
 from anomalib_medclip.models.mediclip.class_names import ABNORMAL, NORMAL
 from anomalib_medclip.models.mediclip.synthesis import (
@@ -50,6 +51,8 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         backbone_seed: Seed of random backbone weights.
         levels: Blocks with adapters, from 1; by default 12, 18 and 24 of 24.
         lr: Adam's step size.
+        synthesis: Make anomalies on normal images; without, learn from abnormal images and their
+            masks as they are, for the auxiliary data sets of table 5.
         tasks: Weights of the synthesis tasks ``CutPaste``, ``GaussIntensityChange``, ``Source`` and
             ``Identity``; by default a quarter each. Table 5.
         poisson: Blend CutPaste's patches into the image.
@@ -87,6 +90,7 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         backbone_seed: int = 0,
         levels: Sequence[int] | None = None,
         lr: float = 1e-3,
+        synthesis: bool = True,
         tasks: dict[str, float] | None = None,
         poisson: bool = False,
         prompts: Literal["learnable", "fixed"] = "learnable",
@@ -107,6 +111,7 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         self.hparams.pop("released", None)  # a checkpoint holds them; the file may be gone
         self.tasks = dict(TASKS if tasks is None else tasks)
         task_chances(self.tasks)
+        self.wants_abnormal = not synthesis
         clip = Backbone(backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed)
         learnable = prompts == "learnable" and LearnablePrompts(
             clip.text_width, NORMAL, ABNORMAL, context, positions, shared_context, causal, seed
@@ -125,6 +130,8 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
     def on_fit_start(self) -> None:
         """Read the normal images, and draw what the synthesis makes of the first two."""
         super().on_fit_start()
+        if not self.hparams["synthesis"]:
+            return
         data = self._data("train_data", default=None)
         images = [data[index] for index in range(len(data))]
         self._normals = {str(item.image_path): _grey(item.image) for item in images}
@@ -137,6 +144,11 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
 
     def _examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
         """Synthetic anomalies; each sample has its own stream of chance, so that runs repeat."""
+        if not self.hparams["synthesis"]:
+            if batch.gt_mask is None:
+                msg = "MediCLIP learns from masks; without synthesis the data must have some"
+                raise NotReadyError(msg)
+            return super()._examples(batch)
         paths, sources = list(self._normals), list(self._normals.values())
         made = []
         for path in cast("list[str]", batch.image_path):

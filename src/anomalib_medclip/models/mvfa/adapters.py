@@ -40,10 +40,14 @@ class Adapters(nn.Module):
         width: Width of the token stream.
         embed_dim: Width of the space shared with text.
         seed: Seed of the initial weights; the global generator is left alone.
+        feed_back: Add to the stream (eq. 2); without, each level is a projector for itself.
     """
 
-    def __init__(self, levels: int, width: int, embed_dim: int, seed: int) -> None:
+    def __init__(
+        self, levels: int, width: int, embed_dim: int, seed: int, feed_back: bool = True
+    ) -> None:
         super().__init__()
+        self.feed_back = feed_back
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.seg_adapters = nn.ModuleList(Bottleneck(width, embed_dim) for _ in range(levels))
@@ -51,7 +55,8 @@ class Adapters(nn.Module):
         for adapters in (self.seg_adapters, self.det_adapters):
             # Nothing reads the stream after the last level, so its second layer never learns; it
             # is kept because the authors' files have it.
-            adapters[-1].fc2.requires_grad_(False)
+            for adapter in adapters[-1:] if feed_back else adapters:
+                adapter.fc2.requires_grad_(False)
 
     def forward(
         self, level: int, stream: Float[Tensor, "batch token width"]
@@ -68,6 +73,8 @@ class Adapters(nn.Module):
         """
         segment, from_segment = self.seg_adapters[level](stream)
         detect, from_detect = self.det_adapters[level](stream)
+        if not self.feed_back:
+            return segment, detect, stream
         # As the code; eq. 2 says 0.9 of the stream and 0.1 of one adapter.
         return segment, detect, 0.8 * stream + 0.1 * from_segment + 0.1 * from_detect
 

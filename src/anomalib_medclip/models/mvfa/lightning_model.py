@@ -32,6 +32,9 @@ class MVFA(ClipMethodMixin, AnomalibModule):
         normalize: Apply CLIP's mean and standard deviation; the published numbers do not.
         backbone_seed: Seed of random backbone weights.
         levels: Blocks with adapters, from 1; by default the four quarters (6, 12, 18, 24 of 24).
+        scored_levels: Those of the levels that scores are made of (table 5, multi-level training);
+            by default all.
+        feed_back: Let adapters change the stream; without, they are the projectors of table 4.
         few_shot: Compare with the support images, too; by default as the data allow.
         lr: Adam's step size; by default 1e-3 few-shot and 1e-4 zero-shot.
         object_name: Words for the prompt; by default as the data say.
@@ -59,6 +62,8 @@ class MVFA(ClipMethodMixin, AnomalibModule):
         normalize: bool = False,
         backbone_seed: int = 0,
         levels: Sequence[int] | None = None,
+        scored_levels: Sequence[int] | None = None,
+        feed_back: bool = True,
         few_shot: bool | None = None,
         lr: float | None = None,
         object_name: str | None = None,
@@ -77,7 +82,9 @@ class MVFA(ClipMethodMixin, AnomalibModule):
             Backbone(backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed)
         )
         dtype = getattr(torch, bank_precision)
-        self.model = MVFAModel(tower, levels, few_shot is not False, dtype, seed)
+        self.model = MVFAModel(
+            tower, levels, few_shot is not False, dtype, seed, scored_levels, feed_back
+        )
         if adapters:
             self.model.adapters.load_released(adapters)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from anomalib_medclip.components.anomaly_map import align, to_map, unit_interval
 from anomalib_medclip.components.clip_model import ClipModel
-from anomalib_medclip.components.losses import dice, focal
+from anomalib_medclip.components.losses import LossTerms, dice, focal
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.models.mvfa.adapters import Adapters
@@ -32,24 +32,14 @@ class Adapted(NamedTuple):
     stream: Float[Tensor, "batch token width"]
 
 
-class LossTerms(NamedTuple):
-    """Loss of each level (eq. 3); focal and dice are empty for images without masks."""
-
-    detection: Float[Tensor, "level"]
-    focal: Float[Tensor, "mask_level"]
-    dice: Float[Tensor, "mask_level"]
-
-    def total(self) -> Float[Tensor, ""]:
-        """All terms of all levels, each with weight 1."""
-        return torch.cat(self).sum()
-
-
 class MVFAModel(ClipModel):
     """Adapters on a frozen image tower, text features, and a memory bank of normal tokens.
 
     Args:
         clip: The frozen image tower.
         levels: Blocks with adapters, counted from 1; by default the four quarters of the tower.
+        scored_levels: Those of them that scores are made of; by default all.
+        feed_back: Let adapters change the stream; without, they are projectors.
         few_shot: Compare with support images as well as with text.
         bank_dtype: Precision of the memory bank's rows.
         seed: Seed of the adapters' initial weights.
@@ -62,10 +52,15 @@ class MVFAModel(ClipModel):
         few_shot: bool = True,
         bank_dtype: torch.dtype = torch.float16,
         seed: int = 0,
+        scored_levels: Sequence[int] | None = None,
+        feed_back: bool = True,
     ) -> None:
         super().__init__(clip, clip.quarters(1, 2, 3, 4) if levels is None else levels)
+        self.scored = _positions(
+            self.levels if scored_levels is None else scored_levels, self.levels
+        )
         self.few_shot = few_shot
-        self.adapters = Adapters(len(self.levels), clip.width, clip.embed_dim, seed)
+        self.adapters = Adapters(len(self.levels), clip.width, clip.embed_dim, seed, feed_back)
         self.memory_bank = MemoryBank(bank_dtype)
         self.fusion = Fusion()
 
@@ -94,7 +89,7 @@ class MVFAModel(ClipModel):
         if self.few_shot:
             score, fused = self.fusion(self.branches(stream, leave_out), self.has_masks)
             return InferenceBatch(unit_interval(score), anomaly_map=unit_interval(fused))
-        adapted = self.adapted_tokens(stream)
+        adapted = self.scored_tokens(stream)
         tokens = adapted.segment if self.has_masks else adapted.detect
         return InferenceBatch(
             pred_score=self.text_score(adapted.detect, text),
@@ -113,6 +108,11 @@ class MVFAModel(ClipModel):
 
         stream = self.clip.resume(stream, self.levels, after_block=adapt)
         return Adapted(torch.stack(segment), torch.stack(detect), stream)
+
+    def scored_tokens(self, stream: Float[Tensor, "batch token width"]) -> Adapted:
+        """Tokens of the levels that scores are made of."""
+        segment, detect, stream = self.adapted_tokens(stream)
+        return Adapted(segment[self.scored], detect[self.scored], stream)
 
     def text_map(
         self,
@@ -153,7 +153,7 @@ class MVFAModel(ClipModel):
         leave_out: Int[Tensor, "batch"] | None = None,
     ) -> Branches:
         """Both branches, from the segmentation adapters where there are masks to train them."""
-        adapted = self.adapted_tokens(stream)
+        adapted = self.scored_tokens(stream)
         tokens = adapted.segment if self.has_masks else adapted.detect
         memory_map = self.memory_map(tokens, leave_out)
         return Branches(
@@ -242,7 +242,7 @@ class MVFAModel(ClipModel):
         self, stream: Float[Tensor, "image token width"]
     ) -> Float[Tensor, "level image token embed_dim"]:
         """What the memory bank keeps of images: all tokens, the class token included."""
-        adapted = self.adapted_tokens(stream)
+        adapted = self.scored_tokens(stream)
         return adapted.segment if self.has_masks else adapted.detect
 
     @torch.no_grad()
@@ -265,3 +265,10 @@ class MVFAModel(ClipModel):
 
     def _patch_probability(self, tokens: Tensor, text: Tensor | None = None) -> Tensor:
         return align(tokens[:, 1:], self.text_or(text)).softmax(dim=-1)[..., 1].mean(dim=1)
+
+
+def _positions(scored: Sequence[int], levels: Sequence[int]) -> list[int]:
+    if not scored or not set(scored) <= set(levels):
+        msg = f"scored_levels {list(scored)} must be some of the levels {list(levels)}"
+        raise ValueError(msg)
+    return [levels.index(level) for level in scored]

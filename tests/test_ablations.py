@@ -1,0 +1,82 @@
+"""Every row of the papers' ablation tables is a config that builds, takes a step, and differs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from anomalib.engine import Engine
+from tiny import EVEN, OPTIONS, lesion_data, method_class
+
+FOLDER = Path(__file__).parents[1] / "configs" / "ablations"
+CONFIGS = sorted(FOLDER.glob("*.yaml"))
+DEPTHS = {"levels", "scored_levels"}
+
+
+def built(name, options):
+    """A method on a small CLIP of 4 blocks, where the papers' have 24, with its text."""
+    options = {k: [level // 6 for level in v] if k in DEPTHS else v for k, v in options.items()}
+    method = method_class(name.lower())(**{**OPTIONS, "backbone": EVEN, **options})
+    method.object_name = options.get("object_name", "brain")
+    return method
+
+
+def step(method):
+    """Loss before and after a step, and the map of an image after it; all from one seed."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 32, 32, generator=generator)
+    masks = (torch.rand(2, 1, 32, 32, generator=generator) > 0.7).float()
+    labels, losses = torch.tensor([True, False]), []
+    model, encoded = method.model, method.model.encode(images)
+    model.few_shot = False
+    optimizer = method.configure_optimizers()
+    for _ in range(2):
+        text = model.prompts(method._text_tower(), method.object_name)
+        loss = model.loss(encoded, masks, labels, text=text)
+        losses.append(loss.item())
+        if optimizer is not None:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    with torch.no_grad():
+        text = model.prompts(method._text_tower(), method.object_name)
+        found = model.score(encoded, text).anomaly_map
+    assert found.isfinite().all()
+    return losses, found
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_an_ablation_builds_steps_and_is_not_the_method_itself(path):
+    config = yaml.safe_load(path.read_text())
+    name, options = config["class_path"].rsplit(".", 1)[1], config["init_args"]
+    assert path.stem.startswith(f"{name.lower()}_")
+    ablated, own = built(name, options), built(name, {})
+    losses, found = step(ablated)
+    learns = any(p.requires_grad for p in ablated.model.parameters())
+    assert learns == (losses[1] != losses[0])
+    assert learns or path.stem == "mediclip_frozen"
+    if {"tasks", "synthesis"} & options.keys():  # another source of training images
+        assert ablated.hparams["tasks"] != own.hparams["tasks"] or ablated.wants_abnormal
+    else:
+        assert not torch.allclose(found, step(own)[1], atol=1e-7)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_an_ablation_says_how_it_is_used_and_which_row_it_is(path):
+    text = path.read_text()
+    assert f"--model configs/ablations/{path.name} --data configs/" in text
+    assert any(word in text for word in ("table", "section", "figure"))
+
+
+def test_a_row_with_nothing_to_learn_trains_all_the_same(lesions, tmp_path):
+    path = FOLDER / "mediclip_frozen.yaml"
+    method = built("MediCLIP", yaml.safe_load(path.read_text())["init_args"])
+    engine = Engine(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    assert "image_AUROC" in engine.train(method, datamodule=lesion_data(lesions))[0]
+
+
+def test_every_method_has_its_ablations():
+    methods = {path.stem.split("_")[0] for path in CONFIGS}
+    assert methods == {"mvfa", "madclip", "mediclip", "iqeclip"}
