@@ -143,15 +143,15 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         """Encode the prompts of every set trained on."""
         self._refresh_text(self._other_names())
 
-    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """Augment a batch and return its loss."""
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor | None:
+        """Augment a batch and return its loss; ``None`` if nothing can learn from it."""
         del batch_idx
         self._support_is_stale = True
         encoded, masks, labels = self._examples(batch)
         self._trains_masks = masks is not None
         loss: Tensor = self.model.loss(encoded, masks, labels, **self._own_text(batch))
         self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(encoded))
-        return loss
+        return loss if loss.requires_grad else None
 
     def on_after_backward(self) -> None:
         """Take gradients from what this batch does not train; Adam then leaves it alone."""
