@@ -179,12 +179,12 @@ def released(method):
 def test_released_adapters_and_prompts_are_loaded(tmp_path):
     other = MadCLIP(**OPTIONS, seed=5)
     torch.save(released(other), tmp_path / "Brain.pth")
-    loaded = MadCLIP(**OPTIONS, released=str(tmp_path / "Brain.pth"))
+    loaded = MadCLIP(**OPTIONS, adapters=str(tmp_path / "Brain.pth"))
     for (name, expected), found in zip(
         other.model.named_parameters(), loaded.model.parameters(), strict=True
     ):
         assert torch.equal(found, expected), name
-    assert "released" not in loaded.hparams
+    assert "adapters" not in loaded.hparams
 
 
 @pytest.mark.parametrize("content", [None, {}, [1]])
@@ -193,7 +193,7 @@ def test_a_file_that_holds_no_such_thing_is_refused(content, tmp_path):
     if content is not None:
         torch.save(content, path)
     with pytest.raises(WeightsError, match=r"(?s)Brain.pth does not fit MadCLIP.*prompt_maker"):
-        MadCLIP(**OPTIONS, released=str(path))
+        MadCLIP(**OPTIONS, adapters=str(path))
 
 
 def test_it_has_as_many_parameters_as_published():

@@ -95,7 +95,7 @@ def test_the_papers_temperature_sharpens_the_map(tower, encoded):
 
 
 def test_pooled_channels_have_nothing_to_learn(tower, encoded):
-    model = ready(tower, adapter=False).model
+    model = ready(tower, projection="pooled").model
     assert list(model.adapters.parameters()) == []
     assert model.score(encoded).anomaly_map.shape == (2, 32, 32)
 
@@ -120,7 +120,7 @@ def test_released_adapters_and_prompts_are_loaded(tmp_path):
     prompts = other.prompts.state_dict()
     path = tmp_path / "checkpoints_1.pkl"
     torch.save({"adapter_state_dict": weights, "prompt_state_dict": prompts}, path)
-    loaded = MediCLIP(**OPTIONS, released=str(path)).model
+    loaded = MediCLIP(**OPTIONS, adapters=str(path)).model
     for name, value in other.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
 
@@ -131,7 +131,7 @@ def test_a_file_that_holds_no_such_thing_is_refused(content, tmp_path):
     if content is not None:
         torch.save(content, path)
     with pytest.raises(WeightsError, match=r"(?s)checkpoints_1.pkl does not fit MediCLIP"):
-        MediCLIP(**OPTIONS, released=str(path))
+        MediCLIP(**OPTIONS, adapters=str(path))
 
 
 def test_it_has_as_many_parameters_as_published():

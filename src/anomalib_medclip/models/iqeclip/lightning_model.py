@@ -40,7 +40,7 @@ class IQECLIP(ClipMethodMixin, AnomalibModule):
         deep_prompt_length: Learnable prompts before each block of the text tower, M in eq. 4; 0 for
             none, and no norm after them (table 4, "w/o LPT"; both off: table 3, "w/o prompt
             tuning").
-        query_module: Have the query branch (table 3, "w/o IQM"; table 5, "Baseline").
+        query_module: Have the query branch (table 3, "w/o IQM").
         blocks: Blocks of the query module.
         heads: Attention heads of the query module; they divide the width of CLIP's shared space.
         feedforward: Width of its hidden layers; by default four times that space, 3072.

@@ -49,7 +49,7 @@ class MadCLIP(ClipMethodMixin, AnomalibModule):
         image_score: Maximum of the map or mean over patches; by default the maximum for sets with
             masks and the mean for others.
         jitter: Over what the change of contrast takes its mean; ``"column"`` as published.
-        released: File of adapters and prompts as the authors released them, to start from.
+        adapters: File of adapters and prompts as the authors released them, to start from.
         epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
         cache: How frozen tokens are kept, so that later epochs need no image tower.
         cache_memory: GB of memory for them; what exceeds it goes to disk.
@@ -84,7 +84,7 @@ class MadCLIP(ClipMethodMixin, AnomalibModule):
         heads: Literal["two", "one"] = "two",
         image_score: ImageScore | None = None,
         jitter: Jitter = "column",
-        released: str | None = None,
+        adapters: str | None = None,
         epoch_choice: EpochChoice = "last",
         cache: CachePrecision = "float32",
         cache_memory: float = 4.0,
@@ -92,7 +92,7 @@ class MadCLIP(ClipMethodMixin, AnomalibModule):
         **kwargs: Any,  # noqa: ANN401 - anomalib's components
     ) -> None:
         super().__init__(**kwargs)
-        self.hparams.pop("released", None)  # a checkpoint holds them; the file may be gone
+        self.hparams.pop("adapters", None)  # a checkpoint holds them; the file may be gone
         clip = Backbone(backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed)
         learnable = prompts == "learnable" and LearnablePrompts(
             clip.text_width, NORMAL_STATES, ABNORMAL, context, positions, causal=causal, seed=seed
@@ -109,8 +109,8 @@ class MadCLIP(ClipMethodMixin, AnomalibModule):
             seed=seed,
         )
         self._copies = drawn_jitters(seed, jitter)
-        if released:
-            load_released(self.model, learnable or None, released)
+        if adapters:
+            load_released(self.model, learnable or None, adapters)
 
     def augmentations_of(self, abnormal: bool) -> Sequence[Augmentation]:
         """The copies of normal or of abnormal images; masks have those without the jitter."""

@@ -27,7 +27,8 @@ The authors' random draws repeat in every worker and epoch; here each sample has
 own, made of seed, epoch and index. They keep the epoch that is best on the test set; here the last
 one is kept, or the best on validation images if asked.
 
-Tables 4 and 5 of the paper are the options ``tasks``, ``prompts`` and ``adapter``.
+Tables 4 and 5 of the paper are the options ``prompts``, ``projection``, ``tasks`` and
+``synthesis``.
 """
 
 from anomalib_medclip.models.mediclip.lightning_model import MediCLIP

@@ -30,7 +30,7 @@ from anomalib_medclip.models.mediclip.synthesis import (
     task_chances,
 )
 from anomalib_medclip.models.mediclip.tasks import Pixels
-from anomalib_medclip.models.mediclip.torch_model import MediCLIPModel
+from anomalib_medclip.models.mediclip.torch_model import MediCLIPModel, Projection
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +57,13 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
             ``Identity``; by default a quarter each. Table 5.
         poisson: Blend CutPaste's patches into the image.
         prompts: Learn the context of each class name, or take fixed sentences: table 4.
-        adapter: Linear adapters, or pool the channels: table 4.
+        projection: Linear adapters, or pooled channels: table 4.
         context: Number of context vectors.
         positions: Where the class name stands; each is encoded once for every position.
         shared_context: One context for all class names of a group.
         causal: Let the text tower attend to earlier tokens only, as CLIP was trained.
         temperature: What cosines are divided by before the softmax; 0.07 in the paper.
-        released: File of adapters and prompts as the authors' training writes them.
+        adapters: File of adapters and prompts as the authors' training writes them.
         epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
         cache: How tokens of validation images are kept; those of training images are new each time.
         cache_memory: GB of memory for them; what exceeds it goes to disk.
@@ -94,13 +94,13 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         tasks: dict[str, float] | None = None,
         poisson: bool = False,
         prompts: Literal["learnable", "fixed"] = "learnable",
-        adapter: bool = True,
+        projection: Projection = "linear",
         context: int = 8,
         positions: Sequence[Position] = ("end",),
         shared_context: bool = False,
         causal: bool = False,
         temperature: float = 1.0,
-        released: str | None = None,
+        adapters: str | None = None,
         epoch_choice: EpochChoice = "last",
         cache: CachePrecision = "float32",
         cache_memory: float = 4.0,
@@ -108,7 +108,7 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         **kwargs: Any,  # noqa: ANN401 - anomalib's components
     ) -> None:
         super().__init__(**kwargs)
-        self.hparams.pop("released", None)  # a checkpoint holds them; the file may be gone
+        self.hparams.pop("adapters", None)  # a checkpoint holds them; the file may be gone
         self.tasks = dict(TASKS if tasks is None else tasks)
         task_chances(self.tasks)
         self.wants_abnormal = not synthesis
@@ -118,10 +118,10 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         )
         fixed = partial(ensemble, normal=NORMAL, abnormal=ABNORMAL)
         self.model = MediCLIPModel(
-            ImageTower(clip), learnable or fixed, levels, adapter, temperature, seed
+            ImageTower(clip), learnable or fixed, levels, projection, temperature, seed
         )
-        if released:
-            self.model.load_released(released)
+        if adapters:
+            self.model.load_released(adapters)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the training images."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder
 from anomalib_medclip.components.losses import dice, focal
 from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.errors import WeightsError
+
+Projection = Literal["linear", "pooled"]
+"""How tokens reach the shared space."""
 
 
 class LossTerms(NamedTuple):
@@ -50,7 +53,7 @@ class MediCLIPModel(ClipModel):
         prompts: Text features from the text tower; ``LearnablePrompts``, or fixed ones.
         levels: Blocks with adapters, counted from 1; by default half, three quarters and the whole
             of the tower.
-        adapter: Linear adapters, or else channels are pooled.
+        projection: Linear adapters, or pooled channels.
         temperature: What cosines are divided by before the softmax.
         seed: Seed of the adapters' initial weights.
     """
@@ -60,7 +63,7 @@ class MediCLIPModel(ClipModel):
         clip: ImageTower,
         prompts: PromptEncoder,
         levels: Sequence[int] | None = None,
-        adapter: bool = True,
+        projection: Projection = "linear",
         temperature: float = 1.0,
         seed: int = 0,
     ) -> None:
@@ -69,7 +72,9 @@ class MediCLIPModel(ClipModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.adapters = nn.ModuleList(
-                nn.Linear(clip.width, clip.embed_dim) if adapter else ChannelPooling(clip.embed_dim)
+                nn.Linear(clip.width, clip.embed_dim)
+                if projection == "linear"
+                else ChannelPooling(clip.embed_dim)
                 for _ in self.levels
             )
 
