@@ -8,7 +8,7 @@ from anomalib_medclip import data
 from anomalib_medclip.data.bmad import SETS
 
 FOLDER = Path(__file__).parents[1] / "configs"
-DATA = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "demo")
+DATA = sorted(path for path in FOLDER.glob("*.yaml") if not path.stem.startswith("demo"))
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)

@@ -9,7 +9,7 @@ import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, Trainer
-from tiny import BACKBONE, EPOCHS, METHODS, OPTIONS, TRAINING, lesion_data
+from tiny import BACKBONE, METHODS, Training, lesion_data, small
 
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
 
@@ -33,10 +33,6 @@ class Epochs(Callback):
     def on_train_epoch_end(self, _trainer, model):
         state = model.state_dict()
         self.states.append({n: v.clone() for n, v in state.items() if ".clip." not in n})
-
-
-def epochs_of(method):
-    return EPOCHS.get(method.__name__, 3)
 
 
 class Encoded(Callback):
@@ -76,15 +72,16 @@ class Gradients(Callback):
 
 
 def train(method, lesions, home, epochs=None, trainer=None, data=None, **options):
-    model = method(**{**OPTIONS, **TRAINING.get(method.__name__, {}), **options})
+    usual = Training.of(method)
+    model = small(method, **options)
     engine = Engine(
         default_root_dir=home,
         accelerator="cpu",
-        max_epochs=epochs or epochs_of(method),
+        max_epochs=epochs or usual.epochs,
         enable_progress_bar=False,
         **(trainer or {}),
     )
-    datamodule = lesion_data(lesions, **(data or {}))
+    datamodule = lesion_data(lesions, **{"train_batch_size": usual.batch, **(data or {})})
     metrics = engine.train(model, datamodule=datamodule)[0]
     return model, engine, datamodule, metrics
 
@@ -113,7 +110,7 @@ def checkpoint(engine):
 
 def test_only_the_adapters_learn(trained, method):
     model = trained[0]
-    fresh = method(**OPTIONS)
+    fresh = small(method)
     before = dict(fresh.named_parameters())
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert changed
@@ -176,7 +173,7 @@ def test_a_checkpoint_restores_the_same_scores(trained, method, images):
 
 def test_another_backbone_is_refused(trained, method):
     engine = trained[1]
-    other = method(**OPTIONS, backbone_seed=1)
+    other = small(method, backbone_seed=1)
     state = torch.load(checkpoint(engine), weights_only=True)
     with pytest.raises(
         BackboneMismatchError,
@@ -190,14 +187,14 @@ def test_a_missing_weight_is_an_error(trained, method):
     name = next(n for n in state["state_dict"] if n.endswith("weight"))
     del state["state_dict"][name]
     with pytest.raises(CheckpointError, match=f"does not fit this model, first at {name}"):
-        method(**OPTIONS).on_load_checkpoint(state)
+        small(method).on_load_checkpoint(state)
 
 
 def test_a_checkpoint_of_another_package_is_refused(trained, method):
     state = torch.load(checkpoint(trained[1]), weights_only=True)
     del state["anomalib_medclip"]
     with pytest.raises(CheckpointError, match="not made by a model of anomalib-medclip"):
-        method(**OPTIONS).on_load_checkpoint(state)
+        small(method).on_load_checkpoint(state)
 
 
 def test_the_file_that_does_not_fit_is_named(trained, method, lesions):
@@ -205,7 +202,7 @@ def test_the_file_that_does_not_fit_is_named(trained, method, lesions):
     other = Engine(default_root_dir=engine.trainer.default_root_dir, accelerator="cpu")
     with pytest.raises(BackboneMismatchError, match=r"weights.lightning.model.ckpt was trained"):
         other.test(
-            method(**OPTIONS, backbone_seed=1),
+            small(method, backbone_seed=1),
             datamodule=lesion_data(lesions),
             ckpt_path=checkpoint(engine),
         )
@@ -244,10 +241,10 @@ def test_a_checkpoint_of_mid_training_is_completed_or_refused(method, lesions, t
     path = tmp_path / "all" / "epoch=0.ckpt"
     with pytest.raises(NotReadyError, match="saved in the middle of training"):
         Engine(accelerator="cpu", default_root_dir=tmp_path).predict(
-            method(**OPTIONS), data_path=lesions / "images", ckpt_path=path
+            small(method), data_path=lesions / "images", ckpt_path=path
         )
     engine = Engine(accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False)
-    metrics = engine.test(method(**OPTIONS), datamodule=lesion_data(lesions), ckpt_path=path)[0]
+    metrics = engine.test(small(method), datamodule=lesion_data(lesions), ckpt_path=path)[0]
     assert metrics["pixel_AUROC"] > 0.5
 
 
@@ -262,9 +259,9 @@ def test_a_seed_repeats_a_run(trained, method, lesions, tmp_path):
 
 def test_the_user_chooses_the_epochs(trained, method):
     engine = trained[1]
-    assert engine.trainer.max_epochs == epochs_of(method)
-    assert engine.trainer.current_epoch == epochs_of(method)
-    assert method.default_epochs not in (epochs_of(method), 1000)
+    assert engine.trainer.max_epochs == Training.of(method).epochs
+    assert engine.trainer.current_epoch == Training.of(method).epochs
+    assert method.default_epochs not in (Training.of(method).epochs, 1000)
 
 
 def test_labels_alone_train_it_too(method, lesions, tmp_path):
@@ -361,7 +358,7 @@ def test_the_cache_changes_no_loss_and_no_gradient(
 
 def test_it_refuses_to_score_before_it_is_ready(method):
     with pytest.raises(NotReadyError, match="checkpoint"):
-        method(**OPTIONS)(torch.rand(1, 3, 32, 32))
+        small(method)(torch.rand(1, 3, 32, 32))
 
 
 def test_data_that_do_not_say_what_they_show_need_an_object_name(method, lesions, tmp_path):
@@ -373,14 +370,14 @@ def test_data_that_do_not_say_what_they_show_need_an_object_name(method, lesions
     )  # fmt: skip
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1)
     if not method.names_the_object:
-        assert engine.train(method(**OPTIONS), datamodule=datamodule)
+        assert engine.train(small(method), datamodule=datamodule)
         return
     with pytest.raises(NotReadyError, match=r"--model\.object_name"):
-        engine.train(method(**OPTIONS), datamodule=datamodule)
+        engine.train(small(method), datamodule=datamodule)
 
 
 def test_its_options_are_plain_data(method):
-    model = method(**OPTIONS)
+    model = small(method)
     torch.save(dict(model.hparams), buffer := io.BytesIO())
     buffer.seek(0)
     assert torch.load(buffer, weights_only=True)["backbone"] == BACKBONE

@@ -1,8 +1,10 @@
 """Small things that tests share: a random CLIP, pictures with lesions, every method."""
 
 import os
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from anomalib.models import AnomalibModule
@@ -36,12 +38,25 @@ EVEN = BACKBONE | {"text_cfg": BACKBONE["text_cfg"] | {"width": 24, "layers": 3}
 OPTIONS = {"backbone": BACKBONE, "pretrained": None, "image_size": 32}
 """What makes any method small and offline."""
 
-EPOCHS = {"MediCLIP": 20}
-"""Epochs after which a method has learnt what ``write_lesions`` draws, if not 3; MediCLIP's are
-short: it sees its few normal images once, not in a dozen copies."""
 
-TRAINING = {"IQECLIP": {"lr": 1e-3}}
-"""What a method needs to learn in three epochs on four pictures; its defaults are for more."""
+@dataclass(frozen=True)
+class Training:
+    """What a method needs to learn soon what ``write_lesions`` draws; its defaults are for more."""
+
+    epochs: int = 3
+    batch: int = 1
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(method):
+        return TRAINING.get(method.__name__, Training())
+
+
+TRAINING = {
+    "IQECLIP": Training(batch=2, options={"lr": 3e-3, "blocks": 1}),
+    "MadCLIP": Training(batch=4, options={"lr": 1e-2}),
+    "MediCLIP": Training(epochs=20),  # it sees its few images once an epoch, not in a dozen copies
+}
 
 TEST_DATA = os.environ.get("ANOMALIB_MEDCLIP_TEST_DATA")
 """Folder of more golden cases and of real images; see golden/README.md."""
@@ -52,6 +67,11 @@ def method_class(name):
     module = import_module(f"anomalib_medclip.models.{name}")
     found = [v for v in vars(module).values() if isinstance(v, type)]
     return next(v for v in found if issubclass(v, AnomalibModule))
+
+
+def small(method, **options):
+    """A small and offline model of a method, made for what ``write_lesions`` draws."""
+    return method(**{**OPTIONS, **Training.of(method).options, **options})
 
 
 METHODS = [method_class(name) for name in anomalib_medclip.list_models()]
@@ -85,7 +105,7 @@ def write_lesions(root: Path, count: int = 12, size: tuple[int, int] = (40, 48))
 
 
 def lesion_data(folder, **options):
-    """A datamodule over what ``write_lesions`` has written to a folder; an image is a batch."""
+    """A datamodule over what ``write_lesions`` has written to a folder."""
     return MedicalFolder(
         table=folder / "table.csv",
         patient_column="patient",
@@ -95,7 +115,6 @@ def lesion_data(folder, **options):
             "mask_column": "mask",
             "k_shot": 2,
             "val_ratio": 0.4,
-            "train_batch_size": 1,
             **options,
         },
     )
