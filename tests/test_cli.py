@@ -13,15 +13,15 @@ import torch
 from anomalib.models import Patchcore
 from command import anomalib, metrics, pictures, rows
 from PIL import Image
-from tiny import BACKBONE, write_lesions
+from tiny import SHALLOW, write_lesions
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.errors import IntensityError
 
 ROOT = Path(__file__).parent.parent
 SMALL = (
-    f"--model.backbone '{json.dumps(BACKBONE)}' --model.pretrained null --model.image_size 32 "
-    "--trainer.accelerator cpu"
+    f"--model.backbone '{json.dumps(SHALLOW['backbone'])}' --model.levels '[1, 2]' "
+    "--model.pretrained null --model.image_size 32 --trainer.accelerator cpu"
 )
 PROGRAM = str(Path(sys.executable).parent / "anomalib")
 CHECKPOINT = "results/MVFA/BMAD/Retina_RESC/latest/weights/lightning/model.ckpt"

@@ -12,7 +12,7 @@ from anomalib.deploy.export import CompressionType
 from anomalib.engine import Engine
 from anomalib.models.components.base.export_mixin import ExportMixin
 from open_clip.transformer import QuickGELU
-from tiny import OPTIONS, lesion_data
+from tiny import SHALLOW, lesion_data
 from torch import nn
 
 import anomalib_medclip
@@ -122,7 +122,7 @@ def test_another_input_size_is_refused(model, tmp_path):
 
 def test_a_model_that_has_seen_no_images_cannot_be_certified(tmp_path):
     with pytest.raises(NotReadyError, match="no images to certify an export with"):
-        MVFA(**OPTIONS).to_torch(tmp_path)
+        MVFA(**SHALLOW).to_torch(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -130,7 +130,7 @@ def test_a_torch_export_holds_no_picture_and_no_path_of_the_support(lesions, fin
     engine = Engine(
         default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
     )
-    trained = MVFA(**OPTIONS)
+    trained = MVFA(**SHALLOW)
     engine.fit(trained, datamodule=lesion_data(lesions))
     for model in (trained, MVFA.load_from_checkpoint(finished)):
         written = torch.load(model.to_torch(tmp_path), weights_only=False)["model"]
@@ -199,7 +199,7 @@ def test_a_zero_shot_model_is_certified_on_images_of_validation(bmad_tree, tmp_p
     engine = Engine(
         default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
     )
-    model = MVFA(**OPTIONS)
+    model = MVFA(**SHALLOW)
     engine.fit(model, datamodule=BMADLeaveOneOut(tmp_path / "BMAD", "Brain", num_workers=0))
     assert paper(model.to_onnx(tmp_path / "out"))["images"] == 8
 
@@ -208,6 +208,6 @@ def test_a_model_trained_on_labels_alone_is_certified(lesions, tmp_path):
     engine = Engine(
         default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
     )
-    model = MVFA(**OPTIONS)
+    model = MVFA(**SHALLOW)
     engine.fit(model, datamodule=lesion_data(lesions, mask_column=None))
     assert paper(model.to_onnx(tmp_path / "out"))["images"] == 8

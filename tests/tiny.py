@@ -38,6 +38,13 @@ EVEN = BACKBONE | {"text_cfg": BACKBONE["text_cfg"] | {"width": 24, "layers": 3}
 OPTIONS = {"backbone": BACKBONE, "pretrained": None, "image_size": 32}
 """What makes any method small and offline."""
 
+SHALLOW = {
+    **OPTIONS,
+    "backbone": {**BACKBONE, "vision_cfg": {**BACKBONE["vision_cfg"], "layers": 2}},
+    "levels": [1, 2],
+}
+"""The same with half the blocks: an export takes as long as its graph has nodes."""
+
 
 @dataclass(frozen=True)
 class Training:
