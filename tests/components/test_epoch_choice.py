@@ -1,6 +1,6 @@
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
@@ -113,6 +113,21 @@ def test_without_a_validation_the_last_epoch_stays(tmp_path):
     model = Counter([0.9, 0.5])
     fit(tmp_path, model, 2, [BestEpoch()], enable_checkpointing=False, limit_val_batches=0)
     assert kept(model) == 1
+
+
+@pytest.mark.parametrize("reason", ["validates_on_support", "only_normals"])
+def test_a_validation_that_has_nothing_to_say_is_not_asked(reason, tmp_path, caplog):
+    """The support is what was learnt from; of normal images alone every AUROC is 0."""
+    model = Counter([0.9, 0.5])
+    data = LightningDataModule.from_datasets(*2 * [[torch.ones(1)]], num_workers=0)
+    setattr(data, reason, True)
+    trainer = Trainer(
+        default_root_dir=tmp_path, max_epochs=2, callbacks=[BestEpoch()], accelerator="cpu",
+        enable_checkpointing=False, logger=False, enable_progress_bar=False,
+    )  # fmt: skip
+    trainer.fit(model, datamodule=data)
+    assert kept(model) == 1
+    assert "no abnormal validation images outside the support" in caplog.text
 
 
 def test_without_a_metric_the_last_epoch_stays(tmp_path):

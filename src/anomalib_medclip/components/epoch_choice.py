@@ -11,16 +11,18 @@ from anomalib_medclip.components.clip import without_clip
 logger = logging.getLogger(__name__)
 
 
-def _trains_on_validation(trainer: Trainer) -> bool:
-    """Whether no validation images are left, so that the support stands in for them."""
-    return bool(getattr(getattr(trainer, "datamodule", None), "validates_on_support", False))
+def _cannot_choose(trainer: Trainer) -> bool:
+    """Whether validation has nothing to say: it is the support, or knows normal images only."""
+    data = getattr(trainer, "datamodule", None)
+    return any(getattr(data, name, False) for name in ("validates_on_support", "only_normals"))
 
 
 class BestEpoch(Callback):
     """Keeps the state of the best validation and puts it back when training ends.
 
     The best is the highest sum of ``val_image_AUROC`` and, with masks, ``val_pixel_AUROC``; the
-    first of equals. Test images have no say; without validation images the last epoch stays.
+    first of equals. Test images have no say; without abnormal validation
+    images the last epoch stays.
     """
 
     def __init__(self) -> None:
@@ -30,7 +32,7 @@ class BestEpoch(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the state if it is the best so far."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking or _trains_on_validation(trainer):
+        if trainer.state.fn != "fit" or trainer.sanity_checking or _cannot_choose(trainer):
             return
         metrics = trainer.callback_metrics
         names = ("val_image_AUROC", "val_pixel_AUROC")
@@ -43,7 +45,9 @@ class BestEpoch(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the best state back, and write it over the last checkpoint."""
         if not self._state:
-            logger.warning("no validation images outside the support: the last epoch is kept")
+            logger.warning(
+                "no abnormal validation images outside the support: the last epoch is kept"
+            )
             return
         logger.info("epoch %d was best on the validation images; kept", self._epoch)
         pl_module.load_state_dict(pl_module.state_dict() | self._state)
