@@ -119,7 +119,7 @@ def test_without_a_validation_the_last_epoch_stays(tmp_path):
 def test_a_validation_that_has_nothing_to_say_is_not_asked(reason, tmp_path, caplog):
     """The support is what was learnt from; of normal images alone every AUROC is 0."""
     model = Counter([0.9, 0.5])
-    data = LightningDataModule.from_datasets(*2 * [[torch.ones(1)]], num_workers=0)
+    data = LightningDataModule.from_datasets(torch.ones(1, 1), torch.ones(1, 1), num_workers=0)
     setattr(data, reason, True)
     trainer = Trainer(
         default_root_dir=tmp_path, max_epochs=2, callbacks=[BestEpoch()], accelerator="cpu",
