@@ -111,3 +111,19 @@ def test_the_centre_is_one_half_and_a_spread_away_is_nine_tenths(centre, spread)
 def test_the_curve_is_the_same_on_both_sides(distance):
     values = torch.tensor([distance, -distance], dtype=torch.float64)
     assert unit_interval(values, centre=0.0).sum().item() == pytest.approx(1, abs=1e-12)
+
+
+def test_a_trace_leaves_nothing_behind_that_is_no_number():
+    """The matrices that enlarge are kept; a trace that comes first must not leave its own there."""
+
+    class Map(torch.nn.Module):
+        def forward(self, patches):
+            return to_map(patches, (11, 13))
+
+    patches = torch.rand(2, 9, 1)
+    exported = torch.export.export(Map(), (patches,), strict=False).module()
+    expected = torch.nn.functional.interpolate(
+        patches.transpose(1, 2).view(2, 1, 3, 3), (11, 13), mode="bilinear", align_corners=True
+    )
+    for found in (exported(patches), to_map(patches, (11, 13))):
+        torch.testing.assert_close(found, expected)

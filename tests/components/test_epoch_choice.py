@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from pandas import DataFrame
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -115,19 +118,25 @@ def test_without_a_validation_the_last_epoch_stays(tmp_path):
     assert kept(model) == 1
 
 
-@pytest.mark.parametrize("reason", ["validates_on_support", "only_normals"])
-def test_a_validation_that_has_nothing_to_say_is_not_asked(reason, tmp_path, caplog):
-    """The support is what was learnt from; of normal images alone every AUROC is 0."""
+NORMALS = SimpleNamespace(samples=DataFrame({"label_index": [0, 0]}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("validates_on_support", True), ("val_data", NORMALS), ("val_split_mode", "same_as_test")],
+)
+def test_a_validation_that_must_not_choose_is_not_asked(name, value, tmp_path, caplog):
+    """The support is what was learnt from, of one class every AUROC is 0, and test is test."""
     model = Counter([0.9, 0.5])
     data = LightningDataModule.from_datasets(torch.ones(1, 1), torch.ones(1, 1), num_workers=0)
-    setattr(data, reason, True)
+    setattr(data, name, value)
     trainer = Trainer(
         default_root_dir=tmp_path, max_epochs=2, callbacks=[BestEpoch()], accelerator="cpu",
         enable_checkpointing=False, logger=False, enable_progress_bar=False,
     )  # fmt: skip
     trainer.fit(model, datamodule=data)
     assert kept(model) == 1
-    assert "no abnormal validation images outside the support" in caplog.text
+    assert "no validation images of both classes besides support and test" in caplog.text
 
 
 def test_without_a_metric_the_last_epoch_stays(tmp_path):

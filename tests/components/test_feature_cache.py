@@ -48,9 +48,19 @@ def test_a_full_disk_costs_time_and_loses_nothing(tmp_path, monkeypatch, caplog)
     assert caplog.text.count("nearly full") == 1
 
 
+def test_a_disk_that_cannot_be_written_costs_time_and_loses_nothing(tmp_path, caplog):
+    (tmp_path / "file").write_text("no folder")
+    cache, tower = FeatureCache(NONE, folder=tmp_path / "file" / "below"), Tower()
+    for _ in range(2):
+        assert torch.equal(cache.fetch([0, 1], tower.of([0, 1])), FEATURES[:2])
+    assert tower.asked == [0, 1, 0, 1]
+    assert "computed anew in each epoch" in caplog.text
+
+
 def test_an_image_twice_in_a_batch_is_two_rows():
     cache, tower = FeatureCache(IN_MEMORY), Tower()
     assert torch.equal(cache.fetch([3, 3], tower.of([3, 3])), FEATURES[[3, 3]])
+    assert len(cache._kept) == 1
 
 
 def test_nothing_remains_on_disk(tmp_path):

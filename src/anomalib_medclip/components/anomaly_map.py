@@ -3,7 +3,7 @@
 import math
 from functools import cache
 
-import torch
+import numpy as np
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -61,19 +61,18 @@ def to_map(
         msg = f"{count} patches do not fill a square grid; was the class token left in?"
         raise ValueError(msg)
     grid = patches.transpose(1, 2).unflatten(2, (side, side))
-    rows, columns = (_enlargement(side, length).to(patches) for length in size)
+    rows, columns = (patches.new_tensor(_enlargement(side, length)) for length in size)
     return rows @ grid @ columns.T
 
 
 @cache
-def _enlargement(side: int, length: int) -> Float[Tensor, "length side"]:
+def _enlargement(side: int, length: int) -> Float[np.ndarray, "length side"]:
     """Linear interpolation of a row of patches, corners aligned, as a matrix.
 
     Two small products cost a fraction of what the gradient of ``F.interpolate`` costs on a CPU.
     """
-    with torch.inference_mode(mode=False):  # for training may need it, too
-        each = torch.eye(side).unsqueeze(0)
-        return F.interpolate(each, size=length, mode="linear", align_corners=True)[0].T
+    distance = np.abs(np.linspace(0, side - 1, length)[:, None] - np.arange(side))
+    return np.clip(1 - distance, 0, 1).astype(np.float32)
 
 
 def unit_interval(

@@ -51,7 +51,9 @@ class EncodesOnce(LightningModule):
     def _encoded(self, batch: ImageBatch) -> Tensor:
         """Frozen features of a batch, each image copied as numbered."""
         images = cast("Tensor", batch.image).as_subclass(Tensor)
-        return self._encode(images, batch.image_path, _numbers(batch), self._augmentations(batch))
+        # Data of others' making may augment by chance; ours is the same in every epoch.
+        paths = batch.image_path if hasattr(batch, "copy") else None
+        return self._encode(images, paths, _numbers(batch), self._augmentations(batch))
 
     def _encode(
         self,

@@ -12,17 +12,20 @@ logger = logging.getLogger(__name__)
 
 
 def _cannot_choose(trainer: Trainer) -> bool:
-    """Whether validation has nothing to say: it is the support, or knows normal images only."""
+    """Whether validation must not or cannot choose: support, test images, or one class only."""
     data = getattr(trainer, "datamodule", None)
-    return any(getattr(data, name, False) for name in ("validates_on_support", "only_normals"))
+    samples = getattr(getattr(data, "val_data", None), "samples", None)
+    one_class = samples is not None and samples["label_index"].nunique() < 2
+    on_support = bool(getattr(data, "validates_on_support", False))
+    return one_class or on_support or getattr(data, "val_split_mode", "") == "same_as_test"
 
 
 class BestEpoch(Callback):
     """Keeps the state of the best validation and puts it back when training ends.
 
     The best is the highest sum of ``val_image_AUROC`` and, with masks, ``val_pixel_AUROC``; the
-    first of equals. Test images have no say; without abnormal validation
-    images the last epoch stays.
+    first of equals. Test images have no say; without validation images
+    of both classes the last epoch stays.
     """
 
     def __init__(self) -> None:
@@ -46,7 +49,8 @@ class BestEpoch(Callback):
         """Put the best state back, and write it over the last checkpoint."""
         if not self._state:
             logger.warning(
-                "no abnormal validation images outside the support: the last epoch is kept"
+                "no validation images of both classes besides support and test: "
+                "the last epoch is kept"
             )
             return
         logger.info("epoch %d was best on the validation images; kept", self._epoch)

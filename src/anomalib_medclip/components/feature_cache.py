@@ -1,5 +1,6 @@
 """What a frozen tower says of each training image, computed once."""
 
+import errno
 import logging
 import shutil
 from collections.abc import Callable, Hashable, Sequence
@@ -72,24 +73,37 @@ class FeatureCache:
         return torch.stack(values).float()
 
     def _keep(self, key: Hashable, value: Tensor) -> None:
+        if key in self._kept or key in self._offsets:  # twice in one batch
+            return
         size = value.numel() * value.element_size()
         if size <= self._budget:
             self._budget -= size
             self._kept[key] = value.clone()  # else it holds the whole batch
             return
         self._budget = 0
-        if self._file is None:
-            logger.info("frozen features outgrow cache_memory: the rest goes to disk")
-            self._file = TemporaryFile(dir=self._folder)  # noqa: SIM115 - open while the cache is
-            self._shape = value.shape
+        try:
+            self._spill(key, value, size)
+        except OSError as error:
+            self._disk_is_full = True
+            logger.warning("features that do not fit are computed anew in each epoch: %s", error)
+
+    def _spill(self, key: Hashable, value: Tensor, size: int) -> None:
         if self._disk_is_full:
             return
+        if self._file is None:
+            logger.warning(
+                "frozen features outgrow cache_memory: the rest goes to disk, %.1f MB an image; "
+                "half of it with cache: float16",
+                size / 1e6,
+            )
+            Path(self._folder or gettempdir()).mkdir(parents=True, exist_ok=True)
+            file = TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - open while self is
+            self._file, self._shape = file, value.shape
         if shutil.disk_usage(self._folder or gettempdir()).free < _SPARE + size:
-            self._disk_is_full = True
-            logger.warning("the disk is nearly full: features that do not fit are computed anew")
-            return
-        self._offsets[key] = self._file.seek(0, 2)
+            raise OSError(errno.ENOSPC, "the disk is nearly full")
+        offset = self._file.seek(0, 2)
         self._file.write(value.numpy().tobytes())
+        self._offsets[key] = offset
 
     def _find(self, key: Hashable) -> Tensor:
         if key in self._kept:

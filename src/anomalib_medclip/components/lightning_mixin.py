@@ -179,8 +179,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         elif not self.trainer.sanity_checking:
             self._refit_support()
             self._validated_at = self.global_step
-            on_support = self._data("validates_on_support", default=False)
-            self.threshold_from = "support images, each left out" if on_support else "validation"
+            self.threshold_from = self._validated_with()
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:  # noqa: ANN401 - a batch
         """Score a batch; support images without themselves, other sets with their own text."""
@@ -189,8 +188,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         if self._data("validates_on_support", default=False) and hasattr(self, "_owners"):
             owners = [self._owners.get(path, -1) for path in batch.image_path or ()]
             options["leave_out"] = torch.tensor(owners, device=self.device)
-        # Seen once more only where validation has a say, and then worth keeping.
-        again = self.trainer.state.fn == "fit" and self._validation_chooses()
+        again = self.trainer.state.fn == "fit" and self.trainer.check_val_every_n_epoch != _NEVER
         encoded = self._encoded(batch) if again else self.model.encode(batch.image)
         return batch.update(**self.model.score(encoded, **options)._asdict())
 
@@ -210,6 +208,13 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         self._make_ready()
 
     on_predict_start = on_test_start
+
+    def _validated_with(self) -> str:
+        """Which images the threshold comes from, for whoever asks later."""
+        if not self._data("validates_on_support", default=False):
+            return "validation"
+        left_out = hasattr(self.model, "fit_support")
+        return f"support images, {'each left out' if left_out else 'which it was trained on'}"
 
     def _validation_chooses(self) -> bool:
         """Whether an epoch is kept, or training stopped, for what validation says."""

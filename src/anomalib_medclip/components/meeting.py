@@ -6,6 +6,7 @@ offers ``object_name``, ``object_names``, ``has_masks``, ``zero_shot``, ``intens
 ``default_batch_size``.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from anomalib_medclip.components.memory_bank import number_owners
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.prompting import Prompts
 from anomalib_medclip.errors import NotReadyError
+
+logger = logging.getLogger(__name__)
 
 
 class MeetsData(Prompts):
@@ -64,13 +67,32 @@ class MeetsData(Prompts):
             self._refit_support()
             self._keep_probes()
         elif self.model.text.numel() and self._support_is_stale:
-            if self._data("support_data", default=None) is None:
+            if self._needs_support() and self._data("support_data", default=None) is None:
                 msg = (
                     "the checkpoint was saved in the middle of training, before its support images "
                     "were fitted; pass the data it was trained on, or a finished checkpoint"
                 )
                 raise NotReadyError(msg)
             self._refit_support()
+
+        elif self.names_the_object:
+            self._mind_the_words()
+
+    def _needs_support(self) -> bool:
+        return hasattr(self.model, "fit_support") and getattr(self.model, "few_shot", True)
+
+    def _mind_the_words(self) -> None:
+        """Score with the words asked for, else with those of training, and say so."""
+        given, data = self.hparams.get("object_name"), self._data("object_name", default="")
+        if given is not None and given != self.object_name:
+            self.object_name = given
+            self._refresh_text(set())
+        elif data and data != self.object_name:
+            logger.warning(
+                "the prompts say %r, as in training, and the data %r; --model.object_name decides",
+                self.object_name,
+                data,
+            )
 
     def _keep_probes(self) -> None:
         """Keep images to certify exports with: of the support, or else of validation."""

@@ -48,13 +48,13 @@ class Prompts(EncodesOnce):
             with torch.no_grad():
                 found = {name: self.model.prompts(tower, name) for name in missing}
             self._texts = {**self._texts, **found}
-        if not self._prompts_learn:
-            self._tower = ()
+        if not (self._prompts_learn and self.trainer.state.fn == "fit"):
+            self._tower = ()  # nothing will change any more
 
     def _refresh_text(self, names: set[str]) -> None:
         """Encode the prompts as they are now."""
         self._encode_prompts({self.object_name, *names})
-        self.model.text = self._texts[self.object_name]
+        self.model.text = self._texts[self.object_name].to(self.device)
 
     def _own_text(self, batch: ImageBatch) -> dict[str, Any]:
         """The text features of a batch's own set, if they are not the model's own."""
@@ -66,5 +66,5 @@ class Prompts(EncodesOnce):
 
     def _text_tower(self) -> TextTower:
         if not self._tower:
-            self._tower = (TextTower(self.model.clip.backbone).to(self.device),)
-        return self._tower[0]
+            self._tower = (TextTower(self.model.clip.backbone),)
+        return self._tower[0].to(self.device)

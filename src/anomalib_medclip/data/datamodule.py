@@ -241,8 +241,7 @@ class MedicalDataModule(AnomalibDataModule):
         elif rest.empty:
             logger.warning(
                 "fewer than 2 normal and 2 abnormal validation images of %s remain outside the "
-                "support: threshold and normalisation come from the leave-one-out scores of the "
-                "%d support images",
+                "support: threshold and normalisation come from the %d support images",
                 self.where,
                 len(support),
             )

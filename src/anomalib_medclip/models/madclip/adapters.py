@@ -1,5 +1,6 @@
 """MadCLIP's adapters: at each level one for what is normal and one for what is abnormal."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts
 from anomalib_medclip.errors import WeightsError
+
+logger = logging.getLogger(__name__)
 
 
 class Adapter(nn.Module):
@@ -50,6 +53,11 @@ def load_released(adapters: nn.Module, prompts: LearnablePrompts | None, path: s
     Raises:
         WeightsError: The file is missing, is no such file, or does not fit.
     """
+    if adapters.normal_det_adapters is adapters.abnormal_det_adapters:
+        msg = f"file {path} holds adapters for two branches; leave branches at two"
+        raise WeightsError(msg)
+    if prompts is None:
+        logger.warning("prompts are fixed: those of %s are not read", path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         for name in ("normal_det_adapters", "abnormal_det_adapters"):

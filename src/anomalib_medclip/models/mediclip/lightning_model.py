@@ -128,12 +128,19 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         return {k: v for k, v in super().__getstate__().items() if k != "_normals"}
 
     def on_fit_start(self) -> None:
-        """Read the normal images, and draw what the synthesis makes of the first two."""
+        """Read the normal images, and draw what the synthesis makes of the first two.
+
+        Raises:
+            NotReadyError: There is no datamodule.
+        """
         super().on_fit_start()
         if not self.hparams["synthesis"]:
             return
         data = self._data("train_data", default=None)
-        images = [data[index] for index in range(len(data))]
+        if data is None:
+            msg = "MediCLIP makes its training images from those of a datamodule; pass one"
+            raise NotReadyError(msg)
+        images = (data[index] for index in range(len(data)))
         self._normals = {str(item.image_path): _grey(item.image) for item in images}
         pixels = list(self._normals.values())
         path = Path(self.trainer.default_root_dir, "synthetic_anomalies.png")

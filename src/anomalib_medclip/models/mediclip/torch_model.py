@@ -32,17 +32,23 @@ class LossTerms(NamedTuple):
 
 
 class ChannelPooling(nn.Module):
-    """Average neighbouring channels down to the shared space: the ablation without adapters."""
+    """Average neighbouring channels down to the shared space: the ablation without adapters.
 
-    def __init__(self, embed_dim: int) -> None:
+    Adaptive pooling as a matrix, because exported graphs know only windows of one size.
+    """
+
+    weights: Tensor
+
+    def __init__(self, width: int, embed_dim: int) -> None:
         super().__init__()
-        self.embed_dim = embed_dim
+        weights = F.adaptive_avg_pool1d(torch.eye(width), embed_dim)
+        self.register_buffer("weights", weights, persistent=False)
 
     def forward(
         self, tokens: Float[Tensor, "batch token width"]
     ) -> Float[Tensor, "batch token embed_dim"]:
         """Nothing to learn, and nothing to seed."""
-        return F.adaptive_avg_pool1d(tokens, self.embed_dim)
+        return tokens @ self.weights
 
 
 class MediCLIPModel(ClipModel):
@@ -74,7 +80,7 @@ class MediCLIPModel(ClipModel):
             self.adapters = nn.ModuleList(
                 nn.Linear(clip.width, clip.embed_dim)
                 if projection == "linear"
-                else ChannelPooling(clip.embed_dim)
+                else ChannelPooling(clip.width, clip.embed_dim)
                 for _ in self.levels
             )
 
