@@ -12,7 +12,7 @@ import torch
 from anomalib.deploy import OpenVINOInferencer, TorchInferencer
 from anomalib.engine import Engine
 from PIL import Image
-from tiny import METHODS, lesion_data, small
+from tiny import METHODS, lesion_data, shallow
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.errors import (
@@ -36,10 +36,10 @@ def files(method, lesions, tmp_path_factory):
     engine = Engine(
         default_root_dir=home, accelerator="cpu", max_epochs=2, enable_progress_bar=False
     )
-    engine.fit(small(method), datamodule=lesion_data(lesions, train_batch_size=8))
+    engine.fit(shallow(method), datamodule=lesion_data(lesions, train_batch_size=8))
     checkpoint = engine.trainer.checkpoint_callback.best_model_path
     exported = {
-        kind: engine.export(small(method), kind, export_root=home, ckpt_path=checkpoint)
+        kind: engine.export(shallow(method), kind, export_root=home, ckpt_path=checkpoint)
         for kind in ("torch", "onnx", "openvino")
     }
     return {"checkpoint": checkpoint, **exported}
@@ -58,7 +58,7 @@ def photo(tmp_path_factory):
 def expected(method, files, photo, tmp_path):
     """What ``anomalib predict`` says."""
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
-    return engine.predict(small(method), data_path=photo, ckpt_path=files["checkpoint"])[0]
+    return engine.predict(shallow(method), data_path=photo, ckpt_path=files["checkpoint"])[0]
 
 
 @pytest.mark.parametrize("kind", ["torch", "onnx", "openvino"])

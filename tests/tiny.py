@@ -1,5 +1,6 @@
 """Small things that tests share: a random CLIP, pictures with lesions, every method."""
 
+import inspect
 import os
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -79,6 +80,12 @@ def method_class(name):
 def small(method, **options):
     """A small and offline model of a method, made for what ``write_lesions`` draws."""
     return method(**{**OPTIONS, **Training.of(method).options, **options})
+
+
+def shallow(method):
+    """The same with half the blocks, if it can be told which to read."""
+    told = "levels" in inspect.signature(method).parameters
+    return small(method, **(SHALLOW if told else {}))
 
 
 METHODS = [method_class(name) for name in anomalib_medclip.list_models()]
