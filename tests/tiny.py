@@ -63,6 +63,7 @@ class Training:
 TRAINING = {
     "IQECLIP": Training(batch=2, options={"lr": 3e-3, "blocks": 1}),
     "MadCLIP": Training(batch=4, options={"lr": 1e-2}),
+    "MVFA": Training(batch=4, options={"lr": 3e-3}),
     "MediCLIP": Training(epochs=20),  # it sees its few images once an epoch, not in a dozen copies
 }
 

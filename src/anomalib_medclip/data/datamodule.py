@@ -67,7 +67,7 @@ class MedicalDataModule(AnomalibDataModule):
         zero_shot: Whether training images are of other sets than the tested one.
         support_data: The support, un-augmented; ``None`` in a zero-shot setting.
         validates_on_support: Whether too few images are left, so that ``val_data`` is the support
-            and thresholds have to come from leave-one-out scores.
+            and thresholds have to come from it.
         only_normals: Whether there is no abnormal image outside the test split.
     """
 
