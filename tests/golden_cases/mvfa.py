@@ -239,7 +239,7 @@ class MVFACase(BMADCase):
         images = torch.cat([normal, abnormal])
         labels = torch.arange(len(images)) >= len(normal)
         copies = model.encode(all_copies(images, ELEVEN_FOLD)).unflatten(0, (11, -1))
-        model.fit_support(copies, labels, torch.arange(len(images)))
+        model.fit_support(copies[0], copies[:, ~labels], labels, torch.arange(len(images)))
         return model
 
     def distances(self, model: MVFAModel) -> Tensor:

@@ -35,9 +35,10 @@ def encoded_copies(tower, images):
 
 @pytest.fixture
 def support(tower):
-    """Encoded copies, labels and owners of four normal and two abnormal support images."""
+    """Four normal and two abnormal support images: encoded, with copies, labels and owners."""
     copies = encoded_copies(tower, torch.rand(6, 3, 32, 32))
-    return copies, torch.tensor([0, 0, 0, 0, 1, 1]).bool(), torch.tensor([0, 0, 1, 2, 1, 3])
+    labels, owners = torch.tensor([0, 0, 0, 0, 1, 1]).bool(), torch.tensor([0, 0, 1, 2, 1, 3])
+    return copies[0], copies[:, ~labels], labels, owners
 
 
 def test_adapters_stand_at_the_four_quarters_by_default(tower):
@@ -58,14 +59,15 @@ def test_the_bank_holds_every_token_of_every_copy(model, support):
 
 
 def test_scales_are_the_extremes_of_support_images_scored_without_themselves(model, support):
-    copies, labels, owners = support
+    streams, copies, labels, owners = support
     model.fit_support(*support)
     expected = []
-    for owner, stream in zip(owners, copies[0], strict=True):
+    for owner, stream in zip(owners, streams, strict=True):
         alone = MVFAModel(model.clip)
         alone.load_state_dict(model.state_dict())
-        others = ~labels & (owners != owner)
-        alone.fit_support(copies[:, others], torch.zeros(int(others.sum())).bool(), owners[others])
+        others = owners[~labels] != owner
+        kept, healthy = copies[:, others], torch.zeros(int(others.sum())).bool()
+        alone.fit_support(kept[0], kept, healthy, owners[~labels][others])
         with torch.no_grad():
             expected.append(alone.branches(stream[None]))
     for kind, name in enumerate(("map", "score")):
@@ -76,8 +78,8 @@ def test_scales_are_the_extremes_of_support_images_scored_without_themselves(mod
 
 
 def test_one_normal_patient_cannot_set_the_scales_and_that_is_said(model, support, caplog):
-    copies, labels, _ = support
-    model.fit_support(copies[:, 3:], labels[3:], torch.arange(3))
+    streams, copies, labels, _ = support
+    model.fit_support(streams[3:], copies[:, 3:], labels[3:], torch.arange(3))
     assert "one normal patient only" in caplog.text
     assert model.fusion.scales.isfinite().all()
 

@@ -24,8 +24,8 @@ class BestEpoch(Callback):
     """Keeps the state of the best validation and puts it back when training ends.
 
     The best is the highest sum of ``val_image_AUROC`` and, with masks, ``val_pixel_AUROC``; the
-    first of equals. Test images have no say; without validation images
-    of both classes the last epoch stays.
+    first of equals. Test images have no say; without validation images of both classes the last
+    epoch stays.
     """
 
     def __init__(self) -> None:

@@ -51,8 +51,9 @@ class MeetsData(Prompts):
             self.pre_processor.intensity = self._data("intensity", default=None)
 
     def _other_names(self) -> set[str]:
-        """What the images of every set show that batches may come from."""
-        return set(self._data("object_names", default=[])) if self.names_the_object else set()
+        """What the images of other sets show that batches may come from."""
+        names = self._data("object_names", default=[]) if self.names_the_object else []
+        return set(names) - {self.object_name}
 
     def _make_ready(self) -> None:
         """Without training: encode prompts and fit the support, as far as the data allow."""
@@ -74,7 +75,6 @@ class MeetsData(Prompts):
                 )
                 raise NotReadyError(msg)
             self._refit_support()
-
         elif self.names_the_object:
             self._mind_the_words()
 
@@ -120,17 +120,18 @@ class MeetsData(Prompts):
         paths = [str(item.image_path) for item in items]
         owners = number_owners([item.group for item in items], labels)
         self._owners = dict(zip(paths, owners, strict=True))
-        encoded = [
-            self._encode(
-                images,
-                paths,
-                [number] * len(items),
-                [self.augmentations_of(abnormal)[number] for abnormal in labels],
-            )
-            for number in range(len(self.augmentations))
-        ]
+        support = self._encode(
+            images, paths, [0] * len(items), [self.augmentations_of(a)[0] for a in labels]
+        )
+        abnormal = torch.tensor(labels)
+        normal = [path for path, ill in zip(paths, labels, strict=True) if not ill]
+        copies = [support[~abnormal]]  # the first copy is the image itself
+        for number, augment in list(enumerate(self.augmentations_of(abnormal=False)))[1:]:
+            numbers, augmentations = [number] * len(normal), [augment] * len(normal)
+            copies.append(self._encode(images[~abnormal], normal, numbers, augmentations))
         self.model.fit_support(
-            torch.stack(encoded),
-            torch.tensor(labels, device=self.device),
+            support,
+            torch.stack(copies),
+            abnormal.to(self.device),
             torch.tensor(owners, device=self.device),
         )

@@ -70,10 +70,6 @@ class ImageTower(nn.Module):
         del mode
         return super().train(mode=False)
 
-    def quarters(self, *numbers: int) -> tuple[int, ...]:
-        """Block numbers at quarters of the depth: of 24 blocks, 1 and 4 are 6 and 24."""
-        return tuple(self.depth * number // 4 for number in numbers)
-
     def checked(self, levels: Sequence[int]) -> tuple[int, ...]:
         """The levels, if the tower has them.
 

@@ -4,6 +4,8 @@ import os
 import urllib.error
 import urllib.request
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,26 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from anomalib_medclip.errors import WeightsError
+
+
+@contextmanager
+def released_by_authors(path: str | Path, method: str, must_hold: str) -> Iterator[Any]:
+    """Read a file of the authors'; whatever goes wrong until its parts are loaded is of that file.
+
+    Args:
+        path: Torch file.
+        method: The method's name, for the message.
+        must_hold: What the file should have been, for the message.
+
+    Raises:
+        WeightsError: The file is missing, is no such file, or does not fit.
+    """
+    try:
+        yield torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        msg = f"adapters file {path} does not fit {method}: {error}; it must hold {must_hold}"
+        raise WeightsError(msg) from error
+
 
 WEIGHTS_VARIABLE = "ANOMALIB_MEDCLIP_WEIGHTS"
 """Environment variable with a local CLIP weights file, used instead of any download: for machines

@@ -4,10 +4,9 @@ import logging
 import re
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from anomalib_medclip.errors import WeightsError
+from anomalib_medclip.components.weights import released_by_authors
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +57,12 @@ def load_released(model: nn.Module, path: str | Path) -> None:
         WeightsError: The file is missing, is no such file, or does not fit.
     """
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    parts = "what the authors' code trains, for these levels, prompts, query module and backbone"
+    with released_by_authors(path, "IQE-CLIP", parts) as state:
         unused = [name for name in state if _WITHOUT_EFFECT.fullmatch(name)]
         weights = {our_name(n): v for n, v in state.items() if n not in unused}
         if differing := sorted(weights.keys() ^ trained.keys()):
             raise KeyError(differing[0])
         model.load_state_dict(weights, strict=False)
-    except Exception as error:
-        msg = f"adapters file {path} does not fit: {error}; it must hold what the authors' code "
-        msg += "trains, for these levels, prompts, query module and backbone"
-        raise WeightsError(msg) from error
     if unused:
         logger.info("%s: %d tensors without effect are left out: %s", path, len(unused), unused[0])

@@ -74,7 +74,6 @@ class IQECLIPModel(ClipModel):
         sigma: float = 8.0,
         bce: CrossEntropy = "logits",
     ) -> None:
-        levels = clip.quarters(1, 2, 3, 4) if levels is None else levels
         super().__init__(clip, levels, prompts.templates)
         self.few_shot = True
         self.bce = bce
@@ -161,23 +160,6 @@ class IQECLIPModel(ClipModel):
         """Mean over levels, weighed over branches (eq. 12)."""
         branches = zip(self.branch_weights, maps.mean(dim=1), strict=True)
         return torch.stack([weight * mean for weight, mean in branches]).sum(dim=0)
-
-    def loss(
-        self,
-        encoded: Float[Tensor, "batch tap token width"],
-        masks: Float[Tensor, "batch 1 side side"] | None,
-        labels: Bool[Tensor, "batch"],
-        text: Float[Tensor, "2 token text_width"] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Loss of a batch, all branches and levels summed (eq. 13, 14).
-
-        Args:
-            encoded: What ``encode`` gives.
-            masks: 1 on the lesion; ``None`` for a set with labels only.
-            labels: True for abnormal.
-            text: See ``score``.
-        """
-        return self.loss_terms(encoded, masks, labels, text).total()
 
     def loss_terms(
         self,

@@ -4,12 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts
+from anomalib_medclip.components.weights import released_by_authors
 from anomalib_medclip.errors import WeightsError
 
 logger = logging.getLogger(__name__)
@@ -58,17 +58,15 @@ def load_released(adapters: nn.Module, prompts: LearnablePrompts | None, path: s
         raise WeightsError(msg)
     if prompts is None:
         logger.warning("prompts are fixed: those of %s are not read", path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+    parts = (
+        "normal_det_adapters, abnormal_det_adapters, prompt_maker_normal and "
+        "prompt_maker_abnormal for these levels and this backbone"
+    )
+    with released_by_authors(path, "MadCLIP", parts) as state:
         for name in ("normal_det_adapters", "abnormal_det_adapters"):
             getattr(adapters, name).load_state_dict(state[name])
         if prompts is not None:
             prompts.load_state_dict(_contexts(state))
-    except Exception as error:
-        msg = f"file {path} does not fit MadCLIP: {error}; it must hold normal_det_adapters, "
-        msg += "abnormal_det_adapters, prompt_maker_normal and prompt_maker_abnormal for these "
-        msg += "levels and this backbone"
-        raise WeightsError(msg) from error
 
 
 def _contexts(state: dict[str, Any]) -> dict[str, Tensor]:

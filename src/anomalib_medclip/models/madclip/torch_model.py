@@ -58,7 +58,7 @@ class MadCLIPModel(ClipModel):
         image_score: ImageScore | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(clip, clip.quarters(1, 2, 3, 4) if levels is None else levels, prompts)
+        super().__init__(clip, levels, prompts)
         self.subtract = subtract
         self.kind = loss
         self.image_score = image_score
@@ -108,23 +108,6 @@ class MadCLIPModel(ClipModel):
     def patch_score(self, detect: Float[Tensor, "level batch patch 2"]) -> Float[Tensor, "batch"]:
         """Probability of abnormal, mean over patches and levels."""
         return detect.softmax(dim=-1)[..., 1].mean(dim=(0, 2))
-
-    def loss(
-        self,
-        encoded: Float[Tensor, "batch level token width"],
-        masks: Float[Tensor, "batch 1 side side"] | None,
-        labels: Bool[Tensor, "batch"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Loss of a batch, all levels summed.
-
-        Args:
-            encoded: What ``encode`` gives.
-            masks: 1 on the lesion; ``None`` for a set with labels only.
-            labels: True for abnormal.
-            text: Text features of the batch's own set, with their gradient where prompts learn.
-        """
-        return self.loss_terms(encoded, masks, labels, text).total()
 
     def loss_terms(
         self,

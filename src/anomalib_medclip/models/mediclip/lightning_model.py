@@ -152,16 +152,13 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
     def _examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
         """Synthetic anomalies; each sample has its own stream of chance, so that runs repeat."""
         if not self.hparams["synthesis"]:
-            if batch.gt_mask is None:
-                msg = "MediCLIP learns from masks; without synthesis the data must have some"
-                raise NotReadyError(msg)
             return super()._examples(batch)
-        paths, sources = list(self._normals), list(self._normals.values())
+        sources = list(self._normals.values())
+        index_of = {path: index for index, path in enumerate(self._normals)}
         made = []
         for path in cast("list[str]", batch.image_path):
-            index = paths.index(str(path))
-            stream = [self.hparams["seed"], self.current_epoch, index]
-            random = np.random.default_rng(stream)
+            index = index_of[str(path)]
+            random = np.random.default_rng([self.hparams["seed"], self.current_epoch, index])
             poisson = self.hparams["poisson"]
             made.append(synthesize(sources[index], sources, random, self.tasks, poisson))
         images = torch.from_numpy(np.stack([one.image for one in made])).to(self.device)

@@ -14,7 +14,8 @@ from anomalib_medclip.components.anomaly_map import align, to_map
 from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder
 from anomalib_medclip.components.losses import dice, focal
 from anomalib_medclip.components.towers import ImageTower
-from anomalib_medclip.errors import WeightsError
+from anomalib_medclip.components.weights import released_by_authors
+from anomalib_medclip.errors import NotReadyError
 
 Projection = Literal["linear", "pooled"]
 """How tokens reach the shared space."""
@@ -64,6 +65,8 @@ class MediCLIPModel(ClipModel):
         seed: Seed of the adapters' initial weights.
     """
 
+    quarters = (2, 3, 4)
+
     def __init__(
         self,
         clip: ImageTower,
@@ -73,7 +76,7 @@ class MediCLIPModel(ClipModel):
         temperature: float = 1.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(clip, clip.quarters(2, 3, 4) if levels is None else levels, prompts)
+        super().__init__(clip, levels, prompts)
         self.temperature = temperature
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -116,31 +119,28 @@ class MediCLIPModel(ClipModel):
         normal, abnormal = self.cosines(encoded, text).mean(dim=0).split(1, dim=-1)
         return (to_map(abnormal - normal, self.clip.size) / self.temperature).sigmoid()
 
-    def loss(
+    def loss_terms(
         self,
         encoded: Float[Tensor, "batch level token width"],
-        masks: Float[Tensor, "batch 1 side side"],
+        masks: Float[Tensor, "batch 1 side side"] | None,
         labels: Bool[Tensor, "batch"] | None = None,
         text: Float[Tensor, "2 embed_dim"] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Loss of a batch of synthetic anomalies.
+    ) -> LossTerms:
+        """The terms of ``loss``; for the focal loss, a label below 1 counts as normal.
 
         Args:
             encoded: What ``encode`` gives.
             masks: Labels of the synthesis, in [0, 1]; empty for images that stayed normal.
             labels: Not used: the masks say all.
             text: Text features with their gradient.
+
+        Raises:
+            NotReadyError: There are no masks.
         """
         del labels
-        return self.loss_terms(encoded, masks, text).total()
-
-    def loss_terms(
-        self,
-        encoded: Float[Tensor, "batch level token width"],
-        masks: Float[Tensor, "batch 1 side side"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
-    ) -> LossTerms:
-        """The terms of ``loss``; for the focal loss, a label below 1 counts as normal."""
+        if masks is None:
+            msg = "MediCLIP learns from masks; without synthesis the data must have some"
+            raise NotReadyError(msg)
         maps = self.maps(encoded, text)
         return LossTerms(focal(maps, masks.floor()), dice(maps, masks))
 
@@ -153,17 +153,11 @@ class MediCLIPModel(ClipModel):
         Raises:
             WeightsError: The file is missing, is no such file, or does not fit.
         """
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        parts = "adapter_state_dict and prompt_state_dict for these levels and this backbone"
+        with released_by_authors(path, "MediCLIP", parts) as state:
             self.load_adapters(state["adapter_state_dict"])
             if isinstance(self.prompts, nn.Module):
                 self.prompts.load_state_dict(state["prompt_state_dict"])
-        except Exception as error:
-            msg = (
-                f"file {path} does not fit MediCLIP: {error}; it must hold adapter_state_dict and "
-            )
-            msg += "prompt_state_dict for these levels and this backbone"
-            raise WeightsError(msg) from error
 
     def load_adapters(self, weights: dict[str, Tensor]) -> None:
         """Load 1 x 1 convolutions, which the authors use, as the linear layers that they are."""

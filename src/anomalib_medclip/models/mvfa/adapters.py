@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from anomalib_medclip.errors import WeightsError
+from anomalib_medclip.components.weights import released_by_authors
 
 
 class Bottleneck(nn.Module):
@@ -87,11 +87,7 @@ class Adapters(nn.Module):
         Raises:
             WeightsError: The file is missing, is no such file, or does not fit.
         """
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        parts = "seg_adapters and det_adapters for these levels and this backbone"
+        with released_by_authors(path, "MVFA", parts) as state:
             for name in ("seg_adapters", "det_adapters"):
                 getattr(self, name).load_state_dict(state[name])
-        except Exception as error:
-            msg = f"adapters file {path} does not fit: {error}; it must hold seg_adapters and "
-            msg += "det_adapters for these levels and this backbone"
-            raise WeightsError(msg) from error

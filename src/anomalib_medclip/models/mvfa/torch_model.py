@@ -55,7 +55,7 @@ class MVFAModel(ClipModel):
         scored_levels: Sequence[int] | None = None,
         feed_back: bool = True,
     ) -> None:
-        super().__init__(clip, clip.quarters(1, 2, 3, 4) if levels is None else levels)
+        super().__init__(clip, levels)
         self.scored = _positions(
             self.levels if scored_levels is None else scored_levels, self.levels
         )
@@ -164,23 +164,6 @@ class MVFAModel(ClipModel):
             memory_score=memory_map.mean(dim=(-2, -1)),
         )
 
-    def loss(
-        self,
-        stream: Float[Tensor, "batch token width"],
-        masks: Float[Tensor, "batch 1 side side"] | None,
-        labels: Bool[Tensor, "batch"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Loss of a batch, all levels summed (eq. 3).
-
-        Args:
-            stream: What ``encode`` gives.
-            masks: 1 on the lesion; ``None`` for a set with labels only.
-            labels: True for abnormal.
-            text: Text features of the batch's own set, where it is not the target.
-        """
-        return self.loss_terms(stream, masks, labels, text).total()
-
     def loss_terms(
         self,
         stream: Float[Tensor, "batch token width"],
@@ -215,7 +198,8 @@ class MVFAModel(ClipModel):
     @torch.no_grad()
     def fit_support(
         self,
-        copies: Float[Tensor, "copy image token width"],
+        support: Float[Tensor, "image token width"],
+        copies: Float[Tensor, "copy normal token width"],
         labels: Bool[Tensor, "image"],
         owners: Int[Tensor, "image"],
     ) -> None:
@@ -224,18 +208,17 @@ class MVFAModel(ClipModel):
         The scales come from all support images, each scored against a bank without its owner.
 
         Args:
-            copies: What ``encode`` gives of every augmentation of the support images; the first
-                copy is the image itself.
+            support: What ``encode`` gives of the support images.
+            copies: The same of every augmentation of the normal ones.
             labels: True for abnormal.
             owners: Number of each image's patient or, where unknown, of the image.
         """
-        normal = copies[:, ~labels]
-        tokens = [self.bank_tokens(part) for part in normal.flatten(0, 1).split(8)]
+        tokens = [self.bank_tokens(part) for part in copies.flatten(0, 1).split(8)]
         self.memory_bank.fill(torch.cat(tokens, dim=1), owners[~labels].repeat(len(copies)))
         scored = torch.tensor([self.memory_bank.has_others(int(o)) for o in owners])
         if not scored.all():
             logger.warning("one normal patient only: its own images cannot set the scales")
-        parts = [torch.split(part, 8) for part in (copies[0, scored], owners[scored])]
+        parts = [torch.split(part, 8) for part in (support[scored], owners[scored])]
         self.set_scales(zip(*parts, strict=True))
 
     def bank_tokens(
