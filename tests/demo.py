@@ -17,8 +17,8 @@ RADII = (0.05, 0.075, 0.1)  # of lesions, in sides, for the blob filter
 
 
 def run_demo(verb, seed, patch):
-    """The folder of a run of the README's command."""
-    pictures = "" if verb == "train" else "--model.visualizer false"
+    """The folder of a run of the README's command; one of them draws its pictures."""
+    pictures = "" if (verb, seed) == ("train", 0) else "--model.visualizer false"
     anomalib(
         f"{verb} --config configs/demo.yaml --model.seed {seed} --data.seed {seed} "
         f"--default_root_dir {verb} {pictures}",
@@ -85,7 +85,7 @@ def check_demo(seed, home, patch):
     patch.chdir(home)
     run = run_demo("train", seed, patch)
     data, trained = phantoms(seed), aurocs(run)
-    assert len(pictures(run)) == len(data.test_data)
+    assert len(pictures(run)) == (len(data.test_data) if seed == 0 else 0)
     assert (trained >= 0.90).all(), trained
     untrained = two_sided(aurocs(run_demo("test", seed, patch)))
     for other in (untrained, cues(data)):
