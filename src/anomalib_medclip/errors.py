@@ -33,6 +33,10 @@ class IntensityError(MedclipError, ValueError):
     """An image of more than 8 bits came without an intensity policy, or leaves its range."""
 
 
+class VolumeError(MedclipError, ValueError):
+    """A volume is not what it says: its size, its geometry, or which files belong to it."""
+
+
 class WeightsError(MedclipError, RuntimeError):
     """CLIP or adapter weights cannot be found, downloaded or fitted to the model."""
 

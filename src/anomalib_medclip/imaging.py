@@ -5,7 +5,7 @@ Training, testing and prediction all read and resize here, so they cannot differ
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,17 +14,14 @@ from PIL import Image as Pillow
 from torchvision.transforms.v2 import InterpolationMode, Resize
 from torchvision.tv_tensors import Image, Mask
 
-from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError
-
-IntensityPolicy: TypeAlias = Literal["dtype"] | tuple[float, float] | None
-"""How images of more than 8 bits reach [0, 1]: ``"dtype"`` divides by the largest number the file
-format can hold, ``(low, high)`` maps that window to [0, 1] and saturates outside it, as a CT window
-does, ``None`` refuses such images. 8-bit images are always divided by 255."""
+from anomalib_medclip.dicom import is_dicom, read_picture
+from anomalib_medclip.errors import ImageReadError, MaskError
+from anomalib_medclip.intensity import IntensityPolicy, place
 
 Resample = Literal["bicubic", "bilinear"]
 """Filters that images are resized with."""
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
 """File name endings, in lower case, that count as images in a folder."""
 
 
@@ -32,18 +29,24 @@ def read_image(path: str | Path, intensity: IntensityPolicy = None) -> Image:
     """Read an image file as three channels of float32 in [0, 1], shape ``(3, height, width)``.
 
     Args:
-        path: A PNG, JPEG, BMP or TIFF file, grey or colour; an alpha channel is dropped.
+        path: A PNG, JPEG, BMP, TIFF or DICOM file, grey or colour; an alpha channel is dropped.
         intensity: What to do with more than 8 bits a channel.
 
     Raises:
         ImageReadError: The file is missing or cannot be decoded.
         IntensityError: More than 8 bits without a policy, or numbers that are not finite.
+        VolumeError: A DICOM file of several frames.
     """
+    if is_dicom(Path(path)):
+        return _three_channels(read_picture(Path(path), intensity))
     with _open(path) as picture:
         if not _is_deep(picture):
             pixels = np.asarray(_decode(path, lambda: picture.convert("RGB")), dtype=np.float32)
             return Image(torch.from_numpy(pixels).permute(2, 0, 1).div(255).contiguous())
-    pixels = _place(_read_deep(path), path, intensity)
+    return _three_channels(place(_read_deep(path), intensity, path))
+
+
+def _three_channels(pixels: NDArray[np.float32]) -> Image:
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     return Image(torch.from_numpy(np.ascontiguousarray(pixels[..., :3].transpose(2, 0, 1))))
@@ -166,29 +169,3 @@ def _read_deep(path: str | Path) -> NDArray[Any]:
     if pixels.ndim == 2:
         return pixels
     return pixels[..., 2::-1] if pixels.shape[2] >= 3 else pixels[..., 0]
-
-
-def _place(
-    pixels: NDArray[Any], path: str | Path, intensity: IntensityPolicy
-) -> NDArray[np.float32]:
-    """Apply the intensity policy to numbers of more than 8 bits."""
-    if intensity is None:
-        msg = (
-            f"{path} holds {pixels.dtype} numbers, which 8 bits cannot carry; set 'intensity', an "
-            "option of the data and of MedicalPreProcessor, to [low, high], or to 'dtype' for the "
-            "full range of the file format"
-        )
-        raise IntensityError(msg)
-    if not np.isfinite(pixels).all():
-        msg = f"{path} holds numbers that are not finite; repair the file"
-        raise IntensityError(msg)
-    if intensity == "dtype":
-        if not np.issubdtype(pixels.dtype, np.integer):
-            msg = f"{path} holds {pixels.dtype} numbers; 'dtype' needs integers, give [low, high]"
-            raise IntensityError(msg)
-        intensity = (0.0, float(np.iinfo(pixels.dtype).max))
-    low, high = intensity
-    if not low < high:
-        msg = f"the intensity window [{low}, {high}] is empty; give [low, high] with low < high"
-        raise IntensityError(msg)
-    return np.clip((pixels.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)

@@ -14,7 +14,8 @@ import anomalib_medclip
 from anomalib_medclip.components.provenance import sha256
 from anomalib_medclip.components.runtimes import Run, open_onnx, open_openvino, torch_run
 from anomalib_medclip.errors import CheckpointError, MedclipError, NotReadyError
-from anomalib_medclip.imaging import IntensityPolicy, MethodResize, read_image
+from anomalib_medclip.imaging import MethodResize, read_image
+from anomalib_medclip.intensity import IntensityPolicy
 
 
 class Prediction(NamedTuple):

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
 from anomalib_medclip.components.anomaly_map import unit_interval
-from anomalib_medclip.imaging import IntensityPolicy, MethodResize, Resample, read_image
+from anomalib_medclip.imaging import MethodResize, Resample, read_image
+from anomalib_medclip.intensity import IntensityPolicy
 
 
 class MedicalPreProcessor(PreProcessor):

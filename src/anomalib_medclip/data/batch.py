@@ -13,7 +13,8 @@ from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import MissingMaskError
-from anomalib_medclip.imaging import IntensityPolicy, read_image, read_mask
+from anomalib_medclip.imaging import read_image, read_mask
+from anomalib_medclip.intensity import IntensityPolicy
 
 CLASS_NAMES = ("normal", "abnormal")
 """Words for the labels 0 and 1."""

@@ -12,7 +12,7 @@ from pandas import DataFrame, concat
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.integrity import images_in, masks_for, with_name
 from anomalib_medclip.errors import DataRootError
-from anomalib_medclip.imaging import IntensityPolicy
+from anomalib_medclip.intensity import IntensityPolicy
 
 
 class BmadSet(NamedTuple):

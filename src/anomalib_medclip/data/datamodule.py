@@ -26,7 +26,7 @@ from anomalib_medclip.data.integrity import (
     shared_patients,
 )
 from anomalib_medclip.errors import SupportError
-from anomalib_medclip.imaging import IntensityPolicy
+from anomalib_medclip.intensity import IntensityPolicy
 
 logger = logging.getLogger(__name__)
 

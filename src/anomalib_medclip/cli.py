@@ -1,0 +1,42 @@
+"""``anomalib-medclip``: what there is to do besides anomalib's own commands."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from anomalib_medclip import __version__
+from anomalib_medclip.errors import MedclipError
+
+COMMANDS = {
+    "check": "read every file that a data config names, and list all that is wrong",
+    "score": "score volumes and pictures; write heat maps on their own grids",
+    "slice": "cut volumes into a tree of pictures, laid out as BMAD's",
+}
+"""Each is a module of ``anomalib_medclip.commands`` with ``run(arguments) -> exit code``, imported
+when it is called, so that help comes at once."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0 for success; 1 where the command says that something is wrong; 2 for bad input, which is
+        named on the error stream.
+    """
+    parser = argparse.ArgumentParser(
+        "anomalib-medclip",
+        description="Anomaly detection in medical images and volumes. Research use only.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    names = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, words in COMMANDS.items():
+        names.add_parser(name, help=words, add_help=False)
+    chosen, rest = parser.parse_known_args(arguments)
+    command = import_module(f"anomalib_medclip.commands.{chosen.command}")
+    try:
+        code: int = command.run(rest)
+    except MedclipError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - what a command line says
+        return 2
+    return code

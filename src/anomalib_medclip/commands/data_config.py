@@ -1,0 +1,39 @@
+"""A data config, as ``anomalib train --data`` takes it, becomes data."""
+
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+
+from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.errors import DataRootError
+
+
+def load_data(config: str | Path, **overrides: Any) -> MedicalDataModule:  # noqa: ANN401 - options
+    """Make the data that a config describes.
+
+    Args:
+        config: A YAML file with ``class_path`` and ``init_args``, below ``data`` or not.
+        **overrides: Options that stand above the file's.
+
+    Raises:
+        DataRootError: There is no such file, or it describes no data of this package.
+    """
+    if not Path(config).is_file():
+        msg = f"no data config {config}; give a file like those in configs/"
+        raise DataRootError(msg)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(MedicalDataModule, "data")
+    try:
+        options = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+        options = options.get("data", options)
+        options["init_args"] = {**options.get("init_args", {}), **overrides}
+        data: MedicalDataModule = parser.instantiate_classes(
+            parser.parse_object({"data": options})
+        ).data
+    except Exception as error:
+        cause = error.__cause__ or error
+        msg = f"{config} describes no data: {cause}; compare it with the files in configs/"
+        raise DataRootError(msg) from error
+    return data

@@ -1,0 +1,226 @@
+"""A volume becomes pictures, and maps of the pictures become a volume again.
+
+MONAI's dictionary transforms bring every volume into one orientation, whatever the order of its
+axes, and take maps back onto the grid that the file came with.
+"""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.compose import Compose
+from monai.transforms.croppad.dictionary import CropForegroundd
+from monai.transforms.spatial.dictionary import Orientationd, Spacingd
+from monai.transforms.transform import MapTransform
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomalib_medclip.errors import MaskError
+from anomalib_medclip.intensity import IntensityPolicy
+from anomalib_medclip.volume import Volume, read_labels, read_volume, same_grid
+
+Plane = Literal["axial", "coronal", "sagittal"]
+"""How a volume is cut."""
+
+_AXES = {"axial": "PLS", "coronal": "ILP", "sagittal": "IPL"}
+"""Where rows, columns and slices go. As radiologists look at them: from the feet or from the front,
+the patient's right on the left of the picture; or from the patient's left."""
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """How a volume is cut into pictures; what training used, scoring uses again.
+
+    Attributes:
+        plane: The plane of the pictures.
+        spacing: Millimetres between rows, columns and slices to which the volume is resampled; by
+            default it is not.
+        organ_labels: Numbers of an organ in a second volume of labels, to whose box the volume is
+            cropped; by default it is not.
+        organ_margin: Voxels left around the organ.
+    """
+
+    plane: Plane = "axial"
+    spacing: tuple[float, float, float] | None = None
+    organ_labels: tuple[int, ...] | None = None
+    organ_margin: int = 0
+
+    def as_plain(self) -> dict[str, Any]:
+        """The options as checkpoints and certificates hold them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """The pictures of one volume.
+
+    Attributes:
+        images: Values in [0, 1], of shape ``(slice, row, column)``.
+        masks: 1 on lesions, of the same shape, where there are outlines.
+    """
+
+    images: Tensor
+    masks: Tensor | None
+    _image: MetaTensor
+    _transform: Compose
+
+    def restore(self, maps: Tensor) -> NDArray[np.float32]:
+        """Lay maps ``(slice, row, column)`` onto the grid of the file, ``(i, j, k)``.
+
+        Axes are turned back exactly; where the volume was resampled, the maps are, too, and what
+        was cropped away becomes 0.
+        """
+        voxels = maps.permute(1, 2, 0)[None].float().contiguous()
+        laid = MetaTensor(voxels, meta=self._image.meta)
+        laid.applied_operations = list(self._image.applied_operations)  # which inverting consumes
+        restored: Any = self._transform.inverse({"image": laid})["image"]
+        return np.ascontiguousarray(restored[0].numpy())
+
+
+def cut(
+    image: str | Path,
+    intensity: IntensityPolicy = None,
+    slicing: Slicing = Slicing(),
+    mask: str | Path | None = None,
+    lesion_labels: tuple[int, ...] | None = None,
+    organ: str | Path | None = None,
+    uneven: bool = False,
+) -> Sliced:
+    """Read a volume and cut it into pictures.
+
+    Args:
+        image: See ``anomalib_medclip.volume.read_volume``.
+        intensity: How its numbers reach [0, 1].
+        slicing: How it is cut.
+        mask: Labels of lesions, on the same grid.
+        lesion_labels: Which of the labels are lesions; by default all but 0.
+        organ: Labels of organs, on the same grid; needed where ``slicing`` crops to one.
+        uneven: See ``anomalib_medclip.dicom.read_series``.
+
+    Raises:
+        ImageReadError: A file is missing, cut off or cannot be decoded.
+        IntensityError: The policy does not fit, or numbers are not finite.
+        VolumeError: The volume is not what it says.
+        MaskError: Labels lie on another grid, or the organ is not there.
+    """
+    paths: dict[str, Any] = {"image": image}
+    if mask is not None:
+        paths["mask"] = mask
+    if slicing.organ_labels:
+        if organ is None:
+            msg = f"{image} is to be cropped to an organ, but no volume of its organs is given"
+            raise MaskError(msg)
+        paths["organ"] = organ
+    labels = {"mask": lesion_labels, "organ": slicing.organ_labels}
+    transform = _pipeline(tuple(paths), labels, intensity, slicing, uneven)
+    found: Any = transform(paths)
+    image_ = found["image"]
+    masks = found.get("mask")
+    return Sliced(
+        images=image_.as_tensor()[0].permute(2, 0, 1),
+        masks=None if masks is None else masks.as_tensor()[0].permute(2, 0, 1).to(torch.uint8),
+        _image=image_,
+        _transform=transform,
+    )
+
+
+def _pipeline(
+    keys: tuple[str, ...],
+    labels: dict[str, tuple[int, ...] | None],
+    intensity: IntensityPolicy,
+    slicing: Slicing,
+    uneven: bool,
+) -> Compose:
+    modes = ["bilinear" if key == "image" else "nearest" for key in keys]
+    steps: list[Any] = [
+        ReadVolumesd(keys, labels, intensity, uneven),
+        Orientationd(keys, axcodes=_AXES[slicing.plane], labels=_ENDS, allow_missing_keys=True),
+        OneGridd(keys),
+    ]
+    if slicing.spacing:
+        steps.append(Spacingd(keys, pixdim=slicing.spacing, mode=modes, allow_missing_keys=True))
+    if slicing.organ_labels:
+        steps.append(
+            CropForegroundd(
+                keys,
+                source_key="organ",
+                margin=(*[slicing.organ_margin] * 2, 0),
+                allow_smaller=True,
+                allow_missing_keys=True,
+            )
+        )
+    return Compose(steps)
+
+
+_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+class ReadVolumesd(MapTransform):
+    """MONAI's ``LoadImaged`` with this package's strict readers.
+
+    Args:
+        keys: What to read; ``image`` is one, all others are labels.
+        labels: Which labels become 1; by default all but 0.
+        intensity: How the numbers of the image reach [0, 1].
+        uneven: See ``anomalib_medclip.dicom.read_series``.
+    """
+
+    def __init__(
+        self,
+        keys: tuple[str, ...],
+        labels: dict[str, tuple[int, ...] | None],
+        intensity: IntensityPolicy,
+        uneven: bool,
+    ) -> None:
+        super().__init__(keys)
+        self.labels = labels
+        self.intensity = intensity
+        self.uneven = uneven
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Paths to tensors ``(1, i, j, k)`` that know their place."""
+        return {key: self._read(str(key), Path(data[key])) for key in self.key_iterator(data)}
+
+    def _read(self, key: str, path: Path) -> MetaTensor:
+        if key == "image":
+            volume = read_volume(path, self.intensity, self.uneven)
+        else:
+            found = read_labels(path)
+            wanted = self.labels[key]
+            chosen = found.voxels != 0 if wanted is None else np.isin(found.voxels, wanted)
+            if key == "organ" and not chosen.any():
+                msg = f"{path} has none of the organ's labels {wanted}; correct organ_labels"
+                raise MaskError(msg)
+            volume = Volume(chosen.astype(np.float32), found.affine)
+        voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels))[None]
+        affine = torch.from_numpy(volume.affine)
+        return MetaTensor(voxels, affine=affine, meta={"filename_or_obj": str(path)})
+
+
+class OneGridd(MapTransform):
+    """Refuses labels that lie elsewhere than the image, once all are turned the same way.
+
+    Raises:
+        MaskError: Another shape, spacing or place.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The data as they came."""
+        image = data["image"]
+        for key in self.key_iterator(data):
+            labels = data[key]
+            shapes = tuple(image.shape[1:]), tuple(labels.shape[1:])
+            affines = image.affine.numpy(), labels.affine.numpy()
+            if shapes[0] != shapes[1] or not same_grid(*affines, shape=shapes[0]):
+                names = [one.meta["filename_or_obj"] for one in (labels, image)]
+                msg = (
+                    f"{names[0]} is of shape {shapes[1]}, affine {affines[1].round(4).tolist()}; "
+                    f"{names[1]} is of shape {shapes[0]}, affine {affines[0].round(4).tolist()} "
+                    "(both turned the same way); resample the labels onto the image's grid"
+                )
+                raise MaskError(msg)
+        return dict(data)

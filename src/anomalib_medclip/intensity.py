@@ -1,0 +1,127 @@
+"""How numbers of any depth become intensities in [0, 1]; nothing else here decides it."""
+
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomalib_medclip.errors import IntensityError
+
+CTWindow = Literal[
+    "abdomen", "bone", "brain", "liver", "lung", "mediastinum", "spine", "stroke", "subdural"
+]
+"""Usual windows of computed tomography."""
+
+CT_WINDOWS: dict[str, tuple[float, float]] = {
+    "abdomen": (50, 400),
+    "bone": (400, 1800),
+    "brain": (40, 80),
+    "liver": (30, 150),
+    "lung": (-600, 1500),
+    "mediastinum": (50, 350),
+    "spine": (50, 250),
+    "stroke": (40, 40),
+    "subdural": (75, 215),
+}
+"""Their centre and width in Hounsfield units."""
+
+
+class Window(TypedDict):
+    """A window by its centre and width, as radiologists give it."""
+
+    centre: float
+    width: float
+
+
+class Percentiles(TypedDict):
+    """A window by percentiles of the numbers above zero, for MRI, whose numbers have no unit."""
+
+    percentiles: tuple[float, float]
+
+
+IntensityPolicy: TypeAlias = (
+    Literal["dtype", "unit", "voi"] | CTWindow | tuple[float, float] | Window | Percentiles | None
+)
+"""How numbers of more than 8 bits reach [0, 1]. Each maps a window to [0, 1] and saturates outside:
+``(low, high)``; ``{"centre": c, "width": w}``, or the name of a CT window; ``{"percentiles":
+[p, q]}`` of the numbers above zero, over a volume where there is one; ``"voi"``, the window that a
+DICOM file itself has; ``"dtype"``, up to the largest number the file format can hold. ``"unit"`` is
+for numbers that are in [0, 1] already. ``None`` refuses such images. 8-bit images are always
+divided by 255."""
+
+POLICIES = (
+    "[low, high], {centre: c, width: w}, {percentiles: [p, q]}, 'dtype' for the full range of the "
+    f"file format, 'unit' for numbers in [0, 1], 'voi' for DICOM, or one of {', '.join(CT_WINDOWS)}"
+)
+"""The policies, for error messages."""
+
+
+def place(values: NDArray[Any], policy: IntensityPolicy, where: str | Path) -> NDArray[np.float32]:
+    """Apply a policy to the numbers of an image or a volume, of any shape.
+
+    Raises:
+        IntensityError: There is no policy, it does not fit the numbers, or some are not finite.
+
+    Example:
+        >>> place(np.array([-160.0, 40.0, 300.0]), (-160.0, 240.0), "scan.nii.gz")
+        array([0. , 0.5, 1. ], dtype=float32)
+        >>> place(np.array([0, 0, 1, 2, 3]), {"percentiles": (0.0, 100.0)}, "scan.nii.gz")
+        array([0. , 0. , 0. , 0.5, 1. ], dtype=float32)
+    """
+    if policy is None:
+        msg = (
+            f"{where} holds {values.dtype} numbers, which 8 bits cannot carry; set 'intensity', an "
+            f"option of the data and of MedicalPreProcessor, to {POLICIES}"
+        )
+        raise IntensityError(msg)
+    if not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        msg = f"{where} holds {count} numbers that are not finite; repair the file"
+        raise IntensityError(msg)
+    low, high = _window(values, policy, where)
+    if not low < high:
+        msg = f"the intensity window [{low}, {high}] of {where} is empty; give one with low < high"
+        raise IntensityError(msg)
+    return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def _window(
+    values: NDArray[Any],
+    policy: Any,  # noqa: ANN401 - checked here
+    where: str | Path,
+) -> tuple[float, float]:
+    """What becomes 0 and what becomes 1."""
+    if isinstance(policy, str):
+        return _named(values, policy, where)
+    if isinstance(policy, dict) and policy.keys() == {"percentiles"}:
+        above = values[values > 0]
+        if not above.size:
+            msg = f"{where} holds no number above zero, so it has no percentiles; take it out"
+            raise IntensityError(msg)
+        low, high = (float(np.percentile(above, one)) for one in policy["percentiles"])
+        return low, high
+    if isinstance(policy, dict) and policy.keys() == {"centre", "width"}:
+        return policy["centre"] - policy["width"] / 2, policy["centre"] + policy["width"] / 2
+    if isinstance(policy, tuple | list) and len(policy) == 2:
+        return float(policy[0]), float(policy[1])
+    msg = f"{policy!r} is no intensity policy; give {POLICIES}"
+    raise IntensityError(msg)
+
+
+def _named(values: NDArray[Any], policy: str, where: str | Path) -> tuple[float, float]:
+    if policy in CT_WINDOWS:
+        centre, width = CT_WINDOWS[policy]
+        return centre - width / 2, centre + width / 2
+    if policy == "dtype" and np.issubdtype(values.dtype, np.integer):
+        return 0.0, float(np.iinfo(values.dtype).max)
+    if policy == "unit" and values.min() >= 0 and values.max() <= 1:
+        return 0.0, 1.0
+    reasons = {
+        "dtype": f"holds {values.dtype} numbers, and 'dtype' needs integers",
+        "unit": f"holds numbers from {values.min()} to {values.max()}, which are not in [0, 1]",
+        "voi": "has no window of its own, as only DICOM files have",
+    }
+    reason = reasons.get(policy, f"cannot be read by {policy!r}, which is no intensity policy")
+    msg = f"{where} {reason}; give {POLICIES}"
+    raise IntensityError(msg)
