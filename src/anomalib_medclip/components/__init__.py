@@ -11,7 +11,6 @@
 ``anomaly_map``           tokens and text features, to a heat map
 ``losses``                focal and dice loss of a heat map
 ``augmentation``          the fixed copies of each support image
-``feature_cache``         what a frozen tower says of an image, computed once
 ``encoding``              a batch, to its frozen features
 ``memory_bank``           normal tokens, and the distance to the nearest of them
 ``processors``            before and after a model: one resize, a normalisation that keeps ranks

@@ -7,8 +7,8 @@ from anomalib.data import ImageBatch
 from lightning import LightningModule
 from torch import Tensor
 
+from anomalib_medclip.cache import TensorCache
 from anomalib_medclip.components.augmentation import Augmentation, apply_copies
-from anomalib_medclip.components.feature_cache import FeatureCache
 
 
 class EncodesOnce(LightningModule):
@@ -21,7 +21,7 @@ class EncodesOnce(LightningModule):
 
     model: Any
     augmentations: Sequence[Augmentation]
-    _cache: FeatureCache | None = None
+    _cache: TensorCache | None = None
 
     def augmentations_of(self, abnormal: bool) -> Sequence[Augmentation]:
         """The copies made of normal or of abnormal images, if more is done than to masks."""
@@ -42,7 +42,7 @@ class EncodesOnce(LightningModule):
         self._cache = None
         if precision != "off":
             folder = self.trainer.default_root_dir
-            self._cache = FeatureCache(self.hparams["cache_memory"], precision, folder)
+            self._cache = TensorCache(self.hparams["cache_memory"], precision, folder)
 
     def _examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
         """What a training batch teaches: frozen features, masks if there are any, labels."""

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from anomalib.models.components.base import AnomalibModule
 
+from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
 from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.feature_cache import CachePrecision
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
 from anomalib_medclip.components.towers import ImageTower, TextTower
 from anomalib_medclip.models.iqeclip.prompts import ImagePrompts

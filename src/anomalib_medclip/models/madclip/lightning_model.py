@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from anomalib.models.components.base import AnomalibModule
 
+from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.components.augmentation import Augmentation
 from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.feature_cache import CachePrecision
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Position
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
 from anomalib_medclip.components.prompts import ABNORMAL_STATES, NORMAL_STATES, ensemble

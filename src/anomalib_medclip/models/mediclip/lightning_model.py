@@ -13,9 +13,9 @@ from anomalib.models.components.base import AnomalibModule
 from PIL import Image
 from torch import Tensor
 
+from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.components.augmentation import unchanged
 from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.feature_cache import CachePrecision
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Position
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
 from anomalib_medclip.components.prompts import ensemble

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import torch
 from anomalib.models.components.base import AnomalibModule
 
+from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
 from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.feature_cache import CachePrecision
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
 from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.errors import NotReadyError

@@ -1,4 +1,4 @@
-"""What a frozen tower says of each training image, computed once."""
+"""Tensors that are dear to make and seen often: a frozen tower's features, slices of volumes."""
 
 import errno
 import logging
@@ -14,24 +14,24 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 CachePrecision = Literal["float32", "float16", "off"]
-"""How features are kept: exactly, in half the space, or not at all."""
+"""How tensors are kept: exactly, in half the space, or not at all."""
 
 _SPARE = 5_000_000_000
 """Bytes of disk that are left free."""
 
 
-class FeatureCache:
-    """Features by image: in memory up to a budget, then in a file that vanishes with the process.
+class TensorCache:
+    """Tensors by key: in memory up to a budget, then in a file that vanishes with the process.
 
     Nor is the disk filled up: what cannot be kept is computed again, and a warning says so once.
 
     Args:
         memory: Budget in GB (1e9 bytes).
-        precision: How features are kept.
+        precision: How tensors are kept.
         folder: Where the file is made when memory does not suffice.
 
     Example:
-        >>> cache = FeatureCache(memory=1.0)
+        >>> cache = TensorCache(memory=1.0)
         >>> square = lambda missing: torch.tensor([4.0, 9.0])[missing]
         >>> cache.fetch(["two", "three"], square)
         tensor([4., 9.])
@@ -49,20 +49,19 @@ class FeatureCache:
         self._dtype = getattr(torch, precision)
         self._folder = folder
         self._kept: dict[Hashable, Tensor] = {}
-        self._offsets: dict[Hashable, int] = {}
+        self._places: dict[Hashable, tuple[int, torch.Size]] = {}
         self._file: IO[bytes] | None = None
-        self._shape = torch.Size()
         self._disk_is_full = False
 
     def fetch(self, keys: Sequence[Hashable], compute: Callable[[list[int]], Tensor]) -> Tensor:
-        """Features of some images, in float32 and stacked, on the CPU.
+        """Tensors of some keys, in float32 and stacked, on the CPU.
 
         Args:
-            keys: What tells the images apart.
-            compute: Gives the features ``(missing, ...)`` of those whose positions among the keys
-                it is told; all images' features have one shape.
+            keys: What tells them apart.
+            compute: Gives the tensors ``(missing, ...)`` of those whose positions among the keys
+                it is told; all that are asked for together have one shape.
         """
-        missing = [i for i, k in enumerate(keys) if k not in self._kept and k not in self._offsets]
+        missing = [i for i, k in enumerate(keys) if k not in self._kept and k not in self._places]
         fresh: dict[int, Tensor] = {}
         if missing:
             found = compute(missing).detach().to("cpu", self._dtype)
@@ -73,7 +72,7 @@ class FeatureCache:
         return torch.stack(values).float()
 
     def _keep(self, key: Hashable, value: Tensor) -> None:
-        if key in self._kept or key in self._offsets:  # twice in one batch
+        if key in self._kept or key in self._places:  # twice in one batch
             return
         size = value.numel() * value.element_size()
         if size <= self._budget:
@@ -85,32 +84,30 @@ class FeatureCache:
             self._spill(key, value, size)
         except OSError as error:
             self._disk_is_full = True
-            logger.warning("features that do not fit are computed anew in each epoch: %s", error)
+            logger.warning("what does not fit into the cache is computed anew each time: %s", error)
 
     def _spill(self, key: Hashable, value: Tensor, size: int) -> None:
         if self._disk_is_full:
             return
         if self._file is None:
             logger.warning(
-                "frozen features outgrow cache_memory: the rest goes to disk, %.1f MB an image; "
-                "half of it with cache: float16",
+                "the cache outgrows cache_memory: the rest goes to disk, %.1f MB an image",
                 size / 1e6,
             )
             Path(self._folder or gettempdir()).mkdir(parents=True, exist_ok=True)
             file = TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - open while self is
-            self._file, self._shape = file, value.shape
+            self._file = file
         if shutil.disk_usage(self._folder or gettempdir()).free < _SPARE + size:
             raise OSError(errno.ENOSPC, "the disk is nearly full")
         offset = self._file.seek(0, 2)
         self._file.write(value.numpy().tobytes())
-        self._offsets[key] = offset
+        self._places[key] = offset, value.shape
 
     def _find(self, key: Hashable) -> Tensor:
         if key in self._kept:
             return self._kept[key]
         assert self._file is not None
-        self._file.seek(self._offsets[key])
-        size = self._shape.numel() * self._dtype.itemsize
-        return torch.frombuffer(bytearray(self._file.read(size)), dtype=self._dtype).view(
-            self._shape
-        )
+        offset, shape = self._places[key]
+        self._file.seek(offset)
+        raw = bytearray(self._file.read(shape.numel() * self._dtype.itemsize))
+        return torch.frombuffer(raw, dtype=self._dtype).view(shape)
