@@ -9,6 +9,8 @@ _HOME = {
     "Industrial": "industrial",
     "MedicalFolder": "folder",
     "Phantoms": "phantoms",
+    "VolumeSource": "cases",
+    "Volumes": "volumes",
 }
 
 

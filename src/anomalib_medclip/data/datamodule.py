@@ -161,24 +161,32 @@ class MedicalDataModule(AnomalibDataModule):
 
     def _setup(self, _stage: str | None = None) -> None:
         table = self._complete(self.load_table())
-        check_files(table)
+        self._check_files(table)
         splits = {name: table[table["split"] == name] for name in ("train", "valid", "test")}
         outside = table[table["split"] != "test"]
         self.only_normals = not (self.zero_shot or (outside["label_index"] == 1).any())
         check_classes(splits["test"], "test", self.where)
         check_heat_map_names(splits["test"], self.name, self.category)
-        self.test_data = MedicalDataset(splits["test"], self.intensity)
+        self.test_data = self._dataset(splits["test"])
         if self.zero_shot:
             check_classes(splits["train"], "training", self.where)
             check_classes(splits["valid"], "validation", self.where)
             self._sources = splits
-            self.val_data = MedicalDataset(splits["valid"], self.intensity)
+            self.val_data = self._dataset(splits["valid"])
             return
         support = self._find_support(table, splits)
         self._check_patients(support, splits)
         self._sources = {**splits, "support": support}
-        self.support_data = MedicalDataset(support, self.intensity, in_memory=True)
+        self.support_data = self._dataset(support, in_memory=True)
         self._choose_validation(splits["valid"], self.support_data)
+
+    def _check_files(self, table: DataFrame) -> None:
+        check_files(table)
+
+    def _dataset(
+        self, table: DataFrame, copies: int = 1, in_memory: bool = False
+    ) -> MedicalDataset:
+        return MedicalDataset(table, self.intensity, copies, in_memory)
 
     def _complete(self, table: DataFrame) -> DataFrame:
         """Add the columns that a subclass need not give."""
@@ -229,7 +237,7 @@ class MedicalDataModule(AnomalibDataModule):
     def _choose_validation(self, valid: DataFrame, support: MedicalDataset) -> None:
         rest = left_for_validation(valid, support.samples, self._labels_learnt)
         self.validates_on_support = rest.empty
-        self.val_data = support if rest.empty else MedicalDataset(rest, self.intensity)
+        self.val_data = support if rest.empty else self._dataset(rest)
         if self.only_normals:
             logger.warning(
                 "%s holds no abnormal image outside the test split: threshold and normalisation "
@@ -274,7 +282,7 @@ class MedicalDataModule(AnomalibDataModule):
             remedy = "add some, or set normals to support (--data.normals)"
             check_classes(source, "training", self.where, (0,), remedy)
             source = source[source["label_index"] == 0]
-        return MedicalDataset(source, self.intensity, copies, in_memory=not from_train)
+        return self._dataset(source, copies, in_memory=not from_train)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of training images, each of one set."""

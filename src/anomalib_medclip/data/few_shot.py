@@ -4,6 +4,7 @@ Pure functions on a table of samples with the columns ``image_path``, ``label_in
 1 abnormal) and ``group`` (the patient; empty where unknown, and then the image stands for itself).
 """
 
+import logging
 import os
 import re
 from collections import defaultdict
@@ -19,6 +20,8 @@ from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.data.tables import read_utf8
 from anomalib_medclip.errors import DataRootError, SupportError
 from anomalib_medclip.imaging import IMAGE_SUFFIXES
+
+logger = logging.getLogger(__name__)
 
 _FEWEST = 2  # images of each class below which a threshold would rest on a single one
 
@@ -201,6 +204,21 @@ def split_by_patient(table: DataFrame, ratio: float, seed: int) -> tuple[DataFra
     if not is_enough(valid):
         valid = valid.iloc[:0]
     return valid, ordered[~ordered.index.isin(valid.index)]
+
+
+def split_around(table: DataFrame, support: DataFrame, ratio: float, seed: int) -> DataFrame:
+    """All rows with a split: the support, and validation and test of other patients.
+
+    Other images of the support's patients are set aside.
+    """
+    rest = table.drop(support.index)
+    strangers = rest[~patients(rest).isin(patients(support))]
+    if len(strangers) < len(rest):
+        count = len(rest) - len(strangers)
+        logger.info("%d images are set aside: their patients are in the support", count)
+    valid, test = split_by_patient(strangers, ratio, seed)
+    parts = {"support": support, "valid": valid, "test": test}
+    return pd.concat([part.assign(split=split) for split, part in parts.items()])
 
 
 def common_folder(table: DataFrame) -> str:

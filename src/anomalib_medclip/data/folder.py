@@ -1,26 +1,17 @@
 """Anyone's images: two folders, or tables."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pandas import DataFrame, concat
+from pandas import DataFrame
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.data.few_shot import patients, split_by_patient
+from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import images_in, masks_for, with_name
-from anomalib_medclip.data.tables import Row, read_rows
+from anomalib_medclip.data.tables import Row, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 
-logger = logging.getLogger(__name__)
-
-_SPLITS = {
-    "train": ("train", "training"),
-    "valid": ("valid", "val", "validation"),
-    "test": ("test", "testing"),
-    "support": ("support",),
-}
 _NORMAL = ("0", "normal", "good", "healthy")
 _ABNORMAL = ("1", "abnormal", "ungood", "anomalous")
 
@@ -127,7 +118,9 @@ class MedicalFolder(MedicalDataModule):
                 not understood.
         """
         table = self._read_tables() if self.tables else self._read_folders()
-        return table if "split" in table else self._split(table)
+        if "split" in table:
+            return table
+        return split_around(table, self.choose_support(table), self.val_ratio, self.draw_seed)
 
     def _read_folders(self) -> DataFrame:
         rows: list[dict[str, Any]] = []
@@ -189,7 +182,7 @@ class MedicalFolder(MedicalDataModule):
             "group": "" if cells["patient"] == self.unknown_patient else cells["patient"],
         }
         if self.columns["split"]:
-            split = _split_name(cells["split"], row.place)
+            split = split_name(cells["split"], row.place)
         return {**sample, "split": split} if split else sample
 
     def _path(self, cell: str) -> str:
@@ -206,21 +199,6 @@ class MedicalFolder(MedicalDataModule):
         )
         raise DataRootError(msg)
 
-    def _split(self, table: DataFrame) -> DataFrame:
-        """Support, validation and test, no patient in two of them."""
-        support = self.choose_support(table)
-        rest = table.drop(support.index)
-        strangers = rest[~patients(rest).isin(patients(support))]
-        if len(strangers) < len(rest):
-            logger.info(
-                "%d images of %s are set aside: their patients are in the support",
-                len(rest) - len(strangers),
-                self.where,
-            )
-        valid, test = split_by_patient(strangers, self.val_ratio, self.draw_seed)
-        parts = {"support": support, "valid": valid, "test": test}
-        return concat([part.assign(split=split) for split, part in parts.items()])
-
 
 def _by_split(table: dict[str, str] | Path | str | None) -> dict[str, Path]:
     """The tables by split; one for all splits has none."""
@@ -228,16 +206,8 @@ def _by_split(table: dict[str, str] | Path | str | None) -> dict[str, Path]:
         return {}
     if not isinstance(table, dict):
         return {"": Path(table)}
-    tables = {_split_name(split, "--data.table"): Path(path) for split, path in table.items()}
+    tables = {split_name(split, "--data.table"): Path(path) for split, path in table.items()}
     if len(tables) < len(table):
         msg = f"--data.table names a split twice among {', '.join(table)}; give one table a split"
         raise DataRootError(msg)
     return tables
-
-
-def _split_name(word: str, place: str) -> str:
-    for split, words in _SPLITS.items():
-        if word.lower() in words:
-            return split
-    msg = f"{place} has split {word!r}, which is none of {', '.join(_SPLITS)}; correct it"
-    raise DataRootError(msg)

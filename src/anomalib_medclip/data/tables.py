@@ -9,6 +9,13 @@ from typing import NamedTuple
 
 from anomalib_medclip.errors import DataRootError
 
+_SPLITS = {
+    "train": ("train", "training"),
+    "valid": ("valid", "val", "validation"),
+    "test": ("test", "testing"),
+    "support": ("support",),
+}
+
 
 class Row(NamedTuple):
     """One row of a table.
@@ -89,3 +96,16 @@ def read_utf8(path: Path) -> str:
     except UnicodeDecodeError as error:
         msg = f"{path} is not UTF-8 text: {error}; save it as UTF-8"
         raise DataRootError(msg) from error
+
+
+def split_name(word: str, place: str) -> str:
+    """The split that a word means: train, valid, test or support.
+
+    Raises:
+        DataRootError: None of them.
+    """
+    for split, words in _SPLITS.items():
+        if word.lower() in words:
+            return split
+    msg = f"{place} has split {word!r}, which is none of {', '.join(_SPLITS)}; correct it"
+    raise DataRootError(msg)

@@ -1,0 +1,140 @@
+"""Which volumes there are: patterns of paths become cases."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from anomalib_medclip.data.tables import split_name
+from anomalib_medclip.errors import DataRootError, MissingMaskError
+
+
+@dataclass(frozen=True)
+class VolumeSource:
+    """Volumes that are laid out alike.
+
+    Attributes:
+        image: Pattern of the volumes' paths below the root, such as
+            ``"{patient}/{patient}_flair.nii.gz"``, or of folders with a DICOM series or pictures.
+            ``{patient}`` tells patients apart; ``{split}`` may be train, valid or test; other names
+            in braces stand for anything.
+        mask: Pattern of the lesion masks, with names in braces that ``image`` has.
+        lesion_labels: Which numbers of a mask are lesions; by default all but 0.
+        organ: Pattern of label volumes of organs, to crop to one.
+        organ_labels: Which of their numbers are the organ.
+        healthy: Whether no volume has a lesion, so that there are no masks.
+    """
+
+    image: str
+    mask: str | None = None
+    lesion_labels: tuple[int, ...] | None = None
+    organ: str | None = None
+    organ_labels: tuple[int, ...] | None = None
+    healthy: bool = False
+
+
+class Case(NamedTuple):
+    """One volume and what belongs to it.
+
+    Attributes:
+        image: Its path.
+        mask: Where its lesion mask is, or should be; ``None`` where there is none.
+        organ: Where its organ labels are.
+        patient: Whose it is.
+        split: Of which split, where that is known.
+        source: How it is laid out.
+    """
+
+    image: Path
+    mask: Path | None
+    organ: Path | None
+    patient: str
+    split: str | None
+    source: VolumeSource
+
+
+def find_cases(
+    root: Path, sources: list[VolumeSource], splits: Mapping[str, str] | None
+) -> list[Case]:
+    """All volumes below a folder, by path.
+
+    Args:
+        root: The folder.
+        sources: How they are laid out.
+        splits: Split of each patient, if not by ``{split}`` in a pattern.
+
+    Raises:
+        DataRootError: A pattern fits no volume or is none, two fit one, or a split is not known.
+        MissingMaskError: A mask is not there.
+    """
+    cases = [case for source in sources for case in _of_source(root, source, splits)]
+    paths = [case.image for case in cases]
+    for case in cases:
+        if paths.count(case.image) > 1:
+            msg = f"{case.image} is a volume of two sources; make their patterns differ"
+            raise DataRootError(msg)
+        if case.mask is not None and not case.mask.exists():
+            msg = (
+                f"no mask for volume {case.image}: looked for {case.mask}; add it, or list the "
+                "volume in a source that is healthy: a missing mask is no healthy patient"
+            )
+            raise MissingMaskError(msg)
+    return sorted(cases, key=lambda case: case.image)
+
+
+def _of_source(root: Path, source: VolumeSource, splits: Mapping[str, str] | None) -> list[Case]:
+    pattern = _pattern(source.image)
+    anything = re.sub(r"\{\w+\}", "*", source.image)
+    found = [
+        (path, pattern.fullmatch(path.relative_to(root).as_posix())) for path in root.glob(anything)
+    ]
+    cases = [_case(root, source, path, match.groupdict(), splits) for path, match in found if match]
+    if not cases:
+        msg = f"no volume in {root} is like {source.image!r}; correct root or sources"
+        raise DataRootError(msg)
+    return cases
+
+
+def _pattern(image: str) -> re.Pattern[str]:
+    """What a path has to be like; a name given twice stands for the same twice."""
+    parts, seen = [], set()
+    for text, name in re.findall(r"([^{}]*)(?:\{(\w+)\})?", image):
+        parts.append(re.escape(text))
+        if name:
+            parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)")
+            seen.add(name)
+    if "patient" not in seen:
+        msg = f"the pattern {image!r} does not say which part is the patient; write {{patient}}"
+        raise DataRootError(msg)
+    return re.compile("".join(parts))
+
+
+def _case(
+    root: Path,
+    source: VolumeSource,
+    path: Path,
+    names: dict[str, str],
+    splits: Mapping[str, str] | None,
+) -> Case:
+    def beside(pattern: str | None) -> Path | None:
+        try:
+            return None if pattern is None else root / pattern.format_map(names)
+        except (LookupError, ValueError) as error:
+            msg = f"{pattern!r} has a name in braces that {source.image!r} has not: {error}"
+            raise DataRootError(msg) from error
+
+    patient, split = names["patient"], names.get("split")
+    if splits is not None:
+        if patient not in splits:
+            msg = f"splits do not say where patient {patient!r} of {path} belongs; add it"
+            raise DataRootError(msg)
+        split = splits[patient]
+    return Case(
+        image=path,
+        mask=beside(source.mask),
+        organ=beside(source.organ),
+        patient=patient,
+        split=None if split is None else split_name(split, str(path)),
+        source=source,
+    )

@@ -1,0 +1,250 @@
+"""Volumes straight into training: NIfTI files, DICOM series, folders of slices."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pandas import DataFrame
+from rich.progress import track
+from torch import Tensor
+from torchvision.tv_tensors import Image, Mask
+
+from anomalib_medclip.cache import TensorCache
+from anomalib_medclip.data.batch import MedicalDataset
+from anomalib_medclip.data.cases import Case, VolumeSource, find_cases
+from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.data.few_shot import split_around
+from anomalib_medclip.data.integrity import with_name
+from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
+from anomalib_medclip.data.tables import read_rows
+from anomalib_medclip.errors import DataRootError, EmptySplitError
+
+
+class Volumes(MedicalDataModule):
+    """Slices of volumes: a support of K normal and K abnormal ones, validation, test.
+
+    A slice is abnormal if its mask marks at least ``smallest_lesion`` pixels, and left out if it
+    marks fewer; or as a table of labels says. Slices are kept as they are read, exactly, in memory
+    up to a budget and then on disk. Patients are kept apart as in ``MedicalFolder``.
+
+    Args:
+        root: Folder that the patterns start from.
+        sources: Where the volumes are, and their masks.
+        table: CSV file or JSON lines of labels, for sources without masks, with the columns
+            ``image`` (path below the root), ``label`` (0 or 1) and, unless it is the same for all
+            slices of a volume, ``slice`` (number along the cut, from 0).
+        plane: How volumes are cut.
+        slices: First and last slice along the cut, both included, counted from 0 from the feet,
+            the back or the right; by default all.
+        spacing: Millimetres between rows, columns and slices to resample to; by default none.
+        organ_margin: Pixels left around an organ that is cropped to.
+        smallest_lesion: Pixels below which a slice with a lesion counts for nothing.
+        splits: Split of each patient, such as ``{"TCGA-01": "train"}``; else by ``{split}`` in the
+            patterns; else the support is drawn from all, and the rest split by patients.
+        val_ratio: Part of the slices for validation, where there are no splits.
+        uneven: Take DICOM series with missing, doubled or uneven slices as they come.
+        cache_memory: GB of memory for slices; the rest goes to disk.
+        object_name: Words for the prompt, such as ``"brain"``.
+        name: Name of the data set in results; by default that of the root folder.
+        **kwargs: Options of ``MedicalDataModule``; ``intensity`` is how voxels reach [0, 1], and
+            ``num_workers`` does not count.
+
+    Attributes:
+        slicing: How the volumes are cut, which scoring uses again.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        sources: list[VolumeSource],
+        table: Path | str | None = None,
+        plane: Plane = "axial",
+        slices: tuple[int, int] | None = None,
+        spacing: tuple[float, float, float] | None = None,
+        organ_margin: int = 0,
+        smallest_lesion: int = 1,
+        splits: dict[str, str] | None = None,
+        val_ratio: float = 0.2,
+        uneven: bool = False,
+        cache_memory: float = 2.0,
+        object_name: str = "medical image",
+        name: str | None = None,
+        **kwargs: Any,  # noqa: ANN401 - passed on
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_workers = 0  # slices come from the cache of this process
+        self.root = with_name(root)
+        self.data_name = name or self.root.name
+        self.sources = sources
+        self.table = table
+        self.slices = slices
+        self.smallest_lesion = smallest_lesion
+        self.splits = splits
+        self.val_ratio = val_ratio
+        self.uneven = uneven
+        self.object_name = object_name
+        self.has_masks = any(source.mask for source in sources)
+        organs = next((source.organ_labels for source in sources if source.organ_labels), None)
+        self.slicing = Slicing(plane, spacing, organs, organ_margin)
+        self._cache = TensorCache(cache_memory)
+        self._places: dict[str, tuple[Case, int]] = {}
+        self._refuse_mixed_sources()
+
+    def _refuse_mixed_sources(self) -> None:
+        """Refuse masks for some ill volumes and none for others."""
+        bare = [source for source in self.sources if not (source.mask or source.healthy)]
+        if bare and self.has_masks:
+            msg = f"the volumes of {bare[0].image!r} have no masks, others have; give all or none"
+            raise DataRootError(msg)
+        if bare and self.table is None:
+            msg = (
+                f"the volumes of {bare[0].image!r} have neither masks nor labels; give "
+                "the source a mask, call it healthy, or give a table of labels (--data.table)"
+            )
+            raise DataRootError(msg)
+
+    def cases(self) -> list[Case]:
+        """All volumes, by path; errors are those of ``find_cases``."""
+        return find_cases(self.root, self.sources, self.splits)
+
+    def cut(self, case: Case) -> Sliced:
+        """Read one volume and cut it.
+
+        Raises:
+            MedclipError: It cannot be read; see ``anomalib_medclip.data.slicing.cut``.
+        """
+        organs = case.source.organ_labels
+        slicing = Slicing(
+            self.slicing.plane, self.slicing.spacing, organs, self.slicing.organ_margin
+        )
+        return cut(
+            case.image, self.intensity, slicing, case.mask, case.source.lesion_labels,
+            case.organ, self.uneven,
+        )  # fmt: skip
+
+    def labelled(self, case: Case, sliced: Sliced) -> Iterator[tuple[int, int]]:
+        """Number and label of the slices of a volume that count."""
+        first, last = self.slices or (0, len(sliced.images) - 1)
+        for number in range(first, min(last, len(sliced.images) - 1) + 1):
+            label = self._label(case, sliced, number)
+            if label is not None:
+                yield number, label
+
+    def load_table(self) -> DataFrame:
+        """Read all volumes, keep their slices, and list them.
+
+        Raises:
+            DataRootError: A pattern fits no file, or a split or label is not known.
+            MedclipError: A volume or mask cannot be read.
+        """
+        rows = []
+        for case in track(self.cases(), description=f"slicing {self.data_name}", transient=True):
+            sliced = self.cut(case)
+            for number, label in self.labelled(case, sliced):
+                path = self._path(case, number)
+                self._cache.fetch([path], partial(_stack, sliced, number))
+                self._places[path] = case, number
+                row = {
+                    "image_path": path,
+                    "label_index": label,
+                    "mask_path": str(case.mask or ""),
+                    "group": case.patient,
+                    "has_masks": self.has_masks,
+                }
+                rows.append({**row, "split": case.split} if case.split else row)
+        if not rows:
+            msg = f"no volume of {self.root} has a slice in {self.slices}; correct 'slices'"
+            raise EmptySplitError(msg)
+        table = DataFrame(rows)
+        if "split" in table:
+            return table
+        return split_around(table, self.choose_support(table), self.val_ratio, self.draw_seed)
+
+    def read_slice(self, path: str) -> tuple[Image, Mask]:
+        """A slice as ``(3, height, width)`` in [0, 1], and its lesion as ``(height, width)``.
+
+        Slices are of the cache; one that no longer fits into it is read again with its volume.
+        """
+
+        def compute(missing: list[int]) -> Tensor:
+            case, number = self._places[path]
+            return _stack(self.cut(case), number, missing)
+
+        image, lesion = self._cache.fetch([path], compute)[0]
+        return Image(image.expand(3, -1, -1).contiguous()), Mask(lesion.to(torch.uint8))
+
+    def _path(self, case: Case, number: int) -> str:
+        """A name for a slice, below that of its volume."""
+        return str(case.image / f"{self.slicing.plane}_{number:03d}.png")
+
+    def _label(self, case: Case, sliced: Sliced, number: int) -> int | None:
+        """0, 1, or ``None`` for a slice that counts for nothing."""
+        if case.source.healthy:
+            return 0
+        if sliced.masks is not None:
+            area = int(sliced.masks[number].sum())
+            return None if 0 < area < self.smallest_lesion else int(area > 0)
+        name = case.image.relative_to(self.root).as_posix()
+        return self._table_labels.get((name, number), self._table_labels.get((name, None)))
+
+    @cached_property
+    def _table_labels(self) -> Mapping[tuple[str, int | None], int]:
+        """Labels by volume and slice."""
+        labels: dict[tuple[str, int | None], int] = {}
+        for row in read_rows(Path(self.table)) if self.table else ():
+            name, label, number = (row.cell(column) for column in ("image", "label", "slice"))
+            if name is None or label not in ("0", "1") or not (number or "0").isdigit():
+                msg = f"{row.place} needs an image, a label of 0 or 1, and a slice number or none"
+                raise DataRootError(msg)
+            labels[name, int(number) if number else None] = int(label)
+        return labels
+
+    def _check_files(self, table: DataFrame) -> None:
+        """Nothing to do: every volume has been read whole."""
+
+    def _dataset(
+        self, table: DataFrame, copies: int = 1, in_memory: bool = False
+    ) -> MedicalDataset:
+        return SliceDataset(table, self, copies, in_memory)
+
+
+class SliceDataset(MedicalDataset):
+    """Slices of a table, which are no files of their own.
+
+    Args:
+        samples: As for ``MedicalDataset``; ``image_path`` is a name of ``Volumes``.
+        volumes: What has the slices.
+        copies: How often each slice comes.
+        in_memory: Keep what was resized.
+    """
+
+    def __init__(
+        self, samples: DataFrame, volumes: Volumes, copies: int = 1, in_memory: bool = False
+    ) -> None:
+        self._volumes = volumes
+        super().__init__(samples, copies=copies, in_memory=in_memory)
+
+    @property
+    def samples(self) -> DataFrame:
+        """The table."""
+        return super().samples
+
+    @samples.setter
+    def samples(self, samples: DataFrame) -> None:
+        """Take a table; anomalib's own setter wants every image to be a file."""
+        self._samples = samples.sort_values(by="image_path", ignore_index=True)
+
+    def _read(self, sample: Any) -> tuple[Image, Mask | None]:  # noqa: ANN401 - a row of any table
+        image, mask = self._volumes.read_slice(sample["image_path"])
+        if not sample["has_masks"]:
+            return (self.augmentations(image) if self.augmentations else image), None
+        return self.augmentations(image, mask) if self.augmentations else (image, mask)
+
+
+def _stack(sliced: Sliced, number: int, _: list[int]) -> Tensor:
+    """A slice and its mask, ``(1, 2, height, width)``."""
+    image = sliced.images[number]
+    mask = torch.zeros_like(image) if sliced.masks is None else sliced.masks[number].float()
+    return torch.stack([image, mask])[None]
