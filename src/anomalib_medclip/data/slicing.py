@@ -68,6 +68,12 @@ class Sliced:
     _image: MetaTensor
     _transform: Compose
 
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """From ``(row, column, slice)`` to millimetres, towards right, anterior and superior."""
+        affine: NDArray[np.float64] = self._image.affine.numpy()
+        return affine
+
     def restore(self, maps: Tensor) -> NDArray[np.float32]:
         """Lay maps ``(slice, row, column)`` onto the grid of the file, ``(i, j, k)``.
 

@@ -1,0 +1,232 @@
+"""``anomalib-medclip slice``: volumes become a tree of PNG pictures, laid out as BMAD's.
+
+It can be stopped at any moment and started again: every file appears whole or not at all, and a
+volume whose note lies in the tree is not cut again. The tree does not depend on how often that
+happened.
+"""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from anomalib_medclip import __version__
+from anomalib_medclip.commands.data_config import load_data
+from anomalib_medclip.components.provenance import NOTICE
+from anomalib_medclip.data.cases import Case
+from anomalib_medclip.data.volumes import Volumes
+from anomalib_medclip.errors import DataRootError, MedclipError
+
+logger = logging.getLogger(__name__)
+
+_FOLDERS = {0: "good", 1: "Ungood"}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Cut the volumes of a config.
+
+    Returns:
+        0, or 1 where a volume could not be read; the others are cut all the same.
+    """
+    parser = argparse.ArgumentParser("anomalib-medclip slice", description=__doc__)
+    parser.add_argument("config", type=Path, help="data config of anomalib_medclip.data.Volumes")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the tree")
+    parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of the PNG files")
+    parser.add_argument(
+        "--shares", type=float, nargs=3, default=(0.6, 0.1, 0.3),
+        metavar=("TRAIN", "VALID", "TEST"),
+        help="parts of the patients for the splits, where the config names none",
+    )  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="volumes at a time")
+    given = parser.parse_args(arguments)
+    data = load_data(given.config)
+    if not isinstance(data, Volumes):
+        msg = f"{given.config} is not made of volumes; its class should be {Volumes.__name__}"
+        raise DataRootError(msg)
+    tree = Tree(given.out / f"{data.name}_AD", data, given.bits)
+    failed = tree.cut(with_splits(data.cases(), given.shares, data.draw_seed), given.jobs)
+    for path, reason in failed.items():
+        logger.error("%s: %s", path, reason)
+    Console().print(f"{tree.count} pictures in {tree.folder}; {len(failed)} volumes failed")
+    return int(bool(failed))
+
+
+def with_splits(cases: Sequence[Case], shares: Sequence[float], seed: int) -> list[Case]:
+    """Give cases without a split one, patient by patient and source by source."""
+    splits: dict[str, str] = {case.patient: case.split for case in cases if case.split}
+    for source in dict.fromkeys(case.source for case in cases):
+        patients = sorted({c.patient for c in cases if c.source == source} - splits.keys())
+        order = np.random.default_rng(seed).permutation(len(patients))
+        ends = np.rint(np.cumsum(shares) / sum(shares) * len(patients))
+        for place, index in enumerate(order):
+            number = int(np.searchsorted(ends, place, side="right"))
+            splits[patients[index]] = ("train", "valid", "test")[number]
+    return [case._replace(split=splits[case.patient]) for case in cases]
+
+
+class Tree:
+    """A tree of pictures, and the notes of the volumes that are in it.
+
+    Args:
+        folder: Its top, such as ``Brain_AD``.
+        data: How volumes are read, cut and labelled.
+        bits: Bits a pixel.
+
+    Raises:
+        DataRootError: The folder holds a tree that was made with other options.
+    """
+
+    def __init__(self, folder: Path, data: Volumes, bits: int) -> None:
+        self.folder = folder
+        self.data = data
+        self.bits = bits
+        self.notes = folder / ".notes"
+        self.manifest = folder / "manifest.json"
+        self.options = json.loads(
+            json.dumps(
+                {
+                    "notice": NOTICE,
+                    "version": __version__,
+                    "bits": bits,
+                    "intensity": data.intensity,
+                    **data.slicing.as_plain(),
+                    "slices": data.slices,
+                    "smallest_lesion": data.smallest_lesion,
+                }
+            )
+        )
+        self._begin()
+
+    @property
+    def count(self) -> int:
+        """Pictures in the tree."""
+        return sum(len(note["slices"]) for note in _read(self.manifest)["volumes"])
+
+    def _begin(self) -> None:
+        """Take up what is there, if it was made alike."""
+        known = self.notes / "options.json"
+        if self.manifest.is_file():
+            former = _read(self.manifest)
+            for note in former.pop("volumes"):
+                _write(self.notes / f"{note['name']}.json", note)
+            former.pop("failed")
+            _write(known, former)
+        if known.is_file() and _read(known) != self.options:
+            msg = f"{self.folder} was made with other options or versions; give another --out"
+            raise DataRootError(msg)
+        if not known.is_file() and self.folder.is_dir() and any(self.folder.iterdir()):
+            msg = f"{self.folder} holds other things; give another --out, or empty it"
+            raise DataRootError(msg)
+        _write(known, self.options)
+
+    def cut(self, cases: Sequence[Case], jobs: int) -> dict[str, str]:
+        """Cut all volumes, several at a time, and write the manifest.
+
+        Returns:
+            Why volumes could not be cut, by their paths.
+        """
+        named = {self._name(case): case for case in cases}
+        if len(named) < len(cases):
+            msg = f"two volumes of {self.data.root} have one patient and one split"
+            raise DataRootError(msg + "; let {patient} in the patterns tell them apart")
+        failed = {}
+        with Progress() as progress, ThreadPoolExecutor(jobs) as pool:
+            task = progress.add_task("cutting volumes", total=len(cases))
+            jobs_of = {pool.submit(self._cut, n, case): case for n, case in named.items()}
+            for job in as_completed(jobs_of):
+                try:
+                    job.result()
+                except MedclipError as error:
+                    failed[jobs_of[job].image.relative_to(self.data.root).as_posix()] = str(error)
+                progress.advance(task)
+        notes = [self.notes / f"{name}.json" for name in sorted(named)]
+        volumes = [_read(path) for path in notes if path.is_file()]
+        _write(self.manifest, {**self.options, "volumes": volumes, "failed": failed})
+        shutil.rmtree(self.notes)
+        return failed
+
+    def _name(self, case: Case) -> str:
+        return f"{case.split}_{case.patient}"
+
+    def _cut(self, name: str, case: Case) -> None:
+        """Cut one volume, unless its note says that this was done."""
+        sources = {
+            kind: {"path": path.relative_to(self.data.root).as_posix(), "sha256": hash_of(path)}
+            for kind, path in zip(("image", "mask", "organ"), case[:3], strict=True)
+            if path is not None
+        }
+        note = self.notes / f"{name}.json"
+        if note.is_file():
+            former = _read(note)
+            if former["sources"] == sources:
+                return
+            self._remove(former)
+        sliced = self.data.cut(case)
+        slices = []
+        for number, label in self.data.labelled(case, sliced):
+            home = self.folder / str(case.split) / _FOLDERS[label]
+            file = f"{case.patient}_{number:03d}.png"
+            _save(home / "img" / file, self._pixels(sliced.images[number].numpy()))
+            lesion = 0
+            if label and sliced.masks is not None:
+                mask = sliced.masks[number].numpy()
+                lesion = int(mask.sum())
+                _save(home / "anomaly_mask" / file, mask * np.uint8(255))
+            path = (home / "img" / file).relative_to(self.folder).as_posix()
+            slices.append({"index": number, "label": label, "lesion": lesion, "file": path})
+        facts = {"shape": list(sliced.images.shape), "affine": sliced.affine.tolist()}
+        _write(note, {"name": name, "sources": sources, **facts, "slices": slices})
+
+    def _remove(self, note: dict[str, Any]) -> None:
+        """Remove the pictures of a volume that has changed since they were made."""
+        (self.notes / f"{note['name']}.json").unlink()
+        for made in note["slices"]:
+            path = self.folder / made["file"]
+            path.unlink(missing_ok=True)
+            (path.parents[1] / "anomaly_mask" / path.name).unlink(missing_ok=True)
+
+    def _pixels(self, image: NDArray[np.float32]) -> NDArray[Any]:
+        top = 2**self.bits - 1
+        return np.rint(image.astype(np.float64) * top).astype(f"uint{self.bits}")
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of the files of a folder."""
+    digest = sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(file.name.encode() if path.is_dir() else b"")
+            digest.update(sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _save(path: Path, pixels: NDArray[Any]) -> None:
+    """Write a PNG file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    Image.fromarray(pixels).save(partial, format="png")
+    partial.replace(path)
+
+
+def _write(path: Path, content: Any) -> None:  # noqa: ANN401 - anything JSON holds
+    """Write a JSON file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    partial.replace(path)
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401
+    return json.loads(path.read_text(encoding="utf-8"))
