@@ -186,7 +186,7 @@ class Tree:
                 _save(home / "anomaly_mask" / file, mask * np.uint8(255))
             path = (home / "img" / file).relative_to(self.folder).as_posix()
             slices.append({"index": number, "label": label, "lesion": lesion, "file": path})
-        facts = {"shape": list(sliced.images.shape), "affine": sliced.affine.tolist()}
+        facts = {"shape": list(sliced.images.shape), "affine": sliced.picture_affine.tolist()}
         _write(note, {"name": name, "sources": sources, **facts, "slices": slices})
 
     def _remove(self, note: dict[str, Any]) -> None:

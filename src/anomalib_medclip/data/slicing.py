@@ -19,7 +19,7 @@ from monai.transforms.transform import MapTransform
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomalib_medclip.errors import MaskError
+from anomalib_medclip.errors import MaskError, MedclipError
 from anomalib_medclip.intensity import IntensityPolicy
 from anomalib_medclip.volume import Volume, read_labels, read_volume, same_grid
 
@@ -61,15 +61,17 @@ class Sliced:
     Attributes:
         images: Values in [0, 1], of shape ``(slice, row, column)``.
         masks: 1 on lesions, of the same shape, where there are outlines.
+        shown: Which slices show the organ that is cropped to; all, if none is.
     """
 
     images: Tensor
     masks: Tensor | None
+    shown: Tensor
     _image: MetaTensor
     _transform: Compose
 
     @property
-    def affine(self) -> NDArray[np.float64]:
+    def picture_affine(self) -> NDArray[np.float64]:
         """From ``(row, column, slice)`` to millimetres, towards right, anterior and superior."""
         affine: NDArray[np.float64] = self._image.affine.numpy()
         return affine
@@ -118,18 +120,27 @@ def cut(
         paths["mask"] = mask
     if slicing.organ_labels:
         if organ is None:
-            msg = f"{image} is to be cropped to an organ, but no volume of its organs is given"
+            msg = (
+                f"{image} is to be cropped to an organ, but no volume of its organs is given; give "
+                "labels of organs"
+            )
             raise MaskError(msg)
         paths["organ"] = organ
     labels = {"mask": lesion_labels, "organ": slicing.organ_labels}
     transform = _pipeline(tuple(paths), labels, intensity, slicing, uneven)
-    found: Any = transform(paths)
-    image_ = found["image"]
-    masks = found.get("mask")
+    try:
+        found: Any = transform(paths)
+    except RuntimeError as error:  # MONAI's, around whatever a step has raised
+        if isinstance(error.__cause__, MedclipError):
+            raise error.__cause__ from None
+        raise
+    stacks: dict[str, Tensor] = {key: found[key].as_tensor()[0].permute(2, 0, 1) for key in paths}
+    images, masks, organs = stacks["image"], stacks.get("mask"), stacks.get("organ")
     return Sliced(
-        images=image_.as_tensor()[0].permute(2, 0, 1),
-        masks=None if masks is None else masks.as_tensor()[0].permute(2, 0, 1).to(torch.uint8),
-        _image=image_,
+        images=images,
+        masks=None if masks is None else masks.to(torch.uint8),
+        shown=torch.ones(len(images)).bool() if organs is None else organs.amax((1, 2)) > 0,
+        _image=found["image"],
         _transform=transform,
     )
 
@@ -150,15 +161,13 @@ def _pipeline(
     if slicing.spacing:
         steps.append(Spacingd(keys, pixdim=slicing.spacing, mode=modes, allow_missing_keys=True))
     if slicing.organ_labels:
-        steps.append(
+        margin = (slicing.organ_margin, slicing.organ_margin, 0)
+        steps += [
+            ColumnOfd("organ", "box"),
             CropForegroundd(
-                keys,
-                source_key="organ",
-                margin=(*[slicing.organ_margin] * 2, 0),
-                allow_smaller=True,
-                allow_missing_keys=True,
-            )
-        )
+                keys, "box", margin=margin, allow_smaller=True, allow_missing_keys=True
+            ),
+        ]
     return Compose(steps)
 
 
@@ -205,6 +214,24 @@ class ReadVolumesd(MapTransform):
         voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels))[None]
         affine = torch.from_numpy(volume.affine)
         return MetaTensor(voxels, affine=affine, meta={"filename_or_obj": str(path)})
+
+
+class ColumnOfd(MapTransform):
+    """The column through all slices that holds a label, so that a crop to it keeps their numbers.
+
+    Args:
+        key: Labels of 0 and 1.
+        column: Key of the column.
+    """
+
+    def __init__(self, key: str, column: str) -> None:
+        super().__init__(key)
+        self.column = column
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The data, with the column."""
+        labels = data[self.keys[0]]
+        return {**data, self.column: labels.amax(dim=-1, keepdim=True).expand_as(labels)}
 
 
 class OneGridd(MapTransform):

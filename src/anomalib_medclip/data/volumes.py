@@ -128,7 +128,7 @@ class Volumes(MedicalDataModule):
         """Number and label of the slices of a volume that count."""
         first, last = self.slices or (0, len(sliced.images) - 1)
         for number in range(first, min(last, len(sliced.images) - 1) + 1):
-            label = self._label(case, sliced, number)
+            label = self._label(case, sliced, number) if sliced.shown[number] else None
             if label is not None:
                 yield number, label
 

@@ -1,0 +1,246 @@
+import numpy as np
+import pytest
+import torch
+from anomalib.engine import Engine
+from tiny import OPTIONS
+from volumes import SIDE, save_nifti, volume, write_patients
+
+from anomalib_medclip import MVFA
+from anomalib_medclip.data import Volumes, VolumeSource
+from anomalib_medclip.errors import (
+    DataRootError,
+    EmptySplitError,
+    IntensityError,
+    MaskError,
+    MissingMaskError,
+    VolumeError,
+)
+
+PATIENTS = [f"P{i}" for i in range(6)]
+MASKED = VolumeSource("{patient}/flair.nii.gz", mask="{patient}/seg.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_patients(tmp_path_factory.mktemp("hospital"))
+
+
+def volumes(root, sources=(MASKED,), **options):
+    defaults = {"intensity": (0.0, 1000.0), "k_shot": 2, "val_ratio": 0.4}
+    return Volumes(root, list(sources), **{**defaults, **options})
+
+
+def names(dataset):
+    return [path.split("/")[-1] for path in dataset.samples["image_path"]]
+
+
+def test_every_slice_knows_its_volume_its_patient_and_its_number(root):
+    table = volumes(root, splits=dict.fromkeys(PATIENTS, "train")).load_table()
+    first = table[table["group"] == "P0"].sort_values("image_path")
+    assert [f"axial_{number:03d}.png" for number in range(6)] == [
+        path.split("/")[-1] for path in first["image_path"]
+    ]
+    assert list(first["label_index"]) == [0, 1, 0, 1, 0, 0]
+    assert set(first["mask_path"]) == {str(root / "P0" / "seg.nii.gz")}
+    assert str(root / "P0" / "flair.nii.gz") in first["image_path"].iloc[0]
+
+
+def test_slices_are_exact_to_the_last_bit(root):
+    data = volumes(root)
+    data.setup()
+    voxels, mask = volume(0, (1, 3))
+    image, lesion = data.read_slice(str(root / "P0" / "flair.nii.gz" / "axial_001.png"))
+    # i goes to the right and j to the front: columns come from the right, rows from the front.
+    expected = (voxels[::-1, ::-1, 1].T / 1000).astype(np.float32)
+    assert image.shape == (3, SIDE, SIDE)
+    assert torch.equal(image[2].as_subclass(torch.Tensor), torch.from_numpy(expected.copy()))
+    assert np.array_equal(lesion.numpy(), mask[::-1, ::-1, 1].T)
+
+
+@pytest.mark.parametrize("memory", [1.0, 3e-5, 0.0])
+def test_slices_are_the_same_wherever_they_are_kept(root, memory):
+    kept, usual = volumes(root, cache_memory=memory), volumes(root)
+    for data in (kept, usual):
+        data.setup()
+    assert names(kept.test_data) == names(usual.test_data)
+    for one, other in zip(kept.test_data, usual.test_data, strict=True):
+        assert torch.equal(one.image, other.image)
+        assert torch.equal(one.gt_mask, other.gt_mask)
+
+
+def test_slices_that_no_longer_fit_are_read_again(root, monkeypatch):
+    from anomalib_medclip import cache
+
+    monkeypatch.setattr(cache, "_SPARE", 10**18)
+    kept, usual = volumes(root, cache_memory=0.0), volumes(root)
+    for data in (kept, usual):
+        data.setup()
+    assert torch.equal(kept.test_data[3].image, usual.test_data[3].image)
+
+
+def test_patients_are_of_one_split_only(root):
+    data = volumes(root)
+    data.setup()
+    parts = (data.support_data, data.val_data, data.test_data)
+    patients = [set(part.samples["group"]) for part in parts]
+    assert not patients[0] & patients[2]
+    assert not patients[1] & patients[2]
+    assert (data.support_data.samples["label_index"].value_counts() == 2).all()
+
+
+def test_splits_are_those_that_are_given(root, tmp_path):
+    splits = {f"P{i}": "train" if i < 4 else "testing" for i in range(6)}
+    data = volumes(root, splits=splits)
+    data.setup()
+    assert set(data.test_data.samples["group"]) == {"P4", "P5"}
+    for split in ("train", "test"):
+        write_patients(tmp_path / split, count=3)
+    laid = VolumeSource("{split}/{patient}/flair.nii.gz", mask="{split}/{patient}/seg.nii.gz")
+    table = volumes(tmp_path, [laid]).load_table()
+    assert set(table["split"]) == {"train", "test"}
+
+
+def test_only_the_slices_asked_for_are_read(root):
+    data = volumes(root, slices=(1, 3), plane="coronal", splits=dict.fromkeys(PATIENTS, "train"))
+    assert {name[-7:-4] for name in names_of(data.load_table())} == {"001", "002", "003"}
+    with pytest.raises(EmptySplitError, match=r"has a slice in \(90, 99\)"):
+        volumes(root, slices=(90, 99)).load_table()
+
+
+def names_of(table):
+    return [path.split("/")[-1] for path in table["image_path"]]
+
+
+def test_a_slice_with_a_small_lesion_counts_for_nothing(root):
+    table = volumes(root, smallest_lesion=37, splits=dict.fromkeys(PATIENTS, "train")).load_table()
+    assert len(table) == 6 * 4
+    assert not table["label_index"].any()
+
+
+def test_only_the_lesion_labels_are_lesions(tmp_path):
+    voxels, mask = volume(0, (1, 3))
+    save_nifti(tmp_path / "A" / "flair.nii.gz", voxels)
+    mask[..., 3] *= 5
+    save_nifti(tmp_path / "A" / "seg.nii.gz", mask)
+    source = VolumeSource("{patient}/flair.nii.gz", "{patient}/seg.nii.gz", lesion_labels=(5,))
+    table = volumes(tmp_path, [source], splits={"A": "train"}).load_table()
+    assert list(table["label_index"]) == [0, 0, 0, 1, 0, 0]
+
+
+def test_healthy_volumes_stand_beside_masked_ones(root, tmp_path):
+    for patient in range(2):
+        save_nifti(tmp_path / f"H{patient}.nii", volume(9 + patient)[0])
+    write_patients(tmp_path / "ill", count=3)
+    ill = VolumeSource("ill/{patient}/flair.nii.gz", "ill/{patient}/seg.nii.gz")
+    table = volumes(tmp_path, [VolumeSource("{patient}.nii", healthy=True), ill]).load_table()
+    assert not table[table["group"].str.startswith("H")]["label_index"].any()
+    assert table["has_masks"].all()
+
+
+def test_labels_come_from_a_table_where_there_are_no_masks(root, tmp_path):
+    lines = [
+        f"P{i}/flair.nii.gz,{number},{int(number in (1, 3))}" for i in (0, 1) for number in (0, 1)
+    ]
+    lines += [f"P{i}/flair.nii.gz,,0" for i in (2, 3, 4, 5)]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["image,slice,label", *lines]))
+    splits = dict.fromkeys(PATIENTS, "train")
+    data = volumes(root, [VolumeSource("{patient}/flair.nii.gz")], table=table, splits=splits)
+    listed = data.load_table()
+    assert len(listed) == 2 * 2 + 4 * 6
+    assert listed["label_index"].sum() == 2
+    assert not listed["has_masks"].any()
+    table.write_text("image,slice,label\nP0/flair.nii.gz,one,0")
+    with pytest.raises(
+        DataRootError, match=r"labels\.csv, line 2, needs an image, a label of 0 or 1"
+    ):
+        volumes(root, [VolumeSource("{patient}/flair.nii.gz")], table=table).load_table()
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "error", "words"),
+    [
+        ([VolumeSource("{patient}.mha", healthy=True)], {}, DataRootError, "is like .*mha"),
+        ([VolumeSource("*/flair.nii.gz", healthy=True)], {}, DataRootError, "write {patient}"),
+        ([VolumeSource("{patient}/flair.nii.gz")], {}, DataRootError, "neither masks nor labels"),
+        ([MASKED, MASKED], {}, DataRootError, "a volume of two sources"),
+        ([MASKED], {"splits": {"P0": "train"}}, DataRootError, "where patient 'P1'"),
+        ([MASKED], {"splits": dict.fromkeys(PATIENTS, "later")}, DataRootError, "none of train"),
+        ([MASKED], {"intensity": None}, IntensityError, "set 'intensity'"),
+        (
+            [VolumeSource("{patient}/flair.nii.gz", mask="{patient}/lesion.nii.gz")],
+            {},
+            MissingMaskError,
+            r"no mask for volume .*looked for .*lesion\.nii\.gz",
+        ),
+        (
+            [VolumeSource("{patient}/flair.nii.gz", mask="{case}/seg.nii.gz")],
+            {},
+            DataRootError,
+            "has a name in braces that",
+        ),
+        (
+            [VolumeSource("{patient}/flair.nii.gz", "{patient}/seg.nii.gz", organ_labels=(1,))],
+            {},
+            MaskError,
+            "no volume of its organs",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused(root, sources, options, error, words):
+    with pytest.raises(error, match=words):
+        volumes(root, sources, **options).load_table()
+
+
+def test_a_mask_of_another_grid_names_both_files(root, tmp_path):
+    voxels, mask = volume(0, (1,))
+    save_nifti(tmp_path / "A" / "flair.nii.gz", voxels)
+    save_nifti(tmp_path / "A" / "seg.nii.gz", mask[:-1])
+    with pytest.raises(MaskError, match=r"seg\.nii\.gz is of shape .*flair\.nii\.gz is of shape"):
+        volumes(tmp_path).load_table()
+
+
+def test_a_damaged_volume_is_named(root, tmp_path):
+    write_patients(tmp_path, count=2)
+    save_nifti(tmp_path / "P1" / "flair.nii.gz", np.zeros((4, 4), dtype=np.int16))
+    with pytest.raises(VolumeError, match=r"P1.flair\.nii\.gz is of shape \(4, 4\)"):
+        volumes(tmp_path).load_table()
+
+
+def test_a_method_trains_and_tests_on_volumes(root, tmp_path):
+    data = volumes(root, train_batch_size=4)
+    engine = Engine(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    model = MVFA(**OPTIONS)
+    engine.fit(model, datamodule=data)
+    (metrics,) = engine.test(model, datamodule=data, verbose=False)
+    assert {"image_AUROC", "pixel_AUROC"} <= metrics.keys()
+    run = next((tmp_path / "MVFA").glob("*/latest"))
+    pictures = {
+        path.relative_to(run / "images").as_posix() for path in run.rglob("images/**/*.png")
+    }
+    assert len(pictures) == len(data.test_data)
+    assert any(name.endswith("flair.nii.gz/axial_001.png") for name in pictures)
+
+
+def test_slices_of_an_organ_keep_their_numbers(tmp_path):
+    voxels, mask = volume(0, (1, 3))
+    organ = np.zeros_like(mask)
+    organ[4:20, 6:14, 2:5] = 7
+    for name, content in {"flair": voxels, "seg": mask, "organ": organ}.items():
+        save_nifti(tmp_path / "A" / f"{name}.nii.gz", content)
+    source = VolumeSource(
+        "{patient}/flair.nii.gz", "{patient}/seg.nii.gz",
+        organ="{patient}/organ.nii.gz", organ_labels=(7,),
+    )  # fmt: skip
+    data = volumes(tmp_path, [source], splits={"A": "train"})
+    assert names_of(data.load_table()) == [f"axial_{number:03d}.png" for number in (2, 3, 4)]
+    (case,) = data.cases()
+    sliced = data.cut(case)
+    assert sliced.images.shape == (6, 8, 16)
+    restored = sliced.restore(sliced.images)
+    inside = np.zeros(voxels.shape, dtype=bool)
+    inside[4:20, 6:14] = True
+    expected = np.where(inside, (voxels / 1000).astype(np.float32), 0)
+    assert np.array_equal(restored, expected)
