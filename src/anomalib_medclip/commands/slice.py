@@ -117,19 +117,19 @@ class Tree:
     def _begin(self) -> None:
         """Take up what is there, if it was made alike."""
         known = self.notes / "options.json"
-        if self.manifest.is_file():
-            former = _read(self.manifest)
-            for note in former.pop("volumes"):
-                _write(self.notes / f"{note['name']}.json", note)
-            former.pop("failed")
-            _write(known, former)
-        if known.is_file() and _read(known) != self.options:
-            msg = f"{self.folder} was made with other options or versions; give another --out"
-            raise DataRootError(msg)
-        if not known.is_file() and self.folder.is_dir() and any(self.folder.iterdir()):
+        former = next((_read(path) for path in (self.manifest, known) if path.is_file()), None)
+        if former is None and self.folder.is_dir() and any(self.folder.iterdir()):
             msg = f"{self.folder} holds other things; give another --out, or empty it"
             raise DataRootError(msg)
+        former = self.options if former is None else former
+        volumes = former.pop("volumes", [])
+        former.pop("failed", None)
+        if former != self.options:
+            msg = f"{self.folder} was made with other options or versions; give another --out"
+            raise DataRootError(msg)
         _write(known, self.options)
+        for note in volumes:
+            _write(self.notes / f"{note['name']}.json", note)
 
     def cut(self, cases: Sequence[Case], jobs: int) -> dict[str, str]:
         """Cut all volumes, several at a time, and write the manifest.

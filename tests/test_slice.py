@@ -1,0 +1,178 @@
+"""The command that cuts volumes into a tree of pictures."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from volumes import save_nifti, volume, write_patients
+
+from anomalib_medclip.cli import main
+from anomalib_medclip.commands.slice import with_splits
+from anomalib_medclip.data import BMAD, VolumeSource
+from anomalib_medclip.data.cases import find_cases
+
+SLICE = (volume(0, (1, 3))[0][::-1, ::-1, 1].T / 1000).astype(np.float32)
+SPLITS = {"P0": "train", "P1": "train", "P2": "valid", "P3": "valid", "P4": "test", "P5": "test"}
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A data config of six patients, as a file."""
+    write_patients(tmp_path / "hospital")
+    options = {
+        "root": str(tmp_path / "hospital"),
+        "name": "Brain",
+        "sources": [{"image": "{patient}/flair.nii.gz", "mask": "{patient}/seg.nii.gz"}],
+        "slices": [0, 4],
+        "intensity": [0, 1000],
+        "splits": SPLITS,
+    }
+    path = tmp_path / "volumes.yaml"
+    path.write_text(
+        yaml.safe_dump({"class_path": "anomalib_medclip.data.Volumes", "init_args": options})
+    )
+    return path
+
+
+def cut(config, out, *more):
+    return main(["slice", str(config), "--out", str(out), *more])
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_tree_is_read_as_bmad_is(config, tmp_path):
+    assert cut(config, tmp_path / "tree") == 0
+    data = BMAD(tmp_path / "tree", "Brain", k_shot=2, intensity="dtype")
+    data.setup()
+    assert len(data.test_data) == 2 * 5
+    assert data.test_data.samples["label_index"].sum() == 2 * 2
+    lesion = next(item for item in data.test_data if item.gt_label)
+    assert lesion.gt_mask.sum() == 36
+
+
+@pytest.mark.parametrize(("bits", "top"), [("8", 255), ("16", 65535)])
+def test_pictures_hold_the_slices_as_exactly_as_their_bits_allow(config, tmp_path, bits, top):
+    cut(config, tmp_path / "tree", "--bits", bits)
+    found = cv2.imread(
+        str(tmp_path / "tree/Brain_AD/train/Ungood/img/P0_001.png"), cv2.IMREAD_UNCHANGED
+    )
+    expected = np.rint(SLICE.astype(np.float64) * top)
+    assert found.dtype == f"uint{bits}"
+    assert np.array_equal(found, expected)
+
+
+def test_the_manifest_says_where_every_picture_is_from(config, tmp_path):
+    cut(config, tmp_path / "tree")
+    tree = tmp_path / "tree" / "Brain_AD"
+    manifest = json.loads((tree / "manifest.json").read_text())
+    assert manifest["intensity"] == [0, 1000]
+    assert manifest["notice"] == "research use only"
+    assert len(manifest["volumes"]) == 6
+    first = next(one for one in manifest["volumes"] if one["name"] == "train_P0")
+    assert first["sources"]["image"]["path"] == "P0/flair.nii.gz"
+    assert len(first["sources"]["image"]["sha256"]) == 64
+    assert [one["label"] for one in first["slices"]] == [0, 1, 0, 1, 0]
+    listed = {one["file"] for volume in manifest["volumes"] for one in volume["slices"]}
+    assert listed == {p.relative_to(tree).as_posix() for p in tree.glob("*/*/img/*.png")}
+    # Row 0, column 0, slice 0 is the voxel farthest to the right and to the front.
+    assert (np.array(first["affine"]) @ [0, 0, 0, 1]).tolist() == [23.0, 23.0, 0.0, 1.0]
+
+
+KILLED = """
+import os, signal, sys
+from anomalib_medclip.commands import slice as command
+save, count = command._save, 0
+def deadly(path, pixels):
+    global count
+    count += 1
+    if count == {count}:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".part").write_bytes(b"half a picture")
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(path, pixels)
+command._save = deadly
+command.run(sys.argv[1:])
+"""
+
+
+def test_killed_and_started_again_it_makes_the_same_tree(config, tmp_path):
+    cut(config, tmp_path / "whole")
+    script = KILLED.format(count=17)
+    command = [sys.executable, "-W", "ignore", "-c", script, str(config), "--out"]
+    done = subprocess.run([*command, str(tmp_path / "killed"), "--jobs", "1"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert any((tmp_path / "killed").rglob("*.part"))
+    assert cut(config, tmp_path / "killed") == 0
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_what_is_there_is_not_cut_again(config, tmp_path, monkeypatch):
+    cut(config, tmp_path / "tree")
+    before = contents(tmp_path / "tree")
+    monkeypatch.setattr("anomalib_medclip.data.volumes.cut", None)
+    assert cut(config, tmp_path / "tree") == 0
+    assert contents(tmp_path / "tree") == before
+
+
+def test_a_volume_that_has_changed_is_cut_again(config, tmp_path):
+    cut(config, tmp_path / "tree")
+    voxels, mask = volume(77, (0,))
+    save_nifti(tmp_path / "hospital" / "P0" / "flair.nii.gz", voxels)
+    save_nifti(tmp_path / "hospital" / "P0" / "seg.nii.gz", mask)
+    cut(config, tmp_path / "tree")
+    cut(config, tmp_path / "anew")
+    assert contents(tmp_path / "tree") == contents(tmp_path / "anew")
+
+
+def test_a_damaged_volume_does_not_lose_the_others(config, tmp_path, caplog):
+    flair = tmp_path / "hospital" / "P2" / "flair.nii.gz"
+    whole = flair.read_bytes()
+    flair.write_bytes(whole[:200])
+    assert cut(config, tmp_path / "tree") == 1
+    assert "P2/flair.nii.gz: cannot read" in caplog.text
+    manifest = json.loads((tmp_path / "tree" / "Brain_AD" / "manifest.json").read_text())
+    assert len(manifest["volumes"]) == 5
+    assert list(manifest["failed"]) == ["P2/flair.nii.gz"]
+    flair.write_bytes(whole)
+    assert cut(config, tmp_path / "tree") == 0
+    cut(config, tmp_path / "anew")
+    assert contents(tmp_path / "tree") == contents(tmp_path / "anew")
+
+
+def test_a_tree_of_other_options_is_left_alone(config, tmp_path, capsys):
+    cut(config, tmp_path / "tree")
+    before = contents(tmp_path / "tree")
+    assert cut(config, tmp_path / "tree", "--bits", "8") == 2
+    assert "was made with other options" in capsys.readouterr().err
+    assert contents(tmp_path / "tree") == before
+    (tmp_path / "full" / "Brain_AD").mkdir(parents=True)
+    (tmp_path / "full" / "Brain_AD" / "mine.txt").touch()
+    assert cut(config, tmp_path / "full") == 2
+    assert "holds other things" in capsys.readouterr().err
+
+
+def test_a_config_of_other_data_is_refused(tmp_path, capsys):
+    path = tmp_path / "folder.yaml"
+    options = {"class_path": "anomalib_medclip.data.MedicalFolder", "init_args": {"root": "."}}
+    path.write_text(yaml.safe_dump(options))
+    assert cut(path, tmp_path / "tree") == 2
+    assert "is not made of volumes" in capsys.readouterr().err
+    assert cut(tmp_path / "none.yaml", tmp_path / "tree") == 2
+    assert "no data config" in capsys.readouterr().err
+
+
+def test_patients_without_a_split_are_shared_out_once_each(tmp_path):
+    write_patients(tmp_path, count=10)
+    source = VolumeSource("{patient}/flair.nii.gz", mask="{patient}/seg.nii.gz")
+    cases = with_splits(find_cases(tmp_path, [source], None), (0.5, 0.2, 0.3), seed=0)
+    splits = [case.split for case in cases]
+    assert [splits.count(split) for split in ("train", "valid", "test")] == [5, 2, 3]
+    other = with_splits(find_cases(tmp_path, [source], None), (0.5, 0.2, 0.3), seed=1)
+    assert [case.split for case in other] != splits
