@@ -66,9 +66,7 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
         ImageReadError: The file is missing or cannot be decoded.
         MaskError: The mask is of another size than the image, or marks no lesion at all.
     """
-    with _open(path) as picture:
-        labels = picture.mode in _LABEL_MODES
-        values = np.asarray(_decode(path, picture.copy if labels else lambda: picture.convert("L")))
+    values = mask_values(path)
     if values.shape != tuple(size):
         msg = (
             f"mask {path} is {values.shape[0]} x {values.shape[1]} pixels but its image is "
@@ -80,6 +78,17 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
         msg = f"mask {path} marks no lesion; remove the image or label it normal"
         raise MaskError(msg)
     return Mask(torch.from_numpy(lesion.astype(np.uint8)))
+
+
+def mask_values(path: str | Path) -> NDArray[Any]:
+    """The numbers of a mask file as they stand, shape ``(height, width)``; colours become grey.
+
+    Raises:
+        ImageReadError: The file is missing or cannot be decoded.
+    """
+    with _open(path) as picture:
+        labels = picture.mode in _LABEL_MODES
+        return np.asarray(_decode(path, picture.copy if labels else lambda: picture.convert("L")))
 
 
 class MethodResize(Resize):

@@ -262,7 +262,7 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
 
 def test_metrics_appear_whole_or_not_at_all(tmp_path, monkeypatch):
     target = tmp_path / "metrics.json"
-    results._write_whole(target, "old")
+    results.write_whole(target, "old")
 
     def full_disk(self, text, encoding, newline):
         with self.open("w", encoding=encoding, newline=newline) as file:
@@ -271,7 +271,7 @@ def test_metrics_appear_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        results._write_whole(target, "new")
+        results.write_whole(target, "new")
     assert target.read_text() == "old"
 
 

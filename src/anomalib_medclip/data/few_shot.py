@@ -28,6 +28,23 @@ def patients(table: DataFrame) -> Series:
     return table["group"].where(table["group"] != "", table["image_path"])
 
 
+def count_support(support: DataFrame) -> dict[str, dict[str, int]]:
+    """How many patients the K images of each class really are.
+
+    Returns:
+        By class word: the number of ``images``, of ``patients``, and of ``unknown`` patients, which
+        are images that count as one patient each.
+    """
+    return {
+        CLASS_NAMES[label]: {
+            "images": len(rows),
+            "patients": int(patients(rows).nunique()),
+            "unknown": int((rows["group"] == "").sum()),
+        }
+        for label, rows in support.groupby("label_index")
+    }
+
+
 def draw_support(
     pool: DataFrame,
     k: int,
