@@ -241,7 +241,9 @@ def test_options_of_tables_and_of_folders_are_not_mixed(root, write_table):
 
 def test_a_missing_mask_names_image_and_place(root, write_table):
     (root / "masks" / "03.png").unlink()
-    with pytest.raises(MissingMaskError, match=r"abnormal/03\.jpg is .* no mask: looked for .*masks/03"):
+    with pytest.raises(
+        MissingMaskError, match=r"abnormal/03\.jpg is .* no mask: looked for .*masks/03"
+    ):
         setup(root, mask_dir="masks")
 
     def change(row):

@@ -48,14 +48,18 @@ def test_a_complete_table_passes(table):
 
 def test_a_normal_image_needs_no_mask_but_an_abnormal_one_does(table):
     table.loc[3, "mask_path"] = ""
-    with pytest.raises(MissingMaskError, match=r"3\.png is abnormal and has no mask: no mask file is named for it"):
+    with pytest.raises(
+        MissingMaskError, match=r"3\.png is abnormal and has no mask: no mask file is named for it"
+    ):
         refuse(file_problems(table))
 
 
 def test_a_missing_mask_is_reported_with_the_place_it_was_looked_for(table, tmp_path):
     (tmp_path / "m" / "2.png").unlink()
     (tmp_path / "m" / "3.png").unlink()
-    with pytest.raises(MissingMaskError, match=r"2\.png is .* looked for .*m/2\.png \(1 of 2 such\); add"):
+    with pytest.raises(
+        MissingMaskError, match=r"2\.png is .* looked for .*m/2\.png \(1 of 2 such\); add"
+    ):
         refuse(file_problems(table))
 
 
@@ -84,9 +88,7 @@ def test_an_image_under_two_paths_is_listed_twice(table, tmp_path, spelling):
 
 def test_a_normal_image_whose_mask_marks_a_lesion_is_refused(table, mask, tmp_path):
     table.loc[1, "mask_path"] = str(mask(tmp_path / "m" / "1.png"))
-    with pytest.raises(
-        MaskError, match=r"1\.png is labelled normal, but mask .*m/1\.png mark"
-    ):
+    with pytest.raises(MaskError, match=r"1\.png is labelled normal, but mask .*m/1\.png mark"):
         refuse(file_problems(table))
 
 
@@ -103,7 +105,9 @@ def test_an_empty_split_is_named_with_its_class(table):
 
 def test_a_patient_on_both_sides_is_named(table):
     seen, test = table.iloc[:1], table.iloc[1:]
-    with pytest.raises(SupportError, match=r"2\.png is in the test split, and .*/0\.png of the same patient"):
+    with pytest.raises(
+        SupportError, match=r"2\.png is in the test split, and .*/0\.png of the same patient"
+    ):
         refuse(patient_problems(seen, test))
 
 
@@ -128,7 +132,9 @@ def test_a_mask_has_the_stem_of_its_image_and_any_ending(tmp_path, picture, mask
 def test_images_that_would_share_a_heat_map_are_refused():
     table = pd.DataFrame({"image_path": ["/a/scans/p/img/1.png", "/a/scans/q/img/1.png"]})
     refuse(heat_map_problems(table, "scans", ""))
-    with pytest.raises(DataRootError, match=r"p/img/1\.png shares a heat-map file with another \(1 of 2 such\)"):
+    with pytest.raises(
+        DataRootError, match=r"p/img/1\.png shares a heat-map file with another \(1 of 2 such\)"
+    ):
         refuse(heat_map_problems(table, "other", ""))
 
 

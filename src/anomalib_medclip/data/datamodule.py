@@ -303,5 +303,5 @@ class MedicalDataModule(AnomalibDataModule):
         """Batches of test images."""
         return self._loader(self.test_data, self.eval_batch_size)
 
-    def _loader(self, data: MedicalDataset, size: int, shuffle: bool = False) -> DataLoader[Any]:
+    def _loader(self, data: Any, size: int, shuffle: bool = False) -> DataLoader[Any]:  # noqa: ANN401
         return one_set_loader(data, size, shuffle, self.num_workers, self.external_collate_fn)

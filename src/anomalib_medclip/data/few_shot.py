@@ -35,13 +35,17 @@ def count_support(support: DataFrame) -> dict[str, dict[str, int]]:
         By class word: the number of ``images``, of ``patients``, and of ``unknown`` patients, which
         are images that count as one patient each.
     """
+    by_class = {
+        word: support[support["label_index"] == label] for label, word in enumerate(CLASS_NAMES)
+    }
     return {
-        CLASS_NAMES[label]: {
+        word: {
             "images": len(rows),
             "patients": int(patients(rows).nunique()),
             "unknown": int((rows["group"] == "").sum()),
         }
-        for label, rows in support.groupby("label_index")
+        for word, rows in by_class.items()
+        if len(rows)
     }
 
 

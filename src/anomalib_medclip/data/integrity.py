@@ -7,7 +7,7 @@ them all.
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +49,7 @@ class Problem:
     remedy: str
     severity: Literal["error", "warning"] = "error"
     error: type[MedclipError] = DataRootError
-    cause: MedclipError | None = None
+    cause: MedclipError | None = field(default=None, compare=False)
 
 
 def problem_of(error: MedclipError, kind: str, file: str) -> Problem:
@@ -120,8 +120,13 @@ def _absent(paths: Iterable[str]) -> Iterator[Problem]:
     for path in paths:
         if not Path(path).is_file():
             yield Problem("missing file", path, "is missing", remedy, error=ImageReadError)
-        elif not Path(path).stat().st_size:
+        elif not is_usable(path):
             yield Problem("empty file", path, "holds no byte", remedy, error=ImageReadError)
+
+
+def is_usable(path: str) -> bool:
+    """Whether there is a file that holds something."""
+    return bool(path) and Path(path).is_file() and Path(path).stat().st_size > 0
 
 
 def _missing_masks(table: DataFrame) -> Iterator[Problem]:
@@ -142,16 +147,14 @@ def _missing_masks(table: DataFrame) -> Iterator[Problem]:
 def _lesions_in_normal_images(table: DataFrame) -> Iterator[Problem]:
     """Lesions in masks of normal images: they would be learnt as healthy tissue."""
     normal = table[table["has_masks"].astype(bool) & (table["label_index"] == 0)]
-    for mask, rows in normal.groupby("mask_path"):
-        # A path may only say where a mask would be; and many rows may share one empty mask.
-        if not (mask and Path(mask).is_file()):
-            continue
+    # A path may only say where a mask would be; and many rows may share one empty mask.
+    for mask in filter(is_usable, normal["mask_path"].unique()):
         try:
-            ill = rows["image_path"] if _marks_lesion(mask) else []
+            marks = _marks_lesion(mask)
         except ImageReadError as error:
             yield problem_of(error, "unreadable mask", mask)
             continue
-        for image in ill:
+        for image in normal[normal["mask_path"] == mask]["image_path"] if marks else ():
             said = f"is labelled normal, but mask {mask} marks a lesion"
             remedy = "correct the label, or empty the mask"
             yield Problem("lesion in a normal image", image, said, remedy, error=MaskError)
