@@ -149,13 +149,14 @@ _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
 
 
 def _open(path: str | Path) -> Pillow.Image:
-    return _decode(path, lambda: Pillow.open(path))
+    picture: Pillow.Image = _decode(path, lambda: Pillow.open(path))
+    return picture
 
 
-def _decode(path: str | Path, read: Any) -> Pillow.Image:  # noqa: ANN401 - any reader
+def _decode(path: str | Path, read: Any) -> Any:  # noqa: ANN401 - any reader, and what it reads
     try:
-        picture: Pillow.Image = read()
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+        picture = read()
+    except Exception as error:  # decoders raise anything when a file is broken
         msg = f"cannot read image {path}: {error}; replace the file or take it out of the data"
         raise ImageReadError(msg) from error
     return picture
@@ -171,7 +172,7 @@ def _is_deep(picture: Pillow.Image) -> bool:
 def _read_deep(path: str | Path) -> NDArray[Any]:
     import cv2  # only for the rare deep image; the import takes a while
 
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    pixels: NDArray[Any] | None = _decode(path, lambda: cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
     if pixels is None:
         msg = f"cannot read image {path}: unknown format of more than 8 bits; store it as PNG"
         raise ImageReadError(msg)

@@ -65,7 +65,7 @@ class Look(NamedTuple):
 
     Attributes:
         problems: What is wrong with it and its mask.
-        digest: SHA-256 of the file.
+        digest: SHA-256 of the file; empty where it cannot be read.
         size: Height and width in pixels; zeros where it cannot be read.
         mean: Mean intensity in [0, 1]; not a number where it cannot be read.
         small: Picture to compare with others; ``None`` where there is nothing to see.
@@ -78,18 +78,21 @@ class Look(NamedTuple):
     small: NDArray[np.uint8] | None = None
 
 
-def check(data: MedicalDataModule, progress: Callable[[Iterable[Any], int], Any]) -> Report:
+def check(
+    data: MedicalDataModule,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, _: items,
+) -> Report:
     """Read every file of some data, and list all that is wrong.
 
     Whatever fails becomes a problem, and the rest is checked all the same.
 
     Args:
-        data: The data.
+        data: The data, which need not have been set up.
         progress: Passes an iterator on and shows how far it is, given the number of items.
     """
     report = Report()
     table = _list_all(data, report)
-    if not table.empty:
+    if len(table.columns):
         report.problems += file_problems(table)
         splits = _splits(data, table, report)
         rows = _readable(table)
@@ -154,7 +157,7 @@ def _readable(table: DataFrame) -> DataFrame:
     """A row for each picture file that is there; volumes are looked at by their own data."""
     once = table[~table["image_path"].map(os.path.realpath).duplicated()]
     pictures = [is_usable(path) and not is_nifti(Path(path)) for path in once["image_path"]]
-    return once[pictures].reset_index(drop=True)
+    return once.loc[pictures].reset_index(drop=True)
 
 
 def _looker(data: MedicalDataModule) -> Callable[[dict[str, Any]], Look]:
@@ -177,8 +180,9 @@ def look_at_image(path: str, intensity: IntensityPolicy) -> Look:
         path: The file.
         intensity: What to do with more than 8 bits.
     """
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = ""
     try:
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         image = read_image(path, intensity)
     except MedclipError as error:
         kind = "intensity" if isinstance(error, IntensityError) else "unreadable image"
@@ -188,6 +192,9 @@ def look_at_image(path: str, intensity: IntensityPolicy) -> Look:
                 path, (0.0, 1.0)
             ).problems  # which only finds what no window can
         return Look([one for one in problems if one.severity == "error"], digest)
+    except OSError as error:  # which no reader has put into words
+        said, remedy = f"cannot be read: {error}", "let yourself read it"
+        return Look([Problem("unreadable image", path, said, remedy)], digest)
     pixels = image.numpy().mean(axis=0)
     height, width = pixels.shape
     look = Look([], digest, (height, width), float(pixels.mean(dtype=np.float64)))
