@@ -179,9 +179,10 @@ def class_problems(
     """Classes among ``labels`` that a split lacks."""
     for label in labels:
         if not (table["label_index"] == label).any():
-            said = f"holds no {CLASS_NAMES[label]} image ({len(table)} images in all)"
+            lack = f"no {CLASS_NAMES[label]} image"
+            said = f"holds {lack} ({len(table)} images in all)"
             name = f"the {split} split of {where}"
-            yield Problem("class without images", name, said, remedy, error=EmptySplitError)
+            yield Problem(lack, name, said, remedy, error=EmptySplitError)
 
 
 def shared_patients(seen: DataFrame, test: DataFrame) -> DataFrame:
