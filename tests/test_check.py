@@ -12,10 +12,11 @@ from PIL import Image
 
 from anomalib_medclip.cli import main
 from anomalib_medclip.components.provenance import NOTICE
-from anomalib_medclip.data import MedicalFolder
+from anomalib_medclip.data import BMADLeaveOneOut, MedicalFolder
 from anomalib_medclip.data.checks import check
 from anomalib_medclip.data.duplicates import near_duplicates, small_picture
 from anomalib_medclip.data.integrity import Problem
+from anomalib_medclip.errors import VolumeError
 
 SIZE = (40, 48)
 SPLITS = ("train", "train", "valid", "valid", "test", "test")
@@ -125,7 +126,7 @@ def test_the_command_ends_well_and_says_what_k_means(clinic, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "K is 2 normal images of 2 patients" in said
     assert "test: 4 normal and 4 abnormal images of 4 patients" in said
-    assert f"0 errors, 0 warnings; {NOTICE}" in said
+    assert f"errors: 0, warnings: 0; {NOTICE}" in said
 
 
 # --- files
@@ -367,6 +368,17 @@ def test_in_a_published_test_split_it_is_a_warning(clinic):
     assert kinds(check(data)) == {("warning", "patient on both sides", "20.png")}
 
 
+def test_in_a_zero_shot_setting_numbers_of_patients_mean_nothing_across_sets(write_bmad):
+    for name in ("Brain", "Liver", "Retina_RESC", "Retina_OCT2017", "Chest", "Histopathology"):
+        root = write_bmad(name, count=2)
+    report = check(BMADLeaveOneOut(root, "Liver"))
+    found = {one.kind for one in report.problems}
+    assert "patient on both sides" not in found
+    assert "duplicate across splits" in found  # every set is of the same noise
+    assert report.support == {}
+    assert set(report.splits) == {"train", "valid", "test"}
+
+
 def test_training_records_how_many_patients_k_means(clinic, caplog):
     for number in range(8):  # those of the training split, from which the support is drawn
         clinic.rows[number]["patient"] = "" if number % 2 else "the only one"
@@ -416,6 +428,16 @@ def test_problems_of_a_kind_of_data_are_listed_too(clinic, monkeypatch):
     found = Problem("orientation", "scan.nii.gz", "lies twice", "repair it", "warning")
     monkeypatch.setattr(MedicalFolder, "find_problems", lambda self: iter([found]))
     assert clinic.check().problems == [found]
+
+
+def test_a_check_of_their_own_that_fails_is_a_problem_too(clinic, monkeypatch):
+    def fails(self):
+        msg = "scan.nii.gz is no volume; replace it"
+        raise VolumeError(msg)
+
+    monkeypatch.setattr(MedicalFolder, "find_problems", fails)
+    (problem,) = clinic.check().problems
+    assert (problem.problem, problem.remedy) == ("scan.nii.gz is no volume", "replace it")
 
 
 def test_an_error_ends_with_one_and_all_are_in_the_file(clinic, capsys):

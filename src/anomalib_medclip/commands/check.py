@@ -117,4 +117,4 @@ def _closing(report: Report) -> Iterable[str]:
     for name, found in report.shortcuts.items():
         for what, auroc in found.items():
             yield f"{name}: {what} alone has AUROC {auroc:.2f}"
-    yield f"{report.count('error')} errors, {report.count('warning')} warnings; {NOTICE}"
+    yield f"errors: {report.count('error')}, warnings: {report.count('warning')}; {NOTICE}"

@@ -112,10 +112,17 @@ def check(
             report.shortcuts[str(name)] = separations(images)
             report.problems += shortcut_problems(images, str(name))
         report.splits = {name: _counts(images) for name, images in splits.items() if len(images)}
-    report.problems += data.find_problems()
+    report.problems += _own_problems(data)
     unique = dict.fromkeys(report.problems)
     report.problems = sorted(unique, key=lambda one: (one.severity, one.kind))
     return report
+
+
+def _own_problems(data: MedicalDataModule) -> Iterator[Problem]:
+    try:
+        yield from data.find_problems()
+    except MedclipError as error:
+        yield problem_of(error, "data cannot be checked", data.where)
 
 
 def _list_all(data: MedicalDataModule, report: Report) -> DataFrame:
