@@ -66,9 +66,7 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
         ImageReadError: The file is missing or cannot be decoded.
         MaskError: The mask is of another size than the image, or marks no lesion at all.
     """
-    with _open(path) as picture:
-        labels = picture.mode in _LABEL_MODES
-        values = np.asarray(_decode(path, picture.copy if labels else lambda: picture.convert("L")))
+    values = mask_values(path)
     if values.shape != tuple(size):
         msg = (
             f"mask {path} is {values.shape[0]} x {values.shape[1]} pixels but its image is "
@@ -80,6 +78,17 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
         msg = f"mask {path} marks no lesion; remove the image or label it normal"
         raise MaskError(msg)
     return Mask(torch.from_numpy(lesion.astype(np.uint8)))
+
+
+def mask_values(path: str | Path) -> NDArray[Any]:
+    """The numbers of a mask file as they stand, shape ``(height, width)``; colours become grey.
+
+    Raises:
+        ImageReadError: The file is missing or cannot be decoded.
+    """
+    with _open(path) as picture:
+        labels = picture.mode in _LABEL_MODES
+        return np.asarray(_decode(path, picture.copy if labels else lambda: picture.convert("L")))
 
 
 class MethodResize(Resize):
@@ -140,13 +149,14 @@ _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
 
 
 def _open(path: str | Path) -> Pillow.Image:
-    return _decode(path, lambda: Pillow.open(path))
+    picture: Pillow.Image = _decode(path, lambda: Pillow.open(path))
+    return picture
 
 
-def _decode(path: str | Path, read: Any) -> Pillow.Image:  # noqa: ANN401 - any reader
+def _decode(path: str | Path, read: Any) -> Any:  # noqa: ANN401 - any reader, and what it reads
     try:
-        picture: Pillow.Image = read()
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+        picture = read()
+    except Exception as error:  # decoders raise anything when a file is broken
         msg = f"cannot read image {path}: {error}; replace the file or take it out of the data"
         raise ImageReadError(msg) from error
     return picture
@@ -162,7 +172,7 @@ def _is_deep(picture: Pillow.Image) -> bool:
 def _read_deep(path: str | Path) -> NDArray[Any]:
     import cv2  # only for the rare deep image; the import takes a while
 
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    pixels: NDArray[Any] | None = _decode(path, lambda: cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
     if pixels is None:
         msg = f"cannot read image {path}: unknown format of more than 8 bits; store it as PNG"
         raise ImageReadError(msg)

@@ -241,6 +241,20 @@ def test_a_metric_that_is_not_a_number_is_null(tmp_path):
     assert written == {"image_AUROC": 0.5, "pixel_AUROC": None}
 
 
+def test_metrics_say_how_many_patients_the_support_has(tmp_path):
+    counts = {"normal": {"images": 4, "patients": 3, "unknown": 0}}
+    trainer = SimpleNamespace(
+        default_root_dir=tmp_path,
+        logged_metrics={"image_AUROC": torch.tensor(0.5)},
+        world_size=1,
+        is_global_zero=True,
+        datamodule=SimpleNamespace(support_counts=counts),
+    )
+    ResultsWriter().on_test_end(trainer, None)
+    written = json.loads((tmp_path / "test_metrics.json").read_text())
+    assert written == {"image_AUROC": 0.5, "support": counts}
+
+
 def test_it_says_where_the_results_are(evaluate, brain, caplog):
     with caplog.at_level(logging.INFO):
         folder = evaluate(ResultsWriter(), Images(brain))
@@ -262,7 +276,7 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
 
 def test_metrics_appear_whole_or_not_at_all(tmp_path, monkeypatch):
     target = tmp_path / "metrics.json"
-    results._write_whole(target, "old")
+    results.write_whole(target, "old")
 
     def full_disk(self, text, encoding, newline):
         with self.open("w", encoding=encoding, newline=newline) as file:
@@ -271,7 +285,7 @@ def test_metrics_appear_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        results._write_whole(target, "new")
+        results.write_whole(target, "new")
     assert target.read_text() == "old"
 
 

@@ -163,7 +163,9 @@ def test_a_missing_mask_is_never_a_healthy_patient(write_bmad):
     root = write_bmad()
     missing = root / "Brain_AD/test/Ungood/anomaly_mask/51_0.png"
     missing.unlink()
-    with pytest.raises(MissingMaskError, match=r"51_0\.png \(1 is\): looked for") as error:
+    with pytest.raises(
+        MissingMaskError, match=r"51_0\.png is abnormal and has no mask: looked for"
+    ) as error:
         BMAD(root, "Brain", k_shot=2).setup()
     assert str(missing) in str(error.value)
 

@@ -161,7 +161,7 @@ def test_a_list_file_names_the_support(table, tmp_path):
 def test_a_patient_in_support_and_test_is_refused(table):
     shared = table()
     shared.loc[shared["split"] == "test", "group"] = "valid11"
-    with pytest.raises(SupportError, match=r"patient 'valid11' is on both sides"):
+    with pytest.raises(SupportError, match=r"of the same patient is learnt from"):
         Scans(shared, k_shot=8).setup()
 
 

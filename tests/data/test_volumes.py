@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,11 @@ from volumes import SIDE, save_nifti, volume, write_patients
 
 from anomalib_medclip import MVFA
 from anomalib_medclip.data import Volumes, VolumeSource
+from anomalib_medclip.data.checks import check
 from anomalib_medclip.errors import (
     DataRootError,
     EmptySplitError,
+    ImageReadError,
     IntensityError,
     MaskError,
     MissingMaskError,
@@ -244,3 +248,32 @@ def test_slices_of_an_organ_keep_their_numbers(tmp_path):
     inside[4:20, 6:14] = True
     expected = np.where(inside, (voxels / 1000).astype(np.float32), 0)
     assert np.array_equal(restored, expected)
+
+
+def test_check_lists_every_damaged_volume_at_once(tmp_path):
+    write_patients(tmp_path)
+    (tmp_path / "P1" / "flair.nii.gz").write_bytes(b"")
+    (tmp_path / "P2" / "seg.nii.gz").unlink()
+    data = volumes(
+        tmp_path, splits=dict.fromkeys(PATIENTS[:4], "train") | {"P4": "test", "P5": "test"}
+    )
+    report = check(data)
+    errors = {Path(one.file).parent.name: one for one in report.problems if one.severity == "error"}
+    assert errors.keys() == {"P1", "P2"}
+    assert "empty" in errors["P1"].problem
+    assert "no mask" in errors["P2"].problem
+    with pytest.raises(ImageReadError, match="P1"):
+        volumes(tmp_path).load_table()
+
+
+def test_check_sees_the_slices_of_whole_volumes(tmp_path):
+    write_patients(tmp_path, count=3)
+    copy = tmp_path / "P9"
+    copy.mkdir()
+    for name in ("flair.nii.gz", "seg.nii.gz"):
+        (copy / name).write_bytes((tmp_path / "P0" / name).read_bytes())
+    splits = {"P0": "train", "P1": "train", "P2": "test", "P9": "test"}
+    report = check(volumes(tmp_path, splits=splits))
+    found = [one for one in report.problems if one.severity == "error"]
+    assert len(found) == 6, "every slice of the copied patient"
+    assert {one.kind for one in found} == {"duplicate across splits"}

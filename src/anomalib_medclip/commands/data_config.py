@@ -13,6 +13,9 @@ from anomalib_medclip.errors import DataRootError
 def load_data(config: str | Path, **overrides: Any) -> MedicalDataModule:  # noqa: ANN401 - options
     """Make the data that a config describes.
 
+    ``AnomalibDataModule.from_config`` would end the process at an option that does not exist, and
+    reads no file that has its data below ``data``, as the demos' have.
+
     Args:
         config: A YAML file with ``class_path`` and ``init_args``, below ``data`` or not.
         **overrides: Options that stand above the file's.

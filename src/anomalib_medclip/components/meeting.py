@@ -2,8 +2,8 @@
 
 A model and a datamodule meet through plain attributes and do not import each other. The datamodule
 offers ``object_name``, ``object_names``, ``has_masks``, ``zero_shot``, ``intensity``,
-``support_data`` and ``validates_on_support``; the model offers ``wants_abnormal``, ``copies`` and
-``default_batch_size``.
+``support_data``, ``support_counts`` and ``validates_on_support``; the model offers
+``wants_abnormal``, ``copies`` and ``default_batch_size``.
 """
 
 import logging

@@ -100,9 +100,14 @@ class ResultsWriter(Callback):
         _write_table(folder / f"test_scores{_rank(trainer)}.csv", self._rows)
         found = {name: v.item() for name, v in trainer.logged_metrics.items() if v is not None}
         # JSON knows no NaN: null stands for a metric that these images do not define.
-        metrics = {name: v if math.isfinite(v) else None for name, v in found.items()}
+        metrics: dict[str, Any] = {
+            name: v if math.isfinite(v) else None for name, v in found.items()
+        }
+        datamodule = getattr(trainer, "datamodule", None)
+        if support := getattr(datamodule, "support_counts", None):
+            metrics["support"] = support  # what K really means: images and patients by class
         if trainer.is_global_zero:
-            _write_whole(folder / "test_metrics.json", json.dumps(metrics, indent=2) + "\n")
+            write_whole(folder / "test_metrics.json", json.dumps(metrics, indent=2) + "\n")
         logger.info("metrics, scores and pictures are in %s", folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -160,10 +165,11 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["image"])
     writer.writeheader()
     writer.writerows(rows)
-    _write_whole(path, text.getvalue())
+    write_whole(path, text.getvalue())
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(text, encoding="utf-8", newline="")

@@ -1,5 +1,6 @@
 """What travels to a model: anomalib's image batch, and where each image is from."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -8,7 +9,7 @@ import torch
 from anomalib import TaskType
 from anomalib.data import AnomalibDataset, ImageBatch, ImageItem
 from pandas import DataFrame
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
@@ -198,3 +199,29 @@ class OneSetBatchSampler(Sampler[list[int]]):
 
     def _order(self, count: int) -> torch.Tensor:
         return torch.randperm(count) if self.shuffle else torch.arange(count)
+
+
+def one_set_loader(
+    data: MedicalDataset,
+    size: int,
+    shuffle: bool = False,
+    num_workers: int = 0,
+    collate_fn: Callable[..., Any] | None = None,
+) -> DataLoader[Any]:
+    """Batches of one set each, by a loader of keywords only: Lightning builds it again from them.
+
+    Args:
+        data: The images.
+        size: Images a batch.
+        shuffle: Whether to shuffle.
+        num_workers: Processes that read, at most one a processor core; none for data in memory.
+        collate_fn: How items become a batch, where not as the data say.
+    """
+    options: dict[str, Any] = {
+        "num_workers": 0 if data.in_memory else min(num_workers, os.cpu_count() or 1),
+        "collate_fn": collate_fn or data.collate_fn,
+    }
+    if size > 1 and data.samples["set_name"].nunique() > 1:
+        batches = OneSetBatchSampler(data.set_names, size, shuffle)
+        return DataLoader(dataset=data, batch_sampler=batches, **options)
+    return DataLoader(dataset=data, batch_size=size, shuffle=shuffle, **options)

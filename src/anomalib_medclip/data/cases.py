@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from anomalib_medclip.data.tables import split_name
-from anomalib_medclip.errors import DataRootError, MissingMaskError
+from anomalib_medclip.errors import DataRootError
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,6 @@ def find_cases(
 
     Raises:
         DataRootError: A pattern fits no volume or is none, two fit one, or a split is not known.
-        MissingMaskError: A mask is not there.
     """
     cases = [case for source in sources for case in _of_source(root, source, splits)]
     paths = [case.image for case in cases]
@@ -74,12 +73,6 @@ def find_cases(
         if paths.count(case.image) > 1:
             msg = f"{case.image} is a volume of two sources; make their patterns differ"
             raise DataRootError(msg)
-        if case.mask is not None and not case.mask.exists():
-            msg = (
-                f"no mask for volume {case.image}: looked for {case.mask}; add it, or list the "
-                "volume in a source that is healthy: a missing mask is no healthy patient"
-            )
-            raise MissingMaskError(msg)
     return sorted(cases, key=lambda case: case.image)
 
 

@@ -1,31 +1,34 @@
 """A table of samples becomes what anomalib trains, validates and tests on."""
 
 import logging
-import os
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from anomalib.data import AnomalibDataModule
-from pandas import DataFrame, concat
+from pandas import DataFrame
 from torch.utils.data import DataLoader
+from torchvision.tv_tensors import Image
 
-from anomalib_medclip.data.batch import MedicalDataset, OneSetBatchSampler
+from anomalib_medclip.data.batch import MedicalDataset, one_set_loader
 from anomalib_medclip.data.few_shot import (
+    count_support,
     draw_support,
     left_for_validation,
     patients,
     read_support,
 )
 from anomalib_medclip.data.integrity import (
-    check_classes,
-    check_files,
-    check_heat_map_names,
+    Problem,
     check_patients,
-    shared_patients,
+    class_problems,
+    file_problems,
+    heat_map_problems,
+    refuse,
 )
 from anomalib_medclip.errors import SupportError
+from anomalib_medclip.imaging import read_image
 from anomalib_medclip.intensity import IntensityPolicy
 
 logger = logging.getLogger(__name__)
@@ -66,9 +69,11 @@ class MedicalDataModule(AnomalibDataModule):
         has_masks: Whether their lesions are outlined.
         zero_shot: Whether training images are of other sets than the tested one.
         support_data: The support, un-augmented; ``None`` in a zero-shot setting.
+        support_counts: How many images and patients it has of each class; see ``count_support``.
         validates_on_support: Whether too few images are left, so that ``val_data`` is the support
             and thresholds have to come from it.
         only_normals: Whether there is no abnormal image outside the test split.
+        in_files: Whether every image is a file; slices of volumes are not.
     """
 
     data_name: str = ""
@@ -76,6 +81,7 @@ class MedicalDataModule(AnomalibDataModule):
     has_masks: bool
     zero_shot: bool = False
     published_test: bool = False
+    in_files: bool = True
 
     def __init__(
         self,
@@ -98,6 +104,7 @@ class MedicalDataModule(AnomalibDataModule):
         self.normals = normals
         self.intensity = intensity
         self.support_data: MedicalDataset | None = None
+        self.support_counts: dict[str, dict[str, int]] = {}
         self.validates_on_support = False
         self.only_normals = False
 
@@ -111,6 +118,10 @@ class MedicalDataModule(AnomalibDataModule):
             where they apply ``mask_path`` (where the mask is, or should be), ``group`` (patient),
             ``object_name``, ``has_masks`` and ``set_name``.
         """
+
+    def list_images(self) -> DataFrame:
+        """List all samples that these data name; splits, if they are made here, may be lacking."""
+        return self.load_table()
 
     @property
     def name(self) -> str:  # type: ignore[override] # Lightning says None, anomalib wants this
@@ -160,35 +171,56 @@ class MedicalDataModule(AnomalibDataModule):
             raise SupportError(msg)
 
     def _setup(self, _stage: str | None = None) -> None:
-        table = self._complete(self.load_table())
-        self._check_files(table)
-        splits = {name: table[table["split"] == name] for name in ("train", "valid", "test")}
-        outside = table[table["split"] != "test"]
-        self.only_normals = not (self.zero_shot or (outside["label_index"] == 1).any())
-        check_classes(splits["test"], "test", self.where)
-        check_heat_map_names(splits["test"], self.name, self.category)
+        table = self.complete(self.load_table())
+        refuse(self.file_problems(table))
+        splits = self.split(table)
+        refuse(self.split_problems(splits))
         self.test_data = self._dataset(splits["test"])
+        self._sources = splits
         if self.zero_shot:
-            check_classes(splits["train"], "training", self.where)
-            check_classes(splits["valid"], "validation", self.where)
-            self._sources = splits
             self.val_data = self._dataset(splits["valid"])
             return
-        support = self._find_support(table, splits)
-        self._check_patients(support, splits)
-        self._sources = {**splits, "support": support}
+        support = splits["support"] = self.find_support(splits)
+        check_patients(splits, self.published_test, self.where)
         self.support_data = self._dataset(support, in_memory=True)
+        self.support_counts = count_support(support)
+        logger.info("the support of %s: %s", self.where, self.support_counts)
         self._choose_validation(splits["valid"], self.support_data)
 
-    def _check_files(self, table: DataFrame) -> None:
-        check_files(table)
+    def split(self, table: DataFrame) -> dict[str, DataFrame]:
+        """Rows of each split; ``support`` is empty where it is yet to be drawn."""
+        outside = table[table["split"] != "test"]
+        self.only_normals = not (self.zero_shot or (outside["label_index"] == 1).any())
+        return {
+            name: table[table["split"] == name] for name in ("train", "valid", "test", "support")
+        }
+
+    def split_problems(self, splits: dict[str, DataFrame]) -> Iterator[Problem]:
+        """What is wrong with the splits, before the support is found."""
+        yield from class_problems(splits["test"], "test", self.where)
+        yield from heat_map_problems(splits["test"], self.name, self.category)
+        if self.zero_shot:
+            yield from class_problems(splits["train"], "training", self.where)
+            yield from class_problems(splits["valid"], "validation", self.where)
+
+    def file_problems(self, table: DataFrame) -> Iterator[Problem]:
+        """What is wrong with the files of a table, as far as training looks."""
+        return file_problems(table)
+
+    def find_problems(self) -> Iterator[Problem]:
+        """Problems that only a kind of data can find, for ``anomalib-medclip check``."""
+        yield from ()
+
+    def read_picture(self, path: str) -> Image:
+        """One image of the table, ``(3, height, width)`` in [0, 1]."""
+        return read_image(path, self.intensity)
 
     def _dataset(
         self, table: DataFrame, copies: int = 1, in_memory: bool = False
     ) -> MedicalDataset:
         return MedicalDataset(table, self.intensity, copies, in_memory)
 
-    def _complete(self, table: DataFrame) -> DataFrame:
+    def complete(self, table: DataFrame) -> DataFrame:
         """Add the columns that a subclass need not give."""
         defaults: dict[str, str | bool] = {
             "mask_path": "",
@@ -198,12 +230,9 @@ class MedicalDataModule(AnomalibDataModule):
             "set_name": self.category or self.name,
         }
         table = table.reset_index(drop=True)
-        for name, value in defaults.items():
-            if name not in table:
-                table[name] = value
-        return table
+        return table.assign(**{name: v for name, v in defaults.items() if name not in table})
 
-    def _find_support(self, table: DataFrame, splits: dict[str, DataFrame]) -> DataFrame:
+    def find_support(self, splits: dict[str, DataFrame]) -> DataFrame:
         """Rows of split ``support``, or else drawn from a split that has the classes learnt.
 
         That is training, if it holds abnormal images, as a folder of one's own may, or if no split
@@ -211,28 +240,12 @@ class MedicalDataModule(AnomalibDataModule):
         last.
         """
         labels = self._labels_learnt
-        given = table[table["split"] == "support"]
-        if len(given):
-            check_classes(given, "support", self.where, labels)
-            return given
+        if len(splits["support"]):
+            refuse(class_problems(splits["support"], "support", self.where, labels))
+            return splits["support"]
         pool = "train" if (splits["train"]["label_index"] == labels[-1]).any() else "valid"
-        check_classes(splits[pool], pool, self.where, labels)
+        refuse(class_problems(splits[pool], pool, self.where, labels))
         return self.choose_support(splits[pool], avoid=set(patients(splits["test"])))
-
-    def _check_patients(self, support: DataFrame, splits: dict[str, DataFrame]) -> None:
-        """Refuse patients on both sides; in a published test split, count them."""
-        test = splits["test"]
-        if not self.published_test:
-            check_patients(concat([support, splits["train"], splits["valid"]]), test)
-        elif len(shared := shared_patients(support, test)):
-            logger.warning(
-                "%d of %d test images of %s are of %d patients that the support has, too; "
-                "the test split is kept as published",
-                len(shared),
-                len(test),
-                self.where,
-                shared["group"].nunique(),
-            )
 
     def _choose_validation(self, valid: DataFrame, support: MedicalDataset) -> None:
         rest = left_for_validation(valid, support.samples, self._labels_learnt)
@@ -242,17 +255,14 @@ class MedicalDataModule(AnomalibDataModule):
             logger.warning(
                 "%s holds no abnormal image outside the test split: threshold and normalisation "
                 "come from %d normal images alone, of the %s",
-                self.where,
-                len(self.val_data),
-                "support" if rest.empty else "validation split",
-            )
+                self.where, len(self.val_data), "support" if rest.empty else "validation split",
+            )  # fmt: skip
         elif rest.empty:
             logger.warning(
                 "fewer than 2 normal and 2 abnormal validation images of %s remain outside the "
                 "support: threshold and normalisation come from the %d support images",
-                self.where,
-                len(support),
-            )
+                self.where, len(support),
+            )  # fmt: skip
 
     def _create_test_split(self) -> None:
         """Nothing to do: the table says which images are for test."""
@@ -280,7 +290,7 @@ class MedicalDataModule(AnomalibDataModule):
         source = self._sources["train" if from_train else "support"]
         if not wants_abnormal:
             remedy = "add some, or set normals to support (--data.normals)"
-            check_classes(source, "training", self.where, (0,), remedy)
+            refuse(class_problems(source, "training", self.where, (0,), remedy))
             source = source[source["label_index"] == 0]
         return self._dataset(source, copies, in_memory=not from_train)
 
@@ -297,12 +307,4 @@ class MedicalDataModule(AnomalibDataModule):
         return self._loader(self.test_data, self.eval_batch_size)
 
     def _loader(self, data: Any, size: int, shuffle: bool = False) -> DataLoader[Any]:  # noqa: ANN401
-        """A loader by keywords only: Lightning builds it again from them for prediction."""
-        options: dict[str, Any] = {
-            "num_workers": 0 if data.in_memory else min(self.num_workers, os.cpu_count() or 1),
-            "collate_fn": self.external_collate_fn or data.collate_fn,
-        }
-        if size > 1 and data.samples["set_name"].nunique() > 1:
-            batches = OneSetBatchSampler(data.set_names, size, shuffle)
-            return DataLoader(dataset=data, batch_sampler=batches, **options)
-        return DataLoader(dataset=data, batch_size=size, shuffle=shuffle, **options)
+        return one_set_loader(data, size, shuffle, self.num_workers, self.external_collate_fn)

@@ -31,6 +31,27 @@ def patients(table: DataFrame) -> Series:
     return table["group"].where(table["group"] != "", table["image_path"])
 
 
+def count_support(support: DataFrame) -> dict[str, dict[str, int]]:
+    """How many patients the K images of each class really are.
+
+    Returns:
+        By class word: the number of ``images``, of ``patients``, and of ``unknown`` patients, which
+        are images that count as one patient each.
+    """
+    by_class = {
+        word: support[support["label_index"] == label] for label, word in enumerate(CLASS_NAMES)
+    }
+    return {
+        word: {
+            "images": len(rows),
+            "patients": int(patients(rows).nunique()),
+            "unknown": int((rows["group"] == "").sum()),
+        }
+        for word, rows in by_class.items()
+        if len(rows)
+    }
+
+
 def draw_support(
     pool: DataFrame,
     k: int,

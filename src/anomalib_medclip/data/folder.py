@@ -110,14 +110,23 @@ class MedicalFolder(MedicalDataModule):
             msg = f"train_label {self.train_label!r} needs a table for training: --data.table.train"
             raise DataRootError(msg)
 
-    def load_table(self) -> DataFrame:
-        """List all images, and split them if they are not yet.
+    def list_images(self) -> DataFrame:
+        """List all images, with their splits if these are given.
 
         Raises:
             DataRootError: A folder, table or column does not exist, or a cell or the encoding is
                 not understood.
         """
-        table = self._read_tables() if self.tables else self._read_folders()
+        return self._read_tables() if self.tables else self._read_folders()
+
+    def load_table(self) -> DataFrame:
+        """List all images, and split them if they are not yet.
+
+        Raises:
+            DataRootError: See ``list_images``.
+            SupportError: The support cannot be drawn.
+        """
+        table = self.list_images()
         if "split" in table:
             return table
         return split_around(table, self.choose_support(table), self.val_ratio, self.draw_seed)

@@ -90,13 +90,17 @@ class Industrial(MedicalDataModule):
             options: dict[str, Any] = {"root": self.root, "category": self.category}
             self.industrial_set.datamodule(**options).prepare_data()
 
+    def list_images(self) -> DataFrame:
+        """List the images, split as published."""
+        return self._read().fillna({"mask_path": ""}).assign(group="")
+
     def load_table(self) -> DataFrame:
         """List the images; those of the test split that are learnt from leave it.
 
         Raises:
             DataRootError: The images or masks of the category are not there.
         """
-        table = self._read().fillna({"mask_path": ""}).assign(group="")
+        table = self.list_images()
         learnt = (table["split"] == "train") | (table["label_index"] == 1)
         support = self.choose_support(table[learnt])
         rest = table.drop(support.index)

@@ -1,11 +1,18 @@
-"""Files and tables fit to be trained and measured on; every fault is a typed error."""
+"""Files and tables fit to be trained and measured on; every fault is a problem with a remedy.
 
+Each check is a generator of problems: training refuses the first, ``anomalib-medclip check`` lists
+them all.
+"""
+
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from anomalib.utils.path import generate_output_filename
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
 from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.errors import (
@@ -13,10 +20,59 @@ from anomalib_medclip.errors import (
     EmptySplitError,
     ImageReadError,
     MaskError,
+    MedclipError,
     MissingMaskError,
     SupportError,
 )
 from anomalib_medclip.imaging import IMAGE_SUFFIXES, read_image, read_mask
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with data.
+
+    Attributes:
+        kind: What is wrong, in a few words that all problems of the kind share.
+        file: The file, or the set, that it is wrong with.
+        problem: The rest of a sentence that begins with the file.
+        remedy: What to do.
+        severity: An ``error`` falsifies results or ends training; a ``warning`` may do so.
+        error: What training raises.
+        cause: The error itself, where reading the file raised one.
+    """
+
+    kind: str
+    file: str
+    problem: str
+    remedy: str
+    severity: Literal["error", "warning"] = "error"
+    error: type[MedclipError] = DataRootError
+    cause: MedclipError | None = field(default=None, compare=False)
+
+
+def problem_of(error: MedclipError, kind: str, file: str) -> Problem:
+    """What an error says, as a problem; errors of this package end in ``; <remedy>``."""
+    said, _, remedy = str(error).rpartition("; ")
+    if not said:
+        said, remedy = remedy, "correct the data or the config"
+    return Problem(kind, file, said, remedy, cause=error)
+
+
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raise the first problem that is an error, and count those of its kind.
+
+    Raises:
+        MedclipError: Of the class that the problem names.
+    """
+    errors = [one for one in problems if one.severity == "error"]
+    if errors:
+        first = errors[0]
+        alike = sum(one.kind == first.kind for one in errors)
+        count = f" (1 of {alike} such)" if alike > 1 else ""
+        said = f"{first.file} {first.problem}{count}; {first.remedy}"
+        raise first.cause or first.error(said)
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -39,58 +95,69 @@ def with_name(folder: str | Path) -> Path:
     return path if path.name not in ("", "..") else path.resolve()
 
 
-def check_files(table: DataFrame) -> None:
-    """Refuse images listed twice or not there, and masks that miss or contradict the label.
+def file_problems(table: DataFrame) -> Iterator[Problem]:
+    """Images listed twice or not there, and masks that miss or contradict the label."""
+    yield from _listed_twice(table)
+    yield from _absent(table["image_path"])
+    yield from _missing_masks(table)
+    yield from _lesions_in_normal_images(table)
 
-    Raises:
-        DataRootError: An image is listed twice, under one path or two.
-        ImageReadError: An image does not exist, or the mask of a normal one cannot be read.
-        MissingMaskError: An abnormal image of a set with masks has none.
-        MaskError: The mask of a normal image marks a lesion.
-    """
-    _check_twice(table)
-    absent = table[~table["image_path"].map(lambda path: Path(path).is_file()).astype(bool)]
-    if len(absent):
-        msg = f"{_first(absent)} missing; restore it or take it out of the data"
-        raise ImageReadError(msg)
+
+def _listed_twice(table: DataFrame) -> Iterator[Problem]:
+    """One file under two rows, whatever the spelling of its path."""
+    first: dict[str, str] = {}
+    for path in table["image_path"]:
+        if (file := os.path.realpath(path)) in first:
+            said = f"is listed twice, first as {first[file]}"
+            remedy = "list it once, or it may be trained and tested on"
+            yield Problem("file listed twice", path, said, remedy)
+        first.setdefault(file, path)
+
+
+def _absent(paths: Iterable[str]) -> Iterator[Problem]:
+    """Files that are not there, or hold nothing."""
+    remedy = "restore it or take it out of the data"
+    for path in paths:
+        if not Path(path).is_file():
+            yield Problem("missing file", path, "is missing", remedy, error=ImageReadError)
+        elif not is_usable(path):
+            yield Problem("empty file", path, "holds no byte", remedy, error=ImageReadError)
+
+
+def is_usable(path: str) -> bool:
+    """Whether there is a file that holds something."""
+    return bool(path) and Path(path).is_file() and Path(path).stat().st_size > 0
+
+
+def _missing_masks(table: DataFrame) -> Iterator[Problem]:
     owed = table[table["has_masks"].astype(bool) & (table["label_index"] == 1)]
-    bare = owed[~owed["mask_path"].map(lambda path: path != "" and Path(path).is_file())]
-    if len(bare):
-        place = bare["mask_path"].iloc[0]
-        looked = f"looked for {place}" if place else "no mask file is named for it"
-        msg = (
-            f"no mask for abnormal image {_first(bare)}: {looked}; add the mask, or label a "
-            "healthy image normal: a missing mask is never taken for a healthy patient"
-        )
-        raise MissingMaskError(msg)
-    _check_normal_masks(table)
+    remedy = (
+        "add the mask, or label a healthy image normal: a missing mask is never taken for a "
+        "healthy patient"
+    )
+    for image, mask in zip(owed["image_path"], owed["mask_path"], strict=True):
+        if mask and Path(mask).is_file():
+            yield from _absent([mask])
+        else:
+            looked = f"looked for {mask}" if mask else "no mask file is named for it"
+            said = f"is abnormal and has no mask: {looked}"
+            yield Problem("missing mask", image, said, remedy, error=MissingMaskError)
 
 
-def _check_twice(table: DataFrame) -> None:
-    """Refuse one file under two rows, whatever the spelling of its path."""
-    files = table["image_path"].map(os.path.realpath)
-    again = files.duplicated()
-    if again.any():
-        first = table[files == files[again].iloc[0]]["image_path"].iloc[0]
-        msg = (
-            f"{_first(table[again])} listed twice, first as {first}; list it once, or it may be "
-            "trained and tested on"
-        )
-        raise DataRootError(msg)
-
-
-def _check_normal_masks(table: DataFrame) -> None:
-    """Refuse a lesion in the mask of a normal image: it would be learnt as healthy tissue."""
+def _lesions_in_normal_images(table: DataFrame) -> Iterator[Problem]:
+    """Lesions in masks of normal images: they would be learnt as healthy tissue."""
     normal = table[table["has_masks"].astype(bool) & (table["label_index"] == 0)]
     # A path may only say where a mask would be; and many rows may share one empty mask.
-    named = [path for path in normal["mask_path"].unique() if path and Path(path).is_file()]
-    lesions = [path for path in named if _marks_lesion(path)]
-    if len(ill := normal[normal["mask_path"].isin(lesions)]):
-        msg = (
-            f"{_first(ill)} labelled normal, but mask {ill['mask_path'].iloc[0]} marks a lesion; "
-            "correct the label, or empty the mask"
-        )
-        raise MaskError(msg)
+    for mask in filter(is_usable, normal["mask_path"].unique()):
+        try:
+            marks = _marks_lesion(mask)
+        except ImageReadError as error:
+            yield problem_of(error, "unreadable mask", mask)
+            continue
+        for image in normal[normal["mask_path"] == mask]["image_path"] if marks else ():
+            said = f"is labelled normal, but mask {mask} marks a lesion"
+            remedy = "correct the label, or empty the mask"
+            yield Problem("lesion in a normal image", image, said, remedy, error=MaskError)
 
 
 def _marks_lesion(path: str) -> bool:
@@ -102,25 +169,20 @@ def _marks_lesion(path: str) -> bool:
     return True
 
 
-def check_classes(
+def class_problems(
     table: DataFrame,
     split: str,
     where: str,
     labels: tuple[int, ...] = (0, 1),
     remedy: str = "add some, or check folder names and labels",
-) -> None:
-    """Refuse a split that lacks a class.
-
-    Raises:
-        EmptySplitError: No image of one of ``labels``.
-    """
+) -> Iterator[Problem]:
+    """Classes among ``labels`` that a split lacks."""
     for label in labels:
         if not (table["label_index"] == label).any():
-            msg = (
-                f"the {split} split of {where} holds no {CLASS_NAMES[label]} image "
-                f"({len(table)} images in all); {remedy}"
-            )
-            raise EmptySplitError(msg)
+            lack = f"no {CLASS_NAMES[label]} image"
+            said = f"holds {lack} ({len(table)} images in all)"
+            name = f"the {split} split of {where}"
+            yield Problem(lack, name, said, remedy, error=EmptySplitError)
 
 
 def shared_patients(seen: DataFrame, test: DataFrame) -> DataFrame:
@@ -129,40 +191,53 @@ def shared_patients(seen: DataFrame, test: DataFrame) -> DataFrame:
     return test[test["group"].isin(known)]
 
 
-def check_patients(seen: DataFrame, test: DataFrame) -> None:
-    """Refuse a test split with patients that the support, training or validation has seen.
+def patient_problems(
+    seen: DataFrame, test: DataFrame, published: bool = False
+) -> Iterator[Problem]:
+    """Patients that the support, training or validation has, and the test split, too.
+
+    In a test split that is kept as published they are warnings. Files are named, patients are not:
+    what names a patient should not travel in a report.
+    """
+    for patient, shared in shared_patients(seen, test).groupby("group"):
+        other = seen[seen["group"] == patient]["image_path"].iloc[0]
+        rest = f", with {len(shared) - 1} more test images" if len(shared) > 1 else ""
+        yield Problem(
+            "patient on both sides",
+            shared["image_path"].iloc[0],
+            f"is in the test split{rest}, and {other} of the same patient is learnt from",
+            "move all images of a patient into one split",
+            "warning" if published else "error",
+            SupportError,
+        )
+
+
+def check_patients(splits: dict[str, DataFrame], published: bool, where: str) -> None:
+    """Refuse patients on both sides; in a test split kept as published, count the support's.
 
     Raises:
         SupportError: A patient is on both sides.
     """
-    if len(shared := shared_patients(seen, test)):
-        patient = shared["group"].iloc[0]
-        other = seen[seen["group"] == patient]["image_path"].iloc[0]
-        msg = (
-            f"patient {patient!r} is on both sides: {other} is learnt from and {_first(shared)} "
-            "in the test split; move all images of a patient into one split"
+    test, support = splits["test"], splits["support"]
+    if not published:
+        refuse(patient_problems(concat([support, splits["train"], splits["valid"]]), test))
+    elif len(shared := shared_patients(support, test)):
+        logger.warning(
+            "%d of %d test images of %s are of %d patients that the support has, too; "
+            "the test split is kept as published",
+            len(shared),
+            len(test),
+            where,
+            shared["group"].nunique(),
         )
-        raise SupportError(msg)
 
 
-def check_heat_map_names(table: DataFrame, name: str, category: str) -> None:
-    """Refuse a data set name under which anomalib would write two heat maps to one file.
-
-    Raises:
-        DataRootError: Two images would share a file.
-    """
+def heat_map_problems(table: DataFrame, name: str, category: str) -> Iterator[Problem]:
+    """Images of which anomalib would write two heat maps to one file, under this name of data."""
     targets = table["image_path"].map(
         lambda path: str(generate_output_filename(path, "", name, category, mkdir=False))
     )
-    if len(twice := table[targets.duplicated(keep=False)]):
-        msg = (
-            f"{_first(twice)} sharing a heat-map file with another; set 'name' to a folder "
-            "that holds all images, or leave it out"
-        )
-        raise DataRootError(msg)
-
-
-def _first(table: DataFrame) -> str:
-    """The first offending image, and how many there are."""
-    count = len(table)
-    return f"{table['image_path'].iloc[0]} ({count} {'is' if count == 1 else 'are'})"
+    for path in table[targets.duplicated(keep=False)]["image_path"]:
+        said = "shares a heat-map file with another"
+        remedy = "set 'name' to a folder that holds all images, or leave it out"
+        yield Problem("shared heat-map file", path, said, remedy)

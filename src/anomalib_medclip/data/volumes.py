@@ -16,10 +16,15 @@ from anomalib_medclip.data.batch import MedicalDataset
 from anomalib_medclip.data.cases import Case, VolumeSource, find_cases
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
-from anomalib_medclip.data.integrity import with_name
+from anomalib_medclip.data.integrity import Problem, problem_of, refuse, with_name
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
 from anomalib_medclip.data.tables import read_rows
-from anomalib_medclip.errors import DataRootError, EmptySplitError
+from anomalib_medclip.errors import (
+    DataRootError,
+    EmptySplitError,
+    MedclipError,
+    MissingMaskError,
+)
 
 
 class Volumes(MedicalDataModule):
@@ -54,6 +59,8 @@ class Volumes(MedicalDataModule):
     Attributes:
         slicing: How the volumes are cut, which scoring uses again.
     """
+
+    in_files = False
 
     def __init__(
         self,
@@ -90,6 +97,8 @@ class Volumes(MedicalDataModule):
         self.slicing = Slicing(plane, spacing, organs, organ_margin)
         self._cache = TensorCache(cache_memory)
         self._places: dict[str, tuple[Case, int]] = {}
+        self._listed: DataFrame | None = None
+        self._problems: list[Problem] = []
         self._refuse_mixed_sources()
 
     def _refuse_mixed_sources(self) -> None:
@@ -113,8 +122,15 @@ class Volumes(MedicalDataModule):
         """Read one volume and cut it.
 
         Raises:
+            MissingMaskError: Its mask is not there.
             MedclipError: It cannot be read; see ``anomalib_medclip.data.slicing.cut``.
         """
+        if case.mask is not None and not case.mask.exists():
+            msg = (
+                f"no mask for volume {case.image}: looked for {case.mask}; add it, or list the "
+                "volume in a source that is healthy: a missing mask is no healthy patient"
+            )
+            raise MissingMaskError(msg)
         organs = case.source.organ_labels
         slicing = Slicing(
             self.slicing.plane, self.slicing.spacing, organs, self.slicing.organ_margin
@@ -132,35 +148,66 @@ class Volumes(MedicalDataModule):
             if label is not None:
                 yield number, label
 
-    def load_table(self) -> DataFrame:
-        """Read all volumes, keep their slices, and list them.
+    def list_images(self) -> DataFrame:
+        """Read all volumes, keep their slices, and list them; once, however often it is asked.
 
         Raises:
-            DataRootError: A pattern fits no file, or a split or label is not known.
-            MedclipError: A volume or mask cannot be read.
+            DataRootError: A pattern fits no volume, or a split or label is not known.
+            EmptySplitError: No volume that can be read has a slice.
         """
-        rows = []
-        for case in track(self.cases(), description=f"slicing {self.data_name}", transient=True):
-            sliced = self.cut(case)
-            for number, label in self.labelled(case, sliced):
-                path = self._path(case, number)
-                self._cache.fetch([path], partial(_stack, sliced, number))
-                self._places[path] = case, number
-                row = {
-                    "image_path": path,
-                    "label_index": label,
-                    "mask_path": str(case.mask or ""),
-                    "group": case.patient,
-                    "has_masks": self.has_masks,
-                }
-                rows.append({**row, "split": case.split} if case.split else row)
-        if not rows:
-            msg = f"no volume of {self.root} has a slice in {self.slices}; correct 'slices'"
-            raise EmptySplitError(msg)
-        table = DataFrame(rows)
+        if self._listed is None:
+            rows = []
+            cases = self.cases()
+            for case in track(cases, description=f"slicing {self.data_name}", transient=True):
+                try:
+                    rows += self._keep(case)
+                except MedclipError as error:
+                    problem = problem_of(error, "unreadable volume", str(case.image))
+                    self._problems.append(problem)
+            if not rows:
+                refuse(self._problems)
+                msg = f"no volume of {self.root} has a slice in {self.slices}; correct 'slices'"
+                raise EmptySplitError(msg)
+            self._listed = DataFrame(rows)
+        return self._listed
+
+    def load_table(self) -> DataFrame:
+        """List all slices, and split them if they are not yet.
+
+        Raises:
+            MedclipError: See ``list_images``; or a volume or mask cannot be read.
+        """
+        table = self.list_images()
+        refuse(self._problems)
         if "split" in table:
             return table
         return split_around(table, self.choose_support(table), self.val_ratio, self.draw_seed)
+
+    def find_problems(self) -> Iterator[Problem]:
+        """Volumes that could not be read."""
+        yield from self._problems
+
+    def _keep(self, case: Case) -> list[dict[str, Any]]:
+        """Cut a volume, keep its slices, and list them."""
+        sliced = self.cut(case)
+        rows = []
+        for number, label in self.labelled(case, sliced):
+            path = str(case.image / f"{self.slicing.plane}_{number:03d}.png")
+            self._cache.fetch([path], partial(_stack, sliced, number))
+            self._places[path] = case, number
+            row = {
+                "image_path": path,
+                "label_index": label,
+                "mask_path": str(case.mask or ""),
+                "group": case.patient,
+                "has_masks": self.has_masks,
+            }
+            rows.append({**row, "split": case.split} if case.split else row)
+        return rows
+
+    def read_picture(self, path: str) -> Image:
+        """A slice, ``(3, height, width)`` in [0, 1]."""
+        return self.read_slice(path)[0]
 
     def read_slice(self, path: str) -> tuple[Image, Mask]:
         """A slice as ``(3, height, width)`` in [0, 1], and its lesion as ``(height, width)``.
@@ -174,10 +221,6 @@ class Volumes(MedicalDataModule):
 
         image, lesion = self._cache.fetch([path], compute)[0]
         return Image(image.expand(3, -1, -1).contiguous()), Mask(lesion.to(torch.uint8))
-
-    def _path(self, case: Case, number: int) -> str:
-        """A name for a slice, below that of its volume."""
-        return str(case.image / f"{self.slicing.plane}_{number:03d}.png")
 
     def _label(self, case: Case, sliced: Sliced, number: int) -> int | None:
         """0, 1, or ``None`` for a slice that counts for nothing."""
@@ -201,8 +244,10 @@ class Volumes(MedicalDataModule):
             labels[name, int(number) if number else None] = int(label)
         return labels
 
-    def _check_files(self, table: DataFrame) -> None:
-        """Nothing to do: every volume has been read whole."""
+    def file_problems(self, table: DataFrame) -> Iterator[Problem]:
+        """None: every volume has been read whole."""
+        del table
+        yield from ()
 
     def _dataset(
         self, table: DataFrame, copies: int = 1, in_memory: bool = False

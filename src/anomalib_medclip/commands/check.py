@@ -1,0 +1,120 @@
+"""``anomalib-medclip check``: is anything wrong with these data?"""
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from anomalib_medclip.commands.data_config import load_data
+from anomalib_medclip.components.provenance import NOTICE
+from anomalib_medclip.components.results import write_whole
+from anomalib_medclip.data.checks import Report, check
+from anomalib_medclip.data.integrity import Problem
+
+_EXAMPLES = 3
+_COLOURS = {"error": "red", "warning": "yellow"}
+
+
+def run(arguments: list[str]) -> int:
+    """Read every file that a config names, and list every problem.
+
+    Returns:
+        1 if there is an error, 0 if there are warnings only, or nothing.
+
+    Raises:
+        DataRootError: The config cannot be read.
+    """
+    parser = argparse.ArgumentParser("anomalib-medclip check", description=__doc__)
+    parser.add_argument("config", metavar="CONFIG", help="a data config, such as configs/busi.yaml")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all problems to a file")
+    options = parser.parse_args(arguments)
+    data = load_data(options.config)
+    console = Console()
+
+    def progress(items: Iterable[Any], count: int) -> Iterable[Any]:
+        shown = Console(stderr=True)
+        return track(items, "reading", count, console=shown, transient=True)
+
+    report = check(data, progress)
+    show(report, console)
+    if options.json:
+        write_whole(options.json, json.dumps(as_plain(report, options.config), indent=2) + "\n")
+    return 1 if report.count("error") else 0
+
+
+def as_plain(report: Report, config: str) -> dict[str, Any]:
+    """The report as JSON holds it."""
+    names = ("severity", "kind", "file", "problem", "remedy")
+    return {
+        "notice": NOTICE,
+        "config": config,
+        "errors": report.count("error"),
+        "warnings": report.count("warning"),
+        "problems": [{name: getattr(one, name) for name in names} for one in report.problems],
+        "splits": report.splits,
+        "support": report.support,
+        "shortcuts": report.shortcuts,
+    }
+
+
+def show(report: Report, console: Console) -> None:
+    """Print problems by kind, a few examples each, and what the data are."""
+    kinds: dict[tuple[str, str], list[Problem]] = defaultdict(list)
+    for problem in report.problems:
+        kinds[problem.severity, problem.kind].append(problem)
+    if kinds:
+        console.print(_table(kinds))
+    for line in _closing(report):
+        console.print(Text(line))
+
+
+def _table(kinds: dict[tuple[str, str], list[Problem]]) -> Table:
+    table = Table(show_lines=True)
+    table.add_column("problem")
+    table.add_column("number", justify="right")
+    table.add_column("files", ratio=1, overflow="fold")
+    table.add_column("remedy", overflow="fold")
+    for (severity, kind), problems in kinds.items():
+        shown = [_sentence(one) for one in problems[:_EXAMPLES]]
+        if len(problems) > _EXAMPLES:
+            shown.append(f"and {len(problems) - _EXAMPLES} more; --json FILE lists all")
+        table.add_row(
+            Text(f"{severity}: {kind}", style=_COLOURS[severity]),
+            str(len(problems)),
+            Text("\n".join(shown)),
+            Text(problems[0].remedy),
+        )
+    return table
+
+
+def _sentence(problem: Problem) -> str:
+    """What is wrong; what an error says names its file already."""
+    return problem.problem if problem.cause else f"{problem.file} {problem.problem}"
+
+
+def _closing(report: Report) -> Iterable[str]:
+    for split, count in report.splits.items():
+        if split == "support":  # which K says
+            continue
+        unknown = f" ({count['unknown']} of them images of unknown patients)"
+        yield (
+            f"{split}: {count['normal']} normal and {count['abnormal']} abnormal images of "
+            f"{count['patients']} patients{unknown if count['unknown'] else ''}"
+        )
+    for word, count in report.support.items():
+        unknown = f", if {count['unknown']} images of unknown patients are of one each"
+        yield (
+            f"K is {count['images']} {word} images of {count['patients']} patients"
+            f"{unknown if count['unknown'] else ''}"
+        )
+    for name, found in report.shortcuts.items():
+        for what, auroc in found.items():
+            yield f"{name}: {what} alone has AUROC {auroc:.2f}"
+    yield f"errors: {report.count('error')}, warnings: {report.count('warning')}; {NOTICE}"
