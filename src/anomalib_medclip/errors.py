@@ -37,6 +37,10 @@ class VolumeError(MedclipError, ValueError):
     """A volume is not what it says: its size, its geometry, or which files belong to it."""
 
 
+class ResultsError(MedclipError, FileExistsError):
+    """Results lie where others are to be written."""
+
+
 class WeightsError(MedclipError, RuntimeError):
     """CLIP or adapter weights cannot be found, downloaded or fitted to the model."""
 

@@ -1,17 +1,19 @@
 """Scores one image after another, with a trained checkpoint or an exported model."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from anomalib.deploy import TorchInferencer
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 import anomalib_medclip
-from anomalib_medclip.components.provenance import sha256
+from anomalib_medclip.components.clip import without_clip
+from anomalib_medclip.components.provenance import sha256, sha256_of_tensors
 from anomalib_medclip.components.runtimes import Run, open_onnx, open_openvino, torch_run
 from anomalib_medclip.errors import CheckpointError, MedclipError, NotReadyError
 from anomalib_medclip.imaging import MethodResize, read_image
@@ -34,6 +36,22 @@ class Prediction(NamedTuple):
     full_map: Float[Tensor, "height width"]
 
 
+class Scored(NamedTuple):
+    """What a model says of a batch of images.
+
+    Attributes:
+        scores: How abnormal, in [0, 1]; 0.5 is the threshold.
+        labels: Whether they count as abnormal.
+        maps: How abnormal each pixel is, in [0, 1], at the model's size.
+        full_maps: The same at the images' own size.
+    """
+
+    scores: Float[Tensor, "batch"]
+    labels: Bool[Tensor, "batch"]
+    maps: Float[Tensor, "batch side side"]
+    full_maps: Float[Tensor, "batch height width"]
+
+
 class Inferencer:
     """Reads images as training did, and scores them.
 
@@ -46,6 +64,14 @@ class Inferencer:
             ``.pt`` file can run code when it is opened; set ``TRUST_REMOTE_CODE=1`` to allow it.
         device: ``"cpu"``, ``"cuda"``, or OpenVINO's name of a device.
         intensity: What to do with images of more than 8 bits; by default as in training.
+
+    Attributes:
+        intensity: The policy that images are read with.
+        slicing: How training cut volumes into images, as ``Slicing.as_plain`` has it; ``None``
+            where it did not.
+        origin: What the file says of itself: ``method``, ``object_name``, ``backbone``,
+            ``backbone_fingerprint``, ``weights_sha256`` and ``threshold_from``, ``None`` where it
+            does not say.
 
     Raises:
         CheckpointError: No such file, no certificate beside it, or it is of another kind.
@@ -63,13 +89,15 @@ class Inferencer:
             msg = f"model file {path} does not exist"
             raise CheckpointError(msg)
         try:
-            self.run, self.resize, trained_with = _OPENERS[path.suffix](path, device)
+            opened = _OPENERS[path.suffix](path, device)
         except MedclipError:
             raise
         except Exception as error:
             msg = f"{path} cannot be opened: {error}; train or export it again"
             raise CheckpointError(msg) from error
+        self.run, self.resize, trained_with, self.slicing, notes = opened
         self.intensity = intensity if intensity is not None else trained_with
+        self.origin = {name: notes.get(name) or None for name in _ORIGIN}
 
     def predict(self, path: str | Path) -> Prediction:
         """Score one image file.
@@ -79,65 +107,105 @@ class Inferencer:
             IntensityError: It has more than 8 bits, and there is no intensity policy.
             NotReadyError: The model was made without a post-processor.
         """
-        image = read_image(path, self.intensity)
-        resized = self.resize(image).as_subclass(Tensor)
-        found: Any = self.run(resized[None])
+        found = self.score(read_image(path, self.intensity)[None])
+        return Prediction(
+            score=float(found.scores[0]), label=bool(found.labels[0]),
+            anomaly_map=found.maps[0], full_map=found.full_maps[0],
+        )  # fmt: skip
+
+    def score(self, images: Float[Tensor, "batch 3 height width"]) -> Scored:
+        """Score images in [0, 1], at any size, as one batch.
+
+        Raises:
+            NotReadyError: The model was made without a post-processor.
+        """
+        found: Any = self.run(self.resize(images).as_subclass(Tensor))
         if found.pred_label is None:
             msg = "the model has no post-processor, and so no threshold; train it with one"
             raise NotReadyError(msg)
-        anomaly_map = found.anomaly_map.float()
-        full = F.interpolate(anomaly_map[None], size=image.shape[-2:], mode="bilinear")
-        return Prediction(
-            score=float(found.pred_score), label=bool(found.pred_label),
-            anomaly_map=anomaly_map[0], full_map=full[0, 0],
-        )  # fmt: skip
+        maps = found.anomaly_map.float().reshape(len(images), *found.anomaly_map.shape[-2:])
+        full = F.interpolate(maps[:, None], size=images.shape[-2:], mode="bilinear")[:, 0]
+        return Scored(
+            found.pred_score.float().reshape(-1), found.pred_label.bool().reshape(-1), maps, full
+        )
 
 
-Opened = tuple[Run, MethodResize, IntensityPolicy]
+class _Opened(NamedTuple):
+    """A model as a function, and what must be known to use it as it was trained."""
+
+    run: Run
+    resize: MethodResize
+    intensity: IntensityPolicy
+    slicing: dict[str, Any] | None
+    notes: dict[str, Any]
 
 
-def _from_checkpoint(path: Path, device: str) -> Opened:
+_ORIGIN = (
+    "method",
+    "object_name",
+    "backbone",
+    "backbone_fingerprint",
+    "weights_sha256",
+    "threshold_from",
+)
+
+
+def _from_checkpoint(path: Path, device: str) -> _Opened:
     notes = torch.load(path, map_location="cpu", weights_only=True).get("anomalib_medclip", {})
     if "method" not in notes:
         msg = f"{path} was not made by a model of anomalib-medclip; pass one that was"
         raise CheckpointError(msg)
     method = getattr(anomalib_medclip, notes["method"])
-    return _from_module(method.load_from_checkpoint(path, map_location=device), device)
+    notes = {**notes, "backbone_fingerprint": notes["fingerprint"]}
+    model = method.load_from_checkpoint(path, map_location=device)
+    notes["weights_sha256"] = sha256_of_tensors(without_clip(model.state_dict()))
+    return _from_module(model, device, notes)
 
 
-def _from_torch(path: Path, device: str) -> Opened:
-    return _from_module(TorchInferencer(path, device).model, device)
+def _from_torch(path: Path, device: str) -> _Opened:
+    paper = _certificate(path) if path.with_suffix(".json").is_file() else {}
+    return _from_module(TorchInferencer(path, device).model, device, paper)
 
 
-def _from_module(model: Any, device: str) -> Opened:  # noqa: ANN401 - any of our methods
+def _from_module(model: Any, device: str, notes: dict[str, Any]) -> _Opened:  # noqa: ANN401
     reading = model.pre_processor
-    return torch_run(model.eval().to(device), device), reading.resize, reading.intensity
+    run = torch_run(model.eval().to(device), device)
+    return _Opened(run, reading.resize, reading.intensity, reading.slicing, notes)
 
 
-def _from_onnx(path: Path, device: str) -> Opened:
-    known = _certified(path)
-    return open_onnx(path, device), *known
+def _from_onnx(path: Path, device: str) -> _Opened:
+    return _certified(path, open_onnx, device)
 
 
-def _from_openvino(path: Path, device: str) -> Opened:
-    known = _certified(path)
-    return open_openvino(path, device), *known
+def _from_openvino(path: Path, device: str) -> _Opened:
+    return _certified(path, open_openvino, device)
 
 
-def _certified(path: Path) -> tuple[MethodResize, IntensityPolicy]:
-    """Resize and intensity policy, from the certificate beside a model."""
+def _certified(path: Path, open_file: Callable[[Path, str], Run], device: str) -> _Opened:
+    """A model whose resize, intensity policy and slicing stand in the certificate beside it."""
+    paper = _certificate(path)
+    intensity = paper["intensity"]
+    return _Opened(
+        open_file(path, device),
+        MethodResize(paper["input_size"][0], paper["resample"]),
+        tuple(intensity) if isinstance(intensity, list) else intensity,
+        paper.get("slicing"),
+        paper,
+    )
+
+
+def _certificate(path: Path) -> dict[str, Any]:
+    """What stands beside an exported model, once its files are those that it certifies."""
     certificate = path.with_suffix(".json")
     if not certificate.is_file():
         msg = f"{certificate} is missing; export the model again, or copy it together with {path}"
         raise CheckpointError(msg)
-    paper = json.loads(certificate.read_text(encoding="utf-8"))
+    paper: dict[str, Any] = json.loads(certificate.read_text(encoding="utf-8"))
     for name, expected in paper["files"].items():
         if sha256(path.parent / name) != expected:
             msg = f"{path.parent / name} is not the file that {certificate} certifies; export again"
             raise CheckpointError(msg)
-    intensity = paper["intensity"]
-    resize = MethodResize(paper["input_size"][0], paper["resample"])
-    return resize, tuple(intensity) if isinstance(intensity, list) else intensity
+    return {**paper, "method": paper["model"]}
 
 
 _OPENERS = {

@@ -6,6 +6,7 @@ What cannot be read to the last byte, or does not say what it is, is refused.
 import gzip
 import logging
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,13 +51,13 @@ def is_nifti(path: Path) -> bool:
 
 
 def read_volume(
-    path: str | Path, intensity: IntensityPolicy = None, uneven: bool = False
+    path: str | Path | Sequence[Path], intensity: IntensityPolicy = None, uneven: bool = False
 ) -> Volume:
     """Read a volume as float32 in [0, 1].
 
     Args:
-        path: A NIfTI file, a folder with one DICOM series, or a folder of grey pictures, which are
-            its slices in the order of the numbers in their names.
+        path: A NIfTI file, a folder with one DICOM series, the files of one series, or a folder of
+            grey pictures, which are its slices in the order of the numbers in their names.
         intensity: How the numbers reach [0, 1]. Only 8-bit pictures need no policy.
         uneven: See ``anomalib_medclip.dicom.read_series``.
 
@@ -65,6 +66,8 @@ def read_volume(
         IntensityError: The policy does not fit, or numbers are not finite.
         VolumeError: It is not what it says.
     """
+    if not isinstance(path, str | Path):
+        return Volume(*read_series(path, intensity, uneven))
     path = Path(path)
     if path.is_dir():
         return _read_folder(path, intensity, uneven)

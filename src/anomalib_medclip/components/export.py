@@ -279,6 +279,7 @@ class CertifiedExport(LightningModule):
             "resize": "antialiased to the square, by Pillow on whole 255ths",
             "resample": self.pre_processor.resize.resample,
             "intensity": self.pre_processor.intensity,
+            "slicing": self.pre_processor.slicing,
             "normalisation": "CLIP's mean and deviation" if backbone.normalize else "none",
             "image_threshold": _number(post.normalized_image_threshold),
             "pixel_threshold": _number(post.normalized_pixel_threshold),

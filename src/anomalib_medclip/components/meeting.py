@@ -1,9 +1,10 @@
 """What a method learns from its datamodule before it can score: words, support, images to keep.
 
 A model and a datamodule meet through plain attributes and do not import each other. The datamodule
-offers ``object_name``, ``object_names``, ``has_masks``, ``zero_shot``, ``intensity``,
-``support_data``, ``support_counts`` and ``validates_on_support``; the model offers
-``wants_abnormal``, ``copies`` and ``default_batch_size``.
+offers ``object_name``, ``object_names``, ``has_masks``, ``zero_shot``, ``intensity``, ``slicing``
+(where its images are slices of volumes), ``support_data``, ``support_counts`` and
+``validates_on_support``; the model offers ``wants_abnormal``, ``copies`` and
+``default_batch_size``.
 """
 
 import logging
@@ -49,6 +50,8 @@ class MeetsData(Prompts):
             raise NotReadyError(msg)
         if isinstance(self.pre_processor, MedicalPreProcessor):
             self.pre_processor.intensity = self._data("intensity", default=None)
+            slicing = self._data("slicing", default=None)
+            self.pre_processor.slicing = slicing and slicing.as_plain()
 
     def _other_names(self) -> set[str]:
         """What the images of other sets show that batches may come from."""

@@ -28,16 +28,24 @@ class MedicalPreProcessor(PreProcessor):
         side: Side of the model's square input in pixels.
         intensity: What to do with images of more than 8 bits given as files for prediction.
         resample: The resize's filter for images.
+        slicing: How volumes are cut into images; nothing is done with it here, scoring asks for it.
     """
 
+    slicing: dict[str, Any] | None = None  # pickles of former versions have none
+
     def __init__(
-        self, side: int, intensity: IntensityPolicy = None, resample: Resample = "bicubic"
+        self,
+        side: int,
+        intensity: IntensityPolicy = None,
+        resample: Resample = "bicubic",
+        slicing: dict[str, Any] | None = None,
     ) -> None:
         resize = MethodResize(side, resample)
         super().__init__(transform=resize)
         self.resize = resize
         self.export_transform = Resize(resize.size, resize.interpolation, antialias=False)
         self.intensity = intensity
+        self.slicing = slicing
 
     def on_predict_batch_start(
         self,
@@ -82,13 +90,15 @@ class MedicalPreProcessor(PreProcessor):
         return resized.as_subclass(Tensor)
 
     def checkpoint_config(self) -> dict[str, Any]:
-        """The intensity policy; the resize follows from the model's own options."""
-        return {"intensity": self.intensity}
+        """Intensity policy and slicing; the resize follows from the model's own options."""
+        return {"intensity": self.intensity, "slicing": self.slicing}
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
-        """Restore the intensity policy, unless another was given."""
+        """Restore intensity policy and slicing, each unless another was given."""
         if self.intensity is None:
             self.intensity = config["intensity"]
+        if self.slicing is None:
+            self.slicing = config.get("slicing")
 
 
 class RankPreservingPostProcessor(PostProcessor):

@@ -4,7 +4,7 @@ MONAI's dictionary transforms bring every volume into one orientation, whatever 
 axes, and take maps back onto the grid that the file came with.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +76,18 @@ class Sliced:
         affine: NDArray[np.float64] = self._image.affine.numpy()
         return affine
 
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """From voxel indices of the file to millimetres, as the reader gives it."""
+        affine: NDArray[np.float64] = self._image.meta["file_affine"]
+        return affine
+
+    @property
+    def aspect(self) -> float:
+        """Height of a pixel, where its width is 1."""
+        rows, columns = self._image.pixdim[:2].tolist()
+        return float(rows / columns)
+
     def restore(self, maps: Tensor) -> NDArray[np.float32]:
         """Lay maps ``(slice, row, column)`` onto the grid of the file, ``(i, j, k)``.
 
@@ -90,7 +102,7 @@ class Sliced:
 
 
 def cut(
-    image: str | Path,
+    image: str | Path | Sequence[Path],
     intensity: IntensityPolicy = None,
     slicing: Slicing = Slicing(),
     mask: str | Path | None = None,
@@ -198,9 +210,9 @@ class ReadVolumesd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Paths to tensors ``(1, i, j, k)`` that know their place."""
-        return {key: self._read(str(key), Path(data[key])) for key in self.key_iterator(data)}
+        return {key: self._read(str(key), data[key]) for key in self.key_iterator(data)}
 
-    def _read(self, key: str, path: Path) -> MetaTensor:
+    def _read(self, key: str, path: Any) -> MetaTensor:  # noqa: ANN401 - as read_volume takes it
         if key == "image":
             volume = read_volume(path, self.intensity, self.uneven)
         else:
@@ -213,7 +225,8 @@ class ReadVolumesd(MapTransform):
             volume = Volume(chosen.astype(np.float32), found.affine)
         voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels))[None]
         affine = torch.from_numpy(volume.affine)
-        return MetaTensor(voxels, affine=affine, meta={"filename_or_obj": str(path)})
+        meta = {"filename_or_obj": str(path), "file_affine": volume.affine}
+        return MetaTensor(voxels, affine=affine, meta=meta)
 
 
 class ColumnOfd(MapTransform):

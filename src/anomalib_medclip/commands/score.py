@@ -1,0 +1,144 @@
+"""``anomalib-medclip score``: a trained model on volumes and pictures."""
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from anomalib_medclip.data.slicing import Plane
+from anomalib_medclip.inferencer import Inferencer
+from anomalib_medclip.score.inputs import Input, find_inputs
+from anomalib_medclip.score.record import Settings, write_table
+from anomalib_medclip.score.scorer import Scorer
+from anomalib_medclip.score.volume import slicing_from
+
+logger = logging.getLogger(__name__)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Score every input, and write a folder of results for each and one table of all.
+
+    Returns:
+        0 if every input has its result, else 1.
+
+    Raises:
+        MedclipError: The model cannot be opened, or there is nothing to score.
+    """
+    options = _parser().parse_args(arguments)
+    inputs = find_inputs(options.input, options.out)
+    inferencer = Inferencer(options.ckpt, options.device, options.intensity)
+    scorer = Scorer(
+        options.ckpt,
+        options.out,
+        inferencer,
+        _settings(options, inferencer),
+        options.organ,
+        options.overwrite,
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=True)
+    rows: list[dict[str, Any]] = []
+    with _logging_to(console):
+        try:
+            _score_all(scorer, inputs, console, rows)
+        finally:
+            table = write_table(options.out, rows)
+            failed = sum(row["status"] == "failed" for row in rows)
+            done = len(rows) - failed
+            logger.info("%d of %d inputs scored; scores of all in %s", done, len(inputs), table)
+    return int(failed > 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "anomalib-medclip score",
+        description="Score volumes and pictures. Each gets a folder of results below --out: map, "
+        "scores, the worst slices as a picture, for DICOM series also DICOM. Research use only.",
+    )
+    add = parser.add_argument
+    add("input", type=Path, help="a NIfTI file, a picture, or a folder of such or of DICOM series")
+    add("--ckpt", type=Path, required=True, help="a checkpoint, or a model as .onnx, .xml or .pt")
+    add("--out", type=Path, required=True, help="folder of results")
+    add("--device", default="cpu", help="cpu, cuda, or OpenVINO's name of a device")
+    add("--batch-size", type=_count, default=8, help="slices at once")
+    as_trained = "by default as in training"
+    add("--intensity", type=yaml.safe_load, help=f"such as brain or '[0, 80]'; {as_trained}")
+    add("--plane", choices=get_args(Plane), help=f"how volumes are cut; {as_trained}")
+    add("--spacing", type=float, nargs=3, help=f"mm of row, column, slice; {as_trained}")
+    add("--organ", type=Path, help="labels of organs, a file, or a folder of files of equal names")
+    add("--organ-labels", type=int, nargs="+", help=f"which to crop to; {as_trained}")
+    both = "score from the first to the last slice only, counted from 0 along the cut"
+    add("--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help=both)
+    add("--uneven", action="store_true", help="take series with missing or uneven slices")
+    add("--worst", type=_count, default=9, help="how many slices the picture shows")
+    add("--no-dicom", action="store_true", help="write no DICOM files for DICOM series")
+    add("--overwrite", action="store_true", help="replace results that are there")
+    return parser
+
+
+def _count(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        msg = f"{number} is less than 1"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _settings(options: argparse.Namespace, inferencer: Inferencer) -> Settings:
+    """What the command line says, else what the model says."""
+    given = {
+        "plane": options.plane,
+        "spacing": options.spacing and tuple(options.spacing),
+        "organ_labels": options.organ_labels and tuple(options.organ_labels),
+    }
+    said: dict[str, Any] = {name: value for name, value in given.items() if value}
+    return Settings(
+        slicing=replace(slicing_from(inferencer.slicing), **said),
+        batch_size=options.batch_size,
+        slices=options.slices and tuple(options.slices),
+        uneven=options.uneven,
+        worst=options.worst,
+        dicom=not options.no_dicom,
+    )
+
+
+def _score_all(
+    scorer: Scorer, inputs: Sequence[Input], console: Console, rows: list[dict[str, Any]]
+) -> None:
+    """Score the inputs, one in memory at a time; ``rows`` grows, so that a stop loses none."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    quiet = not console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet) as progress:
+        whole = progress.add_task("inputs", total=len(inputs))
+        slices = progress.add_task("slices")
+        for one in inputs:
+            progress.reset(slices, description=one.name)
+
+            def report(done: int, total: int) -> None:
+                progress.update(slices, completed=done, total=total)
+
+            rows.append(scorer.score(one, report))
+            progress.advance(whole)
+
+
+@contextmanager
+def _logging_to(console: Console) -> Iterator[None]:
+    """Show what this package logs, and no longer than the command runs."""
+    package = logging.getLogger("anomalib_medclip")
+    handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
+    level = package.level
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)

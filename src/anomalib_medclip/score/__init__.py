@@ -1,0 +1,1 @@
+"""Trained models on whole volumes: maps on the grid of the file, scores, pictures, DICOM."""

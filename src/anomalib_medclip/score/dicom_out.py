@@ -1,0 +1,135 @@
+"""Maps of a DICOM series as DICOM: a parametric map and a segmentation, which point back to it.
+
+They carry the patient and the study of the series, and its geometry. Treat them as you treat it.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomalib_medclip import __version__
+from anomalib_medclip.components.provenance import NOTICE
+from anomalib_medclip.dicom import headers_in_order
+from anomalib_medclip.errors import VolumeError
+
+THRESHOLD = 0.5
+"""Above it, a voxel of a map counts as abnormal."""
+
+
+def write_dicom(
+    folder: Path,
+    files: Sequence[Path],
+    voxels: NDArray[np.float32],
+    model: str,
+    uneven: bool = False,
+) -> bool:
+    """Write ``map.dcm`` and, where a voxel is above the threshold, ``segmentation.dcm``.
+
+    An empty segmentation is not written: many viewers take it for a broken file.
+
+    Args:
+        folder: Where to.
+        files: The files of the series that was scored.
+        voxels: Its map in [0, 1], ``(slice, row, column)`` as ``dicom.read_series`` gives it.
+        model: Name of the method, for the files.
+        uneven: Whether the series was read so.
+
+    Returns:
+        Whether there is a segmentation.
+
+    Raises:
+        VolumeError: The headers of the series lack what such files must say.
+    """
+    sources = headers_in_order(files, uneven)
+    abnormal = voxels > THRESHOLD
+    _save(folder / "map.dcm", files[0].parent, lambda: _parametric_map(sources, voxels, model))
+    if not abnormal.any():
+        return False
+    target = folder / "segmentation.dcm"
+    _save(target, files[0].parent, lambda: _segmentation(sources, abnormal, model))
+    return True
+
+
+def _save(path: Path, series: Path, make: Callable[[], Any]) -> None:
+    """Write what highdicom makes; what it refuses is a fault of the series' headers."""
+    try:
+        dataset = make()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        msg = (
+            f"no {path.name} can point to the series in {series}: {error}; complete its headers, "
+            "or give --no-dicom"
+        )
+        raise VolumeError(msg) from error
+    dataset.save_as(path)
+
+
+def _parametric_map(sources: Sequence[Any], voxels: NDArray[np.float32], model: str) -> Any:  # noqa: ANN401
+    from highdicom import VOILUTTransformation
+    from highdicom.pm import ParametricMap, RealWorldValueMapping
+    from pydicom.sr.codedict import codes
+
+    mapping = RealWorldValueMapping(
+        lut_label="abnormality",
+        lut_explanation="How abnormal, 0.5 is the threshold",
+        unit=codes.UCUM.NoUnits,
+        value_range=(0.0, 1.0),
+        slope=1.0,
+        intercept=0.0,
+    )
+    return ParametricMap(
+        source_images=sources,
+        pixel_array=np.ascontiguousarray(voxels),
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[mapping],
+        voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        content_label="ANOMALY_MAP",
+        content_qualification="RESEARCH",
+        series_description=f"Anomaly map, {NOTICE}",
+        **_common(model),
+    )
+
+
+def _segmentation(sources: Sequence[Any], abnormal: NDArray[np.bool_], model: str) -> Any:  # noqa: ANN401
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.seg import Segmentation, SegmentDescription
+    from pydicom.sr.codedict import codes
+
+    segment = SegmentDescription(
+        segment_number=1,
+        segment_label="abnormal",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.MorphologicallyAbnormalStructure,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=model, version=__version__, family=codes.DCM.ArtificialIntelligence
+        ),
+    )
+    return Segmentation(
+        source_images=sources,
+        pixel_array=abnormal.astype(np.uint8),
+        segmentation_type="BINARY",
+        segment_descriptions=[segment],
+        content_label="ABNORMAL",
+        content_description=NOTICE,
+        series_description=f"Abnormal voxels, {NOTICE}",
+        **_common(model),
+    )
+
+
+def _common(model: str) -> dict[str, Any]:
+    """What both files say of themselves; each is a series of its own."""
+    import highdicom
+
+    return {
+        "series_instance_uid": highdicom.UID(),
+        "series_number": 1000,
+        "sop_instance_uid": highdicom.UID(),
+        "instance_number": 1,
+        "manufacturer": "anomalib-medclip",
+        "manufacturer_model_name": model,
+        "software_versions": __version__,
+        "device_serial_number": "none",
+    }

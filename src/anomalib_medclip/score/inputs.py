@@ -1,0 +1,141 @@
+"""What there is to score below a path: NIfTI files, DICOM series, pictures."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from anomalib_medclip.dicom import dicom_files, read_header
+from anomalib_medclip.errors import DataRootError, ImageReadError, VolumeError
+from anomalib_medclip.imaging import IMAGE_SUFFIXES
+from anomalib_medclip.volume import is_nifti
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["nifti", "series", "picture"]
+"""A NIfTI file, the DICOM files of one volume, or a file with a picture."""
+
+
+class Input(NamedTuple):
+    """One thing to score.
+
+    Attributes:
+        kind: What it is.
+        files: The file or, of a series, its files by name.
+        where: The file, or the folder of the series, below the path that was given.
+        name: Name for its results, different for each input whatever the case of its letters;
+            made of names of files and folders only.
+    """
+
+    kind: Kind
+    files: tuple[Path, ...]
+    where: str
+    name: str = ""
+
+
+def find_inputs(root: Path, leave_out: Path) -> list[Input]:
+    """List what there is to score, in the order of its path.
+
+    In a folder, a DICOM file that says where it lies belongs to the volume of its series; one that
+    does not, such as an X-ray, is a picture. A DICOM file that cannot be read may belong to any
+    series of its folder, so it is left to each, which is then refused. Hidden files and folders
+    are left out.
+
+    Args:
+        root: A file or folder.
+        leave_out: Folder of results, which may lie below the root.
+
+    Raises:
+        DataRootError: There is no such path, or nothing to score below it.
+    """
+    if not root.exists():
+        msg = f"no {root}; give a NIfTI file, a picture, or a folder of such or of DICOM files"
+        raise DataRootError(msg)
+    if root.is_file():
+        return _named([Input(_kind(root), (root,), root.name)])
+    found: list[Input] = []
+    for folder, below, _ in os.walk(root):
+        outside = (name for name in sorted(below) if not name.startswith("."))
+        below[:] = [n for n in outside if Path(folder, n).resolve() != leave_out.resolve()]
+        found += _in_folder(Path(folder), root)
+    if not found:
+        msg = f"{root} holds no NIfTI file, DICOM file or picture; correct the path"
+        raise DataRootError(msg)
+    return _named(sorted(found, key=lambda one: (one.where, one.files)))
+
+
+def _kind(path: Path) -> Kind:
+    return "nifti" if is_nifti(path) else "picture"
+
+
+def _in_folder(folder: Path, root: Path) -> list[Input]:
+    dicom = dicom_files(folder)
+    files = {p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")}
+    others = sorted(files - set(dicom))
+    plain = [p for p in others if is_nifti(p) or p.suffix.lower() in IMAGE_SUFFIXES]
+    if strangers := len(others) - len(plain):
+        logger.info("%s: %d files are neither volumes nor pictures", folder, strangers)
+    volumes, pictures = _series(dicom)
+    below = folder.relative_to(root)
+    place = (below if below.name else Path(root.resolve().name or "volume")).as_posix()
+    return [
+        *(Input("series", tuple(sorted(files)), place) for files in volumes),
+        *(Input(_kind(p), (p,), (below / p.name).as_posix()) for p in [*plain, *pictures]),
+    ]
+
+
+def _series(paths: Sequence[Path]) -> tuple[list[list[Path]], list[Path]]:
+    """DICOM files as volumes, and those that are pictures."""
+    groups: dict[str, list[Path]] = {}
+    placed: set[str] = set()
+    alone, broken = [], []
+    for path in paths:
+        try:
+            header = read_header(path)
+        except ImageReadError:
+            broken.append(path)
+            continue
+        except VolumeError:  # of several frames; reading it again will say so
+            alone.append(path)
+            continue
+        series = str(header.get("SeriesInstanceUID", ""))
+        groups.setdefault(series, []).append(path)
+        if header.get("ImagePositionPatient"):
+            placed.add(series)
+    volumes = [files + broken for series, files in groups.items() if series in placed]
+    alone += [p for series, files in groups.items() if series not in placed for p in files]
+    return volumes, alone if volumes else alone + broken
+
+
+def _named(found: Sequence[Input]) -> list[Input]:
+    """The shortest names that differ: the stem, else the path, else with its ending or a number."""
+    names: list[str] = [_stem(one) for one in found]
+    longer: tuple[Callable[[Input], str], ...] = (
+        lambda one: one.where.removesuffix(Path(one.where).name).replace("/", "_") + _stem(one),
+        lambda one: one.where.replace("/", "_"),
+    )
+    for lengthen in longer:
+        count = Counter(name.lower() for name in names)
+        names = [
+            lengthen(one) if count[name.lower()] > 1 else name
+            for one, name in zip(found, names, strict=True)
+        ]
+    taken: set[str] = set()
+    for index, name in enumerate(names):
+        number, unique = 1, name
+        while unique.lower() in taken:
+            number += 1
+            unique = f"{name}-{number}"
+        taken.add(unique.lower())
+        names[index] = unique
+    return [one._replace(name=name) for one, name in zip(found, names, strict=True)]
+
+
+def _stem(one: Input) -> str:
+    """Name of a file without the endings of its format, or of a series' folder."""
+    name = Path(one.where).name
+    if one.kind == "series":
+        return name
+    return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else Path(name).stem

@@ -1,0 +1,62 @@
+"""The worst slices on one sheet: image, and map laid over it, in one scale of colours."""
+
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomalib_medclip.components.provenance import NOTICE
+
+_COLOURS = "inferno"
+_PAIRS = 3  # in a row
+
+
+class Panel(NamedTuple):
+    """One picture of the sheet.
+
+    Attributes:
+        image: Values in [0, 1], ``(row, column)``, or ``(row, column, 3)`` in colour.
+        heat: How abnormal each pixel is, in [0, 1], ``(row, column)``.
+        words: What stands above it.
+    """
+
+    image: NDArray[np.float32]
+    heat: NDArray[np.float32]
+    words: str
+
+
+def draw_montage(path: Path, panels: Sequence[Panel], aspect: float = 1.0) -> None:
+    """Draw panels, each as image and as image with map, and a bar of the colours from 0 to 1.
+
+    Args:
+        path: The PNG file.
+        panels: At least one.
+        aspect: Height of a pixel, where its width is 1.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+    columns = min(_PAIRS, len(panels))
+    rows = ceil(len(panels) / columns)
+    tall = np.clip(panels[0].heat.shape[0] / panels[0].heat.shape[1] * aspect, 0.3, 3)
+    # A figure of its own, without pyplot, which keeps figures in memory and may want a screen.
+    figure = Figure(figsize=(4 * columns + 1, (2 * tall + 0.35) * rows + 0.6), dpi=110)
+    grid: Any = figure.subplots(rows, 2 * columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, columns)
+        plain, laid_over = grid[row, 2 * column : 2 * column + 2]
+        for axes in (plain, laid_over):
+            axes.imshow(panel.image, cmap="gray", vmin=0, vmax=1, aspect=aspect)
+        laid_over.imshow(panel.heat, cmap=_COLOURS, vmin=0, vmax=1, aspect=aspect, alpha=0.5)
+        plain.set_title(panel.words, fontsize=9, loc="left")
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.6 / figure.get_figheight(), 0.03, 0.15)
+    scale = ScalarMappable(cmap=_COLOURS)
+    scale.set_clim(0, 1)
+    figure.colorbar(scale, ax=list(grid.flat), fraction=0.03, pad=0.01)
+    figure.suptitle(f"{NOTICE}: the threshold is 0.5", fontsize=10)
+    figure.savefig(path)

@@ -1,0 +1,158 @@
+"""What is written of a result besides its map: scores, where they come from, tables."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pandas import DataFrame, concat, read_csv
+
+from anomalib_medclip.components.provenance import NOTICE, sha256, versions
+from anomalib_medclip.data.slicing import Slicing
+from anomalib_medclip.errors import ResultsError
+from anomalib_medclip.inferencer import Inferencer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How inputs are scored, besides the model.
+
+    Attributes:
+        slicing: How volumes are cut.
+        batch_size: Slices at once.
+        slices: First and last slice to score, both included; by default all.
+        uneven: Whether DICOM series with missing, doubled or uneven slices are taken.
+        worst: Slices on the sheet of pictures.
+        dicom: Whether maps of DICOM series are written as DICOM, too.
+    """
+
+    slicing: Slicing = field(default_factory=Slicing)
+    batch_size: int = 8
+    slices: tuple[int, int] | None = None
+    uneven: bool = False
+    worst: int = 9
+    dicom: bool = True
+
+
+def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:
+    """What results say of the model: its files, what it says of itself, packages.
+
+    Args:
+        path: The file that was opened.
+        inferencer: What it was opened with.
+    """
+    certificate = path.with_suffix(".json")
+    files = [path]
+    if path.suffix != ".ckpt" and certificate.is_file():
+        named = json.loads(certificate.read_text(encoding="utf-8"))["files"]
+        files = [path.parent / name for name in named]
+    origin = {k: v for k, v in inferencer.origin.items() if k != "threshold_from"}
+    return {
+        "model": {"sha256": {file.name: sha256(file) for file in files}, **origin},
+        "threshold": {"value": 0.5, "from": inferencer.origin["threshold_from"] or "unknown"},
+        "intensity": inferencer.intensity,
+        "versions": versions(),
+    }
+
+
+def provenance(
+    model: dict[str, Any], files: Sequence[Path], settings: Settings, organ: Path | None
+) -> dict[str, Any]:
+    """Everything that a result depends on, as JSON has it.
+
+    Args:
+        model: As ``describe_model`` gives it.
+        files: The files that are scored.
+        settings: How.
+        organ: Labels of organs that the volume is cropped by, if there are.
+    """
+    found = {
+        **model,
+        "input_sha256": {file.name: sha256(file) for file in files},
+        "organ_sha256": sha256(organ) if organ and organ.is_file() else None,
+        "settings": asdict(settings),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
+
+
+def kept_result(folder: Path, made_with: dict[str, Any]) -> dict[str, Any] | None:
+    """The scores that lie in a folder, if they come from the same files and settings.
+
+    Raises:
+        ResultsError: Something else lies there.
+    """
+    if not folder.exists():
+        return None
+    try:
+        found: dict[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+        if found["provenance"] == made_with:
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        reason = "cannot be read as a result"
+    else:
+        reason = "holds the result of another input, model, version or setting"
+    msg = f"{folder} {reason}; give --overwrite, or another folder by --out"
+    raise ResultsError(msg)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which appears under its name once all is written, else not at all.
+
+    What lay there before is kept until then.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
+        new, old = Path(aside, "new"), Path(aside, "old")
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.replace(old)
+        try:
+            new.replace(folder)
+        except OSError:
+            if old.exists():
+                old.replace(folder)
+            raise
+
+
+def write_scores(folder: Path, record: dict[str, Any], made_with: dict[str, Any]) -> None:
+    """Write ``scores.json``, and ``scores.csv`` with a row per slice.
+
+    Args:
+        folder: Where to; it is not yet the folder that a user sees.
+        record: The scores; ``slices`` is a list of rows.
+        made_with: As ``provenance`` gives it.
+    """
+    full = {**record, "provenance": made_with, "notice": NOTICE}
+    (folder / "scores.json").write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
+    rows = [{**row, "notice": NOTICE} for row in record["slices"]]
+    DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+
+
+COLUMNS = ("input", "name", "score", "mean", "label", "slices", "flat", "status", "error", "notice")
+"""Of the table of all inputs."""
+
+
+def write_table(out: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write ``scores.csv`` of all inputs; rows of former runs stay while their results do.
+
+    Args:
+        out: Folder of all results.
+        rows: What became of each input of this run.
+    """
+    path = out / "scores.csv"
+    table = DataFrame([{**row, "notice": NOTICE} for row in rows], columns=list(COLUMNS), dtype=str)
+    if path.is_file():
+        before = read_csv(path, dtype=str, keep_default_na=False)
+        there = before["name"].map(lambda name: name != "" and (out / name).is_dir())
+        before = before[there.astype(bool) & ~before["name"].isin(table["name"])]
+        table = concat([before, table])
+    aside = out / ".scores.csv.partial"
+    table.to_csv(aside, index=False)
+    aside.replace(path)
+    return path

@@ -1,0 +1,123 @@
+"""A volume, slice by slice, through a model; its map on the grid of the file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import nibabel as nib
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomalib_medclip.components.provenance import NOTICE
+from anomalib_medclip.data.slicing import Slicing
+from anomalib_medclip.errors import VolumeError
+from anomalib_medclip.inferencer import Inferencer
+
+Report: TypeAlias = Callable[[int, int], None]
+"""Told how many slices are done, and of how many."""
+
+
+class SliceScores(NamedTuple):
+    """What a model says of the slices of a volume.
+
+    Attributes:
+        first: Number along the cut of the first slice that was scored.
+        scores: How abnormal each slice is, in [0, 1]; 0.5 is the threshold.
+        labels: Whether each counts as abnormal.
+        maps: How abnormal each pixel is, in [0, 1], for all slices of the cut; 0 in those that
+            were not scored.
+    """
+
+    first: int
+    scores: Float[Tensor, "scored"]
+    labels: Bool[Tensor, "scored"]
+    maps: Float[Tensor, "slice row column"]
+
+
+def slicing_from(plain: dict[str, Any] | None) -> Slicing:
+    """How volumes are cut, from what ``Slicing.as_plain`` made; JSON has lists for tuples.
+
+    Example:
+        >>> slicing_from({"plane": "coronal", "spacing": [1.0, 1.0, 2.0]}).spacing
+        (1.0, 1.0, 2.0)
+    """
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in (plain or {}).items()
+    }
+    return Slicing(**options)
+
+
+def score_slices(
+    inferencer: Inferencer,
+    images: Float[Tensor, "slice row column"],
+    batch_size: int = 8,
+    chosen: tuple[int, int] | None = None,
+    report: Report = lambda done, total: None,
+) -> SliceScores:
+    """Score slices in [0, 1], in batches that depend on their order along the cut only.
+
+    Args:
+        inferencer: The model.
+        images: Slices, as ``data.slicing.cut`` makes them.
+        batch_size: Slices at once.
+        chosen: First and last slice to score, both included, counted from 0; by default all.
+        report: Told after each batch.
+
+    Raises:
+        VolumeError: The chosen slices are not there.
+        NotReadyError: The model was made without a post-processor.
+    """
+    count = len(images)
+    first, last = chosen or (0, count - 1)
+    if not 0 <= first <= last < count:
+        msg = f"the cut has slices 0 to {count - 1}, not {first} to {last}; correct --slices"
+        raise VolumeError(msg)
+    maps = torch.zeros_like(images, memory_format=torch.contiguous_format)
+    scores, labels = [], []
+    for start in range(first, last + 1, batch_size):
+        part = slice(start, min(start + batch_size, last + 1))
+        found = inferencer.score(images[part, None].repeat(1, 3, 1, 1))
+        maps[part] = found.full_maps
+        scores.append(found.scores)
+        labels.append(found.labels)
+        report(part.stop - first, last + 1 - first)
+    return SliceScores(first, torch.cat(scores), torch.cat(labels), maps)
+
+
+def write_nifti(
+    path: Path,
+    voxels: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    source: Path | None = None,
+) -> None:
+    """Write a map as NIfTI.
+
+    Args:
+        path: Where to.
+        voxels: The map, ``(i, j, k)``.
+        affine: From voxel indices to millimetres.
+        source: The NIfTI file that was scored, whose shape, affine, codes and units the map takes;
+            its free texts and extensions, which may name a patient, it does not take.
+    """
+    if source is None:
+        image = nib.Nifti1Image(voxels, affine)
+        image.header.set_xyzt_units("mm")
+        image.set_sform(affine, code="scanner")
+        image.set_qform(affine, code="scanner")
+    else:
+        like: Any = nib.load(source)
+        kind, header = type(like), like.header.copy()
+        header.extensions.clear()
+        for field in ("aux_file", "intent_name", "db_name"):
+            if field in header:
+                header[field] = b""
+        header.set_intent("none")
+        image = kind(voxels.reshape(like.shape), like.affine, header)
+    image.set_data_dtype(np.float32)
+    image.header["descrip"] = f"anomaly map, {NOTICE}".encode()
+    image.header["cal_min"], image.header["cal_max"] = 0, 1
+    nib.save(image, path)
