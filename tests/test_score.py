@@ -2,7 +2,7 @@
 
 import itertools
 import json
-import logging
+from pathlib import Path
 
 import highdicom
 import nibabel as nib
@@ -11,20 +11,19 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
-from dicom_series import write_series
+from dicom_series import TO_DICOM, write_series
 from PIL import Image
-from tiny import OPTIONS, small
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.cli import main
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.provenance import NOTICE, sha256
 from anomalib_medclip.data.slicing import Slicing, cut
-from anomalib_medclip.errors import CheckpointError, DataRootError, VolumeError
+from anomalib_medclip.errors import DataRootError, VolumeError
 from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.score.inputs import find_inputs
 from anomalib_medclip.score.record import whole_folder
-from anomalib_medclip.score.volume import score_slices, slicing_from, write_nifti
+from anomalib_medclip.score.volume import score_slices, slicing_from
 
 AFFINE = np.array([[1.5, 0, 0, -9.0], [0, 1.0, 0, 4.0], [0, 0, 2.0, -30.0], [0, 0, 0, 1]])
 UP = np.array([[0, 0, -1.5, 20.0], [0, -1.0, 0, 15.0], [2.0, 0, 0, -8.0], [0, 0, 0, 1]])
@@ -34,7 +33,7 @@ UP = np.array([[0, 0, -1.5, 20.0], [0, -1.0, 0, 15.0], [2.0, 0, 0, -8.0], [0, 0,
 def numbers(shape=(12, 10, 8), seed=0):
     """Noise between 100 and 1000, with a bright corner."""
     voxels = np.random.default_rng(seed).integers(100, 700, shape).astype(np.int16)
-    voxels[: shape[0] // 2, : shape[1] // 2, : shape[2] // 2] += 300
+    voxels[tuple(slice(length // 2) for length in shape)] += 300
     return voxels
 
 
@@ -139,20 +138,15 @@ def test_dicom_maps_and_segmentations_hold_the_map_and_point_to_their_source(sco
     assert code == 0
     voxels = nib.load(out / "ct" / "map.nii.gz").get_fdata().astype(np.float32)
     assert 0 < (voxels > 0.5).mean() < 1, "a test of both sides of the threshold"
-    found = highdicom.pm.pmread(out / "ct" / "map.dcm")
-    volume = found.get_volume(dtype=np.float32)
-    assert np.array_equal(volume.array, voxels)
-    assert np.allclose(np.diag([-1, -1, 1, 1]) @ volume.affine, UP)
+    found = highdicom.imread(out / "ct" / "map.dcm")
+    grid = highdicom.Volume(voxels, affine=TO_DICOM @ UP, coordinate_system="PATIENT")
+    assert np.array_equal(found.get_volume(dtype=np.float32).match_geometry(grid).array, voxels)
     assert found.ContentQualification == "RESEARCH"
-    mapping = highdicom.pm.RealWorldValueMapping
     [shared] = found.SharedFunctionalGroupsSequence
     [item] = shared.RealWorldValueMappingSequence
     limits = item.DoubleFloatRealWorldValueFirstValueMapped, item.RealWorldValueSlope
-    assert issubclass(mapping, pydicom.Dataset)
     assert limits == (0.0, 1.0)
     segmentation = highdicom.seg.segread(out / "ct" / "segmentation.dcm")
-    volume = segmentation.get_volume(combine_segments=True, rescale_fractional=False)
-    assert volume.array.sum() == (voxels > 0.5).sum()
     pixels = segmentation.get_pixels_by_source_instance(
         [d.SOPInstanceUID for d in in_order(paths)], combine_segments=True,
         assert_missing_frames_are_empty=True,
@@ -201,9 +195,7 @@ def test_scores_say_where_they_come_from(score, finished, tmp_path):
     assert found["mean"] == pytest.approx(np.mean(scores))
     assert [row["label"] for row in found["slices"]] == [int(s > 0.5) for s in scores]
     origin = found["provenance"]
-    assert origin["model"]["sha256"] == {"model.ckpt": sha256(finished)} or (
-        list(origin["model"]["sha256"].values()) == [sha256_of(finished)]
-    )
+    assert origin["model"]["sha256"] == {Path(finished).name: sha256(Path(finished))}
     assert origin["model"]["method"] == "MVFA"
     assert len(origin["model"]["backbone_fingerprint"]) == 16
     assert origin["input_sha256"] == {"scan.nii.gz": sha256(path)}
@@ -256,9 +248,14 @@ def test_a_result_is_kept_if_it_is_the_very_one_and_never_overwritten_unasked(sc
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     (tmp_path / "scan").mkdir()
     (tmp_path / "scan" / "old").touch()
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "scan") as aside:
-        (aside / "new").touch()
-        raise RuntimeError
+
+    def stopped():
+        with whole_folder(tmp_path / "scan") as aside:
+            (aside / "new").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert [p.name for p in tmp_path.rglob("*")] == ["scan", "old"]
     with whole_folder(tmp_path / "scan") as aside:
         (aside / "new").touch()
@@ -380,21 +377,25 @@ def test_what_the_model_says_of_slicing_travels_in_checkpoints(tmp_path):
     assert (former.intensity, former.slicing) == ("brain", None)
 
 
-def test_an_export_knows_slicing_and_intensity_and_scores_alike(finished, model, tmp_path):
+def test_an_export_knows_slicing_and_intensity_and_scores_alike(
+    finished, model, tmp_path, monkeypatch
+):
     trained = MVFA.load_from_checkpoint(finished)
     trained.pre_processor.intensity = (0.0, 1000.0)
     trained.pre_processor.slicing = Slicing("sagittal").as_plain()
-    exported = trained.to_onnx(tmp_path)
+    exported = tmp_path / "model.onnx"
+    exported.write_bytes(b"stands for a graph, whose export other tests pay for")
+    paper = trained._description() | {"files": {"model.onnx": sha256(exported)}}
+    exported.with_suffix(".json").write_text(json.dumps(paper))
+    monkeypatch.setattr("anomalib_medclip.inferencer.open_onnx", lambda *_: model.run)
     served = Inferencer(exported)
     assert slicing_from(served.slicing) == Slicing("sagittal")
-    assert served.origin["threshold_from"] == "validation"
-    path = write_volume(tmp_path / "scan.nii.gz")
-    expected = map_of(model, path, slicing=Slicing("sagittal"))
-    out = tmp_path / "out"
+    assert served.intensity == (0.0, 1000.0)
+    assert served.origin == model.origin
+    path, out = write_volume(tmp_path / "scan.nii.gz"), tmp_path / "out"
     assert main(["score", str(path), "--ckpt", str(exported), "--out", str(out)]) == 0
     found = nib.load(out / "scan" / "map.nii.gz").get_fdata()
-    assert np.allclose(found, expected, atol=1e-3)
-    paper = exported.with_suffix(".json")
-    old = {k: v for k, v in json.loads(paper.read_text()).items() if k != "slicing"}
-    paper.write_text(json.dumps(old))
+    assert np.array_equal(found, map_of(model, path, slicing=Slicing("sagittal")))
+    former = {name: value for name, value in paper.items() if name != "slicing"}
+    exported.with_suffix(".json").write_text(json.dumps(former))
     assert Inferencer(exported).slicing is None
