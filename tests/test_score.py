@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import highdicom
@@ -357,6 +358,8 @@ def test_bad_paths_are_answered_before_anything_is_written(score, tmp_path, caps
     for path, words in (("empty", "holds no NIfTI file"), ("none", "no .*none; give")):
         with pytest.raises(DataRootError, match=words):
             find_inputs(tmp_path / path, tmp_path)
+    with pytest.raises(DataRootError, match="among the inputs"):
+        find_inputs(tmp_path, tmp_path / "empty" / "..")
     code, out = score(tmp_path / "empty")
     assert code == 2
     assert "error: " in capsys.readouterr().err
@@ -399,3 +402,60 @@ def test_an_export_knows_slicing_and_intensity_and_scores_alike(
     former = {name: value for name, value in paper.items() if name != "slicing"}
     exported.with_suffix(".json").write_text(json.dumps(former))
     assert Inferencer(exported).slicing is None
+
+
+def test_links_are_followed_and_each_folder_is_looked_at_once(tmp_path):
+    write_volume(tmp_path / "elsewhere" / "scan.nii")
+    home = tmp_path / "in"
+    home.mkdir()
+    (home / "there").symlink_to(tmp_path / "elsewhere")
+    (home / "again").symlink_to(home)
+    assert [one.where for one in find_inputs(home, tmp_path / "out")] == ["there/scan.nii"]
+
+
+def test_uneven_series_are_scored_when_asked_and_dicom_keeps_their_places(score, tmp_path):
+    paths = write_series(tmp_path / "ct", numbers(), UP)
+    paths[4].unlink()
+    code, out = score(tmp_path / "ct", "--uneven")
+    assert code == 0
+    found = highdicom.imread(out / "ct" / "map.dcm")
+    heights = [
+        float(frame.PlanePositionSequence[0].ImagePositionPatient[2])
+        for frame in found.PerFrameFunctionalGroupsSequence
+    ]
+    expected = [float(one.ImagePositionPatient[2]) for one in in_order([*paths[:4], *paths[5:]])]
+    assert sorted(heights) == expected
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"StudyInstanceUID": None}, {"FrameOfReferenceUID": None}, {"PatientBirthDate": "1950-??"}],
+    ids=str,
+)
+def test_headers_that_dicom_cannot_point_to_are_named_with_the_way_out(score, tmp_path, fault):
+    write_series(tmp_path / "ct", numbers(), UP, **fault)
+    code, out = score(tmp_path / "ct")
+    assert code == 1
+    assert "give --no-dicom" in table(out).loc["ct", "error"]
+    assert "1950" not in table(out).loc["ct", "error"]
+    code, _ = score(tmp_path / "ct", "--no-dicom")
+    assert code == 0
+    assert sorted(path.suffix for path in (out / "ct").iterdir()) == [
+        ".csv",
+        ".gz",
+        ".json",
+        ".png",
+    ]
+
+
+def test_the_table_keeps_rows_of_results_that_are_still_there(score, tmp_path, capsys):
+    for name in ("a", "b"):
+        _, out = score(write_volume(tmp_path / f"{name}.nii"))
+    assert list(table(out).index) == ["a", "b"]
+    shutil.rmtree(out / "a")
+    score(tmp_path / "b.nii")
+    assert list(table(out).index) == ["b"]
+    (out / "scores.csv").write_text("mine\n1\n")
+    code, _ = score(tmp_path / "b.nii")
+    assert code == 2
+    assert "is no table of results" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from anomalib_medclip.data.slicing import Plane
 from anomalib_medclip.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input, find_inputs
-from anomalib_medclip.score.record import Settings, write_table
+from anomalib_medclip.score.record import Settings, former_rows, write_table
 from anomalib_medclip.score.scorer import Scorer
 from anomalib_medclip.score.volume import slicing_from
 
@@ -43,6 +43,7 @@ def run(arguments: Sequence[str]) -> int:
         options.organ,
         options.overwrite,
     )
+    before = former_rows(options.out)
     options.out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
     rows: list[dict[str, Any]] = []
@@ -50,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
         try:
             _score_all(scorer, inputs, console, rows)
         finally:
-            table = write_table(options.out, rows)
+            table = write_table(options.out, rows, before)
             failed = sum(row["status"] == "failed" for row in rows)
             done = len(rows) - failed
             logger.info("%d of %d inputs scored; scores of all in %s", done, len(inputs), table)
@@ -107,6 +108,7 @@ def _settings(options: argparse.Namespace, inferencer: Inferencer) -> Settings:
         uneven=options.uneven,
         worst=options.worst,
         dicom=not options.no_dicom,
+        device=options.device,
     )
 
 

@@ -44,6 +44,7 @@ def write_dicom(
         VolumeError: The headers of the series lack what such files must say.
     """
     sources = headers_in_order(files, uneven)
+    _check_identity(sources, files[0].parent)
     abnormal = voxels > THRESHOLD
     _save(folder / "map.dcm", files[0].parent, lambda: _parametric_map(sources, voxels, model))
     if not abnormal.any():
@@ -53,14 +54,29 @@ def write_dicom(
     return True
 
 
+def _check_identity(sources: Sequence[Any], series: Path) -> None:
+    """Refuse headers without the identifiers to point to; highdicom would copy empty ones."""
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
+        if not all(source.get(name) for source in sources):
+            msg = (
+                f"files in {series} state no {name} to point to; complete them, or give --no-dicom"
+            )
+            raise VolumeError(msg)
+
+
 def _save(path: Path, series: Path, make: Callable[[], Any]) -> None:
-    """Write what highdicom makes; what it refuses is a fault of the series' headers."""
+    """Write what highdicom makes; what it refuses is a fault of the series' headers.
+
+    Its words may quote the patient's header, and errors go into tables: only those that name an
+    attribute are passed on.
+    """
     try:
         dataset = make()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = error if isinstance(error, AttributeError) else type(error).__name__
         msg = (
-            f"no {path.name} can point to the series in {series}: {error}; complete its headers, "
-            "or give --no-dicom"
+            f"no {path.name} can be made for the series in {series}: {reason}; complete its "
+            "headers, or give --no-dicom"
         )
         raise VolumeError(msg) from error
     dataset.save_as(path)

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -40,30 +40,43 @@ def find_inputs(root: Path, leave_out: Path) -> list[Input]:
 
     In a folder, a DICOM file that says where it lies belongs to the volume of its series; one that
     does not, such as an X-ray, is a picture. A DICOM file that cannot be read may belong to any
-    series of its folder, so it is left to each, which is then refused. Hidden files and folders
-    are left out.
+    series of its folder, so it is left to each, which is then refused. Links are followed, each
+    folder is looked at once. Hidden files and folders are left out.
 
     Args:
         root: A file or folder.
         leave_out: Folder of results, which may lie below the root.
 
     Raises:
-        DataRootError: There is no such path, or nothing to score below it.
+        DataRootError: There is no such path, nothing to score below it, or results lie there.
     """
     if not root.exists():
         msg = f"no {root}; give a NIfTI file, a picture, or a folder of such or of DICOM files"
         raise DataRootError(msg)
     if root.is_file():
         return _named([Input(_kind(root), (root,), root.name)])
-    found: list[Input] = []
-    for folder, below, _ in os.walk(root):
-        outside = (name for name in sorted(below) if not name.startswith("."))
-        below[:] = [n for n in outside if Path(folder, n).resolve() != leave_out.resolve()]
-        found += _in_folder(Path(folder), root)
+    if root.resolve() == leave_out.resolve():
+        msg = f"results would lie among the inputs in {root}; give another folder by --out"
+        raise DataRootError(msg)
+    found = [one for folder in _folders(root, leave_out) for one in _in_folder(folder, root)]
     if not found:
         msg = f"{root} holds no NIfTI file, DICOM file or picture; correct the path"
         raise DataRootError(msg)
     return _named(sorted(found, key=lambda one: (one.where, one.files)))
+
+
+def _folders(root: Path, leave_out: Path) -> Iterator[Path]:
+    """The folder and all below it, each once, however many links lead there."""
+    seen = {root.resolve(), leave_out.resolve()}
+    for folder, below, _ in os.walk(root, followlinks=True):
+        fresh = []
+        for name in sorted(below):
+            place = Path(folder, name).resolve()
+            if not name.startswith(".") and place not in seen:
+                seen.add(place)
+                fresh.append(name)
+        below[:] = fresh
+        yield Path(folder)
 
 
 def _kind(path: Path) -> Kind:

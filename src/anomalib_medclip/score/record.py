@@ -27,6 +27,7 @@ class Settings:
         uneven: Whether DICOM series with missing, doubled or uneven slices are taken.
         worst: Slices on the sheet of pictures.
         dicom: Whether maps of DICOM series are written as DICOM, too.
+        device: What the model runs on, which decides its last digits.
     """
 
     slicing: Slicing = field(default_factory=Slicing)
@@ -35,6 +36,7 @@ class Settings:
     uneven: bool = False
     worst: int = 9
     dicom: bool = True
+    device: str = "cpu"
 
 
 def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:
@@ -138,21 +140,35 @@ COLUMNS = ("input", "name", "score", "mean", "label", "slices", "flat", "status"
 """Of the table of all inputs."""
 
 
-def write_table(out: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write ``scores.csv`` of all inputs; rows of former runs stay while their results do.
+def former_rows(out: Path) -> DataFrame:
+    """Rows of former runs in the table of all inputs, of those whose results are still there.
+
+    Raises:
+        ResultsError: There is a file of that name, but not such a table.
+    """
+    path = out / "scores.csv"
+    if not path.is_file():
+        return DataFrame(columns=list(COLUMNS), dtype=str)
+    try:
+        table = read_csv(path, dtype=str, keep_default_na=False)[list(COLUMNS)]
+    except (KeyError, ValueError) as error:
+        msg = f"{path} is no table of results: {error}; move it, or give another folder by --out"
+        raise ResultsError(msg) from error
+    there = [name != "" and (out / name).is_dir() for name in table["name"]]
+    return table[there]
+
+
+def write_table(out: Path, rows: Sequence[dict[str, Any]], before: DataFrame) -> Path:
+    """Write ``scores.csv`` of all inputs.
 
     Args:
         out: Folder of all results.
         rows: What became of each input of this run.
+        before: As ``former_rows`` gave it when the run began.
     """
-    path = out / "scores.csv"
     table = DataFrame([{**row, "notice": NOTICE} for row in rows], columns=list(COLUMNS), dtype=str)
-    if path.is_file():
-        before = read_csv(path, dtype=str, keep_default_na=False)
-        there = before["name"].map(lambda name: name != "" and (out / name).is_dir())
-        before = before[there.astype(bool) & ~before["name"].isin(table["name"])]
-        table = concat([before, table])
-    aside = out / ".scores.csv.partial"
+    table = concat([before[~before["name"].isin(table["name"])], table])
+    path, aside = out / "scores.csv", out / ".scores.csv.partial"
     table.to_csv(aside, index=False)
     aside.replace(path)
     return path
