@@ -62,3 +62,4 @@ def draw_montage(path: Path, panels: Sequence[Panel], aspect: float = 1.0) -> No
     figure.colorbar(scale, cax=bar)
     figure.suptitle(f"{NOTICE}: the threshold is 0.5", fontsize=10)
     figure.savefig(path)
+    figure.clear()  # it refers to itself, and would wait for the garbage collector with its arrays
