@@ -12,19 +12,25 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
+from anomalib.engine import Engine
 from dicom_series import TO_DICOM, write_series
 from PIL import Image
+from tiny import small
+from volumes import write_patients
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.cli import main
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.provenance import NOTICE, sha256
+from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.errors import DataRootError, VolumeError
+from anomalib_medclip.inferencer import Scored
 from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.score.inputs import find_inputs
 from anomalib_medclip.score.record import whole_folder
-from anomalib_medclip.score.volume import score_slices, slicing_from
+from anomalib_medclip.score.volume import score_slices, slices_to_score, slicing_from
+from anomalib_medclip.volume import read_volume
 
 AFFINE = np.array([[1.5, 0, 0, -9.0], [0, 1.0, 0, 4.0], [0, 0, 2.0, -30.0], [0, 0, 0, 1]])
 UP = np.array([[0, 0, -1.5, 20.0], [0, -1.0, 0, 15.0], [2.0, 0, 0, -8.0], [0, 0, 0, 1]])
@@ -263,20 +269,49 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.rglob("*")] == ["scan", "new"]
 
 
-def test_slices_not_asked_for_have_no_score_and_an_empty_map(model, tmp_path):
-    sliced = cut(write_volume(tmp_path / "scan.nii.gz"), model.intensity)
-    found = score_slices(model, sliced.images, chosen=(2, 4))
-    assert (found.first, len(found.scores)) == (2, 3)
-    assert not found.maps[:2].any()
-    assert not found.maps[5:].any()
-    assert found.maps[2:5].all()
-    with pytest.raises(VolumeError, match="slices 0 to 7, not 3 to 8; correct --slices"):
-        score_slices(model, sliced.images, chosen=(3, 8))
+def test_slices_not_asked_for_have_no_score_and_an_empty_map(score, tmp_path):
+    path = write_volume(tmp_path / "scan.nii.gz")
+    code, out = score(path, "--slices", "2", "4", "--batch-size", "2")
+    assert code == 0
+    assert [row["slice"] for row in record(out / "scan")["slices"]] == [2, 3, 4]
+    found = nib.load(out / "scan" / "map.nii.gz").get_fdata()
+    assert not found[..., :2].any()
+    assert not found[..., 5:].any()
+    assert found[..., 2:5].all()
+    code, _ = score(path, "--slices", "3", "8", "--overwrite")
+    assert code == 1
+    words = "the cut has slices 0 to 7, not 3 to 8; correct --slices"
+    assert table(out).loc["scan", "error"] == words
+
+
+def test_slices_without_the_organ_are_not_scored():
+    shown = torch.tensor([False, True, True, False, True])
+    assert slices_to_score(shown, None) == [1, 2, 4]
+    assert slices_to_score(shown, (2, 3)) == [2]
+    with pytest.raises(VolumeError, match="3 to 3 do not show the organ"):
+        slices_to_score(shown, (3, 3))
+
+
+class Mirror:
+    """Takes every image for its own map, so that maps must come back to where they were."""
+
+    def score(self, images):
+        scores = images.amax((1, 2, 3))
+        return Scored(scores, scores > 0.5, images[:, 0], images[:, 0])
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_maps_come_back_to_the_very_voxels(plane, tmp_path):
+    voxels, affine = turned(numbers(), AFFINE, (2, 0, 1), (1, -1, 1))
+    path = write_volume(tmp_path / "scan.nii", voxels, affine)
+    sliced = cut(path, (0.0, 1000.0), Slicing(plane))
+    maps = score_slices(Mirror(), sliced.images, batch_size=3).maps
+    assert np.array_equal(sliced.restore(maps), read_volume(path, (0.0, 1000.0)).voxels)
 
 
 def test_batches_are_of_slices_along_the_cut(model, tmp_path):
     sliced = cut(write_volume(tmp_path / "scan.nii.gz"), model.intensity)
-    one, three = (score_slices(model, sliced.images, size) for size in (1, 3))
+    one, three = (score_slices(model, sliced.images, batch_size=size) for size in (1, 3))
     assert torch.allclose(one.scores, three.scores, atol=1e-5)
     assert torch.allclose(one.maps, three.maps, atol=1e-5)
     alone = model.score(sliced.images[5].expand(1, 3, -1, -1))
@@ -297,6 +332,7 @@ def test_resampling_and_cropping_come_back_to_the_grid_of_the_file(score, tmp_pa
     assert found.shape == (12, 10, 8)
     assert found[5, 4, 3] > 0
     assert not found[0].any()
+    assert len(record(out / "scan")["slices"]) < 8 * 2.0 / 2.5 - 1, "not all show the organ"
 
 
 def test_without_an_intensity_policy_the_error_names_the_option(finished, tmp_path):
@@ -459,3 +495,24 @@ def test_the_table_keeps_rows_of_results_that_are_still_there(score, tmp_path, c
     code, _ = score(tmp_path / "b.nii")
     assert code == 2
     assert "is no table of results" in capsys.readouterr().err
+
+
+def test_a_model_of_volumes_cuts_and_places_as_in_training(tmp_path, monkeypatch):
+    write_patients(tmp_path / "in")
+    source = VolumeSource(image="{patient}/flair.nii.gz", mask="{patient}/seg.nii.gz")
+    policy = {"percentiles": (1.0, 99.0)}
+    data = Volumes(
+        tmp_path / "in", [source], plane="axial", spacing=(1.5, 1.5, 2.0), k_shot=1,
+        intensity=policy, object_name="phantom",
+    )  # fmt: skip
+    engine = Engine(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    engine.fit(small(MVFA), datamodule=data)
+    checkpoint = engine.trainer.checkpoint_callback.best_model_path
+    path, out = tmp_path / "in" / "P0" / "flair.nii.gz", tmp_path / "out"
+    assert main(["score", str(path), "--ckpt", checkpoint, "--out", str(out)]) == 0
+    found = record(out / "flair")["provenance"]
+    assert found["intensity"] == {"percentiles": [1.0, 99.0]}
+    assert slicing_from(found["settings"]["slicing"]) == data.slicing
+    assert data.slicing.spacing == (1.5, 1.5, 2.0)

@@ -23,7 +23,13 @@ from anomalib_medclip.score.record import (
     whole_folder,
     write_scores,
 )
-from anomalib_medclip.score.volume import Report, SliceScores, score_slices, write_nifti
+from anomalib_medclip.score.volume import (
+    Report,
+    SliceScores,
+    score_slices,
+    slices_to_score,
+    write_nifti,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -123,9 +129,9 @@ class Scorer:
             organ=organ,
             uneven=settings.uneven,
         )
-        images = sliced.images
-        found = score_slices(self.inferencer, images, settings.batch_size, settings.slices, report)
-        record = _summary(found, flat=_is_flat(images, one))
+        numbers = slices_to_score(sliced.shown, settings.slices)
+        found = score_slices(self.inferencer, sliced.images, numbers, settings.batch_size, report)
+        record = _summary(found, flat=_is_flat(sliced.images, one))
         voxels = sliced.restore(found.maps)
         like = source if one.kind == "nifti" else None
         write_nifti(folder / "map.nii.gz", voxels, sliced.affine, like)
@@ -144,16 +150,15 @@ class Scorer:
         Image.fromarray(heat).save(folder / "map.tiff")
         panel = Panel(image.permute(1, 2, 0).numpy(), heat, f"score {float(found.scores[0]):.3f}")
         draw_montage(folder / "montage.png", [panel])
-        slices = SliceScores(0, found.scores, found.labels, found.full_maps)
+        slices = SliceScores((0,), found.scores, found.labels, found.full_maps)
         return _summary(slices, flat=_is_flat(image, one))
 
 
 def _summary(found: SliceScores, *, flat: bool) -> dict[str, Any]:
     """Scores of the slices, and of the volume: that of its worst slice."""
-    pairs = zip(found.scores.tolist(), found.labels.tolist(), strict=True)
+    triples = zip(found.numbers, found.scores.tolist(), found.labels.tolist(), strict=True)
     rows = [
-        {"slice": number, "score": score, "label": int(label)}
-        for number, (score, label) in enumerate(pairs, start=found.first)
+        {"slice": number, "score": score, "label": int(label)} for number, score, label in triples
     ]
     return {
         "score": float(found.scores.max()),
@@ -173,12 +178,13 @@ def _is_flat(images: Tensor, one: Input) -> bool:
 
 def _worst(sliced: Sliced, found: SliceScores, count: int) -> list[Panel]:
     """The slices with the highest scores, the highest first."""
-    order = np.argsort(-found.scores.numpy(), kind="stable")[:count]
+    order = np.argsort(-found.scores.numpy(), kind="stable")[:count].tolist()
+    worst = [(found.numbers[index], float(found.scores[index])) for index in order]
     return [
         Panel(
-            sliced.images[found.first + index].numpy(),
-            found.maps[found.first + index].numpy(),
-            f"slice {found.first + index}: {float(found.scores[index]):.3f}",
+            sliced.images[number].numpy(),
+            found.maps[number].numpy(),
+            f"slice {number}: {score:.3f}",
         )
-        for index in order.tolist()
+        for number, score in worst
     ]

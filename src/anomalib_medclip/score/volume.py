@@ -1,6 +1,6 @@
 """A volume, slice by slice, through a model; its map on the grid of the file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,14 +24,14 @@ class SliceScores(NamedTuple):
     """What a model says of the slices of a volume.
 
     Attributes:
-        first: Number along the cut of the first slice that was scored.
+        numbers: Numbers along the cut of the slices that were scored.
         scores: How abnormal each slice is, in [0, 1]; 0.5 is the threshold.
         labels: Whether each counts as abnormal.
         maps: How abnormal each pixel is, in [0, 1], for all slices of the cut; 0 in those that
             were not scored.
     """
 
-    first: int
+    numbers: tuple[int, ...]
     scores: Float[Tensor, "scored"]
     labels: Bool[Tensor, "scored"]
     maps: Float[Tensor, "slice row column"]
@@ -51,11 +51,33 @@ def slicing_from(plain: dict[str, Any] | None) -> Slicing:
     return Slicing(**options)
 
 
+def slices_to_score(shown: Bool[Tensor, "slice"], chosen: tuple[int, int] | None) -> list[int]:
+    """Numbers of the slices that are asked for and, where there is a crop to an organ, show it.
+
+    Args:
+        shown: Which slices show the organ; all, if none is cropped to. Training had no others.
+        chosen: First and last slice that are asked for, both included; by default all.
+
+    Raises:
+        VolumeError: There are no such slices.
+    """
+    count = len(shown)
+    first, last = chosen or (0, count - 1)
+    if not 0 <= first <= last < count:
+        msg = f"the cut has slices 0 to {count - 1}, not {first} to {last}; correct --slices"
+        raise VolumeError(msg)
+    numbers = [number for number in range(first, last + 1) if shown[number]]
+    if not numbers:
+        msg = f"slices {first} to {last} do not show the organ; correct --slices"
+        raise VolumeError(msg)
+    return numbers
+
+
 def score_slices(
     inferencer: Inferencer,
     images: Float[Tensor, "slice row column"],
+    numbers: Sequence[int] | None = None,
     batch_size: int = 8,
-    chosen: tuple[int, int] | None = None,
     report: Report = lambda done, total: None,
 ) -> SliceScores:
     """Score slices in [0, 1], in batches that depend on their order along the cut only.
@@ -63,29 +85,24 @@ def score_slices(
     Args:
         inferencer: The model.
         images: Slices, as ``data.slicing.cut`` makes them.
+        numbers: Which to score, at least one; by default all.
         batch_size: Slices at once.
-        chosen: First and last slice to score, both included, counted from 0; by default all.
         report: Told after each batch.
 
     Raises:
-        VolumeError: The chosen slices are not there.
         NotReadyError: The model was made without a post-processor.
     """
-    count = len(images)
-    first, last = chosen or (0, count - 1)
-    if not 0 <= first <= last < count:
-        msg = f"the cut has slices 0 to {count - 1}, not {first} to {last}; correct --slices"
-        raise VolumeError(msg)
+    numbers = tuple(range(len(images)) if numbers is None else numbers)
     maps = torch.zeros_like(images, memory_format=torch.contiguous_format)
     scores, labels = [], []
-    for start in range(first, last + 1, batch_size):
-        part = slice(start, min(start + batch_size, last + 1))
-        found = inferencer.score(images[part, None].repeat(1, 3, 1, 1))
+    for start in range(0, len(numbers), batch_size):
+        part = list(numbers[start : start + batch_size])
+        found = inferencer.score(images[part][:, None].repeat(1, 3, 1, 1))
         maps[part] = found.full_maps
         scores.append(found.scores)
         labels.append(found.labels)
-        report(part.stop - first, last + 1 - first)
-    return SliceScores(first, torch.cat(scores), torch.cat(labels), maps)
+        report(start + len(part), len(numbers))
+    return SliceScores(numbers, torch.cat(scores), torch.cat(labels), maps)
 
 
 def write_nifti(
