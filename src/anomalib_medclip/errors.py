@@ -63,3 +63,7 @@ class RuntimeMissingError(MedclipError, ImportError):
 
 class NotReadyError(MedclipError, RuntimeError):
     """The model is asked for scores before prompts or memory bank exist."""
+
+
+class UnknownNameError(MedclipError, ValueError):
+    """A name or number to look up is not among those there are."""
