@@ -1,22 +1,20 @@
 """DICOM files to numbers: one picture, or a series that makes a volume.
 
 Slices are put in order by their geometry, never by name; rescaling, windows of the file and
-inverted greys are applied by highdicom. What a file does not say is not guessed.
+colours are applied by highdicom. What a file does not say is not guessed.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError, IntensityError, VolumeError
 from anomalib_medclip.intensity import IntensityPolicy, place
-
-logger = logging.getLogger(__name__)
+from anomalib_medclip.stacking import affine_of, check_alike, in_order
 
 _DECODERS = {
     "1.2.840.10008.1.2.4.50": "pylibjpeg[libjpeg]",
@@ -33,7 +31,18 @@ _DECODERS = {
 }
 """Packages that decode compressed pixels, by transfer syntax."""
 
-_T = TypeVar("_T")
+_NEEDED = (
+    "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "PhotometricInterpretation",
+)  # fmt: skip
+"""Without these no pixel has a meaning."""
+
+_USED = (
+    "SeriesInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient",
+    "PixelSpacing", "SliceThickness", "RescaleSlope", "RescaleIntercept", "WindowCenter",
+    "WindowWidth", "VOILUTFunction",
+)  # fmt: skip
+"""What else is looked at, and so has to be understood."""
 
 
 class Series(NamedTuple):
@@ -49,10 +58,13 @@ class Series(NamedTuple):
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file looks like DICOM: by its ending, or by the mark behind the preamble."""
+    """Whether a file looks like DICOM: by its ending, or by the mark behind the preamble.
+
+    Archives name files by identifiers such as ``1.2.840.1``, whose last part is no ending.
+    """
     if path.suffix.lower() in (".dcm", ".dicom"):
         return True
-    if path.suffix or not path.is_file():
+    if not path.is_file():
         return False
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
@@ -79,7 +91,9 @@ def read_picture(path: Path, intensity: IntensityPolicy) -> NDArray[np.float32]:
 
     Args:
         path: A DICOM file with a single frame.
-        intensity: What to do with more than 8 bits; windows are in rescaled units.
+        intensity: What to do with more than 8 bits; windows are in rescaled units, ``"dtype"`` is
+            the range of the stored numbers. Unsigned numbers of 8 bits that are not rescaled are
+            divided by the largest they can be, except under ``"voi"``.
 
     Returns:
         Values in [0, 1], ``(row, column)``, or ``(row, column, 3)`` in colour. Inverted greys
@@ -92,19 +106,17 @@ def read_picture(path: Path, intensity: IntensityPolicy) -> NDArray[np.float32]:
     """
     dataset = _read(path, pixels=True)
     if dataset.SamplesPerPixel > 1 or dataset.PhotometricInterpretation == "PALETTE COLOR":
-        colours = _decoded(path, dataset, dtype=np.float64, apply_icc_profile=False)
-        if colours.min() < 0 or colours.max() > 255:
-            msg = f"{path} has colours of more than 8 bits, which are not read; convert it to grey"
-            raise IntensityError(msg)
-        return (colours / 255).astype(np.float32)
-    shallow = dataset.BitsStored <= 8 and "ModalityLUTSequence" not in dataset
-    if intensity is None and shallow and _is_raw(dataset):
-        intensity = (0.0, float(2**dataset.BitsStored - 1))
-    return _place(partial(_decoded, path, dataset), intensity, path, dataset)
+        return _coloured(path, dataset)
+    return _place(partial(_decoded, path, dataset), intensity, path, [dataset])
 
 
 def series_of(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    """The files of each series, by its unique identifier."""
+    """The files of each series, by its unique identifier.
+
+    Raises:
+        ImageReadError: A file cannot be read as DICOM, or holds no picture.
+        VolumeError: A file holds several frames.
+    """
     found: dict[str, list[Path]] = {}
     for path in paths:
         found.setdefault(str(read_header(path).get("SeriesInstanceUID", "")), []).append(path)
@@ -116,28 +128,31 @@ def read_series(paths: Sequence[Path], intensity: IntensityPolicy, uneven: bool 
 
     Args:
         paths: The files of one series, in any order.
-        intensity: How its numbers reach [0, 1]; windows are in rescaled units.
+        intensity: How its numbers reach [0, 1]; see ``read_picture``.
         uneven: Take slices that are missing, doubled or unevenly spaced as they come, each place
             once, as if evenly spaced by the middle distance; by default they are refused.
 
     Raises:
         ImageReadError: A file cannot be read or decoded.
         IntensityError: The policy does not fit, or there is none.
-        VolumeError: Files of several series, other sizes or orientations, or slices that are
-            missing, doubled or unevenly spaced.
+        VolumeError: Files of several series, other sizes or orientations, a tilted stack, or slices
+            that are missing, doubled or unevenly spaced.
     """
+    if not paths:
+        msg = "a DICOM series without files was asked for; name its files"
+        raise VolumeError(msg)
     datasets = [_read(path, pixels=True) for path in paths]
+    check_alike(paths, datasets)
+    order, spacing = in_order(paths, datasets, uneven)
     folder = paths[0].parent
-    _check_alike(paths, datasets)
-    order, spacing = _in_order(paths, datasets, uneven)
     paths, datasets = [paths[i] for i in order], [datasets[i] for i in order]
 
     def decode(**options: Any) -> NDArray[Any]:  # noqa: ANN401 - highdicom's
         parts = zip(paths, datasets, strict=True)
         return np.stack([_decoded(path, dataset, **options) for path, dataset in parts])
 
-    voxels = _place(decode, intensity, folder, datasets[0])
-    return Series(voxels, _affine(datasets, spacing))
+    voxels = _place(decode, intensity, folder, datasets)
+    return Series(voxels, affine_of(paths[0], datasets[0], spacing))
 
 
 def _read(path: Path, *, pixels: bool) -> Any:  # noqa: ANN401 - a pydicom dataset
@@ -147,27 +162,40 @@ def _read(path: Path, *, pixels: bool) -> Any:  # noqa: ANN401 - a pydicom datas
         dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
         frames = int(dataset.get("NumberOfFrames") or 1)
         kind = dataset.SOPClassUID.name
-        _ = dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.BitsStored
+        # pydicom understands a value when it is first asked for.
+        lacking = [keyword for keyword in _NEEDED if dataset.get(keyword) in (None, "")]
+        _ = [dataset.get(keyword) for keyword in _USED]
+        if lacking:
+            msg = f"a {kind} file that states no {lacking[0]}"
+            raise ValueError(msg)
     except Exception as error:
         msg = f"cannot read {path} as a DICOM picture: {error}; replace it or take it out"
         raise ImageReadError(msg) from error
-    if frames > 1:
+    # The newer objects keep geometry and rescaling elsewhere, even those of a single frame.
+    if frames > 1 or "SharedFunctionalGroupsSequence" in dataset:
         msg = (
-            f"{path} holds {frames} frames ({kind}); only single-frame files are read: convert it "
-            "to a series or to NIfTI"
+            f"{path} is a multi-frame file of {frames} frames ({kind}); only single-frame files "
+            "are read: convert it to a series or to NIfTI"
         )
         raise VolumeError(msg)
     return dataset
 
 
 def _decoded(path: Path, dataset: Any, **options: Any) -> NDArray[Any]:  # noqa: ANN401
-    """Pixels of one file, rescaled."""
+    """Pixels of one file, rescaled unless options say otherwise."""
     import highdicom
 
-    options = {"dtype": np.float64, "apply_presentation_lut": False, **options}
+    options = {
+        "dtype": np.float64,
+        "apply_presentation_lut": False,  # done here, after the policy
+        "apply_real_world_transform": False,  # windows are in rescaled units
+        **options,
+    }
     syntax = dataset.file_meta.get("TransferSyntaxUID", "")
     try:
+        _check_length(dataset, compressed=syntax.is_compressed)
         image = highdicom.Image.from_dataset(dataset, copy=False)
+        _check_stored(dataset, image.get_stored_frame(1))
         pixels: NDArray[Any] = image.get_frame(1, **options)
     except Exception as error:
         package = _DECODERS.get(syntax)
@@ -179,136 +207,97 @@ def _decoded(path: Path, dataset: Any, **options: Any) -> NDArray[Any]:  # noqa:
     return pixels
 
 
+def _check_length(dataset: Any, *, compressed: bool) -> None:  # noqa: ANN401
+    """Refuse pixels that are more than the header says; pydicom would leave out the last."""
+    if compressed:
+        return
+    samples = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
+    if dataset.PhotometricInterpretation == "YBR_FULL_422":
+        samples = samples // 3 * 2
+    wanted = (samples * dataset.BitsAllocated + 7) // 8
+    if len(dataset.PixelData) > wanted + wanted % 2:
+        msg = f"it holds {len(dataset.PixelData)} bytes of pixels, but its header wants {wanted}"
+        raise ValueError(msg)
+
+
+def _check_stored(dataset: Any, stored: NDArray[Any]) -> None:  # noqa: ANN401
+    """Refuse pixels that are not what the header says; decoders do not look."""
+    if stored.shape[:2] != (dataset.Rows, dataset.Columns):
+        msg = f"its pixels are {stored.shape}, but its header says {dataset.Rows, dataset.Columns}"
+        raise ValueError(msg)
+    if dataset.HighBit != dataset.BitsStored - 1:
+        msg = f"bit {dataset.HighBit} is the highest of {dataset.BitsStored}, which is not read"
+        raise ValueError(msg)
+    low, high = _stored_range(dataset)
+    if stored.size and not low <= stored.min() <= stored.max() <= high:
+        msg = f"it holds {stored.min()} to {stored.max()}, outside {dataset.BitsStored} bits"
+        raise ValueError(msg)
+
+
+def _stored_range(dataset: Any) -> tuple[float, float]:  # noqa: ANN401
+    """The least and the largest number that the file can hold."""
+    bits = int(dataset.BitsStored)
+    if dataset.PixelRepresentation:
+        return -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
+    return 0.0, 2.0**bits - 1
+
+
+def _coloured(path: Path, dataset: Any) -> NDArray[np.float32]:  # noqa: ANN401
+    colours = _decoded(path, dataset, apply_icc_profile=False)
+    top = 255.0
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        top = 2.0 ** int(dataset.RedPaletteColorLookupTableDescriptor[2]) - 1
+    elif dataset.BitsStored != 8:
+        msg = f"{path} has colours of {dataset.BitsStored} bits, of which only 8 are read"
+        raise IntensityError(msg + "; convert it to grey")
+    return (colours / top).astype(np.float32)
+
+
 def _place(
     decode: Callable[..., NDArray[Any]],
     intensity: IntensityPolicy,
     where: Path,
-    dataset: Any,  # noqa: ANN401
+    datasets: Sequence[Any],
 ) -> NDArray[np.float32]:
-    """Apply the policy, and turn inverted greys round."""
+    """Apply the policy to a picture or to all slices, and turn inverted greys round."""
+    first = datasets[0]
+    inverted = first.PhotometricInterpretation == "MONOCHROME1"
+    if all(_is_shallow(dataset) for dataset in datasets) and intensity != "voi":
+        intensity = _stored_range(first)
     if intensity == "voi":
-        if not {"WindowCenter", "VOILUTSequence"} & set(dataset.dir()):
-            msg = f"{where} has no window of its own; give 'intensity' another policy than 'voi'"
-            raise IntensityError(msg)
+        _check_one(datasets, ("WindowCenter", "WindowWidth", "VOILUTSequence"), where, "voi")
         values = place(decode(apply_voi_transform=True), "unit", where)
     elif intensity == "dtype":
-        signed = bool(dataset.PixelRepresentation)
-        bits = dataset.BitsStored
-        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-        values = place(decode(apply_modality_transform=False), (low, high), where)
+        _check_one(datasets, ("RescaleSlope", "RescaleIntercept"), where, "dtype")
+        values = place(decode(apply_modality_transform=False), _stored_range(first), where)
+    elif inverted and isinstance(intensity, dict) and "percentiles" in intensity:
+        # Turned round first: what is dark in the picture is the ground, not what is small.
+        numbers = decode()
+        return place(numbers.max() - numbers, intensity, where)
     else:
         values = place(decode(), intensity, where)
-    return 1 - values if dataset.PhotometricInterpretation == "MONOCHROME1" else values
+    return 1 - values if inverted else values
 
 
-def _is_raw(dataset: Any) -> bool:  # noqa: ANN401
-    """Whether the numbers are as stored: unsigned and not rescaled."""
+def _is_shallow(dataset: Any) -> bool:  # noqa: ANN401
+    """Whether numbers are of 8 bits as in a picture: unsigned and not rescaled."""
     rescaled = (dataset.get("RescaleSlope", 1), dataset.get("RescaleIntercept", 0)) != (1, 0)
-    return not rescaled and not dataset.PixelRepresentation
+    changed = rescaled or dataset.PixelRepresentation or "ModalityLUTSequence" in dataset
+    return dataset.BitsStored <= 8 and not changed
 
 
-def _check_alike(paths: Sequence[Path], datasets: Sequence[Any]) -> None:
-    """Refuse files that do not make one volume."""
-    wanted = {
-        "SeriesInstanceUID": "series",
-        "FrameOfReferenceUID": "frame of reference",
-        "Rows": "number of rows",
-        "Columns": "number of columns",
-        "PhotometricInterpretation": "kind of grey or colour",
-    }
-    for keyword, words in wanted.items():
-        for path, dataset in zip(paths, datasets, strict=True):
-            if dataset.get(keyword) != datasets[0].get(keyword):
-                msg = f"{path} is of another {words} than {paths[0]}; give each series a folder"
-                raise VolumeError(msg)
-    if datasets[0].SamplesPerPixel > 1:
-        msg = f"{paths[0]} is in colour, of which no volume is made; score the pictures singly"
-        raise VolumeError(msg)
-    _check_tilt(paths, datasets)
-
-
-def _check_tilt(paths: Sequence[Path], datasets: Sequence[Any]) -> None:
-    """Refuse slices whose place is unknown, or that are not parallel."""
-    for path, dataset in zip(paths, datasets, strict=True):
-        lacking = [
-            keyword
-            for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-            if not dataset.get(keyword)
-        ]
-        if lacking:
-            msg = f"{path} states no {lacking[0]}, so its place in the volume is unknown"
-            raise VolumeError(msg + "; score it singly, or repair the series")
-        for keyword, words in (("PixelSpacing", "spacing"), ("ImageOrientationPatient", "tilt")):
-            here, first = (_numbers(path, d, keyword) for d in (dataset, datasets[0]))
-            if not np.allclose(here, first, rtol=0, atol=1e-4):
-                msg = f"{path} is of another {words} than {paths[0]}; give each stack a folder"
-                raise VolumeError(msg)
-
-
-def _numbers(path: Path, dataset: Any, keyword: str) -> NDArray[np.float64]:  # noqa: ANN401
-    size = {"PixelSpacing": 2, "ImagePositionPatient": 3, "ImageOrientationPatient": 6}[keyword]
-    try:
-        numbers = np.array([float(x) for x in dataset.get(keyword)])
-    except (TypeError, ValueError):
-        numbers = np.empty(0)
-    if numbers.shape != (size,) or not np.isfinite(numbers).all():
-        msg = f"{path} states {keyword} as {dataset.get(keyword)}, not as {size} numbers; repair it"
-        raise VolumeError(msg)
-    return numbers
-
-
-def _in_order(
-    paths: Sequence[Path], datasets: Sequence[Any], uneven: bool
-) -> tuple[list[int], float]:
-    """Which file is at which place along the normal, and how far apart the places are."""
-    normal = np.cross(*_numbers(paths[0], datasets[0], "ImageOrientationPatient").reshape(2, 3))
-    if abs(np.linalg.norm(normal) - 1) > 1e-3:
-        msg = f"{paths[0]} states axes that are not at right angles; repair the series"
-        raise VolumeError(msg)
-    pairs = zip(paths, datasets, strict=True)
-    places = np.array([_numbers(path, d, "ImagePositionPatient") for path, d in pairs])
-    along = places @ normal
-    order = sorted(range(len(paths)), key=lambda i: (along[i], paths[i].name))
-    if len(order) == 1:
-        return order, float(datasets[0].get("SliceThickness") or 1)
-    gaps = np.diff(along[order])
-    doubled = np.flatnonzero(gaps < 1e-3)
-    if uneven:
-        kept = [i for n, i in enumerate(order) if n - 1 not in doubled]
-        gaps = np.diff(along[kept])
-        logger.warning(
-            "%s: %d doubled slices left out; gaps of %.2f to %.2f mm taken as even",
-            paths[0].parent, len(doubled), gaps.min(initial=0), gaps.max(initial=0),
-        )  # fmt: skip
-        return kept, float(np.median(gaps)) if len(gaps) else 1.0
-    if len(doubled):
-        first, second = (paths[order[doubled[0] + n]] for n in (0, 1))
-        msg = f"{first} and {second} are at the same place; take one out, or allow uneven slices"
-        raise VolumeError(msg)
-    middle = float(np.median(gaps))
-    wide = np.flatnonzero(np.abs(gaps - middle) > 0.01 * middle)
-    if len(wide):
-        before, after = (paths[order[wide[0] + n]] for n in (0, 1))
-        msg = (
-            f"{before} and {after} are {gaps[wide[0]]:.3f} mm apart, other slices {middle:.3f}: "
-            "slices are missing or uneven; complete the series, or allow uneven slices"
-        )
-        raise VolumeError(msg)
-    shift = places[order[-1]] - places[order[0]]
-    if np.linalg.norm(shift - normal * (shift @ normal)) > 0.01 * np.linalg.norm(shift):
-        msg = f"the slices of {paths[0].parent} are not stacked along their normal (gantry tilt?)"
-        raise VolumeError(msg + "; resample the series first")
-    return order, (along[order[-1]] - along[order[0]]) / (len(order) - 1)
-
-
-def _affine(datasets: Sequence[Any], spacing: float) -> NDArray[np.float64]:
-    """From ``(slice, row, column)`` to millimetres; DICOM counts towards left and posterior."""
+def _check_one(
+    datasets: Sequence[Any], keywords: tuple[str, ...], where: Path, policy: str
+) -> None:
+    """Refuse a policy that would treat slices of one volume differently, or has no window."""
     first = datasets[0]
-    across, down = np.array(first.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
-    row_gap, column_gap = (float(x) for x in first.PixelSpacing)
-    affine = np.eye(4)
-    affine[:3, 0] = np.cross(across, down) * spacing
-    affine[:3, 1] = down * row_gap  # from row to row
-    affine[:3, 2] = across * column_gap
-    affine[:3, 3] = first.ImagePositionPatient
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    if policy == "voi" and not {"WindowCenter", "VOILUTSequence"} & set(first.dir()):
+        msg = f"{where} has no window of its own; give 'intensity' another policy than 'voi'"
+        raise IntensityError(msg)
+    for keyword in keywords:
+        if any(dataset.get(keyword) != first.get(keyword) for dataset in datasets):
+            msg = (
+                f"slices of {where} differ in {keyword}, so {policy!r} would treat them "
+                "differently; give a window or percentiles"
+            )
+            raise IntensityError(msg)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from PIL import ImageFile
 from torchvision.transforms.v2 import InterpolationMode, Resize
 from torchvision.tv_tensors import Image, Mask
 
@@ -40,10 +41,12 @@ def read_image(path: str | Path, intensity: IntensityPolicy = None) -> Image:
     if is_dicom(Path(path)):
         return _three_channels(read_picture(Path(path), intensity))
     with _open(path) as picture:
+        _check_whole(path, picture)
         if not _is_deep(picture):
             pixels = np.asarray(_decode(path, lambda: picture.convert("RGB")), dtype=np.float32)
             return Image(torch.from_numpy(pixels).permute(2, 0, 1).div(255).contiguous())
-    return _three_channels(place(_read_deep(path), intensity, path))
+        size = picture.size
+    return _three_channels(place(_read_deep(path, size), intensity, path))
 
 
 def _three_channels(pixels: NDArray[np.float32]) -> Image:
@@ -67,15 +70,24 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
         MaskError: The mask is of another size than the image, or marks no lesion at all.
     """
     with _open(path) as picture:
-        labels = picture.mode in _LABEL_MODES
-        values = np.asarray(_decode(path, picture.copy if labels else lambda: picture.convert("L")))
+        _check_whole(path, picture)
+        if picture.mode in _LABEL_MODES:
+            values = np.asarray(_decode(path, picture.copy))
+        elif _is_deep(picture):
+            msg = f"cannot read image {path}: a mask of 16-bit colours; store it as labels or grey"
+            raise ImageReadError(msg)
+        else:  # the brightest channel: a dark colour is a lesion, too
+            values = np.asarray(_decode(path, lambda: picture.convert("RGB"))).max(axis=2)
+    if (values != np.rint(values)).any():
+        msg = f"cannot read image {path}: a mask of numbers that are not whole; threshold it first"
+        raise ImageReadError(msg)
     if values.shape != tuple(size):
         msg = (
             f"mask {path} is {values.shape[0]} x {values.shape[1]} pixels but its image is "
             f"{size[0]} x {size[1]}; make them the same size"
         )
         raise MaskError(msg)
-    lesion = values > 127 if values.dtype == np.uint8 and values.max() > 127 else values > 0
+    lesion = values > 127 if values.dtype == np.uint8 and values.max() > 127 else values != 0
     if not lesion.any():
         msg = f"mask {path} marks no lesion; remove the image or label it normal"
         raise MaskError(msg)
@@ -135,7 +147,7 @@ def _resize_mask(mask: torch.Tensor, side: int) -> torch.Tensor:
     return torch.from_numpy(resized).to(mask.dtype)
 
 
-_LABEL_MODES = ("P", "I", "I;16", "I;16B", "I;16L")
+_LABEL_MODES = ("P", "I", "F", "I;16", "I;16B", "I;16L")
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
 
 
@@ -144,12 +156,40 @@ def _open(path: str | Path) -> Pillow.Image:
 
 
 def _decode(path: str | Path, read: Any) -> Pillow.Image:  # noqa: ANN401 - any reader
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        msg = f"cannot read image {path}: Pillow is set to fill up damaged files; reset it"
+        raise ImageReadError(msg)
     try:
         picture: Pillow.Image = read()
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+    except Exception as error:  # damaged files reach every corner of the decoders
         msg = f"cannot read image {path}: {error}; replace the file or take it out of the data"
         raise ImageReadError(msg) from error
     return picture
+
+
+def _check_whole(path: str | Path, picture: Pillow.Image) -> None:
+    """Refuse damage that decoders pass over.
+
+    A PNG has a checksum in every chunk, and Pillow leaves some unread. A TIFF that is not
+    compressed has as many bytes as its header wants, and of several pages only one would be read.
+    """
+    if picture.format == "PNG":
+        with _open(path) as again:
+            _decode(path, again.verify)
+    tags: Any = getattr(picture, "tag_v2", {})
+    if picture.format == "TIFF" and getattr(picture, "n_frames", 1) > 1:
+        msg = f"cannot read image {path}: it has several pages; store each as a file"
+        raise ImageReadError(msg)
+    if picture.format == "TIFF" and tags.get(_COMPRESSION, 1) == 1:
+        bits = tags.get(_BITS, (1,))
+        per_row = (picture.width * sum(bits) + 7) // 8
+        there = sum(tags.get(_STRIP_BYTES, ()))
+        if _TILE_BYTES not in tags and there != per_row * picture.height:
+            msg = f"cannot read image {path}: its size and its {there} bytes of pixels differ"
+            raise ImageReadError(msg + "; replace the file or take it out of the data")
+
+
+_BITS, _COMPRESSION, _STRIP_BYTES, _TILE_BYTES = 258, 259, 279, 325  # tags of TIFF
 
 
 def _is_deep(picture: Pillow.Image) -> bool:
@@ -159,11 +199,11 @@ def _is_deep(picture: Pillow.Image) -> bool:
     )
 
 
-def _read_deep(path: str | Path) -> NDArray[Any]:
+def _read_deep(path: str | Path, size: tuple[int, int]) -> NDArray[Any]:
     import cv2  # only for the rare deep image; the import takes a while
 
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
+    pixels: Any = _decode(path, lambda: cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+    if pixels is None or pixels.shape[1::-1] != size:
         msg = f"cannot read image {path}: unknown format of more than 8 bits; store it as PNG"
         raise ImageReadError(msg)
     if pixels.ndim == 2:

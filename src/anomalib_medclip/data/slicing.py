@@ -4,7 +4,6 @@ MONAI's dictionary transforms bring every volume into one orientation, whatever 
 axes, and take maps back onto the grid that the file came with.
 """
 
-from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +14,10 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 from monai.transforms.croppad.dictionary import CropForegroundd
 from monai.transforms.spatial.dictionary import Orientationd, Spacingd
-from monai.transforms.transform import MapTransform
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomalib_medclip.errors import MaskError
+from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.intensity import IntensityPolicy
 from anomalib_medclip.volume import Volume, read_labels, read_volume, same_grid
 
@@ -41,13 +39,25 @@ class Slicing:
             default it is not.
         organ_labels: Numbers of an organ in a second volume of labels, to whose box the volume is
             cropped; by default it is not.
-        organ_margin: Voxels left around the organ.
+        organ_margin: Rows and columns left around the organ; slices beyond it are left out.
+
+    Raises:
+        VolumeError: A spacing that is not of three lengths, or a margin below zero.
     """
 
     plane: Plane = "axial"
     spacing: tuple[float, float, float] | None = None
     organ_labels: tuple[int, ...] | None = None
     organ_margin: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no volume can be cut by."""
+        if self.spacing is not None and (len(self.spacing) != 3 or not min(self.spacing) > 0):
+            msg = f"spacing {self.spacing} is not of three lengths; give millimetres above zero"
+            raise VolumeError(msg)
+        if self.organ_margin < 0:
+            msg = f"organ_margin is {self.organ_margin}; give 0 or more voxels"
+            raise VolumeError(msg)
 
     def as_plain(self) -> dict[str, Any]:
         """The options as checkpoints and certificates hold them."""
@@ -73,7 +83,16 @@ class Sliced:
 
         Axes are turned back exactly; where the volume was resampled, the maps are, too, and what
         was cropped away becomes 0.
+
+        Raises:
+            VolumeError: The maps are not of the shape of the images.
         """
+        if maps.shape != self.images.shape:
+            msg = (
+                f"maps are of shape {tuple(maps.shape)}, the pictures of "
+                f"{tuple(self.images.shape)}; resize each to its picture first"
+            )
+            raise VolumeError(msg)
         voxels = maps.permute(1, 2, 0)[None].float().contiguous()
         laid = MetaTensor(voxels, meta=self._image.meta)
         laid.applied_operations = list(self._image.applied_operations)  # which inverting consumes
@@ -116,10 +135,17 @@ def cut(
             raise MaskError(msg)
         paths["organ"] = organ
     labels = {"mask": lesion_labels, "organ": slicing.organ_labels}
-    transform = _pipeline(tuple(paths), labels, intensity, slicing, uneven)
-    found: Any = transform(paths)
-    image_ = found["image"]
-    masks = found.get("mask")
+    found: Any = {"image": _tensor(read_volume(image, intensity, uneven), image)}
+    for key in tuple(paths)[1:]:
+        found[key] = _tensor(_chosen(Path(paths[key]), key, labels[key]), paths[key])
+    turn = Orientationd(
+        tuple(paths), axcodes=_AXES[slicing.plane], labels=_ENDS, allow_missing_keys=True
+    )
+    turned: Any = turn(found)
+    _check_one_grid(turned)
+    transform = Compose([turn, *_steps(tuple(paths), slicing)])
+    found = transform(found)
+    image_, masks = found["image"], found.get("mask")
     return Sliced(
         images=image_.as_tensor()[0].permute(2, 0, 1),
         masks=None if masks is None else masks.as_tensor()[0].permute(2, 0, 1).to(torch.uint8),
@@ -128,20 +154,14 @@ def cut(
     )
 
 
-def _pipeline(
-    keys: tuple[str, ...],
-    labels: dict[str, tuple[int, ...] | None],
-    intensity: IntensityPolicy,
-    slicing: Slicing,
-    uneven: bool,
-) -> Compose:
-    modes = ["bilinear" if key == "image" else "nearest" for key in keys]
-    steps: list[Any] = [
-        ReadVolumesd(keys, labels, intensity, uneven),
-        Orientationd(keys, axcodes=_AXES[slicing.plane], labels=_ENDS, allow_missing_keys=True),
-        OneGridd(keys),
-    ]
+_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+def _steps(keys: tuple[str, ...], slicing: Slicing) -> list[Any]:
+    """What comes after the volumes are turned."""
+    steps: list[Any] = []
     if slicing.spacing:
+        modes = ["bilinear" if key == "image" else "nearest" for key in keys]
         steps.append(Spacingd(keys, pixdim=slicing.spacing, mode=modes, allow_missing_keys=True))
     if slicing.organ_labels:
         steps.append(
@@ -153,74 +173,40 @@ def _pipeline(
                 allow_missing_keys=True,
             )
         )
-    return Compose(steps)
+    return steps
 
 
-_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
+def _chosen(path: Path, key: str, wanted: tuple[int, ...] | None) -> Volume:
+    """1 on the wanted labels, by default on all but 0."""
+    found = read_labels(path)
+    chosen = found.voxels != 0 if wanted is None else np.isin(found.voxels, wanted)
+    if key == "organ" and not chosen.any():
+        msg = f"{path} has none of the organ's labels {wanted}; correct organ_labels"
+        raise MaskError(msg)
+    return Volume(chosen.astype(np.float32), found.affine)
 
 
-class ReadVolumesd(MapTransform):
-    """MONAI's ``LoadImaged`` with this package's strict readers.
+def _tensor(volume: Volume, path: str | Path) -> MetaTensor:
+    """``(1, i, j, k)``, with its place; nothing else of a file's header goes on."""
+    voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels))[None]
+    affine = torch.from_numpy(volume.affine)
+    return MetaTensor(voxels, affine=affine, meta={"filename_or_obj": str(path)})
 
-    Args:
-        keys: What to read; ``image`` is one, all others are labels.
-        labels: Which labels become 1; by default all but 0.
-        intensity: How the numbers of the image reach [0, 1].
-        uneven: See ``anomalib_medclip.dicom.read_series``.
+
+def _check_one_grid(found: dict[str, MetaTensor]) -> None:
+    """Refuse labels that lie elsewhere than the image, once all are turned the same way.
+
+    Not a step of the pipeline: MONAI would wrap the error into one of its own.
     """
-
-    def __init__(
-        self,
-        keys: tuple[str, ...],
-        labels: dict[str, tuple[int, ...] | None],
-        intensity: IntensityPolicy,
-        uneven: bool,
-    ) -> None:
-        super().__init__(keys)
-        self.labels = labels
-        self.intensity = intensity
-        self.uneven = uneven
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Paths to tensors ``(1, i, j, k)`` that know their place."""
-        return {key: self._read(str(key), Path(data[key])) for key in self.key_iterator(data)}
-
-    def _read(self, key: str, path: Path) -> MetaTensor:
-        if key == "image":
-            volume = read_volume(path, self.intensity, self.uneven)
-        else:
-            found = read_labels(path)
-            wanted = self.labels[key]
-            chosen = found.voxels != 0 if wanted is None else np.isin(found.voxels, wanted)
-            if key == "organ" and not chosen.any():
-                msg = f"{path} has none of the organ's labels {wanted}; correct organ_labels"
-                raise MaskError(msg)
-            volume = Volume(chosen.astype(np.float32), found.affine)
-        voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels))[None]
-        affine = torch.from_numpy(volume.affine)
-        return MetaTensor(voxels, affine=affine, meta={"filename_or_obj": str(path)})
-
-
-class OneGridd(MapTransform):
-    """Refuses labels that lie elsewhere than the image, once all are turned the same way.
-
-    Raises:
-        MaskError: Another shape, spacing or place.
-    """
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The data as they came."""
-        image = data["image"]
-        for key in self.key_iterator(data):
-            labels = data[key]
-            shapes = tuple(image.shape[1:]), tuple(labels.shape[1:])
-            affines = image.affine.numpy(), labels.affine.numpy()
-            if shapes[0] != shapes[1] or not same_grid(*affines, shape=shapes[0]):
-                names = [one.meta["filename_or_obj"] for one in (labels, image)]
-                msg = (
-                    f"{names[0]} is of shape {shapes[1]}, affine {affines[1].round(4).tolist()}; "
-                    f"{names[1]} is of shape {shapes[0]}, affine {affines[0].round(4).tolist()} "
-                    "(both turned the same way); resample the labels onto the image's grid"
-                )
-                raise MaskError(msg)
-        return dict(data)
+    image = found["image"]
+    for labels in found.values():
+        shapes = tuple(image.shape[1:]), tuple(labels.shape[1:])
+        affines = image.affine.numpy(), labels.affine.numpy()
+        if shapes[0] != shapes[1] or not same_grid(*affines, shape=shapes[0]):
+            names = [one.meta["filename_or_obj"] for one in (labels, image)]
+            msg = (
+                f"{names[0]} is of shape {shapes[1]}, affine {affines[1].round(4).tolist()}; "
+                f"{names[1]} is of shape {shapes[0]}, affine {affines[0].round(4).tolist()} "
+                "(both turned the same way); resample the labels onto the image's grid"
+            )
+            raise MaskError(msg)
