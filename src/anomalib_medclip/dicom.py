@@ -291,7 +291,8 @@ def _check_one(
 ) -> None:
     """Refuse a policy that would treat slices of one volume differently, or has no window."""
     first = datasets[0]
-    if policy == "voi" and not {"WindowCenter", "VOILUTSequence"} & set(first.dir()):
+    width = np.append(first.get("WindowWidth", 0), 0)[0]  # the first, where there are several
+    if policy == "voi" and not (width >= 1 or "VOILUTSequence" in first):
         msg = f"{where} has no window of its own; give 'intensity' another policy than 'voi'"
         raise IntensityError(msg)
     for keyword in keywords:
