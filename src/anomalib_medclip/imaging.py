@@ -167,29 +167,40 @@ def _decode(path: str | Path, read: Any) -> Pillow.Image:  # noqa: ANN401 - any 
     return picture
 
 
-def _check_whole(path: str | Path, picture: Pillow.Image) -> None:
-    """Refuse damage that decoders pass over.
-
-    A PNG has a checksum in every chunk, and Pillow leaves some unread. A TIFF that is not
-    compressed has as many bytes as its header wants, and of several pages only one would be read.
-    """
-    if picture.format == "PNG":
-        with _open(path) as again:
-            _decode(path, again.verify)
-    tags: Any = getattr(picture, "tag_v2", {})
-    if picture.format == "TIFF" and getattr(picture, "n_frames", 1) > 1:
-        msg = f"cannot read image {path}: it has several pages; store each as a file"
-        raise ImageReadError(msg)
-    if picture.format == "TIFF" and tags.get(_COMPRESSION, 1) == 1:
-        bits = tags.get(_BITS, (1,))
-        per_row = (picture.width * sum(bits) + 7) // 8
-        there = sum(tags.get(_STRIP_BYTES, ()))
-        if _TILE_BYTES not in tags and there != per_row * picture.height:
-            msg = f"cannot read image {path}: its size and its {there} bytes of pixels differ"
-            raise ImageReadError(msg + "; replace the file or take it out of the data")
-
-
 _BITS, _COMPRESSION, _STRIP_BYTES, _TILE_BYTES = 258, 259, 279, 325  # tags of TIFF
+_END_OF_PNG = b"IEND\xaeB`\x82"
+
+
+def _check_whole(path: str | Path, picture: Pillow.Image) -> None:
+    """Refuse damage that decoders pass over."""
+    check = {"PNG": _check_png, "TIFF": _check_tiff}.get(picture.format or "")
+    if check is not None:
+        _decode(path, partial(check, path, picture))
+
+
+def _check_png(path: str | Path, picture: Pillow.Image) -> Pillow.Image:
+    """Every chunk has a checksum; Pillow leaves some unread."""
+    with Pillow.open(path) as again:
+        again.verify()
+    if _END_OF_PNG not in Path(path).read_bytes():
+        msg = "it is cut off in its last chunk"
+        raise ValueError(msg)
+    return picture
+
+
+def _check_tiff(path: str | Path, picture: Any) -> Pillow.Image:  # noqa: ANN401 - Pillow's TIFF
+    """Of several pages only one would be read; uncompressed pixels have as many bytes as wanted."""
+    del path
+    tags = picture.tag_v2
+    if picture.n_frames > 1:
+        msg = f"it has {picture.n_frames} pages, which are not read; store each as a file"
+        raise ValueError(msg)
+    if tags.get(_COMPRESSION, 1) == 1 and _TILE_BYTES not in tags:
+        wanted = (picture.width * sum(tags.get(_BITS, (1,))) + 7) // 8 * picture.height
+        if sum(tags[_STRIP_BYTES]) != wanted:
+            msg = f"it has {sum(tags[_STRIP_BYTES])} bytes of pixels, but its size wants {wanted}"
+            raise ValueError(msg)
+    return picture
 
 
 def _is_deep(picture: Pillow.Image) -> bool:

@@ -1,0 +1,110 @@
+"""DICOM pictures are trained on, tested and predicted as PNGs are."""
+
+import csv
+
+import numpy as np
+import pytest
+from anomalib.data import PredictDataset
+from anomalib.engine import Engine
+from dicom_series import write_picture
+from PIL import Image
+from tiny import OPTIONS, lesion_data
+
+from anomalib_medclip.data import MedicalFolder
+from anomalib_medclip.errors import ImageReadError
+from anomalib_medclip.inferencer import Inferencer
+from anomalib_medclip.models.mvfa import MVFA
+
+
+def as_dicom(table, ending):
+    """Copy the pictures of a table to DICOM files of the same numbers, and list those."""
+    root = table.parent
+    rows = list(csv.DictReader(table.open()))
+    for row in rows:
+        pixels = np.asarray(Image.open(root / row["image"]))
+        row["image"] = row["image"].replace("images/", "dicom/").replace(".png", ending)
+        write_picture(root / row["image"], pixels)
+    with (root / "dicom.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return root / "dicom.csv"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    from tiny import write_lesions
+
+    return write_lesions(tmp_path_factory.mktemp("lesions")).parent
+
+
+def scores_of(data, folder):
+    """Image and score of a run on the data, and the pictures it left."""
+    engine = Engine(
+        default_root_dir=folder, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    model = MVFA(**OPTIONS)
+    engine.fit(model, datamodule=data)
+    engine.test(model, datamodule=data, verbose=False)
+    rows = csv.DictReader(next(folder.rglob("test_scores.csv")).open())
+    pictures = {path.name for path in folder.rglob("*.png")}
+    return {row["image"]: row["pred_score"] for row in rows}, pictures, engine
+
+
+@pytest.fixture(scope="module")
+def runs(home, tmp_path_factory):
+    """One run on PNGs, one on DICOM files, of the same numbers."""
+    png = scores_of(lesion_data(home), tmp_path_factory.mktemp("png"))
+    table = as_dicom(home / "table.csv", ".dcm")
+    data = MedicalFolder(
+        table=table, patient_column="patient", mask_column="mask", object_name="phantom",
+        k_shot=2, val_ratio=0.4, num_workers=0,
+    )  # fmt: skip
+    return png, scores_of(data, tmp_path_factory.mktemp("dicom"))
+
+
+def test_dicom_is_scored_as_png_is(runs):
+    (png, _, _), (dicom, _, _) = runs
+    assert len(dicom) > 4
+    renamed = {
+        path.replace("images", "dicom").replace(".png", ".dcm"): s for path, s in png.items()
+    }
+    assert dicom == renamed
+
+
+def test_every_dicom_picture_has_a_heat_map_that_can_be_opened(runs):
+    _, (scores, pictures, _) = runs
+    names = {path.rpartition("/")[2] for path in scores}
+    assert pictures == {f"{name}.png" for name in names}
+
+
+def test_dicom_files_of_a_folder_are_found(home, tmp_path):
+    as_dicom(home / "table.csv", ".dcm")
+    data = MedicalFolder(root=home / "dicom", k_shot=1, num_workers=0)
+    data.setup()
+    assert len(data.load_table()) == 24
+    assert data.test_data[0].image.shape == (3, 40, 48)
+
+
+def test_files_without_ending_are_read_where_a_table_names_them(home):
+    table = as_dicom(home / "table.csv", "")
+    data = MedicalFolder(table=table, mask_column="mask", k_shot=1, num_workers=0)
+    data.setup()
+    item = data.test_data[0]
+    assert item.image_path.rpartition(".")[2] not in {"png", "dcm"}
+    pixels = np.asarray(Image.open(item.image_path.replace("/dicom/", "/images/") + ".png"))
+    assert np.array_equal(item.image[0].numpy(), (pixels / 255).astype(np.float32))
+
+
+def test_the_inferencer_reads_dicom_as_png(runs, home):
+    (_, _, engine), _ = runs
+    inferencer = Inferencer(engine.best_model_path)
+    as_dicom(home / "table.csv", ".dcm")
+    one = inferencer.predict(home / "images" / "abnormal" / "1.png")
+    two = inferencer.predict(home / "dicom" / "abnormal" / "1.dcm")
+    assert one.score == two.score
+    assert one.full_map.equal(two.full_map)
+
+
+def test_predict_reads(home):
+    print(PredictDataset(home / "dicom"))
