@@ -190,6 +190,17 @@ def test_compressed_pixels_are_read_exactly(tmp_path, syntax):
     assert np.array_equal(read_picture(path, "dtype"), window(pixels, 0, 4095))
 
 
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless], ids=["RLE", "JPEG-LS"])
+@pytest.mark.parametrize("tags", [{"Rows": 10}, {"Columns": 8}, {"Rows": 14}], ids=str)
+def test_compressed_pixels_of_another_size_are_refused(tmp_path, syntax, tags):
+    path = write_picture(tmp_path / "ct.dcm", unsigned(12, 10))
+    dataset = pydicom.dcmread(path)
+    dataset.compress(syntax, generate_instance_uid=False)
+    dataset.save_as(path)
+    with pytest.raises(ImageReadError, match=r"cannot decode the pixels of .*ct.dcm"):
+        read_picture(change(path, **tags), "dtype")
+
+
 def jpeg2000(path):
     dataset = pydicom.dcmread(write_picture(path, unsigned(4, 5)))
     dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless

@@ -4,6 +4,7 @@ Slices are put in order by their geometry, never by name; rescaling, windows of 
 colours are applied by highdicom. What a file does not say is not guessed.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,17 +18,13 @@ from anomalib_medclip.intensity import IntensityPolicy, place
 from anomalib_medclip.stacking import affine_of, check_alike, in_order
 
 _DECODERS = {
-    "1.2.840.10008.1.2.4.50": "pylibjpeg[libjpeg]",
-    "1.2.840.10008.1.2.4.51": "pylibjpeg[libjpeg]",
-    "1.2.840.10008.1.2.4.57": "pylibjpeg[libjpeg]",
-    "1.2.840.10008.1.2.4.70": "pylibjpeg[libjpeg]",
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.81": "pyjpegls",
-    "1.2.840.10008.1.2.4.90": "pylibjpeg[openjpeg]",
-    "1.2.840.10008.1.2.4.91": "pylibjpeg[openjpeg]",
-    "1.2.840.10008.1.2.4.201": "pylibjpeg[openjpeg]",
-    "1.2.840.10008.1.2.4.202": "pylibjpeg[openjpeg]",
-    "1.2.840.10008.1.2.4.203": "pylibjpeg[openjpeg]",
+    f"1.2.840.10008.1.2.4.{number}": package
+    for package, numbers in {
+        "pylibjpeg[libjpeg]": (50, 51, 57, 70),
+        "pyjpegls": (80, 81),
+        "pylibjpeg[openjpeg]": (90, 91, 201, 202, 203),
+    }.items()
+    for number in numbers
 }
 """Packages that decode compressed pixels, by transfer syntax."""
 
@@ -194,9 +191,11 @@ def _decoded(path: Path, dataset: Any, **options: Any) -> NDArray[Any]:  # noqa:
     syntax = dataset.file_meta.get("TransferSyntaxUID", "")
     try:
         _check_length(dataset, compressed=syntax.is_compressed)
-        image = highdicom.Image.from_dataset(dataset, copy=False)
-        _check_stored(dataset, image.get_stored_frame(1))
-        pixels: NDArray[Any] = image.get_frame(1, **options)
+        with warnings.catch_warnings():  # pixels that are left over are no padding
+            warnings.filterwarnings("error", message=".*non-conformant padding")
+            image = highdicom.Image.from_dataset(dataset, copy=False)
+            _check_stored(dataset, image.get_stored_frame(1))
+            pixels: NDArray[Any] = image.get_frame(1, **options)
     except Exception as error:
         package = _DECODERS.get(syntax)
         remedy = "replace it or take it out"
