@@ -216,6 +216,20 @@ def test_a_truncated_deep_file_is_refused(tmp_path, write, part):
         read_image(path, (0, 65535))
 
 
+def test_a_tiff_of_several_pages_is_refused(tmp_path):
+    pages = [Pillow.fromarray(noise(6, 8, seed=seed)) for seed in range(3)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(ImageReadError, match=r"stack.tif: it has 3 pages"):
+        read_image(tmp_path / "stack.tif")
+
+
+def test_a_png_without_its_last_bytes_is_refused(tmp_path):
+    path = save(tmp_path / "cut.png", noise(6, 8))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ImageReadError, match=r"cut.png: it is cut off in its last chunk"):
+        read_image(path)
+
+
 def test_a_picture_too_large_to_be_one_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 10)
     path = save(tmp_path / "huge.png", noise(40, 50))
