@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from anomalib.data import PredictDataset
 from anomalib.engine import Engine
+from anomalib.models import Patchcore
 from dicom_series import write_picture
 from PIL import Image
 from tiny import OPTIONS, lesion_data
 
+from anomalib_medclip.components.results import HeatMapVisualizer
 from anomalib_medclip.data import MedicalFolder
 from anomalib_medclip.errors import ImageReadError
 from anomalib_medclip.inferencer import Inferencer
@@ -131,3 +133,23 @@ def test_a_damaged_dicom_file_is_named(runs, home, tmp_path):
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(ImageReadError, match=r"cut.dcm"):
         Inferencer(engine.best_model_path).predict(path)
+
+
+def patchcore(**options):
+    return Patchcore(
+        backbone="resnet18",
+        layers=["layer1"],
+        pre_trained=False,
+        pre_processor=Patchcore.configure_pre_processor((32, 32)),
+        **options,
+    )
+
+
+def test_a_baseline_is_told_before_training_that_it_cannot_draw_dicom(home, tmp_path):
+    table = as_dicom(home / "table.csv", ".dcm")
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", logger=False, max_epochs=1)
+    data = MedicalFolder(table=table, mask_column="mask", k_shot=2, num_workers=0)
+    with pytest.raises(ImageReadError, match=r"DICOM, which anomalib's visualizer cannot open"):
+        engine.fit(patchcore(), datamodule=data)
+    engine.train(patchcore(visualizer=HeatMapVisualizer()), datamodule=data)
+    assert len(list(tmp_path.rglob("*.dcm.png"))) == len(data.test_data)

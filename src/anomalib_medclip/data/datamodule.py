@@ -20,6 +20,7 @@ from anomalib_medclip.data.few_shot import (
 )
 from anomalib_medclip.data.integrity import (
     check_classes,
+    check_drawable,
     check_files,
     check_heat_map_names,
     check_patients,
@@ -147,8 +148,10 @@ class MedicalDataModule(AnomalibDataModule):
 
         Raises:
             SupportError: A method that learns from both classes is to be trained on normal images.
+            ImageReadError: There are DICOM files, and a visualizer that cannot open them.
         """
         super().setup(stage)
+        check_drawable(self.test_data.samples, getattr(self.trainer, "callbacks", ()))
         model = getattr(self.trainer, "lightning_module", None)
         if stage == "fit" and self.only_normals and getattr(model, "wants_abnormal", False):
             msg = (

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anomalib.utils.path import generate_output_filename
+from anomalib.visualization import ImageVisualizer
 from pandas import DataFrame
 
 from anomalib_medclip.data.batch import CLASS_NAMES
+from anomalib_medclip.dicom import is_dicom
 from anomalib_medclip.errors import (
     DataRootError,
     EmptySplitError,
@@ -160,6 +162,23 @@ def check_heat_map_names(table: DataFrame, name: str, category: str) -> None:
             "that holds all images, or leave it out"
         )
         raise DataRootError(msg)
+
+
+def check_drawable(table: DataFrame, callbacks: Sequence[object]) -> None:
+    """Refuse DICOM where anomalib's own visualizer draws: it opens files again, and fails at test.
+
+    Raises:
+        ImageReadError: There is a DICOM file in ``table`` and such a visualizer.
+    """
+    if not any(type(callback) is ImageVisualizer for callback in callbacks):
+        return
+    unread = table[table["image_path"].map(lambda path: is_dicom(Path(path))).astype(bool)]
+    if len(unread):
+        msg = (
+            f"{_first(unread)} DICOM, which anomalib's visualizer cannot open; give the model "
+            "visualizer=anomalib_medclip.components.results.HeatMapVisualizer(), or False"
+        )
+        raise ImageReadError(msg)
 
 
 def _first(table: DataFrame) -> str:
