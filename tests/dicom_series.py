@@ -1,84 +1,119 @@
-"""A DICOM series on disk, from voxels and an affine."""
+"""DICOM files and NIfTI volumes that the tests of the readers write."""
 
-import uuid
-
+import nibabel as nib
 import numpy as np
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-TO_DICOM = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""DICOM counts towards left and posterior, NIfTI towards right and anterior."""
-
-PATIENT = {
-    "PatientName": "Doe^Jane",
-    "PatientID": "P-4711",
-    "PatientBirthDate": "19500101",
-    "PatientSex": "F",
-    "StudyDate": "20200101",
-    "StudyTime": "120000",
-    "StudyID": "1",
-    "AccessionNumber": "A-1",
-    "ReferringPhysicianName": "",
-}
-
-PIXELS = {
-    "SamplesPerPixel": 1,
-    "PhotometricInterpretation": "MONOCHROME2",
-    "BitsAllocated": 16,
-    "BitsStored": 16,
-    "HighBit": 15,
-    "PixelRepresentation": 1,
-}
+UID = "1.2.826.0.1.3680043.8.498."  # pydicom's root; what follows is fixed, so files are the same
+TO_DICOM = np.diag([-1.0, -1.0, 1.0, 1.0])  # from right and anterior to left and posterior
 
 
-def write_series(folder, voxels, affine, slope=1.0, intercept=0.0, **tags):
-    """Write int16 ``voxels``, ``(slice, row, column)``, a file a slice under random names.
+def numbers(*shape, low=-1000, high=2000, seed=0):
+    return np.random.default_rng(seed).integers(low, high, shape).astype(np.int16)
 
-    ``affine`` leads from their indices to millimetres as NIfTI counts them. Stored numbers are
-    taken as they are: a reader makes ``slope * voxels + intercept`` of them. ``tags`` are set
-    in every file. Returns the paths, in the order of the slices.
+
+def oblique(spacing=(2.0, 1.5, 3.0), degrees=20):
+    """An affine that no axis of the patient is parallel to."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    about_z = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
+    affine[:3, 3] = [-20, 15, 7]
+    return affine
+
+
+def straight(spacing=(2.0, 1.5, 3.0)):
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = [-20, 15, 7]
+    return affine
+
+
+def write_nifti(path, voxels, affine, kind=nib.Nifti1Image):
+    nib.save(kind(voxels, affine), path)
+    return path
+
+
+def write_picture(path, pixels, **tags):
+    """Write stored numbers ``(row, column)``, or ``(row, column, 3)``, as one DICOM file.
+
+    ``tags`` stand above what follows from the pixels; ``None`` leaves one out.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    uids = {f"{name}InstanceUID": generate_uid() for name in ("Study", "Series")}
-    uids["FrameOfReferenceUID"] = generate_uid()
+    depth = pixels.dtype.itemsize * 8
+    plain = {
+        "SOPClassUID": CTImageStorage,
+        "SOPInstanceUID": f"{UID}3.{sum(path.name.encode())}",
+        "SeriesInstanceUID": f"{UID}1",
+        "FrameOfReferenceUID": f"{UID}2",
+        "PatientName": "Doe^Jane",
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "SamplesPerPixel": 1 if pixels.ndim == 2 else 3,
+        "PhotometricInterpretation": "MONOCHROME2" if pixels.ndim == 2 else "RGB",
+        "BitsAllocated": depth,
+        "BitsStored": depth,
+        "PixelRepresentation": int(np.issubdtype(pixels.dtype, np.signedinteger)),
+    }
+    if pixels.ndim == 3:
+        plain["PlanarConfiguration"] = 0
+    chosen = {**plain, **tags}
+    chosen.setdefault("HighBit", chosen["BitsStored"] - 1)
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = chosen["SOPClassUID"]
+    dataset.file_meta.MediaStorageSOPInstanceUID = chosen["SOPInstanceUID"]
+    for keyword, value in chosen.items():
+        if value is not None:
+            setattr(dataset, keyword, value)
+    if "PixelData" not in tags:
+        raw = np.ascontiguousarray(pixels).tobytes()
+        dataset.PixelData = raw + b"\0" * (len(raw) % 2)
+        dataset["PixelData"].VR = "OW"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def write_series(folder, voxels, affine, **tags):
+    """Write a volume ``(i, j, k)`` of stored numbers as a series, a file each ``k``.
+
+    Columns run along i and rows along j. File names say nothing of the order. ``affine`` is
+    nibabel's, towards right, anterior and superior.
+
+    Returns:
+        The files in the order of ``k``.
+    """
+    placed = TO_DICOM @ affine
+    across, down = (placed[:3, axis] / np.linalg.norm(placed[:3, axis]) for axis in (0, 1))
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    names = np.random.default_rng(7).permutation(voxels.shape[2])
     paths = []
-    for number, pixels in enumerate(voxels):
-        path = folder / f"{uuid.uuid4().hex}.dcm"
-        values = {
-            **PATIENT, **PIXELS, **uids, **place(affine, number),
-            "Modality": "CT", "SeriesNumber": 1, "InstanceNumber": len(voxels) - number,
-            "Rows": pixels.shape[0], "Columns": pixels.shape[1],
-            "RescaleSlope": slope, "RescaleIntercept": intercept,
-            "PixelData": pixels.astype("<i2").tobytes(), **tags,
-        }  # fmt: skip
-        save(path, values)
-        paths.append(path)
+    for k, name in enumerate(names):
+        place = placed @ [0, 0, k, 1]
+        geometry = {
+            "ImagePositionPatient": [round(float(x), 6) for x in place[:3]],
+            "ImageOrientationPatient": [round(float(x), 9) for x in (*across, *down)],
+            "PixelSpacing": [float(spacing[1]), float(spacing[0])],
+            "SliceThickness": float(spacing[2]),
+            "InstanceNumber": int(name) + 1,
+            "SOPInstanceUID": f"{UID}4.{k + 1}",
+        }
+        path = folder / f"{name:03}.dcm"
+        paths.append(write_picture(path, voxels[:, :, k].T, **{**geometry, **tags}))
     return paths
 
 
-def place(affine, number):
-    """Where a slice lies, in DICOM's words."""
-    to_mm = TO_DICOM @ affine
-    gaps = np.linalg.norm(to_mm[:3, :3], axis=0)
-    position = to_mm[:3, 3] + number * to_mm[:3, 0]
-    axes = [*(to_mm[:3, 2] / gaps[2]), *(to_mm[:3, 1] / gaps[1])]
-    return {
-        "ImagePositionPatient": [float(round(x, 6)) for x in position],
-        "ImageOrientationPatient": [float(round(x, 6)) for x in axes],
-        "PixelSpacing": [float(gaps[1]), float(gaps[2])],
-        "SliceThickness": float(gaps[0]),
-    }
+def change(path, **tags):
+    """Set tags of a file that is there; ``None`` takes one out."""
+    import pydicom
 
-
-def save(path, values):
-    """Write a file of computed tomography with these values."""
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID = CTImageStorage
-    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
-    for name, value in values.items():
-        setattr(dataset, name, value)
-    dataset.save_as(path, enforce_file_format=True)
+    dataset = pydicom.dcmread(path)
+    for keyword, value in tags.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    dataset.save_as(path)
+    return path

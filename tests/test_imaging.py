@@ -165,19 +165,19 @@ def test_a_window_keeps_the_order_and_the_range(tmp_path_factory, pixels, low, w
 
 @pytest.mark.parametrize("window", [(5, 5), (200, 100)])
 def test_an_empty_window_is_refused(tmp_path, window):
-    with pytest.raises(IntensityError, match=r"window \[.*\] is empty; give \[low, high\] with"):
+    with pytest.raises(IntensityError, match=r"window \[.*\] of .* is empty; give one with"):
         read_image(grey16(tmp_path), window)
 
 
 def test_the_full_range_of_floats_is_unknown(tmp_path):
-    with pytest.raises(IntensityError, match=r"'dtype' needs integers, give \[low, high\]"):
+    with pytest.raises(IntensityError, match=r"'dtype' needs integers that are not negative; give"):
         read_image(float_tiff(tmp_path), "dtype")
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_numbers_that_are_not_finite_are_refused(tmp_path, broken):
     path = save(tmp_path / "odd.tif", np.array([[1.0, broken]], dtype=np.float32))
-    with pytest.raises(IntensityError, match=r"odd.tif holds numbers that are not finite"):
+    with pytest.raises(IntensityError, match=r"odd.tif holds 1 numbers that are not finite"):
         read_image(path, (0, 1))
 
 
@@ -214,6 +214,20 @@ def test_a_truncated_deep_file_is_refused(tmp_path, write, part):
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
     with pytest.raises(ImageReadError, match=r"cannot read image .*deep"):
         read_image(path, (0, 65535))
+
+
+def test_a_tiff_of_several_pages_is_refused(tmp_path):
+    pages = [Pillow.fromarray(noise(6, 8, seed=seed)) for seed in range(3)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(ImageReadError, match=r"stack.tif: it has 3 pages"):
+        read_image(tmp_path / "stack.tif")
+
+
+def test_a_png_without_its_last_bytes_is_refused(tmp_path):
+    path = save(tmp_path / "cut.png", noise(6, 8))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ImageReadError, match=r"cut.png: it is cut off in its last chunk"):
+        read_image(path)
 
 
 def test_a_picture_too_large_to_be_one_is_refused(tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -52,6 +53,30 @@ def test_a_palette_mask_is_a_label_map_whatever_its_colours(tmp_path):
     picture.putpalette([255, 255, 255, 0, 0, 0])
     picture.save(tmp_path / "mask.png")
     assert_lesion(read_mask(tmp_path / "mask.png", (6, 8)))
+
+
+def test_a_dark_colour_is_a_lesion_beside_a_bright_one(tmp_path):
+    pixels = np.zeros((6, 8, 3), dtype=np.uint8)
+    pixels[2:4, 3:5], pixels[2:4, 5] = 255, (0, 0, 255)
+    assert_lesion(read_mask(save(tmp_path / "mask.png", pixels), (6, 8)))
+
+
+def test_labels_below_zero_are_lesions(tmp_path):
+    assert_lesion(read_mask(save(tmp_path / "mask.tif", lesion(-3, np.int32)), (6, 8)))
+
+
+def test_a_mask_of_whole_floats_is_read_and_of_fractions_refused(tmp_path):
+    assert_lesion(read_mask(save(tmp_path / "mask.tif", lesion(1, np.float32)), (6, 8)))
+    path = save(tmp_path / "soft.tif", lesion(0.4, np.float32))
+    with pytest.raises(ImageReadError, match=r"soft.tif: a mask of numbers that are not whole"):
+        read_mask(path, (6, 8))
+
+
+def test_a_mask_of_sixteen_bit_colours_is_refused(tmp_path):
+    pixels = np.repeat(lesion(200, np.uint16)[..., None], 3, axis=2)
+    assert cv2.imwrite(str(tmp_path / "mask.png"), pixels)
+    with pytest.raises(ImageReadError, match=r"mask.png: a mask of 16-bit colours"):
+        read_mask(tmp_path / "mask.png", (6, 8))
 
 
 def test_soft_edges_are_cut_at_half(tmp_path):

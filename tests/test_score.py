@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import uuid
 from pathlib import Path
 
 import highdicom
@@ -15,6 +16,7 @@ import torch
 from anomalib.engine import Engine
 from dicom_series import TO_DICOM, write_series
 from PIL import Image
+from pydicom.uid import generate_uid
 from tiny import small
 from volumes import write_patients
 
@@ -42,6 +44,27 @@ def numbers(shape=(12, 10, 8), seed=0):
     voxels = np.random.default_rng(seed).integers(100, 700, shape).astype(np.int16)
     voxels[tuple(slice(length // 2) for length in shape)] += 300
     return voxels
+
+
+def write_stack(folder, voxels, affine, slope=1.0, intercept=0.0, **tags):
+    """Write ``(slice, row, column)`` of a patient as a series, among whatever is in the folder.
+
+    ``affine`` leads from these indices to millimetres. Returns the files in the order of slices.
+    """
+    patient = {
+        "PatientID": "P-4711", "PatientBirthDate": "19500101", "PatientSex": "F",
+        "StudyDate": "20200101", "StudyTime": "120000", "StudyID": "1", "AccessionNumber": "A-1",
+        "ReferringPhysicianName": "", "Modality": "CT", "SeriesNumber": 1,
+        "RescaleSlope": slope, "RescaleIntercept": intercept,
+        **{f"{name}InstanceUID": generate_uid() for name in ("Study", "Series")},
+        "FrameOfReferenceUID": generate_uid(),
+    }  # fmt: skip
+    apart = folder / uuid.uuid4().hex
+    turned = voxels.transpose(2, 1, 0), affine[:, [2, 1, 0, 3]]
+    paths = write_series(apart, *turned, **{**patient, **tags})
+    moved = [path.rename(folder / f"{apart.name}{path.name}") for path in paths]
+    apart.rmdir()
+    return moved
 
 
 def write_volume(path, voxels=None, affine=AFFINE):
@@ -127,7 +150,7 @@ def test_a_nifti_map_has_shape_affine_codes_and_units_of_its_volume(score, tmp_p
 
 def test_a_series_and_the_same_volume_as_nifti_have_equal_maps(score, model, tmp_path):
     stored = numbers()
-    write_series(tmp_path / "in" / "ct", stored, UP, slope=2.0, intercept=-1024.0)
+    write_stack(tmp_path / "in" / "ct", stored, UP, slope=2.0, intercept=-1024.0)
     rescaled = (stored * 2.0 - 1024).astype(np.float32)
     write_volume(tmp_path / "in" / "same.nii.gz", rescaled, UP)
     code, out = score(tmp_path / "in", "--intensity", "[-800, 1000]")
@@ -139,7 +162,7 @@ def test_a_series_and_the_same_volume_as_nifti_have_equal_maps(score, model, tmp
 
 
 def test_dicom_maps_and_segmentations_hold_the_map_and_point_to_their_source(score, tmp_path):
-    paths = write_series(tmp_path / "ct", numbers(), UP)
+    paths = write_stack(tmp_path / "ct", numbers(), UP)
     sources = {pydicom.dcmread(p).SOPInstanceUID for p in paths}
     code, out = score(tmp_path / "ct")
     assert code == 0
@@ -173,7 +196,7 @@ def in_order(paths):
 def test_nothing_above_the_threshold_leaves_no_segmentation_and_says_so(
     score, tmp_path, monkeypatch
 ):
-    write_series(tmp_path / "ct", numbers(), UP)
+    write_stack(tmp_path / "ct", numbers(), UP)
     monkeypatch.setattr("anomalib_medclip.score.dicom_out.THRESHOLD", 2.0)
     code, out = score(tmp_path / "ct")
     assert code == 0
@@ -183,7 +206,7 @@ def test_nothing_above_the_threshold_leaves_no_segmentation_and_says_so(
 
 
 def test_only_dicom_says_whose_series_it_was(score, tmp_path):
-    write_series(tmp_path / "ct", numbers(), UP)
+    write_stack(tmp_path / "ct", numbers(), UP)
     _, out = score(tmp_path / "ct")
     for path in [*out.rglob("*.json"), *out.rglob("*.csv"), *out.rglob("*.png")]:
         for word in (b"Doe", b"4711", b"1950", b"A-1"):
@@ -221,7 +244,7 @@ def test_one_bad_input_does_not_lose_the_others(score, tmp_path, caplog):
     home = tmp_path / "in"
     write_volume(home / "a.nii.gz")
     (home / "b.nii.gz").write_bytes((home / "a.nii.gz").read_bytes()[:-30])
-    paths = write_series(home / "sub" / "ct", numbers(), UP)
+    paths = write_stack(home / "sub" / "ct", numbers(), UP)
     paths[4].unlink()
     Image.fromarray(numbers((20, 24)).astype(np.uint8)).save(home / "x.png")
     code, out = score(home)
@@ -366,9 +389,9 @@ def test_inputs_are_found_in_order_under_names_that_differ(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     (tmp_path / "a" / "notes.txt").touch()
-    write_series(tmp_path / "c", numbers((3, 4, 5)), UP)
-    write_series(tmp_path / "c", numbers((2, 4, 5)), UP)
-    write_series(tmp_path / "d", numbers((1, 4, 5)), UP, ImagePositionPatient=None)
+    write_stack(tmp_path / "c", numbers((3, 4, 5)), UP)
+    write_stack(tmp_path / "c", numbers((2, 4, 5)), UP)
+    write_stack(tmp_path / "d", numbers((1, 4, 5)), UP, ImagePositionPatient=None)
     found = find_inputs(tmp_path, leave_out=tmp_path / "out")
     where = [(one.where, one.kind, len(one.files)) for one in found]
     assert where[:4] == [
@@ -383,7 +406,7 @@ def test_inputs_are_found_in_order_under_names_that_differ(tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_no_slice_to_go_without(tmp_path):
-    paths = write_series(tmp_path / "ct", numbers((3, 4, 5)), UP)
+    paths = write_stack(tmp_path / "ct", numbers((3, 4, 5)), UP)
     paths[-1].write_bytes(b"damaged")
     [only] = find_inputs(tmp_path, leave_out=tmp_path / "out")
     assert sorted(only.files) == sorted(paths)
@@ -450,7 +473,7 @@ def test_links_are_followed_and_each_folder_is_looked_at_once(tmp_path):
 
 
 def test_uneven_series_are_scored_when_asked_and_dicom_keeps_their_places(score, tmp_path):
-    paths = write_series(tmp_path / "ct", numbers(), UP)
+    paths = write_stack(tmp_path / "ct", numbers(), UP)
     paths[4].unlink()
     code, out = score(tmp_path / "ct", "--uneven")
     assert code == 0
@@ -469,7 +492,7 @@ def test_uneven_series_are_scored_when_asked_and_dicom_keeps_their_places(score,
     ids=str,
 )
 def test_headers_that_dicom_cannot_point_to_are_named_with_the_way_out(score, tmp_path, fault):
-    write_series(tmp_path / "ct", numbers(), UP, **fault)
+    write_stack(tmp_path / "ct", numbers(), UP, **fault)
     code, out = score(tmp_path / "ct")
     assert code == 1
     assert "give --no-dicom" in table(out).loc["ct", "error"]

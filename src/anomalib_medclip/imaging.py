@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from PIL import ImageFile
 from torchvision.transforms.v2 import InterpolationMode, Resize
 from torchvision.tv_tensors import Image, Mask
 
@@ -40,10 +41,12 @@ def read_image(path: str | Path, intensity: IntensityPolicy = None) -> Image:
     if is_dicom(Path(path)):
         return _three_channels(read_picture(Path(path), intensity))
     with _open(path) as picture:
+        _check_whole(path, picture)
         if not _is_deep(picture):
             pixels = np.asarray(_decode(path, lambda: picture.convert("RGB")), dtype=np.float32)
             return Image(torch.from_numpy(pixels).permute(2, 0, 1).div(255).contiguous())
-    return _three_channels(place(_read_deep(path), intensity, path))
+        size = picture.size
+    return _three_channels(place(_read_deep(path, size), intensity, path))
 
 
 def _three_channels(pixels: NDArray[np.float32]) -> Image:
@@ -73,7 +76,7 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
             f"{size[0]} x {size[1]}; make them the same size"
         )
         raise MaskError(msg)
-    lesion = values > 127 if values.dtype == np.uint8 and values.max() > 127 else values > 0
+    lesion = values > 127 if values.dtype == np.uint8 and values.max() > 127 else values != 0
     if not lesion.any():
         msg = f"mask {path} marks no lesion; remove the image or label it normal"
         raise MaskError(msg)
@@ -81,14 +84,24 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
 
 
 def mask_values(path: str | Path) -> NDArray[Any]:
-    """The numbers of a mask file as they stand, shape ``(height, width)``; colours become grey.
+    """The numbers of a mask file, shape ``(height, width)``; of colours the brightest channel.
 
     Raises:
-        ImageReadError: The file is missing or cannot be decoded.
+        ImageReadError: The file is missing or cannot be decoded, or its numbers are not whole.
     """
     with _open(path) as picture:
-        labels = picture.mode in _LABEL_MODES
-        return np.asarray(_decode(path, picture.copy if labels else lambda: picture.convert("L")))
+        _check_whole(path, picture)
+        if picture.mode in _LABEL_MODES:
+            values = np.asarray(_decode(path, picture.copy))
+        elif _is_deep(picture):
+            msg = f"cannot read image {path}: a mask of 16-bit colours; store it as labels or grey"
+            raise ImageReadError(msg)
+        else:  # the brightest channel: a dark colour is a lesion, too
+            values = np.asarray(_decode(path, lambda: picture.convert("RGB"))).max(axis=2)
+    if (values != np.rint(values)).any():
+        msg = f"cannot read image {path}: a mask of numbers that are not whole; threshold it first"
+        raise ImageReadError(msg)
+    return values
 
 
 class MethodResize(Resize):
@@ -144,7 +157,7 @@ def _resize_mask(mask: torch.Tensor, side: int) -> torch.Tensor:
     return torch.from_numpy(resized).to(mask.dtype)
 
 
-_LABEL_MODES = ("P", "I", "I;16", "I;16B", "I;16L")
+_LABEL_MODES = ("P", "I", "F", "I;16", "I;16B", "I;16L")
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
 
 
@@ -154,11 +167,50 @@ def _open(path: str | Path) -> Pillow.Image:
 
 
 def _decode(path: str | Path, read: Any) -> Any:  # noqa: ANN401 - any reader, and what it reads
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        msg = f"cannot read image {path}: Pillow is set to fill up damaged files; reset it"
+        raise ImageReadError(msg)
     try:
         picture = read()
-    except Exception as error:  # decoders raise anything when a file is broken
+    except Exception as error:  # damaged files reach every corner of the decoders
         msg = f"cannot read image {path}: {error}; replace the file or take it out of the data"
         raise ImageReadError(msg) from error
+    return picture
+
+
+_BITS, _COMPRESSION, _STRIP_BYTES, _TILE_BYTES = 258, 259, 279, 325  # tags of TIFF
+_END_OF_PNG = b"IEND\xaeB`\x82"
+
+
+def _check_whole(path: str | Path, picture: Pillow.Image) -> None:
+    """Refuse damage that decoders pass over."""
+    check = {"PNG": _check_png, "TIFF": _check_tiff}.get(picture.format or "")
+    if check is not None:
+        _decode(path, partial(check, path, picture))
+
+
+def _check_png(path: str | Path, picture: Pillow.Image) -> Pillow.Image:
+    """Every chunk has a checksum; Pillow leaves some unread."""
+    with Pillow.open(path) as again:
+        again.verify()
+    if _END_OF_PNG not in Path(path).read_bytes():
+        msg = "it is cut off in its last chunk"
+        raise ValueError(msg)
+    return picture
+
+
+def _check_tiff(path: str | Path, picture: Any) -> Pillow.Image:  # noqa: ANN401 - Pillow's TIFF
+    """Of several pages only one would be read; uncompressed pixels have as many bytes as wanted."""
+    del path
+    tags = picture.tag_v2
+    if picture.n_frames > 1:
+        msg = f"it has {picture.n_frames} pages, which are not read; store each as a file"
+        raise ValueError(msg)
+    if tags.get(_COMPRESSION, 1) == 1 and _TILE_BYTES not in tags:
+        wanted = (picture.width * sum(tags.get(_BITS, (1,))) + 7) // 8 * picture.height
+        if sum(tags[_STRIP_BYTES]) != wanted:
+            msg = f"it has {sum(tags[_STRIP_BYTES])} bytes of pixels, but its size wants {wanted}"
+            raise ValueError(msg)
     return picture
 
 
@@ -169,11 +221,11 @@ def _is_deep(picture: Pillow.Image) -> bool:
     )
 
 
-def _read_deep(path: str | Path) -> NDArray[Any]:
+def _read_deep(path: str | Path, size: tuple[int, int]) -> NDArray[Any]:
     import cv2  # only for the rare deep image; the import takes a while
 
-    pixels: NDArray[Any] | None = _decode(path, lambda: cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
-    if pixels is None:
+    pixels: Any = _decode(path, lambda: cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+    if pixels is None or pixels.shape[1::-1] != size:
         msg = f"cannot read image {path}: unknown format of more than 8 bits; store it as PNG"
         raise ImageReadError(msg)
     if pixels.ndim == 2:

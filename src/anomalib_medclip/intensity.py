@@ -46,9 +46,9 @@ IntensityPolicy: TypeAlias = (
 """How numbers of more than 8 bits reach [0, 1]. Each maps a window to [0, 1] and saturates outside:
 ``(low, high)``; ``{"centre": c, "width": w}``, or the name of a CT window; ``{"percentiles":
 [p, q]}`` of the numbers above zero, over a volume where there is one; ``"voi"``, the window that a
-DICOM file itself has; ``"dtype"``, up to the largest number the file format can hold. ``"unit"`` is
-for numbers that are in [0, 1] already. ``None`` refuses such images. 8-bit images are always
-divided by 255."""
+DICOM file itself has; ``"dtype"``, from zero up to the largest number the file format can hold,
+which negative numbers do not fit. ``"unit"`` is for numbers that are in [0, 1] already. ``None``
+refuses such images. 8-bit images are always divided by 255."""
 
 POLICIES = (
     "[low, high], {centre: c, width: w}, {percentiles: [p, q]}, 'dtype' for the full range of the "
@@ -80,10 +80,13 @@ def place(values: NDArray[Any], policy: IntensityPolicy, where: str | Path) -> N
         msg = f"{where} holds {count} numbers that are not finite; repair the file"
         raise IntensityError(msg)
     low, high = _window(values, policy, where)
-    if not low < high:
+    if not (np.isfinite([low, high]).all() and low < high):
         msg = f"the intensity window [{low}, {high}] of {where} is empty; give one with low < high"
         raise IntensityError(msg)
-    return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
+    placed = values.astype(np.float64)
+    placed -= low  # in place: a volume is large
+    placed /= high - low
+    return np.clip(placed, 0, 1, out=placed).astype(np.float32)
 
 
 def _window(
@@ -95,12 +98,7 @@ def _window(
     if isinstance(policy, str):
         return _named(values, policy, where)
     if isinstance(policy, dict) and policy.keys() == {"percentiles"}:
-        above = values[values > 0]
-        if not above.size:
-            msg = f"{where} holds no number above zero, so it has no percentiles; take it out"
-            raise IntensityError(msg)
-        low, high = (float(np.percentile(above, one)) for one in policy["percentiles"])
-        return low, high
+        return _percentiles(values, policy["percentiles"], where)
     if isinstance(policy, dict) and policy.keys() == {"centre", "width"}:
         return policy["centre"] - policy["width"] / 2, policy["centre"] + policy["width"] / 2
     if isinstance(policy, tuple | list) and len(policy) == 2:
@@ -109,16 +107,32 @@ def _window(
     raise IntensityError(msg)
 
 
+def _percentiles(values: NDArray[Any], asked: Any, where: str | Path) -> tuple[float, float]:  # noqa: ANN401
+    if len(asked) != 2 or not 0 <= asked[0] < asked[1] <= 100:
+        msg = f"{asked} are no percentiles of {where}; give [p, q] with 0 <= p < q <= 100"
+        raise IntensityError(msg)
+    above = values[values > 0]
+    if not above.size:
+        msg = f"{where} holds no number above zero, so it has no percentiles; take it out"
+        raise IntensityError(msg)
+    low, high = np.percentile(above, asked)
+    if not low < high:
+        msg = f"the percentiles {asked} of {where} are both {low}: it shows nothing; take it out"
+        raise IntensityError(msg)
+    return float(low), float(high)
+
+
 def _named(values: NDArray[Any], policy: str, where: str | Path) -> tuple[float, float]:
     if policy in CT_WINDOWS:
         centre, width = CT_WINDOWS[policy]
         return centre - width / 2, centre + width / 2
-    if policy == "dtype" and np.issubdtype(values.dtype, np.integer):
+    if policy == "dtype" and np.issubdtype(values.dtype, np.integer) and values.min() >= 0:
         return 0.0, float(np.iinfo(values.dtype).max)
     if policy == "unit" and values.min() >= 0 and values.max() <= 1:
         return 0.0, 1.0
     reasons = {
-        "dtype": f"holds {values.dtype} numbers, and 'dtype' needs integers",
+        "dtype": f"holds {values.dtype} numbers from {values.min()}, and 'dtype' needs integers "
+        "that are not negative",
         "unit": f"holds numbers from {values.min()} to {values.max()}, which are not in [0, 1]",
         "voi": "has no window of its own, as only DICOM files have",
     }

@@ -1,5 +1,6 @@
 """Before and after a model: one resize everywhere, and a normalisation that keeps every rank."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from torchvision.transforms.v2 import Resize
 from anomalib_medclip.components.anomaly_map import unit_interval
 from anomalib_medclip.imaging import MethodResize, Resample, read_image
 from anomalib_medclip.intensity import IntensityPolicy
+
+logger = logging.getLogger(__name__)
 
 
 class MedicalPreProcessor(PreProcessor):
@@ -46,6 +49,21 @@ class MedicalPreProcessor(PreProcessor):
         self.export_transform = Resize(resize.size, resize.interpolation, antialias=False)
         self.intensity = intensity
         self.slicing = slicing
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say which files of a folder are left out: anomalib lists no DICOM for prediction."""
+        del pl_module
+        for index in range(len(_prediction_loaders(trainer))):
+            listed = _paths(trainer, index)
+            for folder in sorted({path.parent for path in listed}) if len(listed) > 1 else []:
+                left = [p for p in folder.iterdir() if p.suffix.lower() in (".dcm", ".dicom")]
+                if left:
+                    logger.warning(
+                        "%d DICOM files in %s are not predicted, since anomalib lists none; give "
+                        "them to anomalib_medclip.inferencer.Inferencer or to a MedicalFolder",
+                        len(left),
+                        folder,
+                    )
 
     def on_predict_batch_start(
         self,

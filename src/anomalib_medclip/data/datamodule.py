@@ -26,6 +26,7 @@ from anomalib_medclip.data.integrity import (
     file_problems,
     heat_map_problems,
     refuse,
+    undrawable_problems,
 )
 from anomalib_medclip.errors import SupportError
 from anomalib_medclip.imaging import read_image
@@ -105,8 +106,7 @@ class MedicalDataModule(AnomalibDataModule):
         self.intensity = intensity
         self.support_data: MedicalDataset | None = None
         self.support_counts: dict[str, dict[str, int]] = {}
-        self.validates_on_support = False
-        self.only_normals = False
+        self.validates_on_support = self.only_normals = False
 
     @abstractmethod
     def load_table(self) -> DataFrame:
@@ -158,15 +158,17 @@ class MedicalDataModule(AnomalibDataModule):
 
         Raises:
             SupportError: A method that learns from both classes is to be trained on normal images.
+            ImageReadError: There are DICOM files or slices, and a visualizer that cannot open them.
         """
         super().setup(stage)
+        callbacks = getattr(self.trainer, "callbacks", ())
+        refuse(undrawable_problems(self.test_data.samples, callbacks))
         model = getattr(self.trainer, "lightning_module", None)
         if stage == "fit" and self.only_normals and getattr(model, "wants_abnormal", False):
             msg = (
                 f"{type(model).__name__} learns from normal and abnormal images, but {self.where} "
                 "holds only normal images outside the test split; use a method that learns from "
-                "normal images, such as MediCLIP, or add labelled abnormal images for training or "
-                "validation"
+                "normal images, such as MediCLIP, or add abnormal ones for training or validation"
             )
             raise SupportError(msg)
 
@@ -223,12 +225,9 @@ class MedicalDataModule(AnomalibDataModule):
     def complete(self, table: DataFrame) -> DataFrame:
         """Add the columns that a subclass need not give."""
         defaults: dict[str, str | bool] = {
-            "mask_path": "",
-            "group": "",
-            "object_name": self.object_name,
-            "has_masks": self.has_masks,
-            "set_name": self.category or self.name,
-        }
+            "mask_path": "", "group": "", "object_name": self.object_name,
+            "has_masks": self.has_masks, "set_name": self.category or self.name,
+        }  # fmt: skip
         table = table.reset_index(drop=True)
         return table.assign(**{name: v for name, v in defaults.items() if name not in table})
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from anomalib.utils.path import generate_output_filename
+from anomalib.visualization import ImageVisualizer
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.batch import CLASS_NAMES
+from anomalib_medclip.dicom import is_dicom
 from anomalib_medclip.errors import (
     DataRootError,
     EmptySplitError,
@@ -241,3 +243,16 @@ def heat_map_problems(table: DataFrame, name: str, category: str) -> Iterator[Pr
         said = "shares a heat-map file with another"
         remedy = "set 'name' to a folder that holds all images, or leave it out"
         yield Problem("shared heat-map file", path, said, remedy)
+
+
+def undrawable_problems(table: DataFrame, callbacks: Sequence[object]) -> Iterator[Problem]:
+    """Images that anomalib's own visualizer, where there is one, would open again and could not."""
+    if any(type(callback) is ImageVisualizer for callback in callbacks):
+        for path in map(Path, table["image_path"]):
+            if is_dicom(path) or not path.is_file():
+                said = "is DICOM or a slice, which anomalib's visualizer cannot open"
+                remedy = (
+                    "give the model visualizer=anomalib_medclip.components.results."
+                    "HeatMapVisualizer(), or False"
+                )
+                yield Problem("image to be drawn", str(path), said, remedy, error=ImageReadError)

@@ -19,7 +19,7 @@ from monai.transforms.transform import MapTransform
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomalib_medclip.errors import MaskError, MedclipError
+from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.intensity import IntensityPolicy
 from anomalib_medclip.volume import Volume, read_labels, read_volume, same_grid
 
@@ -41,13 +41,25 @@ class Slicing:
             default it is not.
         organ_labels: Numbers of an organ in a second volume of labels, to whose box the volume is
             cropped; by default it is not.
-        organ_margin: Voxels left around the organ.
+        organ_margin: Rows and columns left around the organ; slices keep their numbers.
+
+    Raises:
+        VolumeError: A spacing that is not of three lengths, or a margin below zero.
     """
 
     plane: Plane = "axial"
     spacing: tuple[float, float, float] | None = None
     organ_labels: tuple[int, ...] | None = None
     organ_margin: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no volume can be cut by."""
+        if self.spacing is not None and (len(self.spacing) != 3 or not min(self.spacing) > 0):
+            msg = f"spacing {self.spacing} is not of three lengths; give millimetres above zero"
+            raise VolumeError(msg)
+        if self.organ_margin < 0:
+            msg = f"organ_margin is {self.organ_margin}; give 0 or more voxels"
+            raise VolumeError(msg)
 
     def as_plain(self) -> dict[str, Any]:
         """The options as checkpoints and certificates hold them."""
@@ -93,7 +105,16 @@ class Sliced:
 
         Axes are turned back exactly; where the volume was resampled, the maps are, too, and what
         was cropped away becomes 0.
+
+        Raises:
+            VolumeError: The maps are not of the shape of the images.
         """
+        if maps.shape != self.images.shape:
+            msg = (
+                f"maps are of shape {tuple(maps.shape)}, the pictures of "
+                f"{tuple(self.images.shape)}; resize each to its picture first"
+            )
+            raise VolumeError(msg)
         voxels = maps.permute(1, 2, 0)[None].float().contiguous()
         laid = MetaTensor(voxels, meta=self._image.meta)
         laid.applied_operations = list(self._image.applied_operations)  # which inverting consumes
@@ -139,13 +160,16 @@ def cut(
             raise MaskError(msg)
         paths["organ"] = organ
     labels = {"mask": lesion_labels, "organ": slicing.organ_labels}
-    transform = _pipeline(tuple(paths), labels, intensity, slicing, uneven)
-    try:
-        found: Any = transform(paths)
-    except RuntimeError as error:  # MONAI's, around whatever a step has raised
-        if isinstance(error.__cause__, MedclipError):
-            raise error.__cause__ from None
-        raise
+    found: Any = {"image": _tensor(read_volume(image, intensity, uneven), image)}
+    for key in tuple(paths)[1:]:
+        found[key] = _tensor(_chosen(Path(paths[key]), key, labels[key]), paths[key])
+    turn = Orientationd(
+        tuple(paths), axcodes=_AXES[slicing.plane], labels=_ENDS, allow_missing_keys=True
+    )
+    turned: Any = turn(found)
+    _check_one_grid(turned)
+    transform = Compose([turn, *_steps(tuple(paths), slicing)])
+    found = transform(found)
     stacks: dict[str, Tensor] = {key: found[key].as_tensor()[0].permute(2, 0, 1) for key in paths}
     images, masks, organs = stacks["image"], stacks.get("mask"), stacks.get("organ")
     return Sliced(
@@ -157,20 +181,14 @@ def cut(
     )
 
 
-def _pipeline(
-    keys: tuple[str, ...],
-    labels: dict[str, tuple[int, ...] | None],
-    intensity: IntensityPolicy,
-    slicing: Slicing,
-    uneven: bool,
-) -> Compose:
-    modes = ["bilinear" if key == "image" else "nearest" for key in keys]
-    steps: list[Any] = [
-        ReadVolumesd(keys, labels, intensity, uneven),
-        Orientationd(keys, axcodes=_AXES[slicing.plane], labels=_ENDS, allow_missing_keys=True),
-        OneGridd(keys),
-    ]
+_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+def _steps(keys: tuple[str, ...], slicing: Slicing) -> list[Any]:
+    """What comes after the volumes are turned."""
+    steps: list[Any] = []
     if slicing.spacing:
+        modes = ["bilinear" if key == "image" else "nearest" for key in keys]
         steps.append(Spacingd(keys, pixdim=slicing.spacing, mode=modes, allow_missing_keys=True))
     if slicing.organ_labels:
         margin = (slicing.organ_margin, slicing.organ_margin, 0)
@@ -180,53 +198,44 @@ def _pipeline(
                 keys, "box", margin=margin, allow_smaller=True, allow_missing_keys=True
             ),
         ]
-    return Compose(steps)
+    return steps
 
 
-_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
+def _chosen(path: Path, key: str, wanted: tuple[int, ...] | None) -> Volume:
+    """1 on the wanted labels, by default on all but 0."""
+    found = read_labels(path)
+    chosen = found.voxels != 0 if wanted is None else np.isin(found.voxels, wanted)
+    if key == "organ" and not chosen.any():
+        msg = f"{path} has none of the organ's labels {wanted}; correct organ_labels"
+        raise MaskError(msg)
+    return Volume(chosen.astype(np.float32), found.affine)
 
 
-class ReadVolumesd(MapTransform):
-    """MONAI's ``LoadImaged`` with this package's strict readers.
+def _tensor(volume: Volume, path: str | Path | Sequence[Path]) -> MetaTensor:
+    """``(1, i, j, k)``, with its place; nothing else of a file's header goes on."""
+    voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels))[None]
+    affine = torch.from_numpy(volume.affine)
+    meta = {"filename_or_obj": str(path), "file_affine": volume.affine}
+    return MetaTensor(voxels, affine=affine, meta=meta)
 
-    Args:
-        keys: What to read; ``image`` is one, all others are labels.
-        labels: Which labels become 1; by default all but 0.
-        intensity: How the numbers of the image reach [0, 1].
-        uneven: See ``anomalib_medclip.dicom.read_series``.
+
+def _check_one_grid(found: dict[str, MetaTensor]) -> None:
+    """Refuse labels that lie elsewhere than the image, once all are turned the same way.
+
+    Not a step of the pipeline: MONAI would wrap the error into one of its own.
     """
-
-    def __init__(
-        self,
-        keys: tuple[str, ...],
-        labels: dict[str, tuple[int, ...] | None],
-        intensity: IntensityPolicy,
-        uneven: bool,
-    ) -> None:
-        super().__init__(keys)
-        self.labels = labels
-        self.intensity = intensity
-        self.uneven = uneven
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Paths to tensors ``(1, i, j, k)`` that know their place."""
-        return {key: self._read(str(key), data[key]) for key in self.key_iterator(data)}
-
-    def _read(self, key: str, path: Any) -> MetaTensor:  # noqa: ANN401 - as read_volume takes it
-        if key == "image":
-            volume = read_volume(path, self.intensity, self.uneven)
-        else:
-            found = read_labels(path)
-            wanted = self.labels[key]
-            chosen = found.voxels != 0 if wanted is None else np.isin(found.voxels, wanted)
-            if key == "organ" and not chosen.any():
-                msg = f"{path} has none of the organ's labels {wanted}; correct organ_labels"
-                raise MaskError(msg)
-            volume = Volume(chosen.astype(np.float32), found.affine)
-        voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels))[None]
-        affine = torch.from_numpy(volume.affine)
-        meta = {"filename_or_obj": str(path), "file_affine": volume.affine}
-        return MetaTensor(voxels, affine=affine, meta=meta)
+    image = found["image"]
+    for labels in found.values():
+        shapes = tuple(image.shape[1:]), tuple(labels.shape[1:])
+        affines = image.affine.numpy(), labels.affine.numpy()
+        if shapes[0] != shapes[1] or not same_grid(*affines, shape=shapes[0]):
+            names = [one.meta["filename_or_obj"] for one in (labels, image)]
+            msg = (
+                f"{names[0]} is of shape {shapes[1]}, affine {affines[1].round(4).tolist()}; "
+                f"{names[1]} is of shape {shapes[0]}, affine {affines[0].round(4).tolist()} "
+                "(both turned the same way); resample the labels onto the image's grid"
+            )
+            raise MaskError(msg)
 
 
 class ColumnOfd(MapTransform):
@@ -245,28 +254,3 @@ class ColumnOfd(MapTransform):
         """The data, with the column."""
         labels = data[self.keys[0]]
         return {**data, self.column: labels.amax(dim=-1, keepdim=True).expand_as(labels)}
-
-
-class OneGridd(MapTransform):
-    """Refuses labels that lie elsewhere than the image, once all are turned the same way.
-
-    Raises:
-        MaskError: Another shape, spacing or place.
-    """
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The data as they came."""
-        image = data["image"]
-        for key in self.key_iterator(data):
-            labels = data[key]
-            shapes = tuple(image.shape[1:]), tuple(labels.shape[1:])
-            affines = image.affine.numpy(), labels.affine.numpy()
-            if shapes[0] != shapes[1] or not same_grid(*affines, shape=shapes[0]):
-                names = [one.meta["filename_or_obj"] for one in (labels, image)]
-                msg = (
-                    f"{names[0]} is of shape {shapes[1]}, affine {affines[1].round(4).tolist()}; "
-                    f"{names[1]} is of shape {shapes[0]}, affine {affines[0].round(4).tolist()} "
-                    "(both turned the same way); resample the labels onto the image's grid"
-                )
-                raise MaskError(msg)
-        return dict(data)

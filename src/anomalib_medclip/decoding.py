@@ -1,0 +1,93 @@
+"""The pixels of one DICOM file, as its header says they are."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomalib_medclip.errors import ImageReadError
+
+_DECODERS = {
+    f"1.2.840.10008.1.2.4.{number}": package
+    for package, numbers in {
+        "pylibjpeg[libjpeg]": (50, 51, 57, 70),
+        "pyjpegls": (80, 81),
+        "pylibjpeg[openjpeg]": (90, 91, 201, 202, 203),
+    }.items()
+    for number in numbers
+}
+"""Packages that decode compressed pixels, by transfer syntax."""
+
+
+def decoded(path: Path, dataset: Any, **options: Any) -> NDArray[Any]:  # noqa: ANN401
+    """Pixels of one file, rescaled unless options say otherwise.
+
+    Args:
+        path: The file, for error messages.
+        dataset: What pydicom has read of it.
+        **options: See ``highdicom.Image.get_frame``.
+
+    Raises:
+        ImageReadError: They cannot be decoded, or are not what the header says.
+    """
+    import highdicom
+
+    options = {
+        "dtype": np.float64,
+        "apply_presentation_lut": False,  # done here, after the policy
+        "apply_real_world_transform": False,  # windows are in rescaled units
+        **options,
+    }
+    syntax = dataset.file_meta.get("TransferSyntaxUID", "")
+    try:
+        _check_length(dataset, compressed=syntax.is_compressed)
+        with warnings.catch_warnings():  # pixels that are left over are no padding
+            warnings.filterwarnings("error", message=".*non-conformant padding")
+            image = highdicom.Image.from_dataset(dataset, copy=False)
+            _check_stored(dataset, image.get_stored_frame(1))
+            pixels: NDArray[Any] = image.get_frame(1, **options)
+    except Exception as error:
+        package = _DECODERS.get(syntax)
+        remedy = "replace it or take it out"
+        if package and "plugins" in str(error):
+            remedy = f"it is compressed as {syntax.name}: run pip install '{package}'"
+        msg = f"cannot decode the pixels of {path}: {error}; {remedy}"
+        raise ImageReadError(msg) from error
+    return pixels
+
+
+def _check_length(dataset: Any, *, compressed: bool) -> None:  # noqa: ANN401
+    """Refuse pixels that are more than the header says; pydicom would leave out the last."""
+    if compressed:
+        return
+    samples = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
+    if dataset.PhotometricInterpretation == "YBR_FULL_422":
+        samples = samples // 3 * 2
+    wanted = (samples * dataset.BitsAllocated + 7) // 8
+    if len(dataset.PixelData) > wanted + wanted % 2:
+        msg = f"it holds {len(dataset.PixelData)} bytes of pixels, but its header wants {wanted}"
+        raise ValueError(msg)
+
+
+def _check_stored(dataset: Any, stored: NDArray[Any]) -> None:  # noqa: ANN401
+    """Refuse pixels that are not what the header says; decoders do not look."""
+    if stored.shape[:2] != (dataset.Rows, dataset.Columns):
+        msg = f"its pixels are {stored.shape}, but its header says {dataset.Rows, dataset.Columns}"
+        raise ValueError(msg)
+    if dataset.HighBit != dataset.BitsStored - 1:
+        msg = f"bit {dataset.HighBit} is the highest of {dataset.BitsStored}, which is not read"
+        raise ValueError(msg)
+    low, high = stored_range(dataset)
+    if stored.size and not low <= stored.min() <= stored.max() <= high:
+        msg = f"it holds {stored.min()} to {stored.max()}, outside {dataset.BitsStored} bits"
+        raise ValueError(msg)
+
+
+def stored_range(dataset: Any) -> tuple[float, float]:  # noqa: ANN401
+    """The least and the largest number that the file can hold."""
+    bits = int(dataset.BitsStored)
+    if dataset.PixelRepresentation:
+        return -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
+    return 0.0, 2.0**bits - 1

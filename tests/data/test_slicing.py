@@ -1,0 +1,215 @@
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from dicom_series import numbers, oblique, straight, write_nifti, write_series
+
+from anomalib_medclip.data.slicing import Slicing, cut
+from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, VolumeError
+from anomalib_medclip.volume import read_volume
+
+POLICY = {"percentiles": (1.0, 99.0)}
+ORDERS = [
+    np.array(list(zip(axes, flips, strict=True)))
+    for axes in itertools.permutations(range(3))
+    for flips in itertools.product((1, -1), repeat=3)
+]
+PLANES = ["axial", "coronal", "sagittal"]
+
+
+def turned(path, voxels, affine, order):
+    """The same volume in another order of axes."""
+    nib.save(nib.Nifti1Image(voxels, affine).as_reoriented(order), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    """The 48 orders of axes of one volume, straight or oblique."""
+    home = tmp_path_factory.mktemp("turned")
+    voxels = numbers(5, 6, 7, low=0)
+    return {
+        name: [
+            turned(home / f"{name}{n}.nii", voxels, affine, order) for n, order in enumerate(ORDERS)
+        ]
+        for name, affine in (("straight", straight()), ("oblique", oblique()))
+    }
+
+
+# --- orientation
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("name", ["straight", "oblique"])
+def test_the_order_of_axes_changes_no_picture_and_maps_go_back_exactly(volumes, name, plane):
+    expected = cut(volumes[name][0], POLICY, Slicing(plane)).images
+    for path in volumes[name]:
+        sliced = cut(path, POLICY, Slicing(plane))
+        assert torch.equal(sliced.images, expected)
+        volume = read_volume(path, POLICY)
+        assert np.array_equal(sliced.restore(sliced.images**2), volume.voxels**2)
+        assert sliced.restore(sliced.images).dtype == np.float32
+        # twice, and in another order of calls: nothing is used up
+        assert np.array_equal(sliced.restore(sliced.images), volume.voxels)
+
+
+@pytest.mark.parametrize("order", [ORDERS[0], ORDERS[13], ORDERS[47]], ids=["0", "13", "47"])
+def test_pictures_are_seen_as_radiologists_see_them(tmp_path, order):
+    voxels = np.ones((5, 6, 7), dtype=np.int16)
+    voxels[4, 5, 6] = 1000  # right, anterior, superior
+    path = turned(tmp_path / "a.nii", voxels, straight(), order)
+    top_left = {}
+    for plane in PLANES:
+        images = cut(path, (0, 1000), Slicing(plane)).images
+        top_left[plane] = tuple(int(n) for n in torch.nonzero(images == 1)[0])
+    # From the feet: the right on the left of the picture, the front above.
+    assert top_left["axial"] == (6, 0, 0)
+    # From the front: the right on the left of the picture, the head above.
+    assert top_left["coronal"][1:] == (0, 0)
+    # From the left: the front on the left of the picture, the head above.
+    assert top_left["sagittal"][1:] == (0, 0)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_dicom_series_gives_the_pictures_of_its_nifti(tmp_path, plane):
+    voxels, affine = numbers(6, 7, 5), oblique()
+    write_series(tmp_path / "series", voxels, affine)
+    path = write_nifti(tmp_path / "a.nii.gz", voxels, affine)
+    one, two = (cut(p, POLICY, Slicing(plane)) for p in (tmp_path / "series", path))
+    assert torch.equal(one.images, two.images)
+
+
+# --- masks
+
+
+def lesion(shape=(5, 6, 7)):
+    labels = np.zeros(shape, dtype=np.uint8)
+    labels[1:3, 2:4, 3], labels[3, 4, 5] = 1, 2
+    return labels
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Writes a volume and its labels: ``pair(affine of labels, their order of axes)``."""
+
+    def write(affine=None, order=ORDERS[0], labels=None):
+        image = write_nifti(tmp_path / "a.nii.gz", numbers(5, 6, 7, low=0), straight())
+        labels = lesion() if labels is None else labels
+        affine = straight() if affine is None else affine
+        return image, turned(tmp_path / "seg.nii.gz", labels, affine, order)
+
+    return write
+
+
+@pytest.mark.parametrize("number", [0, 5, 17, 47])
+def test_labels_in_another_order_of_axes_lie_where_they_did(pair, number):
+    image, seg = pair(order=ORDERS[number])
+    sliced = cut(image, POLICY, mask=seg)
+    assert (sliced.masks.dtype, sliced.masks.shape) == (torch.uint8, sliced.images.shape)
+    assert np.array_equal(sliced.restore(sliced.masks), (lesion() > 0).astype(np.float32))
+
+
+def test_lesions_are_the_labels_that_are_named(pair):
+    image, seg = pair()
+    assert int(cut(image, POLICY, mask=seg).masks.sum()) == 5
+    assert int(cut(image, POLICY, mask=seg, lesion_labels=(2,)).masks.sum()) == 1
+
+
+def test_there_is_no_mask_where_none_is_given(pair):
+    assert cut(pair()[0], POLICY).masks is None
+
+
+@pytest.mark.parametrize("order", [ORDERS[0], ORDERS[17]], ids=["same axes", "other axes"])
+def test_labels_that_lie_elsewhere_are_refused(pair, order):
+    moved = straight()
+    moved[2, 3] += 1
+    for affine in (moved, straight((2, 1.5, 3.1))):
+        image, seg = pair(affine, order)
+        with pytest.raises(MaskError, match=r"seg.nii.gz is of shape .*; .*a.nii.gz .*; resample"):
+            cut(image, POLICY, mask=seg)
+
+
+def test_labels_of_another_shape_are_refused(pair):
+    image, seg = pair(labels=lesion((5, 6, 8)))
+    with pytest.raises(MaskError, match=r"of shape \(6, 5, 8\)"):
+        cut(image, POLICY, mask=seg)
+
+
+def test_errors_of_readers_come_through_as_they_are(pair, tmp_path):
+    image, seg = pair()
+    with pytest.raises(IntensityError, match=r"a.nii.gz"):
+        cut(image)
+    with pytest.raises(ImageReadError, match=r"gone.nii"):
+        cut(image, POLICY, mask=tmp_path / "gone.nii")
+    seg.write_bytes(seg.read_bytes()[:-5])
+    with pytest.raises(ImageReadError, match=r"seg.nii.gz"):
+        cut(image, POLICY, mask=seg)
+
+
+# --- resampling and cropping
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_resampled_maps_come_back_in_the_shape_of_the_file(tmp_path, plane):
+    smooth = np.indices((12, 10, 8)).sum(axis=0).astype(np.float32)
+    path = turned(tmp_path / "a.nii", smooth, straight(), ORDERS[17])
+    sliced = cut(path, (0, 27), Slicing(plane, spacing=(1.0, 1.25, 2.5)))
+    restored = sliced.restore(sliced.images)
+    volume = read_volume(path, (0, 27))
+    assert restored.shape == volume.voxels.shape
+    assert restored.min() >= 0
+    assert np.abs(restored - volume.voxels).max() < 0.07  # twice linear, at edges held
+    assert np.abs(restored - volume.voxels).mean() < 0.01
+
+
+def test_spacing_is_of_rows_columns_and_slices(tmp_path):
+    path = write_nifti(tmp_path / "a.nii", numbers(12, 10, 8, low=0), straight((1, 2, 4)))
+    axial = cut(path, POLICY, Slicing(spacing=(1.0, 2.0, 2.0))).images.shape
+    assert axial == (15, 19, 6)  # (8 - 1) * 4 / 2 + 1, (10 - 1) * 2 / 1 + 1, (12 - 1) / 2 + 1
+    sagittal = cut(path, POLICY, Slicing("sagittal", spacing=(2.0, 1.0, 1.0))).images.shape
+    assert sagittal == (12, 15, 19)
+
+
+def test_masks_stay_masks_when_resampled(pair):
+    image, seg = pair()
+    masks = cut(image, POLICY, Slicing(spacing=(0.7, 0.7, 1.3)), mask=seg).masks
+    assert set(masks.unique().tolist()) == {0, 1}
+
+
+def test_an_organ_is_cut_out_and_maps_are_laid_back_into_its_box(pair):
+    image, organ = pair()
+    sliced = cut(image, POLICY, Slicing(organ_labels=(1,)), mask=organ, organ=organ)
+    assert sliced.images.shape == (7, 2, 2)
+    assert sliced.shown.sum() == 1
+    assert (sliced.masks[sliced.shown] == 1).all()
+    restored = sliced.restore(sliced.shown[:, None, None].expand(7, 2, 2).float())
+    assert np.array_equal(restored, (lesion() == 1).astype(np.float32))
+    wide = cut(image, POLICY, Slicing(organ_labels=(1, 2), organ_margin=1), organ=organ)
+    assert wide.images.shape == (7, 5, 5)
+    assert wide.shown.sum() == 3
+
+
+def test_an_organ_that_is_not_there_is_refused(pair):
+    image, organ = pair()
+    with pytest.raises(MaskError, match=r"seg.nii.gz has none of the organ's labels \(9,\)"):
+        cut(image, POLICY, Slicing(organ_labels=(9,)), organ=organ)
+    with pytest.raises(MaskError, match=r"no volume of its organs is given"):
+        cut(image, POLICY, Slicing(organ_labels=(1,)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"spacing": (1.0, 0.0, 1.0)}, {"spacing": (1.0, 1.0)}, {"organ_margin": -1}],
+    ids=str,
+)
+def test_options_that_cut_nothing_are_refused(options):
+    with pytest.raises(VolumeError, match=r"give "):
+        Slicing(**options)
+
+
+def test_maps_of_another_shape_are_not_laid_back(pair):
+    sliced = cut(pair()[0], POLICY)
+    with pytest.raises(VolumeError, match=r"maps are of shape \(7, 5, 5\), the pictures of"):
+        sliced.restore(torch.zeros(7, 5, 5))
