@@ -105,8 +105,8 @@ def test_splits_are_those_that_are_given(root, tmp_path):
 
 
 def test_only_the_slices_asked_for_are_read(root):
-    data = volumes(root, slices=(1, 3), plane="coronal", splits=dict.fromkeys(PATIENTS, "train"))
-    assert {name[-7:-4] for name in names_of(data.load_table())} == {"001", "002", "003"}
+    data = volumes(root, slices=(4, 6), plane="coronal", splits=dict.fromkeys(PATIENTS, "train"))
+    assert {name[-7:-4] for name in names_of(data.load_table())} == {"004", "005", "006"}
     with pytest.raises(EmptySplitError, match=r"has a slice in \(90, 99\)"):
         volumes(root, slices=(90, 99)).load_table()
 
@@ -277,3 +277,16 @@ def test_check_sees_the_slices_of_whole_volumes(tmp_path):
     found = [one for one in report.problems if one.severity == "error"]
     assert len(found) == 6, "every slice of the copied patient"
     assert {one.kind for one in found} == {"duplicate across splits"}
+
+
+def test_empty_slices_are_left_out_and_have_no_lesion(tmp_path):
+    voxels, mask = volume(0, (1,))
+    voxels[..., (0, 3, 5)] = 0
+    save_nifti(tmp_path / "A" / "flair.nii.gz", voxels)
+    save_nifti(tmp_path / "A" / "seg.nii.gz", mask)
+    table = volumes(tmp_path, splits={"A": "train"}).load_table()
+    assert [int(name[-7:-4]) for name in names_of(table)] == [1, 2, 4]
+    mask[4:9, 4:9, 3] = 1
+    save_nifti(tmp_path / "A" / "seg.nii.gz", mask)
+    with pytest.raises(MaskError, match=r"slice 3 of .*flair\.nii\.gz is labelled abnormal, but"):
+        volumes(tmp_path, splits={"A": "train"}).load_table()

@@ -73,7 +73,8 @@ class Sliced:
     Attributes:
         images: Values in [0, 1], of shape ``(slice, row, column)``.
         masks: 1 on lesions, of the same shape, where there are outlines.
-        shown: Which slices show the organ that is cropped to; all, if none is.
+        shown: Which slices show something: more than one value and, where the volume is cropped to
+            an organ, that organ. Of a volume of one value, all.
     """
 
     images: Tensor
@@ -175,7 +176,7 @@ def cut(
     return Sliced(
         images=images,
         masks=None if masks is None else masks.to(torch.uint8),
-        shown=torch.ones(len(images)).bool() if organs is None else organs.amax((1, 2)) > 0,
+        shown=_shown(images, organs),
         _image=found["image"],
         _transform=transform,
     )
@@ -236,6 +237,12 @@ def _check_one_grid(found: dict[str, MetaTensor]) -> None:
                 "(both turned the same way); resample the labels onto the image's grid"
             )
             raise MaskError(msg)
+
+
+def _shown(images: Tensor, organs: Tensor | None) -> Tensor:
+    whole = torch.ones(len(images)).bool() if organs is None else organs.amax((1, 2)) > 0
+    seen = whole & (images.amax((1, 2)) > images.amin((1, 2)))
+    return seen if seen.any() else whole
 
 
 class ColumnOfd(MapTransform):

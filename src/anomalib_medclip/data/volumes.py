@@ -22,6 +22,7 @@ from anomalib_medclip.data.tables import read_rows
 from anomalib_medclip.errors import (
     DataRootError,
     EmptySplitError,
+    MaskError,
     MedclipError,
     MissingMaskError,
 )
@@ -31,8 +32,9 @@ class Volumes(MedicalDataModule):
     """Slices of volumes: a support of K normal and K abnormal ones, validation, test.
 
     A slice is abnormal if its mask marks at least ``smallest_lesion`` pixels, and left out if it
-    marks fewer; or as a table of labels says. Slices are kept as they are read, exactly, in memory
-    up to a budget and then on disk. Patients are kept apart as in ``MedicalFolder``.
+    marks fewer; or as a table of labels says. Slices that show nothing are left out, too. Slices
+    are kept as they are read, exactly, in memory up to a budget and then on disk. Patients are
+    kept apart as in ``MedicalFolder``.
 
     Args:
         root: Folder that the patterns start from.
@@ -141,11 +143,21 @@ class Volumes(MedicalDataModule):
         )  # fmt: skip
 
     def labelled(self, case: Case, sliced: Sliced) -> Iterator[tuple[int, int]]:
-        """Number and label of the slices of a volume that count."""
+        """Number and label of the slices of a volume that count.
+
+        Raises:
+            MaskError: A slice of one value is labelled abnormal.
+        """
         first, last = self.slices or (0, len(sliced.images) - 1)
         for number in range(first, min(last, len(sliced.images) - 1) + 1):
-            label = self._label(case, sliced, number) if sliced.shown[number] else None
-            if label is not None:
+            label = self._label(case, sliced, number)
+            if label == 1 and sliced.images[number].amin() == sliced.images[number].amax():
+                msg = (
+                    f"slice {number} of {case.image} is labelled abnormal, but shows nothing; "
+                    "correct its mask or label"
+                )
+                raise MaskError(msg)
+            if label is not None and sliced.shown[number]:
                 yield number, label
 
     def list_images(self) -> DataFrame:

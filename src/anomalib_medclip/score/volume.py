@@ -52,10 +52,10 @@ def slicing_from(plain: dict[str, Any] | None) -> Slicing:
 
 
 def slices_to_score(shown: Bool[Tensor, "slice"], chosen: tuple[int, int] | None) -> list[int]:
-    """Numbers of the slices that are asked for and, where there is a crop to an organ, show it.
+    """Numbers of the slices that are asked for and show something.
 
     Args:
-        shown: Which slices show the organ; all, if none is cropped to. Training had no others.
+        shown: See ``Sliced.shown``. Training had no others.
         chosen: First and last slice that are asked for, both included; by default all.
 
     Raises:
@@ -68,7 +68,7 @@ def slices_to_score(shown: Bool[Tensor, "slice"], chosen: tuple[int, int] | None
         raise VolumeError(msg)
     numbers = [number for number in range(first, last + 1) if shown[number]]
     if not numbers:
-        msg = f"slices {first} to {last} do not show the organ; correct --slices"
+        msg = f"slices {first} to {last} show nothing, or not the organ; correct --slices"
         raise VolumeError(msg)
     return numbers
 
