@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,7 +44,7 @@ def run(arguments: list[str]) -> int:
         return track(items, "reading", count, console=shown, transient=True)
 
     report = check(data, progress)
-    show(report, console)
+    show(report, console, getattr(data, "root", None))
     if options.json:
         write_whole(options.json, json.dumps(as_plain(report, options.config), indent=2) + "\n")
     return 1 if report.count("error") else 0
@@ -64,25 +65,33 @@ def as_plain(report: Report, config: str) -> dict[str, Any]:
     }
 
 
-def show(report: Report, console: Console) -> None:
-    """Print problems by kind, a few examples each, and what the data are."""
+def show(report: Report, console: Console, root: Path | None = None) -> None:
+    """Print problems by kind, a few examples each, and what the data are.
+
+    Args:
+        report: What was found.
+        console: Where to.
+        root: Folder below which files are named, to keep the table narrow.
+    """
     kinds: dict[tuple[str, str], list[Problem]] = defaultdict(list)
     for problem in report.problems:
         kinds[problem.severity, problem.kind].append(problem)
     if kinds:
-        console.print(_table(kinds))
+        table = _table(kinds, f"{root}{os.sep}" if root else "")
+        table.caption = f"files are below {root}" if root else None
+        console.print(table)
     for line in _closing(report):
         console.print(Text(line))
 
 
-def _table(kinds: dict[tuple[str, str], list[Problem]]) -> Table:
+def _table(kinds: dict[tuple[str, str], list[Problem]], above: str) -> Table:
     table = Table(show_lines=True)
     table.add_column("problem")
     table.add_column("number", justify="right")
     table.add_column("files", ratio=1, overflow="fold")
     table.add_column("remedy", overflow="fold")
     for (severity, kind), problems in kinds.items():
-        shown = [_sentence(one) for one in problems[:_EXAMPLES]]
+        shown = [_sentence(one).replace(above, "") for one in problems[:_EXAMPLES]]
         if len(problems) > _EXAMPLES:
             shown.append(f"and {len(problems) - _EXAMPLES} more; --json FILE lists all")
         table.add_row(
