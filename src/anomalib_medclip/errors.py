@@ -59,3 +59,7 @@ class RuntimeMissingError(MedclipError, ImportError):
 
 class NotReadyError(MedclipError, RuntimeError):
     """The model is asked for scores before prompts or memory bank exist."""
+
+
+class MetricError(MedclipError, ValueError):
+    """Scores, labels or groups that no metric can take, such as NaN, or too few for an interval."""

@@ -1,0 +1,207 @@
+"""Figures of ranks as metrics for anomalib's ``Evaluator``, of images and of pixels.
+
+Images: ``AUROC(fields=["pred_score", "gt_label"], prefix="image_")``. Pixels:
+``AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)``.
+
+torchmetrics' own take scores outside [0, 1] for logits, batch by batch, which reorders them, and
+keep every score several times. These do neither: any finite scores, at 4 bytes a pixel.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from anomalib.metrics import AnomalibMetric
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from anomalib_medclip.errors import MetricError
+from anomalib_medclip.metrics import rank_figures
+from anomalib_medclip.metrics.gathering import gathered
+from anomalib_medclip.metrics.pairs import pairs, regions_of
+from anomalib_medclip.metrics.score_store import ScoreStore
+
+logger = logging.getLogger(__name__)
+
+
+class RankMetric(Metric):
+    """A figure that depends on the order of scores only; NaN, with a warning, without both classes.
+
+    Scores are taken as float32, in which models give them, at 4 bytes each; normal and abnormal
+    pixels of equal score are ties. The state is in no ``state_dict``. Under several processes
+    ``compute`` gathers the scores of all, in memory and on disk as ever, so that a process then
+    holds twice ``memory``; ``dist_sync_on_step`` is without effect. Each metric keeps its own scores.
+
+    Args:
+        memory: GB of memory for scores; what exceeds them goes to disk, and the figure stays exact.
+        **options: As any torchmetrics metric takes.
+
+    Raises:
+        MetricError: A score is not finite, a label neither 0 nor 1, or their shapes differ.
+    """
+
+    full_state_update = True
+    higher_is_better = True
+    is_differentiable = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+    keeps_regions = False
+
+    def __init__(self, memory: float = 1.0, **options: Any) -> None:  # noqa: ANN401 - torchmetrics'
+        super().__init__(**options)
+        self.memory = memory
+        self._store = self._new_store()
+        self._own: ScoreStore | None = None
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add scores and labels of one shape, apart from axes of length one."""
+        scores, abnormal = pairs(preds, target)
+        self._store.add(scores, abnormal)
+
+    def compute(self) -> Tensor:
+        """Figure of all scores so far, in float64, on the processor."""
+        missing = {"normal": self._store.normal, "abnormal": self._store.abnormal}
+        if not all(missing.values()):
+            kinds = " and ".join(kind for kind, count in missing.items() if not count)
+            logger.warning("%s is undefined: no %s score came", type(self).__name__, kinds)
+            return torch.tensor(torch.nan, dtype=torch.float64)
+        return torch.tensor(self._figure(self._store), dtype=torch.float64)
+
+    def reset(self) -> None:
+        """Forget all scores."""
+        super().reset()
+        self._store, self._own = self._new_store(), None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torchmetrics has it
+        """Add a batch, and return the figure of this batch alone."""
+        self.update(*args, **kwargs)
+        kept, count, self._store = self._store, self._update_count, self._new_store()
+        try:
+            type(self).update(self, *args, **kwargs)
+            self._forward_cache = type(self).compute(self)
+        finally:
+            self._store, self._update_count = kept, count
+        return self._forward_cache
+
+    def _figure(self, store: ScoreStore) -> float:
+        """Value for a store that holds both classes."""
+        raise NotImplementedError
+
+    def _new_store(self) -> ScoreStore:
+        return ScoreStore(int(self.memory * 1e9), regions=self.keeps_regions)
+
+    def _sync_dist(
+        self,
+        dist_sync_fn: Callable[..., list[Tensor]] = gather_all_tensors,
+        process_group: Any = None,  # noqa: ANN401 - torch's
+    ) -> None:
+        """Gather the scores of all processes, block by block, as torchmetrics asks before compute."""
+
+        def gather(array: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+            sent = torch.from_numpy(array).to(self.device)
+            found = dist_sync_fn(sent, group=process_group or self.process_group)
+            return [one.cpu().numpy() for one in found]
+
+        self._own, self._store = self._store, gathered(self._store, self._new_store(), gather)
+
+    def unsync(self, should_unsync: bool = True) -> None:
+        """Go back to the scores of this process."""
+        super().unsync(should_unsync)
+        if should_unsync and self._own is not None:
+            self._store, self._own = self._own, None
+
+
+class _AUROC(RankMetric):
+    def _figure(self, store: ScoreStore) -> float:
+        return rank_figures.auroc(store.tallies(), store.normal, store.abnormal)
+
+
+class _AveragePrecision(RankMetric):
+    def _figure(self, store: ScoreStore) -> float:
+        return rank_figures.average_precision(store.tallies(), store.normal, store.abnormal)
+
+
+class _F1Max(RankMetric):
+    threshold = math.nan
+
+    def _figure(self, store: ScoreStore) -> float:
+        found = rank_figures.f1_max(store.tallies(), store.normal, store.abnormal)
+        self.threshold = found.threshold
+        return found.value
+
+
+class _SpecificityAtSensitivity(RankMetric):
+    threshold = math.nan
+
+    def __init__(self, sensitivity: float = 0.95, **options: Any) -> None:  # noqa: ANN401
+        _check_rate("sensitivity", sensitivity)
+        super().__init__(**options)
+        self.sensitivity = sensitivity
+
+    def _figure(self, store: ScoreStore) -> float:
+        found = rank_figures.specificity_at_sensitivity(
+            store.tallies(), store.normal, store.abnormal, self.sensitivity
+        )
+        self.threshold = found.threshold
+        return found.value
+
+
+class _AUPRO(RankMetric):
+    keeps_regions = True
+
+    def __init__(self, fpr_limit: float = 0.3, **options: Any) -> None:  # noqa: ANN401
+        _check_rate("fpr_limit", fpr_limit)
+        super().__init__(**options)
+        self.fpr_limit = fpr_limit
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add maps and masks ``[..., height, width]`` of one shape."""
+        scores, abnormal = pairs(preds, target)
+        self._store.add(scores, abnormal, regions_of(target))
+
+    def _figure(self, store: ScoreStore) -> float:
+        sizes = np.concatenate(store.region_sizes)
+        tallies = store.tallies(weights=1 / (sizes * len(sizes)))
+        return rank_figures.region_overlap(tallies, store.normal, self.fpr_limit)
+
+
+class AUROC(AnomalibMetric, _AUROC):
+    """Area under the ROC curve, ties counted one half. Options: see ``RankMetric``."""
+
+
+class AveragePrecision(AnomalibMetric, _AveragePrecision):
+    """Area under precision against recall, in steps, as scikit-learn's. Options: ``RankMetric``."""
+
+
+class F1Max(AnomalibMetric, _F1Max):
+    """Highest F1 of any threshold, an optimistic figure: the threshold is chosen on these scores.
+
+    ``threshold`` is the lowest score called abnormal, once computed. Options: see ``RankMetric``.
+    """
+
+
+class SpecificityAtSensitivity(AnomalibMetric, _SpecificityAtSensitivity):
+    """Highest specificity of the thresholds that find ``sensitivity`` (0.95) of the abnormal.
+
+    ``threshold`` is the lowest score called abnormal, once computed. Options: see ``RankMetric``.
+    """
+
+
+class AUPRO(AnomalibMetric, _AUPRO):
+    """Mean overlap with each region of the masks, over false alarms up to ``fpr_limit`` (0.3).
+
+    Every lesion counts the same, however large. Regions are connected by sides and corners, each
+    image (the last two axes) for itself. The area is divided by the limit, so that 1 is the best.
+    An abnormal pixel takes 8 bytes. Further options: see ``RankMetric``.
+    """
+
+
+def _check_rate(name: str, rate: float) -> None:
+    if not 0 < rate <= 1:
+        msg = f"{name} is {rate}; give a number above 0 and up to 1"
+        raise MetricError(msg)
