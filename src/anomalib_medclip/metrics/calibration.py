@@ -1,4 +1,4 @@
-"""Whether a score of 0.8 is right in 8 of 10 cases: reliability curve, expected calibration error."""
+"""Whether a score of 0.8 is right in 8 of 10 cases: reliability curve and calibration error."""
 
 import logging
 from typing import Any, NamedTuple
@@ -23,19 +23,21 @@ would lose small scores in a large sum. Two thousand million scores fit."""
 class Reliability(NamedTuple):
     """A row for each bin of equal width, from 0 to 1; NaN where a bin is empty."""
 
-    score: npt.NDArray[np.float64]
-    """Mean score."""
+    mean_score: npt.NDArray[np.float64]
+    """Mean of the scores in the bin."""
     abnormal: npt.NDArray[np.float64]
     """Share of abnormal images or pixels."""
-    count: npt.NDArray[np.int64]
-    """Scores in the bin."""
+    scores: npt.NDArray[np.int64]
+    """How many scores are in the bin."""
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean of |score - abnormal| over all scores; NaN of none."""
-        filled = self.count > 0
-        gaps = np.abs(self.score - self.abnormal)[filled]
-        return float(np.average(gaps, weights=self.count[filled])) if filled.any() else float("nan")
+        """Mean of |mean_score - abnormal| over all scores: expected calibration error."""
+        filled = self.scores > 0
+        gaps = np.abs(self.mean_score - self.abnormal)[filled]
+        return (
+            float(np.average(gaps, weights=self.scores[filled])) if filled.any() else float("nan")
+        )
 
 
 def reliability_curve(scores: npt.ArrayLike, labels: npt.ArrayLike, bins: int = 15) -> Reliability:
@@ -107,7 +109,7 @@ class _CalibrationError(Metric):
         return torch.from_numpy(np.rint(sums).astype(np.int64)).to(self.device)
 
 
-class CalibrationError(AnomalibMetric, _CalibrationError):
+class CalibrationError(AnomalibMetric, _CalibrationError):  # type: ignore[misc]
     """Expected calibration error: mean gap between score and share of abnormal, in ``bins`` (15).
 
     Bins are of equal width, as those of ``reliability_curve``; ``curve`` draws them. The state is

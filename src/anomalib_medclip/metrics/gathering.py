@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anomalib_medclip.metrics.score_store import ScoreStore, Words
+from anomalib_medclip.metrics.keys import Words
+from anomalib_medclip.metrics.score_store import ScoreStore
 
 Gather = Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]
 """Sends an array of signed whole numbers to all processes; gives theirs, by rank."""

@@ -15,7 +15,7 @@ from anomalib_medclip.errors import MetricError
 
 Floats = npt.NDArray[np.float64]
 Statistic = Callable[[Floats, npt.NDArray[np.bool_], Floats], Floats]
-"""``(scores [image], abnormal [image], weights [draw, image]) -> [draw]``, with both classes in each."""
+"""``(scores [image], abnormal [image], weights [draw, image]) -> [draw]``, both classes in each."""
 
 _AT_A_TIME = 4_000_000
 """Weights, of draws times images, that are in memory at once."""
@@ -48,8 +48,8 @@ def mean_interval(values: Sequence[float] | Floats, confidence: float = 0.95) ->
         MetricError: Fewer than two values, or one that is not finite.
 
     Example:
-        >>> mean_interval([0.90, 0.92, 0.94])
-        Interval(estimate=0.92, low=0.870..., high=0.969...)
+        >>> mean_interval([1.0, 2.0, 3.0])
+        Interval(estimate=2.0, low=-0.484..., high=4.484...)
     """
     sample = np.asarray(values, dtype=np.float64)
     _check_confidence(confidence)
@@ -193,8 +193,8 @@ class _Images(NamedTuple):
         truth, names = np.asarray(labels), np.asarray(patients)
         if not values.shape[1:] == truth.shape == names.shape:
             msg = (
-                f"{values.shape[1]} scores, {truth.size} labels and {names.size} patients; give one "
-                "of each for every image"
+                f"{values.shape[1]} scores, {truth.size} labels and {names.size} patients; give "
+                "one of each for every image"
             )
             raise MetricError(msg)
         if not np.isfinite(values).all():

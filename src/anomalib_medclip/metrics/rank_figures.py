@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from anomalib_medclip.metrics.score_store import Tally
+from anomalib_medclip.metrics.tallies import Tally
 
 
 class AtThreshold(NamedTuple):

@@ -35,7 +35,7 @@ class RankMetric(Metric):
     Scores are taken as float32, in which models give them, at 4 bytes each; normal and abnormal
     pixels of equal score are ties. The state is in no ``state_dict``. Under several processes
     ``compute`` gathers the scores of all, in memory and on disk as ever, so that a process then
-    holds twice ``memory``; ``dist_sync_on_step`` is without effect. Each metric keeps its own scores.
+    holds twice ``memory``; ``dist_sync_on_step`` is without effect. Each metric keeps its scores.
 
     Args:
         memory: GB of memory for scores; what exceeds them goes to disk, and the figure stays exact.
@@ -83,10 +83,11 @@ class RankMetric(Metric):
         kept, count, self._store = self._store, self._update_count, self._new_store()
         try:
             type(self).update(self, *args, **kwargs)
-            self._forward_cache = type(self).compute(self)
+            value = type(self).compute(self)
         finally:
             self._store, self._update_count = kept, count
-        return self._forward_cache
+        self._forward_cache: Any = value
+        return value
 
     def _figure(self, store: ScoreStore) -> float:
         """Value for a store that holds both classes."""
@@ -100,7 +101,7 @@ class RankMetric(Metric):
         dist_sync_fn: Callable[..., list[Tensor]] = gather_all_tensors,
         process_group: Any = None,  # noqa: ANN401 - torch's
     ) -> None:
-        """Gather the scores of all processes, block by block, as torchmetrics asks before compute."""
+        """Gather the scores of all processes, where torchmetrics gathers its states."""
 
         def gather(array: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
             sent = torch.from_numpy(array).to(self.device)
@@ -170,29 +171,29 @@ class _AUPRO(RankMetric):
         return rank_figures.region_overlap(tallies, store.normal, self.fpr_limit)
 
 
-class AUROC(AnomalibMetric, _AUROC):
+class AUROC(AnomalibMetric, _AUROC):  # type: ignore[misc]
     """Area under the ROC curve, ties counted one half. Options: see ``RankMetric``."""
 
 
-class AveragePrecision(AnomalibMetric, _AveragePrecision):
+class AveragePrecision(AnomalibMetric, _AveragePrecision):  # type: ignore[misc]
     """Area under precision against recall, in steps, as scikit-learn's. Options: ``RankMetric``."""
 
 
-class F1Max(AnomalibMetric, _F1Max):
+class F1Max(AnomalibMetric, _F1Max):  # type: ignore[misc]
     """Highest F1 of any threshold, an optimistic figure: the threshold is chosen on these scores.
 
     ``threshold`` is the lowest score called abnormal, once computed. Options: see ``RankMetric``.
     """
 
 
-class SpecificityAtSensitivity(AnomalibMetric, _SpecificityAtSensitivity):
+class SpecificityAtSensitivity(AnomalibMetric, _SpecificityAtSensitivity):  # type: ignore[misc]
     """Highest specificity of the thresholds that find ``sensitivity`` (0.95) of the abnormal.
 
     ``threshold`` is the lowest score called abnormal, once computed. Options: see ``RankMetric``.
     """
 
 
-class AUPRO(AnomalibMetric, _AUPRO):
+class AUPRO(AnomalibMetric, _AUPRO):  # type: ignore[misc]
     """Mean overlap with each region of the masks, over false alarms up to ``fpr_limit`` (0.3).
 
     Every lesion counts the same, however large. Regions are connected by sides and corners, each
