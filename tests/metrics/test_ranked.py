@@ -406,6 +406,43 @@ def test_processes_together_have_the_figure_of_all_scores(metric, memory):
     assert own.normal + own.abnormal == maps[images[1]].size
 
 
+@pytest.mark.parametrize("memory", [1.0, LITTLE], ids=["memory", "disk"])
+def test_a_metric_may_read_the_scores_of_another(memory):
+    random = np.random.default_rng(7)
+    masks = np.kron(random.random((6, 3, 3)) < 0.4, np.ones((6, 6))).astype(bool)
+    maps = random.random(masks.shape).astype(np.float32)
+    overlap = AUPRO(**PIXELS, memory=memory)
+    readers = [kind(**PIXELS, scores_of=overlap) for kind in (AUROC, AveragePrecision, AUPRO)]
+    batch = ImageBatch(
+        image=torch.zeros(6, 3, 18, 18),
+        anomaly_map=torch.from_numpy(maps),
+        gt_mask=torch.from_numpy(masks),
+    )
+    for metric in (readers[0], overlap, *readers[1:]):
+        metric.update(batch)
+    expected = [
+        *(reference(masks.ravel(), maps.ravel()) for _, reference in REFERENCES[:2]),
+        overlap_by_hand(maps, masks, 0.3),
+    ]
+    assert [reader.compute().item() for reader in readers] == pytest.approx(expected, abs=1e-9)
+    assert readers[0]._store.normal == 0
+    overlap.reset()
+    readers[1].update(batch)
+    with pytest.raises(MetricError, match="has seen 0 batches and this one 2; put both into"):
+        readers[1].compute()
+    with pytest.raises(MetricError, match="has no batch of its own"):
+        readers[1](batch)
+
+
+def test_scores_of_a_metric_that_cannot_serve_are_refused():
+    with pytest.raises(MetricError, match="wants a metric with scores of its own"):
+        AUPRO(**PIXELS, scores_of=AUROC(**PIXELS))
+    with pytest.raises(MetricError, match="wants a metric with scores of its own"):
+        AUROC(**PIXELS, scores_of=AUROC(**PIXELS, scores_of=AUROC(**PIXELS)))
+    with pytest.raises(MetricError, match=r"scores_of has fields .*pred_score"):
+        AUROC(**PIXELS, scores_of=AUROC(**FIELDS))
+
+
 class Scorer(LightningModule):
     """Hands batches on as a model's answers."""
 
@@ -425,7 +462,8 @@ def test_an_evaluator_logs_them_after_every_test(tmp_path):
         )
         for some in (slice(0, 3), slice(3, 6))
     ]
-    metrics = [kind(**PIXELS, memory=0.01) for kind in (AUROC, AveragePrecision, AUPRO)]
+    metrics = [AUPRO(**PIXELS, memory=0.01), AUROC(**PIXELS, memory=0.01)]
+    metrics.append(AveragePrecision(**PIXELS, scores_of=metrics[0]))
     trainer = Trainer(
         callbacks=[Evaluator(test_metrics=metrics)],
         accelerator="cpu",

@@ -35,14 +35,17 @@ class RankMetric(Metric):
     Scores are taken as float32, in which models give them, at 4 bytes each; normal and abnormal
     pixels of equal score are ties. The state is in no ``state_dict``. Under several processes
     ``compute`` gathers the scores of all, in memory and on disk as ever, so that a process then
-    holds twice ``memory``; ``dist_sync_on_step`` is without effect. Each metric keeps its scores.
+    holds twice ``memory``; ``dist_sync_on_step`` is without effect.
 
     Args:
         memory: GB of memory for scores; what exceeds them goes to disk, and the figure stays exact.
+        scores_of: Another metric of the same fields and evaluator, whose scores this one reads; it
+            then keeps none of its own. An ``AUPRO`` serves all others, but reads only its own.
         **options: As any torchmetrics metric takes.
 
     Raises:
-        MetricError: A score is not finite, a label neither 0 nor 1, or their shapes differ.
+        MetricError: A score is not finite, a label neither 0 nor 1, or their shapes differ; or the
+            metric of ``scores_of`` cannot serve, or has not seen the same batches.
     """
 
     full_state_update = True
@@ -52,33 +55,49 @@ class RankMetric(Metric):
     plot_upper_bound = 1.0
     keeps_regions = False
 
-    def __init__(self, memory: float = 1.0, **options: Any) -> None:  # noqa: ANN401 - torchmetrics'
+    def __init__(
+        self,
+        memory: float = 1.0,
+        scores_of: "RankMetric | None" = None,
+        **options: Any,  # noqa: ANN401 - torchmetrics'
+    ) -> None:
         super().__init__(**options)
         self.memory = memory
+        # In a tuple, so that it is no part of this module.
+        self._source = () if scores_of is None else (scores_of,)
+        self._check_source()
         self._store = self._new_store()
-        self._own: ScoreStore | None = None
+        self._of_all: ScoreStore | None = None  # the scores of all processes, while they are needed
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add scores and labels of one shape, apart from axes of length one."""
+        if not self._source:
+            self._add(preds, target)
+
+    def _add(self, preds: Tensor, target: Tensor) -> None:
         scores, abnormal = pairs(preds, target)
-        self._store.add(scores, abnormal)
+        self._store.add(scores, abnormal, regions_of(target) if self.keeps_regions else None)
 
     def compute(self) -> Tensor:
         """Figure of all scores so far, in float64, on the processor."""
-        missing = {"normal": self._store.normal, "abnormal": self._store.abnormal}
+        store = self._of_all or self._read()
+        missing = {"normal": store.normal, "abnormal": store.abnormal}
         if not all(missing.values()):
             kinds = " and ".join(kind for kind, count in missing.items() if not count)
             logger.warning("%s is undefined: no %s score came", type(self).__name__, kinds)
             return torch.tensor(torch.nan, dtype=torch.float64)
-        return torch.tensor(self._figure(self._store), dtype=torch.float64)
+        return torch.tensor(self._figure(store), dtype=torch.float64)
 
     def reset(self) -> None:
         """Forget all scores."""
         super().reset()
-        self._store, self._own = self._new_store(), None
+        self._store, self._of_all = self._new_store(), None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torchmetrics has it
         """Add a batch, and return the figure of this batch alone."""
+        if self._source:
+            msg = "a metric with scores_of has no batch of its own; call update, then compute"
+            raise MetricError(msg)
         self.update(*args, **kwargs)
         kept, count, self._store = self._store, self._update_count, self._new_store()
         try:
@@ -108,13 +127,39 @@ class RankMetric(Metric):
             found = dist_sync_fn(sent, group=process_group or self.process_group)
             return [one.cpu().numpy() for one in found]
 
-        self._own, self._store = self._store, gathered(self._store, self._new_store(), gather)
+        own = self._read()
+        self._of_all = gathered(own, own.empty(), gather)
 
     def unsync(self, should_unsync: bool = True) -> None:
         """Go back to the scores of this process."""
         super().unsync(should_unsync)
-        if should_unsync and self._own is not None:
-            self._store, self._own = self._own, None
+        if should_unsync:
+            self._of_all = None
+
+    def _check_source(self) -> None:
+        """Refuse what cannot serve, before a test has run."""
+        for source in self._source:
+            if source._source or (self.keeps_regions and not source.keeps_regions):
+                msg = "scores_of wants a metric with scores of its own, for AUPRO another AUPRO"
+                raise MetricError(msg)
+            fields = [list(getattr(metric, "fields", ())) for metric in (self, source)]
+            if fields[0] != fields[1]:
+                msg = (
+                    f"scores_of has fields {fields[1]}, not {fields[0]}; give a metric of the same"
+                )
+                raise MetricError(msg)
+
+    def _read(self) -> ScoreStore:
+        """Scores of this process."""
+        for source in self._source:
+            if source.update_count != self.update_count:
+                msg = (
+                    f"the metric of scores_of has seen {source.update_count} batches and this one "
+                    f"{self.update_count}; put both into the same evaluator"
+                )
+                raise MetricError(msg)
+            return source._store
+        return self._store
 
 
 class _AUROC(RankMetric):
@@ -159,11 +204,6 @@ class _AUPRO(RankMetric):
         _check_rate("fpr_limit", fpr_limit)
         super().__init__(**options)
         self.fpr_limit = fpr_limit
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add maps and masks ``[..., height, width]`` of one shape."""
-        scores, abnormal = pairs(preds, target)
-        self._store.add(scores, abnormal, regions_of(target))
 
     def _figure(self, store: ScoreStore) -> float:
         sizes = np.concatenate(store.region_sizes)

@@ -58,6 +58,10 @@ class ScoreStore:
         self._held = [0, 0]  # words of each class in the buffer
         self._spills: tuple[_Spill, _Spill] | None = None
 
+    def empty(self) -> "ScoreStore":
+        """Another one of the same kind, without scores."""
+        return ScoreStore(self._budget, regions=self._word.itemsize == 8)
+
     @property
     def on_disk(self) -> bool:
         """Whether the budget was exceeded."""
