@@ -67,3 +67,7 @@ class NotReadyError(MedclipError, RuntimeError):
 
 class UnknownNameError(MedclipError, ValueError):
     """A name or number to look up is not among those there are."""
+
+
+class MetricError(MedclipError, ValueError):
+    """Scores, labels or groups that no metric can take, such as NaN, or too few for an interval."""

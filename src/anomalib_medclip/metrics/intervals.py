@@ -1,0 +1,276 @@
+"""How sure a figure is: over draws of the support, over patients, and between two methods.
+
+Slices of a patient are alike, so what is resampled is the patient, with all of his images.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from anomalib_medclip.errors import MetricError
+
+Floats = npt.NDArray[np.float64]
+Statistic = Callable[[Floats, npt.NDArray[np.bool_], Floats], Floats]
+"""``(scores [image], abnormal [image], weights [draw, image]) -> [draw]``, both classes in each."""
+
+_AT_A_TIME = 4_000_000
+"""Weights, of draws times images, that are in memory at once."""
+
+_TRIES = 100
+"""Rounds of drawing again what lacks a class, before we say that the patients are too few."""
+
+
+class Interval(NamedTuple):
+    """An estimate and the borders of its interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class Comparison(NamedTuple):
+    """A difference, first method less second, its interval, and a two-sided p-value."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def mean_interval(values: Sequence[float] | Floats, confidence: float = 0.95) -> Interval:
+    """Mean of a figure over independent draws, with Student's t interval.
+
+    Raises:
+        MetricError: Fewer than two values, or one that is not finite.
+
+    Example:
+        >>> mean_interval([1.0, 2.0, 3.0])
+        Interval(estimate=2.0, low=-0.484..., high=4.484...)
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    _check_confidence(confidence)
+    if sample.ndim != 1 or len(sample) < 2 or not np.isfinite(sample).all():
+        msg = f"no interval from {sample.tolist()}; give two or more finite values, one a draw"
+        raise MetricError(msg)
+    mean = float(sample.mean())
+    quantile = float(stats.t.ppf((1 + confidence) / 2, len(sample) - 1))
+    half = quantile * float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    return Interval(mean, mean - half, mean + half)
+
+
+def auroc(scores: Floats, abnormal: npt.NDArray[np.bool_], weights: Floats) -> Floats:
+    """AUROC of every draw; an image of weight two counts as two images."""
+    first, order = _ties(scores)
+    ill = np.add.reduceat(weights[:, order] * abnormal[order], first, axis=1)
+    well = np.add.reduceat(weights[:, order] * ~abnormal[order], first, axis=1)
+    below = np.cumsum(well, axis=1) - well
+    wins: Floats = (ill * (below + well / 2)).sum(axis=1)
+    return wins / (ill.sum(axis=1) * well.sum(axis=1))
+
+
+def average_precision(scores: Floats, abnormal: npt.NDArray[np.bool_], weights: Floats) -> Floats:
+    """Average precision of every draw, in steps; see ``auroc``."""
+    first, order = _ties(-scores)
+    ill = np.add.reduceat(weights[:, order] * abnormal[order], first, axis=1)
+    every = np.cumsum(np.add.reduceat(weights[:, order], first, axis=1), axis=1)
+    found = np.cumsum(ill, axis=1)
+    precision = np.divide(found, every, out=np.zeros_like(found), where=every > 0)
+    total: Floats = (ill * precision).sum(axis=1)
+    return total / found[:, -1]
+
+
+def bootstrap(
+    scores: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    patients: Sequence[Any],
+    *,
+    statistic: Statistic = auroc,
+    draws: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Percentile interval of a figure of images, patients drawn with replacement.
+
+    Args:
+        scores: Of each image.
+        labels: 0 or 1, of each image.
+        patients: Of each image, whose it is: names or numbers.
+        statistic: ``auroc``, ``average_precision``, or one's own of that kind.
+        draws: How often as many patients are drawn as there are. A draw without normal or without
+            abnormal images has no figure and is drawn again.
+        seed: The same seed draws the same patients, whatever the scores.
+        confidence: Share of the draws inside the interval.
+
+    Raises:
+        MetricError: Lengths differ, a value is odd, a class is missing, or patients are too few.
+    """
+    table = _Images.of(scores, labels, patients)
+    _check_confidence(confidence)
+    drawn = [statistic(table.scores[0], table.abnormal, w) for w in table.weights(draws, seed)]
+    found = float(statistic(table.scores[0], table.abnormal, table.once)[0])
+    low, high = _percentiles(np.concatenate(drawn), confidence)
+    return Interval(found, low, high)
+
+
+def compare_by_patient(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    patients: Sequence[Any],
+    *,
+    statistic: Statistic = auroc,
+    draws: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Comparison:
+    """Difference of two methods on the same images; both see the same drawn patients.
+
+    The p-value is twice the share of draws on the other side of zero, each count plus one.
+    Arguments and errors are those of ``bootstrap``; ``first`` and ``second`` are both scores.
+    """
+    table = _Images.of(np.stack(_same_length(first, second)), labels, patients)
+    _check_confidence(confidence)
+
+    def difference(weights: Floats) -> Floats:
+        one, two = (statistic(scores, table.abnormal, weights) for scores in table.scores)
+        return one - two
+
+    drawn = np.concatenate([difference(weights) for weights in table.weights(draws, seed)])
+    low, high = _percentiles(drawn, confidence)
+    rarer = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
+    p_value = min(1.0, 2 * (int(rarer) + 1) / (draws + 1))
+    return Comparison(float(difference(table.once)[0]), low, high, p_value)
+
+
+def delong(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    confidence: float = 0.95,
+) -> Comparison:
+    """Difference of two AUROCs on the same images, by DeLong, DeLong and Clarke-Pearson (1988).
+
+    It takes images for independent: with several of a patient, use ``compare_by_patient``. Where
+    the variance is zero, p is 1 without a difference and 0 with one.
+
+    Raises:
+        MetricError: Lengths differ, a value is odd, or a class has fewer than two images.
+    """
+    images = np.arange(np.size(labels)).tolist()
+    table = _Images.of(np.stack(_same_length(first, second)), labels, images)
+    _check_confidence(confidence)
+    ill, well = table.scores[:, table.abnormal], table.scores[:, ~table.abnormal]
+    if min(ill.shape[1], well.shape[1]) < 2:
+        msg = "DeLong's variance needs two normal and two abnormal images or more; add images"
+        raise MetricError(msg)
+    of_ill, of_well = _placements(ill, well)
+    areas = of_ill.mean(axis=1)
+    gap = float(areas[0] - areas[1])
+    variance = sum(np.var(p[0] - p[1], ddof=1) / p.shape[1] for p in (of_ill, of_well))
+    deviation = math.sqrt(float(variance))
+    half = float(stats.norm.ppf((1 + confidence) / 2)) * deviation
+    certain = 1.0 if gap == 0 else 0.0
+    p_value = 2 * float(stats.norm.sf(abs(gap) / deviation)) if deviation > 0 else certain
+    return Comparison(gap, gap - half, gap + half, p_value)
+
+
+class _Images(NamedTuple):
+    """Images of patients, checked."""
+
+    scores: Floats
+    """``[method, image]``."""
+    abnormal: npt.NDArray[np.bool_]
+    owner: npt.NDArray[np.int64]
+    """The patient's number, of each image."""
+
+    @classmethod
+    def of(cls, scores: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[Any]) -> "_Images":
+        values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+        truth, names = np.asarray(labels), np.asarray(patients)
+        if not values.shape[1:] == truth.shape == names.shape:
+            msg = (
+                f"{values.shape[1]} scores, {truth.size} labels and {names.size} patients; give "
+                "one of each for every image"
+            )
+            raise MetricError(msg)
+        if not np.isfinite(values).all():
+            msg = "a score is NaN or infinite; look for what made it before comparing"
+            raise MetricError(msg)
+        if set(np.unique(truth).tolist()) != {0, 1}:
+            found = np.unique(truth).tolist()
+            msg = f"labels are {found}; give images of both classes, 0 normal and 1 abnormal"
+            raise MetricError(msg)
+        owner = np.unique(names, return_inverse=True)[1].astype(np.int64)
+        return cls(values, truth.astype(bool), owner)
+
+    @property
+    def once(self) -> Floats:
+        """Weights of the images as they are."""
+        return np.ones((1, len(self.owner)))
+
+    def weights(self, draws: int, seed: int) -> Iterator[Floats]:
+        """How often each image is in each draw of patients, ``[some draws, image]``."""
+        if draws < 1:
+            msg = f"{draws} draws make no interval; give 1000 or more"
+            raise MetricError(msg)
+        random = np.random.default_rng(seed)
+        size = max(1, _AT_A_TIME // len(self.owner))
+        for start in range(0, draws, size):
+            yield self._draw(min(size, draws - start), random)[:, self.owner]
+
+    def _draw(self, draws: int, random: np.random.Generator) -> Floats:
+        """How often each patient is drawn, both classes among their images."""
+        count = int(self.owner.max()) + 1
+        ill = np.bincount(self.owner, self.abnormal, count) > 0
+        well = np.bincount(self.owner, ~self.abnormal, count) > 0
+        times = np.zeros((draws, count))
+        lacking = np.arange(draws)
+        for _ in range(_TRIES):
+            times[lacking] = random.multinomial(count, np.full(count, 1 / count), len(lacking))
+            drawn = times[lacking] > 0
+            both = (drawn & ill).any(axis=1) & (drawn & well).any(axis=1)
+            lacking = lacking[~both]
+            if not len(lacking):
+                return times
+        msg = f"{count} patients hardly ever give both classes; add patients of the rarer one"
+        raise MetricError(msg)
+
+
+def _ties(scores: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where each distinct score begins among the sorted, and the order that sorts them."""
+    order = np.argsort(scores, kind="stable")
+    ranked = scores[order]
+    first = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    return first, order
+
+
+def _placements(ill: Floats, well: Floats) -> tuple[Floats, Floats]:
+    """Share of normal images below each abnormal one, and of abnormal ones above each normal."""
+    both = stats.rankdata(np.concatenate([ill, well], axis=1), axis=1)
+    count = ill.shape[1]
+    of_ill = (both[:, :count] - stats.rankdata(ill, axis=1)) / well.shape[1]
+    of_well = 1 - (both[:, count:] - stats.rankdata(well, axis=1)) / count
+    return of_ill, of_well
+
+
+def _percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _same_length(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[Floats, Floats]:
+    one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if one.ndim != 1 or one.shape != two.shape:
+        msg = f"scores of shapes {one.shape} and {two.shape}; give both methods' for each image"
+        raise MetricError(msg)
+    return one, two
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        msg = f"confidence is {confidence}; give a number between 0 and 1, such as 0.95"
+        raise MetricError(msg)
