@@ -23,10 +23,11 @@ from volumes import write_patients
 from anomalib_medclip import Inferencer
 from anomalib_medclip.cli import main
 from anomalib_medclip.components.processors import MedicalPreProcessor
-from anomalib_medclip.components.provenance import NOTICE, sha256
+from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.errors import DataRootError, VolumeError
+from anomalib_medclip.files import sha256
 from anomalib_medclip.inferencer import Scored
 from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.score.inputs import find_inputs

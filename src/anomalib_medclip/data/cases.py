@@ -42,6 +42,7 @@ class Case(NamedTuple):
         mask: Where its lesion mask is, or should be; ``None`` where there is none.
         organ: Where its organ labels are.
         patient: Whose it is.
+        scan: What the other names in braces stand for, which tell a patient's volumes apart.
         split: Of which split, where that is known.
         source: How it is laid out.
     """
@@ -50,6 +51,7 @@ class Case(NamedTuple):
     mask: Path | None
     organ: Path | None
     patient: str
+    scan: str
     split: str | None
     source: VolumeSource
 
@@ -128,6 +130,7 @@ def _case(
         mask=beside(source.mask),
         organ=beside(source.organ),
         patient=patient,
+        scan="_".join(v for name, v in names.items() if name not in ("patient", "split")),
         split=None if split is None else split_name(split, str(path)),
         source=source,
     )

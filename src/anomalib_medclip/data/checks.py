@@ -29,6 +29,7 @@ from anomalib_medclip.data.integrity import (
 )
 from anomalib_medclip.data.shortcuts import separations, shortcut_problems
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
+from anomalib_medclip.files import sha256
 from anomalib_medclip.imaging import mask_values, read_image, read_mask
 from anomalib_medclip.intensity import IntensityPolicy
 
@@ -192,7 +193,7 @@ def look_at_image(path: str, intensity: IntensityPolicy) -> Look:
     """
     digest = ""
     try:
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        digest = sha256(Path(path))
         image = read_image(path, intensity)
     except MedclipError as error:
         kind = "intensity" if isinstance(error, IntensityError) else "unreadable image"
