@@ -15,6 +15,7 @@ from anomalib_medclip.cli import main
 from anomalib_medclip.commands.slice import with_splits
 from anomalib_medclip.data import BMAD, VolumeSource
 from anomalib_medclip.data.cases import find_cases
+from anomalib_medclip.errors import DataRootError
 
 SLICE = (volume(0, (1, 3))[0][::-1, ::-1, 1].T / 1000).astype(np.float32)
 SPLITS = {"P0": "train", "P1": "train", "P2": "valid", "P3": "valid", "P4": "test", "P5": "test"}
@@ -223,3 +224,23 @@ def test_a_missing_mask_is_named(config, tmp_path, caplog):
     (tmp_path / "hospital" / "P3" / "seg.nii.gz").unlink()
     assert cut(config, tmp_path / "tree") == 1
     assert "a missing mask is no healthy patient" in caplog.text
+
+
+@pytest.mark.parametrize("shares", [("0", "0", "0"), ("-1", "1", "1")])
+def test_shares_that_cannot_be_shared_by_are_refused(config, tmp_path, shares, capsys):
+    assert cut(config, tmp_path / "tree", "--shares", *shares) == 2
+    assert "give three numbers from 0" in capsys.readouterr().err
+
+
+def test_a_patient_of_two_splits_is_refused(tmp_path):
+    for split in ("train", "test"):
+        write_patients(tmp_path / split, count=1)
+    source = VolumeSource("{split}/{patient}/flair.nii.gz", healthy=True)
+    with pytest.raises(DataRootError, match="move all volumes of a patient into one split"):
+        with_splits(find_cases(tmp_path, [source], None), (0.5, 0.2, 0.3), seed=0)
+
+
+def test_a_place_that_cannot_be_written_to_is_named(config, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert cut(config, tmp_path / "file") == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err

@@ -277,3 +277,32 @@ def test_check_sees_the_slices_of_whole_volumes(tmp_path):
     found = [one for one in report.problems if one.severity == "error"]
     assert len(found) == 6, "every slice of the copied patient"
     assert {one.kind for one in found} == {"duplicate across splits"}
+
+
+def test_a_name_of_their_own_does_not_make_slices_share_heat_maps(root):
+    volumes(root, name="Brain").setup()
+
+
+@pytest.mark.parametrize("slices", [(-3, 2), (4, 1)])
+def test_slices_are_counted_up_from_zero(root, slices):
+    with pytest.raises(VolumeError, match="counted from 0"):
+        volumes(root, slices=slices)
+
+
+def test_healthy_volumes_have_no_masks_that_nobody_reads(root):
+    source = VolumeSource("{patient}/flair.nii.gz", mask="{patient}/seg.nii.gz", healthy=True)
+    with pytest.raises(DataRootError, match="are healthy and have masks"):
+        volumes(root, [source])
+
+
+def test_air_at_the_ends_of_volumes_is_no_copy_of_other_air(tmp_path):
+    for patient in range(4):
+        voxels, mask = volume(patient, (1, 3))
+        voxels[..., 0] = voxels[..., 5] = 0
+        save_nifti(tmp_path / f"P{patient}" / "flair.nii.gz", voxels)
+        save_nifti(tmp_path / f"P{patient}" / "seg.nii.gz", mask)
+    splits = {"P0": "train", "P1": "train", "P2": "test", "P3": "test"}
+    report = check(volumes(tmp_path, splits=splits))
+    assert report.count("error") == 0
+    assert sum(one.kind == "constant image" for one in report.problems) == 8
+    assert not any(one.kind.startswith("duplicate") for one in report.problems)

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from anomalib_medclip import __version__
+from anomalib_medclip.commands.arguments import at_least_one
 from anomalib_medclip.commands.data_config import load_data
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.cases import Case
@@ -50,7 +51,9 @@ def run(arguments: Sequence[str]) -> int:
         metavar=("TRAIN", "VALID", "TEST"),
         help="parts of the patients for the splits, where the config names none",
     )  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="volumes at a time")
+    parser.add_argument(
+        "--jobs", type=at_least_one, default=os.cpu_count() or 1, help="volumes at a time"
+    )
     given = parser.parse_args(arguments)
     data = load_data(given.config)
     if not isinstance(data, Volumes):
@@ -66,8 +69,22 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def with_splits(cases: Sequence[Case], shares: Sequence[float], seed: int) -> list[Case]:
-    """Give cases without a split one, patient by patient and source by source."""
-    splits: dict[str, str] = {case.patient: case.split for case in cases if case.split}
+    """Give cases without a split one, patient by patient and source by source.
+
+    Raises:
+        DataRootError: The shares are none, or one patient is of two splits.
+    """
+    if min(shares) < 0 or not 0 < sum(shares) < float("inf"):
+        msg = f"shares {tuple(shares)} cannot be shared by; give three numbers from 0"
+        raise DataRootError(msg)
+    splits: dict[str, str] = {}
+    for case in cases:
+        if case.split and splits.setdefault(case.patient, case.split) != case.split:
+            msg = (
+                f"the patient of {case.image} is of the splits {splits[case.patient]} and "
+                f"{case.split}; move all volumes of a patient into one split"
+            )
+            raise DataRootError(msg)
     for source in dict.fromkeys(case.source for case in cases):
         patients = sorted({c.patient for c in cases if c.source == source} - splits.keys())
         order = np.random.default_rng(seed).permutation(len(patients))

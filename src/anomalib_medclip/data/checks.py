@@ -96,7 +96,8 @@ def check(
         report.problems += data.file_problems(table)
         splits = _splits(data, table, report)
         rows = _readable(table) if data.in_files else table
-        with ThreadPoolExecutor() as pool:
+        # One cache holds the slices of volumes, and its file has one place to read from.
+        with ThreadPoolExecutor(None if data.in_files else 1) as pool:
             looks = list(progress(pool.map(_looker(data), rows.to_dict("records")), len(rows)))
         for look in looks:
             report.problems += look.problems
@@ -223,7 +224,7 @@ def look_at_pixels(path: str, image: Tensor) -> Look:
     if pixels.min() == pixels.max():
         said, remedy = f"has one value everywhere, {pixels.min():.3g}", "look at it, or take it out"
         look.problems.append(Problem("constant image", path, said, remedy, "warning"))
-        return look
+        return look._replace(digest="")  # which is no duplicate of other air
     if max(height, width) > _SQUASHED * min(height, width):
         said = f"is {height} x {width} pixels, and will be squashed to a square"
         remedy = "cut it to what matters, or expect lesions to lose their shape"

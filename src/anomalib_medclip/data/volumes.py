@@ -24,6 +24,7 @@ from anomalib_medclip.errors import (
     EmptySplitError,
     MedclipError,
     MissingMaskError,
+    VolumeError,
 )
 
 
@@ -100,9 +101,19 @@ class Volumes(MedicalDataModule):
         self._listed: DataFrame | None = None
         self._problems: list[Problem] = []
         self._refuse_mixed_sources()
+        if slices is not None and not 0 <= slices[0] <= slices[1]:
+            msg = f"slices {slices} are none; give the first and the last, counted from 0"
+            raise VolumeError(msg)
 
     def _refuse_mixed_sources(self) -> None:
-        """Refuse masks for some ill volumes and none for others."""
+        """Refuse masks for some ill volumes and none for others, and masks of healthy ones."""
+        for source in self.sources:
+            if source.healthy and source.mask:
+                msg = (
+                    f"the volumes of {source.image!r} are healthy and have masks; which may show "
+                    "lesions: leave out one of the two"
+                )
+                raise DataRootError(msg)
         bare = [source for source in self.sources if not (source.mask or source.healthy)]
         if bare and self.has_masks:
             msg = f"the volumes of {bare[0].image!r} have no masks, others have; give all or none"

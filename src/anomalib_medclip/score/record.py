@@ -149,7 +149,7 @@ def former_rows(out: Path) -> DataFrame:
     """
     path = out / "scores.csv"
     if not path.is_file():
-        return DataFrame(columns=list(COLUMNS), dtype=str)
+        return DataFrame(columns=list(COLUMNS), dtype=object)
     try:
         table = read_csv(path, dtype=str, keep_default_na=False)[list(COLUMNS)]
     except (KeyError, ValueError) as error:
@@ -167,7 +167,9 @@ def write_table(out: Path, rows: Sequence[dict[str, Any]], before: DataFrame) ->
         rows: What became of each input of this run.
         before: As ``former_rows`` gave it when the run began.
     """
-    table = DataFrame([{**row, "notice": NOTICE} for row in rows], columns=list(COLUMNS), dtype=str)
+    table = DataFrame(
+        [{**row, "notice": NOTICE} for row in rows], columns=list(COLUMNS), dtype=object
+    )
     table = concat([before[~before["name"].isin(table["name"])], table])
     path = out / "scores.csv"
     write_whole(path, table.to_csv(index=False, lineterminator="\n"))
