@@ -78,6 +78,9 @@ def test_the_numbers_that_came_are_left_alone():
         ([0, 1], "kidney", r"cannot be read by 'kidney', which is no intensity policy; give"),
         ([0, 1], {"low": 1}, r"is no intensity policy; give \[low, high\]"),
         ([0, 1], (1, 2, 3), r"is no intensity policy"),
+        ([0, 1], ("low", "high"), r"is no intensity policy"),
+        ([0, 1], {"percentiles": 5}, r"is no intensity policy"),
+        ([0, 1], {"centre": None, "width": 2}, r"is no intensity policy"),
     ],
     ids=str,
 )

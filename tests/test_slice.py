@@ -15,6 +15,7 @@ from anomalib_medclip.cli import main
 from anomalib_medclip.commands.slice import with_splits
 from anomalib_medclip.data import BMAD, VolumeSource
 from anomalib_medclip.data.cases import find_cases
+from anomalib_medclip.errors import DataRootError
 
 SLICE = (volume(0, (1, 3))[0][::-1, ::-1, 1].T / 1000).astype(np.float32)
 SPLITS = {"P0": "train", "P1": "train", "P2": "valid", "P3": "valid", "P4": "test", "P5": "test"}
@@ -94,7 +95,7 @@ def deadly(path, pixels):
     count += 1
     if count == {count}:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".part").write_bytes(b"half a picture")
+        path.with_name("." + path.name + ".partial").write_bytes(b"half a picture")
         os.kill(os.getpid(), signal.SIGKILL)
     save(path, pixels)
 command._save = deadly
@@ -108,7 +109,7 @@ def test_killed_and_started_again_it_makes_the_same_tree(config, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", script, str(config), "--out"]
     done = subprocess.run([*command, str(tmp_path / "killed"), "--jobs", "1"], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert any((tmp_path / "killed").rglob("*.part"))
+    assert any((tmp_path / "killed").rglob(".*.partial"))
     assert cut(config, tmp_path / "killed") == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
@@ -176,3 +177,70 @@ def test_patients_without_a_split_are_shared_out_once_each(tmp_path):
     assert [splits.count(split) for split in ("train", "valid", "test")] == [5, 2, 3]
     other = with_splits(find_cases(tmp_path, [source], None), (0.5, 0.2, 0.3), seed=1)
     assert [case.split for case in other] != splits
+
+
+def with_options(config, **options):
+    plain = yaml.safe_load(config.read_text())
+    plain["init_args"] |= options
+    config.write_text(yaml.safe_dump(plain))
+    return config
+
+
+def test_a_patient_moved_to_another_split_is_not_left_in_the_former(config, tmp_path):
+    cut(config, tmp_path / "tree")
+    with_options(config, splits={**SPLITS, "P0": "test", "P4": "train"})
+    assert cut(config, tmp_path / "tree") == 0
+    tree = tmp_path / "tree" / "Brain_AD"
+    assert {path.relative_to(tree).parts[0] for path in tree.rglob("P0_*.png")} == {"test"}
+    cut(config, tmp_path / "anew")
+    assert contents(tmp_path / "tree") == contents(tmp_path / "anew")
+
+
+def test_other_labels_or_shares_are_other_options(config, tmp_path, capsys):
+    cut(config, tmp_path / "tree")
+    assert cut(config, tmp_path / "tree", "--shares", "0.2", "0.2", "0.6") == 2
+    source = {"image": "{patient}/flair.nii.gz", "mask": "{patient}/seg.nii.gz"}
+    with_options(config, sources=[{**source, "lesion_labels": [2]}])
+    assert cut(config, tmp_path / "tree") == 2
+    assert capsys.readouterr().err.count("was made with other options") == 2
+
+
+def test_a_patient_may_have_several_volumes(config, tmp_path):
+    root = tmp_path / "visits"
+    for patient in "AB":
+        for visit in "12":
+            voxels, mask = volume(int(visit), (1,))
+            save_nifti(root / patient / visit / "flair.nii.gz", voxels)
+            save_nifti(root / patient / visit / "seg.nii.gz", mask)
+    patterns = ("{patient}/{visit}/flair.nii.gz", "{patient}/{visit}/seg.nii.gz")
+    source = dict(zip(("image", "mask"), patterns, strict=True))
+    with_options(config, root=str(root), sources=[source], splits={"A": "train", "B": "test"})
+    assert cut(config, tmp_path / "tree") == 0
+    names = [path.name for path in (tmp_path / "tree/Brain_AD/train/Ungood/img").iterdir()]
+    assert sorted(names) == ["A_1_001.png", "A_2_001.png"]
+
+
+def test_a_missing_mask_is_named(config, tmp_path, caplog):
+    (tmp_path / "hospital" / "P3" / "seg.nii.gz").unlink()
+    assert cut(config, tmp_path / "tree") == 1
+    assert "a missing mask is no healthy patient" in caplog.text
+
+
+@pytest.mark.parametrize("shares", [("0", "0", "0"), ("-1", "1", "1")])
+def test_shares_that_cannot_be_shared_by_are_refused(config, tmp_path, shares, capsys):
+    assert cut(config, tmp_path / "tree", "--shares", *shares) == 2
+    assert "give three numbers from 0" in capsys.readouterr().err
+
+
+def test_a_patient_of_two_splits_is_refused(tmp_path):
+    for split in ("train", "test"):
+        write_patients(tmp_path / split, count=1)
+    source = VolumeSource("{split}/{patient}/flair.nii.gz", healthy=True)
+    with pytest.raises(DataRootError, match="move all volumes of a patient into one split"):
+        with_splits(find_cases(tmp_path, [source], None), (0.5, 0.2, 0.3), seed=0)
+
+
+def test_a_place_that_cannot_be_written_to_is_named(config, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert cut(config, tmp_path / "file") == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err

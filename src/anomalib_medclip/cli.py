@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = import_module(f"anomalib_medclip.commands.{chosen.command}")
     try:
         code: int = command.run(rest)
-    except MedclipError as error:
+    except (MedclipError, OSError) as error:  # the latter of what cannot be written
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - what a command line says
         return 2
     return code

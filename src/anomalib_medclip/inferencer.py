@@ -13,9 +13,10 @@ from torch import Tensor
 
 import anomalib_medclip
 from anomalib_medclip.components.clip import without_clip
-from anomalib_medclip.components.provenance import sha256, sha256_of_tensors
+from anomalib_medclip.components.provenance import sha256_of_tensors
 from anomalib_medclip.components.runtimes import Run, open_onnx, open_openvino, torch_run
 from anomalib_medclip.errors import CheckpointError, MedclipError, NotReadyError
+from anomalib_medclip.files import sha256
 from anomalib_medclip.imaging import MethodResize, read_image
 from anomalib_medclip.intensity import IntensityPolicy
 

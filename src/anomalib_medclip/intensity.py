@@ -79,7 +79,13 @@ def place(values: NDArray[Any], policy: IntensityPolicy, where: str | Path) -> N
         count = int((~np.isfinite(values)).sum())
         msg = f"{where} holds {count} numbers that are not finite; repair the file"
         raise IntensityError(msg)
-    low, high = _window(values, policy, where)
+    try:
+        low, high = _window(values, policy, where)
+    except (TypeError, ValueError) as error:  # words where numbers should be
+        if isinstance(error, IntensityError):
+            raise
+        msg = f"{policy!r} is no intensity policy; give {POLICIES}"
+        raise IntensityError(msg) from error
     if not (np.isfinite([low, high]).all() and low < high):
         msg = f"the intensity window [{low}, {high}] of {where} is empty; give one with low < high"
         raise IntensityError(msg)

@@ -5,7 +5,7 @@ What cannot be read to the last byte, or does not say what it is, is refused.
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,6 +134,21 @@ def _stack_masks(folder: Path) -> Volume:
         except MaskError:  # not for its size, which is its own: it is empty
             slices.append(np.zeros((height, width), dtype=np.uint8))
     return Volume(_stacked(folder, paths, slices).astype(np.int32), AS_SEEN)
+
+
+def check_same_slices(volume: str | Path | Sequence[Path], labels: str | Path) -> None:
+    """Refuse folders of pictures and masks that are numbered differently.
+
+    Raises:
+        MaskError: They are, so that a mask would be laid on another slice.
+    """
+    of_pictures = isinstance(volume, str | Path) and Path(volume).is_dir() and Path(labels).is_dir()
+    if not of_pictures or dicom_files(folder := Path(str(volume))):
+        return
+    for image, mask in zip_longest(_pictures(folder), _pictures(Path(labels))):
+        if image is None or mask is None or _in_name(image)[-1:] != _in_name(mask)[-1:]:
+            msg = f"mask {mask} and picture {image} are of the same place, but numbered otherwise"
+            raise MaskError(msg + "; give each slice a mask with its number, empty if need be")
 
 
 def _stacked(folder: Path, paths: list[Path], slices: list[NDArray[Any]]) -> NDArray[Any]:

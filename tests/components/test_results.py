@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from anomalib_medclip.components import results
 from anomalib_medclip.components.results import HeatMapVisualizer, ResultsWriter, picture_name
+from anomalib_medclip.files import write_whole
 from anomalib_medclip.imaging import read_image
 
 # --- names of pictures
@@ -276,7 +277,7 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
 
 def test_metrics_appear_whole_or_not_at_all(tmp_path, monkeypatch):
     target = tmp_path / "metrics.json"
-    results.write_whole(target, "old")
+    write_whole(target, "old")
 
     def full_disk(self, text, encoding, newline):
         with self.open("w", encoding=encoding, newline=newline) as file:
@@ -285,7 +286,7 @@ def test_metrics_appear_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        results.write_whole(target, "new")
+        write_whole(target, "new")
     assert target.read_text() == "old"
 
 

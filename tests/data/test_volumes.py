@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from anomalib.engine import Engine
+from pictures import save
 from tiny import OPTIONS
 from volumes import SIDE, save_nifti, volume, write_patients
 
@@ -290,3 +291,60 @@ def test_empty_slices_are_left_out_and_have_no_lesion(tmp_path):
     save_nifti(tmp_path / "A" / "seg.nii.gz", mask)
     with pytest.raises(MaskError, match=r"slice 3 of .*flair\.nii\.gz is labelled abnormal, but"):
         volumes(tmp_path, splits={"A": "train"}).load_table()
+
+
+def test_a_name_of_their_own_does_not_make_slices_share_heat_maps(root):
+    volumes(root, name="Brain").setup()
+
+
+@pytest.mark.parametrize("slices", [(-3, 2), (4, 1)])
+def test_slices_are_counted_up_from_zero(root, slices):
+    with pytest.raises(VolumeError, match="counted from 0"):
+        volumes(root, slices=slices)
+
+
+def test_healthy_volumes_have_no_masks_that_nobody_reads(root):
+    source = VolumeSource("{patient}/flair.nii.gz", mask="{patient}/seg.nii.gz", healthy=True)
+    with pytest.raises(DataRootError, match="are healthy and have masks"):
+        volumes(root, [source])
+
+
+def test_air_at_the_ends_of_volumes_is_no_copy_of_other_air(tmp_path):
+    for patient in range(4):
+        voxels, mask = volume(patient, (1, 3))
+        voxels[..., 0] = voxels[..., 5] = 0
+        save_nifti(tmp_path / f"P{patient}" / "flair.nii.gz", voxels)
+        save_nifti(tmp_path / f"P{patient}" / "seg.nii.gz", mask)
+    splits = {"P0": "train", "P1": "train", "P2": "test", "P3": "test"}
+    report = check(volumes(tmp_path, splits=splits))
+    assert report.count("error") == 0
+    assert not any(one.kind.startswith("duplicate") for one in report.problems)
+
+
+def test_masks_that_are_numbered_otherwise_are_never_laid_on_other_slices(tmp_path):
+    source = VolumeSource("{patient}/img", mask="{patient}/mask")
+    for kind, first in (("img", 1), ("mask", 2)):
+        (tmp_path / "P0" / kind).mkdir(parents=True)
+        for number in range(first, first + 4):
+            grey = np.full((SIDE, SIDE), 255 * (number == 3), dtype=np.uint8)
+            save(tmp_path / "P0" / kind / f"{number}.png", grey)
+    with pytest.raises(MaskError, match=r"mask .*2.png and picture .*1.png .* numbered otherwise"):
+        volumes(tmp_path, [source]).load_table()
+
+
+def test_an_ill_volume_whose_mask_is_empty_is_told(tmp_path):
+    write_patients(tmp_path)
+    _, empty = volume(1)
+    save_nifti(tmp_path / "P1" / "seg.nii.gz", empty)
+    found = [one for one in check(volumes(tmp_path)).problems if one.kind.startswith("volume")]
+    assert [(Path(one.file).parent.name, one.severity) for one in found] == [("P1", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"), [("P0/flair.nii.gz,0,1", "another label"), ("P8.nii,1,", "no source has")]
+)
+def test_a_table_that_contradicts_itself_or_names_nothing_is_refused(root, tmp_path, row, words):
+    table = tmp_path / "labels.csv"
+    table.write_text(f"image,label,slice\nP0/flair.nii.gz,1,1\n{row}\n")
+    with pytest.raises(DataRootError, match=words):
+        volumes(root, [VolumeSource("{patient}/flair.nii.gz")], table=table).load_table()

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from anomalib_medclip.commands.data_config import load_data
 from anomalib_medclip.components.provenance import NOTICE
-from anomalib_medclip.components.results import write_whole
 from anomalib_medclip.data.checks import Report, check
 from anomalib_medclip.data.integrity import Problem
+from anomalib_medclip.files import write_whole
 
 _EXAMPLES = 3
 _COLOURS = {"error": "red", "warning": "yellow"}

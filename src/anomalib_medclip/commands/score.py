@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from anomalib_medclip.commands.arguments import at_least_one, plain
 from anomalib_medclip.data.slicing import Plane
 from anomalib_medclip.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input, find_inputs
@@ -69,9 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--ckpt", type=Path, required=True, help="a checkpoint, or a model as .onnx, .xml or .pt")
     add("--out", type=Path, required=True, help="folder of results")
     add("--device", default="cpu", help="cpu, cuda, or OpenVINO's name of a device")
-    add("--batch-size", type=_count, default=8, help="slices at once")
+    add("--batch-size", type=at_least_one, default=8, help="slices at once")
     as_trained = "by default as in training"
-    add("--intensity", type=yaml.safe_load, help=f"such as brain or '[0, 80]'; {as_trained}")
+    add("--intensity", type=plain, help=f"such as brain or '[0, 80]'; {as_trained}")
     add("--plane", choices=get_args(Plane), help=f"how volumes are cut; {as_trained}")
     add("--spacing", type=float, nargs=3, help=f"mm of row, column, slice; {as_trained}")
     add("--organ", type=Path, help="labels of organs, a file, or a folder of files of equal names")
@@ -79,18 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     both = "score from the first to the last slice only, counted from 0 along the cut"
     add("--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help=both)
     add("--uneven", action="store_true", help="take series with missing or uneven slices")
-    add("--worst", type=_count, default=9, help="how many slices the picture shows")
+    add("--worst", type=at_least_one, default=9, help="how many slices the picture shows")
     add("--no-dicom", action="store_true", help="write no DICOM files for DICOM series")
     add("--overwrite", action="store_true", help="replace results that are there")
     return parser
-
-
-def _count(word: str) -> int:
-    number = int(word)
-    if number < 1:
-        msg = f"{number} is less than 1"
-        raise argparse.ArgumentTypeError(msg)
-    return number
 
 
 def _settings(options: argparse.Namespace, inferencer: Inferencer) -> Settings:

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from hashlib import sha256
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from anomalib_medclip import __version__
+from anomalib_medclip.commands.arguments import at_least_one
 from anomalib_medclip.commands.data_config import load_data
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.cases import Case
 from anomalib_medclip.data.volumes import Volumes
 from anomalib_medclip.errors import DataRootError, MedclipError
+from anomalib_medclip.files import sha256_of_all, whole_file, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +51,17 @@ def run(arguments: Sequence[str]) -> int:
         metavar=("TRAIN", "VALID", "TEST"),
         help="parts of the patients for the splits, where the config names none",
     )  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="volumes at a time")
+    parser.add_argument(
+        "--jobs", type=at_least_one, default=os.cpu_count() or 1, help="volumes at a time"
+    )
     given = parser.parse_args(arguments)
     data = load_data(given.config)
     if not isinstance(data, Volumes):
         msg = f"{given.config} is not made of volumes; its class should be {Volumes.__name__}"
         raise DataRootError(msg)
-    tree = Tree(given.out / f"{data.name}_AD", data, given.bits)
-    failed = tree.cut(with_splits(data.cases(), given.shares, data.draw_seed), given.jobs)
+    cases = with_splits(data.cases(), given.shares, data.draw_seed)
+    tree = Tree(given.out / f"{data.name}_AD", data, given.bits, given.shares)
+    failed = tree.cut(cases, given.jobs)
     for path, reason in failed.items():
         logger.error("%s: %s", path, reason)
     Console().print(f"{tree.count} pictures in {tree.folder}; {len(failed)} volumes failed")
@@ -64,8 +69,22 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def with_splits(cases: Sequence[Case], shares: Sequence[float], seed: int) -> list[Case]:
-    """Give cases without a split one, patient by patient and source by source."""
-    splits: dict[str, str] = {case.patient: case.split for case in cases if case.split}
+    """Give cases without a split one, patient by patient and source by source.
+
+    Raises:
+        DataRootError: The shares are none, or one patient is of two splits.
+    """
+    if min(shares) < 0 or not 0 < sum(shares) < float("inf"):
+        msg = f"shares {tuple(shares)} cannot be shared by; give three numbers from 0"
+        raise DataRootError(msg)
+    splits: dict[str, str] = {}
+    for case in cases:
+        if case.split and splits.setdefault(case.patient, case.split) != case.split:
+            msg = (
+                f"the patient of {case.image} is of the splits {splits[case.patient]} and "
+                f"{case.split}; move all volumes of a patient into one split"
+            )
+            raise DataRootError(msg)
     for source in dict.fromkeys(case.source for case in cases):
         patients = sorted({c.patient for c in cases if c.source == source} - splits.keys())
         order = np.random.default_rng(seed).permutation(len(patients))
@@ -83,31 +102,39 @@ class Tree:
         folder: Its top, such as ``Brain_AD``.
         data: How volumes are read, cut and labelled.
         bits: Bits a pixel.
+        shares: Parts of the patients for the splits, where the data name none.
 
     Raises:
         DataRootError: The folder holds a tree that was made with other options.
     """
 
-    def __init__(self, folder: Path, data: Volumes, bits: int) -> None:
+    def __init__(self, folder: Path, data: Volumes, bits: int, shares: Sequence[float]) -> None:
         self.folder = folder
         self.data = data
         self.bits = bits
         self.notes = folder / ".notes"
         self.manifest = folder / "manifest.json"
-        self.options = json.loads(
-            json.dumps(
-                {
-                    "notice": NOTICE,
-                    "version": __version__,
-                    "bits": bits,
-                    "intensity": data.intensity,
-                    **data.slicing.as_plain(),
-                    "slices": data.slices,
-                    "smallest_lesion": data.smallest_lesion,
-                }
-            )
-        )
+        self.options = self._plain_options(shares)
         self._begin()
+
+    def _plain_options(self, shares: Sequence[float]) -> Any:  # noqa: ANN401 - as JSON has them
+        """All that pictures, labels and splits depend on, besides the volumes."""
+        data = self.data
+        options = {
+            "notice": NOTICE,
+            "version": __version__,
+            "bits": self.bits,
+            "intensity": data.intensity,
+            **data.slicing.as_plain(),
+            "slices": data.slices,
+            "smallest_lesion": data.smallest_lesion,
+            "uneven": data.uneven,
+            "layout": [asdict(source) for source in data.sources],
+            "table_sha256": sha256_of_all(Path(data.table)) if data.table else None,
+            "shares": list(shares),
+            "seed": data.draw_seed,
+        }
+        return json.loads(json.dumps(options))
 
     @property
     def count(self) -> int:
@@ -139,8 +166,8 @@ class Tree:
         """
         named = {self._name(case): case for case in cases}
         if len(named) < len(cases):
-            msg = f"two volumes of {self.data.root} have one patient and one split"
-            raise DataRootError(msg + "; let {patient} in the patterns tell them apart")
+            msg = f"two volumes of one patient of {self.data.root} would get the same names"
+            raise DataRootError(msg + "; let another name in braces tell them apart, as {visit}")
         failed = {}
         with Progress() as progress, ThreadPoolExecutor(jobs) as pool:
             task = progress.add_task("cutting volumes", total=len(cases))
@@ -148,36 +175,39 @@ class Tree:
             for job in as_completed(jobs_of):
                 try:
                     job.result()
-                except MedclipError as error:
+                except (MedclipError, OSError) as error:
                     failed[jobs_of[job].image.relative_to(self.data.root).as_posix()] = str(error)
                 progress.advance(task)
         notes = [self.notes / f"{name}.json" for name in sorted(named)]
         volumes = [_read(path) for path in notes if path.is_file()]
+        self._sweep(volumes)
         _write(self.manifest, {**self.options, "volumes": volumes, "failed": failed})
         shutil.rmtree(self.notes)
         return failed
 
     def _name(self, case: Case) -> str:
-        return f"{case.split}_{case.patient}"
+        return f"{case.split}_{_stem(case)}"
 
     def _cut(self, name: str, case: Case) -> None:
         """Cut one volume, unless its note says that this was done."""
         sources = {
-            kind: {"path": path.relative_to(self.data.root).as_posix(), "sha256": hash_of(path)}
+            kind: {
+                "path": path.relative_to(self.data.root).as_posix(),
+                "sha256": sha256_of_all(path) if path.exists() else None,  # as cutting will say
+            }
             for kind, path in zip(("image", "mask", "organ"), case[:3], strict=True)
             if path is not None
         }
         note = self.notes / f"{name}.json"
         if note.is_file():
-            former = _read(note)
-            if former["sources"] == sources:
+            if _read(note)["sources"] == sources:
                 return
-            self._remove(former)
+            note.unlink()
         sliced = self.data.cut(case)
         slices = []
         for number, label in self.data.labelled(case, sliced):
             home = self.folder / str(case.split) / _FOLDERS[label]
-            file = f"{case.patient}_{number:03d}.png"
+            file = f"{_stem(case)}_{number:03d}.png"
             _save(home / "img" / file, self._pixels(sliced.images[number].numpy()))
             lesion = 0
             if label and sliced.masks is not None:
@@ -189,43 +219,37 @@ class Tree:
         facts = {"shape": list(sliced.images.shape), "affine": sliced.picture_affine.tolist()}
         _write(note, {"name": name, "sources": sources, **facts, "slices": slices})
 
-    def _remove(self, note: dict[str, Any]) -> None:
-        """Remove the pictures of a volume that has changed since they were made."""
-        (self.notes / f"{note['name']}.json").unlink()
-        for made in note["slices"]:
-            path = self.folder / made["file"]
-            path.unlink(missing_ok=True)
-            (path.parents[1] / "anomaly_mask" / path.name).unlink(missing_ok=True)
+    def _sweep(self, volumes: Sequence[dict[str, Any]]) -> None:
+        """Remove pictures of former cuts: of volumes that have changed, or are of another split.
+
+        Left where they were, they could have one patient in training and test.
+        """
+        listed = {self.folder / made["file"] for note in volumes for made in note["slices"]}
+        for path in self.folder.glob("*/*/*/*.png"):
+            if path.parents[0].with_name("img") / path.name not in listed:
+                path.unlink()
+        for path in self.folder.glob("*/*/*/.*.partial"):
+            path.unlink()
 
     def _pixels(self, image: NDArray[np.float32]) -> NDArray[Any]:
         top = 2**self.bits - 1
         return np.rint(image.astype(np.float64) * top).astype(f"uint{self.bits}")
 
 
-def hash_of(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of the files of a folder."""
-    digest = sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(file.name.encode() if path.is_dir() else b"")
-            digest.update(sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+def _stem(case: Case) -> str:
+    """What names of a volume's pictures begin with."""
+    return f"{case.patient}_{case.scan}" if case.scan else case.patient
 
 
 def _save(path: Path, pixels: NDArray[Any]) -> None:
     """Write a PNG file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    Image.fromarray(pixels).save(partial, format="png")
-    partial.replace(path)
+    with whole_file(path) as aside:
+        Image.fromarray(pixels).save(aside, format="png")
 
 
 def _write(path: Path, content: Any) -> None:  # noqa: ANN401 - anything JSON holds
     """Write a JSON file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=1))
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401

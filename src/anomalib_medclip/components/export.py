@@ -26,7 +26,7 @@ from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
 from anomalib_medclip.components.clip import without_clip
 from anomalib_medclip.components.compression import BOUNDS, compress, tidy
 from anomalib_medclip.components.processors import MedicalPreProcessor
-from anomalib_medclip.components.provenance import NOTICE, sha256, sha256_of_tensors, versions
+from anomalib_medclip.components.provenance import NOTICE, sha256_of_tensors, versions
 from anomalib_medclip.components.runtimes import (
     Run,
     open_onnx,
@@ -36,6 +36,7 @@ from anomalib_medclip.components.runtimes import (
     torch_run,
 )
 from anomalib_medclip.errors import NotReadyError, ParityError
+from anomalib_medclip.files import sha256
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,8 @@ from lightning.pytorch import Callback
 from PIL.Image import Image as Picture
 from torch.utils.data import DataLoader
 
+from anomalib_medclip.files import write_whole
+
 logger = logging.getLogger(__name__)
 
 
@@ -166,11 +168,3 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_whole(path, text.getvalue())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8", newline="")
-    partial.replace(path)

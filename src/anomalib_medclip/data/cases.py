@@ -1,13 +1,16 @@
 """Which volumes there are: patterns of paths become cases."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from anomalib_medclip.data.tables import split_name
+from anomalib_medclip.data.tables import read_rows, split_name
 from anomalib_medclip.errors import DataRootError
+
+Labels: TypeAlias = Mapping[tuple[str, int | None], int]
+"""0 or 1 by the path of a volume below the root and the number of a slice, ``None`` for all."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Case(NamedTuple):
         mask: Where its lesion mask is, or should be; ``None`` where there is none.
         organ: Where its organ labels are.
         patient: Whose it is.
+        scan: What the other names in braces stand for, which tell a patient's volumes apart.
         split: Of which split, where that is known.
         source: How it is laid out.
     """
@@ -50,6 +54,7 @@ class Case(NamedTuple):
     mask: Path | None
     organ: Path | None
     patient: str
+    scan: str
     split: str | None
     source: VolumeSource
 
@@ -128,6 +133,33 @@ def _case(
         mask=beside(source.mask),
         organ=beside(source.organ),
         patient=patient,
+        scan="_".join(v for name, v in names.items() if name not in ("patient", "split")),
         split=None if split is None else split_name(split, str(path)),
         source=source,
     )
+
+
+def read_labels(path: Path, names: Collection[str]) -> Labels:
+    """Labels of volumes and slices, from a table.
+
+    Args:
+        path: Table with the columns ``image``, ``label`` and, where it applies, ``slice``.
+        names: Paths of the volumes below the root.
+
+    Raises:
+        DataRootError: A row is incomplete, of an unknown volume, or contradicts another.
+    """
+    labels: dict[tuple[str, int | None], int] = {}
+    for row in read_rows(path):
+        name, label, number = (row.cell(column) for column in ("image", "label", "slice"))
+        if name is None or label not in ("0", "1") or not (number or "0").isdecimal():
+            msg = f"{row.place} needs an image, a label of 0 or 1, and a slice number or none"
+            raise DataRootError(msg)
+        if name not in names:
+            msg = f"{row.place} has a label for {name!r}, which no source has; correct the path"
+            raise DataRootError(msg)
+        key = name, int(number) if number else None
+        if labels.setdefault(key, int(label)) != int(label):
+            msg = f"{row.place} gives {name!r} another label than a row before; keep the right one"
+            raise DataRootError(msg)
+    return labels

@@ -29,6 +29,7 @@ from anomalib_medclip.data.integrity import (
 )
 from anomalib_medclip.data.shortcuts import separations, shortcut_problems
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
+from anomalib_medclip.files import sha256
 from anomalib_medclip.imaging import mask_values, read_image, read_mask
 from anomalib_medclip.intensity import IntensityPolicy
 
@@ -95,7 +96,8 @@ def check(
         report.problems += data.file_problems(table)
         splits = _splits(data, table, report)
         rows = _readable(table) if data.in_files else table
-        with ThreadPoolExecutor() as pool:
+        # One cache holds the slices of volumes, and its file has one place to read from.
+        with ThreadPoolExecutor(None if data.in_files else 1) as pool:
             looks = list(progress(pool.map(_looker(data), rows.to_dict("records")), len(rows)))
         for look in looks:
             report.problems += look.problems
@@ -192,7 +194,7 @@ def look_at_image(path: str, intensity: IntensityPolicy) -> Look:
     """
     digest = ""
     try:
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        digest = sha256(Path(path))
         image = read_image(path, intensity)
     except MedclipError as error:
         kind = "intensity" if isinstance(error, IntensityError) else "unreadable image"
@@ -222,7 +224,7 @@ def look_at_pixels(path: str, image: Tensor) -> Look:
     if pixels.min() == pixels.max():
         said, remedy = f"has one value everywhere, {pixels.min():.3g}", "look at it, or take it out"
         look.problems.append(Problem("constant image", path, said, remedy, "warning"))
-        return look
+        return look._replace(digest="")  # which is no duplicate of other air
     if max(height, width) > _SQUASHED * min(height, width):
         said = f"is {height} x {width} pixels, and will be squashed to a square"
         remedy = "cut it to what matters, or expect lesions to lose their shape"

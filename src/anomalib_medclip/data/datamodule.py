@@ -200,7 +200,8 @@ class MedicalDataModule(AnomalibDataModule):
     def split_problems(self, splits: dict[str, DataFrame]) -> Iterator[Problem]:
         """What is wrong with the splits, before the support is found."""
         yield from class_problems(splits["test"], "test", self.where)
-        yield from heat_map_problems(splits["test"], self.name, self.category)
+        if self.in_files:  # anomalib's visualizer, whose names these are, opens nothing else
+            yield from heat_map_problems(splits["test"], self.name, self.category)
         if self.zero_shot:
             yield from class_problems(splits["train"], "training", self.where)
             yield from class_problems(splits["valid"], "validation", self.where)

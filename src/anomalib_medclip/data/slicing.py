@@ -21,7 +21,13 @@ from torch import Tensor
 
 from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.intensity import IntensityPolicy
-from anomalib_medclip.volume import Volume, read_labels, read_volume, same_grid
+from anomalib_medclip.volume import (
+    Volume,
+    check_same_slices,
+    read_labels,
+    read_volume,
+    same_grid,
+)
 
 Plane = Literal["axial", "coronal", "sagittal"]
 """How a volume is cut."""
@@ -152,6 +158,7 @@ def cut(
     paths: dict[str, Any] = {"image": image}
     if mask is not None:
         paths["mask"] = mask
+        check_same_slices(image, mask)
     if slicing.organ_labels:
         if organ is None:
             msg = (

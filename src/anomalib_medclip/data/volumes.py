@@ -1,6 +1,6 @@
 """Volumes straight into training: NIfTI files, DICOM series, folders of slices."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.cache import TensorCache
 from anomalib_medclip.data.batch import MedicalDataset
-from anomalib_medclip.data.cases import Case, VolumeSource, find_cases
+from anomalib_medclip.data.cases import Case, Labels, VolumeSource, find_cases, read_labels
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import Problem, problem_of, refuse, with_name
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
-from anomalib_medclip.data.tables import read_rows
 from anomalib_medclip.errors import (
     DataRootError,
     EmptySplitError,
     MaskError,
     MedclipError,
     MissingMaskError,
+    VolumeError,
 )
 
 
@@ -102,9 +102,19 @@ class Volumes(MedicalDataModule):
         self._listed: DataFrame | None = None
         self._problems: list[Problem] = []
         self._refuse_mixed_sources()
+        if slices is not None and not 0 <= slices[0] <= slices[1]:
+            msg = f"slices {slices} are none; give the first and the last, counted from 0"
+            raise VolumeError(msg)
 
     def _refuse_mixed_sources(self) -> None:
-        """Refuse masks for some ill volumes and none for others."""
+        """Refuse masks for some ill volumes and none for others, and masks of healthy ones."""
+        for source in self.sources:
+            if source.healthy and source.mask:
+                msg = (
+                    f"the volumes of {source.image!r} are healthy and have masks; which may show "
+                    "lesions: leave out one of the two"
+                )
+                raise DataRootError(msg)
         bare = [source for source in self.sources if not (source.mask or source.healthy)]
         if bare and self.has_masks:
             msg = f"the volumes of {bare[0].image!r} have no masks, others have; give all or none"
@@ -202,6 +212,10 @@ class Volumes(MedicalDataModule):
     def _keep(self, case: Case) -> list[dict[str, Any]]:
         """Cut a volume, keep its slices, and list them."""
         sliced = self.cut(case)
+        if sliced.masks is not None and not sliced.masks.any():
+            said, remedy = "has no lesion in its mask, and counts as healthy", "look at both"
+            problem = Problem("volume without lesion", str(case.image), said, remedy, "warning")
+            self._problems.append(problem)
         rows = []
         for number, label in self.labelled(case, sliced):
             path = str(case.image / f"{self.slicing.plane}_{number:03d}.png")
@@ -245,16 +259,10 @@ class Volumes(MedicalDataModule):
         return self._table_labels.get((name, number), self._table_labels.get((name, None)))
 
     @cached_property
-    def _table_labels(self) -> Mapping[tuple[str, int | None], int]:
+    def _table_labels(self) -> Labels:
         """Labels by volume and slice."""
-        labels: dict[tuple[str, int | None], int] = {}
-        for row in read_rows(Path(self.table)) if self.table else ():
-            name, label, number = (row.cell(column) for column in ("image", "label", "slice"))
-            if name is None or label not in ("0", "1") or not (number or "0").isdigit():
-                msg = f"{row.place} needs an image, a label of 0 or 1, and a slice number or none"
-                raise DataRootError(msg)
-            labels[name, int(number) if number else None] = int(label)
-        return labels
+        names = {case.image.relative_to(self.root).as_posix() for case in self.cases()}
+        return read_labels(Path(self.table), names) if self.table else {}
 
     def file_problems(self, table: DataFrame) -> Iterator[Problem]:
         """None: every volume has been read whole."""

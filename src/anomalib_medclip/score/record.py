@@ -10,9 +10,10 @@ from typing import Any
 
 from pandas import DataFrame, concat, read_csv
 
-from anomalib_medclip.components.provenance import NOTICE, sha256, versions
+from anomalib_medclip.components.provenance import NOTICE, versions
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import ResultsError
+from anomalib_medclip.files import sha256, sha256_of_all, write_whole
 from anomalib_medclip.inferencer import Inferencer
 
 
@@ -74,7 +75,7 @@ def provenance(
     found = {
         **model,
         "input_sha256": {file.name: sha256(file) for file in files},
-        "organ_sha256": sha256(organ) if organ and organ.is_file() else None,
+        "organ_sha256": sha256_of_all(organ) if organ and organ.exists() else None,
         "settings": asdict(settings),
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))
@@ -148,7 +149,7 @@ def former_rows(out: Path) -> DataFrame:
     """
     path = out / "scores.csv"
     if not path.is_file():
-        return DataFrame(columns=list(COLUMNS), dtype=str)
+        return DataFrame(columns=list(COLUMNS), dtype=object)
     try:
         table = read_csv(path, dtype=str, keep_default_na=False)[list(COLUMNS)]
     except (KeyError, ValueError) as error:
@@ -166,9 +167,10 @@ def write_table(out: Path, rows: Sequence[dict[str, Any]], before: DataFrame) ->
         rows: What became of each input of this run.
         before: As ``former_rows`` gave it when the run began.
     """
-    table = DataFrame([{**row, "notice": NOTICE} for row in rows], columns=list(COLUMNS), dtype=str)
+    table = DataFrame(
+        [{**row, "notice": NOTICE} for row in rows], columns=list(COLUMNS), dtype=object
+    )
     table = concat([before[~before["name"].isin(table["name"])], table])
-    path, aside = out / "scores.csv", out / ".scores.csv.partial"
-    table.to_csv(aside, index=False)
-    aside.replace(path)
+    path = out / "scores.csv"
+    write_whole(path, table.to_csv(index=False, lineterminator="\n"))
     return path

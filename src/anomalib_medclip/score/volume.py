@@ -129,7 +129,7 @@ def write_nifti(
         like: Any = nib.load(source)
         kind, header = type(like), like.header.copy()
         header.extensions.clear()
-        for field in ("aux_file", "intent_name", "db_name"):
+        for field in ("aux_file", "intent_name", "db_name", "data_type"):
             if field in header:
                 header[field] = b""
         header.set_intent("none")

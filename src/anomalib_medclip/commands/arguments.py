@@ -1,0 +1,24 @@
+"""Words of the command line become what they mean."""
+
+import argparse
+from typing import Any
+
+import yaml
+
+
+def at_least_one(word: str) -> int:
+    """A count."""
+    number = int(word)
+    if number < 1:
+        msg = f"{number} is less than 1"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def plain(word: str) -> Any:  # noqa: ANN401 - anything YAML holds
+    """What a word says as YAML."""
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError as error:
+        msg = f"{word!r} is not YAML"
+        raise argparse.ArgumentTypeError(msg) from error

@@ -1,0 +1,46 @@
+"""Files that appear whole or not at all, and what tells them apart."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the name of the file once all is written; else it is gone.
+
+    The folder is made. What a killed process leaves has a hidden name, which no reader looks at.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8", newline="")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def sha256_of_all(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of the files of a folder."""
+    if not path.is_dir():
+        return sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(one for one in path.iterdir() if one.is_file()):
+        digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
+    return digest.hexdigest()
