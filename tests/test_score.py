@@ -315,6 +315,8 @@ def test_slices_without_the_organ_are_not_scored():
     shown = torch.tensor([False, True, True, False, True])
     assert slices_to_score(shown, None) == [1, 2, 4]
     assert slices_to_score(shown, (2, 3)) == [2]
+    assert slices_to_score(shown, None, trained=(2, 90)) == [2, 4]
+    assert slices_to_score(shown, (1, 2), trained=(3, 4)) == [1, 2]
     with pytest.raises(VolumeError, match="3 to 3 show nothing, or not the organ"):
         slices_to_score(shown, (3, 3))
 

@@ -56,6 +56,8 @@ def test_a_tree_is_read_as_bmad_is(config, tmp_path):
     assert data.test_data.samples["label_index"].sum() == 2 * 2
     lesion = next(item for item in data.test_data if item.gt_label)
     assert lesion.gt_mask.sum() == 36
+    # Names of files tell patients by digits only; the manifest knows all.
+    assert set(data.test_data.samples["group"]) == {"P4", "P5"}
 
 
 @pytest.mark.parametrize(("bits", "top"), [("8", 255), ("16", 65535)])

@@ -298,3 +298,12 @@ def test_grids_are_the_same_to_a_hundredth_of_a_voxel():
     assert not same_grid(affine, far, (9, 9, 9))
     assert same_grid(affine, turned, (9, 9, 9))
     assert not same_grid(affine, turned, (100, 9, 9))
+
+
+def test_a_stack_with_a_missing_picture_is_refused_unless_asked_for(tmp_path):
+    for number in (1, 2, 3, 5, 6):
+        grey = np.full((6, 5), number, dtype=np.uint8)
+        save(tmp_path / f"scan_{number}.png", grey)
+    with pytest.raises(VolumeError, match=r"missing between .*scan_3\.png and .*scan_5\.png"):
+        read_volume(tmp_path)
+    assert read_volume(tmp_path, uneven=True).voxels.shape == (6, 5, 5)

@@ -116,6 +116,8 @@ def _read_folder(folder: Path, intensity: IntensityPolicy, uneven: bool) -> Volu
             msg = f"{folder} holds files of {len(series)} DICOM series; give each series a folder"
             raise VolumeError(msg)
         return Volume(*read_series(files, intensity, uneven))
+    if not uneven:
+        _check_numbers(pictures)
     slices = [read_image(path, intensity).numpy() for path in pictures]
     for path, one in zip(pictures, slices, strict=True):
         if (one != one[:1]).any():
@@ -175,6 +177,24 @@ def _pictures(folder: Path) -> list[Path]:
             msg = f"{one} and {other} have the same numbers in their names; number the slices"
             raise VolumeError(msg)
     return found
+
+
+def _check_numbers(pictures: list[Path]) -> None:
+    """Refuse a stack in whose numbers there is a gap: a slice is missing.
+
+    Raises:
+        VolumeError: Of such a stack.
+    """
+    numbers = [_in_name(path) for path in pictures]
+    changing = [i for i, column in enumerate(zip(*numbers, strict=False)) if len({*column}) > 1]
+    if len(changing) != 1 or len({*map(len, numbers)}) > 1:
+        return
+    counted = [number[changing[0]] for number in numbers]
+    steps = [later - earlier for earlier, later in pairwise(counted)]
+    if wide := [i for i, step in enumerate(steps) if step != min(steps)]:
+        before, after = pictures[wide[0]], pictures[wide[0] + 1]
+        msg = f"slices are missing between {before} and {after}; complete the stack, or allow "
+        raise VolumeError(msg + "uneven slices")
 
 
 def _in_name(path: Path) -> list[int]:

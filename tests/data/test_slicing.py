@@ -213,3 +213,31 @@ def test_maps_of_another_shape_are_not_laid_back(pair):
     sliced = cut(pair()[0], POLICY)
     with pytest.raises(VolumeError, match=r"maps are of shape \(7, 5, 5\), the pictures of"):
         sliced.restore(torch.zeros(7, 5, 5))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 2.0), (1.0, 1.0, 4.0), (3.0, 3.0, 5.0)])
+@pytest.mark.parametrize("number", range(5, 11))
+def test_a_coarser_grid_steps_over_no_lesion(tmp_path, spacing, number):
+    mask = np.zeros((16, 18, 17), dtype=np.uint8)
+    mask[8, 9, number] = 1
+    image = write_nifti(tmp_path / "image.nii.gz", mask.astype(np.int16) * 900, np.eye(4))
+    labels = write_nifti(tmp_path / "mask.nii.gz", mask, np.eye(4))
+    sliced = cut(image, (0.0, 1000.0), Slicing(spacing=spacing), mask=labels)
+    assert sliced.masks.any()
+    assert sliced.images[sliced.masks > 0].max() > 0
+    assert sliced.restore(sliced.images).shape == mask.shape
+
+
+def test_a_grid_as_fine_as_the_file_changes_nothing(pair):
+    image, _ = pair()
+    volume = read_volume(image, POLICY)
+    spacing = tuple(np.linalg.norm(volume.affine[:3, :3], axis=0)[[1, 0, 2]])
+    same, plain = cut(image, POLICY, Slicing(spacing=spacing)), cut(image, POLICY)
+    assert torch.allclose(same.images, plain.images, atol=1e-5)
+
+
+def test_the_slices_asked_for_end_where_the_volume_ends():
+    assert list(Slicing(slices=(2, 9)).numbers(5)) == [2, 3, 4]
+    assert list(Slicing().numbers(3)) == [0, 1, 2]
+    with pytest.raises(VolumeError, match="counted from 0"):
+        Slicing(slices=(3, 2))

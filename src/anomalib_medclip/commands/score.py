@@ -93,6 +93,8 @@ def _settings(options: argparse.Namespace, inferencer: Inferencer) -> Settings:
         "organ_labels": options.organ_labels and tuple(options.organ_labels),
     }
     said: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if options.plane or options.spacing:
+        said["slices"] = None  # those of training are of another cut
     return Settings(
         slicing=replace(slicing_from(inferencer.slicing), **said),
         batch_size=options.batch_size,

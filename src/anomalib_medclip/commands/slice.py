@@ -126,7 +126,6 @@ class Tree:
             "bits": self.bits,
             "intensity": data.intensity,
             **data.slicing.as_plain(),
-            "slices": data.slices,
             "smallest_lesion": data.smallest_lesion,
             "uneven": data.uneven,
             "layout": [asdict(source) for source in data.sources],
@@ -217,6 +216,7 @@ class Tree:
             path = (home / "img" / file).relative_to(self.folder).as_posix()
             slices.append({"index": number, "label": label, "lesion": lesion, "file": path})
         facts = {"shape": list(sliced.images.shape), "affine": sliced.picture_affine.tolist()}
+        facts = {"patient": case.patient, **facts}
         _write(note, {"name": name, "sources": sources, **facts, "slices": slices})
 
     def _sweep(self, volumes: Sequence[dict[str, Any]]) -> None:

@@ -167,6 +167,43 @@ class MedicalDataset(AnomalibDataset):
         return self.augmentations(image, mask) if self.augmentations else (image, mask)
 
 
+class SliceDataset(MedicalDataset):
+    """Slices of volumes, which are no files of their own.
+
+    Args:
+        samples: As for ``MedicalDataset``; ``image_path`` is what ``read`` understands.
+        read: Gives a slice ``(3, height, width)`` in [0, 1] and its lesion ``(height, width)``.
+        copies: How often each slice comes.
+        in_memory: Keep what was resized.
+    """
+
+    def __init__(
+        self,
+        samples: DataFrame,
+        read: Callable[[str], tuple[Image, Mask]],
+        copies: int = 1,
+        in_memory: bool = False,
+    ) -> None:
+        self._read_slice = read
+        super().__init__(samples, copies=copies, in_memory=in_memory)
+
+    @property
+    def samples(self) -> DataFrame:
+        """The table."""
+        return super().samples
+
+    @samples.setter
+    def samples(self, samples: DataFrame) -> None:
+        """Take a table; anomalib's own setter wants every image to be a file."""
+        self._samples = samples.sort_values(by="image_path", ignore_index=True)
+
+    def _read(self, sample: Any) -> tuple[Image, Mask | None]:  # noqa: ANN401 - a row of any table
+        image, mask = self._read_slice(sample["image_path"])
+        if not sample["has_masks"]:
+            return (self.augmentations(image) if self.augmentations else image), None
+        return self.augmentations(image, mask) if self.augmentations else (image, mask)
+
+
 class OneSetBatchSampler(Sampler[list[int]]):
     """Batches of indices that never mix sets; a method has one prompt a batch.
 

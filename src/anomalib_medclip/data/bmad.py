@@ -1,5 +1,6 @@
 """BMAD, six public sets of medical images, in every layout it is published in."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,8 +180,11 @@ def list_set(root: Path, category: str) -> DataFrame:
         raise DataRootError(msg)
     columns = ["image_path", "label_index", "split", "mask_path"]
     table = DataFrame(_samples(folder, SETS[category].has_masks), columns=columns)
+    known = _patients_of_manifest(folder)
     return table.assign(
-        group=[_patient(Path(path).name, category) for path in table["image_path"]],
+        group=[
+            known.get(path) or _patient(Path(path).name, category) for path in table["image_path"]
+        ],
         object_name=SETS[category].words,
         has_masks=SETS[category].has_masks,
         set_name=category,
@@ -208,6 +212,19 @@ def child(folder: Path | None, *names: str) -> Path | None:
         return None
     there = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
     return next((there[name.lower()] for name in names if name.lower() in there), None)
+
+
+def _patients_of_manifest(folder: Path) -> dict[str, str]:
+    """Patients by image, where ``anomalib-medclip slice`` has made the set and says so."""
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        return {}
+    volumes = json.loads(manifest.read_text(encoding="utf-8"))["volumes"]
+    return {
+        str(folder / made["file"]): volume["patient"]
+        for volume in volumes
+        for made in volume["slices"]
+    }
 
 
 def _patient(file_name: str, category: str) -> str:

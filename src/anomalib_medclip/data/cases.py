@@ -59,6 +59,35 @@ class Case(NamedTuple):
     source: VolumeSource
 
 
+def check_sources(sources: list[VolumeSource], *, has_labels: bool) -> None:
+    """Refuse masks for some ill volumes and none for others, and masks of healthy ones.
+
+    Args:
+        sources: How volumes are laid out.
+        has_labels: Whether there is a table of labels.
+
+    Raises:
+        DataRootError: Of such a source.
+    """
+    for source in sources:
+        if source.healthy and source.mask:
+            msg = (
+                f"the volumes of {source.image!r} are healthy and have masks, which may show "
+                "lesions; leave out one of the two"
+            )
+            raise DataRootError(msg)
+    bare = [source for source in sources if not (source.mask or source.healthy)]
+    if bare and any(source.mask for source in sources):
+        msg = f"the volumes of {bare[0].image!r} have no masks, others have; give all or none"
+        raise DataRootError(msg)
+    if bare and not has_labels:
+        msg = (
+            f"the volumes of {bare[0].image!r} have neither masks nor labels; give the source a "
+            "mask, call it healthy, or give a table of labels (--data.table)"
+        )
+        raise DataRootError(msg)
+
+
 def find_cases(
     root: Path, sources: list[VolumeSource], splits: Mapping[str, str] | None
 ) -> list[Case]:

@@ -4,7 +4,7 @@ MONAI's dictionary transforms bring every volume into one orientation, whatever 
 axes, and take maps back onto the grid that the file came with.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +15,10 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 from monai.transforms.croppad.dictionary import CropForegroundd
 from monai.transforms.spatial.dictionary import Orientationd, Spacingd
-from monai.transforms.transform import MapTransform
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anomalib_medclip.data.voxel_steps import ColumnOfd, WidenedForSpacingd
 from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.intensity import IntensityPolicy
 from anomalib_medclip.volume import (
@@ -48,15 +48,17 @@ class Slicing:
         organ_labels: Numbers of an organ in a second volume of labels, to whose box the volume is
             cropped; by default it is not.
         organ_margin: Rows and columns left around the organ; slices keep their numbers.
+        slices: First and last slice along the cut, both included, counted from 0; by default all.
 
     Raises:
-        VolumeError: A spacing that is not of three lengths, or a margin below zero.
+        VolumeError: A spacing that is not of three lengths, a margin below zero, or no slice.
     """
 
     plane: Plane = "axial"
     spacing: tuple[float, float, float] | None = None
     organ_labels: tuple[int, ...] | None = None
     organ_margin: int = 0
+    slices: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no volume can be cut by."""
@@ -66,6 +68,15 @@ class Slicing:
         if self.organ_margin < 0:
             msg = f"organ_margin is {self.organ_margin}; give 0 or more voxels"
             raise VolumeError(msg)
+
+        if self.slices is not None and not 0 <= self.slices[0] <= self.slices[1]:
+            msg = f"slices {self.slices} are none; give the first and the last, counted from 0"
+            raise VolumeError(msg)
+
+    def numbers(self, count: int) -> range:
+        """Numbers of the slices that are asked for, of a volume with ``count`` slices."""
+        first, last = self.slices or (0, count - 1)
+        return range(first, min(last, count - 1) + 1)
 
     def as_plain(self) -> dict[str, Any]:
         """The options as checkpoints and certificates hold them."""
@@ -197,7 +208,10 @@ def _steps(keys: tuple[str, ...], slicing: Slicing) -> list[Any]:
     steps: list[Any] = []
     if slicing.spacing:
         modes = ["bilinear" if key == "image" else "nearest" for key in keys]
-        steps.append(Spacingd(keys, pixdim=slicing.spacing, mode=modes, allow_missing_keys=True))
+        steps += [
+            WidenedForSpacingd([key for key in keys if key != "organ"], slicing.spacing),
+            Spacingd(keys, pixdim=slicing.spacing, mode=modes, allow_missing_keys=True),
+        ]
     if slicing.organ_labels:
         margin = (slicing.organ_margin, slicing.organ_margin, 0)
         steps += [
@@ -250,21 +264,3 @@ def _shown(images: Tensor, organs: Tensor | None) -> Tensor:
     whole = torch.ones(len(images)).bool() if organs is None else organs.amax((1, 2)) > 0
     seen = whole & (images.amax((1, 2)) > images.amin((1, 2)))
     return seen if seen.any() else whole
-
-
-class ColumnOfd(MapTransform):
-    """The column through all slices that holds a label, so that a crop to it keeps their numbers.
-
-    Args:
-        key: Labels of 0 and 1.
-        column: Key of the column.
-    """
-
-    def __init__(self, key: str, column: str) -> None:
-        super().__init__(key)
-        self.column = column
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The data, with the column."""
-        labels = data[self.keys[0]]
-        return {**data, self.column: labels.amax(dim=-1, keepdim=True).expand_as(labels)}

@@ -1,6 +1,8 @@
 """Volumes straight into training: NIfTI files, DICOM series, folders of slices."""
 
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -12,20 +14,27 @@ from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.cache import TensorCache
-from anomalib_medclip.data.batch import MedicalDataset
-from anomalib_medclip.data.cases import Case, Labels, VolumeSource, find_cases, read_labels
+from anomalib_medclip.data.batch import MedicalDataset, SliceDataset
+from anomalib_medclip.data.cases import (
+    Case,
+    Labels,
+    VolumeSource,
+    check_sources,
+    find_cases,
+    read_labels,
+)
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import Problem, problem_of, refuse, with_name
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
 from anomalib_medclip.errors import (
-    DataRootError,
     EmptySplitError,
     MaskError,
     MedclipError,
     MissingMaskError,
-    VolumeError,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class Volumes(MedicalDataModule):
@@ -88,7 +97,6 @@ class Volumes(MedicalDataModule):
         self.data_name = name or self.root.name
         self.sources = sources
         self.table = table
-        self.slices = slices
         self.smallest_lesion = smallest_lesion
         self.splits = splits
         self.val_ratio = val_ratio
@@ -96,35 +104,12 @@ class Volumes(MedicalDataModule):
         self.object_name = object_name
         self.has_masks = any(source.mask for source in sources)
         organs = next((source.organ_labels for source in sources if source.organ_labels), None)
-        self.slicing = Slicing(plane, spacing, organs, organ_margin)
+        self.slicing = Slicing(plane, spacing, organs, organ_margin, slices)
         self._cache = TensorCache(cache_memory)
         self._places: dict[str, tuple[Case, int]] = {}
         self._listed: DataFrame | None = None
         self._problems: list[Problem] = []
-        self._refuse_mixed_sources()
-        if slices is not None and not 0 <= slices[0] <= slices[1]:
-            msg = f"slices {slices} are none; give the first and the last, counted from 0"
-            raise VolumeError(msg)
-
-    def _refuse_mixed_sources(self) -> None:
-        """Refuse masks for some ill volumes and none for others, and masks of healthy ones."""
-        for source in self.sources:
-            if source.healthy and source.mask:
-                msg = (
-                    f"the volumes of {source.image!r} are healthy and have masks; which may show "
-                    "lesions: leave out one of the two"
-                )
-                raise DataRootError(msg)
-        bare = [source for source in self.sources if not (source.mask or source.healthy)]
-        if bare and self.has_masks:
-            msg = f"the volumes of {bare[0].image!r} have no masks, others have; give all or none"
-            raise DataRootError(msg)
-        if bare and self.table is None:
-            msg = (
-                f"the volumes of {bare[0].image!r} have neither masks nor labels; give "
-                "the source a mask, call it healthy, or give a table of labels (--data.table)"
-            )
-            raise DataRootError(msg)
+        check_sources(sources, has_labels=table is not None)
 
     def cases(self) -> list[Case]:
         """All volumes, by path; errors are those of ``find_cases``."""
@@ -143,10 +128,7 @@ class Volumes(MedicalDataModule):
                 "volume in a source that is healthy: a missing mask is no healthy patient"
             )
             raise MissingMaskError(msg)
-        organs = case.source.organ_labels
-        slicing = Slicing(
-            self.slicing.plane, self.slicing.spacing, organs, self.slicing.organ_margin
-        )
+        slicing = replace(self.slicing, organ_labels=case.source.organ_labels)
         return cut(
             case.image, self.intensity, slicing, case.mask, case.source.lesion_labels,
             case.organ, self.uneven,
@@ -158,8 +140,7 @@ class Volumes(MedicalDataModule):
         Raises:
             MaskError: A slice of one value is labelled abnormal.
         """
-        first, last = self.slices or (0, len(sliced.images) - 1)
-        for number in range(first, min(last, len(sliced.images) - 1) + 1):
+        for number in self.slicing.numbers(len(sliced.images)):
             label = self._label(case, sliced, number)
             if label == 1 and sliced.images[number].amin() == sliced.images[number].amax():
                 msg = (
@@ -188,7 +169,8 @@ class Volumes(MedicalDataModule):
                     self._problems.append(problem)
             if not rows:
                 refuse(self._problems)
-                msg = f"no volume of {self.root} has a slice in {self.slices}; correct 'slices'"
+                asked = self.slicing.slices
+                msg = f"no volume of {self.root} has a slice in {asked}; correct 'slices'"
                 raise EmptySplitError(msg)
             self._listed = DataFrame(rows)
         return self._listed
@@ -201,6 +183,8 @@ class Volumes(MedicalDataModule):
         """
         table = self.list_images()
         refuse(self._problems)
+        for one in self._problems:
+            logger.warning("%s %s; %s", one.file, one.problem, one.remedy)
         if "split" in table:
             return table
         return split_around(table, self.choose_support(table), self.val_ratio, self.draw_seed)
@@ -229,6 +213,10 @@ class Volumes(MedicalDataModule):
                 "has_masks": self.has_masks,
             }
             rows.append({**row, "split": case.split} if case.split else row)
+        if not rows and sliced.masks is None and not case.source.healthy:
+            said, remedy = "has no labelled slice in the table, and is left out", "complete it"
+            problem = Problem("volume without labels", str(case.image), said, remedy, "warning")
+            self._problems.append(problem)
         return rows
 
     def read_picture(self, path: str) -> Image:
@@ -272,40 +260,7 @@ class Volumes(MedicalDataModule):
     def _dataset(
         self, table: DataFrame, copies: int = 1, in_memory: bool = False
     ) -> MedicalDataset:
-        return SliceDataset(table, self, copies, in_memory)
-
-
-class SliceDataset(MedicalDataset):
-    """Slices of a table, which are no files of their own.
-
-    Args:
-        samples: As for ``MedicalDataset``; ``image_path`` is a name of ``Volumes``.
-        volumes: What has the slices.
-        copies: How often each slice comes.
-        in_memory: Keep what was resized.
-    """
-
-    def __init__(
-        self, samples: DataFrame, volumes: Volumes, copies: int = 1, in_memory: bool = False
-    ) -> None:
-        self._volumes = volumes
-        super().__init__(samples, copies=copies, in_memory=in_memory)
-
-    @property
-    def samples(self) -> DataFrame:
-        """The table."""
-        return super().samples
-
-    @samples.setter
-    def samples(self, samples: DataFrame) -> None:
-        """Take a table; anomalib's own setter wants every image to be a file."""
-        self._samples = samples.sort_values(by="image_path", ignore_index=True)
-
-    def _read(self, sample: Any) -> tuple[Image, Mask | None]:  # noqa: ANN401 - a row of any table
-        image, mask = self._volumes.read_slice(sample["image_path"])
-        if not sample["has_masks"]:
-            return (self.augmentations(image) if self.augmentations else image), None
-        return self.augmentations(image, mask) if self.augmentations else (image, mask)
+        return SliceDataset(table, self.read_slice, copies, in_memory)
 
 
 def _stack(sliced: Sliced, number: int, _: list[int]) -> Tensor:

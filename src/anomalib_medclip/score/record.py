@@ -24,7 +24,7 @@ class Settings:
     Attributes:
         slicing: How volumes are cut.
         batch_size: Slices at once.
-        slices: First and last slice to score, both included; by default all.
+        slices: First and last slice to score, both included; by default those of ``slicing``.
         uneven: Whether DICOM series with missing, doubled or uneven slices are taken.
         worst: Slices on the sheet of pictures.
         dicom: Whether maps of DICOM series are written as DICOM, too.

@@ -129,7 +129,7 @@ class Scorer:
             organ=organ,
             uneven=settings.uneven,
         )
-        numbers = slices_to_score(sliced.shown, settings.slices)
+        numbers = slices_to_score(sliced.shown, settings.slices, settings.slicing.slices)
         found = score_slices(self.inferencer, sliced.images, numbers, settings.batch_size, report)
         record = _summary(found, flat=_is_flat(sliced.images, one))
         voxels = sliced.restore(found.maps)

@@ -1,5 +1,6 @@
 """A volume, slice by slice, through a model; its map on the grid of the file."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -15,6 +16,8 @@ from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import VolumeError
 from anomalib_medclip.inferencer import Inferencer
+
+logger = logging.getLogger(__name__)
 
 Report: TypeAlias = Callable[[int, int], None]
 """Told how many slices are done, and of how many."""
@@ -51,18 +54,26 @@ def slicing_from(plain: dict[str, Any] | None) -> Slicing:
     return Slicing(**options)
 
 
-def slices_to_score(shown: Bool[Tensor, "slice"], chosen: tuple[int, int] | None) -> list[int]:
+def slices_to_score(
+    shown: Bool[Tensor, "slice"],
+    chosen: tuple[int, int] | None,
+    trained: tuple[int, int] | None = None,
+) -> list[int]:
     """Numbers of the slices that are asked for and show something.
 
     Args:
         shown: See ``Sliced.shown``. Training had no others.
-        chosen: First and last slice that are asked for, both included; by default all.
+        chosen: First and last slice that are asked for, both included; by default as trained.
+        trained: First and last slice that training had, as far as there are so many; or all.
 
     Raises:
         VolumeError: There are no such slices.
     """
     count = len(shown)
-    first, last = chosen or (0, count - 1)
+    first, last = chosen or trained or (0, count - 1)
+    if chosen is None and trained is not None:
+        last = min(last, count - 1)
+        logger.info("slices %d to %d are scored, as trained; others by --slices", first, last)
     if not 0 <= first <= last < count:
         msg = f"the cut has slices 0 to {count - 1}, not {first} to {last}; correct --slices"
         raise VolumeError(msg)
