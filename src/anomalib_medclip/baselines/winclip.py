@@ -219,7 +219,7 @@ class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
             IntensityError: One has more than 8 bits, and there is no intensity policy.
         """
         data = self._datamodule
-        if self.is_setup and self._readied_for in (None, id(data)):
+        if self.is_setup and (data is None or self._readied_for in (None, id(data))):
             return
         if isinstance(self.pre_processor, MedicalPreProcessor):
             self.pre_processor.intensity = getattr(data, "intensity", self.pre_processor.intensity)
@@ -233,7 +233,8 @@ class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
         self.model.reference_images = None  # an export would hold them
         self.is_setup, self._readied_for = True, id(data)
         on_support = getattr(data, "validates_on_support", False)
-        self.threshold_from = "support images" if on_support else "validation"
+        images = "support images, the references among them" if self.k_shot else "support images"
+        self.threshold_from = images if on_support else "validation"
 
     on_test_start = on_predict_start = on_validation_start
 
