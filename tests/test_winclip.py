@@ -212,7 +212,7 @@ def test_a_checkpoint_is_small_and_needs_no_references(tested, images, tmp_path)
 
 
 def test_the_seed_decides_which_references_are_drawn(lesions, tmp_path):
-    data = {"normals": "train", "train_batch_size": 1}
+    data = {"k_shot": 4, "train_batch_size": 1}
     drawn = []
     for seed in (0, 0, 1):
         torch.rand(len(drawn) + 1)  # whatever else is random
