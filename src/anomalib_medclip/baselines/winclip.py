@@ -8,6 +8,7 @@ What anomalib 2.7 does otherwise, and what is done here:
 - It subtracts CLIP's mean from the images to score, and not from reference images of the training
   data. Here the model does it itself, for both.
 - ``few_shot_source`` fails. Here its pictures are read and resized as all others.
+- Data whose category is empty, as a folder's, get no prompts, and fail. Here it is an "object".
 - All models of a process have the number of scales of the one made last. Here each has its own.
 - Its checkpoints hold CLIP. Here they hold the embeddings of prompts and reference images.
 
@@ -257,7 +258,10 @@ class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
         """The words asked for, else the data's, else as anomalib finds them."""
         self.class_name = self.hparams["class_name"]
         words = getattr(self._datamodule, "object_name", "")
-        return words if self.class_name is None and words else super()._get_class_name()
+        if self.class_name is None and words:
+            return str(words)
+        # anomalib's folders have the category "", and its model then encodes no prompt at all.
+        return super()._get_class_name() or "object"
 
     def _references(self) -> Float[Tensor, "k_shot 3 side side"]:
         images = self._drawn() if self.few_shot_source is None else self._read(self.few_shot_source)
