@@ -113,10 +113,13 @@ def test_windows_that_do_not_fit_are_refused(scales):
         WinCLIPModel(Backbone(BACKBONE, None, 32), scales)
 
 
+def silent(home):
+    return Engine(default_root_dir=home, accelerator="cpu", enable_progress_bar=False)
+
+
 def run(folder, home, data=None, **options):
     """A tested baseline: model, engine, datamodule, metrics."""
-    model = WinCLIP(**{**OPTIONS, "k_shot": 2, **options})
-    engine = Engine(default_root_dir=home, accelerator="cpu", enable_progress_bar=False)
+    model, engine = WinCLIP(**{**OPTIONS, "k_shot": 2, **options}), silent(home)
     datamodule = lesion_data(folder, **(data or {}))
     return model, engine, datamodule, engine.train(model, datamodule=datamodule)[0]
 
@@ -165,11 +168,12 @@ def test_it_gives_the_figures_and_files_that_methods_give(tested):
 
 def test_an_image_scores_the_same_alone_and_in_a_batch(tested, images):
     together = tested[0](images)
-    alone = [tested[0](image[None]) for image in images]
-    scores = torch.cat([one.pred_score for one in alone])
-    maps = torch.cat([one.anomaly_map for one in alone])
-    torch.testing.assert_close(scores, together.pred_score, atol=1e-5, rtol=0)
-    torch.testing.assert_close(maps, together.anomaly_map, atol=1e-5, rtol=0)
+    for image, score, anomaly_map in zip(
+        images, together.pred_score, together.anomaly_map, strict=True
+    ):
+        alone = tested[0](image[None])
+        torch.testing.assert_close(alone.pred_score[0], score, atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone.anomaly_map[0], anomaly_map, atol=1e-5, rtol=0)
 
 
 def test_sets_with_labels_only_and_no_reference_are_scored_too(lesions, tmp_path):
@@ -187,10 +191,9 @@ def test_other_data_bring_their_own_words_and_references(lesions, tested, tmp_pa
         tested[0].model.patch_embeddings.sort(dim=0).values,
     )
     before = model.model.patch_embeddings.clone(), model.model.text_embeddings.clone()
-    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
     data = lesion_data(lesions, seed=3)
     data.object_name = "liver"
-    engine.test(model, datamodule=data)
+    silent(tmp_path).test(model, datamodule=data)
     assert model.object_name == "liver"
     assert not torch.equal(model.model.patch_embeddings, before[0])
     assert not torch.equal(model.model.text_embeddings, before[1])
@@ -217,8 +220,7 @@ def test_the_seed_decides_which_references_are_drawn(lesions, tmp_path):
     drawn = []
     for seed in (0, 0, 2):
         torch.rand(len(drawn) + 1)  # whatever else is random
-        model, _, _, _ = run(lesions, tmp_path, data, k_shot=1, seed=seed)
-        drawn.append(model.model.patch_embeddings)
+        drawn.append(run(lesions, tmp_path, data, k_shot=1, seed=seed)[0].model.patch_embeddings)
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
 
@@ -226,7 +228,7 @@ def test_the_seed_decides_which_references_are_drawn(lesions, tmp_path):
 def test_references_may_come_from_a_folder(lesions, tmp_path):
     folder = lesions / "images" / "normal"
     files = sorted(folder.iterdir())[:3]
-    model, _, _, _ = run(lesions, tmp_path, k_shot=3, few_shot_source=str(folder))
+    model = run(lesions, tmp_path, k_shot=3, few_shot_source=str(folder))[0]
     assert model.model.k_shot == 3
     assert model.model.reference_images is None, "an export would hold images of patients"
     stack = torch.cat([model.pre_processor(read_image(file)[None]) for file in files])
@@ -238,9 +240,8 @@ def test_references_may_come_from_a_folder(lesions, tmp_path):
 def test_data_of_anomalibs_own_bring_references_and_may_be_nameless(lesions, tmp_path):
     folders = {"normal_dir": "images/normal", "abnormal_dir": "images/abnormal"}
     data = Folder("phantom", root=lesions, **folders, num_workers=0)
-    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
     model = WinCLIP(**OPTIONS, k_shot=3)
-    assert "image_AUROC" in engine.train(model, datamodule=data)[0]
+    assert "image_AUROC" in silent(tmp_path).train(model, datamodule=data)[0]
     assert model.model.k_shot == 3
     assert model.object_name == "object"
 
@@ -256,7 +257,7 @@ def test_without_normal_images_of_the_target_there_is_no_reference(write_bmad, t
     for category in SETS:
         root = write_bmad(category, count=2)
     data = BMADLeaveOneOut(root, "Retina_RESC", num_workers=0)
-    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
+    engine = silent(tmp_path)
     with pytest.raises(NotReadyError, match=r"no normal image of the target .* set k_shot to 0"):
         engine.train(WinCLIP(**OPTIONS, k_shot=2), datamodule=data)
     zero_shot = WinCLIP(**OPTIONS)
@@ -264,7 +265,7 @@ def test_without_normal_images_of_the_target_there_is_no_reference(write_bmad, t
     assert zero_shot.object_name == "retinal OCT"
 
     loader = data.test_dataloader()
-    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
+    engine = silent(tmp_path)
     with pytest.raises(NotReadyError, match="no normal image of the target"):
         engine.test(WinCLIP(**OPTIONS, k_shot=2), dataloaders=loader)
     assert "image_AUROC" in engine.test(tested[0], dataloaders=loader)[0]
@@ -275,8 +276,8 @@ def test_the_commands_train_test_and_predict(bmad_tree, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bmad_tree("Retina_RESC", root=Path("BMAD"))
     config = {"root": "BMAD", "category": "Retina_RESC", "k_shot": 2, "num_workers": 0}
-    path = "anomalib_medclip.data.BMAD"
-    Path("data.yaml").write_text(json.dumps({"class_path": path, "init_args": config}))
+    data = {"class_path": "anomalib_medclip.data.BMAD", "init_args": config}
+    Path("data.yaml").write_text(json.dumps(data))
     small = (
         f"--model anomalib_medclip.baselines.WinCLIP --model.backbone '{json.dumps(BACKBONE)}' "
         "--model.pretrained null --model.image_size 32 --model.k_shot 2 --trainer.accelerator cpu "
@@ -294,8 +295,7 @@ def test_the_commands_train_test_and_predict(bmad_tree, tmp_path, monkeypatch):
     anomalib(f"test {small} --data data.yaml --ckpt_path {checkpoint}", monkeypatch)
     again = max(Path("results").rglob("test_metrics.json"), key=lambda p: p.stat().st_mtime)
     assert json.loads(again.read_text()) == found
-    test = Path("BMAD/Retina_RESC_AD/test")
-    image = sorted((test / "Ungood" / "img").iterdir())[0]
+    image = min(Path("BMAD/Retina_RESC_AD/test/Ungood/img").iterdir())
     anomalib(f"predict {small} --data {image} --ckpt_path {checkpoint}", monkeypatch)
     predicted = next(Path("results").rglob("predict_scores.csv"))
     one = float(next(iter(rows(predicted).values()))["pred_score"])
