@@ -168,12 +168,10 @@ def test_it_gives_the_figures_and_files_that_methods_give(tested):
 
 def test_an_image_scores_the_same_alone_and_in_a_batch(tested, images):
     together = tested[0](images)
-    for image, score, anomaly_map in zip(
-        images, together.pred_score, together.anomaly_map, strict=True
-    ):
-        alone = tested[0](image[None])
-        torch.testing.assert_close(alone.pred_score[0], score, atol=1e-5, rtol=0)
-        torch.testing.assert_close(alone.anomaly_map[0], anomaly_map, atol=1e-5, rtol=0)
+    for index, image in enumerate(images):
+        for found, wanted in zip(tested[0](image[None]), together, strict=True):
+            if wanted is not None:
+                torch.testing.assert_close(found[0], wanted[index], atol=1e-5, rtol=0)
 
 
 def test_sets_with_labels_only_and_no_reference_are_scored_too(lesions, tmp_path):
@@ -205,10 +203,9 @@ def test_a_checkpoint_is_small_and_needs_no_references(tested, images, tmp_path)
     state = torch.load(path, weights_only=True)["state_dict"]
     assert not any(".clip." in name for name in state)
     loaded = WinCLIP.load_from_checkpoint(path).eval()
-    with torch.no_grad():
-        torch.testing.assert_close(loaded(images).anomaly_map, model(images).anomaly_map)
-    table = rows(Path(engine.trainer.default_root_dir) / "test_scores.csv")
-    image, row = next(iter(table.items()))
+    torch.testing.assert_close(loaded(images).anomaly_map, model(images).anomaly_map)
+    home = Path(engine.trainer.default_root_dir)
+    image, row = next(iter(rows(home / "test_scores.csv").items()))
     score = Inferencer(path).predict(image).score
     assert score == pytest.approx(float(row["pred_score"]), abs=1e-5)
     with pytest.raises(BackboneMismatchError, match="trained on another backbone"):
@@ -232,9 +229,7 @@ def test_references_may_come_from_a_folder(lesions, tmp_path):
     assert model.model.k_shot == 3
     assert model.model.reference_images is None, "an export would hold images of patients"
     stack = torch.cat([model.pre_processor(read_image(file)[None]) for file in files])
-    with torch.no_grad():
-        right = model.model.encode_image(stack)[2]
-    torch.testing.assert_close(model.model.patch_embeddings, right)
+    torch.testing.assert_close(model.model.patch_embeddings, model.model.encode_image(stack)[2])
 
 
 def test_data_of_anomalibs_own_bring_references_and_may_be_nameless(lesions, tmp_path):
@@ -288,9 +283,9 @@ def test_the_commands_train_test_and_predict(bmad_tree, tmp_path, monkeypatch):
     home = Path("results/WinCLIP/BMAD/Retina_RESC/latest")
     found = metrics(home)
     assert {"image_AUROC", "pixel_AUROC", "support"} <= set(found)
-    assert len(rows(home / "test_scores.csv")) == 16
-    checkpoint = (home / "weights/lightning/model.ckpt").resolve()
     scores = rows(home / "test_scores.csv")
+    assert len(scores) == 16
+    checkpoint = (home / "weights/lightning/model.ckpt").resolve()
 
     anomalib(f"test {small} --data data.yaml --ckpt_path {checkpoint}", monkeypatch)
     again = max(Path("results").rglob("test_metrics.json"), key=lambda p: p.stat().st_mtime)
