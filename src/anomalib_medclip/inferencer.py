@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import anomalib_medclip
+from anomalib_medclip import baselines
 from anomalib_medclip.components.clip import without_clip
 from anomalib_medclip.components.provenance import sha256_of_tensors
 from anomalib_medclip.components.runtimes import Run, open_onnx, open_openvino, torch_run
@@ -156,7 +157,8 @@ def _from_checkpoint(path: Path, device: str) -> _Opened:
     if "method" not in notes:
         msg = f"{path} was not made by a model of anomalib-medclip; pass one that was"
         raise CheckpointError(msg)
-    method = getattr(anomalib_medclip, notes["method"])
+    known = hasattr(anomalib_medclip, notes["method"])
+    method = getattr(anomalib_medclip if known else baselines, notes["method"])
     notes = {**notes, "backbone_fingerprint": notes["fingerprint"]}
     model = method.load_from_checkpoint(path, map_location=device)
     notes["weights_sha256"] = sha256_of_tensors(without_clip(model.state_dict()))

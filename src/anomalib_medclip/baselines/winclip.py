@@ -1,0 +1,295 @@
+"""WinCLIP (CVPR 2023) as in anomalib, with the right embeddings under every open_clip.
+
+What anomalib 2.7 does otherwise, and what is done here:
+
+- It turns tokens to ``(token, window, width)`` before the transformer, as open_clip wanted them
+  before 2.26.1. Later ones read that as ``(window, token, width)``: windows attend to one another,
+  and no error tells. Here open_clip's own forward pass runs on the tokens of each window.
+- It subtracts CLIP's mean from the images to score, and not from reference images of the training
+  data. Here the model does it itself, for both.
+- ``few_shot_source`` fails. Here its pictures are read and resized as all others.
+- Data whose category is empty, as a folder's, get no prompts, and fail. Here it is an "object".
+- All models of a process have the number of scales of the one made last. Here each has its own.
+- Its checkpoints hold CLIP. Here they hold the embeddings of prompts and reference images.
+
+Prompts, windows and scores are anomalib's.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from anomalib.models.components.base.buffer_list import BufferListDescriptor
+from anomalib.models.image.winclip.lightning_model import WinClip
+from anomalib.models.image.winclip.torch_model import TEMPERATURE, WinClipModel
+from anomalib.post_processing import PostProcessor
+from jaxtyping import Float, Int
+from lightning.pytorch import Callback
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from torch import Tensor
+from torchvision.transforms.v2.functional import normalize as subtract_mean
+
+from anomalib_medclip.components.checkpoints import SlimCheckpoints
+from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
+from anomalib_medclip.components.processors import (
+    MedicalPreProcessor,
+    RankPreservingPostProcessor,
+)
+from anomalib_medclip.components.results import HeatMapVisualizer, ResultsWriter
+from anomalib_medclip.data.integrity import images_in
+from anomalib_medclip.errors import NotReadyError, SupportError
+from anomalib_medclip.imaging import read_image
+
+
+class _PerScale(BufferListDescriptor):
+    """Buffers of a model, one a scale; anomalib's counts those of the model that was made last."""
+
+    def __get__(self, instance: Any, object_type: type | None = None) -> Any:  # noqa: ANN401
+        del object_type
+        if instance is None:
+            return self
+        return [getattr(instance, f"_{self.name}_{i}") for i in range(len(instance.scales))]
+
+
+class WinCLIPModel(WinClipModel):
+    """Scores of windows of patches, by prompts and by normal reference images.
+
+    Args:
+        backbone: Which CLIP, and how images enter it.
+        scales: Sides of the square windows, in patches.
+
+    Attributes:
+        clip: The whole CLIP, frozen.
+
+    Raises:
+        ValueError: A window is larger than the patch grid, or has no patch.
+    """
+
+    masks = _PerScale("masks", 0)
+    _visual_embeddings = _PerScale("_visual_embeddings", 0)
+
+    def __init__(self, backbone: Backbone, scales: Sequence[int] = (2, 3)) -> None:
+        # Not anomalib's own constructor, which can only download one CLIP.
+        super(WinClipModel, self).__init__()
+        self.clip, fingerprint = backbone.load()
+        self.clip.requires_grad_(requires_grad=False).eval()
+        self.clip.visual.output_tokens = True
+        self.clip.fingerprint, self.clip.backbone = fingerprint, backbone
+        self.scales, self.grid_size = tuple(scales), self.clip.visual.grid_size
+        rows, columns = self.grid_size
+        if not all(1 <= scale <= min(rows, columns) for scale in self.scales):
+            msg = f"windows of scales {list(scales)} do not fit the {rows} x {columns} patches of "
+            msg += f"{backbone}; take other scales or a larger image_size"
+            raise ValueError(msg)
+        self.temperature, self.apply_transform = TEMPERATURE, False
+        self.class_name = self.reference_images = None
+        self.k_shot = 0
+        self.register_buffer_list("masks", self._generate_masks(), persistent=False)
+        self.register_buffer("_text_embeddings", torch.empty(0))
+        self.register_buffer_list("_visual_embeddings", [torch.empty(0) for _ in self.scales])
+        self.register_buffer("_patch_embeddings", torch.empty(0))
+
+    def encode_image(
+        self, batch: Float[Tensor, "batch 3 side side"]
+    ) -> tuple[
+        Float[Tensor, "batch embed_dim"],
+        list[Float[Tensor, "batch window embed_dim"]],
+        Float[Tensor, "batch patch width"],
+    ]:
+        """Embeddings of images, of their windows at each scale, and of their patches.
+
+        Args:
+            batch: RGB in [0, 1] at the backbone's image size.
+        """
+        if self.clip.backbone.normalize:
+            batch = subtract_mean(batch, list(OPENAI_DATASET_MEAN), list(OPENAI_DATASET_STD))
+        pooled, patches = self.clip.encode_image(batch)
+        return pooled, [self._encode_windows(batch, mask) for mask in self.masks], patches
+
+    def _encode_windows(
+        self, images: Tensor, mask: Int[Tensor, "patch window"]
+    ) -> Float[Tensor, "batch window embed_dim"]:
+        """Each window as if its patches and the class token were the whole image.
+
+        The tokens are chosen where CLIP would drop patches in training, with their positions and
+        before the first norm. All after it is open_clip's, which knows the order of its axes.
+        """
+        tokens = F.pad(mask.T + 1, (1, 0))  # number 0 is the class token
+
+        def choose(_module: Any, _inputs: Any, stream: Tensor) -> Tensor:  # noqa: ANN401
+            return stream[:, tokens].flatten(0, 1)
+
+        handle = self.clip.visual.patch_dropout.register_forward_hook(choose)
+        try:
+            pooled, _ = self.clip.encode_image(images)
+        finally:
+            handle.remove()
+        return pooled.unflatten(0, (-1, len(tokens)))
+
+
+# Lightning and anomalib disagree on to_onnx; anomalib's is the one that is found.
+class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
+    """WinCLIP, zero-shot or with a few normal images, on the data of this package or any other.
+
+    A baseline and none of the package's methods: nothing is trained. ``anomalib train`` takes
+    prompts, reference images and threshold from the data, and tests.
+
+    Args:
+        backbone: open_clip name of a ViT, or keyword arguments of ``open_clip.CLIP``.
+        pretrained: open_clip tag, local weights file, or ``None`` for random weights.
+        image_size: Side of the square input in pixels.
+        quick_gelu: The activation that OpenAI trained with.
+        normalize: Apply CLIP's mean and standard deviation.
+        backbone_seed: Seed of random backbone weights.
+        class_name: Words for the prompt; by default as the data say.
+        k_shot: Number of normal reference images; 0 is zero-shot.
+        scales: Sides of the square windows, in patches.
+        few_shot_source: Folder of reference images, taken by name; by default they are drawn from
+            the training data.
+        seed: Seed of that draw, where there are more than ``k_shot``.
+        **kwargs: ``pre_processor``, ``post_processor``, ``evaluator`` and ``visualizer``, as in
+            every anomalib model.
+    """
+
+    model: WinCLIPModel
+    _readied_for: int | None = None
+
+    def __init__(
+        self,
+        backbone: dict[str, Any] | str = "ViT-B-16-plus-240",
+        pretrained: str | None = "laion400m_e31",
+        image_size: int = 240,
+        quick_gelu: bool = False,
+        normalize: bool = True,
+        backbone_seed: int = 0,
+        class_name: str | None = None,
+        k_shot: int = 0,
+        scales: Sequence[int] = (2, 3),
+        few_shot_source: str | None = None,
+        seed: int = 0,
+        **kwargs: Any,  # noqa: ANN401 - anomalib's components
+    ) -> None:
+        # Not anomalib's own constructor, which makes the model of its one CLIP.
+        super(WinClip, self).__init__(**kwargs)
+        self.hparams.pop("few_shot_source", None)  # a checkpoint holds what was read there
+        self.model = WinCLIPModel(
+            Backbone(backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed),
+            scales,
+        )
+        self.class_name = class_name
+        self.k_shot = k_shot
+        self.few_shot_source = Path(few_shot_source) if few_shot_source else None
+        self.is_setup = False
+
+    def configure_pre_processor(  # type: ignore[override] # the size is an option here
+        self, image_size: tuple[int, int] | None = None
+    ) -> MedicalPreProcessor:
+        """The one resize of this package, to the backbone's image size."""
+        return MedicalPreProcessor(image_size[0] if image_size else self.hparams["image_size"])
+
+    @staticmethod
+    def configure_post_processor() -> PostProcessor:
+        """Threshold at one half, every rank kept."""
+        return RankPreservingPostProcessor(enable_threshold_matching=False)
+
+    configure_evaluator = staticmethod(ClipMethodMixin.configure_evaluator)
+
+    @classmethod
+    def configure_visualizer(cls) -> HeatMapVisualizer:
+        """A picture per image, none overwritten."""
+        return HeatMapVisualizer()
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What anomalib calls back, then scores on disk."""
+        return [*cast("Sequence[Callback]", super().configure_callbacks()), ResultsWriter()]
+
+    def setup(self, stage: str) -> None:
+        """Nothing yet: whether a checkpoint holds all that is needed is known only later."""
+
+    def on_validation_start(self) -> None:
+        """Encode prompts and reference images, unless that is done or a checkpoint holds them.
+
+        Raises:
+            NotReadyError: There are neither reference images nor data to take them from, or the
+                data's training images are of other sets than the tested one.
+            SupportError: There are fewer than ``k_shot``.
+            ImageReadError: A reference image cannot be decoded.
+            IntensityError: One has more than 8 bits, and there is no intensity policy.
+        """
+        data = self._datamodule
+        if self.is_setup and (data is None or self._readied_for in (None, id(data))):
+            return
+        if isinstance(self.pre_processor, MedicalPreProcessor):
+            self.pre_processor.intensity = getattr(data, "intensity", self.pre_processor.intensity)
+            slicing = getattr(data, "slicing", None)
+            self.pre_processor.slicing = slicing and slicing.as_plain()
+        self.object_name = self._get_class_name()
+        # Validation runs in inference mode, whose tensors could never be loaded into again.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            references = self._references() if self.k_shot else None
+            self.model.setup(self.object_name, references)
+        self.model.reference_images = None  # an export would hold them
+        self.is_setup, self._readied_for = True, id(data)
+        on_support = getattr(data, "validates_on_support", False)
+        images = "support images, the references among them" if self.k_shot else "support images"
+        self.threshold_from = images if on_support else "validation"
+
+    on_test_start = on_predict_start = on_validation_start
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take prompts and reference images from the checkpoint.
+
+        Raises:
+            CheckpointError: It is of another method, or was made with other options.
+            BackboneMismatchError: It was made with another backbone.
+        """
+        super().on_load_checkpoint(checkpoint)
+        self.model.k_shot = len(checkpoint["state_dict"]["model._patch_embeddings"])
+        self.is_setup, self._readied_for = True, None
+
+    @property
+    def _datamodule(self) -> Any:  # noqa: ANN401 - of whatever making, or none
+        return getattr(self._trainer, "datamodule", None)
+
+    def _get_class_name(self) -> str:
+        """The words asked for, else the data's, else as anomalib finds them."""
+        self.class_name = self.hparams["class_name"]
+        words = getattr(self._datamodule, "object_name", "")
+        if self.class_name is None and words:
+            return str(words)
+        # anomalib's folders have the category "", and its model then encodes no prompt at all.
+        return super()._get_class_name() or "object"
+
+    def _references(self) -> Float[Tensor, "k_shot 3 side side"]:
+        images = self._drawn() if self.few_shot_source is None else self._read(self.few_shot_source)
+        if len(images) < self.k_shot:
+            msg = (
+                f"{self.few_shot_source or 'the training data'} hold {len(images)} normal images, "
+                f"and k_shot asks for {self.k_shot}; add images, or lower --model.k_shot"
+            )
+            raise SupportError(msg)
+        return images.as_subclass(Tensor).to(self.device)
+
+    def _drawn(self) -> Tensor:
+        data = self._datamodule
+        if data is None or getattr(data, "zero_shot", False):
+            msg = "there is no normal image of the target to take as reference; pass a checkpoint, "
+            msg += "a folder (--model.few_shot_source) or few-shot data, or set k_shot to 0"
+            raise NotReadyError(msg)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.hparams["seed"])
+            return self._prepared(self.collect_reference_images(data.train_dataloader()))
+
+    def _read(self, folder: Path) -> Tensor:
+        policy = getattr(self.pre_processor, "intensity", None)
+        files = images_in(folder)[: self.k_shot]
+        images = [self._prepared(read_image(file, policy)[None]) for file in files]
+        return torch.cat(images) if images else torch.empty(0)
+
+    @property
+    def _prepared(self) -> Callable[[Tensor], Tensor]:
+        """What images pass before they are scored; the identity for those that passed it."""
+        return self.pre_processor or torch.nn.Identity()
