@@ -1,7 +1,6 @@
 """A data config, as ``anomalib train --data`` takes it, becomes data."""
 
 from pathlib import Path
-from typing import Any
 
 import jsonargparse
 import yaml
@@ -10,7 +9,7 @@ from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.errors import DataRootError
 
 
-def load_data(config: str | Path, **overrides: Any) -> MedicalDataModule:  # noqa: ANN401 - options
+def load_data(config: str | Path) -> MedicalDataModule:
     """Make the data that a config describes.
 
     ``AnomalibDataModule.from_config`` would end the process at an option that does not exist, and
@@ -18,7 +17,6 @@ def load_data(config: str | Path, **overrides: Any) -> MedicalDataModule:  # noq
 
     Args:
         config: A YAML file with ``class_path`` and ``init_args``, below ``data`` or not.
-        **overrides: Options that stand above the file's.
 
     Raises:
         DataRootError: There is no such file, or it describes no data of this package.
@@ -30,11 +28,11 @@ def load_data(config: str | Path, **overrides: Any) -> MedicalDataModule:  # noq
     parser.add_subclass_arguments(MedicalDataModule, "data")
     try:
         options = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-        options = options.get("data", options)
-        options["init_args"] = {**options.get("init_args", {}), **overrides}
-        data: MedicalDataModule = parser.instantiate_classes(
-            parser.parse_object({"data": options})
-        ).data
+        options = options.get("data", options) if isinstance(options, dict) else {}
+        if "class_path" not in options:
+            raise ValueError("it has no class_path")  # noqa: EM101 - said below, with the file
+        parsed = parser.parse_object({"data": options})
+        data: MedicalDataModule = parser.instantiate_classes(parsed).data
     except Exception as error:
         cause = error.__cause__ or error
         msg = f"{config} describes no data: {cause}; compare it with the files in configs/"

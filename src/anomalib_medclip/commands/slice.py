@@ -215,8 +215,11 @@ class Tree:
                 _save(home / "anomaly_mask" / file, mask * np.uint8(255))
             path = (home / "img" / file).relative_to(self.folder).as_posix()
             slices.append({"index": number, "label": label, "lesion": lesion, "file": path})
-        facts = {"shape": list(sliced.images.shape), "affine": sliced.picture_affine.tolist()}
-        facts = {"patient": case.patient, **facts}
+        facts = {
+            "patient": case.patient,
+            "shape": list(sliced.images.shape),
+            "affine": sliced.picture_affine.tolist(),
+        }
         _write(note, {"name": name, "sources": sources, **facts, "slices": slices})
 
     def _sweep(self, volumes: Sequence[dict[str, Any]]) -> None:

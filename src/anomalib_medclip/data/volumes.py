@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pandas import DataFrame
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
@@ -161,7 +162,8 @@ class Volumes(MedicalDataModule):
         if self._listed is None:
             rows = []
             cases = self.cases()
-            for case in track(cases, description=f"slicing {self.data_name}", transient=True):
+            shown = Console(stderr=True)
+            for case in track(cases, f"slicing {self.data_name}", transient=True, console=shown):
                 try:
                     rows += self._keep(case)
                 except MedclipError as error:
