@@ -56,10 +56,7 @@ def _three_channels(pixels: NDArray[np.float32]) -> Image:
 
 
 def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
-    """Read a lesion mask as uint8, 1 on the lesion, shape ``(height, width)``.
-
-    Grey masks with 255 for the lesion are cut at half, so that soft JPEG edges do not grow;
-    masks of small numbers (0/1, or label maps) count every number but 0 as lesion.
+    """Read the mask of an abnormal image as uint8, 1 on the lesion, shape ``(height, width)``.
 
     Args:
         path: The mask file of an abnormal image.
@@ -69,18 +66,32 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> Mask:
         ImageReadError: The file is missing or cannot be decoded.
         MaskError: The mask is of another size than the image, or marks no lesion at all.
     """
-    values = mask_values(path)
-    if values.shape != tuple(size):
+    lesion = read_lesion(path)
+    if lesion.shape != tuple(size):
         msg = (
-            f"mask {path} is {values.shape[0]} x {values.shape[1]} pixels but its image is "
+            f"mask {path} is {lesion.shape[0]} x {lesion.shape[1]} pixels but its image is "
             f"{size[0]} x {size[1]}; make them the same size"
         )
         raise MaskError(msg)
-    lesion = values > 127 if values.dtype == np.uint8 and values.max() > 127 else values != 0
     if not lesion.any():
         msg = f"mask {path} marks no lesion; remove the image or label it normal"
         raise MaskError(msg)
     return Mask(torch.from_numpy(lesion.astype(np.uint8)))
+
+
+def read_lesion(path: str | Path) -> NDArray[np.bool_]:
+    """Where a mask of any size marks a lesion, which may be nowhere; shape ``(height, width)``.
+
+    Grey masks with 255 for the lesion are cut at half, so that soft JPEG edges do not grow;
+    masks of small numbers (0/1, or label maps) count every number but 0 as lesion.
+
+    Raises:
+        ImageReadError: The file is missing or cannot be decoded, or its numbers are not whole.
+    """
+    values = mask_values(path)
+    cut = values.dtype == np.uint8 and values.max() > 127
+    lesion: NDArray[np.bool_] = values > 127 if cut else values != 0
+    return lesion
 
 
 def mask_values(path: str | Path) -> NDArray[Any]:

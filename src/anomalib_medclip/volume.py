@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anomalib_medclip.dicom import dicom_files, is_dicom, read_series, series_of
 from anomalib_medclip.errors import ImageReadError, MaskError, VolumeError
-from anomalib_medclip.imaging import IMAGE_SUFFIXES, read_image, read_mask
+from anomalib_medclip.imaging import IMAGE_SUFFIXES, read_image, read_lesion
 from anomalib_medclip.intensity import IntensityPolicy, place
 from anomalib_medclip.nifti import NIFTI_SUFFIXES as NIFTI_SUFFIXES
 from anomalib_medclip.nifti import is_nifti, numbers_of
@@ -128,13 +128,8 @@ def _read_folder(folder: Path, intensity: IntensityPolicy, uneven: bool) -> Volu
 
 def _stack_masks(folder: Path) -> Volume:
     """Masks as pictures; one may be empty, as healthy slices' are."""
-    paths, slices = _pictures(folder), []
-    for path in paths:
-        height, width = read_image(path, (0.0, 1.0)).shape[-2:]
-        try:
-            slices.append(read_mask(path, (height, width)).numpy())
-        except MaskError:  # not for its size, which is its own: it is empty
-            slices.append(np.zeros((height, width), dtype=np.uint8))
+    paths = _pictures(folder)
+    slices = [read_lesion(path) for path in paths]
     return Volume(_stacked(folder, paths, slices).astype(np.int32), AS_SEEN)
 
 

@@ -1,6 +1,7 @@
 """Which volumes there are: patterns of paths become cases."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,10 +103,9 @@ def find_cases(
         DataRootError: A pattern fits no volume or is none, two fit one, or a split is not known.
     """
     cases = [case for source in sources for case in _of_source(root, source, splits)]
-    paths = [case.image for case in cases]
-    for case in cases:
-        if paths.count(case.image) > 1:
-            msg = f"{case.image} is a volume of two sources; make their patterns differ"
+    for path, count in Counter(case.image for case in cases).items():
+        if count > 1:
+            msg = f"{path} is a volume of two sources; make their patterns differ"
             raise DataRootError(msg)
     return sorted(cases, key=lambda case: case.image)
 

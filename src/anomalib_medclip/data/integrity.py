@@ -26,7 +26,7 @@ from anomalib_medclip.errors import (
     MissingMaskError,
     SupportError,
 )
-from anomalib_medclip.imaging import IMAGE_SUFFIXES, read_image, read_mask
+from anomalib_medclip.imaging import IMAGE_SUFFIXES, read_lesion
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def _lesions_in_normal_images(table: DataFrame) -> Iterator[Problem]:
     # A path may only say where a mask would be; and many rows may share one empty mask.
     for mask in filter(is_usable, normal["mask_path"].unique()):
         try:
-            marks = _marks_lesion(mask)
+            marks = read_lesion(mask).any()
         except ImageReadError as error:
             yield problem_of(error, "unreadable mask", mask)
             continue
@@ -160,15 +160,6 @@ def _lesions_in_normal_images(table: DataFrame) -> Iterator[Problem]:
             said = f"is labelled normal, but mask {mask} marks a lesion"
             remedy = "correct the label, or empty the mask"
             yield Problem("lesion in a normal image", image, said, remedy, error=MaskError)
-
-
-def _marks_lesion(path: str) -> bool:
-    height, width = read_image(path, intensity=(0.0, 1.0)).shape[-2:]
-    try:
-        read_mask(path, (height, width))
-    except MaskError:  # not for its size, which is its own: it is empty
-        return False
-    return True
 
 
 def class_problems(

@@ -187,8 +187,8 @@ def cut(
     )
     turned: Any = turn(found)
     _check_one_grid(turned)
-    transform = Compose([turn, *_steps(tuple(paths), slicing)])
-    found = transform(found)
+    steps = _steps(tuple(paths), slicing)
+    found = Compose(steps)(turned)
     stacks: dict[str, Tensor] = {key: found[key].as_tensor()[0].permute(2, 0, 1) for key in paths}
     images, masks, organs = stacks["image"], stacks.get("mask"), stacks.get("organ")
     return Sliced(
@@ -196,7 +196,7 @@ def cut(
         masks=None if masks is None else masks.to(torch.uint8),
         shown=_shown(images, organs),
         _image=found["image"],
-        _transform=transform,
+        _transform=Compose([turn, *steps]),  # to take maps back
     )
 
 
