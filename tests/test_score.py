@@ -19,7 +19,7 @@ from dicom_series import TO_DICOM, write_series
 from PIL import Image
 from pydicom.uid import generate_uid
 from tiny import small
-from volumes import write_patients
+from volumes import save_nifti, write_patients
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.cli import main
@@ -70,10 +70,7 @@ def write_stack(folder, voxels, affine, slope=1.0, intercept=0.0, **tags):
 
 
 def write_volume(path, voxels=None, affine=AFFINE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    voxels = numbers() if voxels is None else voxels
-    nib.save(nib.Nifti1Image(voxels, affine), path)
-    return path
+    return save_nifti(path, numbers() if voxels is None else voxels, affine)
 
 
 @pytest.fixture(scope="module")

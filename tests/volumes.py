@@ -1,15 +1,14 @@
 """Small volumes on disk, with lesions."""
 
-import nibabel as nib
 import numpy as np
+from dicom_series import write_nifti
 
 SIDE, DEPTH = 24, 6
 
 
 def save_nifti(path, voxels, affine=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(voxels, np.diag([1.0, 1, 2, 1]) if affine is None else affine), path)
-    return path
+    return write_nifti(path, voxels, np.diag([1.0, 1, 2, 1]) if affine is None else affine)
 
 
 def volume(seed, lesions=()):
