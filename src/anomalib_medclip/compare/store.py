@@ -1,0 +1,104 @@
+"""Records of cells on disk: one JSON each, written whole or not at all."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from anomalib_medclip.components.provenance import NOTICE
+from anomalib_medclip.errors import ResultsError
+from anomalib_medclip.files import whole_file, write_whole
+
+Record = dict[str, Any]
+"""What is known of a cell that was run; ``docs/compare.md`` lists its parts."""
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+"""Pictures and maps of a cell, by name."""
+
+
+class Store:
+    """The folder of a comparison.
+
+    ====================  =====================================================================
+    ``config.yaml``       the config, as it was given
+    ``grid.json``         all cells there are to be, and how they were asked for
+    ``cells/KEY.json``    the record of a cell
+    ``cells/KEY.npz``     its pictures and maps, where it has any
+    ``claims/KEY.lock``   held by whoever works on the cell; the system lets go of it at his death
+    ``features/``         what the frozen backbone says of each image, for all cells
+    ====================  =====================================================================
+
+    Args:
+        folder: It is made where it does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def features(self) -> Path:
+        """Folder of features that cells share."""
+        return self.folder / "features"
+
+    def grid(self) -> dict[str, Any]:
+        """What was planned.
+
+        Raises:
+            ResultsError: Nothing was planned in this folder.
+        """
+        path = self.folder / "grid.json"
+        if not path.is_file():
+            msg = f"{self.folder} holds no comparison; give a folder that compare wrote"
+            raise ResultsError(msg)
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def write_grid(self, grid: Mapping[str, Any], config: str) -> None:
+        """Write what is planned, and the config it came from."""
+        write_whole(self.folder / "config.yaml", config)
+        write_whole(self.folder / "grid.json", _as_json(grid))
+
+    def record(self, key: str) -> Record | None:
+        """The record of a cell, if it was run."""
+        path = self._path(key, ".json")
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def arrays(self, key: str) -> dict[str, npt.NDArray[Any]]:
+        """Pictures and maps of a cell, by name; none where it has none."""
+        path = self._path(key, ".npz")
+        if not path.is_file():
+            return {}
+        with np.load(path) as found:
+            return dict(found)
+
+    def write(self, key: str, record: Record, arrays: Arrays | None = None) -> None:
+        """Write a record; it is there once all of it is."""
+        if arrays:
+            packed = io.BytesIO()
+            np.savez_compressed(packed, **dict(arrays))
+            with whole_file(self._path(key, ".npz")) as aside:
+                aside.write_bytes(packed.getvalue())
+        write_whole(self._path(key, ".json"), _as_json({"notice": NOTICE, **record}))
+
+    def claim(self, key: str) -> FileLock | None:
+        """The cell's lock, held, unless somebody else works on it."""
+        path = self.folder / "claims" / f"{key}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return None
+        return lock
+
+    def _path(self, key: str, ending: str) -> Path:
+        return self.folder / "cells" / f"{key}{ending}"
+
+
+def _as_json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"

@@ -1,0 +1,11 @@
+"""Records of a comparison become one page to look at, and tables to work with.
+
+================  =============================================================================
+``rows``          what the other modules hand to one another
+``summary``       records become rows: means, intervals, both protocols, published figures
+``charts``        rows and records become plotly figures
+``tables``        rows as CSV, JSON and LaTeX
+``gallery``       the same images under every method
+``page``          all of it becomes ``report.html``
+================  =============================================================================
+"""
