@@ -13,7 +13,7 @@ METRICS = {
     "pixel_AP": "pixel AP",
     "pixel_AUPRO": "AUPRO",
 }
-"""Figures of a record, in [0, 1], and what people call them; of the calibration error, less is better."""
+"""Figures of a record, in [0, 1], and their names; of the calibration error, less is better."""
 
 
 class Estimate(NamedTuple):
