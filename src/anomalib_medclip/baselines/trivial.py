@@ -45,7 +45,7 @@ class Brightness(nn.Module):
 class TrivialMixin:
     """What the two share: one look at the support."""
 
-    model: Brightness
+    model: Any
     trainer: Any
 
     @property
@@ -68,9 +68,9 @@ class TrivialMixin:
     def on_fit_start(self) -> None:
         """See whether the abnormal images of the support are the higher ones."""
         self.model.sign.fill_(1)
-        support = getattr(self.trainer.datamodule, "support_data", None)
+        support: Any = getattr(self.trainer.datamodule, "support_data", None)
         means: dict[bool, list[float]] = {False: [], True: []}
-        for index in range(len(support or ())):
+        for index in range(0 if support is None else len(support)):
             item = support[index]
             means[bool(item.gt_label)].append(float(self.model(item.image[None]).pred_score))
         if all(means.values()):
@@ -89,7 +89,7 @@ class TrivialMixin:
         return batch.update(**self.model(batch.image)._asdict())
 
 
-class MeanIntensity(TrivialMixin, AnomalibModule):
+class MeanIntensity(TrivialMixin, AnomalibModule):  # type: ignore[misc] # anomalib's own bases
     """How bright an image is.
 
     Args:
@@ -122,7 +122,7 @@ class SizeAsBrightness(Resize):
         return torch.full_like(resized, pixels / (pixels + _PIXELS))
 
 
-class ImageSize(TrivialMixin, AnomalibModule):
+class ImageSize(TrivialMixin, AnomalibModule):  # type: ignore[misc] # anomalib's own bases
     """How many pixels an image has, which should say nothing; its map is the same everywhere."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - anomalib's

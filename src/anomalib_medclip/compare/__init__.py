@@ -9,6 +9,7 @@
 ``gallery``       which test images are kept to look at
 ``cost``          seconds and megabytes
 ``store``         records on disk, one JSON a cell; who works on which
-``runners``       one process, several, a Ray cluster, a share of the cells
+``runners``       one process, a Ray cluster, a share of the cells
+``crew``          several processes, of which one may die
 ================  =============================================================================
 """

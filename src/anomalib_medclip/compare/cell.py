@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import logging
+import sys
 import time
 import traceback
 import warnings
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from anomalib.engine import Engine
-from anomalib.models import AnomalibModule
+from anomalib.models.components.base import AnomalibModule
 from lightning import seed_everything
 from torch import Tensor
 
@@ -36,7 +37,6 @@ from anomalib_medclip.errors import ConfigError
 
 Figures = dict[str, float | None]
 
-_TALKATIVE = ("lightning", "lightning.pytorch", "lightning.fabric", "anomalib")
 _LOG = 4000
 """Characters of its last words that the record of a failure holds."""
 
@@ -70,13 +70,12 @@ def attempt(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
     start = time.perf_counter()
     record: Record = {"key": cell.key, "cell": cell.as_plain(), "determined_by": cell.determined_by}
     arrays: Arrays = {}
-    try:
-        found, arrays = run(cell, settings)
-        record |= {"status": "done", **found}
-    except Exception as error:
-        logger.warning("%s on %s failed: %s", cell.model, cell.data, error)
-        told = {"type": type(error).__name__, "message": str(error)}
-        record |= {"status": "failed", "error": told | {"traceback": traceback.format_exc()}}
+    with _quiet() as said:
+        try:
+            found, arrays = run(cell, settings)
+            record |= {"status": "done", **found}
+        except Exception as error:  # whatever it is, the others go on
+            record |= {"status": "failed", "error": _told(error, said.getvalue())}
     seconds = time.perf_counter() - start
     taken = {"started": begun, "seconds": seconds, "machine": cost.machine()}
     record["measured"] = taken | record.get("measured", {})
@@ -106,22 +105,23 @@ def _told(error: Exception, said: str) -> dict[str, str]:
 def _quiet() -> Iterator[io.StringIO]:
     """Keep what a run says, and leave the screen to the progress of all."""
     said = io.StringIO()
-    handler = logging.StreamHandler(said)
-    root, kept = logging.getLogger(), logging.getLogger().handlers
-    others = [logging.getLogger(name) for name in _TALKATIVE]
-    handlers = [one.handlers for one in others]
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    handlers = {
+        handler: handler.stream
+        for one in loggers
+        for handler in getattr(one, "handlers", ())
+        if isinstance(handler, logging.StreamHandler)
+        and handler.stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    }
     try:
-        root.handlers = [handler]
-        for one in others:
-            one.handlers = []
-            one.propagate = True
+        for handler in handlers:
+            handler.setStream(said)
         with redirect_stdout(said), redirect_stderr(said), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield said
     finally:
-        root.handlers = kept
-        for one, had in zip(others, handlers, strict=True):
-            one.handlers = had
+        for handler, stream in handlers.items():
+            handler.setStream(stream)
 
 
 def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
@@ -143,13 +143,14 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
         before = cost.prints(model)
         start = time.perf_counter()
         engine.fit(model=model, datamodule=data)
-        measured = {
+        measured: Record = {
             "train_seconds": time.perf_counter() - start - epochs.seconds,
             "learnt_mb": cost.learnt_mb(model, before),
             "model_mb": cost.model_mb(model),
         }
         facts = _facts(model, data, engine)
-        tests, arrays = [], {}
+        tests: list[Record] = []
+        arrays: dict[str, Any] = {}
         for number, name in enumerate(cell.tests):
             tested = data if name == cell.data else build_data(cell.data_configs[name], name)
             _share(model, cell, name, settings)
@@ -157,9 +158,11 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
             found, kept = _tested(cell, model, tested, number)
             tests.append({"data": name, **found, **_oracle(found["honest"], epochs, facts)})
             arrays |= kept
-    measured["features_from_cache"] = getattr(model, "features_found", 0)
-    measured["seconds_per_image"] = cost.seconds_per_image(model, _some_images(data))
-    measured["device"] = cost.device_name(model.device)
+    measured |= {
+        "seconds_per_image": cost.seconds_per_image(model, _some_images(data)),
+        "features_from_cache": getattr(model, "features_found", 0),
+        "device": cost.device_name(model.device),
+    }
     return {"facts": facts, "tests": tests, "measured": measured}, arrays
 
 
@@ -264,5 +267,5 @@ def _facts(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> Re
 
 def _some_images(data: MedicalDataModule) -> Tensor:
     """Images to take the time with, resized as the model has them."""
-    found = [data.test_data[i].image for i in range(min(8, len(data.test_data)))]
+    found: list[Any] = [data.test_data[i].image for i in range(min(8, len(data.test_data)))]
     return torch.stack(found).as_subclass(Tensor)

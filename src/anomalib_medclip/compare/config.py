@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 
 import jsonargparse
 import yaml
-from anomalib.models import AnomalibModule
+from anomalib.models.components.base import AnomalibModule
 
 from anomalib_medclip.errors import ConfigError
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from anomalib.models import AnomalibModule
+from anomalib.models.components.base import AnomalibModule
 from torch import Tensor
 
 from anomalib_medclip.compare.epochs import unchanged

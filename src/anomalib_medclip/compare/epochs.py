@@ -47,6 +47,7 @@ class EpochScores(Callback):
         if not self.every or number % self.every or number == trainer.max_epochs:
             return
         start = time.perf_counter()
+        step: Any = pl_module.validation_step
         with unchanged(pl_module), torch.no_grad():
             trainer.validating = True  # as Lightning's own training loop does it
             if hasattr(pl_module, "ready_to_score"):
@@ -55,7 +56,7 @@ class EpochScores(Callback):
                 metric.reset()
             for index, batch in enumerate(self._images(trainer, pl_module)):
                 moved = pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
-                scored: Any = pl_module.validation_step(moved, index)
+                scored = step(moved, index)
                 for metric in self._metrics:
                     metric.update(scored)
             self.epochs.append({"epoch": number, **figures(self._metrics)})
@@ -73,8 +74,9 @@ class EpochScores(Callback):
             yield from (copy.copy(batch) for batch in self._batches)
             return
         kept, size = [], 0
+        pre_processor: Any = pl_module.pre_processor
         for batch in trainer.datamodule.test_dataloader():  # type: ignore[attr-defined]
-            pl_module.pre_processor.on_test_batch_start(trainer, pl_module, batch, 0)
+            pre_processor.on_test_batch_start(trainer, pl_module, batch, 0)
             size += batch.image.numel() * batch.image.element_size()
             if size <= _MEMORY:
                 kept.append(copy.copy(batch))

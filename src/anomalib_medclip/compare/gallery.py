@@ -78,7 +78,7 @@ def pictures(data: MedicalDataModule, positions: Sequence[int]) -> Arrays:
     """Pictures of some test images and, where the data have masks, their lesions; see ``keep``."""
     shown = data._dataset(data.test_data.samples)
     shown.augmentations = Resize((SIDE, SIDE), antialias=True)
-    items = [shown[index] for index in positions]
+    items: list[Any] = [shown[index] for index in positions]
     colours = np.stack([_bytes(item.image) for item in items]).transpose(0, 2, 3, 1)
     grey = bool((colours == colours[..., :1]).all())
     masks = [_bytes(item.gt_mask.float()) for item in items if item.gt_mask is not None]

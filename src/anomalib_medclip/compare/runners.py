@@ -4,11 +4,8 @@ There is no scheduler. Whoever works takes a cell that has no record and that no
 by a lock of the system, and writes its record; a lock whose holder has died is free.
 """
 
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.context import SpawnProcess
-from queue import Empty
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from anomalib_medclip.compare.cell import Settings, attempt, died
@@ -16,7 +13,7 @@ from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import RuntimeMissingError
 
-_LIVES = 2
+LIVES = 2
 """How often a cell may take its process with it before that is its record."""
 
 
@@ -54,97 +51,33 @@ class Work(NamedTuple):
         return "" if old else str(record["status"])
 
 
-def run_here(work: Work, watch: Watch) -> None:
-    """Run cells one after another, in this process."""
-    for cell in work.cells:
-        if work.status(cell):
-            continue
-        lock = work.store.claim(cell.key)
-        if lock is None:  # somebody else is at it
-            continue
-        with lock:
-            if work.status(cell):
-                continue
+def run_here(work: Work, watch: Watch, *, wait: bool = True) -> None:
+    """Run cells one after another, in this process.
+
+    Args:
+        work: What is to be done.
+        watch: Who wants to know.
+        wait: Whether to wait for cells that others work on, and to run those that they leave.
+    """
+    held = [cell for cell in work.cells if not _taken(work, watch, cell, wait=False)]
+    for cell in held if wait else ():
+        _taken(work, watch, cell, wait=True)
+
+
+def _taken(work: Work, watch: Watch, cell: Cell, *, wait: bool) -> bool:
+    """Run a cell that has no record; false if somebody else is at it."""
+    if work.status(cell):
+        return True
+    lock = work.store.claim(cell.key, wait=wait)
+    if lock is None:
+        return False
+    with lock:
+        if not work.status(cell):
             watch.started(cell)
             record, arrays = attempt(cell, work.settings)
             work.store.write(cell.key, record, arrays)
             watch.ended(cell, record["status"])
-
-
-class _Announce:
-    """Tells the parent process how it goes."""
-
-    def __init__(self, words: Any) -> None:  # noqa: ANN401 - a queue of multiprocessing
-        self._words = words
-
-    def started(self, cell: Cell) -> None:
-        """Say so."""
-        self._words.put((multiprocessing.current_process().name, cell.key, "started"))
-
-    def ended(self, cell: Cell, status: str) -> None:
-        """Say so."""
-        self._words.put((multiprocessing.current_process().name, cell.key, status))
-
-
-def run_in_processes(work: Work, watch: Watch, jobs: int) -> None:
-    """Run cells in several processes; one that dies is replaced, and its cell tried once more."""
-    context = multiprocessing.get_context("spawn")
-    words = context.Queue()
-    cells = {cell.key: cell for cell in work.cells}
-    running: dict[str, str] = {}
-    deaths: dict[str, int] = {}
-
-    def listen() -> None:
-        for name, key, word in _heard(words):
-            if word == "started":
-                running[name] = key
-                watch.started(cells[key])
-            else:
-                running.pop(name, None)
-                watch.ended(cells[key], word)
-
-    def start(number: int) -> SpawnProcess:
-        # Each begins elsewhere in the list, so that they seldom want the same cell.
-        turned = work._replace(cells=rotated(work.cells, number, jobs))
-        process = context.Process(target=run_here, args=(turned, _Announce(words)))
-        process.start()
-        return process
-
-    workers = {number: start(number) for number in range(min(jobs, len(work.cells)))}
-    while workers:
-        listen()
-        for number, process in list(workers.items()):
-            if process.is_alive():
-                continue
-            process.join()
-            listen()
-            del workers[number]
-            if process.exitcode:
-                _bury(work, watch, cells.get(running.pop(process.name, "")), deaths, process)
-                workers[number] = start(number)
-
-
-def _bury(
-    work: Work, watch: Watch, cell: Cell | None, deaths: dict[str, int], process: SpawnProcess
-) -> None:
-    """Record a cell whose process died once too often."""
-    how = f"the process that ran it ended with code {process.exitcode}"
-    if cell is None:
-        msg = f"{how} before it ran any cell; run with one job to see why"
-        raise RuntimeError(msg)
-    deaths[cell.key] = deaths.get(cell.key, 0) + 1
-    if deaths[cell.key] >= _LIVES:
-        work.store.write(cell.key, died(cell, how))
-        watch.ended(cell, "failed")
-
-
-def _heard(words: Any) -> Iterator[tuple[str, str, str]]:  # noqa: ANN401 - a queue
-    try:
-        yield words.get(timeout=0.5)
-        while True:
-            yield words.get_nowait()
-    except Empty:
-        return
+    return True
 
 
 def rotated(cells: Sequence[Cell], number: int, of: int) -> list[Cell]:
@@ -182,7 +115,7 @@ def run_on_ray(work: Work, watch: Watch, address: str | None, jobs: int | None) 
     ray.init(**options, log_to_driver=False, include_dashboard=False, ignore_reinit_error=True)
     try:
         gpus = 1 if work.settings.accelerator == "gpu" else 0
-        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_LIVES)(attempt)
+        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=LIVES - 1)(attempt)
         todo = [cell for cell in work.cells if not work.status(cell)]
         waiting = {task.remote(cell, work.settings): cell for cell in todo}
         for cell in todo:
@@ -190,18 +123,18 @@ def run_on_ray(work: Work, watch: Watch, address: str | None, jobs: int | None) 
         while waiting:
             for done in ray.wait(list(waiting))[0]:
                 cell = waiting.pop(done)
-                record, arrays = _fetched(lambda done=done: ray.get(done), cell, ray)
+                record, arrays = _fetched(done, cell, ray)
                 work.store.write(cell.key, record, arrays)
                 watch.ended(cell, record["status"])
     finally:
         ray.shutdown()
 
 
-def _fetched(get: Callable[[], Any], cell: Cell, ray: Any) -> Any:  # noqa: ANN401 - Ray's module
+def _fetched(result: Any, cell: Cell, ray: Any) -> Any:  # noqa: ANN401 - Ray's
     try:
-        return get()
+        return ray.get(result)
     except ray.exceptions.RayError as error:
-        return died(cell, f"its Ray workers died {1 + _LIVES} times: {error}"), {}
+        return died(cell, f"its Ray workers died {LIVES} times: {error}"), {}
 
 
 def now() -> str:

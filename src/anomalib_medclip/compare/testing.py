@@ -1,14 +1,14 @@
 """What a test finds: figures, the score of every image, pixel curves, maps for the gallery."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from anomalib.data import ImageBatch
-from anomalib.metrics import AnomalibMetric, Evaluator
+from anomalib.metrics import Evaluator
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -25,14 +25,18 @@ from anomalib_medclip.metrics.ranked import (
 _SHORT = {"AveragePrecision": "AP", "CalibrationError": "ECE"}
 
 
-def rank_metrics(memory: float = 1.0) -> list[AnomalibMetric]:
+def rank_metrics(memory: float = 1.0) -> list[Any]:
     """Figures of ranks of images and pixels; each as ``docs/metrics.md`` says.
 
     Args:
         memory: GB for the scores of pixels; what exceeds them goes to disk.
     """
     image: dict[str, Any] = {"fields": ["pred_score", "gt_label"], "prefix": "image_"}
-    pixel = {"fields": ["anomaly_map", "gt_mask"], "prefix": "pixel_", "strict": False}
+    pixel: dict[str, Any] = {
+        "fields": ["anomaly_map", "gt_mask"],
+        "prefix": "pixel_",
+        "strict": False,
+    }
     overlap = AUPRO(**pixel, memory=memory)
     return [
         *(kind(**image) for kind in (AUROC, AveragePrecision, F1Max, SpecificityAtSensitivity)),
@@ -41,7 +45,7 @@ def rank_metrics(memory: float = 1.0) -> list[AnomalibMetric]:
     ]
 
 
-def figures(metrics: Sequence[AnomalibMetric]) -> dict[str, float | None]:
+def figures(metrics: Sequence[Any]) -> dict[str, float | None]:
     """The value of each metric by its short name; ``None`` where these images do not define it."""
     found = {}
     for metric in metrics:
@@ -65,8 +69,9 @@ class Findings(Evaluator):
     """
 
     def __init__(self) -> None:
-        image = {"fields": ["pred_score", "gt_label"], "prefix": "image_"}
-        super().__init__(test_metrics=[*rank_metrics(), CalibrationError(**image)])
+        image: dict[str, Any] = {"fields": ["pred_score", "gt_label"], "prefix": "image_"}
+        self.of_test: list[Any] = [*rank_metrics(), CalibrationError(**image)]
+        super().__init__(test_metrics=self.of_test)
         self.start()
 
     def start(self) -> None:
@@ -76,7 +81,7 @@ class Findings(Evaluator):
         self.scores: list[float] = []
         self.maps: dict[str, npt.NDArray[np.uint8]] = {}
         self.curves: dict[str, list[float]] | None = None
-        for metric in self.test_metrics:
+        for metric in self.of_test:
             metric.reset()
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -98,7 +103,7 @@ class Findings(Evaluator):
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         paths = [str(path) for path in batch.image_path or ()]
         self.paths += paths
-        self.scores += batch.pred_score.double().flatten().tolist()
+        self.scores += cast("Tensor", batch.pred_score).double().flatten().tolist()
         for index, path in enumerate(paths):
             if path in self.shown and batch.anomaly_map is not None:
                 self.maps[path] = small_map(batch.anomaly_map[index])
@@ -106,13 +111,11 @@ class Findings(Evaluator):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute all figures; nothing is logged, whose float32 would round them."""
         del trainer, pl_module
-        self.figures = figures(list(self.test_metrics))
+        self.figures = figures(self.of_test)
         if self.figures["pixel_AUROC"] is not None:
-            pixels: Any = next(m for m in self.test_metrics if isinstance(m, AUPRO))
-            self.curves = {
-                name: np.round(values, 5).tolist()
-                for name, values in pixels.curve()._asdict().items()
-            }
+            pixels = next(m for m in self.of_test if isinstance(m, AUPRO))
+            curve: dict[str, Any] = pixels.curve()._asdict()
+            self.curves = {name: np.round(v, 5).tolist() for name, v in curve.items()}
 
 
 def small_map(anomaly_map: Tensor) -> npt.NDArray[np.uint8]:

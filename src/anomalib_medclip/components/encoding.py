@@ -68,7 +68,7 @@ class EncodesOnce(LightningModule):
         super().on_test_end()
         self._close_cache()
 
-    def test_step(self, batch: ImageBatch, batch_idx: int, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def test_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Score a batch, of which other runs may have encoded images."""
         if self._cache is None:
             return super().test_step(batch, batch_idx, *args, **kwargs)
