@@ -48,10 +48,11 @@ class EpochScores(Callback):
             return
         start = time.perf_counter()
         step: Any = pl_module.validation_step
+        ready: Any = getattr(pl_module, "ready_to_score", None)
         with unchanged(pl_module), torch.no_grad():
             trainer.validating = True  # as Lightning's own training loop does it
-            if hasattr(pl_module, "ready_to_score"):
-                pl_module.ready_to_score()
+            if ready is not None:
+                ready()
             for metric in self._metrics:
                 metric.reset()
             for index, batch in enumerate(self._images(trainer, pl_module)):
