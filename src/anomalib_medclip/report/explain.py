@@ -77,8 +77,7 @@ class _Strip(NamedTuple):
 def section(store: Store, grid: Mapping[str, Any], names: bool) -> str:
     """Pictures of each model, set and K that was explained, as HTML below a heading of level 2.
 
-    Where the pictures of all would exceed ``BUDGET``, each gets its share of it, and a sentence
-    says how many images there are besides.
+    Each gets its share of ``BUDGET``; a sentence says how many images there are besides.
 
     Args:
         store: The comparison.
@@ -90,18 +89,15 @@ def section(store: Store, grid: Mapping[str, Any], names: bool) -> str:
         explanation.
     """
     keys = list(_explained(store, grid))
-    groups, spent = [], 0
-    for found in _all_found(store, keys):
-        strips: list[_Strip] = []
-        limit = min(spent + BUDGET // len(keys), BUDGET)
-        for place in range(len(found.part["image"])):
-            if spent < limit:
-                strips.append(_strip(found, place, names))
-                spent += strips[-1].size
-        left_out = len(found.part["image"]) - len(strips)
-        groups.append({"found": found, "strips": strips, "left_out": left_out})
-    if not groups:
+    if not keys:
         return ""
+    groups = []
+    for found in _all_found(store, keys):
+        count = len(found.part["image"])
+        strips = [_strip(found, place, names) for place in range(count)]
+        sizes = np.cumsum([strip.size for strip in strips])
+        fitting = int(np.sum(sizes <= BUDGET // len(keys)))
+        groups.append({"found": found, "strips": strips[:fitting], "left_out": count - fitting})
     templates = PackageLoader("anomalib_medclip", "report/templates")
     pages = Environment(loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     ramp = _encoded(_heat(np.tile(np.arange(256, dtype=np.uint8), (12, 1))))
