@@ -1,18 +1,29 @@
-"""One colour for each model, in every chart and in the gallery."""
+"""One colour per model, the same in charts, table and gallery."""
 
 from collections.abc import Sequence
 
-# Okabe and Ito (2008), without black and yellow, which vanish on a dark and on a light page.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+# Okabe and Ito's, without black and yellow, which vanish on a dark and on a light page; then three
+# of Tol's of the same lightness.
+_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#AA4499",
+    "#999933",
+    "#7A7A7A",
+)
 
 
 def colours(models: Sequence[str]) -> dict[str, str]:
-    """Colour of each model, as ``#RRGGBB``, told apart also by the colour-blind.
+    """A colour for each model, in their order, told apart also by the colour-blind.
 
-    The seventh model begins anew, so colour is never the only cue.
+    Beyond nine models colours come again, so a chart needs a second cue: a marker, a dash, a name.
 
-    >>> colours(["MVFA", "MadCLIP"])
-    {'MVFA': '#0072B2', 'MadCLIP': '#E69F00'}
+    >>> colours(["MVFA", "MadCLIP", "MVFA"])
+    {'MVFA': '#0072B2', 'MadCLIP': '#D55E00'}
     """
-    names = dict.fromkeys(models)
-    return {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)}
+    distinct = dict.fromkeys(models)
+    return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(distinct)}
