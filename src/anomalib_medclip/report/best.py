@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 
 from anomalib_medclip.compare.store import Record
-from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import compare_by_patient, mean_interval
 from anomalib_medclip.metrics.intervals import auroc, average_precision
 from anomalib_medclip.report.rows import METRICS, Row
@@ -16,6 +15,11 @@ STATISTICS = {"image_AUROC": auroc, "image_AP": average_precision}
 """Metrics whose interval over patients can be had from the scores of the images."""
 
 LESS_IS_BETTER = frozenset({"image_ECE"})
+
+
+def is_one_draw(runs: Sequence[Run]) -> bool:
+    """Whether patients can be drawn in place of supports: one cell, patients to choose from."""
+    return len(runs) == 1 and len(set(runs[0].test["images"]["patient"])) > 1
 
 
 def mark_best(rows: Sequence[Row], records: Sequence[Record]) -> list[Row]:
@@ -56,7 +60,7 @@ def _beats(first: Sequence[Run], second: Sequence[Run], metric: str) -> bool:
     if len(common) > 1:
         interval = mean_interval([one[draw] - two[draw] for draw in common])
         return interval.high < 0 if metric in LESS_IS_BETTER else interval.low > 0
-    if metric in STATISTICS and common and len(first) == len(second) == 1:
+    if metric in STATISTICS and common and is_one_draw(first) and is_one_draw(second):
         return _beats_by_patient(first[0], second[0], metric)
     return False
 
@@ -65,10 +69,7 @@ def _beats_by_patient(first: Run, second: Run, metric: str) -> bool:
     one, two = first.test["images"], second.test["images"]
     if any(one[part] != two[part] for part in ("name", "patient", "label")):
         return False
-    try:
-        compared = compare_by_patient(
-            one["score"], two["score"], one["label"], one["patient"], statistic=STATISTICS[metric]
-        )
-    except MetricError:  # too few patients for any draw of them: nothing supports a mark
-        return False
+    compared = compare_by_patient(
+        one["score"], two["score"], one["label"], one["patient"], statistic=STATISTICS[metric]
+    )
     return compared.low > 0

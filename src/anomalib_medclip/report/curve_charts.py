@@ -85,7 +85,7 @@ def calibration(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
                 figure.add_trace(trace, row=place, col=1)
             alts.append(f"{label(row)}: calibration error {curve.error:.3f}")
         figure.update_xaxes(title_text="score", row=2, col=1, range=[0, 1])
-        figure.update_yaxes(title_text="abnormal", row=1, col=1, range=[0, 1])
+        figure.update_yaxes(title_text="abnormal", row=1, col=1, range=[-0.03, 1.03])
         figure.update_layout(legend_y=-0.12)
         shown = [row for row, *_ in drawn]
         others = ", ".join(label(row) for row in here if row not in shown)

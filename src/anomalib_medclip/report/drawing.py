@@ -89,8 +89,8 @@ def canvas(titles: Sequence[str], height: int = 420, **options: Any) -> Any:  # 
         legend={"orientation": "h", "y": -0.2, "yanchor": "top", "bgcolor": _CLEAR},
     )
     axis = {"gridcolor": _FAINT, "linecolor": GREY, "zeroline": False, "automargin": True}
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
+    figure.update_xaxes(**axis, title_standoff=8)
+    figure.update_yaxes(**axis, title_standoff=8)
     figure.update_annotations(font_size=14)
     return figure
 

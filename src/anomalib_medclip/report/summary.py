@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 from pandas import DataFrame
 
 from anomalib_medclip.compare.store import Record
-from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import bootstrap, mean_interval
 from anomalib_medclip.published import published
-from anomalib_medclip.report.best import STATISTICS, mark_best
+from anomalib_medclip.report.best import STATISTICS, is_one_draw, mark_best
 from anomalib_medclip.report.rows import METRICS, Estimate, Row
 from anomalib_medclip.report.runs import Run, by_draw, runs_on
 
@@ -54,7 +53,8 @@ def summarise(grid: Mapping[str, Any], records: Sequence[Record]) -> list[Row]:
         for line in _lines(record, _setup(record) in zero_shot):
             groups.setdefault(line, []).append(record)
     order = _order([*grid["cells"], *(record["cell"] for record in records)])
-    tables = {data: published(dataset=name) for data, name in grid.get("published", {}).items()}
+    names = {data: name for data, name in grid.get("published", {}).items() if name}
+    tables = {data: published(dataset=name) for data, name in names.items()}
     rows = []
     for line in sorted(groups, key=order):
         found = groups[line]
@@ -69,7 +69,9 @@ def label(row: Row) -> str:
 
     A dagger marks a backbone with random weights: its figures mean nothing.
     """
-    learnt = ", all normals" if row.normals == "train" else ""
+    learnt = ", zero-shot" if row.k_shot is None else ""
+    if row.normals == "train":
+        learnt = ", all normals"
     other = f", from {row.trained_on}" if row.trained_on != row.tested_on else ""
     return f"{row.model}{'†' if row.untrained else ''}{learnt}{other}"
 
@@ -143,7 +145,7 @@ def _estimates(runs: Sequence[Run], protocol: str) -> dict[str, Estimate]:
             found[metric] = Estimate(
                 interval.estimate, interval.low, interval.high, values, "draws"
             )
-        elif values and protocol == "honest" and len(runs) == 1 and metric in STATISTICS:
+        elif values and protocol == "honest" and metric in STATISTICS and is_one_draw(runs):
             found[metric] = _over_patients(values[0], runs[0], metric)
         elif values:
             found[metric] = Estimate(values[0], None, None, values)
@@ -153,10 +155,7 @@ def _estimates(runs: Sequence[Run], protocol: str) -> dict[str, Estimate]:
 def _over_patients(value: float, run: Run, metric: str) -> Estimate:
     images = run.test["images"]
     scores = images["score"], images["label"], images["patient"]
-    try:
-        interval = bootstrap(*scores, statistic=STATISTICS[metric])
-    except MetricError:  # too few patients: the figure stands, and nothing supports an interval
-        return Estimate(value, None, None, (value,))
+    interval = bootstrap(*scores, statistic=STATISTICS[metric])
     return Estimate(value, interval.low, interval.high, (value,), "patients")
 
 
