@@ -32,11 +32,13 @@ class Gallery(NamedTuple):
         outlines: Outlines of lesions as SVG paths, in pixels of the picture.
         groups: One entry per training set, test set and K, all of one draw: ``trained_on``,
             ``data``, ``k``, ``draw``, ``seed``, ``models``, ``images``, names of ``volumes``, and
-            how many images are ``stored`` and were ``tested``. Of an image: its ``number`` in the
-            test set, from 1, ``name``, ``label``, ``height``, ``width``, position of its
-            ``volume``, ``slice``, positions of ``picture`` and ``outline``, and by model
-            ``scores``, ``ranks`` (of the score among all tested images, in [0, 1]) and positions
-            of ``maps``. ``None`` is what there is not. Without names, numbers stand for them.
+            how many images are ``stored`` and were ``tested``. Of a model: its name ``model``, its
+            ``label`` in the page, and whether its scores are ``judged`` by a threshold at a half.
+            Of an image: its ``number`` in the test set, from 1, ``name``, ``label``, ``height``,
+            ``width``, position of its ``volume``, ``slice``, positions of ``picture`` and
+            ``outline``, and by model ``scores``, ``ranks`` (of the score among all tested images,
+            in [0, 1]) and positions of ``maps``. ``None`` is what there is not. Without names,
+            numbers stand for them.
     """
 
     pictures: Sequence[str] = ()
@@ -135,6 +137,13 @@ def _of_lowest_draw(views: Iterable[_View]) -> list[_View]:
     found = list(views)
     lowest = min((view.draw for view in found), default=(0, 0))
     return [view for view in found if view.draw == lowest]
+
+
+def _model(view: _View) -> dict[str, Any]:
+    model, scores = view.cell["model"], view.test["images"]["score"]
+    # A trivial score has no threshold, and one beyond [0, 1] none at a half.
+    judged = view.cell["kind"] != "trivial" and 0 <= min(scores) and max(scores) <= 1
+    return {"model": model, "label": label(model, view.cell["normals"]), "judged": judged}
 
 
 def _id(view: _View) -> tuple[str, str]:
@@ -242,10 +251,7 @@ class _Packer:
             "k": views[0].k,
             "draw": cell["draw"],
             "seed": cell["seed"],
-            "models": [
-                {"model": of["model"], "label": label(of["model"], of["normals"])}
-                for of in (view.cell for view in views)
-            ],
+            "models": [_model(view) for view in views],
             "images": images,
             "volumes": self._number_volumes(images),
             "stored": len({name for view in views for name in view.names}),

@@ -14,7 +14,7 @@ from anomalib_medclip.compare.store import Record
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.report import words
 from anomalib_medclip.report.gallery import Gallery, label
-from anomalib_medclip.report.palette import colours
+from anomalib_medclip.report.palette import GREY, colours
 from anomalib_medclip.report.rows import METRICS, Chart, Row
 
 HEAT = "inferno"
@@ -25,6 +25,7 @@ MAIN = {
     "image_AP": ("honest",),
     "pixel_AUROC": ("honest", "oracle", "gap", "published"),
     "pixel_AUPRO": ("honest",),
+    "cost": ("seconds_per_image", "train_seconds", "model_mb"),
 }
 """Columns of the table as it opens; all others are a choice away."""
 
@@ -37,14 +38,14 @@ COSTS = {
 """Keys of ``Row.cost`` and their headings."""
 
 SECTIONS = {
-    "gap": ("Honest against oracle", "The same trainings, read at two epochs."),
-    "shots": ("Accuracy against K", "What more support images bring."),
-    "curves": ("ROC and precision-recall", "All thresholds at once."),
-    "calibration": ("Calibration", "Whether a score of 0.8 means 8 in 10."),
-    "cost": ("Accuracy against cost", "Time and memory, medians of all cells."),
-    "explain": ("Explanations", "What stands behind a score."),
+    "gap": ("Honest against oracle", "Gap", "The same trainings, read at two epochs."),
+    "shots": ("Accuracy against K", "K", "What more support images bring."),
+    "curves": ("ROC and precision-recall", "Curves", "All thresholds at once."),
+    "calibration": ("Calibration", "Calibration", "Whether a score of 0.8 means 8 in 10."),
+    "cost": ("Accuracy against cost", "Cost", "Time and memory, medians of all cells."),
+    "explain": ("Explanations", "Explanations", "What stands behind a score."),
 }
-"""Sections of charts, in their order: heading, and one line on what they show."""
+"""Sections of charts, in their order: heading, the same for the contents, what they show."""
 
 _WITHHELD = "(path withheld)"
 _OF_FILES = re.compile(r"(?<!class)(?:^|_)(root|dirs?|paths?|tables?|files?|folders?|list)$")
@@ -120,7 +121,8 @@ def _results(
     by_section = {name: [chart for chart in charts if chart.section == name] for name in SECTIONS}
     return {
         "rows": ordered,
-        "colours": colours([row.model for row in rows]),
+        "colours": colours([row.model for row in rows])
+        | {row.model: GREY for row in rows if row.kind == "trivial"},
         "metrics": METRICS,
         "main": MAIN,
         "costs": COSTS,

@@ -1,5 +1,6 @@
 """What the table says, in a few sentences."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
@@ -44,10 +45,10 @@ def learns_from(row: Row) -> str:
     if row.kind == "trivial":
         return "learns nothing"
     if row.normals == "train":
-        return "all normal images"
+        return "all normals"
     if row.k_shot is None:
         return "zero-shot"
-    return "K normal images" if row.kind == "baseline" else "K normal + K abnormal"
+    return "K normals" if row.kind == "baseline" else "K + K images"
 
 
 def place(row: Row) -> str:
@@ -69,42 +70,48 @@ def summary(rows: Sequence[Row]) -> list[str]:
 
 
 def _best(rows: Sequence[Row]) -> Iterable[str]:
-    places = list(dict.fromkeys(place(row) for row in rows))
+    rivals = Counter(place(row) for row in rows if row.kind != "trivial")
+    places = [where for where, count in rivals.items() if count > 1]
     best = [row for row in rows if _METRIC in row.best]
-    if not best:
-        many = f"any of the {len(places)} comparisons" if len(places) > 1 else "the one comparison"
-        yield f"The intervals support no best method by image AUROC in {many}."
-        return
-    named = ", ".join(
-        f"{row.model} on {place(row)} with {percent(row.honest[_METRIC].mean)} %" for row in best
-    )
-    yield f"The intervals support a best method by image AUROC for: {named}."
-    if rest := len(places) - len({place(row) for row in best}):
-        yield f"In the other {rest} of {len(places)} comparisons they support none."
+    if best:
+        named = ", ".join(
+            f"{row.model} on {place(row)} with {percent(row.honest[_METRIC].mean)} %"
+            for row in best
+        )
+        yield f"The intervals support a best method by image AUROC for: {named}."
+    without = len(set(places) - {place(row) for row in best})
+    if best and without:
+        yield f"In the other {without} of {len(places)} comparisons they support none."
+    elif without:
+        where = "in the one comparison" if without == 1 else f"in any of the {without} comparisons"
+        yield f"The intervals support no best method by image AUROC {where}."
 
 
 def _gap(rows: Sequence[Row]) -> Iterable[str]:
-    found = [row for row in rows if _METRIC in row.gap and row.kind != "trivial"]
+    found = [row for row in rows if _METRIC in row.gap and row.kind == "method"]
     if not found:
         return
     largest = max(found, key=lambda row: row.gap[_METRIC].mean)
     mean = fmean(row.gap[_METRIC].mean for row in found)
     yield (
-        "Choosing the epoch on the test images, as published tables do, would raise image AUROC by "
-        f"{percent(mean)} points on average, and by {percent(largest.gap[_METRIC].mean)} for "
-        f"{largest.model} on {place(largest)}."
+        "Choosing the epoch on the test images, as published tables do, would raise the methods' "
+        f"image AUROC by {percent(mean)} points on average, and at most by "
+        f"{percent(largest.gap[_METRIC].mean)}, for {largest.model} on {place(largest)}."
     )
 
 
 def _trivial(rows: Sequence[Row]) -> Iterable[str]:
-    beaten = []
+    trivial: dict[str, float] = {}
     for row in rows:
-        rivals = [
-            other.honest[_METRIC].mean
-            for other in rows
-            if other.kind == "trivial" and place(other) == place(row)
-        ]
-        if row.kind != "trivial" and rivals and row.honest[_METRIC].mean <= max(rivals):
-            beaten.append(f"{row.model} on {place(row)}")
+        if row.kind == "trivial":
+            mean = row.honest[_METRIC].mean
+            trivial[place(row)] = max(mean, trivial.get(place(row), mean))
+    rivals = [row for row in rows if row.kind != "trivial" and place(row) in trivial]
+    beaten = [row for row in rivals if row.honest[_METRIC].mean <= trivial[place(row)]]
     if beaten:
-        yield f"No better than a trivial score: {', '.join(beaten)}."
+        compared = Counter(row.model for row in rivals)
+        counts = Counter(row.model for row in beaten)
+        named = ", ".join(f"{name} in {n} of {compared[name]}" for name, n in counts.items())
+        yield f"No better than a trivial score, by the mean: {named} comparisons."
+    elif rivals:
+        yield "All are better than the trivial scores, by the mean."

@@ -83,7 +83,7 @@
       for (const { target, isIntersecting } of entries) seen[isIntersecting ? "add" : "delete"](target.id);
       const current = [...links.keys()].find((id) => seen.has(id));
       for (const [id, link] of links) link.toggleAttribute("aria-current", id === current);
-    }, { rootMargin: "-64px 0px -55% 0px" });
+    }, { rootMargin: "-110px 0px -55% 0px" });
     for (const id of links.keys()) watch.observe(document.getElementById(id));
   }
 
@@ -129,16 +129,14 @@
     const table = one("#table");
     const form = one("#table-controls");
     const rows = all("tbody tr", table);
-    const main = new Set(all("thead [data-main]", table).map((head) => `${head.dataset.metric} ${protocol(head)}`));
 
-    function protocol(cell) {
-      return ["honest", "oracle", "gap", "published"].find((name) => cell.classList.contains(name));
-    }
     function show(view) {
-      for (const cell of all("[data-metric]", table)) {
-        const { metric } = cell.dataset;
-        const isMain = main.has(`${metric} ${protocol(cell)}`);
-        cell.hidden = !(view === "all" || view === metric || (view === "main" && isMain));
+      for (const head of all("thead [data-metric]", table)) {
+        const { metric, main } = head.dataset;
+        const isMain = main !== undefined && (view === "main" || metric === "cost");
+        head.hidden = !(view === "all" || view === metric || isMain);
+        const column = columnOf(table, head);
+        for (const row of rows) row.cells[column].hidden = head.hidden;
       }
       for (const group of all("thead [data-group]", table)) {
         const columns = all(`thead th[data-metric="${group.dataset.group}"]:not([hidden])`, table);
@@ -173,7 +171,7 @@
   function sort(table, rows, button) {
     const head = button.closest("th");
     const numeric = button.dataset.sort === "number";
-    const falling = numeric && Boolean(head.dataset.metric) && head.dataset.metric !== "image_ECE";
+    const falling = numeric && Boolean(head.dataset.metric) && !["image_ECE", "cost"].includes(head.dataset.metric);
     const before = head.ariaSort;
     const rising = before === "none" ? !falling : before === "descending";
     for (const other of all("thead [aria-sort]", table)) other.ariaSort = "none";
@@ -206,7 +204,8 @@
     const { height, width, picture, outline } = image;
     const made = make("span", { class: "stack", style: `aspect-ratio: ${width} / ${height}` });
     made.append(make("img", { src: jpeg(DATA.gallery.pictures[picture]), alt, loading: "lazy" }));
-    if (map !== null) {
+    if (map === null) made.classList.add("plain");
+    else {
       const canvas = make("canvas", { "aria-hidden": "true" });
       canvas.map = map;
       made.append(canvas);
@@ -256,29 +255,32 @@
     context.putImageData(pixels, 0, 0);
   }
 
-  const missed = (image, column) => image.label === 1 && image.scores[column] !== null && image.scores[column] < 0.5;
-  const alarmed = (image, column) => image.label === 0 && image.scores[column] !== null && image.scores[column] >= 0.5;
   const truth = (image) => (image.label === 1 ? "abnormal" : "normal");
 
-  function verdict(image, column) {
-    if (missed(image, column)) return "✗ missed";
-    return alarmed(image, column) ? "✗ false alarm" : "✓";
+  /** What a method's score says of an image, against the truth; nothing where none may be said. */
+  function verdict(image, group, column) {
+    const score = image.scores[column];
+    if (score === null || !group.models[column].judged) return "";
+    if ((score >= 0.5) === (image.label === 1)) return "right";
+    return image.label === 1 ? "missed" : "false alarm";
   }
 
   /** A method's score of an image, and whether it is right, in words and by a sign. */
-  function said(image, column) {
+  function said(image, group, column) {
     const score = image.scores[column];
     if (score === null) return make("span", { class: "nothing" }, "not scored");
-    const judged = verdict(image, column);
-    const sign = make("span", { class: judged === "✓" ? "right" : "wrong" }, ` ${judged}`);
-    return make("span", { class: "said" }, score.toFixed(2), sign);
+    const judged = verdict(image, group, column);
+    const sign = { "": "", right: " ✓", missed: " ✗ missed", "false alarm": " ✗ false alarm" }[judged];
+    const kind = judged === "right" ? "right" : "wrong";
+    const without = image.maps[column] === null ? make("small", {}, " no heat map") : null;
+    return make("span", { class: "said" }, score.toFixed(2), make("span", { class: kind }, sign), without);
   }
 
   function describe(image, group, column) {
     const score = image.scores[column];
-    if (score === null) return `${image.name}, ${truth(image)}; not scored by ${group.models[column].label}`;
-    const word = { "✓": "right", "✗ missed": "missed", "✗ false alarm": "false alarm" }[verdict(image, column)];
-    return `${image.name}, ${truth(image)}, under ${group.models[column].label}: score ${score.toFixed(2)}, ${word}`;
+    const says = score === null ? "not scored" : `score ${score.toFixed(2)}`;
+    const words = [title(image, group), truth(image), group.models[column].label, says, verdict(image, group, column)];
+    return words.filter(Boolean).join(", ");
   }
 
   function title(image, group) {
@@ -314,14 +316,14 @@
         return make("label", {}, box, named(model));
       });
       one("#gallery-models").replaceChildren(make("legend", {}, "Methods"), ...models);
-      const errors = at.group.models.map(({ label }, i) => [`error ${i}`, `error of ${label}`]);
+      const errors = at.group.models.flatMap(({ label, judged }, i) => (judged ? [[`error ${i}`, `error of ${label}`]] : []));
       const sorts = [["number", "number"], ["error", "largest error of any"], ["disagreement", "disagreement of methods"], ...errors];
       form.elements.sort.replaceChildren(...options(sorts));
     }
     function update() {
       at.columns = all("[name=model]:checked", form).map((box) => Number(box.value));
-      at.images = at.group.images.filter(inClass(form.elements.class.value, at.columns));
-      const key = sortKey(form.elements.sort.value, at.columns);
+      at.images = at.group.images.filter(inClass(form.elements.class.value, at.group, at.columns));
+      const key = sortKey(form.elements.sort.value, at.group, at.columns);
       if (key) at.images.sort((a, b) => key(b) - key(a) || a.number - b.number);
       at.shown = STEP;
       draw(at);
@@ -346,19 +348,19 @@
     update();
   }
 
-  function inClass(wanted, columns) {
+  function inClass(wanted, group, columns) {
     return {
       all: () => true,
       abnormal: (image) => image.label === 1,
       normal: (image) => image.label === 0,
-      missed: (image) => columns.some((column) => missed(image, column)),
-      alarm: (image) => columns.some((column) => alarmed(image, column)),
+      missed: (image) => columns.some((column) => verdict(image, group, column) === "missed"),
+      alarm: (image) => columns.some((column) => verdict(image, group, column) === "false alarm"),
     }[wanted];
   }
 
   /** What images are sorted by, the largest first; nothing for their order in the test set. */
-  function sortKey(wanted, columns) {
-    const error = (image, column) => (image.scores[column] === null ? -1 : Math.abs(image.label - image.scores[column]));
+  function sortKey(wanted, group, columns) {
+    const error = (image, column) => (verdict(image, group, column) ? Math.abs(image.label - image.scores[column]) : -1);
     if (wanted === "error") return (image) => Math.max(-1, ...columns.map((column) => error(image, column)));
     if (wanted === "disagreement") return (image) => deviation(columns.map((column) => image.ranks[column]));
     if (wanted.startsWith("error ")) return (image) => error(image, Number(wanted.slice(6)));
@@ -389,7 +391,7 @@
       stack(image, null, `${title(image, group)}, ${truth(image)}`),
       make("span", { class: "said" }, title(image, group), make("small", {}, ` ${truth(image)}`)));
     const tiles = columns.map((column) => make("button", { type: "button", class: "tile" },
-      stack(image, image.maps[column], describe(image, group, column)), said(image, column)));
+      stack(image, image.maps[column], describe(image, group, column)), said(image, group, column)));
     return make("div", { class: "row", "data-at": at }, plain, ...tiles);
   }
 
@@ -403,9 +405,10 @@
   }
 
   function panes(image, group, columns) {
-    const plain = make("div", {}, make("b", {}, truth(image)), stack(image, null, `${title(image, group)}, ${truth(image)}`));
+    const plain = make("div", {}, make("b", {}, "Image"), stack(image, null, `${title(image, group)}, ${truth(image)}`),
+      make("span", { class: "said" }, truth(image)));
     return [plain, ...columns.map((column) => make("div", {}, make("b", {}, named(group.models[column])),
-      stack(image, image.maps[column], describe(image, group, column)), said(image, column)))];
+      stack(image, image.maps[column], describe(image, group, column)), said(image, group, column)))];
   }
 
   function enlarge(at, first, opener) {
@@ -486,12 +489,14 @@
     const svg = make("svg", { class: "track", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
       "aria-label": `Scores of ${slices.length} slices by ${group.models.map(({ label }) => label).join(", ")}; ${slices.filter((image) => image.label === 1).length} have a lesion.` });
     slices.forEach((image, i) => {
-      if (image.label === 1) svg.append(make("rect", { class: "truth", x: x(i) - step / 2, y: 4, width: step, height: height - 14 }));
+      const [from, to] = [Math.max(0, x(i) - step / 2), Math.min(width, x(i) + step / 2)];
+      if (image.label === 1) svg.append(make("rect", { class: "truth", x: from, y: 4, width: to - from, height: height - 14 }));
     });
     for (const [score, kind] of [[0, "grid"], [0.5, "threshold"], [1, "grid"]]) {
       svg.append(make("line", { class: kind, x1: 0, x2: width, y1: y(score), y2: y(score), "vector-effect": "non-scaling-stroke" }));
     }
     group.models.forEach((model, column) => {
+      if (!model.judged) return;
       const points = slices.map((image, i) => (image.scores[column] === null ? "" : `${x(i)},${y(image.scores[column])}`)).join(" ");
       svg.append(make("polyline", { points, ...strokeOf(model, column), "vector-effect": "non-scaling-stroke" }));
     });
@@ -502,9 +507,9 @@
   }
 
   function legend(group) {
-    const entries = group.models.map((model, i) => make("span", {},
+    const entries = group.models.map((model, i) => model.judged && make("span", {},
       make("svg", { viewBox: "0 0 30 8", "aria-hidden": "true" }, make("line", { x1: 0, x2: 30, y1: 4, y2: 4, "stroke-width": 2, ...strokeOf(model, i) })), model.label));
-    return make("p", { class: "legend" }, ...entries, make("span", {}, "shaded: slices with a lesion; dashed grey line: threshold"));
+    return make("p", { class: "legend" }, ...entries.filter(Boolean), make("span", {}, "shaded: slices with a lesion; dashed grey line: threshold"));
   }
 
   /* All together ------------------------------------------------------------------------------ */
