@@ -6,6 +6,8 @@
 ``charts``        rows and records become plotly figures
 ``tables``        rows as CSV, JSON and LaTeX
 ``gallery``       the same images under every method
+``words``         what the table says, in a few sentences
+``palette``       one colour per model
 ``page``          all of it becomes ``report.html``
 ================  =============================================================================
 """

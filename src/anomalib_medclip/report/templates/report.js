@@ -20,6 +20,7 @@
 
   const root = document.documentElement;
   const charts = all("[data-chart]");
+  const PAPER = 940; // of a chart in print, in pixels
 
   function setTheme(theme) {
     root.dataset.theme = theme;
@@ -68,9 +69,13 @@
     addEventListener("beforeprint", () => {
       before = root.dataset.theme;
       charts.filter((chart) => !chart.data).forEach(drawChart);
+      for (const chart of charts) Plotly.relayout(chart, { width: PAPER, autosize: false });
       setTheme("light");
     });
-    addEventListener("afterprint", () => setTheme(before));
+    addEventListener("afterprint", () => {
+      for (const chart of charts) Plotly.relayout(chart, { width: null, autosize: true });
+      setTheme(before);
+    });
     setTheme(root.dataset.theme);
   }
 
@@ -172,10 +177,10 @@
     const head = button.closest("th");
     const numeric = button.dataset.sort === "number";
     const falling = numeric && Boolean(head.dataset.metric) && !["image_ECE", "cost"].includes(head.dataset.metric);
-    const before = head.ariaSort;
+    const before = head.getAttribute("aria-sort");
     const rising = before === "none" ? !falling : before === "descending";
-    for (const other of all("thead [aria-sort]", table)) other.ariaSort = "none";
-    head.ariaSort = rising ? "ascending" : "descending";
+    for (const other of all("thead [aria-sort]", table)) other.setAttribute("aria-sort", "none");
+    head.setAttribute("aria-sort", rising ? "ascending" : "descending");
     const column = columnOf(table, head);
     const value = (row) => row.cells[column].dataset.v;
     const compare = (a, b) => (numeric ? a - b : a.localeCompare(b));
@@ -203,13 +208,12 @@
   function stack(image, map, alt) {
     const { height, width, picture, outline } = image;
     const made = make("span", { class: "stack", style: `aspect-ratio: ${width} / ${height}` });
-    made.append(make("img", { src: jpeg(DATA.gallery.pictures[picture]), alt, loading: "lazy" }));
+    made.append(make("img", { src: jpeg(DATA.gallery.pictures[picture]), alt }));
     if (map === null) made.classList.add("plain");
     else {
       const canvas = make("canvas", { "aria-hidden": "true" });
-      canvas.map = map;
       made.append(canvas);
-      toPaint.observe(canvas);
+      paint(canvas, map);
     }
     if (outline !== null) {
       const path = make("path", { d: DATA.gallery.outlines[outline], "vector-effect": "non-scaling-stroke" });
@@ -218,18 +222,10 @@
     return made;
   }
 
-  const toPaint = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) {
-      if (!isIntersecting) continue;
-      toPaint.unobserve(target);
-      paint(target);
-    }
-  }, { rootMargin: "400px" });
-
   /** Colours a map: its grey values are looked up in the one scale; what is cold is see-through. */
-  async function paint(canvas) {
+  async function paint(canvas, map) {
     const source = new Image();
-    source.src = jpeg(DATA.gallery.maps[canvas.map]);
+    source.src = jpeg(DATA.gallery.maps[map]);
     await source.decode();
     canvas.width = source.naturalWidth;
     canvas.height = source.naturalHeight;
@@ -334,10 +330,11 @@
     });
     form.addEventListener("submit", (event) => event.preventDefault());
     one("#more").addEventListener("click", () => {
-      const next = at.shown;
+      const first = at.shown;
       at.shown += STEP;
-      draw(at);
-      one(`#pictures [data-at="${next}"] .tile`).focus();
+      one("#pictures").append(...imageRows(at, first));
+      one("#more").hidden = at.images.length <= at.shown;
+      one(`#pictures [data-at="${first}"] .tile`).focus();
     });
     one("#pictures").addEventListener("click", (event) => {
       const tile = event.target.closest(".tile");
@@ -373,9 +370,14 @@
     return Math.sqrt(known.reduce((sum, value) => sum + (value - mean) ** 2, 0) / known.length) || 0;
   }
 
-  function draw({ group, images, columns, shown }) {
+  function imageRows({ group, images, columns, shown }, first) {
+    return images.slice(first, shown).map((image, i) => imageRow(image, first + i, group, columns));
+  }
+
+  function draw(at) {
+    const { group, images, columns, shown } = at;
     const titles = make("div", { class: "row titles" }, make("span", {}, "Image"), ...columns.map((i) => named(group.models[i])));
-    const rows = images.slice(0, shown).map((image, at) => imageRow(image, at, group, columns));
+    const rows = imageRows(at, 0);
     const empty = make("p", { class: "empty" }, "No image is of this kind.");
     const home = one("#pictures");
     home.style.setProperty("--columns", Math.max(5, columns.length + 1));
