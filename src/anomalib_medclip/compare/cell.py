@@ -24,6 +24,7 @@ from torch import Tensor
 from anomalib_medclip.compare import cost, gallery
 from anomalib_medclip.compare.config import build_model, find_class
 from anomalib_medclip.compare.epochs import EpochScores
+from anomalib_medclip.compare.explain import explain
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.store import Arrays, Record
 from anomalib_medclip.compare.testing import Findings
@@ -237,7 +238,13 @@ def _tested(
     if "pictures" not in cell.keeps:
         return found, {}
     kept, arrays = gallery.keep(data, findings.maps, f"test{number}_")
-    return {**found, "gallery": kept}, arrays
+    found |= {"gallery": kept}
+    if "explanations" in cell.keeps:
+        shown: list[Any] = [data.test_data[index] for index in kept["image"]]
+        if explanation := explain(model, shown, data.support_data, cell.seed):
+            found["explain"], more = explanation.as_record(f"test{number}_explain")
+            arrays |= more
+    return found, arrays
 
 
 def _oracle(honest: Figures, epochs: EpochScores, facts: Record) -> Record:

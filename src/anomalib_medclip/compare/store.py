@@ -58,6 +58,10 @@ class Store:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
+    def config(self) -> str:
+        """The config, as it was given."""
+        return (self.folder / "config.yaml").read_text(encoding="utf-8")
+
     def write_grid(self, grid: Mapping[str, Any], config: str) -> None:
         """Write what is planned, and the config it came from."""
         write_whole(self.folder / "config.yaml", config)

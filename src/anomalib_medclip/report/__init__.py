@@ -12,6 +12,9 @@
 ``charts``         all of them, as plotly figures
 ``tables``         rows as CSV, JSON and LaTeX
 ``gallery``        the same images under every method
+``explain``        maps of each level, nearest support, embeddings
+``words``          what the table says, in a few sentences
 ``page``           all of it becomes ``report.html``
+``write``          page and tables are written beside the records
 =================  =============================================================================
 """

@@ -1,0 +1,224 @@
+"""One page, whole in one file, that asks the network for nothing."""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import matplotlib as mpl
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from anomalib_medclip.compare.store import Record
+from anomalib_medclip.components.provenance import NOTICE
+from anomalib_medclip.report import words
+from anomalib_medclip.report.gallery import Gallery, label
+from anomalib_medclip.report.palette import GREY, colours
+from anomalib_medclip.report.rows import METRICS, Chart, Row
+
+HEAT = "inferno"
+"""matplotlib's name of the one colour scale of all heat maps."""
+
+MAIN = {
+    "image_AUROC": ("honest", "oracle", "gap", "published"),
+    "image_AP": ("honest",),
+    "pixel_AUROC": ("honest", "oracle", "gap", "published"),
+    "pixel_AUPRO": ("honest",),
+    "cost": ("seconds_per_image", "train_seconds", "model_mb"),
+}
+"""Columns of the table as it opens; all others are a choice away."""
+
+COSTS = {
+    "seconds_per_image": "s / image",
+    "train_seconds": "train s",
+    "model_mb": "MB",
+    "learnt_mb": "learnt MB",
+}
+"""Keys of ``Row.cost`` and their headings."""
+
+SECTIONS = {
+    "gap": ("Honest against oracle", "Gap", "The same trainings, read at two epochs."),
+    "shots": ("Accuracy against K", "K", "What more support images bring."),
+    "curves": ("ROC and precision-recall", "Curves", "All thresholds at once."),
+    "calibration": ("Calibration", "Calibration", "Whether a score of 0.8 means 8 in 10."),
+    "cost": ("Accuracy against cost", "Cost", "Time and memory, medians of all cells."),
+    "explain": ("Explanations", "Explanations", "What stands behind a score."),
+}
+"""Sections of charts, in their order: heading, the same for the contents, what they show."""
+
+_WITHHELD = "(path withheld)"
+_OF_FILES = re.compile(r"(?<!class)(?:^|_)(root|dirs?|paths?|tables?|files?|folders?|list)$")
+_LIKE_A_FILE = re.compile(
+    r"[/\\]|\.(png|jpe?g|bmp|tiff?|dcm|dicom|nii|gz|[ct]sv|jsonl?|npz|pt|ckpt)$"
+)
+
+
+def render(
+    grid: Mapping[str, Any],
+    config: str,
+    records: Sequence[Record],
+    rows: Sequence[Row],
+    charts: Sequence[Chart],
+    gallery: Gallery,
+    explained: str = "",
+    names: bool = False,
+) -> str:
+    """The page ``report.html``: the same records give the same bytes.
+
+    Args:
+        grid: What was planned, from ``store.grid()``.
+        config: The config as it was given.
+        records: What was run of it, finished or failed.
+        rows: Lines of the table.
+        charts: Figures, in order; those of a section stand together.
+        gallery: Pictures; without any, gallery and volumes are left out. Whether it holds names
+            was decided when it was packed.
+        explained: HTML of the explanations, ready to be placed, from ``explain.section``.
+        names: Whether file names and paths may be shown: in config, command, and errors, whose
+            messages and tracebacks are withheld otherwise.
+    """
+    environment = Environment(
+        loader=PackageLoader("anomalib_medclip.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    environment.globals |= {name: getattr(words, name) for name in _WORDS}
+    environment.globals["label"] = label
+    template = environment.get_template("page.html")
+    return template.render(
+        notice=NOTICE,
+        title=grid.get("title") or "Comparison",
+        names=names,
+        **_assets(),
+        **_results(rows, charts, gallery, explained),
+        **_progress(grid, records),
+        **_origin(grid, config, records, names),
+    )
+
+
+_WORDS = ("percent", "interval", "shots", "learns_from", "place", "summary")
+
+
+def _assets() -> dict[str, Any]:
+    folder = files(__package__) / "templates"
+    table = (mpl.colormaps[HEAT](range(256), bytes=True)[:, :3]).tolist()
+    return {
+        "css": (folder / "report.css").read_text(encoding="utf-8"),
+        "js": (folder / "report.js").read_text(encoding="utf-8"),
+        "plotly": get_plotlyjs(),
+        "heat": table,
+    }
+
+
+def _results(
+    rows: Sequence[Row], charts: Sequence[Chart], gallery: Gallery, explained: str
+) -> dict[str, Any]:
+    ordered = _side_by_side(rows)
+    by_section = {name: [chart for chart in charts if chart.section == name] for name in SECTIONS}
+    return {
+        "rows": ordered,
+        "colours": colours([row.model for row in rows])
+        | {row.model: GREY for row in rows if row.kind == "trivial"},
+        "metrics": METRICS,
+        "main": MAIN,
+        "costs": COSTS,
+        "published": {metric: _published(ordered, metric) for metric in METRICS},
+        "untrained": list(dict.fromkeys(row.model for row in rows if row.untrained)),
+        "sections": {
+            name: (*SECTIONS[name], found)
+            for name, found in by_section.items()
+            if found or (name == "explain" and explained)
+        },
+        "charts": {chart.name: chart.figure for chart in charts},
+        "gallery": gallery._asdict(),
+        "explained": explained,
+    }
+
+
+def _side_by_side(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one test set together, K ascending, what K does not change last."""
+    places = list(dict.fromkeys((row.tested_on, row.trained_on) for row in rows))
+
+    def order(row: Row) -> tuple[int, bool, int]:
+        where = places.index((row.tested_on, row.trained_on))
+        return where, row.k_shot is None, row.k_shot or 0
+
+    return sorted(rows, key=order)
+
+
+def _published(rows: Sequence[Row], metric: str) -> dict[int, list[dict[str, Any]]]:
+    """Published figures of a metric, by the row's position; rows without any are absent."""
+    found = {
+        i: [cell for cell in row.published if cell["metric"] == metric]
+        for i, row in enumerate(rows)
+    }
+    return {i: cells for i, cells in found.items() if cells}
+
+
+def _progress(grid: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+    known = {record["key"]: record for record in records}
+    return {
+        "planned": len(grid["cells"]),
+        "done": sum(record["status"] == "done" for record in records),
+        "failures": [record for record in records if record["status"] == "failed"],
+        "waiting": [cell for cell in grid["cells"] if cell["key"] not in known],
+    }
+
+
+def _origin(
+    grid: Mapping[str, Any], config: str, records: Sequence[Record], names: bool
+) -> dict[str, Any]:
+    """How to reproduce the page: command, versions, hashes, machines, config."""
+    versions: dict[str, set[str]] = {name: {of} for name, of in grid["versions"].items()}
+    hashes: dict[str, set[str]] = {}
+    for record in records:
+        determined = record.get("determined_by", {})
+        for name, version in determined.get("versions", {}).items():
+            versions.setdefault(name, set()).add(version)
+        for name, digest in determined.get("data", {}).items():
+            hashes.setdefault(name, set()).add(digest)
+    machines = {
+        f"{record['measured']['machine']}, {record['measured']['device']}" for record in records
+    }
+    return {
+        "command": grid["command"] if names else without_paths(grid["command"]),
+        "versions": {name: sorted(several) for name, several in versions.items()},
+        "hashes": {name: sorted(several) for name, several in hashes.items()},
+        "machines": sorted(machines),
+        "config": config if names else _config_without_paths(config),
+    }
+
+
+def without_paths(text: str) -> str:
+    """The text; only file names that stand for no patient, such as a config's, stay of its paths.
+
+    >>> without_paths("anomalib-medclip compare configs/heads.yaml --out /data/results")
+    'anomalib-medclip compare heads.yaml --out (path withheld)'
+    """
+    return re.sub(r"\S*[/\\]\S*", _yaml_name, text)
+
+
+def _yaml_name(path: re.Match[str]) -> str:
+    last = re.split(r"[/\\]", path.group())[-1]
+    return last if last.endswith((".yaml", ".yml")) else _WITHHELD
+
+
+def _config_without_paths(config: str) -> str:
+    """The config's choices; comments and whatever may name a file are left out."""
+    choices = _withheld(yaml.safe_load(config))
+    kept: str = yaml.safe_dump(choices, sort_keys=False, allow_unicode=True)
+    return kept
+
+
+def _withheld(value: object, key: str = "") -> object:
+    if isinstance(value, dict):
+        return {name: _withheld(of, str(name)) for name, of in value.items()}
+    if isinstance(value, list):
+        return [_withheld(of, key) for of in value]
+    if isinstance(value, str) and (_OF_FILES.search(key) or _LIKE_A_FILE.search(value)):
+        return _WITHHELD
+    return value

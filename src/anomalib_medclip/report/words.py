@@ -1,0 +1,117 @@
+"""What the table says, in a few sentences."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+from anomalib_medclip.report.rows import Estimate, Row
+
+_METRIC = "image_AUROC"
+
+
+def percent(value: float) -> str:
+    r"""A figure in [0, 1] as percent with one decimal and a true minus, as the field prints it.
+
+    >>> percent(0.9123), ascii(percent(-0.004))
+    ('91.2', "'\\u22120.4'")
+    """
+    return f"{100 * value:.1f}".replace("-", "\u2212")
+
+
+def interval(estimate: Estimate) -> str:
+    r"""The 95 % interval in percent; empty where nothing supports one.
+
+    >>> ascii(interval(Estimate(0.912, 0.904, 0.92, (0.912,), "patients")))
+    "'90.4\\u201392.0'"
+    """
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"{percent(estimate.low)}\u2013{percent(estimate.high)}"
+
+
+def shots(row: Row) -> str:
+    """K in words, for the table.
+
+    >>> shots(Row("MVFA", "support", "method", "", False, "heads", "heads", 4, 2, 0, {}, {}, {}))
+    '4'
+    """
+    if row.k_shot is not None:
+        return str(row.k_shot)
+    return "all" if row.normals == "train" else "0"
+
+
+def learns_from(row: Row) -> str:
+    """Which images of the training set a model is given, in words."""
+    if row.kind == "trivial":
+        return "learns nothing"
+    if row.normals == "train":
+        return "all normals"
+    if row.k_shot is None:
+        return "zero-shot"
+    return "K normals" if row.kind == "baseline" else "K + K images"
+
+
+def place(row: Row) -> str:
+    """The test set and K of a row, in words."""
+    source = "" if row.trained_on == row.tested_on else f" after training on {row.trained_on}"
+    return f"{row.tested_on}{source} (K = {shots(row)})"
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """Which method is best where, how large the gap is, and what trivial scores reach.
+
+    Returns:
+        Sentences on image AUROC; one that says so if no cell has it.
+    """
+    scored = [row for row in rows if _METRIC in row.honest]
+    if not scored:
+        return ["No training has finished with an image AUROC, so there is nothing to compare yet."]
+    return [*_best(scored), *_gap(scored), *_trivial(scored)]
+
+
+def _best(rows: Sequence[Row]) -> Iterable[str]:
+    rivals = Counter(place(row) for row in rows if row.kind != "trivial")
+    places = [where for where, count in rivals.items() if count > 1]
+    best = [row for row in rows if _METRIC in row.best]
+    if best:
+        named = ", ".join(
+            f"{row.model} on {place(row)} with {percent(row.honest[_METRIC].mean)} %"
+            for row in best
+        )
+        yield f"The intervals support a best method by image AUROC for: {named}."
+    without = len(set(places) - {place(row) for row in best})
+    if best and without:
+        yield f"In the other {without} of {len(places)} comparisons they support none."
+    elif without:
+        where = "in the one comparison" if without == 1 else f"in any of the {without} comparisons"
+        yield f"The intervals support no best method by image AUROC {where}."
+
+
+def _gap(rows: Sequence[Row]) -> Iterable[str]:
+    found = [row for row in rows if _METRIC in row.gap and row.kind == "method"]
+    if not found:
+        return
+    largest = max(found, key=lambda row: row.gap[_METRIC].mean)
+    mean = fmean(row.gap[_METRIC].mean for row in found)
+    yield (
+        "Choosing the epoch on the test images, as published tables do, would raise the methods' "
+        f"image AUROC by {percent(mean)} points on average, and at most by "
+        f"{percent(largest.gap[_METRIC].mean)}, for {largest.model} on {place(largest)}."
+    )
+
+
+def _trivial(rows: Sequence[Row]) -> Iterable[str]:
+    trivial: dict[str, float] = {}
+    for row in rows:
+        if row.kind == "trivial":
+            mean = row.honest[_METRIC].mean
+            trivial[place(row)] = max(mean, trivial.get(place(row), mean))
+    rivals = [row for row in rows if row.kind != "trivial" and place(row) in trivial]
+    beaten = [row for row in rivals if row.honest[_METRIC].mean <= trivial[place(row)]]
+    if beaten:
+        compared = Counter(row.model for row in rivals)
+        counts = Counter(row.model for row in beaten)
+        named = ", ".join(f"{name} in {n} of {compared[name]}" for name, n in counts.items())
+        yield f"No better than a trivial score, by the mean: {named} comparisons."
+    elif rivals:
+        yield "All are better than the trivial scores, by the mean."
