@@ -64,7 +64,8 @@ def test_of_the_calibration_error_less_is_better():
 def test_one_draw_is_decided_by_patients():
     ours, theirs = right_record("MVFA", skill=5), right_record("MadCLIP", skill=0.5)
     assert best_of(ours, theirs) == {"MVFA": {"image_AUROC", "image_AP"}, "MadCLIP": set()}
-    assert best_of(ours, right_record("MadCLIP", skill=4.5)) == {"MVFA": set(), "MadCLIP": set()}
+    near = right_record("A", skill=1.2), right_record("B", skill=1.0)
+    assert best_of(*near) == {"A": set(), "B": set()}
 
 
 def test_one_draw_decides_nothing_without_scores_of_the_figure():

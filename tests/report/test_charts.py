@@ -136,6 +136,33 @@ def test_curves_of_pixels_go_through_their_points(made_up):
     assert not traces(found["curves_pixel_heads"], "mean intensity")
 
 
+def test_points_of_pixels_may_come_in_any_order():
+    points = {
+        "false_positive_rate": [0.0, 0.0, 0.1, 0.2, 0.5, 1.0],
+        "recall": [0.0, 0.4, 0.4, 1.0, 1.0, 1.0],
+        "precision": [1.0, 0.9, 0.6, 0.5, 0.4, 0.3],
+    }
+    turned = {name: values[::-1] for name, values in points.items()}
+    found = []
+    for curve in (points, turned):
+        record = right_record("MVFA")
+        record["tests"][0]["pixel_curves"] = curve
+        found.append(drawn([record])["curves_pixel_heads"])
+    assert found[0] == found[1]
+    ((roc,), (precision,)) = traces(found[0], "MVFA"), traces(found[0], "MVFA", "x2")
+    at = dict(zip(precision["x"], precision["y"], strict=True))
+    assert (at[0.0], at[0.36], at[0.49], at[1.0]) == (0.9, 0.9, 0.5, 0.5)
+    assert dict(zip(roc["x"], roc["y"], strict=True))[0.49] == 1.0
+
+
+def test_precision_begins_with_the_first_abnormal_image():
+    record = right_record("MVFA")
+    images = record["tests"][0]["images"]
+    images["score"][images["label"].index(0)] = 2.0  # above every abnormal one
+    (precision,) = traces(drawn([record])["curves_image_heads"], "MVFA", "x2")
+    assert precision["y"][0] == 0.5
+
+
 def test_calibration_pools_the_draws():
     chart = drawn(RIGHT)["calibration_heads"]
     images = [

@@ -204,6 +204,11 @@ def test_a_transfer_has_figures_of_the_same_transfer_only():
     assert row.published == ()
 
 
+def test_figures_of_another_setting_do_not_stand_beside_ours():
+    (row,) = rows_of(right_record("MVFA", normals="train"), published={"heads": "Brain"})
+    assert row.published == ()  # without K the papers have MVFA zero-shot only
+
+
 def test_a_set_that_no_paper_has_is_refused():
     with pytest.raises(UnknownNameError, match="no published table has dataset='Heads'"):
         rows_of(right_record("MVFA"), published={"heads": "Heads"})

@@ -108,8 +108,7 @@ def _of_images(run: Run) -> tuple[Floats, Floats] | None:
         return None
     false, found, _ = roc_curve(images["label"], images["score"])
     precision, recall, _ = precision_recall_curve(images["label"], images["score"])
-    # The last point is scikit-learn's own, at no recall; the rest rises in threshold.
-    return np.interp(_GRID, false, found), _at_recall(recall[-2::-1], precision[-2::-1])
+    return np.interp(_GRID, false, found), _at_recall(recall[::-1], precision[::-1])
 
 
 def _of_pixels(run: Run) -> tuple[Floats, Floats] | None:
@@ -125,7 +124,8 @@ def _of_pixels(run: Run) -> tuple[Floats, Floats] | None:
 
 def _at_recall(recall: Floats, precision: Floats) -> Floats:
     """Precision where so much is found first; lines between points would promise too much."""
-    first = np.searchsorted(recall, _GRID).clip(max=len(recall) - 1)
+    # Where nothing is found, precision means nothing; the line begins at the first one found.
+    first = np.searchsorted(recall, _GRID.clip(min=1e-9)).clip(max=len(recall) - 1)
     chosen: Floats = precision[first]
     return chosen
 

@@ -263,6 +263,8 @@ def _bubble(row: Row, cost: str, look: Look, biggest: float, legend: bool) -> An
         "sizemode": "area",
         "sizeref": biggest / 30**2,
         "sizemin": 6,
+        "opacity": 0.9,
+        "line": {"width": 0},
     }
     return go.Scatter(
         x=[row.cost[cost]],
