@@ -242,7 +242,7 @@ def _tested(
     if "explanations" in cell.keeps:
         shown: list[Any] = [data.test_data[index] for index in kept["image"]]
         if explanation := explain(model, shown, data.support_data, cell.seed):
-            found["explain"], more = explanation.as_record(f"test{number}_explain")
+            found["explain"], more = explanation.as_record(f"test{number}_explain", kept["image"])
             arrays |= more
     return found, arrays
 

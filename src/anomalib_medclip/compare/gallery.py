@@ -26,22 +26,32 @@ Arrays = dict[str, npt.NDArray[Any]]
 def chosen(data: MedicalDataModule) -> list[str]:
     """Paths of the test images to keep, the same for every model: some of each class, by name.
 
-    Of volumes, all slices of those with the most abnormal slices.
+    Of volumes also all slices of those with the most abnormal ones.
     """
     table = data.test_data.samples
-    if not data.in_files:
-        volumes = table["image_path"].map(lambda path: str(Path(path).parent))
-        ill = (
-            table.groupby(volumes)["label_index"].sum().sort_values(ascending=False, kind="stable")
-        )
-        return list(table.loc[volumes.isin(ill.index[:_VOLUMES]), "image_path"])
     base = common_folder(table)
     order = table["image_path"].map(
         lambda path: hashlib.sha256(str(Path(path).relative_to(base)).encode()).hexdigest()
     )
     shuffled = table.loc[order.sort_values().index]
-    kept = shuffled.groupby("label_index").head(_OF_EACH_CLASS)
-    return sorted(kept["image_path"])
+    kept = set(shuffled.groupby("label_index").head(_OF_EACH_CLASS)["image_path"])
+    return sorted(kept | set(_stacks(data)))
+
+
+def _stacks(data: MedicalDataModule) -> dict[str, tuple[str, int]]:
+    """Of each slice of the volumes that are kept whole, by path: which one's, and its number."""
+    table = data.test_data.samples
+    if data.in_files and not data.stacks:
+        return {}
+    whole = table["image_path"].map(lambda path: Path(path).parent.name)
+    volumes = table["group"] if data.in_files else whole
+    ill = table.groupby(volumes)["label_index"].sum().sort_values(ascending=False, kind="stable")
+    rows = zip(table["image_path"], volumes, strict=True)
+    return {
+        path: (str(volume), int(Path(path).stem.rpartition("_")[2]))
+        for path, volume in rows
+        if volume in ill.index[:_VOLUMES]
+    }
 
 
 def keep(
@@ -65,7 +75,8 @@ def keep(
         found["maps"] = np.stack([maps[path] for path in paths])
     kinds = ("pictures", "masks", "maps")
     told = {kind: f"{prefix}{kind}" if kind in found else None for kind in kinds}
-    places = [_place(path) if not data.in_files else ("", 0) for path in paths]
+    stacks = _stacks(data)
+    places = [stacks.get(path, ("", 0)) for path in paths]
     return {
         "image": [index_of[path] for path in paths],
         "volume": [volume for volume, _ in places],
@@ -84,11 +95,6 @@ def pictures(data: MedicalDataModule, positions: Sequence[int]) -> Arrays:
     masks = [_bytes(item.gt_mask.float()) for item in items if item.gt_mask is not None]
     found: Arrays = {"pictures": colours[..., 0] if grey else colours}
     return found | ({"masks": np.stack(masks)} if masks else {})
-
-
-def _place(path: str) -> tuple[str, int]:
-    """The volume that a slice is of, and its number there."""
-    return Path(path).parent.name, int(Path(path).stem.rpartition("_")[2])
 
 
 def names(table: DataFrame) -> list[str]:

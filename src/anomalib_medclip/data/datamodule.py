@@ -75,6 +75,7 @@ class MedicalDataModule(AnomalibDataModule):
             and thresholds have to come from it.
         only_normals: Whether there is no abnormal image outside the test split.
         in_files: Whether every image is a file; slices of volumes are not.
+        stacks: Whether a patient's images are one stack, numbered at the end of their names.
     """
 
     data_name: str = ""
@@ -83,6 +84,7 @@ class MedicalDataModule(AnomalibDataModule):
     zero_shot: bool = False
     published_test: bool = False
     in_files: bool = True
+    stacks: bool = False
 
     def __init__(
         self,
@@ -265,10 +267,9 @@ class MedicalDataModule(AnomalibDataModule):
             )  # fmt: skip
 
     def _create_test_split(self) -> None:
-        """Nothing to do: the table says which images are for test."""
+        """Nothing to do: the table says which images are for test, and which for validation."""
 
-    def _create_val_split(self) -> None:
-        """Nothing to do: the table says which images are for validation."""
+    _create_val_split = _create_test_split
 
     def _update_augmentations(self) -> None:
         """Choose training images for the model at hand, and give every dataset its resize.
