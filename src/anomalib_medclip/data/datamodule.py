@@ -152,8 +152,7 @@ class MedicalDataModule(AnomalibDataModule):
 
     @property
     def _labels_learnt(self) -> tuple[int, ...]:
-        """The classes that there are outside the test split."""
-        return (0,) if self.only_normals else (0, 1)
+        return (0,) if self.only_normals else (0, 1)  # those outside the test split
 
     def setup(self, stage: str | None = None) -> None:
         """Read the table, and choose what the model at hand is trained, validated and tested on.
