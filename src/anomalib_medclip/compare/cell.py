@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,6 +29,7 @@ from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.store import Arrays, Record
 from anomalib_medclip.compare.testing import Findings
 from anomalib_medclip.components.encoding import SharedFeatures
+from anomalib_medclip.components.epoch_choice import BestEpoch
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.config import build_data
@@ -65,9 +66,14 @@ class Settings(NamedTuple):
     threads: int | None = None
 
 
+def now() -> str:
+    """The time, as records have it: to be compared as words."""
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+
+
 def attempt(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
     """Run a cell; what it raises becomes its record."""
-    begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    begun = now()
     start = time.perf_counter()
     record: Record = {"key": cell.key, "cell": cell.as_plain(), "determined_by": cell.determined_by}
     arrays: Arrays = {}
@@ -86,10 +92,9 @@ def attempt(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
 def died(cell: Cell, how: str) -> Record:
     """The record of a cell whose process is no more."""
     told = {"type": "ProcessDied", "message": f"{how}; was there enough memory?", "traceback": ""}
-    begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {
         "key": cell.key, "cell": cell.as_plain(), "determined_by": cell.determined_by,
-        "status": "failed", "error": told, "measured": {"started": begun, "seconds": 0.0},
+        "status": "failed", "error": told, "measured": {"started": now(), "seconds": 0.0},
     }  # fmt: skip
 
 
@@ -137,7 +142,7 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
     data = build_data(cell.data_configs[cell.data], cell.data)
     model = _model(cell)
     # What a test on other data would score after each epoch is not what chooses an epoch there.
-    epochs = EpochScores(cell.model_config["record_every"] if cell.tests == (cell.data,) else 0)
+    epochs = EpochScores(cell.model_config["record_every"] if cell.data in cell.tests else 0)
     with TemporaryDirectory() as scratch:
         engine = _engine(Path(scratch), cell, settings, model, epochs)
         _share(model, cell, cell.data, settings)
@@ -157,7 +162,8 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
             _share(model, cell, name, settings)
             engine.test(model=model, datamodule=tested)
             found, kept = _tested(cell, model, tested, number)
-            tests.append({"data": name, **found, **_oracle(found["honest"], epochs, facts)})
+            recorded = epochs.epochs if name == cell.data else []
+            tests.append({"data": name, **found, **_oracle(found["honest"], recorded, facts)})
             arrays |= kept
     measured |= {
         "seconds_per_image": cost.seconds_per_image(model, _some_images(data)),
@@ -247,11 +253,17 @@ def _tested(
     return found, arrays
 
 
-def _oracle(honest: Figures, epochs: EpochScores, facts: Record) -> Record:
-    """The best epoch on the test images, by the sum of both AUROCs as authors choose it."""
-    last = {"epoch": facts["epochs"], **honest}
-    recorded = [*epochs.epochs, last]
+def _oracle(honest: Figures, others: Sequence[Record], facts: Record) -> Record:
+    """The best epoch on the test images, by the sum of both AUROCs as authors choose it.
+
+    Where no other of several epochs was recorded, nobody knows it.
+    """
+    known = {one["epoch"]: one for one in others}
+    known[facts["epoch"]] = {"epoch": facts["epoch"], **honest}
+    recorded = [known[number] for number in sorted(known)]
     best = max(recorded, key=lambda one: sum(one.get(name) or 0.0 for name in _CHOOSING))
+    if facts["epochs"] > 1 and not others:
+        best = {"epoch": None}
     return {
         "oracle": {name: best.get(name) for name in honest},
         "oracle_epoch": best["epoch"],
@@ -260,10 +272,13 @@ def _oracle(honest: Figures, epochs: EpochScores, facts: Record) -> Record:
 
 
 def _facts(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> Record:
-    options = model.hparams
+    options, trained = model.hparams, engine.trainer.current_epoch
+    callbacks: list[Any] = engine.trainer.callbacks  # type: ignore[attr-defined]
+    chosen = [one.kept for one in callbacks if isinstance(one, BestEpoch) and one.kept]
     return {
         "untrained": options.get("pretrained", "") is None or options.get("pre_trained") is False,
-        "epochs": engine.trainer.current_epoch,
+        "epochs": trained,
+        "epoch": next(iter(chosen), trained),
         "epoch_choice": options.get("epoch_choice", "last"),
         "support": data.support_counts,
         "trained_on": len(data.train_data.samples),

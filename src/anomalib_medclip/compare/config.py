@@ -125,8 +125,12 @@ def _merge(entry: ModelEntry | DataEntry, kind: str, path: Path) -> None:
         if not file.is_file():
             msg = f"{path} names the config {file}, which does not exist; correct its 'config'"
             raise ConfigError(msg)
-        below = yaml.safe_load(file.read_text(encoding="utf-8"))
-        below = below.get(kind, below)
+        try:
+            read: Options = yaml.safe_load(file.read_text(encoding="utf-8"))
+            below = dict(read.get(kind, read))
+        except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+            msg = f"{path} names {file}, which is no config of a {kind}: {error}; correct 'config'"
+            raise ConfigError(msg) from error
     if "class_path" not in {**below, **entry}:
         msg = f"a {kind} of {path} has neither class_path nor config; give it one of them"
         raise ConfigError(msg)
@@ -143,6 +147,12 @@ def _check(config: Comparison, path: Path) -> None:
     counts = draws.values() if isinstance(draws, dict) else [draws]
     if not shots or not config.seeds or min(*shots, *counts) < 1:
         msg = f"{path}: k_shot, draws and seeds need one or more, K and draws from 1 up"
+        raise ConfigError(msg)
+    if len({*shots}) < len(shots) or len({*config.seeds}) < len(config.seeds):
+        msg = f"{path}: k_shot or seeds name a number twice; name each once"
+        raise ConfigError(msg)
+    if not config.data or not (config.models or config.trivial):
+        msg = f"{path} compares nothing; give it models and data"
         raise ConfigError(msg)
     for trained, tested in (config.tests or {}).items():
         unknown = {trained, *tested} - set(config.data)

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from anomalib_medclip.compare.testing import figures, rank_metrics
+from anomalib_medclip.components.epoch_choice import BestEpoch
 
 _MEMORY = 1_000_000_000
 """Bytes of test images that are kept between epochs; more are read anew."""
@@ -24,7 +25,8 @@ class EpochScores(Callback):
 
     Published numbers are those of the best epoch on the test set. To show what that is worth,
     figures are recorded here and never fed back: modes, random numbers and weights are afterwards
-    as they were before. The last epoch is left to the test itself.
+    as they were before. The last epoch is left to the test itself, unless validation chooses which
+    epoch is tested.
 
     Args:
         every: Epochs from one record to the next; 0 is never.
@@ -44,7 +46,9 @@ class EpochScores(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the test images with the model as it is."""
         number = trainer.current_epoch + 1
-        if not self.every or number % self.every or number == trainer.max_epochs:
+        chosen = any(isinstance(callback, BestEpoch) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        tested = number == trainer.max_epochs and not chosen
+        if not self.every or number % self.every or tested:
             return
         start = time.perf_counter()
         step: Any = pl_module.validation_step

@@ -197,10 +197,11 @@ def _model(name: str, entry: ModelEntry) -> tuple[str, Options]:
         "record_every": entry.get("record_every", 1),
     }
     try:
-        parse_model({k: _for_k(options, 1)[k] for k in ("class_path", "init_args")})
+        parsed = parse_model({k: _for_k(options, 1)[k] for k in ("class_path", "init_args")})
     except ConfigError as error:
         msg = f"model {name}: {error}; correct its options"
         raise ConfigError(msg) from error
+    options["class_path"] = parsed.model.class_path  # which may have been given by the name alone
     kinds = {"method": ClipMethodMixin, "trivial": TrivialMixin}
     found = [kind for kind, base in kinds.items() if issubclass(find_class(options), base)]
     return (*found, "baseline")[0], options

@@ -59,7 +59,6 @@ def figures(metrics: Sequence[Any]) -> dict[str, float | None]:
 class Findings(Evaluator):
     """anomalib's evaluator, which keeps what it finds in float64 and image by image.
 
-    Args:
     Attributes:
         figures: By name, once the test has ended.
         paths: Path of every image, in the order of the test.
