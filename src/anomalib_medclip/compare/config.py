@@ -163,9 +163,18 @@ def _check(config: Comparison, path: Path) -> None:
 
 
 def find_class(options: Mapping[str, Any]) -> type:
-    """The class of a model, by its class path."""
-    module, _, name = str(options["class_path"]).rpartition(".")
-    found: type = getattr(import_module(module), name)
+    """The class of a model or of data, by its class path.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+    path = str(options["class_path"])
+    module, _, name = path.rpartition(".")
+    try:
+        found: type = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        msg = f"no class {path}: {error}; give all of its path, as in configs/compare/"
+        raise ConfigError(msg) from error
     return found
 
 

@@ -145,10 +145,12 @@ class _Sources:
     def options(
         self, name: str, k_shot: int | None, draw: int, normals: str = "support"
     ) -> Options:
-        """Class and options of some data, for one K and draw."""
+        """Class and options of some data, for one K and draw, as far as the class knows these."""
         entry = self.config.data[name]
+        known = inspect.signature(find_class(entry)).parameters
+        any_other = any(one.kind is one.VAR_KEYWORD for one in known.values())
         asked = {"k_shot": k_shot, "seed": draw, "normals": normals}
-        given = {k: v for k, v in asked.items() if v is not None}
+        given = {k: v for k, v in asked.items() if v is not None and (k in known or any_other)}
         return {"class_path": entry["class_path"], "init_args": {**entry["init_args"], **given}}
 
 
