@@ -86,9 +86,7 @@ def test_a_wrong_config_is_refused_by_name(case, tmp_path):
 def test_a_file_that_is_no_comparison_is_refused_by_name(text, tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(text)
-    with pytest.raises(
-        ConfigError, match=r"(?s)is no comparison: .*; compare it with"
-    ):
+    with pytest.raises(ConfigError, match=r"(?s)is no comparison: .*; compare it with"):
         read_config(path)
 
 

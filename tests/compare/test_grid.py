@@ -9,6 +9,7 @@ from PIL import Image
 from anomalib_medclip.compare import grid as grid_module
 from anomalib_medclip.data.bmad import SETS
 
+
 @pytest.fixture
 def home(lesions, tmp_path):
     """A copy of the pictures, to be changed."""
@@ -46,7 +47,10 @@ def test_pictures_are_kept_of_one_draw_and_seed(home):
 
 
 def test_all_normals_only_where_there_are_normal_training_images(home):
-    data = {"split here": lesion_entry(home / "lesions"), "splits": phantom_entry(home / "pictures")}
+    data = {
+        "no splits": lesion_entry(home / "lesions"),
+        "splits": phantom_entry(home / "pictures"),
+    }
     models = {"PatchCore": PATCHCORE, "MediCLIP": METHODS["MediCLIP"]}
     models["both"] = {**METHODS["MediCLIP"], "normals": ["support", "train"]}
     cells = cells_of(home / "c.yaml", models, data, k_shot=[2, 3])

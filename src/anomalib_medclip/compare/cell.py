@@ -84,7 +84,7 @@ def attempt(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
         except Exception as error:  # whatever it is, the others go on
             record |= {"status": "failed", "error": _told(error, said.getvalue())}
     seconds = time.perf_counter() - start
-    taken = {"started": begun, "seconds": seconds, "machine": cost.machine()}
+    taken = {"started": begun, "seconds": seconds, **_where(settings.accelerator)}
     record["measured"] = taken | record.get("measured", {})
     return record, arrays
 
@@ -94,8 +94,12 @@ def died(cell: Cell, how: str) -> Record:
     told = {"type": "ProcessDied", "message": f"{how}; was there enough memory?", "traceback": ""}
     return {
         "key": cell.key, "cell": cell.as_plain(), "determined_by": cell.determined_by,
-        "status": "failed", "error": told, "measured": {"started": now(), "seconds": 0.0},
+        "status": "failed", "error": told, "measured": {"started": now(), "seconds": 0.0, **_where("unknown device")},
     }  # fmt: skip
+
+
+def _where(device: str) -> dict[str, str]:
+    return {"machine": cost.machine(), "device": device}
 
 
 def _told(error: Exception, said: str) -> dict[str, str]:
@@ -186,7 +190,7 @@ def _model(cell: Cell) -> AnomalibModule:
     if not isinstance(model.post_processor, RankPreservingPostProcessor):
         model.post_processor = RankPreservingPostProcessor()
     model.visualizer = None
-    model.evaluator = Findings()
+    model.evaluator = Findings(getattr(model.evaluator, "val_metrics", ()))
     return model
 
 
