@@ -84,7 +84,7 @@ def attempt(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
         except Exception as error:  # whatever it is, the others go on
             record |= {"status": "failed", "error": _told(error, said.getvalue())}
     seconds = time.perf_counter() - start
-    taken = {"started": begun, "seconds": seconds, **_where(settings.accelerator)}
+    taken = {"started": begun, "seconds": seconds, "machine": cost.machine()}
     record["measured"] = taken | record.get("measured", {})
     return record, arrays
 
@@ -94,12 +94,8 @@ def died(cell: Cell, how: str) -> Record:
     told = {"type": "ProcessDied", "message": f"{how}; was there enough memory?", "traceback": ""}
     return {
         "key": cell.key, "cell": cell.as_plain(), "determined_by": cell.determined_by,
-        "status": "failed", "error": told, "measured": {"started": now(), "seconds": 0.0, **_where("unknown device")},
+        "status": "failed", "error": told, "measured": {"started": now(), "seconds": 0.0},
     }  # fmt: skip
-
-
-def _where(device: str) -> dict[str, str]:
-    return {"machine": cost.machine(), "device": device}
 
 
 def _told(error: Exception, said: str) -> dict[str, str]:
