@@ -142,7 +142,7 @@ def _of_lowest_draw(views: Iterable[_View]) -> list[_View]:
 def _model(view: _View) -> dict[str, Any]:
     model, scores = view.cell["model"], view.test["images"]["score"]
     # A trivial score has no threshold, and one beyond [0, 1] none at a half.
-    judged = view.cell["kind"] != "trivial" and 0 <= min(scores) and max(scores) <= 1
+    judged = view.cell["kind"] != "trivial" and min(scores) >= 0 and max(scores) <= 1
     return {"model": model, "label": label(model, view.cell["normals"]), "judged": judged}
 
 

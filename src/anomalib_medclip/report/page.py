@@ -48,6 +48,7 @@ SECTIONS = {
 """Sections of charts, in their order: heading, the same for the contents, what they show."""
 
 _WITHHELD = "(path withheld)"
+_ARGUMENT = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _OF_FILES = re.compile(r"(?<!class)(?:^|_)(root|dirs?|paths?|tables?|files?|folders?|list)$")
 _LIKE_A_FILE = re.compile(
     r"[/\\]|\.(png|jpe?g|bmp|tiff?|dcm|dicom|nii|gz|[ct]sv|jsonl?|npz|pt|ckpt)$"
@@ -199,11 +200,13 @@ def without_paths(text: str) -> str:
     >>> without_paths("anomalib-medclip compare configs/heads.yaml --out /data/results")
     'anomalib-medclip compare heads.yaml --out (path withheld)'
     """
-    return re.sub(r"\S*[/\\]\S*", _yaml_name, text)
+    return _ARGUMENT.sub(_without_path, text)
 
 
-def _yaml_name(path: re.Match[str]) -> str:
-    last = re.split(r"[/\\]", path.group())[-1]
+def _without_path(argument: re.Match[str]) -> str:
+    if not re.search(r"[/\\]", argument.group()):
+        return argument.group()
+    last = re.split(r"[/\\]", argument.group())[-1]
     return last if last.endswith((".yaml", ".yml")) else _WITHHELD
 
 
