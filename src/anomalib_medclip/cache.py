@@ -1,6 +1,7 @@
 """Tensors that are dear to make and seen often: a frozen tower's features, slices of volumes."""
 
 import errno
+import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Hashable, Sequence
@@ -8,8 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from typing import IO, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from anomalib_medclip.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +22,41 @@ CachePrecision = Literal["float32", "float16", "off"]
 
 _SPARE = 5_000_000_000
 """Bytes of disk that are left free."""
+
+
+class Shelf:
+    """Tensors on disk that outlive the process, one file each, for all processes that want them.
+
+    Args:
+        folder: Where they lie; it may be deleted at any time.
+        scope: Everything that tells these tensors from others of the same keys.
+        gigabytes: Budget (1e9 bytes) of the whole folder; what exceeds it is not kept.
+    """
+
+    def __init__(self, folder: Path, scope: str, gigabytes: float) -> None:
+        self._folder = folder / hashlib.sha256(scope.encode()).hexdigest()[:16]
+        used = sum(file.stat().st_size for file in folder.rglob("*.npy"))
+        self._budget = int(gigabytes * 1e9) - used
+
+    def find(self, key: Hashable) -> Tensor | None:
+        """The tensor of a key, if it is there."""
+        try:
+            return torch.from_numpy(np.load(self._path(key)))
+        except FileNotFoundError:
+            return None
+
+    def keep(self, key: Hashable, value: Tensor) -> None:
+        """Keep a tensor, if there is room."""
+        size = value.numel() * value.element_size()
+        if size > self._budget:
+            return
+        self._budget -= size
+        with whole_file(self._path(key)) as aside, aside.open("wb") as file:
+            np.save(file, value.numpy())
+
+    def _path(self, key: Hashable) -> Path:
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()
+        return self._folder / digest[:2] / f"{digest[2:32]}.npy"
 
 
 class TensorCache:
@@ -29,6 +68,10 @@ class TensorCache:
         memory: Budget in GB (1e9 bytes).
         precision: How tensors are kept.
         folder: Where the file is made when memory does not suffice.
+        shelf: Where other processes have left theirs, and find ours.
+
+    Attributes:
+        found: How many tensors came from the shelf.
 
     Example:
         >>> cache = TensorCache(memory=1.0)
@@ -44,7 +87,10 @@ class TensorCache:
         memory: float,
         precision: Literal["float32", "float16"] = "float32",
         folder: str | Path | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
+        self.found = 0
+        self._shelf = shelf
         self._budget = int(memory * 1e9)
         self._dtype = getattr(torch, precision)
         self._folder = folder
@@ -64,12 +110,31 @@ class TensorCache:
         missing = [i for i, k in enumerate(keys) if k not in self._kept and k not in self._places]
         fresh: dict[int, Tensor] = {}
         if missing:
-            found = compute(missing).detach().to("cpu", self._dtype)
-            fresh = dict(zip(missing, found, strict=True))
+            fresh = self._compute(missing, keys, compute)
         for index, value in fresh.items():
             self._keep(keys[index], value)
         values = [fresh[i] if i in fresh else self._find(key) for i, key in enumerate(keys)]
         return torch.stack(values).float()
+
+    def _compute(
+        self,
+        missing: list[int],
+        keys: Sequence[Hashable],
+        compute: Callable[[list[int]], Tensor],
+    ) -> dict[int, Tensor]:
+        """What is missing; with a shelf one at a time, so that its company does not round it."""
+        if self._shelf is None:
+            found = compute(missing).detach().to("cpu", self._dtype)
+            return dict(zip(missing, found, strict=True))
+        fresh = {}
+        for index in missing:
+            value = self._shelf.find(keys[index])
+            self.found += value is not None
+            if value is None:
+                value = compute([index])[0].detach().to("cpu", self._dtype)
+                self._shelf.keep(keys[index], value)
+            fresh[index] = value
+        return fresh
 
     def _keep(self, key: Hashable, value: Tensor) -> None:
         if key in self._kept or key in self._places:  # twice in one batch

@@ -10,6 +10,7 @@ from anomalib_medclip.errors import MedclipError
 
 COMMANDS = {
     "check": "read every file that a data config names, and list all that is wrong",
+    "compare": "train and test models side by side, and write a report",
     "score": "score volumes and pictures; write heat maps on their own grids",
     "slice": "cut volumes into a tree of pictures, laid out as BMAD's",
 }

@@ -71,3 +71,7 @@ class UnknownNameError(MedclipError, ValueError):
 
 class MetricError(MedclipError, ValueError):
     """Scores, labels or groups that no metric can take, such as NaN, or too few for an interval."""
+
+
+class ConfigError(MedclipError, ValueError):
+    """A config names what there is not, or gives a value that cannot be."""

@@ -4,16 +4,18 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the name of the file once all is written; else it is gone.
 
-    The folder is made. What a killed process leaves has a hidden name, which no reader looks at.
+    The folder is made. Several processes may write the same file. What a killed one leaves has a
+    hidden name, which no reader looks at.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
+    aside = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:
         yield aside
         aside.replace(path)

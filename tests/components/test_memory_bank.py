@@ -43,6 +43,24 @@ def test_the_distance_is_that_of_a_plain_matrix_product(levels, support, tokens,
         torch.testing.assert_close(found, plain(bank, queries, level), **EXACT)
 
 
+@given(support=sizes, tokens=sizes, batch=sizes, seed=seeds)
+def test_the_nearest_row_is_the_one_at_that_distance(support, tokens, batch, seed):
+    bank = filled(random(2, support, tokens, 16, seed=seed))
+    queries = random(batch, tokens, 16, seed=seed + 1)
+    distance, numbers = bank.nearest(queries, 1)
+    assert torch.equal(distance, bank.distance(queries, 1))
+    rows = F.normalize(bank.rows[1].float(), dim=-1)[numbers]
+    found = 1 - (F.normalize(queries, dim=-1) * rows).sum(dim=-1)
+    torch.testing.assert_close(found, distance, **EXACT)
+
+
+def test_rows_are_numbered_image_by_image():
+    tokens = random(1, 3, 4, 16)
+    bank = filled(tokens)
+    _, numbers = bank.nearest(tokens[0], 0)
+    assert numbers.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
 def test_the_distance_is_that_of_a_plain_matrix_product_at_full_size():
     """As many rows as 16 support images of 17 x 17 patches have, and real width."""
     bank = filled(random(1, 16, 289, 1024))

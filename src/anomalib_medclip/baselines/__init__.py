@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-_HOME = {"WinCLIP": "winclip"}
+_HOME = {"ImageSize": "trivial", "MeanIntensity": "trivial", "WinCLIP": "winclip"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a model class, known only once imported

@@ -13,9 +13,9 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from anomalib_medclip.commands.data_config import load_data
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.checks import Report, check
+from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.integrity import Problem
 from anomalib_medclip.files import write_whole
 

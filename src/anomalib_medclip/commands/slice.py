@@ -24,9 +24,9 @@ from rich.progress import Progress
 
 from anomalib_medclip import __version__
 from anomalib_medclip.commands.arguments import at_least_one
-from anomalib_medclip.commands.data_config import load_data
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.cases import Case
+from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.volumes import Volumes
 from anomalib_medclip.errors import DataRootError, MedclipError
 from anomalib_medclip.files import sha256_of_all, whole_file, write_whole

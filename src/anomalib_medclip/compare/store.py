@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.errors import ResultsError
@@ -58,6 +58,10 @@ class Store:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
+    def config(self) -> str:
+        """The config, as it was given."""
+        return (self.folder / "config.yaml").read_text(encoding="utf-8")
+
     def write_grid(self, grid: Mapping[str, Any], config: str) -> None:
         """Write what is planned, and the config it came from."""
         write_whole(self.folder / "config.yaml", config)
@@ -80,21 +84,19 @@ class Store:
         """Write a record; it is there once all of it is."""
         if arrays:
             packed = io.BytesIO()
-            np.savez_compressed(packed, **dict(arrays))
+            np.savez_compressed(packed, allow_pickle=False, **dict(arrays))
             with whole_file(self._path(key, ".npz")) as aside:
                 aside.write_bytes(packed.getvalue())
         write_whole(self._path(key, ".json"), _as_json({"notice": NOTICE, **record}))
 
-    def claim(self, key: str) -> FileLock | None:
-        """The cell's lock, held, unless somebody else works on it."""
+    def claim(self, key: str, *, wait: bool = False) -> AcquireReturnProxy[Any] | None:
+        """The cell's lock, held until its context ends; ``None`` if we neither get it nor wait."""
         path = self.folder / "claims" / f"{key}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
         try:
-            lock.acquire(blocking=False)
+            return FileLock(path).acquire(blocking=wait)
         except Timeout:
             return None
-        return lock
 
     def _path(self, key: str, ending: str) -> Path:
         return self.folder / "cells" / f"{key}{ending}"

@@ -2,12 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from anomalib.data import InferenceBatch
 from anomalib.models.components.base import DynamicBufferMixin
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from anomalib_medclip.components.prompts import ensemble
@@ -25,11 +26,28 @@ class Terms(Protocol):
         """All terms, each with weight 1."""
 
 
+class NearestSupport(NamedTuple):
+    """The support token that is most like each patch, level by level.
+
+    Attributes:
+        distance: One minus their cosine, in [0, 2].
+        image: Number of the normal support image, counted through its copies: copy 0 of every
+            normal image in the support's order, then copy 1 of every one, ...
+        patch: Number of the patch in that image, row by row; -1 for its class token.
+    """
+
+    distance: Float[Tensor, "level batch patch"]
+    image: Int[Tensor, "level batch patch"]
+    patch: Int[Tensor, "level batch patch"]
+
+
 class ClipModel(DynamicBufferMixin):
     """``encode`` does what no training changes; ``score`` and ``loss`` go on from there.
 
     So frozen features are computed once, however often an image is seen. A method implements
-    ``score(encoded, text)`` and ``loss_terms(encoded, masks, labels, text)``.
+    ``score(encoded, text)`` and ``loss_terms(encoded, masks, labels, text)``. To be explained, it
+    also implements whichever of ``level_maps``, ``nearest_support`` and ``embeddings`` it can; they
+    change nothing, and by default there is nothing to show.
 
     Args:
         clip: The frozen image tower.
@@ -117,6 +135,41 @@ class ClipModel(DynamicBufferMixin):
         """
         return self.loss_terms(encoded, masks, labels, text).total()
 
+    @property
+    def scored_levels(self) -> tuple[int, ...]:
+        """Levels that scores are made of, counted from 1."""
+        return self.levels
+
+    def level_maps(self, encoded: Tensor) -> dict[str, Float[Tensor, "level batch side side"]]:
+        """Heat map of each of ``scored_levels`` by itself, in [0, 1], by branch.
+
+        Args:
+            encoded: What ``encode`` gives.
+
+        Returns:
+            By the branch's name, such as ``text``, maps on the scale of ``score``'s own.
+        """
+        del encoded
+        return {}
+
+    def nearest_support(self, encoded: Tensor) -> NearestSupport | None:
+        """The normal support patches that a few-shot score compares with; ``None`` without any."""
+        del encoded
+        return None
+
+    def embeddings(self, encoded: Tensor) -> dict[str, Float[Tensor, "batch vector width"]]:
+        """Vectors of each image to be plotted, by what they are, such as ``with adapters``.
+
+        Args:
+            encoded: What ``encode`` gives.
+
+        Returns:
+            One vector an image, or two: of what is normal, and of what is abnormal. Each entry has
+            its own width.
+        """
+        del encoded
+        return {}
+
     def text_or(self, given: Tensor | None) -> Float[Tensor, "2 embed_dim"]:
         """The text features that are given, else the target's.
 
@@ -129,3 +182,17 @@ class ClipModel(DynamicBufferMixin):
             msg = "no text features: train with an object_name, or load a checkpoint"
             raise NotReadyError(msg)
         return self.text
+
+
+def side_by_side(
+    tokens: Float[Tensor, "level batch vector width"],
+) -> Float[Tensor, "batch vector all_levels"]:
+    """One vector of all levels, each of length one, as cosines see them."""
+    return F.normalize(tokens, dim=-1).movedim(0, -2).flatten(-2)
+
+
+def mean_patch(
+    patches: Float[Tensor, "level batch patch width"],
+) -> Float[Tensor, "batch 1 all_levels"]:
+    """An image in one vector: its mean patch token of each level, levels side by side."""
+    return side_by_side(F.normalize(patches, dim=-1).mean(dim=2, keepdim=True))

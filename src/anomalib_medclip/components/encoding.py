@@ -1,14 +1,35 @@
 """From a batch to what the frozen tower says of it: augmented as numbered, encoded once."""
 
+import json
 from collections.abc import Sequence
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 from anomalib.data import ImageBatch
 from lightning import LightningModule
 from torch import Tensor
 
-from anomalib_medclip.cache import TensorCache
+from anomalib_medclip.cache import Shelf, TensorCache
 from anomalib_medclip.components.augmentation import Augmentation, apply_copies
+
+_OF_TRAINING = (
+    "seed", "lr", "object_name", "adapters", "epoch_choice", "cache_memory", "transductive"
+)  # fmt: skip
+"""Options that do not change what the frozen tower says of an image; any other may."""
+
+
+class SharedFeatures(NamedTuple):
+    """Frozen features that several runs share.
+
+    Attributes:
+        folder: Where they lie.
+        data: What tells these images, and how they are read, from others of the same paths.
+        gigabytes: Budget of the folder.
+    """
+
+    folder: Path
+    data: str
+    gigabytes: float
 
 
 class EncodesOnce(LightningModule):
@@ -17,10 +38,14 @@ class EncodesOnce(LightningModule):
     Attributes:
         augmentations: The fixed copies made of each support image and its mask; the first is the
             image.
+        shared_features: Where features of other runs lie, for this run and its tests.
+        features_found: How many of them were of use.
     """
 
     model: Any
     augmentations: Sequence[Augmentation]
+    shared_features: SharedFeatures | None = None
+    features_found = 0
     _cache: TensorCache | None = None
 
     def augmentations_of(self, abnormal: bool) -> Sequence[Augmentation]:
@@ -30,19 +55,45 @@ class EncodesOnce(LightningModule):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the cache, which is of one run."""
-        return {k: v for k, v in super().__getstate__().items() if k != "_cache"}
+        of_the_run = ("_cache", "shared_features")
+        return {k: v for k, v in super().__getstate__().items() if k not in of_the_run}
 
     def on_fit_end(self) -> None:
         """Let the cache go."""
         super().on_fit_end()
-        self._cache = None
+        self._close_cache()
+
+    def on_test_end(self) -> None:
+        """Let the cache go."""
+        super().on_test_end()
+        self._close_cache()
+
+    def test_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Score a batch, of which other runs may have encoded images."""
+        if self._cache is None:
+            return super().test_step(batch, batch_idx, *args, **kwargs)
+        return batch.update(**self.model.score(self._encoded(batch))._asdict())
 
     def _open_cache(self) -> None:
         precision = self.hparams["cache"]
         self._cache = None
         if precision != "off":
-            folder = self.trainer.default_root_dir
-            self._cache = TensorCache(self.hparams["cache_memory"], precision, folder)
+            folder, memory = self.trainer.default_root_dir, self.hparams["cache_memory"]
+            self._cache = TensorCache(memory, precision, folder, self._shelf())
+
+    def _close_cache(self) -> None:
+        if self._cache is not None:
+            self.features_found += self._cache.found
+        self._cache = None
+
+    def _shelf(self) -> Shelf | None:
+        """Features of other runs with the same tower, options and images."""
+        if self.shared_features is None:
+            return None
+        options = {k: v for k, v in self.hparams.items() if k not in _OF_TRAINING}
+        told = [type(self).__qualname__, self.model.clip.fingerprint, options]
+        scope = json.dumps([*told, self.shared_features.data], sort_keys=True, default=str)
+        return Shelf(self.shared_features.folder, scope, self.shared_features.gigabytes)
 
     def _examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
         """What a training batch teaches: frozen features, masks if there are any, labels."""

@@ -77,21 +77,40 @@ class MemoryBank(DynamicBufferMixin):
         Raises:
             NotReadyError: The bank is empty, or holds nothing but rows to leave out.
         """
-        if self.is_empty:
-            msg = "memory bank is empty: train with k_shot > 0, or load a checkpoint"
-            raise NotReadyError(msg)
-        queries = F.normalize(tokens.float(), dim=-1)
+        queries = self._queries(tokens)
         if leave_out is not None:
             return torch.stack(
                 [
-                    1 - _nearest(q, self._others(level, int(owner)))
+                    1 - _nearest(q, self._others(level, int(owner)))[0]
                     for q, owner in zip(queries, leave_out, strict=True)
                 ]
             )
         if torch.compiler.is_compiling() or torch.compiler.is_exporting():
             rows = F.normalize(self.rows[level].float(), dim=-1)
             return 1 - (queries @ rows.T).amax(dim=-1)
-        return 1 - _nearest(queries.flatten(0, 1), self._rows()[level]).view(queries.shape[:2])
+        cosines, _ = _nearest(queries.flatten(0, 1), self._rows()[level])
+        return 1 - cosines.view(queries.shape[:2])
+
+    def nearest(
+        self, tokens: Float[Tensor, "batch token width"], level: int
+    ) -> tuple[Float[Tensor, "batch token"], Int[Tensor, "batch token"]]:
+        """The distance as above, and the number of the row it is to.
+
+        Rows are in the order of ``fill``: image after image, and in each its tokens.
+
+        Raises:
+            NotReadyError: The bank is empty.
+        """
+        queries = self._queries(tokens)
+        cosines, numbers = _nearest(queries.flatten(0, 1), self._rows()[level])
+        return 1 - cosines.view(queries.shape[:2]), numbers.view(queries.shape[:2])
+
+    def _queries(self, tokens: Tensor) -> Float[Tensor, "batch token width"]:
+        """Unit vectors to look for, if there is anything to find."""
+        if self.is_empty:
+            msg = "memory bank is empty: train with k_shot > 0, or load a checkpoint"
+            raise NotReadyError(msg)
+        return F.normalize(tokens.float(), dim=-1)
 
     def _rows(self) -> Float[Tensor, "level row width"]:
         """Unit vectors in float32, derived once per set of rows and device."""
@@ -143,17 +162,18 @@ def _normal(patients: Sequence[str], abnormal: Sequence[bool]) -> set[str]:
 
 def _nearest(
     queries: Float[Tensor, "query width"], rows: Float[Tensor, "row width"]
-) -> Float[Tensor, "query"]:
-    """Largest inner product of each query with any row."""
+) -> tuple[Float[Tensor, "query"], Int[Tensor, "query"]]:
+    """Largest inner product of each query with any row, and the row's number."""
     queries, rows = queries.detach().contiguous(), rows.contiguous()
     if not queries.is_cuda:
-        found, _ = faiss.knn(queries.numpy(), rows.numpy(), 1, metric=faiss.METRIC_INNER_PRODUCT)
-        return torch.from_numpy(found[:, 0])
+        found = faiss.knn(queries.numpy(), rows.numpy(), 1, metric=faiss.METRIC_INNER_PRODUCT)
+        return torch.from_numpy(found[0][:, 0]), torch.from_numpy(found[1][:, 0])
     if not hasattr(faiss, "StandardGpuResources"):  # the CPU build of FAISS
-        return (queries @ rows.T).amax(dim=-1)
+        largest = (queries @ rows.T).max(dim=-1)
+        return largest.values, largest.indices
     metric = faiss.METRIC_INNER_PRODUCT
-    cosines: Tensor = faiss.knn_gpu(_gpu_resources(), queries, rows, 1, metric=metric)[0]
-    return cosines[:, 0]
+    cosines, numbers = faiss.knn_gpu(_gpu_resources(), queries, rows, 1, metric=metric)
+    return cosines[:, 0], numbers[:, 0]
 
 
 @cache

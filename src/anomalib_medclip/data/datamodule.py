@@ -75,6 +75,7 @@ class MedicalDataModule(AnomalibDataModule):
             and thresholds have to come from it.
         only_normals: Whether there is no abnormal image outside the test split.
         in_files: Whether every image is a file; slices of volumes are not.
+        stacks: Whether a patient's images are one stack, numbered at the end of their names.
     """
 
     data_name: str = ""
@@ -83,6 +84,7 @@ class MedicalDataModule(AnomalibDataModule):
     zero_shot: bool = False
     published_test: bool = False
     in_files: bool = True
+    stacks: bool = False
 
     def __init__(
         self,
@@ -150,8 +152,7 @@ class MedicalDataModule(AnomalibDataModule):
 
     @property
     def _labels_learnt(self) -> tuple[int, ...]:
-        """The classes that there are outside the test split."""
-        return (0,) if self.only_normals else (0, 1)
+        return (0,) if self.only_normals else (0, 1)  # those outside the test split
 
     def setup(self, stage: str | None = None) -> None:
         """Read the table, and choose what the model at hand is trained, validated and tested on.
@@ -265,10 +266,9 @@ class MedicalDataModule(AnomalibDataModule):
             )  # fmt: skip
 
     def _create_test_split(self) -> None:
-        """Nothing to do: the table says which images are for test."""
+        """Nothing to do: the table says which images are for test, and which for validation."""
 
-    def _create_val_split(self) -> None:
-        """Nothing to do: the table says which images are for validation."""
+    _create_val_split = _create_test_split
 
     def _update_augmentations(self) -> None:
         """Choose training images for the model at hand, and give every dataset its resize.

@@ -44,6 +44,7 @@ class Phantoms(MedicalDataModule):
     """
 
     has_masks = True
+    stacks = True
 
     def __init__(
         self,

@@ -66,6 +66,32 @@ def specificity_at_sensitivity(
     return best
 
 
+class Curve(NamedTuple):
+    """ROC and precision-recall curves at the same thresholds, from the highest to the lowest."""
+
+    false_positive_rate: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    precision: npt.NDArray[np.float64]
+
+
+def curve(tallies: Iterable[Tally], normal: int, abnormal: int, steps: int) -> Curve:
+    """Exact points of both curves, thinned to the first of each of ``steps`` steps of either rate.
+
+    The first is that of no alarm, whose precision is said to be 1, the last that of alarms only.
+    For numbers see ``auroc``.
+    """
+    everything = np.array([[1.0], [1.0], [abnormal / (normal + abnormal)]])
+    nothing = np.array([[0.0], [0.0], [1.0]])
+    points = [everything]
+    for _, found, alarms in _at_or_above(tallies, normal, abnormal):
+        rates = np.stack([alarms / normal, found / abnormal, found / np.maximum(found + alarms, 1)])
+        at = np.floor(np.concatenate([points[-1][:, -1:], rates], axis=1)[:2] * steps)
+        new = np.any(np.diff(at, axis=1) != 0, axis=0)
+        if new.any():
+            points.append(rates[:, new])
+    return Curve(*np.concatenate([*points, nothing], axis=1)[:, ::-1])
+
+
 def region_overlap(tallies: Iterable[Tally], normal: int, limit: float) -> float:
     """Area under overlap with regions against false alarms, up to a rate of those, over that rate.
 

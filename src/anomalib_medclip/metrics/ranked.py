@@ -88,6 +88,18 @@ class RankMetric(Metric):
             return torch.tensor(torch.nan, dtype=torch.float64)
         return torch.tensor(self._figure(store), dtype=torch.float64)
 
+    def curve(self, steps: int = 200) -> rank_figures.Curve:
+        """ROC and precision-recall curves of the scores of this process; see ``rank_figures``.
+
+        Raises:
+            MetricError: There are no scores of one class.
+        """
+        store = self._read()
+        if not store.normal or not store.abnormal:
+            msg = "a curve needs normal and abnormal scores; test on both"
+            raise MetricError(msg)
+        return rank_figures.curve(store.tallies(), store.normal, store.abnormal, steps)
+
     def reset(self) -> None:
         """Forget all scores."""
         super().reset()

@@ -1,13 +1,20 @@
 """Records of a comparison become one page to look at, and tables to work with.
 
-================  =============================================================================
-``rows``          what the other modules hand to one another
-``summary``       records become rows: means, intervals, both protocols, published figures
-``charts``        rows and records become plotly figures
-``tables``        rows as CSV, JSON and LaTeX
-``gallery``       the same images under every method
-``words``         what the table says, in a few sentences
-``palette``       one colour per model
-``page``          all of it becomes ``report.html``
-================  =============================================================================
+=================  =============================================================================
+``rows``           what the other modules hand to one another
+``runs``           the finished cells behind a row, draw by draw
+``best``           which row is the best, where the intervals support that there is one
+``summary``        records become rows: means, intervals, both protocols, published figures
+``palette``        one colour for each model
+``drawing``        what all charts have in common
+``figure_charts``  charts of the rows: gap, accuracy against K and against cost
+``curve_charts``   charts of the scores: ROC, precision-recall, calibration
+``charts``         all of them, as plotly figures
+``tables``         rows as CSV, JSON and LaTeX
+``gallery``        the same images under every method
+``explain``        maps of each level, nearest support, embeddings
+``words``          what the table says, in a few sentences
+``page``           all of it becomes ``report.html``
+``write``          page and tables are written beside the records
+=================  =============================================================================
 """

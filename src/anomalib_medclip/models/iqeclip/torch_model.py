@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from anomalib_medclip.components.anomaly_map import align, to_map
-from anomalib_medclip.components.clip_model import ClipModel
+from anomalib_medclip.components.clip_model import ClipModel, mean_patch, side_by_side
 from anomalib_medclip.components.losses import dice, focal
 from anomalib_medclip.components.towers import ImageTower, TextTower
 from anomalib_medclip.models.iqeclip.prompts import ImagePrompts
@@ -111,6 +111,25 @@ class IQECLIPModel(ClipModel):
         return InferenceBatch(
             pred_score=score.mean(dim=(0, 1)), anomaly_map=self.smooth(self.mix(maps))
         )
+
+    def level_maps(
+        self, encoded: Float[Tensor, "batch tap token width"]
+    ) -> dict[str, Float[Tensor, "level batch side side"]]:
+        """What the heat map is mixed of: ``text`` and, with a query module, ``query``."""
+        maps = self.maps(self.logits(self.features(encoded)))
+        return dict(zip(("text", "query"), self.smooth(maps), strict=False))
+
+    def embeddings(
+        self, encoded: Float[Tensor, "batch tap token width"]
+    ) -> dict[str, Float[Tensor, "batch vector width"]]:
+        """The mean patch without adapters and with them, and the image's own text and queries."""
+        patches, text, queries = self.features(encoded)
+        found = {
+            "without adapters": mean_patch(encoded[:, : len(self.levels), 1:].transpose(0, 1)),
+            "with adapters": mean_patch(patches),
+            "text embeddings": text,
+        }
+        return found if queries is None else {**found, "query embeddings": side_by_side(queries)}
 
     def features(
         self,

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from anomalib_medclip.components.anomaly_map import to_map
-from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder
+from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder, mean_patch
 from anomalib_medclip.components.losses import LossTerms, dice, focal
 from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.models.madclip.adapters import Adapter
@@ -78,11 +78,30 @@ class MadCLIPModel(ClipModel):
     ) -> InferenceBatch:
         """Score images that are encoded already; see ``ClipModel``."""
         scores = self.scores(encoded, text)
-        patches = scores.segment if self.has_masks else scores.detect
-        maps = torch.stack([self._abnormal_map(s)[:, 0] for s in patches]).mean(dim=0)
+        maps = self._level_maps(scores).mean(dim=0)
         by_map = self.has_masks if self.image_score is None else self.image_score == "max"
         score = maps.amax(dim=(-2, -1)) if by_map else self.patch_score(scores.detect)
         return InferenceBatch(pred_score=score, anomaly_map=maps)
+
+    def level_maps(
+        self, encoded: Float[Tensor, "batch level token width"]
+    ) -> dict[str, Float[Tensor, "level batch side side"]]:
+        """What the heat map is the mean of: ``text``."""
+        return {"text": self._level_maps(self.scores(encoded))}
+
+    def embeddings(
+        self, encoded: Float[Tensor, "batch level token width"]
+    ) -> dict[str, Float[Tensor, "batch vector width"]]:
+        """The mean patch without adapters, and with those of the normal and the abnormal branch."""
+        patches = encoded[:, :, 1:].transpose(0, 1)
+        adapted = [
+            torch.stack([adapter(one)[0] for adapter, one in zip(branch, patches, strict=True)])
+            for branch in (self.normal_det_adapters, self.abnormal_det_adapters)
+        ]
+        return {
+            "without adapters": mean_patch(patches),
+            "with adapters": torch.cat([mean_patch(branch) for branch in adapted], dim=1),
+        }
 
     def scores(
         self,
@@ -129,6 +148,10 @@ class MadCLIPModel(ClipModel):
             torch.stack([focal(m, masks) for m in maps]),
             torch.stack([dice(m, masks) for m in maps]),
         )
+
+    def _level_maps(self, scores: Scores) -> Float[Tensor, "level batch side side"]:
+        patches = scores.segment if self.has_masks else scores.detect
+        return torch.stack([self._abnormal_map(s)[:, 0] for s in patches])
 
     def _abnormal_map(
         self, scores: Float[Tensor, "batch patch 2"]

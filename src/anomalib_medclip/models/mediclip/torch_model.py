@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from anomalib_medclip.components.anomaly_map import align, to_map
-from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder
+from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder, mean_patch
 from anomalib_medclip.components.losses import dice, focal
 from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.components.weights import released_by_authors
@@ -103,8 +103,24 @@ class MediCLIPModel(ClipModel):
     ) -> Float[Tensor, "level batch patch 2"]:
         """Cosine of each adapted patch with both texts."""
         text = self.text_or(text)
-        levels = zip(self.adapters, encoded[:, :, 1:].unbind(dim=1), strict=True)
-        return torch.stack([align(adapter(one), text, scale=1.0) for adapter, one in levels])
+        return torch.stack([align(one, text, scale=1.0) for one in self._adapted(encoded)])
+
+    def level_maps(
+        self, encoded: Float[Tensor, "batch level token width"]
+    ) -> dict[str, Float[Tensor, "level batch side side"]]:
+        """What the heat map would be if there were one level: ``text``."""
+        return {
+            "text": torch.stack([self._abnormal_map(one)[:, 0] for one in self.cosines(encoded)])
+        }
+
+    def embeddings(
+        self, encoded: Float[Tensor, "batch level token width"]
+    ) -> dict[str, Float[Tensor, "batch 1 width"]]:
+        """The mean patch without adapters and with them."""
+        return {
+            "without adapters": mean_patch(encoded[:, :, 1:].transpose(0, 1)),
+            "with adapters": mean_patch(torch.stack(self._adapted(encoded))),
+        }
 
     def maps(
         self,
@@ -116,8 +132,7 @@ class MediCLIPModel(ClipModel):
         The softmax of two comes after the mean over levels, as in the authors' code, and is the
         sigmoid of their difference.
         """
-        normal, abnormal = self.cosines(encoded, text).mean(dim=0).split(1, dim=-1)
-        return (to_map(abnormal - normal, self.clip.size) / self.temperature).sigmoid()
+        return self._abnormal_map(self.cosines(encoded, text).mean(dim=0))
 
     def loss_terms(
         self,
@@ -143,6 +158,16 @@ class MediCLIPModel(ClipModel):
             raise NotReadyError(msg)
         maps = self.maps(encoded, text)
         return LossTerms(focal(maps, masks.floor()), dice(maps, masks))
+
+    def _adapted(self, encoded: Tensor) -> list[Float[Tensor, "batch patch embed_dim"]]:
+        levels = zip(self.adapters, encoded[:, :, 1:].unbind(dim=1), strict=True)
+        return [adapter(one) for adapter, one in levels]
+
+    def _abnormal_map(
+        self, cosines: Float[Tensor, "batch patch 2"]
+    ) -> Float[Tensor, "batch 1 side side"]:
+        normal, abnormal = cosines.split(1, dim=-1)
+        return (to_map(abnormal - normal, self.clip.size) / self.temperature).sigmoid()
 
     def load_released(self, path: str | Path) -> None:
         """Load adapters and prompts as the authors' training writes them.

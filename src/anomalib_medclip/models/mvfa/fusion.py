@@ -46,6 +46,12 @@ class Fusion(nn.Module):
             return fused.amax(dim=(-2, -1)), fused
         return _average(branches.text_score, branches.memory_score, image), fused
 
+    def scaled(
+        self, branch: int, maps: Float[Tensor, "*any height width"]
+    ) -> Float[Tensor, "*any height width"]:
+        """Maps of the text (0) or the memory branch (1), as they enter the average."""
+        return _scaled(maps, self.scales[0, branch])
+
     def fit(self, batches: Iterable[Branches]) -> None:
         """Let each branch range over [0, 1] on these images."""
         extremes = torch.stack(
@@ -56,6 +62,9 @@ class Fusion(nn.Module):
 
 
 def _average(text: Tensor, memory: Tensor, scale: Tensor) -> Tensor:
-    low, high = scale.unbind(dim=-1)
-    span = torch.where(high > low, high - low, 1.0)
-    return 0.5 * (text - low[0]) / span[0] + 0.5 * (memory - low[1]) / span[1]
+    return 0.5 * _scaled(text, scale[0]) + 0.5 * _scaled(memory, scale[1])
+
+
+def _scaled(values: Tensor, extremes: Float[Tensor, "2"]) -> Tensor:
+    low, high = extremes.unbind()
+    return (values - low) / torch.where(high > low, high - low, 1.0)

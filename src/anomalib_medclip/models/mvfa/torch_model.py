@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anomalib_medclip.components.anomaly_map import align, to_map, unit_interval
-from anomalib_medclip.components.clip_model import ClipModel
+from anomalib_medclip.components.clip_model import ClipModel, NearestSupport, mean_patch
 from anomalib_medclip.components.losses import LossTerms, dice, focal
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.towers import ImageTower
@@ -120,8 +120,7 @@ class MVFAModel(ClipModel):
         text: Float[Tensor, "2 embed_dim"] | None = None,
     ) -> Float[Tensor, "batch height width"]:
         """Probability of abnormal at each pixel, mean over levels (eq. 4)."""
-        maps = [self._abnormal_map(t, text)[:, 0] for t in tokens]
-        return torch.stack(maps).mean(dim=0)
+        return self._text_maps(tokens, text).mean(dim=0)
 
     def text_score(
         self,
@@ -140,12 +139,53 @@ class MVFAModel(ClipModel):
         leave_out: Int[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch height width"]:
         """Distance of each pixel to the nearest normal token, mean over levels (eq. 5)."""
-        distances = [
-            self.memory_bank.distance(t[:, 1:], level, leave_out) for level, t in enumerate(tokens)
-        ]
-        return torch.stack([to_map(d.unsqueeze(-1), self.clip.size)[:, 0] for d in distances]).mean(
-            dim=0
-        )
+        return self._memory_maps(tokens, leave_out).mean(dim=0)
+
+    @property
+    def scored_levels(self) -> tuple[int, ...]:
+        """Levels that scores are made of, counted from 1."""
+        return tuple(self.levels[position] for position in self.scored)
+
+    def level_maps(
+        self, stream: Float[Tensor, "batch token width"]
+    ) -> dict[str, Float[Tensor, "level batch side side"]]:
+        """Each level's ``text`` and, few-shot, ``memory`` map, scaled as their means are."""
+        tokens = self.bank_tokens(stream)
+        if not self.few_shot:
+            return {"text": self._text_maps(tokens)}
+        branches = {"text": self._text_maps(tokens), "memory": self._memory_maps(tokens)}
+        return {
+            name: unit_interval(self.fusion.scaled(number, maps))
+            for number, (name, maps) in enumerate(branches.items())
+        }
+
+    def nearest_support(self, stream: Float[Tensor, "batch token width"]) -> NearestSupport | None:
+        """The rows of the memory bank behind each distance; ``None`` zero-shot."""
+        if not self.few_shot:
+            return None
+        tokens = self.bank_tokens(stream)
+        found = [self.memory_bank.nearest(t[:, 1:], level) for level, t in enumerate(tokens)]
+        distances, rows = (torch.stack(part) for part in zip(*found, strict=True))
+        length = tokens.shape[2]  # rows are of whole images, the class token first
+        return NearestSupport(distances, rows // length, rows % length - 1)
+
+    def embeddings(
+        self, stream: Float[Tensor, "batch token width"]
+    ) -> dict[str, Float[Tensor, "batch 1 width"]]:
+        """The mean patch of the tower as it was, and of the detection adapters."""
+        frozen: list[Tensor] = []
+
+        def keep(_level: int, stream: Tensor) -> Tensor:
+            frozen.append(stream)
+            return stream
+
+        self.clip.resume(stream, self.levels, after_block=keep)
+        without = torch.stack(frozen)[self.scored]
+        adapted = self.scored_tokens(stream).detect
+        return {
+            "without adapters": mean_patch(without[:, :, 1:]),
+            "with adapters": mean_patch(adapted[:, :, 1:]),
+        }
 
     def branches(
         self,
@@ -236,6 +276,18 @@ class MVFAModel(ClipModel):
             batches: What ``encode`` gives of images, each with its ``leave_out`` or ``None``.
         """
         self.fusion.fit(self.branches(stream, leave_out) for stream, leave_out in batches)
+
+    def _text_maps(
+        self, tokens: Tensor, text: Tensor | None = None
+    ) -> Float[Tensor, "level batch side side"]:
+        return torch.stack([self._abnormal_map(t, text)[:, 0] for t in tokens])
+
+    def _memory_maps(
+        self, tokens: Tensor, leave_out: Tensor | None = None
+    ) -> Float[Tensor, "level batch side side"]:
+        bank = self.memory_bank
+        found = [bank.distance(t[:, 1:], level, leave_out) for level, t in enumerate(tokens)]
+        return torch.stack([to_map(d.unsqueeze(-1), self.clip.size)[:, 0] for d in found])
 
     def _abnormal_map(self, tokens: Tensor, text: Tensor | None = None) -> Tensor:
         """Probability of abnormal at each pixel of one level, ``(batch, 1, height, width)``.

@@ -1,6 +1,8 @@
 """A data config, as ``anomalib train --data`` takes it, becomes data."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jsonargparse
 import yaml
@@ -24,17 +26,33 @@ def load_data(config: str | Path) -> MedicalDataModule:
     if not Path(config).is_file():
         msg = f"no data config {config}; give a file like those in configs/"
         raise DataRootError(msg)
+    try:
+        options = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        msg = f"{config} describes no data: {error}; compare it with the files in configs/"
+        raise DataRootError(msg) from error
+    return build_data(options.get("data", options) if isinstance(options, dict) else {}, config)
+
+
+def build_data(options: Mapping[str, Any], where: str | Path) -> MedicalDataModule:
+    """Make data from their class and options.
+
+    Args:
+        options: ``class_path`` and ``init_args``.
+        where: What messages call the place they come from.
+
+    Raises:
+        DataRootError: They describe no data of this package.
+    """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(MedicalDataModule, "data")
     try:
-        options = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-        options = options.get("data", options) if isinstance(options, dict) else {}
         if "class_path" not in options:
-            raise ValueError("it has no class_path")  # noqa: EM101 - said below, with the file
-        parsed = parser.parse_object({"data": options})
+            raise ValueError("it has no class_path")  # noqa: EM101 - said below
+        parsed = parser.parse_object({"data": dict(options)})
         data: MedicalDataModule = parser.instantiate_classes(parsed).data
     except Exception as error:
         cause = error.__cause__ or error
-        msg = f"{config} describes no data: {cause}; compare it with the files in configs/"
+        msg = f"{where} describes no data: {cause}; compare it with the files in configs/"
         raise DataRootError(msg) from error
     return data

@@ -1,0 +1,125 @@
+"""``anomalib-medclip compare``: which method, on my data, and can I trust the number?"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from anomalib_medclip.commands.arguments import at_least_one
+from anomalib_medclip.commands.progress import Screen
+from anomalib_medclip.compare.cell import Settings
+from anomalib_medclip.compare.config import Comparison, read_config
+from anomalib_medclip.compare.crew import Crew
+from anomalib_medclip.compare.grid import Cell, plan
+from anomalib_medclip.compare.runners import Work, now, rotated, run_here, run_on_ray
+from anomalib_medclip.compare.store import Store
+from anomalib_medclip.components.provenance import NOTICE, versions
+from anomalib_medclip.report.write import write_report
+
+
+def run(arguments: list[str]) -> int:
+    """Run the cells of a grid that have no record yet, and write the report of all.
+
+    Returns:
+        0 if every cell is done, else 1.
+
+    Raises:
+        MedclipError: The config or the data cannot be read, or there are no records to report.
+    """
+    options = _parser().parse_args(arguments)
+    store = Store(options.out)
+    console = Console(stderr=True)
+    if not options.report_only:
+        config = read_config(options.config)
+        cells = plan(config, options.explain, _track)
+        text = options.config.read_text(encoding="utf-8")
+        store.write_grid(_grid(config, cells, arguments), text)
+        _run(Work(cells, store, _settings(config, options), now()), options)
+    keys = [cell["key"] for cell in store.grid()["cells"]]
+    found = Counter((store.record(key) or {"status": "not run"})["status"] for key in keys)
+    for path in write_report(store, names=options.names):
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    told = ", ".join(f"{count} {status}" for status, count in sorted(found.items()))
+    console.print(f"{len(keys)} cells: {told}; {NOTICE}", highlight=False)
+    return int(found["done"] < len(keys))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "anomalib-medclip compare",
+        description="Train and test models side by side, on the same images, and write a report. "
+        "Cells that have their record are not run again; failed ones are. Research use only.",
+    )
+    add = parser.add_argument
+    add("config", type=Path, metavar="CONFIG", help="such as configs/compare/demo.yaml")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of records and report")
+    add("--runner", choices=("local", "ray"), default="local", help="where cells are run")
+    add("--jobs", type=at_least_one, metavar="N", help="cells at once on this machine; 1")
+    add("--ray-address", metavar="ADDRESS", help="of a running Ray cluster; else a local one")
+    some = "begin with the I-th of N shares of the cells, from 0; for job arrays"
+    add("--shard", type=_share, metavar="I/N", help=some)
+    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="what to train on")
+    why = "keep what the scores of the first draw come from, and show it"
+    add("--explain", action="store_true", help=why)
+    add("--names", action="store_true", help="let the report name image files")
+    again = "write the report of the records there are, and run nothing"
+    add("--report-only", action="store_true", help=again)
+    return parser
+
+
+def _run(work: Work, options: argparse.Namespace) -> None:
+    done = sum(work.status(cell) == "done" for cell in work.cells)
+    with Screen(len(work.cells), done) as screen:
+        if options.runner == "ray":
+            run_on_ray(work, screen, options.ray_address, options.jobs)
+        elif options.shard:
+            number, of = options.shard
+            work = work._replace(cells=rotated(work.cells, number, of))
+            run_here(work, screen, wait=False)
+        elif (options.jobs or 1) > 1:
+            Crew(work, screen, options.jobs).run()
+        else:
+            run_here(work, screen)
+
+
+def _settings(config: Comparison, options: argparse.Namespace) -> Settings:
+    """How cells are run; several at once share the processor."""
+    jobs = options.jobs or 1
+    return Settings(
+        features=(options.out / "features").absolute() if config.feature_cache else None,
+        feature_cache=config.feature_cache,
+        accelerator=options.device,
+        threads=max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None,
+    )
+
+
+def _grid(config: Comparison, cells: list[Cell], arguments: list[str]) -> dict[str, Any]:
+    published = {name: entry.get("published") for name, entry in config.data.items()}
+    return {
+        "notice": NOTICE,
+        "title": config.title,
+        "command": shlex.join(["anomalib-medclip", "compare", *arguments]),
+        "versions": versions() | {"python": sys.version.split()[0]},
+        "published": {name: found for name, found in published.items() if found},
+        "cells": [cell.as_plain() for cell in cells],
+    }
+
+
+def _track(items: Iterable[Any], count: int) -> Iterable[Any]:
+    return track(items, "reading", count, console=Console(stderr=True), transient=True)
+
+
+def _share(word: str) -> tuple[int, int]:
+    """``I/N`` as numbers."""
+    number, slash, of = word.partition("/")
+    if not (slash and number.isdigit() and of.isdigit() and int(number) < int(of)):
+        msg = f"{word!r} is no share; give I/N with I from 0 to N - 1, such as 0/8"
+        raise argparse.ArgumentTypeError(msg)
+    return int(number), int(of)

@@ -1,0 +1,84 @@
+"""How a comparison goes: cells done, failed and running, and the time left."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from anomalib_medclip.compare.grid import Cell
+
+
+class Screen:
+    """A live view on a terminal; elsewhere a line for each cell that has ended.
+
+    Args:
+        total: Number of cells.
+        done: How many have their record already.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        # Its own hold of the stream: while a cell runs, what writes to the error stream is kept.
+        self._console = Console(file=sys.stderr)
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        times = (
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        live = self._console.is_terminal
+        self._progress = Progress(*columns, *times, console=self._console, disable=not live)
+        self._all = self._progress.add_task("cells", total=total, completed=done)
+        self._running: dict[str, tuple[TaskID, float]] = {}
+        self._total, self._ended, self.failed = total, done, 0
+
+    def __enter__(self) -> "Screen":
+        """Begin to show."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop showing."""
+        self._progress.stop()
+
+    def started(self, cell: Cell) -> None:
+        """A cell is being run."""
+        if cell.key not in self._running:
+            task = self._progress.add_task(f"  {describe(cell)}", total=None)
+            self._running[cell.key] = task, time.monotonic()
+
+    def ended(self, cell: Cell, status: str) -> None:
+        """A cell has been run."""
+        task, begun = self._running.pop(cell.key, (None, time.monotonic()))
+        if task is not None:
+            self._progress.remove_task(task)
+        self._ended += 1
+        self.failed += status == "failed"
+        words = f"cells ({self.failed} failed)" if self.failed else "cells"
+        self._progress.update(self._all, completed=self._ended, description=words)
+        if not self._console.is_terminal or status == "failed":
+            taken = f"{time.monotonic() - begun:.1f} s"
+            self._progress.console.print(
+                f"{self._ended}/{self._total} {describe(cell)}: {status}, {taken}", highlight=False
+            )
+
+
+def describe(cell: Cell) -> str:
+    """A cell in words."""
+    given = "zero-shot" if cell.k_shot is None else f"K {cell.k_shot}"
+    normals = "all normal images" if cell.normals == "train" else given
+    return f"{cell.model} on {cell.data}, {normals}, draw {cell.draw}, seed {cell.seed}"

@@ -1,0 +1,278 @@
+"""One cell becomes one record: trained, tested and measured through anomalib's Engine."""
+
+import inspect
+import io
+import json
+import logging
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from anomalib.engine import Engine
+from anomalib.models.components.base import AnomalibModule
+from lightning import seed_everything
+from torch import Tensor
+
+from anomalib_medclip.compare import cost, gallery
+from anomalib_medclip.compare.config import build_model, find_class
+from anomalib_medclip.compare.epochs import EpochScores
+from anomalib_medclip.compare.explain import explain
+from anomalib_medclip.compare.grid import Cell
+from anomalib_medclip.compare.store import Arrays, Record
+from anomalib_medclip.compare.testing import Findings
+from anomalib_medclip.components.encoding import SharedFeatures
+from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
+from anomalib_medclip.components.processors import RankPreservingPostProcessor
+from anomalib_medclip.data.config import build_data
+from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.data.few_shot import patients
+from anomalib_medclip.errors import ConfigError
+
+Figures = dict[str, float | None]
+
+_LOG = 4000
+"""Characters of its last words that the record of a failure holds."""
+
+_CHOOSING = ("image_AUROC", "pixel_AUROC")
+_OF_THE_DRAW = (
+    "k_shot", "seed", "normals", "support_list", "support_line", "train_batch_size",
+    "eval_batch_size", "num_workers",
+)  # fmt: skip
+"""Options of data that do not change what an image looks like."""
+
+
+class Settings(NamedTuple):
+    """How cells are run, which does not change what they find.
+
+    Attributes:
+        features: Folder of features that cells share; ``None`` for none.
+        feature_cache: GB of that folder.
+        accelerator: ``cpu``, ``gpu`` or ``auto``, as Lightning has it.
+        threads: Threads of torch; ``None`` for its own choice.
+    """
+
+    features: Path | None = None
+    feature_cache: float = 20.0
+    accelerator: str = "auto"
+    threads: int | None = None
+
+
+def attempt(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
+    """Run a cell; what it raises becomes its record."""
+    begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    start = time.perf_counter()
+    record: Record = {"key": cell.key, "cell": cell.as_plain(), "determined_by": cell.determined_by}
+    arrays: Arrays = {}
+    with _quiet() as said:
+        try:
+            found, arrays = run(cell, settings)
+            record |= {"status": "done", **found}
+        except Exception as error:  # whatever it is, the others go on
+            record |= {"status": "failed", "error": _told(error, said.getvalue())}
+    seconds = time.perf_counter() - start
+    taken = {"started": begun, "seconds": seconds, "machine": cost.machine()}
+    record["measured"] = taken | record.get("measured", {})
+    return record, arrays
+
+
+def died(cell: Cell, how: str) -> Record:
+    """The record of a cell whose process is no more."""
+    told = {"type": "ProcessDied", "message": f"{how}; was there enough memory?", "traceback": ""}
+    begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {
+        "key": cell.key, "cell": cell.as_plain(), "determined_by": cell.determined_by,
+        "status": "failed", "error": told, "measured": {"started": begun, "seconds": 0.0},
+    }  # fmt: skip
+
+
+def _told(error: Exception, said: str) -> dict[str, str]:
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": traceback.format_exc(),
+        "log": said[-_LOG:],
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[io.StringIO]:
+    """Keep what a run says, and leave the screen to the progress of all."""
+    said = io.StringIO()
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    handlers = {
+        handler: handler.stream
+        for one in loggers
+        for handler in getattr(one, "handlers", ())
+        if isinstance(handler, logging.StreamHandler)
+        and handler.stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    }
+    try:
+        for handler in handlers:
+            handler.setStream(said)
+        with redirect_stdout(said), redirect_stderr(said), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield said
+    finally:
+        for handler, stream in handlers.items():
+            handler.setStream(stream)
+
+
+def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
+    """Train and test a cell.
+
+    Raises:
+        Exception: Whatever data, model or Engine raise.
+    """
+    seed_everything(cell.seed, workers=True)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    data = build_data(cell.data_configs[cell.data], cell.data)
+    model = _model(cell)
+    # What a test on other data would score after each epoch is not what chooses an epoch there.
+    epochs = EpochScores(cell.model_config["record_every"] if cell.tests == (cell.data,) else 0)
+    with TemporaryDirectory() as scratch:
+        engine = _engine(Path(scratch), cell, settings, model, epochs)
+        _share(model, cell, cell.data, settings)
+        before = cost.prints(model)
+        start = time.perf_counter()
+        engine.fit(model=model, datamodule=data)
+        measured: Record = {
+            "train_seconds": time.perf_counter() - start - epochs.seconds,
+            "learnt_mb": cost.learnt_mb(model, before),
+            "model_mb": cost.model_mb(model),
+        }
+        facts = _facts(model, data, engine)
+        tests: list[Record] = []
+        arrays: dict[str, Any] = {}
+        for number, name in enumerate(cell.tests):
+            tested = data if name == cell.data else build_data(cell.data_configs[name], name)
+            _share(model, cell, name, settings)
+            engine.test(model=model, datamodule=tested)
+            found, kept = _tested(cell, model, tested, number)
+            tests.append({"data": name, **found, **_oracle(found["honest"], epochs, facts)})
+            arrays |= kept
+    measured |= {
+        "seconds_per_image": cost.seconds_per_image(model, _some_images(data)),
+        "features_from_cache": getattr(model, "features_found", 0),
+        "device": cost.device_name(model.device),
+    }
+    return {"facts": facts, "tests": tests, "measured": measured}, arrays
+
+
+def _model(cell: Cell) -> AnomalibModule:
+    """The cell's model, with figures that are exact and scores that keep their ranks."""
+    config = cell.model_config
+    options = {k: config[k] for k in ("class_path", "init_args")}
+    if "seed" in inspect.signature(find_class(options)).parameters:
+        options["init_args"] = {**options["init_args"], "seed": cell.seed}
+    model = build_model(options)
+    if config["image_size"] is not None:
+        side = config["image_size"]
+        model.pre_processor = model.configure_pre_processor(image_size=(side, side))
+    if not isinstance(model.post_processor, RankPreservingPostProcessor):
+        model.post_processor = RankPreservingPostProcessor()
+    model.visualizer = None
+    model.evaluator = Findings()
+    return model
+
+
+def _engine(
+    folder: Path, cell: Cell, settings: Settings, model: AnomalibModule, epochs: EpochScores
+) -> Engine:
+    """Anomalib's Engine, which shows and keeps nothing of its own.
+
+    Raises:
+        ConfigError: Nobody says for how many epochs to train.
+    """
+    asked: dict[str, Any] = {"max_epochs": cell.model_config["max_epochs"]}
+    known = isinstance(model, ClipMethodMixin) or "max_epochs" in model.trainer_arguments
+    if asked["max_epochs"] is None:
+        asked = {}
+        if not known:
+            msg = f"{cell.model} has no number of epochs of its own; give it max_epochs"
+            raise ConfigError(msg)
+    return Engine(
+        callbacks=[epochs], default_root_dir=folder, accelerator=settings.accelerator, devices=1,
+        logger=False, enable_progress_bar=False, enable_model_summary=False, **asked,
+    )  # fmt: skip
+
+
+def _share(model: AnomalibModule, cell: Cell, name: str, settings: Settings) -> None:
+    """Let cells share what the frozen tower says of the images of some data."""
+    if isinstance(model, ClipMethodMixin) and settings.features is not None:
+        options = cell.data_configs[name]
+        given = {k: v for k, v in options["init_args"].items() if k not in _OF_THE_DRAW}
+        told = [options["class_path"], given, cell.determined_by["data"][name]]
+        scope = json.dumps(told, sort_keys=True, default=str)
+        model.shared_features = SharedFeatures(settings.features, scope, settings.feature_cache)
+
+
+def _tested(
+    cell: Cell, model: AnomalibModule, data: MedicalDataModule, number: int
+) -> tuple[Record, Arrays]:
+    """What a test has found, and the pictures it keeps."""
+    findings, table = model.evaluator, data.test_data.samples
+    assert isinstance(findings, Findings)
+    score_of = dict(zip(findings.paths, findings.scores, strict=True))
+    found: Record = {
+        "object_name": data.object_name,
+        "has_masks": data.has_masks,
+        "honest": findings.figures,
+        "images": {
+            "name": gallery.names(table),
+            "patient": patients(table).factorize(sort=True)[0].tolist(),
+            "label": table["label_index"].astype(int).tolist(),
+            "score": [score_of[path] for path in table["image_path"]],
+        },
+        "pixel_curves": findings.curves,
+        "gallery": None,
+    }
+    if "pictures" not in cell.keeps:
+        return found, {}
+    kept, arrays = gallery.keep(data, findings.maps, f"test{number}_")
+    found |= {"gallery": kept}
+    if "explanations" in cell.keeps:
+        shown: list[Any] = [data.test_data[index] for index in kept["image"]]
+        if explanation := explain(model, shown, data.support_data, cell.seed):
+            found["explain"], more = explanation.as_record(f"test{number}_explain", kept["image"])
+            arrays |= more
+    return found, arrays
+
+
+def _oracle(honest: Figures, epochs: EpochScores, facts: Record) -> Record:
+    """The best epoch on the test images, by the sum of both AUROCs as authors choose it."""
+    last = {"epoch": facts["epochs"], **honest}
+    recorded = [*epochs.epochs, last]
+    best = max(recorded, key=lambda one: sum(one.get(name) or 0.0 for name in _CHOOSING))
+    return {
+        "oracle": {name: best.get(name) for name in honest},
+        "oracle_epoch": best["epoch"],
+        "epochs": [{k: v for k, v in one.items() if k != "image_ECE"} for one in recorded],
+    }
+
+
+def _facts(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> Record:
+    options = model.hparams
+    return {
+        "untrained": options.get("pretrained", "") is None or options.get("pre_trained") is False,
+        "epochs": engine.trainer.current_epoch,
+        "epoch_choice": options.get("epoch_choice", "last"),
+        "support": data.support_counts,
+        "trained_on": len(data.train_data.samples),
+        "threshold_from": "support" if data.validates_on_support else "validation",
+        "zero_shot": data.zero_shot,
+    }
+
+
+def _some_images(data: MedicalDataModule) -> Tensor:
+    """Images to take the time with, resized as the model has them."""
+    found: list[Any] = [data.test_data[i].image for i in range(min(8, len(data.test_data)))]
+    return torch.stack(found).as_subclass(Tensor)

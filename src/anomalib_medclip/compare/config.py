@@ -1,0 +1,186 @@
+"""What is asked for: models, data, K, draws and seeds, from a YAML file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import jsonargparse
+import yaml
+from anomalib.models.components.base import AnomalibModule
+
+from anomalib_medclip.errors import ConfigError
+
+Options = dict[str, Any]
+
+
+class ModelEntry(TypedDict, total=False):
+    """A model of the grid.
+
+    Attributes:
+        class_path: Where its class is: ``anomalib_medclip.MVFA``, ``anomalib.models.Patchcore``.
+        init_args: Its options; ``$k_shot`` stands for the cell's K.
+        config: A model config to start from, relative to this file; ``init_args`` go above it.
+        max_epochs: Epochs to train; by default the model's own.
+        image_size: Side of the square input, for models of anomalib, whose default is 256.
+        normals: What a model that wants normal images only is given: ``support``, ``train`` or
+            both, each a cell; by default ``support`` for the methods, both for baselines.
+        record_every: Score the test images every so many epochs, for the oracle; by default each
+            epoch, and 0 is never.
+        note: What the report says of it.
+    """
+
+    class_path: str
+    init_args: Options
+    config: str
+    max_epochs: int
+    image_size: int
+    normals: list[Literal["support", "train"]]
+    record_every: int
+    note: str
+
+
+class DataEntry(TypedDict, total=False):
+    """A data set of the grid.
+
+    Attributes:
+        class_path: Where its class is, such as ``anomalib_medclip.data.MedicalFolder``.
+        init_args: Its options; K, draw and normals are the grid's.
+        config: A data config to start from, relative to this file; ``init_args`` go above it.
+        published: What the papers call it, for their figures beside ours; see ``published``.
+    """
+
+    class_path: str
+    init_args: Options
+    config: str
+    published: str
+
+
+@dataclass
+class Comparison:
+    """A grid of cells.
+
+    Attributes:
+        models: By the name that the report gives them.
+        data: By the name that the report gives them.
+        title: Heading of the report.
+        k_shot: Support images of each class, one or more K.
+        draws: Number of draws of the support; or by K, such as ``{4: 5, 16: 2}``.
+        seeds: Seeds of the models.
+        tests: Data to test on, by the data trained on; by default each on itself.
+        trivial: Whether mean intensity and image size stand in the table.
+        feature_cache: GB of disk for features that cells share; 0 is none.
+    """
+
+    models: dict[str, ModelEntry]
+    data: dict[str, DataEntry]
+    title: str = "Comparison"
+    k_shot: list[int] = field(default_factory=lambda: [4])
+    draws: int | dict[int, int] = 1
+    seeds: list[int] = field(default_factory=lambda: [0])
+    tests: dict[str, list[str]] | None = None
+    trivial: bool = True
+    feature_cache: float = 20.0
+
+    def draws_of(self, k_shot: int) -> int:
+        """How many draws of a K there are."""
+        return self.draws[k_shot] if isinstance(self.draws, dict) else self.draws
+
+
+def read_config(path: Path) -> Comparison:
+    """Read a comparison, and the configs it names.
+
+    Raises:
+        ConfigError: There is no such file, or something in it is not understood.
+    """
+    if not path.is_file():
+        msg = f"no config {path}; give a file like those in configs/compare/"
+        raise ConfigError(msg)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Comparison)
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(options, dict):
+            raise TypeError("it is no mapping")  # noqa: EM101 - said below, with the file
+        parsed = parser.instantiate_classes(parser.parse_object(options))
+        config = Comparison(**vars(parsed))
+    except Exception as error:
+        cause = error.__cause__ or error
+        msg = f"{path} is no comparison: {cause}; compare it with the files in configs/compare/"
+        raise ConfigError(msg) from error
+    for entry in config.models.values():
+        _merge(entry, "model", path)
+    for source in config.data.values():
+        _merge(source, "data", path)
+    _check(config, path)
+    return config
+
+
+def _merge(entry: ModelEntry | DataEntry, kind: str, path: Path) -> None:
+    """Put an entry's options above those of the config it starts from."""
+    below: Options = {}
+    if "config" in entry:
+        file = path.parent / entry["config"]
+        if not file.is_file():
+            msg = f"{path} names the config {file}, which does not exist; correct its 'config'"
+            raise ConfigError(msg)
+        below = yaml.safe_load(file.read_text(encoding="utf-8"))
+        below = below.get(kind, below)
+    if "class_path" not in {**below, **entry}:
+        msg = f"a {kind} of {path} has neither class_path nor config; give it one of them"
+        raise ConfigError(msg)
+    entry["class_path"] = entry.get("class_path", below.get("class_path", ""))
+    entry["init_args"] = {**(below.get("init_args") or {}), **entry.get("init_args", {})}
+
+
+def _check(config: Comparison, path: Path) -> None:
+    """Refuse numbers and names that fit nothing."""
+    shots, draws = config.k_shot, config.draws
+    if isinstance(draws, dict) and set(draws) != set(shots):
+        msg = f"{path}: draws are given for K of {sorted(draws)}, and k_shot is {shots}; name each"
+        raise ConfigError(msg)
+    counts = draws.values() if isinstance(draws, dict) else [draws]
+    if not shots or not config.seeds or min(*shots, *counts) < 1:
+        msg = f"{path}: k_shot, draws and seeds need one or more, K and draws from 1 up"
+        raise ConfigError(msg)
+    for trained, tested in (config.tests or {}).items():
+        unknown = {trained, *tested} - set(config.data)
+        if unknown or not tested:
+            said = f"{', '.join(sorted(unknown))}, not among data" if unknown else "no test data"
+            msg = f"{path}: tests of {trained} name {said}; name some of {', '.join(config.data)}"
+            raise ConfigError(msg)
+
+
+def find_class(options: Mapping[str, Any]) -> type:
+    """The class of a model, by its class path."""
+    module, _, name = str(options["class_path"]).rpartition(".")
+    found: type = getattr(import_module(module), name)
+    return found
+
+
+def parse_model(options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - jsonargparse's namespace
+    """Check a model's class and options without building it.
+
+    Raises:
+        ConfigError: There is no such model or option.
+    """
+    try:
+        return _model_parser().parse_object({"model": dict(options)})
+    except Exception as error:
+        cause = error.__cause__ or error
+        msg = f"{options['class_path']} cannot be built: {cause}"
+        raise ConfigError(msg) from error
+
+
+def build_model(options: Mapping[str, Any]) -> AnomalibModule:
+    """Build a model from its class path and options; see ``parse_model``."""
+    parsed = parse_model(options)
+    model: AnomalibModule = _model_parser().instantiate_classes(parsed).model
+    return model
+
+
+def _model_parser() -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(AnomalibModule, "model", required=True, fail_untyped=False)
+    return parser

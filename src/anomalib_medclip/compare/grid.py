@@ -1,0 +1,238 @@
+"""A config becomes cells, each named by everything that determines what it finds."""
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anomalib_medclip.baselines.trivial import TrivialMixin
+from anomalib_medclip.compare.config import Comparison, ModelEntry, find_class, parse_model
+from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
+from anomalib_medclip.components.provenance import versions
+from anomalib_medclip.components.weights import WEIGHTS_VARIABLE
+from anomalib_medclip.data.config import build_data
+from anomalib_medclip.data.fingerprint import Digests, fingerprint
+from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.files import sha256, sha256_of_all
+
+
+def _trivial(name: str) -> ModelEntry:
+    return {"class_path": f"anomalib_medclip.baselines.{name}", "init_args": {}}
+
+
+TRIVIAL = {
+    "mean intensity": _trivial("MeanIntensity"),
+    "image size": _trivial("ImageSize"),
+}
+"""What no method should lose to."""
+
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training, tested on one set or several.
+
+    Attributes:
+        model: Name in the config.
+        kind: ``method``, ``baseline`` or ``trivial``.
+        normals: What a model that wants normal images only is given: ``support`` or ``train``.
+        data: Name of the data it learns from.
+        tests: Names of the data it is tested on.
+        k_shot: Support images of each class; ``None`` where the data are zero-shot.
+        draw: Seed of the draw of the support.
+        seed: Seed of the model.
+        note: What the config says of the model.
+        keeps: What is kept besides figures: ``pictures``, ``explanations``.
+        model_config: ``class_path``, ``init_args``, ``max_epochs``, ``image_size`` and
+            ``record_every``.
+        data_configs: ``class_path`` and ``init_args`` of each of the data, by name.
+        determined_by: Fingerprints of data, code and files, and versions of packages.
+    """
+
+    model: str
+    kind: str
+    normals: str
+    data: str
+    tests: tuple[str, ...]
+    k_shot: int | None
+    draw: int
+    seed: int
+    note: str
+    keeps: tuple[str, ...]
+    model_config: Options
+    data_configs: dict[str, Options]
+    determined_by: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits of all of it but the words for people."""
+        told = {k: v for k, v in asdict(self).items() if k not in ("note", "kind")}
+        text = json.dumps(told, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def as_plain(self) -> Options:
+        """As the record and the grid hold it."""
+        plain = asdict(self)
+        del plain["determined_by"]
+        return {"key": self.key, **plain}
+
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+def plan(
+    config: Comparison, explain: bool = False, progress: Progress = lambda items, _: items
+) -> list[Cell]:
+    """All cells of a comparison, the cheap ones first.
+
+    Args:
+        config: What is asked for.
+        explain: Whether the first draw keeps what its scores come from.
+        progress: Passes an iterator on and shows how far the reading of files is.
+
+    Raises:
+        ConfigError: A model cannot be built so.
+        MedclipError: Data cannot be read.
+    """
+    sources = _Sources(config, progress)
+    models = {**(TRIVIAL if config.trivial else {}), **config.models}
+    cells = [
+        replace(cell, keeps=("pictures", *(["explanations"] if explain else [])))
+        if cell.draw == 0 and cell.seed == config.seeds[0]
+        else cell
+        for name, entry in models.items()
+        for trained in config.tests or config.data
+        for cell in _cells(name, entry, trained, sources)
+    ]
+    order = {"trivial": 0, "baseline": 1, "method": 2}
+    return sorted(cells, key=lambda cell: order[cell.kind])
+
+
+class _Seen(NamedTuple):
+    """What planning wants to know of some data."""
+
+    fingerprint: str
+    zero_shot: bool
+    has_normals: bool
+    """Whether there are normal images for training besides the support."""
+
+
+class _Sources:
+    """Data of the grid, looked at once for each draw."""
+
+    def __init__(self, config: Comparison, progress: Progress) -> None:
+        self.config = config
+        self.ours = {"versions": versions(), "package": _package()}
+        self._progress = progress
+        self._known: Digests = {}
+        self._seen: dict[tuple[str, int], _Seen] = {}
+
+    def look(self, name: str, draw: int) -> _Seen:
+        """What there is to know of some data, for one draw."""
+        if (name, draw) not in self._seen:
+            data = build_data(self.options(name, min(self.config.k_shot), draw), name)
+            table = data.complete(data.load_table())
+            normal = bool(((table["split"] == "train") & (table["label_index"] == 0)).any())
+            digest = fingerprint(data, self._known, self._progress)
+            self._seen[name, draw] = _Seen(digest, data.zero_shot, normal)
+        return self._seen[name, draw]
+
+    def options(
+        self, name: str, k_shot: int | None, draw: int, normals: str = "support"
+    ) -> Options:
+        """Class and options of some data, for one K and draw."""
+        entry = self.config.data[name]
+        asked = {"k_shot": k_shot, "seed": draw, "normals": normals}
+        given = {k: v for k, v in asked.items() if v is not None}
+        return {"class_path": entry["class_path"], "init_args": {**entry["init_args"], **given}}
+
+
+def _cells(name: str, entry: ModelEntry, trained: str, sources: _Sources) -> Iterator[Cell]:
+    kind, options = _model(name, entry)
+    both = ["support", "train"] if kind == "baseline" else ["support"]
+    seeds = sources.config.seeds[: 1 if kind == "trivial" else None]
+    for normals in entry.get("normals", both):
+        for k_shot, draw in _draws(trained, normals, sources):
+            tests = tuple((sources.config.tests or {}).get(trained, [trained]))
+            names = dict.fromkeys((trained, *tests))
+            configs = {one: sources.options(one, k_shot, draw) for one in names}
+            configs[trained] = sources.options(trained, k_shot, draw, normals)
+            given = _for_k(options, k_shot)
+            found = {"data": {one: sources.look(one, draw).fingerprint for one in names}}
+            determined = {**found, **sources.ours, **_of_model(given)}
+            for seed in seeds:
+                yield Cell(
+                    name, kind, normals, trained, tests, k_shot, draw, seed,
+                    entry.get("note", ""), (), given, configs, determined,
+                )  # fmt: skip
+
+
+def _draws(trained: str, normals: str, sources: _Sources) -> Iterator[tuple[int | None, int]]:
+    """K and draw of each cell; all normal images are of one K, zero-shot data know none."""
+    config, seen = sources.config, sources.look(trained, 0)
+    if normals == "train" and (seen.zero_shot or not seen.has_normals):
+        return
+    once = seen.zero_shot or normals == "train"
+    for k_shot in [min(config.k_shot)] if once else config.k_shot:
+        for draw in range(1 if seen.zero_shot else config.draws_of(k_shot)):
+            yield None if seen.zero_shot else k_shot, draw
+
+
+def _model(name: str, entry: ModelEntry) -> tuple[str, Options]:
+    """Kind and options of a model.
+
+    Raises:
+        ConfigError: There is no such class or option.
+    """
+    options = {
+        "class_path": entry["class_path"],
+        "init_args": entry["init_args"],
+        "max_epochs": entry.get("max_epochs"),
+        "image_size": entry.get("image_size"),
+        "record_every": entry.get("record_every", 1),
+    }
+    try:
+        parse_model({k: _for_k(options, 1)[k] for k in ("class_path", "init_args")})
+    except ConfigError as error:
+        msg = f"model {name}: {error}; correct its options"
+        raise ConfigError(msg) from error
+    kinds = {"method": ClipMethodMixin, "trivial": TrivialMixin}
+    found = [kind for kind, base in kinds.items() if issubclass(find_class(options), base)]
+    return (*found, "baseline")[0], options
+
+
+def _for_k(options: Options, k_shot: int | None) -> Options:
+    """Options with K in the place of ``$k_shot``."""
+    given = {k: k_shot if v == "$k_shot" else v for k, v in options["init_args"].items()}
+    return {**options, "init_args": given}
+
+
+def _of_model(options: Options) -> dict[str, Any]:
+    """What determines a model besides its options: its code, and the files these name."""
+    files = {str(v): sha256(Path(v)) for v in _words(options["init_args"]) if Path(v).is_file()}
+    if variable := os.environ.get(WEIGHTS_VARIABLE):
+        files[WEIGHTS_VARIABLE] = sha256(Path(variable)) if Path(variable).is_file() else variable
+    code = sha256_of_all(Path(inspect.getfile(find_class(options))).parent)
+    return {"code": code, "files": files}
+
+
+def _package() -> str:
+    """SHA-256 of the code of this package that figures depend on, for those who change it."""
+    root = Path(__file__).parents[1]
+    rooms = [root, *(root / name for name in ("compare", "components", "data", "metrics"))]
+    return hashlib.sha256("".join(map(sha256_of_all, rooms)).encode()).hexdigest()
+
+
+def _words(value: Any) -> Iterator[str]:  # noqa: ANN401 - options of any depth
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _words(one)
+    elif isinstance(value, str | Path) and str(value):
+        yield str(value)

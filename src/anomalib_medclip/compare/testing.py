@@ -1,0 +1,131 @@
+"""What a test finds: figures, the score of every image, pixel curves, maps for the gallery."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from anomalib.data import ImageBatch
+from anomalib.metrics import Evaluator
+from lightning import LightningModule, Trainer
+from torch import Tensor
+
+from anomalib_medclip.compare.gallery import SIDE, chosen
+from anomalib_medclip.metrics.calibration import CalibrationError
+from anomalib_medclip.metrics.ranked import (
+    AUPRO,
+    AUROC,
+    AveragePrecision,
+    F1Max,
+    SpecificityAtSensitivity,
+)
+
+_SHORT = {"AveragePrecision": "AP", "CalibrationError": "ECE"}
+
+
+def rank_metrics(memory: float = 1.0) -> list[Any]:
+    """Figures of ranks of images and pixels; each as ``docs/metrics.md`` says.
+
+    Args:
+        memory: GB for the scores of pixels; what exceeds them goes to disk.
+    """
+    image: dict[str, Any] = {"fields": ["pred_score", "gt_label"], "prefix": "image_"}
+    pixel: dict[str, Any] = {
+        "fields": ["anomaly_map", "gt_mask"],
+        "prefix": "pixel_",
+        "strict": False,
+    }
+    overlap = AUPRO(**pixel, memory=memory)
+    return [
+        *(kind(**image) for kind in (AUROC, AveragePrecision, F1Max, SpecificityAtSensitivity)),
+        overlap,
+        *(kind(**pixel, scores_of=overlap) for kind in (AUROC, AveragePrecision)),
+    ]
+
+
+def figures(metrics: Sequence[Any]) -> dict[str, float | None]:
+    """The value of each metric by its short name; ``None`` where these images do not define it."""
+    found = {}
+    for metric in metrics:
+        prefix, _, name = metric.name.rpartition("_")
+        value = metric.compute()
+        undefined = value is None or not torch.isfinite(value)
+        found[f"{prefix}_{_SHORT.get(name, name)}"] = None if undefined else float(value)
+    return found
+
+
+class Findings(Evaluator):
+    """anomalib's evaluator, which keeps what it finds in float64 and image by image.
+
+    Args:
+    Attributes:
+        figures: By name, once the test has ended.
+        paths: Path of every image, in the order of the test.
+        scores: Score of each, in [0, 1].
+        maps: Map of each image to look at, by path: in [0, 1] times 255, ``(SIDE, SIDE)``.
+        curves: Pixel curves as the record holds them; ``None`` without masks.
+    """
+
+    def __init__(self) -> None:
+        image: dict[str, Any] = {"fields": ["pred_score", "gt_label"], "prefix": "image_"}
+        self.of_test: list[Any] = [*rank_metrics(), CalibrationError(**image)]
+        super().__init__(test_metrics=self.of_test)
+        self.start()
+
+    def start(self) -> None:
+        """Forget what was found."""
+        self.figures: dict[str, float | None] = {}
+        self.paths: list[str] = []
+        self.scores: list[float] = []
+        self.maps: dict[str, npt.NDArray[np.uint8]] = {}
+        self.curves: dict[str, list[float]] | None = None
+        for metric in self.of_test:
+            metric.reset()
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew."""
+        del pl_module
+        self.start()
+        self.shown = set(chosen(trainer.datamodule))  # type: ignore[attr-defined]
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - as Lightning passes it
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add the images of a batch."""
+        super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        paths = [str(path) for path in batch.image_path or ()]
+        self.paths += paths
+        self.scores += cast("Tensor", batch.pred_score).double().flatten().tolist()
+        for index, path in enumerate(paths):
+            if path in self.shown and batch.anomaly_map is not None:
+                self.maps[path] = small_map(batch.anomaly_map[index])
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute all figures; nothing is logged, whose float32 would round them."""
+        del trainer, pl_module
+        self.figures = figures(self.of_test)
+        if self.figures["pixel_AUROC"] is not None:
+            pixels = next(m for m in self.of_test if isinstance(m, AUPRO))
+            curve: dict[str, Any] = pixels.curve()._asdict()
+            self.curves = {name: np.round(v, 5).tolist() for name, v in curve.items()}
+
+
+def small_map(anomaly_map: Tensor) -> npt.NDArray[np.uint8]:
+    """A map ``(height, width)`` in [0, 1] as the gallery shows it, ``(SIDE, SIDE)`` in 0 to 255."""
+    plain = (
+        anomaly_map.detach()
+        .as_subclass(Tensor)
+        .float()
+        .cpu()
+        .reshape(1, 1, *anomaly_map.shape[-2:])
+    )
+    resized = F.interpolate(plain, size=(SIDE, SIDE), mode="bilinear", antialias=True)
+    return (resized[0, 0].clamp(0, 1) * 255).round().byte().numpy()

@@ -1,0 +1,225 @@
+"""Charts of the scores themselves: ROC, precision-recall, and calibration."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from plotly import graph_objects as go
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from anomalib_medclip.compare.store import Record
+from anomalib_medclip.metrics import reliability_curve
+from anomalib_medclip.report.drawing import (
+    GREY,
+    Look,
+    as_json,
+    by_largest_k,
+    canvas,
+    heading,
+    identifier,
+    looks,
+    notes,
+    words,
+)
+from anomalib_medclip.report.rows import METRICS, Chart, Row
+from anomalib_medclip.report.runs import Run, runs_of
+from anomalib_medclip.report.summary import label
+
+Floats = npt.NDArray[np.float64]
+Points = Callable[[Run], tuple[Floats, Floats] | None]
+"""Curve of a run at the places of ``_GRID``: ROC and precision-recall, or nothing."""
+
+_GRID = np.linspace(0, 1, 101) ** 2
+"""False positive rates, and recalls; closer where curves are steep."""
+
+_SCORES = 15
+"""Bins of the calibration curve, as of the calibration error."""
+
+
+def curves(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
+    """ROC and precision-recall of images and of pixels, for each test set at its largest K."""
+    look, found = looks(rows), []
+    for test, here in by_largest_k(rows):
+        for level, points in (("image", _of_images), ("pixel", _of_pixels)):
+            every = ((row, _draws(runs_of(row, records), points)) for row in here)
+            drawn = [(row, draws) for row, draws in every if draws]
+            if not drawn:
+                continue
+            shown = [row for row, _ in drawn]
+            figure = canvas(["ROC", "precision-recall"], 480)
+            for row, draws in drawn:
+                for column, trace in _bands(row, draws, look[label(row)]):
+                    figure.add_trace(trace, row=1, col=column)
+            _finish(figure, [run for row in shown for run in runs_of(row, records)], level)
+            caption = (
+                f"Curves of the {level} scores at the honest epoch. A line is the mean over draws, "
+                "at the same false positive rate or recall; the band reaches from the lowest draw "
+                f"to the highest and is no interval. Thin grey: chance.{notes(shown)}"
+            )
+            title = f"ROC and precision-recall of {level}s, {heading(test, here)}"
+            alt = "; ".join(_areas(row, level) for row in shown)
+            name = identifier("curves", level, test)
+            chart = Chart(name, "curves", title, caption, f"{title}. {alt}.", as_json(figure))
+            found.append(chart)
+    return found
+
+
+def calibration(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
+    """How often a score is right, all draws pooled, for each test set at its largest K."""
+    look, found = looks(rows), []
+    for test, here in by_largest_k(rows):
+        every = [(row, *_pooled(runs_of(row, records))) for row in here]
+        drawn = [one for one in every if _are_shares(one[1])]
+        if not drawn:
+            continue
+        titles = ["share of abnormal images at a score", "images at a score"]
+        stacked = {"rows": 2, "cols": 1, "shared_xaxes": True, "row_heights": [0.72, 0.28]}
+        figure = canvas(titles, 620, vertical_spacing=0.1, **stacked)
+        diagonal = go.Scatter(x=[0, 1], y=[0, 1], **_quiet())
+        figure.add_trace(diagonal, row=1, col=1)
+        alts = []
+        for row, scores, abnormal in drawn:
+            curve = reliability_curve(scores, abnormal, bins=_SCORES)
+            for place, trace in enumerate(_reliability(curve, label(row), look[label(row)]), 1):
+                figure.add_trace(trace, row=place, col=1)
+            alts.append(f"{label(row)}: calibration error {curve.error:.3f}")
+        figure.update_xaxes(title_text="score", row=2, col=1, range=[0, 1])
+        figure.update_yaxes(title_text="abnormal", row=1, col=1, range=[-0.03, 1.03])
+        figure.update_layout(legend_y=-0.12)
+        shown = [row for row, *_ in drawn]
+        others = ", ".join(label(row) for row in here if row not in shown)
+        caption = (
+            "Scores of all draws in 15 bins. On the diagonal a score of 0.8 is right in 8 of 10 "
+            "images; below it, scores say more than there is."
+            f"{f' Not drawn, as their scores leave 0 to 1: {others}.' if others else ''}"
+            f"{notes(shown)}"
+        )
+        title = f"Calibration, {heading(test, here)}"
+        alt = f"{title}. {'; '.join(alts)}."
+        name = identifier("calibration", test)
+        found.append(Chart(name, "calibration", title, caption, alt, as_json(figure)))
+    return found
+
+
+def _of_images(run: Run) -> tuple[Floats, Floats] | None:
+    images = run.test["images"]
+    if len(set(images["label"])) < 2:
+        return None
+    false, found, _ = roc_curve(images["label"], images["score"])
+    precision, recall, _ = precision_recall_curve(images["label"], images["score"])
+    return np.interp(_GRID, false, found), _at_recall(recall[::-1], precision[::-1])
+
+
+def _of_pixels(run: Run) -> tuple[Floats, Floats] | None:
+    found = run.test["pixel_curves"]
+    if found is None:
+        return None
+    parts = (np.array(found[p]) for p in ("false_positive_rate", "recall", "precision"))
+    false, recall, precision = parts
+    order = np.lexsort((recall, false))
+    roc = np.interp(_GRID, false[order], recall[order])
+    return roc, _at_recall(recall[order], precision[order])
+
+
+def _at_recall(recall: Floats, precision: Floats) -> Floats:
+    """Precision where so much is found first; lines between points would promise too much."""
+    # Where nothing is found, precision means nothing; the line begins at the first one found.
+    first = np.searchsorted(recall, _GRID.clip(min=1e-9)).clip(max=len(recall) - 1)
+    chosen: Floats = precision[first]
+    return chosen
+
+
+def _draws(runs: Sequence[Run], points: Points) -> list[tuple[Floats, Floats]]:
+    """The two curves of each draw, the mean over its seeds."""
+    of_draw: dict[int, list[tuple[Floats, Floats]]] = {}
+    for run in runs:
+        curve = points(run)
+        if curve is not None:
+            of_draw.setdefault(run.draw, []).append(curve)
+    means = (np.mean(seeds, axis=0) for _, seeds in sorted(of_draw.items()))
+    return [(mean[0], mean[1]) for mean in means]
+
+
+def _bands(
+    row: Row, draws: Sequence[tuple[Floats, Floats]], look: Look
+) -> Iterator[tuple[int, Any]]:
+    """Column and trace: band and mean of both curves."""
+    name = label(row)
+    for column in (1, 2):
+        every = np.stack([draw[column - 1] for draw in draws])
+        style = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+        if len(draws) > 1:
+            edges = [*_GRID, *_GRID[::-1]], [*every.max(axis=0), *every.min(axis=0)[::-1]]
+            style |= {"fill": "toself", "fillcolor": look.veil, "line": {"width": 0}}
+            yield column, go.Scatter(x=edges[0], y=edges[1], **style)
+        mean = go.Scatter(
+            x=[*(0.0,) * (column == 1), *_GRID],
+            y=[*(0.0,) * (column == 1), *every.mean(axis=0)],
+            mode="lines",
+            line={"color": look.colour, "dash": look.dash, "width": 2},
+            name=name,
+            legendgroup=name,
+            showlegend=column == 1,
+            hovertemplate=f"{name}<br>%{{x:.2f}}, %{{y:.3f}}<extra></extra>",
+        )
+        yield column, mean
+
+
+def _finish(figure: Any, runs: Sequence[Run], level: str) -> None:  # noqa: ANN401 - plotly's
+    """Axes, and what chance would give."""
+    figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], **_quiet()), row=1, col=1)
+    if level == "image":
+        share = float(np.mean([np.mean(run.test["images"]["label"]) for run in runs]))
+        figure.add_trace(go.Scatter(x=[0, 1], y=[share, share], **_quiet()), row=1, col=2)
+    figure.update_xaxes(title_text="false positive rate", range=[0, 1], col=1)
+    figure.update_yaxes(title_text="recall", range=[0, 1.01], col=1)
+    figure.update_xaxes(title_text="recall", range=[0, 1], col=2)
+    figure.update_yaxes(title_text="precision", range=[0, 1.01], col=2)
+
+
+def _quiet() -> dict[str, Any]:
+    line = {"color": GREY, "width": 1}
+    return {"mode": "lines", "line": line, "hoverinfo": "skip", "showlegend": False}
+
+
+def _areas(row: Row, level: str) -> str:
+    areas = (f"{level}_AUROC", f"{level}_AP")
+    found = [f"{METRICS[m]} {words(row.honest[m])}" for m in areas if m in row.honest]
+    return f"{label(row)}: {', '.join(found)}"
+
+
+def _pooled(runs: Sequence[Run]) -> tuple[list[float], list[int]]:
+    images = [run.test["images"] for run in runs]
+    return (
+        [score for part in images for score in part["score"]],
+        [abnormal for part in images for abnormal in part["label"]],
+    )
+
+
+def _are_shares(scores: Sequence[float]) -> bool:
+    return bool(scores) and min(scores) >= 0 and max(scores) <= 1
+
+
+def _reliability(curve: Any, name: str, look: Look) -> Iterator[Any]:  # noqa: ANN401 - lazily named
+    filled = curve.scores > 0
+    style: Mapping[str, Any] = {"legendgroup": name, "name": name}
+    yield go.Scatter(
+        x=curve.mean_score[filled].tolist(),
+        y=curve.abnormal[filled].tolist(),
+        mode="lines+markers",
+        line={"color": look.colour, "dash": look.dash, "width": 2},
+        marker={"symbol": look.symbol, "size": 8},
+        text=curve.scores[filled].tolist(),
+        hovertemplate=f"{name}<br>%{{x:.2f}}: %{{y:.2f}} abnormal of %{{text}}<extra></extra>",
+        **style,
+    )
+    yield go.Scatter(
+        x=((np.arange(_SCORES) + 0.5) / _SCORES).tolist(),
+        y=curve.scores.tolist(),
+        mode="lines",
+        line={"color": look.colour, "dash": look.dash, "width": 1.5, "shape": "hvh"},
+        hoverinfo="skip",
+        showlegend=False,
+        **style,
+    )

@@ -1,0 +1,285 @@
+"""Charts of the rows: what oracle epochs gain, accuracy against K, and accuracy against cost."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from plotly import graph_objects as go
+
+from anomalib_medclip.report.drawing import (
+    GREY,
+    Look,
+    as_json,
+    by_largest_k,
+    by_test,
+    canvas,
+    heading,
+    identifier,
+    looks,
+    notes,
+    shots_of,
+    whiskers,
+    words,
+)
+from anomalib_medclip.report.rows import METRICS, Chart, Row
+from anomalib_medclip.report.summary import label
+
+_SHOWN = ("image_AUROC", "pixel_AUROC")
+_COSTS = {"seconds_per_image": "seconds per image", "train_seconds": "seconds of training"}
+
+
+def gap(rows: Sequence[Row]) -> list[Chart]:
+    """Honest and oracle figure of every row, a chart for each test set."""
+    look, found = looks(rows), []
+    for test, here in by_test(rows):
+        metrics = [m for m in _SHOWN if any(m in row.gap for row in here)]
+        if not metrics:
+            continue
+        shown = [row for row in here if any(m in row.gap for m in metrics)]
+        height = 150 + 26 * len(shown)
+        figure = canvas([METRICS[m] for m in metrics], height, shared_yaxes=True)
+        for column, metric in enumerate(metrics, start=1):
+            _dumbbells(figure, column, [row for row in shown if metric in row.gap], metric, look)
+        figure.update_xaxes(title_text="AUROC")
+        names = [_with_k(row) for row in shown]
+        figure.update_yaxes(categoryorder="array", categoryarray=names, autorange="reversed")
+        figure.update_layout(legend_y=-70 / (height - 100))
+        caption = (
+            "Filled: the honest epoch, with its 95 % interval, cut at 0 and 1. Open: the epoch "
+            "that was best on the test images, the published practice. The longer the bar, the "
+            f"more of the oracle figure comes of choosing on the test images.{notes(shown)}"
+        )
+        alt = "; ".join(
+            f"{_with_k(row)}: {METRICS[m]} honest {words(row.honest[m])}, oracle "
+            f"{words(row.oracle[m])}"
+            for row in shown
+            for m in metrics
+            if m in row.gap
+        )
+        title = f"Honest against oracle, {test}"
+        name = identifier("gap", test)
+        found.append(Chart(name, "gap", title, caption, f"{title}. {alt}.", as_json(figure)))
+    return found
+
+
+def shots(rows: Sequence[Row]) -> list[Chart]:
+    """Accuracy against K, a chart for each test set with two K or more."""
+    look, found = looks(rows), []
+    for test, here in by_test(rows):
+        known = shots_of(here)
+        metrics = [m for m in _SHOWN if any(m in row.honest for row in here)]
+        if len(known) < 2 or not metrics:
+            continue
+        figure = canvas([METRICS[m] for m in metrics], 480)
+        for column, metric in enumerate(metrics, start=1):
+            _against_k(figure, column, [row for row in here if metric in row.honest], metric, look)
+        ticks = {"tickvals": known, "ticktext": [str(k) for k in known]}
+        figure.update_xaxes(type="log", title_text="support images of each class, K", **ticks)
+        figure.update_yaxes(title_text="AUROC, honest", col=1)
+        caption = (
+            "Mean over draws with its 95 % interval, cut at 0 and 1; points stand slightly apart. "
+            "Dotted lines have no K. Open and dashed: figures of the papers, which come from other "
+            f"protocols, most of them from the epoch that was best on the test images.{notes(here)}"
+        )
+        alt = "; ".join(
+            f"{METRICS[m]} of {_with_k(row)}: {words(row.honest[m])}{_in_papers(row, m)}"
+            for m in metrics
+            for row in here
+            if m in row.honest
+        )
+        title = f"Accuracy against K, {test}"
+        name = identifier("shots", test)
+        found.append(Chart(name, "shots", title, caption, f"{title}. {alt}.", as_json(figure)))
+    return found
+
+
+def cost(rows: Sequence[Row]) -> list[Chart]:
+    """Image AUROC against cost, a chart for each test set, at its largest K."""
+    look, found = looks(rows), []
+    for test, here in by_largest_k(rows):
+        shown = [row for row in here if "image_AUROC" in row.honest]
+        costs = [name for name in _COSTS if any(row.cost.get(name, 0) > 0 for row in shown)]
+        if not costs:
+            continue
+        figure = canvas([f"against {_COSTS[name]}" for name in costs], 460, shared_yaxes=True)
+        biggest = max(row.cost.get("model_mb", 0.0) for row in shown) or 1.0
+        for column, name in enumerate(costs, start=1):
+            for row in shown:
+                if row.cost.get(name, 0) > 0:
+                    bubble = _bubble(row, name, look[label(row)], biggest, column == 1)
+                    figure.add_trace(bubble, row=1, col=column)
+            figure.update_xaxes(title_text=_COSTS[name], type="log", col=column)
+        figure.update_yaxes(title_text="image AUROC, honest", col=1)
+        figure.update_layout(legend_itemsizing="constant")
+        caption = (
+            "Up and to the left is better. The larger the mark, the more MB the model takes. Costs "
+            f"are medians; what takes no time has no mark.{notes(shown)}"
+        )
+        alt = "; ".join(f"{_with_k(row)}: {_cost_in_words(row)}" for row in shown)
+        title = f"Accuracy against cost, {heading(test, here)}"
+        name = identifier("cost", test)
+        found.append(Chart(name, "cost", title, caption, f"{title}. {alt}.", as_json(figure)))
+    return found
+
+
+def _with_k(row: Row) -> str:
+    return label(row) if row.k_shot is None else f"{label(row)}, K = {row.k_shot}"
+
+
+def _dumbbells(
+    figure: Any,  # noqa: ANN401 - plotly's
+    column: int,
+    rows: Sequence[Row],
+    metric: str,
+    look: Mapping[str, Look],
+) -> None:
+    names = [_with_k(row) for row in rows]
+    honest = [row.honest[metric] for row in rows]
+    oracle = [row.oracle[metric] for row in rows]
+    y, x = whiskers(names, honest)
+    both = zip(honest, oracle, strict=True)
+    ends = [end for one, other in both for end in (one.mean, other.mean, None)]
+    sides = [side for name in names for side in (name, name, None)]
+    quiet = {"mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    link = go.Scatter(x=ends, y=sides, line={"color": GREY, "width": 7}, opacity=0.35, **quiet)
+    figure.add_trace(link, row=1, col=column)
+    figure.add_trace(go.Scatter(x=x, y=y, line={"color": GREY, "width": 1.5}, **quiet), 1, column)
+    kinds = (("honest", honest, ""), ("oracle", oracle, "-open"))
+    for protocol, estimates, style in kinds:
+        marker = {
+            "color": [look[label(row)].colour for row in rows],
+            "symbol": [look[label(row)].symbol + style for row in rows],
+            "size": 10,
+            "line": {"width": 2 if style else 0},
+        }
+        dots = go.Scatter(
+            x=[estimate.mean for estimate in estimates],
+            y=names,
+            mode="markers",
+            marker=marker,
+            name=protocol,
+            legendgroup=protocol,
+            showlegend=column == 1,
+            text=[words(estimate) for estimate in estimates],
+            hovertemplate=f"%{{y}}<br>{protocol} %{{text}}<extra></extra>",
+        )
+        figure.add_trace(dots, row=1, col=column)
+
+
+def _against_k(
+    figure: Any,  # noqa: ANN401 - plotly's
+    column: int,
+    rows: Sequence[Row],
+    metric: str,
+    look: Mapping[str, Look],
+) -> None:
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        lines.setdefault(label(row), []).append(row)
+    known = shots_of(rows)
+    for place, (name, of_name) in enumerate(lines.items()):
+        style = {"name": name, "legendgroup": name, "showlegend": column == 1}
+        if of_name[0].k_shot is None:
+            line = {"color": look[name].colour, "dash": "dot", "width": 2}
+            level = of_name[0].honest[metric]
+            flat = go.Scatter(
+                x=[known[0], known[-1]],
+                y=[level.mean] * 2,
+                mode="lines",
+                line=line,
+                hovertemplate=f"{name}<br>{words(level)}<extra></extra>",
+                **style,
+            )
+            figure.add_trace(flat, row=1, col=column)
+        else:
+            aside = 1.02 ** (place - (len(lines) - 1) / 2)
+            for trace in _line(of_name, metric, look[name], aside, style):
+                figure.add_trace(trace, row=1, col=column)
+        for trace in _papers(of_name, metric, look[name], column == 1):
+            figure.add_trace(trace, row=1, col=column)
+
+
+def _line(
+    rows: Sequence[Row], metric: str, look: Look, aside: float, style: Mapping[str, Any]
+) -> list[Any]:
+    estimates = [row.honest[metric] for row in rows]
+    places = [(row.k_shot or 0) * aside for row in rows]
+    mean = go.Scatter(
+        x=places,
+        y=[estimate.mean for estimate in estimates],
+        mode="lines+markers",
+        line={"color": look.colour, "dash": look.dash, "width": 2},
+        marker={"symbol": look.symbol, "size": 9},
+        text=[f"{_with_k(row)}<br>{words(row.honest[metric])}" for row in rows],
+        hovertemplate="%{text}<extra></extra>",
+        **style,
+    )
+    x, y = whiskers(places, estimates)
+    interval = go.Scatter(
+        x=x,
+        y=y,
+        mode="lines",
+        line={"color": look.colour, "width": 1},
+        hoverinfo="skip",
+        **{**style, "showlegend": False},
+    )
+    return [interval, mean]
+
+
+def _papers(rows: Sequence[Row], metric: str, look: Look, legend: bool) -> list[Any]:
+    """A trace for each paper that prints figures of this method; figures without K have none."""
+    printed: dict[str, dict[tuple[int, float], None]] = {}
+    for row in rows:
+        for cell in row.published:
+            if cell["metric"] == metric and row.k_shot is not None:
+                point = (row.k_shot, cell["value"] / 100)
+                printed.setdefault(cell["paper"], {})[point] = None
+    return [
+        go.Scatter(
+            x=[k for k, _ in points],
+            y=[value for _, value in points],
+            mode="lines+markers",
+            line={"color": look.colour, "dash": "dash", "width": 1},
+            marker={"symbol": f"{look.symbol}-open", "size": 9},
+            name=f"{rows[0].model} in {paper}'s paper",
+            legendgroup=f"{rows[0].model} in {paper}",
+            showlegend=legend,
+        )
+        for paper, points in printed.items()
+    ]
+
+
+def _in_papers(row: Row, metric: str) -> str:
+    cells = [cell for cell in row.published if cell["metric"] == metric]
+    printed = dict.fromkeys(f"{cell['value'] / 100:.3f} in {cell['paper']}" for cell in cells)
+    return f", published {', '.join(printed)}" if printed else ""
+
+
+def _bubble(row: Row, cost: str, look: Look, biggest: float, legend: bool) -> Any:  # noqa: ANN401 - plotly's
+    size = row.cost.get("model_mb", 0.0)
+    marker = {
+        "color": look.colour,
+        "symbol": look.symbol,
+        "size": [size],
+        "sizemode": "area",
+        "sizeref": biggest / 30**2,
+        "sizemin": 6,
+        "opacity": 0.9,
+        "line": {"width": 0},
+    }
+    return go.Scatter(
+        x=[row.cost[cost]],
+        y=[row.honest["image_AUROC"].mean],
+        mode="markers",
+        marker=marker,
+        name=label(row),
+        legendgroup=label(row),
+        showlegend=legend,
+        hovertemplate=f"{_with_k(row)}<br>{_cost_in_words(row)}<extra></extra>",
+    )
+
+
+def _cost_in_words(row: Row) -> str:
+    """Image AUROC and costs."""
+    units = {**_COSTS, "model_mb": "MB"}
+    costs = [f"{row.cost[name]:.3g} {unit}" for name, unit in units.items() if name in row.cost]
+    return ", ".join([f"image AUROC {words(row.honest['image_AUROC'])}", *costs])

@@ -1,0 +1,196 @@
+"""Records become rows: means, intervals, both protocols, and the papers' figures beside them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any, NamedTuple
+
+from pandas import DataFrame
+
+from anomalib_medclip.compare.store import Record
+from anomalib_medclip.metrics import bootstrap, mean_interval
+from anomalib_medclip.published import published
+from anomalib_medclip.report.best import STATISTICS, is_one_draw, mark_best
+from anomalib_medclip.report.rows import METRICS, Estimate, Row
+from anomalib_medclip.report.runs import Run, by_draw, runs_on
+
+_KINDS = ("method", "baseline", "trivial")
+_COSTS = ("seconds_per_image", "train_seconds", "model_mb", "learnt_mb")
+_EPOCHS = {"last": "last epoch", "validation": "best epoch on the validation images"}
+_PRINTED_AS = {"cflow": "cflowad", "reversedistillation": "rd4ad"}
+"""Classes of anomalib that the papers call otherwise."""
+
+
+class _Line(NamedTuple):
+    """What the cells of a row have in common."""
+
+    model: str
+    normals: str
+    kind: str
+    trained_on: str
+    tested_on: str
+    k_shot: int | None
+
+
+def summarise(grid: Mapping[str, Any], records: Sequence[Record]) -> list[Row]:
+    """Rows of the table, methods first, then baselines, then trivial ones, each as in the config.
+
+    A row takes the draws and seeds of one model, data, test set and K; a cell that failed counts in
+    ``failed`` of its rows. Of two or more draws a figure has Student's t interval, the seeds of a
+    draw averaged before. Of a single cell, the honest image AUROC and AP have a bootstrap interval
+    by patient. A figure that is undefined in every cell is absent.
+
+    Args:
+        grid: What ``Store.grid`` gives; ``published`` in it names the sets as the papers do.
+        records: Finished and failed cells.
+
+    Raises:
+        UnknownNameError: ``published`` of the grid names a set that no paper has.
+    """
+    zero_shot = {_setup(record) for record in records if _is_zero_shot(record)}
+    groups: dict[_Line, list[Record]] = {}
+    for record in records:
+        for line in _lines(record, _setup(record) in zero_shot):
+            groups.setdefault(line, []).append(record)
+    order = _order([*grid["cells"], *(record["cell"] for record in records)])
+    names = {data: name for data, name in grid.get("published", {}).items() if name}
+    tables = {data: published(dataset=name) for data, name in names.items()}
+    rows = []
+    for line in sorted(groups, key=order):
+        found = groups[line]
+        is_zero_shot = _setup(found[0]) in zero_shot
+        printed = _published(line, is_zero_shot, found[0]["cell"], grid, tables)
+        rows.append(_row(line, found, printed))
+    return mark_best(rows, records)
+
+
+def label(row: Row) -> str:
+    """Name of a row among those of one test set and K.
+
+    A dagger marks a backbone with random weights: its figures mean nothing.
+    """
+    learnt = ", zero-shot" if row.k_shot is None else ""
+    if row.normals == "train":
+        learnt = ", all normals"
+    other = f", from {row.trained_on}" if row.trained_on != row.tested_on else ""
+    return f"{row.model}{'†' if row.untrained else ''}{learnt}{other}"
+
+
+def _is_zero_shot(record: Record) -> bool:
+    return record["status"] == "done" and bool(record["facts"]["zero_shot"])
+
+
+def _setup(record: Record) -> tuple[Any, ...]:
+    """What decides whether a cell is zero-shot; one that failed does not know by itself."""
+    return tuple(record["cell"][part] for part in ("model", "normals", "data", "k_shot"))
+
+
+def _lines(record: Record, zero_shot: bool) -> list[_Line]:
+    cell = record["cell"]
+    k = None if zero_shot or cell["normals"] == "train" else cell["k_shot"]
+    return [
+        _Line(cell["model"], cell["normals"], cell["kind"], cell["data"], tested, k)
+        for tested in cell["tests"]
+    ]
+
+
+def _order(cells: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 - a key function for sorted
+    """Sort key: kinds, then models, normals and data as the config has them, then K."""
+    places: dict[str, dict[str, int]] = {
+        part: {name: place for place, name in enumerate(dict.fromkeys(c[part] for c in cells))}
+        for part in ("model", "normals", "data")
+    }
+    tests = dict.fromkeys(name for cell in cells for name in cell["tests"])
+    tested = {name: place for place, name in enumerate(tests)}
+
+    def key(line: _Line) -> tuple[float, ...]:
+        return (
+            _KINDS.index(line.kind),
+            places["model"][line.model],
+            places["normals"][line.normals],
+            places["data"][line.trained_on],
+            tested[line.tested_on],
+            float("inf") if line.k_shot is None else line.k_shot,
+        )
+
+    return key
+
+
+def _row(line: _Line, records: Sequence[Record], printed: tuple[dict[str, Any], ...]) -> Row:
+    runs = runs_on(line.tested_on, records)
+    facts = [run.record["facts"] for run in runs]
+    choices = dict.fromkeys(fact["epoch_choice"] for fact in facts)
+    return Row(
+        **line._asdict(),
+        note=records[0]["cell"]["note"],
+        untrained=any(fact["untrained"] for fact in facts),
+        draws=len(runs),
+        failed=sum(record["status"] == "failed" for record in records),
+        honest=_estimates(runs, "honest"),
+        oracle=_estimates(runs, "oracle"),
+        gap=_estimates(runs, "gap"),
+        epoch=" or ".join(_EPOCHS.get(choice, choice) for choice in choices),
+        published=printed,
+        cost=_cost(runs),
+        keys=tuple(record["key"] for record in records),
+    )
+
+
+def _estimates(runs: Sequence[Run], protocol: str) -> dict[str, Estimate]:
+    found = {}
+    for metric in METRICS:
+        values = tuple(by_draw(runs, protocol, metric).values())
+        if len(values) > 1:
+            interval = mean_interval(values)
+            found[metric] = Estimate(
+                interval.estimate, interval.low, interval.high, values, "draws"
+            )
+        elif values and protocol == "honest" and metric in STATISTICS and is_one_draw(runs):
+            found[metric] = _over_patients(values[0], runs[0], metric)
+        elif values:
+            found[metric] = Estimate(values[0], None, None, values)
+    return found
+
+
+def _over_patients(value: float, run: Run, metric: str) -> Estimate:
+    images = run.test["images"]
+    scores = images["score"], images["label"], images["patient"]
+    interval = bootstrap(*scores, statistic=STATISTICS[metric])
+    return Estimate(value, interval.low, interval.high, (value,), "patients")
+
+
+def _cost(runs: Sequence[Run]) -> dict[str, float]:
+    measured = [run.record["measured"] for run in runs]
+    found = {name: [m[name] for m in measured if m.get(name) is not None] for name in _COSTS}
+    return {name: float(median(values)) for name, values in found.items() if values}
+
+
+def _published(
+    line: _Line,
+    zero_shot: bool,
+    cell: Mapping[str, Any],
+    grid: Mapping[str, Any],
+    tables: Mapping[str, DataFrame],
+) -> tuple[dict[str, Any], ...]:
+    """Printed cells of the same method, set, K and kind of training, ablations left out."""
+    if line.tested_on not in tables:
+        return ()
+    table = tables[line.tested_on]
+    path = (cell.get("model_config") or {}).get("class_path") or line.model
+    name = _plain(path.rsplit(".", 1)[-1])
+    settings, source = ["few-shot", "few-normal-shot"], ""
+    if zero_shot:
+        settings = ["zero-shot"]
+    elif line.trained_on != line.tested_on:
+        settings, source = ["cross-dataset"], grid["published"].get(line.trained_on, "unknown")
+    elif line.normals == "train":
+        settings = ["full-shot"]
+    k = table["k"].isna() if line.k_shot is None else table["k"].eq(line.k_shot).fillna(False)
+    same = table["method"].map(_plain).eq(_PRINTED_AS.get(name, name)) & k
+    same &= table["variant"].eq("") & table["setting"].isin(settings)
+    chosen = table[same.astype(bool) & table["trained_on"].eq(source)]
+    return tuple(json.loads(chosen.to_json(orient="records", double_precision=15)))
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())

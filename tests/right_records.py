@@ -1,0 +1,62 @@
+"""Records whose image figures are those of their scores, one cell at a time."""
+
+import zlib
+
+import numpy as np
+from compare_results import measured
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+
+def right_record(model, draw=0, skill=1.0, *, seed=0, k=4, patients=20, facts=None, **cell):
+    """A finished cell; the images of a draw are the same for every model, the scores are not."""
+    cell = {
+        "model": model, "kind": "method", "normals": "support", "data": "heads",
+        "tests": ["heads"], "k_shot": k, "draw": draw, "seed": seed, "note": "", **cell,
+    }  # fmt: skip
+    key = "-".join(map(str, (model, cell["normals"], cell["data"], k, draw, seed)))
+    random = np.random.default_rng([zlib.crc32(key.encode()), draw])
+    patient, number = np.divmod(np.arange(4 * patients), 4)
+    label = number % 2
+    score = 1 / (1 + np.exp(-random.normal(skill * (label - 0.5))))
+    honest = {
+        "image_AUROC": float(roc_auc_score(label, score)),
+        "image_AP": float(average_precision_score(label, score)),
+        "pixel_AUROC": None,
+    }
+    images = {
+        "name": [f"p{p:02d}_{n}.png" for p, n in zip(patient, number, strict=True)],
+        "patient": patient.tolist(), "label": label.tolist(), "score": score.tolist(),
+    }  # fmt: skip
+    tests = [
+        {
+            "data": name, "object_name": "head", "has_masks": False, "honest": honest,
+            "oracle": {"image_AUROC": min(1.0, honest["image_AUROC"] + 0.02)}, "oracle_epoch": 1,
+            "epochs": [], "images": images, "pixel_curves": None, "gallery": None,
+        }
+        for name in cell["tests"]
+    ]  # fmt: skip
+    known = {"untrained": False, "epochs": 1, "epoch_choice": "last", "zero_shot": False}
+    return {
+        "key": key, "status": "done", "cell": cell, "facts": {**known, **(facts or {})},
+        "tests": tests, "measured": measured(draw),
+    }  # fmt: skip
+
+
+def failed_record(record):
+    """The same cell, had it raised."""
+    error = {"type": "RuntimeError", "message": "out of memory", "traceback": ""}
+    return {"key": f"{record['key']}-failed", "status": "failed", "cell": record["cell"],
+            "error": error, "measured": measured(0)}  # fmt: skip
+
+
+def with_figure(record, metric, value, protocol="honest"):
+    """The same record with another figure."""
+    tests = [{**test, protocol: {**test[protocol], metric: value}} for test in record["tests"]]
+    return {**record, "tests": tests}
+
+
+def grid_of(records, **more):
+    """The grid that would have planned these records."""
+    cells = [{"key": record["key"], **record["cell"]} for record in records]
+    return {"title": "Right results", "command": "anomalib-medclip compare right.yaml",
+            "versions": {"anomalib": "2.7.0"}, "cells": cells, "published": {}, **more}  # fmt: skip
