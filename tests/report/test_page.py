@@ -87,6 +87,7 @@ def test_every_link_of_the_contents_leads_somewhere(page):
 CONFIG = """
 # Dr. Zroe's heads
 title: Made-up results
+models: {MVFA: {config: ../zward/mvfa.yaml}}
 data:
   heads: {class_path: anomalib_medclip.data.MedicalFolder, init_args: {root: zroe,
     table: labels, mask_dir: zmasks, normal_dir: /zward/7, files: [zdoe.dcm], k_shot: 4}}
@@ -106,7 +107,12 @@ def test_no_name_and_no_path_is_shown_unless_asked_for(store):
     secrets = ["p00.nii.gz", "p00_1.png", "zdoe", "Zroe", "zroe", "zward", "zmasks"]
     assert [word for word in secrets if word in quiet] == []
     assert [word for word in secrets if word not in named] == []
-    for choice in ("heads.yaml", "anomalib_medclip.data.MedicalFolder", "k_shot: 4"):
+    for choice in (
+        "heads.yaml",
+        "config: mvfa.yaml",
+        "anomalib_medclip.data.MedicalFolder",
+        "k_shot: 4",
+    ):
         assert choice in quiet
     assert "volume 2" in quiet
 

@@ -13,8 +13,9 @@ from plotly.offline import get_plotlyjs
 from anomalib_medclip.compare.store import Record
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.report import words
+from anomalib_medclip.report.drawing import GREY
 from anomalib_medclip.report.gallery import Gallery, label
-from anomalib_medclip.report.palette import GREY, colours
+from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.rows import METRICS, Chart, Row
 
 HEAT = "inferno"
@@ -204,9 +205,12 @@ def without_paths(text: str) -> str:
 
 
 def _without_path(argument: re.Match[str]) -> str:
-    if not re.search(r"[/\\]", argument.group()):
-        return argument.group()
-    last = re.split(r"[/\\]", argument.group())[-1]
+    found = argument.group()
+    return _config_name(found) if re.search(r"[/\\]", found) else found
+
+
+def _config_name(path: str) -> str:
+    last = re.split(r"[/\\]", path)[-1]
     return last if last.endswith((".yaml", ".yml")) else _WITHHELD
 
 
@@ -223,5 +227,5 @@ def _withheld(value: object, key: str = "") -> object:
     if isinstance(value, list):
         return [_withheld(of, key) for of in value]
     if isinstance(value, str) and (_OF_FILES.search(key) or _LIKE_A_FILE.search(value)):
-        return _WITHHELD
+        return _config_name(value)
     return value
