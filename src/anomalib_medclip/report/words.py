@@ -18,15 +18,16 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}".replace("-", "\u2212")
 
 
-def interval(estimate: Estimate) -> str:
-    r"""The 95 % interval in percent; empty where nothing supports one.
+def interval(estimate: Estimate, least: float = 0.0) -> str:
+    r"""The 95 % interval in percent, cut at ``least`` and 1; empty where nothing supports one.
 
     >>> ascii(interval(Estimate(0.912, 0.904, 0.92, (0.912,), "patients")))
     "'90.4\\u201392.0'"
     """
     if estimate.low is None or estimate.high is None:
         return ""
-    return f"{percent(estimate.low)}\u2013{percent(estimate.high)}"
+    low, high = max(least, estimate.low), min(1.0, estimate.high)
+    return f"{percent(low)}{' to ' if low < 0 else chr(0x2013)}{percent(high)}"
 
 
 def shots(row: Row) -> str:

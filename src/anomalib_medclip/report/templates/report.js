@@ -60,6 +60,7 @@
 
   function drawChart(chart) {
     const { data, layout } = DATA.charts[chart.dataset.chart];
+    chart.style.height = `${layout.height ?? 400}px`;
     Plotly.newPlot(chart, data, { ...layout, template: template() }, { responsive: true, displaylogo: false });
   }
 
@@ -87,7 +88,8 @@
     const watch = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) seen[isIntersecting ? "add" : "delete"](target.id);
       const current = [...links.keys()].find((id) => seen.has(id));
-      for (const [id, link] of links) link.toggleAttribute("aria-current", id === current);
+      for (const link of links.values()) link.removeAttribute("aria-current");
+      links.get(current)?.setAttribute("aria-current", "true");
     }, { rootMargin: "-110px 0px -55% 0px" });
     for (const id of links.keys()) watch.observe(document.getElementById(id));
   }
@@ -290,7 +292,7 @@
 
   function groupName(group) {
     const source = group.trained_on === group.data ? "" : `, trained on ${group.trained_on}`;
-    return `${group.data}${source}, ${group.k === null ? "K changes nothing" : `K = ${group.k}`}`;
+    return `${group.data}${source}, ${group.k === null ? "without K" : `K = ${group.k}`}`;
   }
 
   const options = (pairs) => pairs.map(([value, text]) => make("option", { value }, text));
