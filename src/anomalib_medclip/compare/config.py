@@ -117,6 +117,21 @@ def read_config(path: Path) -> Comparison:
     return config
 
 
+def _parse(options: Any) -> Comparison:  # noqa: ANN401 - whatever a YAML file holds
+    if not isinstance(options, dict):
+        msg = "it is no mapping"
+        raise TypeError(msg)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Comparison)
+    parsed = parser.instantiate_classes(parser.parse_object(options))
+    config = Comparison(**vars(parsed))
+    for kind, entries in (("models", config.models), ("data", config.data)):
+        for name, entry in entries.items():
+            # As they are written: the parser has read their words as YAML once more, "-1" as -1.
+            entry["init_args"] = options[kind][name].get("init_args") or {}
+    return config
+
+
 def _merge(entry: ModelEntry | DataEntry, kind: str, path: Path) -> None:
     """Put an entry's options above those of the config it starts from."""
     below: Options = {}
