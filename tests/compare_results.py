@@ -78,7 +78,7 @@ def _write_cell(store, key, cell):
         "facts": {
             "untrained": kind != "trivial", "epochs": epochs, "epoch_choice": "last",
             "support": {"normal": support, "abnormal": support}, "trained_on": 2 * cell["k_shot"],
-            "threshold_from": "validation", "zero_shot": False,
+            "threshold_from": "validation", "zero_shot": False, "learns_abnormal": kind == "method",
         },
         "tests": [test],
         "measured": measured(int(key, 16)),

@@ -265,6 +265,7 @@ def _facts(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> Re
         "untrained": options.get("pretrained", "") is None or options.get("pre_trained") is False,
         "epochs": engine.trainer.current_epoch,
         "epoch_choice": options.get("epoch_choice", "last"),
+        "learns_abnormal": bool(getattr(model, "wants_abnormal", False)),
         "support": data.support_counts,
         "trained_on": len(data.train_data.samples),
         "threshold_from": "support" if data.validates_on_support else "validation",

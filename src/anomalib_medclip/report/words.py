@@ -49,7 +49,20 @@ def learns_from(row: Row) -> str:
         return "all normals"
     if row.k_shot is None:
         return "zero-shot"
-    return "K normals" if row.kind == "baseline" else "K + K images"
+    if not row.draws:
+        return "K images"  # a cell that failed does not know
+    return "K + K images" if row.learns_abnormal else "K normals"
+
+
+def amount(value: float) -> str:
+    """Seconds or megabytes in three digits.
+
+    >>> amount(0.01234), amount(5.678), amount(123.4), amount(0.0000042)
+    ('0.0123', '5.68', '123', '< 0.001')
+    """
+    if 0 < value < 0.001:
+        return "< 0.001"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def place(row: Row) -> str:
