@@ -30,6 +30,15 @@ def interval(estimate: Estimate, least: float = 0.0) -> str:
     return f"{percent(low)}{' to ' if low < 0 else chr(0x2013)}{percent(high)}"
 
 
+def amount(value: float) -> str:
+    """Seconds or MB in three digits; what nobody would notice is not spelt out.
+
+    >>> amount(26.31), amount(0.0645), amount(4e-6)
+    ('26.3', '0.0645', '< 0.001')
+    """
+    return f"{value:.3g}" if value >= 0.001 else "< 0.001"
+
+
 def shots(row: Row) -> str:
     """K in words, for the table.
 
