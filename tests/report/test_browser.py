@@ -116,7 +116,7 @@ def test_the_gallery_is_filtered_and_sorted(page):
     errors = [round(abs(is_abnormal - float(score)), 2) for is_abnormal, (score, *_) in pairs]
     assert errors == sorted(errors, reverse=True)
     page.locator("#gallery-models input").first.uncheck()
-    assert rows.first.locator(".tile").count() == 5
+    assert rows.first.locator(".tile").count() == 4
     page.locator("#gallery-models input").first.check()
 
 

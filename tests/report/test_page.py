@@ -235,9 +235,9 @@ def test_one_draw_of_each_k_is_shown_with_what_k_does_not_change(store):
     for group in groups:
         assert group["draw"] == 0
         labels = [model["label"] for model in group["models"]]
-        methods = ["MVFA", "MadCLIP", "PatchCore", "mean intensity", "PatchCore, all normals"]
+        methods = ["MVFA", "MadCLIP", "PatchCore", "PatchCore, all normals", "mean intensity"]
         assert labels == methods
-        assert [model["judged"] for model in group["models"]] == [True] * 3 + [False, True]
+        assert [model["judged"] for model in group["models"]] == [True] * 4 + [False]
     assert groups[0]["volumes"] == []
     assert groups[2]["volumes"] == ["volume 1", "volume 2"]
 

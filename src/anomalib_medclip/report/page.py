@@ -102,7 +102,7 @@ def render(
     )
 
 
-_WORDS = ("amount", "percent", "interval", "shots", "learns_from", "place", "summary")
+_WORDS = ("percent", "interval", "amount", "shots", "learns_from", "place", "summary")
 
 
 def _assets() -> dict[str, Any]:
