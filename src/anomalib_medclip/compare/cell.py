@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,8 +35,6 @@ from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import patients
 from anomalib_medclip.errors import ConfigError
-
-Figures = dict[str, float | None]
 
 _LOG = 4000
 """Characters of its last words that the record of a failure holds."""
@@ -134,13 +132,13 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
     seed_everything(cell.seed, workers=True)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    data = build_data(cell.data_configs[cell.data], cell.data)
+    sets = {name: build_data(options, name) for name, options in cell.data_configs.items()}
+    data, tested = sets[cell.data], {name: sets[name] for name in cell.tests}
     model = _model(cell)
-    # What a test on other data would score after each epoch is not what chooses an epoch there.
-    epochs = EpochScores(cell.model_config["record_every"] if cell.tests == (cell.data,) else 0)
+    epochs = EpochScores(tested, cell.model_config["record_every"])
     with TemporaryDirectory() as scratch:
         engine = _engine(Path(scratch), cell, settings, model, epochs)
-        _share(model, cell, cell.data, settings)
+        _share(model, cell, settings)
         before = cost.prints(model)
         start = time.perf_counter()
         engine.fit(model=model, datamodule=data)
@@ -152,12 +150,11 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
         facts = _facts(model, data, engine)
         tests: list[Record] = []
         arrays: dict[str, Any] = {}
-        for number, name in enumerate(cell.tests):
-            tested = data if name == cell.data else build_data(cell.data_configs[name], name)
-            _share(model, cell, name, settings)
-            engine.test(model=model, datamodule=tested)
-            found, kept = _tested(cell, model, tested, number)
-            tests.append({"data": name, **found, **_oracle(found["honest"], epochs, facts)})
+        for number, (name, others) in enumerate(tested.items()):
+            engine.test(model=model, datamodule=others)
+            found, kept = _tested(cell, model, others, number)
+            recorded = [*epochs.epochs[name], {"epoch": facts["epochs"], **found["honest"]}]
+            tests.append({"data": name, **found, **_oracle(recorded)})
             arrays |= kept
     measured |= {
         "seconds_per_image": cost.seconds_per_image(model, _some_images(data)),
@@ -205,12 +202,13 @@ def _engine(
     )  # fmt: skip
 
 
-def _share(model: AnomalibModule, cell: Cell, name: str, settings: Settings) -> None:
-    """Let cells share what the frozen tower says of the images of some data."""
+def _share(model: AnomalibModule, cell: Cell, settings: Settings) -> None:
+    """Let cells share what the frozen tower says of the images of the same data."""
     if isinstance(model, ClipMethodMixin) and settings.features is not None:
-        options = cell.data_configs[name]
-        given = {k: v for k, v in options["init_args"].items() if k not in _OF_THE_DRAW}
-        told = [options["class_path"], given, cell.determined_by["data"][name]]
+        told: list[Any] = [cell.determined_by["data"]]
+        for options in cell.data_configs.values():
+            given = {k: v for k, v in options["init_args"].items() if k not in _OF_THE_DRAW}
+            told += [options["class_path"], given]
         scope = json.dumps(told, sort_keys=True, default=str)
         model.shared_features = SharedFeatures(settings.features, scope, settings.feature_cache)
 
@@ -247,13 +245,14 @@ def _tested(
     return found, arrays
 
 
-def _oracle(honest: Figures, epochs: EpochScores, facts: Record) -> Record:
-    """The best epoch on the test images, by the sum of both AUROCs as authors choose it."""
-    last = {"epoch": facts["epochs"], **honest}
-    recorded = [*epochs.epochs, last]
+def _oracle(recorded: Sequence[Record]) -> Record:
+    """The best epoch on the test images, by the sum of both AUROCs as authors choose it.
+
+    The last of the records is what the test found, whose calibration error is known, too.
+    """
     best = max(recorded, key=lambda one: sum(one.get(name) or 0.0 for name in _CHOOSING))
     return {
-        "oracle": {name: best.get(name) for name in honest},
+        "oracle": {name: best.get(name) for name in recorded[-1] if name != "epoch"},
         "oracle_epoch": best["epoch"],
         "epochs": [{k: v for k, v in one.items() if k != "image_ECE"} for one in recorded],
     }

@@ -183,9 +183,8 @@ def _origin(
             versions.setdefault(name, set()).add(version)
         for name, digest in determined.get("data", {}).items():
             hashes.setdefault(name, set()).add(digest)
-    machines = {
-        f"{record['measured']['machine']}, {record['measured']['device']}" for record in records
-    }
+    measured = [record["measured"] for record in records if record["status"] == "done"]
+    machines = {f"{one['machine']}, {one['device']}" for one in measured}
     return {
         "command": grid["command"] if names else without_paths(grid["command"]),
         "versions": {name: sorted(several) for name, several in versions.items()},
