@@ -50,8 +50,9 @@ def write_results(folder, shots=(4, 16), draws=(0, 1), tests=("heads", "volumes"
 def failed(cell):
     """The record of a cell that raised."""
     error = {"type": "RuntimeError", "message": "out of <memory>", "traceback": "Traceback ..."}
+    taken = {"started": "2026-01-01T00:00:00+00:00", "seconds": 1.0, "machine": "x86_64, 2 cores"}
     return {"key": cell["key"], "status": "failed", "cell": cell, "error": error,
-            "measured": measured(0)}  # fmt: skip
+            "measured": taken}  # fmt: skip
 
 
 def measured(seed):
@@ -78,7 +79,7 @@ def _write_cell(store, key, cell):
         "facts": {
             "untrained": kind != "trivial", "epochs": epochs, "epoch_choice": "last",
             "support": {"normal": support, "abnormal": support}, "trained_on": 2 * cell["k_shot"],
-            "threshold_from": "validation", "zero_shot": False,
+            "threshold_from": "validation", "zero_shot": False, "learns_abnormal": kind == "method",
         },
         "tests": [test],
         "measured": measured(int(key, 16)),

@@ -35,7 +35,10 @@ def right_record(model, draw=0, skill=1.0, *, seed=0, k=4, patients=20, facts=No
         }
         for name in cell["tests"]
     ]  # fmt: skip
-    known = {"untrained": False, "epochs": 1, "epoch_choice": "last", "zero_shot": False}
+    known = {
+        "untrained": False, "epochs": 4, "epoch_choice": "last", "zero_shot": False,
+        "learns_abnormal": True,
+    }  # fmt: skip
     return {
         "key": key, "status": "done", "cell": cell, "facts": {**known, **(facts or {})},
         "tests": tests, "measured": measured(draw),

@@ -5,7 +5,11 @@ import yaml
 from anomalib.data import AnomalibDataModule
 
 from anomalib_medclip import data
+from anomalib_medclip.compare.config import parse_model, read_config
+from anomalib_medclip.compare.grid import plan
 from anomalib_medclip.data.bmad import SETS
+from anomalib_medclip.data.config import build_data
+from anomalib_medclip.published import published
 
 FOLDER = Path(__file__).parents[1] / "configs"
 DATA = sorted(path for path in FOLDER.glob("*.yaml") if not path.stem.startswith("demo"))
@@ -30,6 +34,31 @@ def test_every_set_of_bmad_has_a_config(kind):
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)
 def test_a_config_says_how_it_is_used(path):
     assert f"--data configs/{path.name}" in path.read_text()
+
+
+COMPARED = sorted((FOLDER / "compare").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", COMPARED, ids=lambda path: path.stem)
+def test_a_comparison_names_what_there_is(path):
+    config = read_config(path)
+    assert f"compare configs/compare/{path.name}" in path.read_text()
+    for entry in config.models.values():
+        options = {k: 4 if v == "$k_shot" else v for k, v in entry["init_args"].items()}
+        parse_model({"class_path": entry["class_path"], "init_args": options})
+    for name, entry in config.data.items():
+        options = {key: entry[key] for key in ("class_path", "init_args")}
+        assert build_data(options, name).object_name
+        assert "published" not in entry or len(published(dataset=entry["published"]))
+
+
+def test_the_demo_compares_four_methods_and_two_baselines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = plan(read_config(FOLDER / "compare" / "demo.yaml"))
+    assert len({cell.key for cell in cells}) == len(cells) == 36
+    kinds = {cell.model: cell.kind for cell in cells}
+    assert list(kinds.values()).count("method") == 4
+    assert [name for name, kind in kinds.items() if kind == "baseline"] == ["PatchCore", "CFlow"]
 
 
 def test_the_data_package_names_what_it_has():

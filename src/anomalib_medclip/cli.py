@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, words in COMMANDS.items():
         names.add_parser(name, help=words, add_help=False)
     chosen, rest = parser.parse_known_args(arguments)
+    # What our dependencies' parts say to one another when they are imported.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"timm|anomalib\.")
     command = import_module(f"anomalib_medclip.commands.{chosen.command}")
     try:
         code: int = command.run(rest)

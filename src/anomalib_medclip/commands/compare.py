@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     some = "begin with the I-th of N shares of the cells, from 0; for job arrays"
     add("--shard", type=_share, metavar="I/N", help=some)
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="what to train on")
-    why = "keep what the scores of the first draw come from, and show it"
+    why = "keep what the scores of the largest K's first draw come from, and show it"
     add("--explain", action="store_true", help=why)
     add("--names", action="store_true", help="let the report name image files")
     again = "write the report of the records there are, and run nothing"

@@ -37,8 +37,6 @@ from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import patients
 from anomalib_medclip.errors import ConfigError
 
-Figures = dict[str, float | None]
-
 _LOG = 4000
 """Characters of its last words that the record of a failure holds."""
 
@@ -139,13 +137,13 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
     seed_everything(cell.seed, workers=True)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    data = build_data(cell.data_configs[cell.data], cell.data)
+    sets = {name: build_data(options, name) for name, options in cell.data_configs.items()}
+    data, tested = sets[cell.data], {name: sets[name] for name in cell.tests}
     model = _model(cell)
-    # What a test on other data would score after each epoch is not what chooses an epoch there.
-    epochs = EpochScores(cell.model_config["record_every"] if cell.data in cell.tests else 0)
+    epochs = EpochScores(tested, cell.model_config["record_every"])
     with TemporaryDirectory() as scratch:
         engine = _engine(Path(scratch), cell, settings, model, epochs)
-        _share(model, cell, cell.data, settings)
+        _share(model, cell, settings)
         before = cost.prints(model)
         start = time.perf_counter()
         engine.fit(model=model, datamodule=data)
@@ -157,13 +155,10 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
         facts = _facts(model, data, engine)
         tests: list[Record] = []
         arrays: dict[str, Any] = {}
-        for number, name in enumerate(cell.tests):
-            tested = data if name == cell.data else build_data(cell.data_configs[name], name)
-            _share(model, cell, name, settings)
-            engine.test(model=model, datamodule=tested)
-            found, kept = _tested(cell, model, tested, number)
-            recorded = epochs.epochs if name == cell.data else []
-            tests.append({"data": name, **found, **_oracle(found["honest"], recorded, facts)})
+        for number, (name, others) in enumerate(tested.items()):
+            engine.test(model=model, datamodule=others)
+            found, kept = _tested(cell, model, others, number)
+            tests.append({"data": name, **found, **_oracle(found, epochs.epochs[name], facts)})
             arrays |= kept
     measured |= {
         "seconds_per_image": cost.seconds_per_image(model, _some_images(data)),
@@ -211,12 +206,13 @@ def _engine(
     )  # fmt: skip
 
 
-def _share(model: AnomalibModule, cell: Cell, name: str, settings: Settings) -> None:
-    """Let cells share what the frozen tower says of the images of some data."""
+def _share(model: AnomalibModule, cell: Cell, settings: Settings) -> None:
+    """Let cells share what the frozen tower says of the images of the same data."""
     if isinstance(model, ClipMethodMixin) and settings.features is not None:
-        options = cell.data_configs[name]
-        given = {k: v for k, v in options["init_args"].items() if k not in _OF_THE_DRAW}
-        told = [options["class_path"], given, cell.determined_by["data"][name]]
+        told: list[Any] = [cell.determined_by["data"]]
+        for options in cell.data_configs.values():
+            given = {k: v for k, v in options["init_args"].items() if k not in _OF_THE_DRAW}
+            told += [options["class_path"], given]
         scope = json.dumps(told, sort_keys=True, default=str)
         model.shared_features = SharedFeatures(settings.features, scope, settings.feature_cache)
 
@@ -253,19 +249,19 @@ def _tested(
     return found, arrays
 
 
-def _oracle(honest: Figures, others: Sequence[Record], facts: Record) -> Record:
+def _oracle(found: Record, others: Sequence[Record], facts: Record) -> Record:
     """The best epoch on the test images, by the sum of both AUROCs as authors choose it.
 
     Where no other of several epochs was recorded, nobody knows it.
     """
-    known = {one["epoch"]: one for one in others}
-    known[facts["epoch"]] = {"epoch": facts["epoch"], **honest}
+    honest = {"epoch": facts["epoch"], **found["honest"]}
+    known = {one["epoch"]: one for one in [*others, honest]}
     recorded = [known[number] for number in sorted(known)]
     best = max(recorded, key=lambda one: sum(one.get(name) or 0.0 for name in _CHOOSING))
     if facts["epochs"] > 1 and not others:
         best = {"epoch": None}
     return {
-        "oracle": {name: best.get(name) for name in honest},
+        "oracle": {name: best.get(name) for name in found["honest"]},
         "oracle_epoch": best["epoch"],
         "epochs": [{k: v for k, v in one.items() if k != "image_ECE"} for one in recorded],
     }
@@ -280,6 +276,7 @@ def _facts(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> Re
         "epochs": trained,
         "epoch": next(iter(chosen), trained),
         "epoch_choice": options.get("epoch_choice", "last"),
+        "learns_abnormal": bool(getattr(model, "wants_abnormal", False)),
         "support": data.support_counts,
         "trained_on": len(data.train_data.samples),
         "threshold_from": "support" if data.validates_on_support else "validation",

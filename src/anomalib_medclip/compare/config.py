@@ -1,5 +1,6 @@
 """What is asked for: models, data, K, draws and seeds, from a YAML file."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -97,14 +98,8 @@ def read_config(path: Path) -> Comparison:
     if not path.is_file():
         msg = f"no config {path}; give a file like those in configs/compare/"
         raise ConfigError(msg)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Comparison)
     try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(options, dict):
-            raise TypeError("it is no mapping")  # noqa: EM101 - said below, with the file
-        parsed = parser.instantiate_classes(parser.parse_object(options))
-        config = Comparison(**vars(parsed))
+        config = _parse(yaml.safe_load(path.read_text(encoding="utf-8")))
     except Exception as error:
         cause = error.__cause__ or error
         msg = f"{path} is no comparison: {cause}; compare it with the files in configs/compare/"
@@ -114,6 +109,21 @@ def read_config(path: Path) -> Comparison:
     for source in config.data.values():
         _merge(source, "data", path)
     _check(config, path)
+    return config
+
+
+def _parse(options: Any) -> Comparison:  # noqa: ANN401 - whatever a YAML file holds
+    if not isinstance(options, dict):
+        msg = "it is no mapping"
+        raise TypeError(msg)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Comparison)
+    parsed = parser.instantiate_classes(parser.parse_object(copy.deepcopy(options)))
+    config = Comparison(**vars(parsed))
+    for kind, entries in (("models", config.models), ("data", config.data)):
+        for name, entry in entries.items():
+            # As they are written: the parser has read their words as YAML once more, "-1" as -1.
+            entry["init_args"] = options[kind][name].get("init_args") or {}
     return config
 
 

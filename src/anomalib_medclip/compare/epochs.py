@@ -2,9 +2,9 @@
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from anomalib.data import ImageBatch
@@ -13,8 +13,9 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
-from anomalib_medclip.compare.testing import figures, rank_metrics
+from anomalib_medclip.compare.testing import Figures, figures, rank_metrics
 from anomalib_medclip.components.epoch_choice import BestEpoch
+from anomalib_medclip.data.datamodule import MedicalDataModule
 
 _MEMORY = 1_000_000_000
 """Bytes of test images that are kept between epochs; more are read anew."""
@@ -29,19 +30,22 @@ class EpochScores(Callback):
     epoch is tested.
 
     Args:
+        tests: Data to test on, by name; those trained on may be among them.
         every: Epochs from one record to the next; 0 is never.
 
     Attributes:
-        epochs: Figures by name, with ``epoch``, counted from 1.
+        epochs: By name of the data: figures by name, with ``epoch``, counted from 1.
         seconds: What the recording took.
     """
 
-    def __init__(self, every: int = 1) -> None:
+    def __init__(self, tests: Mapping[str, MedicalDataModule], every: int = 1) -> None:
+        self.tests = tests
         self.every = every
-        self.epochs: list[dict[str, Any]] = []
+        self.epochs: dict[str, list[dict[str, Any]]] = {name: [] for name in tests}
         self.seconds = 0.0
         self._metrics = rank_metrics()
-        self._batches: list[ImageBatch] | None = None
+        self._room = _MEMORY
+        self._batches: dict[str, list[ImageBatch]] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the test images with the model as it is."""
@@ -51,43 +55,52 @@ class EpochScores(Callback):
         if not self.every or number % self.every or tested:
             return
         start = time.perf_counter()
-        step: Any = pl_module.validation_step
-        ready: Any = getattr(pl_module, "ready_to_score", None)
         with unchanged(pl_module), torch.no_grad():
             trainer.validating = True  # as Lightning's own training loop does it
-            if ready is not None:
-                ready()
-            for metric in self._metrics:
-                metric.reset()
-            for index, batch in enumerate(self._images(trainer, pl_module)):
-                moved = pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
-                scored = step(moved, index)
-                for metric in self._metrics:
-                    metric.update(scored)
-            self.epochs.append({"epoch": number, **figures(self._metrics)})
+            if hasattr(pl_module, "ready_to_score"):
+                cast("Any", pl_module).ready_to_score()
+            for name in self.tests:
+                found = self._score(name, trainer, pl_module)
+                self.epochs[name].append({"epoch": number, **found})
             trainer.training = True
         self.seconds += time.perf_counter() - start
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the images go."""
         del trainer, pl_module
-        self._batches = None
+        self._batches = {}
 
-    def _images(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[ImageBatch]:
+    def _score(self, name: str, trainer: Trainer, pl_module: LightningModule) -> Figures:
+        step: Any = pl_module.test_step
+        for metric in self._metrics:
+            metric.reset()
+        for index, batch in enumerate(self._images(name, trainer, pl_module)):
+            scored = step(pl_module.transfer_batch_to_device(batch, pl_module.device, 0), index)
+            for metric in self._metrics:
+                metric.update(scored)
+        return figures(self._metrics)
+
+    def _images(
+        self, name: str, trainer: Trainer, pl_module: LightningModule
+    ) -> Iterator[ImageBatch]:
         """Test batches, resized as the model wants them; kept if there is room."""
-        if self._batches is not None:
-            yield from (copy.copy(batch) for batch in self._batches)
+        if name in self._batches:
+            yield from (copy.copy(batch) for batch in self._batches[name])
             return
-        kept, size = [], 0
+        data, kept, size = self.tests[name], [], 0
+        if data.trainer is None:  # others than those trained on
+            data.trainer = trainer
+            data.setup("test")
         pre_processor: Any = pl_module.pre_processor
-        for batch in trainer.datamodule.test_dataloader():  # type: ignore[attr-defined]
+        for batch in data.test_dataloader():
             pre_processor.on_test_batch_start(trainer, pl_module, batch, 0)
             size += batch.image.numel() * batch.image.element_size()
-            if size <= _MEMORY:
+            if size <= self._room:
                 kept.append(copy.copy(batch))
             yield batch
-        if size <= _MEMORY:
-            self._batches = kept
+        if size <= self._room:
+            self._room -= size
+            self._batches[name] = kept
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def plan(
 
     Args:
         config: What is asked for.
-        explain: Whether the first draw keeps what its scores come from.
+        explain: Whether the first draw of the largest K keeps what its scores come from.
         progress: Passes an iterator on and shows how far the reading of files is.
 
     Raises:
@@ -102,15 +102,20 @@ def plan(
     sources = _Sources(config, progress)
     models = {**(TRIVIAL if config.trivial else {}), **config.models}
     cells = [
-        replace(cell, keeps=("pictures", *(["explanations"] if explain else [])))
-        if cell.draw == 0 and cell.seed == config.seeds[0]
-        else cell
+        replace(cell, keeps=_kept(cell, config, explain))
         for name, entry in models.items()
         for trained in config.tests or config.data
         for cell in _cells(name, entry, trained, sources)
     ]
     order = {"trivial": 0, "baseline": 1, "method": 2}
     return sorted(cells, key=lambda cell: order[cell.kind])
+
+
+def _kept(cell: Cell, config: Comparison, explain: bool) -> tuple[str, ...]:
+    if cell.draw != 0 or cell.seed != config.seeds[0]:
+        return ()
+    explained = explain and cell.kind == "method" and cell.k_shot in (None, max(config.k_shot))
+    return ("pictures", "explanations") if explained else ("pictures",)
 
 
 class _Seen(NamedTuple):

@@ -22,6 +22,9 @@ from anomalib_medclip.metrics.ranked import (
     SpecificityAtSensitivity,
 )
 
+Figures = dict[str, float | None]
+"""By name, in [0, 1]; ``None`` where the images do not define it."""
+
 _SHORT = {"AveragePrecision": "AP", "CalibrationError": "ECE"}
 
 
@@ -45,7 +48,7 @@ def rank_metrics(memory: float = 1.0) -> list[Any]:
     ]
 
 
-def figures(metrics: Sequence[Any]) -> dict[str, float | None]:
+def figures(metrics: Sequence[Any]) -> Figures:
     """The value of each metric by its short name; ``None`` where these images do not define it."""
     found = {}
     for metric in metrics:
@@ -78,7 +81,7 @@ class Findings(Evaluator):
 
     def start(self) -> None:
         """Forget what was found."""
-        self.figures: dict[str, float | None] = {}
+        self.figures: Figures = {}
         self.paths: list[str] = []
         self.scores: list[float] = []
         self.maps: dict[str, npt.NDArray[np.uint8]] = {}

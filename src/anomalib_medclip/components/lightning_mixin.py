@@ -59,7 +59,6 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
     resample: Resample = "bicubic"
     wants_abnormal = True
     _validated_at: int | None = None
-    _sees_again = False
 
     @property
     def learning_type(self) -> LearningType:
@@ -189,15 +188,13 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         if self._data("validates_on_support", default=False) and hasattr(self, "_owners"):
             owners = [self._owners.get(path, -1) for path in batch.image_path or ()]
             options["leave_out"] = torch.tensor(owners, device=self.device)
-        often = self.trainer.check_val_every_n_epoch != _NEVER
-        again = self._sees_again or (self.trainer.state.fn == "fit" and often)
+        again = self.trainer.state.fn == "fit" and self.trainer.check_val_every_n_epoch != _NEVER
         encoded = self._encoded(batch) if again else self.model.encode(batch.image)
         return batch.update(**self.model.score(encoded, **options)._asdict())
 
     def ready_to_score(self) -> None:
         """Refit what depends on the adapters, for whoever scores images between epochs."""
         self._refit_support()
-        self._sees_again = True
 
     def on_train_epoch_end(self) -> None:
         """Validate at the end of training, however it came: thresholds need the last adapters."""

@@ -21,6 +21,7 @@ BUDGET = 10_000_000
 """Bytes of the page that pictures and maps may take."""
 
 _QUALITY = 85
+_KINDS = ("method", "baseline", "trivial")
 
 
 class Gallery(NamedTuple):
@@ -33,7 +34,8 @@ class Gallery(NamedTuple):
         groups: One entry per training set, test set and K, all of one draw: ``trained_on``,
             ``data``, ``k``, ``draw``, ``seed``, ``models``, ``images``, names of ``volumes``, and
             how many images are ``stored`` and were ``tested``. Of a model: its name ``model``, its
-            ``label`` in the page, and whether its scores are ``judged`` by a threshold at a half.
+            ``label`` in the page, ``kind``, and whether its scores are ``judged`` by a threshold at
+            a half.
             Of an image: its ``number`` in the test set, from 1, ``name``, ``label``, ``height``,
             ``width``, position of its ``volume``, ``slice``, positions of ``picture`` and
             ``outline``, and by model ``scores``, ``ranks`` (of the score among all tested images,
@@ -128,9 +130,9 @@ def _groups(views: Iterable[_View]) -> Iterable[list[_View]]:
         always = _of_lowest_draw(view for view in found if view.k is None)
         shots = sorted({view.k for view in found if view.k is not None})
         for k in shots:
-            yield _of_lowest_draw(view for view in found if view.k == k) + always
+            yield _in_order(_of_lowest_draw(view for view in found if view.k == k) + always)
         if not shots:
-            yield always
+            yield _in_order(always)
 
 
 def _of_lowest_draw(views: Iterable[_View]) -> list[_View]:
@@ -139,11 +141,22 @@ def _of_lowest_draw(views: Iterable[_View]) -> list[_View]:
     return [view for view in found if view.draw == lowest]
 
 
+def _in_order(views: Sequence[_View]) -> list[_View]:
+    """Methods, baselines, trivial ones; the views of a model together."""
+    models = list(dict.fromkeys(view.cell["model"] for view in views))
+
+    def order(view: _View) -> tuple[int, int]:
+        return _KINDS.index(view.cell["kind"]), models.index(view.cell["model"])
+
+    return sorted(views, key=order)
+
+
 def _model(view: _View) -> dict[str, Any]:
-    model, scores = view.cell["model"], view.test["images"]["score"]
+    model, kind, scores = view.cell["model"], view.cell["kind"], view.test["images"]["score"]
     # A trivial score has no threshold, and one beyond [0, 1] none at a half.
-    judged = view.cell["kind"] != "trivial" and min(scores) >= 0 and max(scores) <= 1
-    return {"model": model, "label": label(model, view.cell["normals"]), "judged": judged}
+    judged = kind != "trivial" and min(scores) >= 0 and max(scores) <= 1
+    name = label(model, view.cell["normals"])
+    return {"model": model, "label": name, "kind": kind, "judged": judged}
 
 
 def _id(view: _View) -> tuple[str, str]:

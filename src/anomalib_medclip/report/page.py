@@ -13,8 +13,9 @@ from plotly.offline import get_plotlyjs
 from anomalib_medclip.compare.store import Record
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.report import words
+from anomalib_medclip.report.drawing import GREY
 from anomalib_medclip.report.gallery import Gallery, label
-from anomalib_medclip.report.palette import GREY, colours
+from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.rows import METRICS, Chart, Row
 
 HEAT = "inferno"
@@ -48,6 +49,7 @@ SECTIONS = {
 """Sections of charts, in their order: heading, the same for the contents, what they show."""
 
 _WITHHELD = "(path withheld)"
+_ARGUMENT = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _OF_FILES = re.compile(r"(?<!class)(?:^|_)(root|dirs?|paths?|tables?|files?|folders?|list)$")
 _LIKE_A_FILE = re.compile(
     r"[/\\]|\.(png|jpe?g|bmp|tiff?|dcm|dicom|nii|gz|[ct]sv|jsonl?|npz|pt|ckpt)$"
@@ -100,7 +102,7 @@ def render(
     )
 
 
-_WORDS = ("percent", "interval", "shots", "learns_from", "place", "summary")
+_WORDS = ("percent", "interval", "amount", "shots", "learns_from", "place", "summary")
 
 
 def _assets() -> dict[str, Any]:
@@ -181,9 +183,8 @@ def _origin(
             versions.setdefault(name, set()).add(version)
         for name, digest in determined.get("data", {}).items():
             hashes.setdefault(name, set()).add(digest)
-    machines = {
-        f"{record['measured']['machine']}, {record['measured']['device']}" for record in records
-    }
+    measured = [record["measured"] for record in records if record["status"] == "done"]
+    machines = {f"{one['machine']}, {one['device']}" for one in measured}
     return {
         "command": grid["command"] if names else without_paths(grid["command"]),
         "versions": {name: sorted(several) for name, several in versions.items()},
@@ -199,11 +200,16 @@ def without_paths(text: str) -> str:
     >>> without_paths("anomalib-medclip compare configs/heads.yaml --out /data/results")
     'anomalib-medclip compare heads.yaml --out (path withheld)'
     """
-    return re.sub(r"\S*[/\\]\S*", _yaml_name, text)
+    return _ARGUMENT.sub(_without_path, text)
 
 
-def _yaml_name(path: re.Match[str]) -> str:
-    last = re.split(r"[/\\]", path.group())[-1]
+def _without_path(argument: re.Match[str]) -> str:
+    found = argument.group()
+    return _config_name(found) if re.search(r"[/\\]", found) else found
+
+
+def _config_name(path: str) -> str:
+    last = re.split(r"[/\\]", path)[-1]
     return last if last.endswith((".yaml", ".yml")) else _WITHHELD
 
 
@@ -220,5 +226,5 @@ def _withheld(value: object, key: str = "") -> object:
     if isinstance(value, list):
         return [_withheld(of, key) for of in value]
     if isinstance(value, str) and (_OF_FILES.search(key) or _LIKE_A_FILE.search(value)):
-        return _WITHHELD
+        return _config_name(value)
     return value

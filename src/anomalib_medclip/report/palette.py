@@ -16,9 +16,6 @@ _COLOURS = (
     "#7A7A7A",
 )
 
-GREY = "#888888"
-"""Of what learns nothing, such as trivial scores."""
-
 
 def colours(models: Sequence[str]) -> dict[str, str]:
     """A colour for each model, in their order, told apart also by the colour-blind.

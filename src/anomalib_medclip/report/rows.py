@@ -50,7 +50,8 @@ class Row:
         gap: By metric: oracle less honest, draw by draw.
         best: Metrics (honest) in which the row is the best of its test set and K, and the intervals
             support it.
-        epoch: What chose the honest epoch, in words.
+        epoch: What chose the honest epoch, in words; nothing where there is one epoch.
+        learns_abnormal: Whether it learns from abnormal images, too.
         published: Cells of ``anomalib_medclip.published`` of the same method, set and K, as dicts.
         cost: Medians of ``seconds_per_image``, ``train_seconds``, ``model_mb``, ``learnt_mb``.
         keys: Keys of the records.
@@ -71,6 +72,7 @@ class Row:
     gap: dict[str, Estimate]
     best: frozenset[str] = frozenset()
     epoch: str = ""
+    learns_abnormal: bool = False
     published: tuple[dict[str, Any], ...] = ()
     cost: dict[str, float] = field(default_factory=dict)
     keys: tuple[str, ...] = ()

@@ -119,7 +119,7 @@ def _order(cells: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 - a key f
 def _row(line: _Line, records: Sequence[Record], printed: tuple[dict[str, Any], ...]) -> Row:
     runs = runs_on(line.tested_on, records)
     facts = [run.record["facts"] for run in runs]
-    choices = dict.fromkeys(fact["epoch_choice"] for fact in facts)
+    choices = dict.fromkeys(fact["epoch_choice"] for fact in facts if fact["epochs"] > 1)
     return Row(
         **line._asdict(),
         note=records[0]["cell"]["note"],
@@ -129,6 +129,7 @@ def _row(line: _Line, records: Sequence[Record], printed: tuple[dict[str, Any], 
         honest=_estimates(runs, "honest"),
         oracle=_estimates(runs, "oracle"),
         gap=_estimates(runs, "gap"),
+        learns_abnormal=any(fact["learns_abnormal"] for fact in facts),
         epoch=" or ".join(_EPOCHS.get(choice, choice) for choice in choices),
         published=printed,
         cost=_cost(runs),

@@ -18,15 +18,16 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}".replace("-", "\u2212")
 
 
-def interval(estimate: Estimate) -> str:
-    r"""The 95 % interval in percent; empty where nothing supports one.
+def interval(estimate: Estimate, least: float = 0.0) -> str:
+    r"""The 95 % interval in percent, cut at ``least`` and 1; empty where nothing supports one.
 
     >>> ascii(interval(Estimate(0.912, 0.904, 0.92, (0.912,), "patients")))
     "'90.4\\u201392.0'"
     """
     if estimate.low is None or estimate.high is None:
         return ""
-    return f"{percent(estimate.low)}\u2013{percent(estimate.high)}"
+    low, high = max(least, estimate.low), min(1.0, estimate.high)
+    return f"{percent(low)}{' to ' if low < 0 else chr(0x2013)}{percent(high)}"
 
 
 def shots(row: Row) -> str:
@@ -48,7 +49,20 @@ def learns_from(row: Row) -> str:
         return "all normals"
     if row.k_shot is None:
         return "zero-shot"
-    return "K normals" if row.kind == "baseline" else "K + K images"
+    if not row.draws:
+        return "K images"  # a cell that failed does not know
+    return "K + K images" if row.learns_abnormal else "K normals"
+
+
+def amount(value: float) -> str:
+    """Seconds or megabytes in three digits.
+
+    >>> amount(0.01234), amount(5.678), amount(123.4), amount(0.0000042)
+    ('0.0123', '5.68', '123', '< 0.001')
+    """
+    if 0 < value < 0.001:
+        return "< 0.001"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def place(row: Row) -> str:
@@ -93,6 +107,9 @@ def _gap(rows: Sequence[Row]) -> Iterable[str]:
         return
     largest = max(found, key=lambda row: row.gap[_METRIC].mean)
     mean = fmean(row.gap[_METRIC].mean for row in found)
+    if largest.gap[_METRIC].mean < 0.0005:
+        yield "Choosing the epoch on the test images would raise no method's image AUROC."
+        return
     yield (
         "Choosing the epoch on the test images, as published tables do, would raise the methods' "
         f"image AUROC by {percent(mean)} points on average, and at most by "

@@ -60,6 +60,7 @@
 
   function drawChart(chart) {
     const { data, layout } = DATA.charts[chart.dataset.chart];
+    chart.style.height = `${layout.height ?? 400}px`;
     Plotly.newPlot(chart, data, { ...layout, template: template() }, { responsive: true, displaylogo: false });
   }
 
@@ -87,7 +88,8 @@
     const watch = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) seen[isIntersecting ? "add" : "delete"](target.id);
       const current = [...links.keys()].find((id) => seen.has(id));
-      for (const [id, link] of links) link.toggleAttribute("aria-current", id === current);
+      for (const link of links.values()) link.removeAttribute("aria-current");
+      links.get(current)?.setAttribute("aria-current", "true");
     }, { rootMargin: "-110px 0px -55% 0px" });
     for (const id of links.keys()) watch.observe(document.getElementById(id));
   }
@@ -238,7 +240,7 @@
 
   function colour(data, at, value) {
     [data[at], data[at + 1], data[at + 2]] = DATA.heat[value];
-    data[at + 3] = Math.min(255, 2 * value);
+    data[at + 3] = Math.min(255, 255 * (2 * value / 255) ** 2); // opaque from the threshold on
   }
 
   function paintBar() {
@@ -280,8 +282,7 @@
   }
 
   function title(image, group) {
-    const volume = image.volume === null ? "" : ` of ${group.volumes[image.volume]}, slice ${image.slice}`;
-    return `${image.name}${volume}`;
+    return image.volume === null ? image.name : `${group.volumes[image.volume]}, slice ${image.slice}`;
   }
 
   function named({ model, label }) {
@@ -290,7 +291,7 @@
 
   function groupName(group) {
     const source = group.trained_on === group.data ? "" : `, trained on ${group.trained_on}`;
-    return `${group.data}${source}, ${group.k === null ? "K changes nothing" : `K = ${group.k}`}`;
+    return `${group.data}${source}, ${group.k === null ? "without K" : `K = ${group.k}`}`;
   }
 
   const options = (pairs) => pairs.map(([value, text]) => make("option", { value }, text));
@@ -308,7 +309,7 @@
     function choose() {
       at.group = groups[form.elements.group.value];
       const models = at.group.models.map((model, i) => {
-        const box = make("input", { type: "checkbox", name: "model", value: i, checked: true });
+        const box = make("input", { type: "checkbox", name: "model", value: i, checked: model.kind !== "trivial" });
         return make("label", {}, box, named(model));
       });
       one("#gallery-models").replaceChildren(make("legend", {}, "Methods"), ...models);
@@ -419,7 +420,8 @@
     const show = (step) => {
       place = Math.min(at.images.length - 1, Math.max(0, place + step));
       const image = at.images[place];
-      one("h3", dialog).textContent = `${title(image, at.group)} (${place + 1} of ${at.images.length})`;
+      const names = new Set([image.name, title(image, at.group)]);
+      one("h3", dialog).textContent = `${[...names].join(": ")} (${place + 1} of ${at.images.length})`;
       one(".panes", dialog).replaceChildren(...panes(image, at.group, at.columns));
     };
     dialog.onkeydown = ({ key }) => {
@@ -454,7 +456,7 @@
 
   function viewer(group, volume) {
     const slices = group.images.filter((image) => image.volume === volume).sort((a, b) => a.slice - b.slice);
-    const columns = group.models.map((_, i) => i);
+    const columns = group.models.flatMap(({ kind }, i) => (kind === "trivial" ? [] : [i]));
     const heading = make("small");
     const pictures = make("div", { class: "panes", style: `--columns: ${Math.max(5, columns.length + 1)}` });
     const slider = make("input", { type: "range", min: 0, max: slices.length - 1, value: 0, "aria-label": `Slice of ${group.volumes[volume]}` });

@@ -1,0 +1,271 @@
+"""The page without a browser: what stands in it, what never does, and how large it may be."""
+
+import base64
+import io
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from compare_results import failed, write_results
+from PIL import Image
+from report_page import PUBLISHED, page_of, records_of, rows_of
+
+from anomalib_medclip.report.gallery import Gallery, pack
+from anomalib_medclip.report.page import without_paths
+from anomalib_medclip.report.palette import colours
+from anomalib_medclip.report.rows import Chart, Estimate
+from anomalib_medclip.report.words import summary
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_results(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def page(store):
+    return page_of(store)
+
+
+class Parsed(HTMLParser):
+    """Tags with their attributes, text outside of scripts, and the page's data."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text, self.data, self.inside = [], "", "", ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.text += " "
+        self.inside = dict(attributes).get("id", tag) if tag in ("script", "style") else ""
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, text):
+        if not self.inside:
+            self.text += text
+        elif self.inside == "data":
+            self.data += text
+
+    def of(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+    def words(self):
+        return " ".join(self.text.split())
+
+
+def test_the_same_records_give_the_same_bytes(store, page):
+    assert page_of(store) == page
+    assert "2026-01-01" not in page, "when it was run is not what was found"
+
+
+def test_nothing_is_asked_of_the_network(page):
+    parsed = Parsed(page)
+    asked = [
+        value
+        for _, attributes in parsed.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "action", "data", "poster", "srcset")
+    ]
+    assert asked, "there are links within the page"
+    assert all(value.startswith("#") for value in asked)
+    (policy,) = (meta["content"] for meta in parsed.of("meta") if "http-equiv" in meta)
+    assert policy.startswith("default-src 'none';")
+    assert "http" not in policy
+
+
+def test_every_link_of_the_contents_leads_somewhere(page):
+    parsed = Parsed(page)
+    there = {attributes.get("id") for _, attributes in parsed.tags}
+    assert {link["href"][1:] for link in parsed.of("a")} <= there
+
+
+CONFIG = """
+# Dr. Zroe's heads
+title: Made-up results
+models: {MVFA: {config: ../zward/mvfa.yaml}}
+data:
+  heads: {class_path: anomalib_medclip.data.MedicalFolder, init_args: {root: zroe,
+    table: labels, mask_dir: zmasks, normal_dir: /zward/7, files: [zdoe.dcm], k_shot: 4}}
+"""
+
+
+def test_no_name_and_no_path_is_shown_unless_asked_for(store):
+    grid = {
+        **store.grid(),
+        "command": "anomalib-medclip compare /zward/7/heads.yaml --out /out/zdoe",
+    }
+    planned = {**grid["cells"][0], "key": "f" * 16}
+    broken = failed(planned)
+    broken["error"] |= {"message": "cannot read zdoe.dcm", "traceback": "File '/zward/7/zdoe.dcm'"}
+    changes = {"grid": grid, "config": CONFIG, "records": [*records_of(store)[:-1], broken]}
+    quiet, named = page_of(store, **changes), page_of(store, names=True, **changes)
+    secrets = ["p00.nii.gz", "p00_1.png", "zdoe", "Zroe", "zroe", "zward", "zmasks"]
+    assert [word for word in secrets if word in quiet] == []
+    assert [word for word in secrets if word not in named] == []
+    for choice in (
+        "heads.yaml",
+        "config: mvfa.yaml",
+        "anomalib_medclip.data.MedicalFolder",
+        "k_shot: 4",
+    ):
+        assert choice in quiet
+    assert "volume 2" in quiet
+
+
+@pytest.mark.parametrize("path", ["/a/b.png", r"C:\a\b.png", "a/b", "./x", "'/a/Jane Doe'"])
+def test_a_path_in_a_command_is_withheld(path):
+    assert without_paths(f"run --on {path} now") == "run --on (path withheld) now"
+
+
+def test_what_looks_like_markup_stays_text(store):
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    rows = [
+        replace(row, model=evil, note=evil, tested_on=evil) for row in rows_of(records_of(store))
+    ]
+    figure = {"data": [{"type": "bar", "name": evil}], "layout": {}}
+    charts = [Chart("evil", "gap", evil, evil, evil, figure)]
+    changes = {"grid": {**store.grid(), "title": evil}, "config": f"title: '{evil}'"}
+    parsed = Parsed(page_of(store, rows=rows, charts=charts, **changes))
+    assert len(parsed.of("script")) == 4
+    assert parsed.of("img") == []
+    assert json.loads(parsed.data)["charts"]["evil"]["data"][0]["name"] == evil
+    assert evil in parsed.text
+
+
+def test_research_use_only_and_untrained_backbones_are_said(store, page):
+    assert "research use only" in Parsed(page).words()
+    banner = "these figures mean nothing clinically. MVFA, MadCLIP, PatchCore have random weights"
+    assert banner in Parsed(page).words()
+    rows = [replace(row, untrained=False) for row in rows_of(records_of(store))]
+    assert "mean nothing clinically" not in Parsed(page_of(store, rows=rows)).words()
+
+
+def test_the_best_is_marked_where_the_row_says_so_and_nowhere_else(store):
+    rows = rows_of(records_of(store))
+    rows = [replace(row, best=frozenset()) for row in rows]
+    # The explanation of the sign is its one other place.
+    assert Parsed(page_of(store, rows=rows)).text.count("★") == 1
+    rows[0] = replace(rows[0], best=frozenset({"image_AUROC", "pixel_AUPRO"}))
+    assert Parsed(page_of(store, rows=rows)).text.count("★") == 3
+
+
+def test_figures_are_percent_with_their_interval(store):
+    row = rows_of(records_of(store))[0]
+    row.honest["image_AUROC"] = Estimate(0.9117, 0.9042, 1.4, (0.9117,), "draws")
+    row.gap["image_AUROC"] = Estimate(-0.004, -0.02, 0.012, (), "draws")
+    words = Parsed(page_of(store, rows=[row])).words()
+    assert "91.2 90.4\u2013100.0" in words
+    assert "\u22120.4 \u22122.0 to 1.2" in words
+
+
+def test_published_figures_name_paper_and_protocol(page):
+    tips = [button["data-tip"] for button in Parsed(page).of("button") if "data-tip" in button]
+    assert set(tips) == {"MVFA, table 2: 92.4 (mvfa-few)"}
+    assert str(PUBLISHED["value"]) in page, "what the column is sorted by"
+
+
+def test_failed_and_waiting_trainings_are_listed(page):
+    words = Parsed(page).words()
+    assert "Failed 1 Not run yet 1" in words
+    assert "Broken on heads, K = 4, draw 0, seed 0 RuntimeError" in words
+    assert "MediCLIP on heads, K = 4, draw 0, seed 0" in words
+
+
+def test_records_of_several_versions_are_told(store):
+    records = records_of(store)
+    records[0]["determined_by"]["versions"]["anomalib"] = "2.6.1"
+    assert "anomalib 2.6.1, 2.7.0" in Parsed(page_of(store, records=records)).words()
+
+
+def test_a_page_where_all_has_failed_says_so(store):
+    records = [failed(cell) for cell in store.grid()["cells"]]
+    parsed = Parsed(page_of(store, records=records, rows=[], charts=[], gallery=Gallery()))
+    assert f"Trainings finished 0 of {len(records)} Failed {len(records)}" in parsed.words()
+    assert "there is nothing to compare yet" in parsed.words()
+    assert "gallery" not in {attributes.get("id") for attributes in parsed.of("section")}
+
+
+def test_summary_names_the_best_the_gap_and_who_loses_to_trivial(store):
+    rows = [row for row in rows_of(records_of(store)) if row.tested_on == "heads"]
+    rows = [row for row in rows if row.k_shot == 4]
+    means = {"MVFA": 0.9, "MadCLIP": 0.8, "PatchCore": 0.7, "mean intensity": 0.75}
+    for row in rows:
+        row.honest["image_AUROC"] = Estimate(means[row.model], None, None, ())
+        row.gap["image_AUROC"] = Estimate(0.02 if row.model == "MVFA" else 0.01, None, None, ())
+    none, gap, trivial = summary(rows)
+    assert none == "The intervals support no best method by image AUROC in the one comparison."
+    assert "by 1.5 points on average, and at most by 2.0, for MVFA on heads (K = 4)" in gap
+    assert trivial.endswith("by the mean: PatchCore in 1 of 1 comparisons.")
+    rows[0] = replace(rows[0], best=frozenset({"image_AUROC"}))
+    best, *_ = summary(rows)
+    assert best.endswith("a best method by image AUROC for: MVFA on heads (K = 4) with 90.0 %.")
+
+
+def test_colours_are_distinct_and_keep_to_their_model():
+    many = colours(list("abcdefghi"))
+    assert len(set(many.values())) == 9
+    assert colours(list("abab")) == {name: many[name] for name in "ab"}
+
+
+def decoded(text):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))).astype(int)
+
+
+def test_pictures_and_maps_are_those_of_the_records(store):
+    gallery = pack(store.grid(), store)
+    arrays = store.arrays(store.grid()["cells"][0]["key"])
+    for i, image in enumerate(gallery.groups[0]["images"]):
+        picture = decoded(gallery.pictures[image["picture"]])
+        heat = decoded(gallery.maps[image["maps"][0]])
+        assert np.abs(picture - arrays["test0_pictures"][i]).mean() < 6
+        assert np.abs(heat - arrays["test0_maps"][i]).mean() < 6
+        assert (image["outline"] is None) == (image["label"] == 0)
+
+
+def test_one_draw_of_each_k_is_shown_with_what_k_does_not_change(store):
+    groups = pack(store.grid(), store).groups
+    assert [(group["data"], group["k"]) for group in groups] == [
+        ("heads", 4), ("heads", 16), ("volumes", 4), ("volumes", 16),
+    ]  # fmt: skip
+    for group in groups:
+        assert group["draw"] == 0
+        labels = [model["label"] for model in group["models"]]
+        methods = ["MVFA", "MadCLIP", "PatchCore", "PatchCore, all normals", "mean intensity"]
+        assert labels == methods
+        assert [model["judged"] for model in group["models"]] == [True] * 4 + [False]
+    assert groups[0]["volumes"] == []
+    assert groups[2]["volumes"] == ["volume 1", "volume 2"]
+
+
+def test_scores_and_ranks_are_those_of_the_whole_test_set(store):
+    group = pack(store.grid(), store).groups[0]
+    images = store.record(store.grid()["cells"][0]["key"])["tests"][0]["images"]
+    for image in group["images"]:
+        score = images["score"][image["number"] - 1]
+        below = np.mean(np.asarray(images["score"]) < score) * 96 / 95
+        assert image["scores"][0] == pytest.approx(score, abs=1e-4)
+        assert image["ranks"][0] == pytest.approx(below, abs=1e-4)
+
+
+def test_images_are_given_up_evenly_to_keep_to_the_budget(store):
+    everything, some = pack(store.grid(), store), pack(store.grid(), store, budget=60_000)
+    size = sum(map(len, [*some.pictures, *some.maps, *some.outlines]))
+    assert 30_000 < size <= 60_000
+    for group, full in zip(some.groups, everything.groups, strict=True):
+        numbers = [image["number"] for image in group["images"]]
+        assert 2 < len(numbers) < len(full["images"]) == group["stored"]
+        assert numbers[0] == 1
+        assert numbers[-1] == 16
+        assert max(np.diff(numbers)) <= min(np.diff(numbers)) + 1
+    shown = [[image["number"] for image in group["images"]] for group in some.groups]
+    assert shown[0] == shown[1], "the same images for every K"
+
+
+def test_the_page_stays_far_below_twenty_megabytes_without_its_pictures(store):
+    bare = page_of(store, gallery=Gallery())
+    assert len(bare.encode()) < 7_000_000
