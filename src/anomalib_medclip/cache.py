@@ -41,7 +41,7 @@ class Shelf:
         """The tensor of a key, if it is there."""
         try:
             return torch.from_numpy(np.load(self._path(key)))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def keep(self, key: Hashable, value: Tensor) -> None:

@@ -1,0 +1,172 @@
+"""Whoever runs the cells: each is run once, and what dies takes nothing with it."""
+
+import multiprocessing
+import os
+
+import pytest
+from comparing import (
+    MVFA,
+    cells_of,
+    claims_are_free,
+    compare,
+    figures,
+    forked,
+    lesion_entry,
+    records,
+    write_config,
+)
+from unlucky import RUNS
+
+from anomalib_medclip.compare.cell import Settings, now
+from anomalib_medclip.compare.crew import Crew
+from anomalib_medclip.compare.runners import Work, rotated, run_here, run_on_ray
+from anomalib_medclip.compare.store import Store
+from anomalib_medclip.errors import ProcessDiedError, RuntimeMissingError
+
+
+def model(name):
+    return {**MVFA, "class_path": f"unlucky.{name}", "max_epochs": 1}
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """The trainings that there were, sorted."""
+    path = tmp_path / "runs.txt"
+    path.touch()
+    monkeypatch.setenv(RUNS, str(path))
+    return lambda: sorted(path.read_text().splitlines())
+
+
+@pytest.fixture
+def forking(monkeypatch):
+    """Processes of a crew are copies of this one, which need not import everything anew."""
+    real = multiprocessing.get_context
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _=None: real("fork"))
+
+
+class Heard:
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.words = []
+
+    def started(self, cell):
+        self.words.append((cell.key, "started"))
+
+    def ended(self, cell, status):
+        self.words.append((cell.key, status))
+
+
+def work_of(home, lesions, name, **options):
+    data = {"phantom": lesion_entry(lesions)}
+    cells = cells_of(home / "c.yaml", {"Mine": model(name)}, data, **options)
+    return Work(cells, Store(home / "out"), Settings(accelerator="cpu"), now())
+
+
+def test_a_share_begins_elsewhere_and_leaves_nothing_out():
+    cells = list(range(7))
+    shares = [rotated(cells, number, 3) for number in range(3)]
+    assert [share[0] for share in shares] == [0, 2, 4]
+    assert all(sorted(share) == cells for share in shares)
+
+
+def test_each_cell_is_run_once_and_told(lesions, tmp_path, runs):
+    work, heard = work_of(tmp_path, lesions, "Counted", draws=2), Heard()
+    run_here(work, heard)
+    keys = [cell.key for cell in work.cells]
+    assert heard.words == [(key, word) for key in keys for word in ("started", "done")]
+    run_here(work, heard)
+    assert len(heard.words) == 4
+    assert runs() == ["0 0", "0 1"]
+
+
+def test_a_held_cell_is_left_to_its_holder(lesions, tmp_path, runs):
+    work, heard = work_of(tmp_path, lesions, "Counted", draws=2), Heard()
+    with work.store.claim(work.cells[0].key):
+        run_here(work, heard, wait=False)
+    assert runs() == ["0 1"]
+    run_here(work, heard)
+    assert runs() == ["0 0", "0 1"]
+
+
+def test_a_failure_of_before_is_tried_again_and_one_of_now_is_not(lesions, tmp_path):
+    work, heard = work_of(tmp_path, lesions, "Raises"), Heard()
+    (cell,) = work.cells
+    for _ in range(2):
+        run_here(work, heard)
+    assert [word for _, word in heard.words] == ["started", "failed"]
+    run_here(work._replace(since=now()), heard)
+    assert [word for _, word in heard.words] == ["started", "failed"] * 2
+    assert work.status(cell) == "failed"
+
+
+def test_a_crew_outlives_its_dead(lesions, tmp_path, runs, forking):
+    """One cell kills its process once, another always; the first is run again, the rest is whole."""
+    models = {"once": model("DiesOnce"), "always": model("Dies"), "raises": model("Raises")}
+    data = {"phantom": lesion_entry(lesions)}
+    config = write_config(tmp_path / "c.yaml", models, data, draws=2)
+    assert compare(config, tmp_path / "out", "--jobs", "2") == 1
+    found = records(tmp_path / "out").values()
+    status = {(r["cell"]["model"], r["cell"]["draw"]): r["status"] for r in found}
+    assert status == {
+        ("once", 0): "done", ("once", 1): "done", ("always", 0): "failed",
+        ("always", 1): "failed", ("raises", 0): "failed", ("raises", 1): "failed",
+    }  # fmt: skip
+    errors = {r["cell"]["model"]: r["error"] for r in found if r["status"] == "failed"}
+    assert errors["always"]["type"] == "ProcessDied"
+    assert "ended with code -9; was there enough memory?" in errors["always"]["message"]
+    assert errors["raises"]["type"] == "RuntimeError"
+    assert len(runs()) == 3, "the cell that died was run again, the other was not"
+    assert claims_are_free(tmp_path / "out")
+    assert "ProcessDied" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_crew_finds_what_one_process_finds(lesions, tmp_path, runs, forking):
+    data = {"phantom": lesion_entry(lesions)}
+    config = write_config(
+        tmp_path / "c.yaml", {"Mine": model("Counted")}, data, draws=2, seeds=[0, 1]
+    )
+    assert compare(config, tmp_path / "crew", "--jobs", "2") == 0
+    assert runs() == ["0 0", "0 1", "1 0", "1 1"]
+    assert compare(config, tmp_path / "one") == 0
+    assert records(tmp_path / "crew") == records(tmp_path / "one")
+    assert figures(tmp_path / "crew") == figures(tmp_path / "one")
+
+
+def test_shares_run_each_cell_once_and_report_all(lesions, tmp_path, runs):
+    data = {"phantom": lesion_entry(lesions)}
+    config = write_config(
+        tmp_path / "c.yaml", {"Mine": model("Counted")}, data, draws=3, seeds=[0, 1]
+    )
+    out = tmp_path / "out"
+    shares = [forked(config, out, "--shard", f"{number}/2") for number in range(2)]
+    for share in shares:
+        share.join(300)
+    codes = sorted(share.exitcode for share in shares)
+    assert codes in ([0, 0], [0, 1]), "the first to end may leave the other its last cell"
+    assert runs() == [f"{seed} {draw}" for seed in (0, 1) for draw in (0, 1, 2)]
+    assert {record["status"] for record in records(out).values()} == {"done"}
+    assert len(records(out)) == 6
+    assert claims_are_free(out)
+    written = (out / "table.csv").read_text()
+    assert compare(config, out, "--report-only") == 0
+    assert (out / "table.csv").read_text() == written, "the last to end reported all"
+
+
+def _ends(*_args):
+    os._exit(3)
+
+
+def test_a_crew_that_cannot_begin_says_so(lesions, tmp_path, monkeypatch, forking):
+    monkeypatch.setattr("anomalib_medclip.compare.crew._member", _ends)
+    work = work_of(tmp_path, lesions, "Counted")
+    with pytest.raises(ProcessDiedError, match=r"code 3, .*; run with one job to see why"):
+        Crew(work, Heard(), 2).run()
+    assert records(tmp_path / "out") == {}
+
+
+def test_without_ray_there_is_a_word(lesions, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    work = work_of(tmp_path, lesions, "Counted")
+    with pytest.raises(RuntimeMissingError, match=r"medclip\[ray\].*, or use --runner local"):
+        run_on_ray(work, Heard(), None, 2)

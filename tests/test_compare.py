@@ -1,0 +1,155 @@
+"""``anomalib-medclip compare``: what fails is said, what is done is kept, whatever happens."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from comparing import (
+    MVFA,
+    cells_of,
+    claims_are_free,
+    command,
+    compare,
+    figures,
+    lesion_entry,
+    phantom_entry,
+    records,
+    write_config,
+)
+
+SHORT = {**MVFA, "max_epochs": 1}
+FILES = {"config.yaml", "grid.json", "cells", "claims", "features", "report.html", "table.csv"}
+
+
+def started(out):
+    """When each cell was run, by key."""
+    found = {path.stem: json.loads(path.read_text()) for path in out.glob("cells/*.json")}
+    return {key: record["measured"]["started"] for key, record in found.items()}
+
+
+def of(out, **wanted):
+    """Keys of the records whose cells are so."""
+    found = records(out).items()
+    return {k for k, r in found if all(r["cell"][name] == v for name, v in wanted.items())}
+
+
+@pytest.fixture(scope="module")
+def unlucky(lesions, tmp_path_factory):
+    """A comparison of which some cells fail: one model, and one set that lacks a mask."""
+    home = tmp_path_factory.mktemp("unlucky")
+    shutil.copytree(lesions, home / "holes")
+    (home / "holes" / "masks" / "abnormal" / "3.png").unlink()
+    models = {"whole": SHORT, "broken": {**SHORT, "class_path": "unlucky.Raises"}}
+    data = {"good": phantom_entry(home / "pictures"), "holes": lesion_entry(home / "holes")}
+    config = write_config(home / "c.yaml", models, data, draws=2)
+    return config, home / "out", compare(config, home / "out")
+
+
+def test_what_fails_leaves_the_others_whole(unlucky):
+    _, out, code = unlucky
+    assert code == 1
+    found = records(out)
+    done = {key for key, record in found.items() if record["status"] == "done"}
+    assert len(found) == 8
+    assert done == of(out, model="whole", data="good")
+    assert len(done) == 2
+
+
+def test_a_failure_is_recorded_with_all_that_was_said(unlucky):
+    _, out, _ = unlucky
+    found = records(out)
+    raised = [found[key]["error"] for key in of(out, model="broken", data="good")]
+    assert {(e["type"], e["message"]) for e in raised} == {
+        ("RuntimeError", "no <b>luck</b>, again")
+    }
+    assert all("its last words" in e["log"] and "training_step" in e["traceback"] for e in raised)
+    masks = [found[key]["error"] for key in of(out, data="holes")]
+    assert {e["type"] for e in masks} == {"MissingMaskError"}
+    assert all("3.png" in e["message"] for e in masks)
+
+
+def test_the_report_shows_what_failed_and_names_no_file(unlucky):
+    _, out, _ = unlucky
+    page = (out / "report.html").read_text()
+    assert "RuntimeError" in page
+    assert "MissingMaskError" in page
+    assert "<b>luck</b>" not in page
+    assert "3.png" not in page
+    assert str(out.parent) not in page
+    assert "research use only" in page.lower()
+    assert {path.name for path in out.iterdir()} >= FILES
+
+
+def test_a_rerun_tries_what_failed_and_only_that(unlucky, capsys):
+    config, out, _ = unlucky
+    before, found = started(out), records(out)
+    assert compare(config, out) == 1
+    after = started(out)
+    again = {key for key in before if before[key] != after[key]}
+    assert again == {key for key, record in found.items() if record["status"] == "failed"}
+    assert "8 cells: 2 done, 6 failed; research use only" in capsys.readouterr().err
+
+
+def test_a_comparison_grows_and_keeps_what_is_done(lesions, tmp_path, capsys):
+    data, out = {"phantom": lesion_entry(lesions)}, tmp_path / "out"
+    assert compare(write_config(tmp_path / "c.yaml", {"MVFA": SHORT}, data), out) == 0
+    before = started(out)
+    more = write_config(tmp_path / "c.yaml", {"MVFA": {**SHORT, "note": "ours"}}, data, draws=2)
+    assert compare(more, out) == 0
+    assert before.items() < started(out).items()
+    assert len(started(out)) == 2
+    assert (out / "config.yaml").read_text() == more.read_text()
+    table = (out / "table.csv").read_bytes()
+    (out / "report.html").unlink()
+    capsys.readouterr()
+    assert compare(more, out, "--report-only") == 0
+    assert (out / "table.csv").read_bytes() == table
+    assert (out / "report.html").is_file()
+    assert "2 cells: 2 done" in capsys.readouterr().err
+
+
+def test_cells_that_were_not_run_are_counted(lesions, tmp_path, capsys):
+    data, out = {"phantom": lesion_entry(lesions)}, tmp_path / "out"
+    config = write_config(tmp_path / "c.yaml", {"MVFA": SHORT}, data, draws=2)
+    assert compare(config, out) == 0
+    next(out.glob("cells/*.json")).unlink()
+    assert compare(config, out, "--report-only") == 1
+    assert "2 cells: 1 done, 1 not run" in capsys.readouterr().err
+
+
+def test_where_there_is_no_comparison_there_is_no_report(tmp_path, capsys):
+    assert compare(tmp_path / "c.yaml", tmp_path, "--report-only") == 2
+    assert "holds no comparison; give a folder that compare wrote" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_kill_in_the_middle_costs_only_what_was_running(lesions, tmp_path):
+    """The whole group is killed, as a job that ran out of memory or time is."""
+    data = {"phantom": lesion_entry(lesions)}
+    config = write_config(tmp_path / "c.yaml", {"MVFA": SHORT}, data, draws=3, seeds=[0, 1, 2])
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    script = "import sys; from anomalib_medclip.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", script, *command(config, killed, "--jobs", "2")]
+    process = subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL)
+    while not list(killed.glob("cells/*.json")) and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was in the middle"
+    before, survived = started(killed), records(killed)
+    assert 0 < len(before) < 9
+    assert not (killed / "report.html").exists()
+    assert claims_are_free(killed)
+    assert compare(config, killed) == 0
+    assert before.items() < started(killed).items(), "what was done is not run again"
+    assert compare(config, undisturbed) == 0
+    assert records(killed) == records(undisturbed)
+    assert survived.items() < records(undisturbed).items()
+    planned = cells_of(config, {"MVFA": SHORT}, data, draws=3, seeds=[0, 1, 2])
+    assert set(survived) < {cell.key for cell in planned}, "another process has the same keys"
+    assert figures(killed) == figures(undisturbed)
+    assert all(json.loads(path.read_text()) for path in killed.glob("cells/*.json"))
