@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import time
 from pathlib import Path
 
 import yaml
@@ -105,12 +106,16 @@ def figures(out):
     return [[word for n, word in enumerate(words) if n not in left_out] for words in split]
 
 
-def claims_are_free(out):
-    """Whether nobody holds a cell."""
+def held(out):
+    """Keys of the cells that somebody holds, once whoever was killed has had time to die."""
     store = Store(out)
-    for key in [cell["key"] for cell in store.grid()["cells"]]:
-        lock = store.claim(key)
-        if lock is None:
-            return False
-        lock.lock.release()
-    return True
+    keys = [cell["key"] for cell in store.grid()["cells"]]
+    for _ in range(100):
+        locks = {key: store.claim(key) for key in keys}
+        for lock in filter(None, locks.values()):
+            lock.lock.release()
+        keys = [key for key, lock in locks.items() if lock is None]
+        if not keys:
+            break
+        time.sleep(0.1)
+    return keys

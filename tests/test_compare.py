@@ -12,16 +12,17 @@ import pytest
 from comparing import (
     MVFA,
     cells_of,
-    claims_are_free,
     command,
     compare,
     figures,
+    held,
     lesion_entry,
     phantom_entry,
     records,
     write_config,
 )
 
+SAID = ("RuntimeError", "no <b>luck</b>, again")
 SHORT = {**MVFA, "max_epochs": 1}
 FILES = {"config.yaml", "grid.json", "cells", "claims", "features", "report.html", "table.csv"}
 
@@ -40,7 +41,7 @@ def of(out, **wanted):
 
 @pytest.fixture(scope="module")
 def unlucky(lesions, tmp_path_factory):
-    """A comparison of which some cells fail: one model, and one set that lacks a mask."""
+    """A comparison of which some cells fail: one model, and draws that use a missing mask."""
     home = tmp_path_factory.mktemp("unlucky")
     shutil.copytree(lesions, home / "holes")
     (home / "holes" / "masks" / "abnormal" / "3.png").unlink()
@@ -56,19 +57,19 @@ def test_what_fails_leaves_the_others_whole(unlucky):
     found = records(out)
     done = {key for key, record in found.items() if record["status"] == "done"}
     assert len(found) == 8
-    assert done == of(out, model="whole", data="good")
-    assert len(done) == 2
+    spared = of(out, model="whole", data="holes", draw=0)  # its images are not the one without mask
+    assert done == of(out, model="whole", data="good") | spared
+    assert len(done) == 3
 
 
 def test_a_failure_is_recorded_with_all_that_was_said(unlucky):
     _, out, _ = unlucky
     found = records(out)
     raised = [found[key]["error"] for key in of(out, model="broken", data="good")]
-    assert {(e["type"], e["message"]) for e in raised} == {
-        ("RuntimeError", "no <b>luck</b>, again")
-    }
+    assert [(e["type"], e["message"]) for e in raised] == [SAID] * 2
     assert all("its last words" in e["log"] and "training_step" in e["traceback"] for e in raised)
-    masks = [found[key]["error"] for key in of(out, data="holes")]
+    masks = [found[key]["error"] for key in of(out, data="holes", draw=1)]
+    assert len(masks) == 2
     assert {e["type"] for e in masks} == {"MissingMaskError"}
     assert all("3.png" in e["message"] for e in masks)
 
@@ -92,7 +93,7 @@ def test_a_rerun_tries_what_failed_and_only_that(unlucky, capsys):
     after = started(out)
     again = {key for key in before if before[key] != after[key]}
     assert again == {key for key, record in found.items() if record["status"] == "failed"}
-    assert "8 cells: 2 done, 6 failed; research use only" in capsys.readouterr().err
+    assert "8 cells: 3 done, 5 failed; research use only" in capsys.readouterr().err
 
 
 def test_a_comparison_grows_and_keeps_what_is_done(lesions, tmp_path, capsys):
@@ -131,7 +132,7 @@ def test_where_there_is_no_comparison_there_is_no_report(tmp_path, capsys):
 def test_a_kill_in_the_middle_costs_only_what_was_running(lesions, tmp_path):
     """The whole group is killed, as a job that ran out of memory or time is."""
     data = {"phantom": lesion_entry(lesions)}
-    config = write_config(tmp_path / "c.yaml", {"MVFA": SHORT}, data, draws=3, seeds=[0, 1, 2])
+    config = write_config(tmp_path / "c.yaml", {"MVFA": SHORT}, data, draws=2, seeds=[0, 1, 2])
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     script = "import sys; from anomalib_medclip.cli import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", script, *command(config, killed, "--jobs", "2")]
@@ -140,16 +141,16 @@ def test_a_kill_in_the_middle_costs_only_what_was_running(lesions, tmp_path):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it was in the middle"
+    assert held(killed) == []
     before, survived = started(killed), records(killed)
-    assert 0 < len(before) < 9
+    assert 0 < len(before) < 6
     assert not (killed / "report.html").exists()
-    assert claims_are_free(killed)
     assert compare(config, killed) == 0
     assert before.items() < started(killed).items(), "what was done is not run again"
     assert compare(config, undisturbed) == 0
     assert records(killed) == records(undisturbed)
     assert survived.items() < records(undisturbed).items()
-    planned = cells_of(config, {"MVFA": SHORT}, data, draws=3, seeds=[0, 1, 2])
+    planned = cells_of(config, {"MVFA": SHORT}, data, draws=2, seeds=[0, 1, 2])
     assert set(survived) < {cell.key for cell in planned}, "another process has the same keys"
     assert figures(killed) == figures(undisturbed)
     assert all(json.loads(path.read_text()) for path in killed.glob("cells/*.json"))

@@ -7,10 +7,10 @@ import pytest
 from comparing import (
     MVFA,
     cells_of,
-    claims_are_free,
     compare,
     figures,
     forked,
+    held,
     lesion_entry,
     records,
     write_config,
@@ -101,7 +101,7 @@ def test_a_failure_of_before_is_tried_again_and_one_of_now_is_not(lesions, tmp_p
 
 
 def test_a_crew_outlives_its_dead(lesions, tmp_path, runs, forking):
-    """One cell kills its process once, another always; the first is run again, the rest is whole."""
+    """One cell kills its process once, another always: the first is run again, the rest whole."""
     models = {"once": model("DiesOnce"), "always": model("Dies"), "raises": model("Raises")}
     data = {"phantom": lesion_entry(lesions)}
     config = write_config(tmp_path / "c.yaml", models, data, draws=2)
@@ -117,7 +117,7 @@ def test_a_crew_outlives_its_dead(lesions, tmp_path, runs, forking):
     assert "ended with code -9; was there enough memory?" in errors["always"]["message"]
     assert errors["raises"]["type"] == "RuntimeError"
     assert len(runs()) == 3, "the cell that died was run again, the other was not"
-    assert claims_are_free(tmp_path / "out")
+    assert held(tmp_path / "out") == []
     assert "ProcessDied" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -147,7 +147,7 @@ def test_shares_run_each_cell_once_and_report_all(lesions, tmp_path, runs):
     assert runs() == [f"{seed} {draw}" for seed in (0, 1) for draw in (0, 1, 2)]
     assert {record["status"] for record in records(out).values()} == {"done"}
     assert len(records(out)) == 6
-    assert claims_are_free(out)
+    assert held(out) == []
     written = (out / "table.csv").read_text()
     assert compare(config, out, "--report-only") == 0
     assert (out / "table.csv").read_text() == written, "the last to end reported all"

@@ -99,8 +99,9 @@ def run_on_ray(work: Work, watch: Watch, address: str | None, jobs: int | None) 
     Args:
         work: What is to be done.
         watch: Who wants to know.
-        address: Of the cluster; by default Ray's own choice, else a local one.
-        jobs: Processors of a local cluster, one a cell.
+        address: Of the cluster; by default a local one.
+        jobs: Processors of a local cluster, one a cell; without a number, Ray decides on these
+            and on the cluster, such as the one named by ``RAY_ADDRESS``.
 
     Raises:
         RuntimeMissingError: Ray is not installed.
@@ -110,7 +111,8 @@ def run_on_ray(work: Work, watch: Watch, address: str | None, jobs: int | None) 
     except ImportError as error:
         msg = 'Ray is not installed; pip install "anomalib-medclip[ray]", or use --runner local'
         raise RuntimeMissingError(msg) from error
-    options = {"address": address} if address else {"num_cpus": jobs}
+    local: dict[str, Any] = {"address": "local", "num_cpus": jobs} if jobs else {}
+    options = {"address": address} if address else local
     ray.init(**options, log_to_driver=False, include_dashboard=False, ignore_reinit_error=True)
     try:
         gpus = 1 if work.settings.accelerator == "gpu" else 0
