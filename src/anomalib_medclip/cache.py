@@ -35,8 +35,7 @@ class Shelf:
 
     def __init__(self, folder: Path, scope: str, gigabytes: float) -> None:
         self._folder = folder / hashlib.sha256(scope.encode()).hexdigest()[:16]
-        used = sum(file.stat().st_size for file in folder.rglob("*.npy"))
-        self._budget = int(gigabytes * 1e9) - used
+        self._budget = int(gigabytes * 1e9) - sum(map(_size, folder.rglob("*.npy")))
 
     def find(self, key: Hashable) -> Tensor | None:
         """The tensor of a key, if it is there."""
@@ -46,17 +45,31 @@ class Shelf:
             return None
 
     def keep(self, key: Hashable, value: Tensor) -> None:
-        """Keep a tensor, if there is room."""
+        """Keep a tensor, if there is room; a disk that cannot be written costs a warning."""
         size = value.numel() * value.element_size()
         if size > self._budget:
             return
         self._budget -= size
-        with whole_file(self._path(key)) as aside, aside.open("wb") as file:
-            np.save(file, value.numpy())
+        try:
+            with whole_file(self._path(key)) as aside, aside.open("wb") as file:
+                if shutil.disk_usage(self._folder).free < _SPARE + size:
+                    raise OSError(errno.ENOSPC, "the disk is nearly full")
+                np.save(file, value.numpy())
+        except OSError as error:
+            self._budget = 0
+            logger.warning("no more features are shared: %s", error)
 
     def _path(self, key: Hashable) -> Path:
         digest = hashlib.sha256(repr(key).encode()).hexdigest()
         return self._folder / digest[:2] / f"{digest[2:32]}.npy"
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file, which somebody may have deleted."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class TensorCache:

@@ -61,6 +61,10 @@ class RuntimeMissingError(MedclipError, ImportError):
     """A runtime for exported models is not installed."""
 
 
+class ProcessDiedError(MedclipError, RuntimeError):
+    """Processes that were to run cells of a comparison ended by themselves."""
+
+
 class NotReadyError(MedclipError, RuntimeError):
     """The model is asked for scores before prompts or memory bank exist."""
 

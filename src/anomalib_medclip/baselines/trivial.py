@@ -116,8 +116,9 @@ class SizeAsBrightness(Resize):
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:  # noqa: ANN401 - torchvision's
         """Fill an image, resize a mask."""
         resized = super().transform(inpt, params)
-        if not isinstance(inpt, Image) or inpt.shape == resized.shape:
-            return resized  # the batch comes again, once its images have been through
+        again = inpt.ndim == 4 and inpt.shape == resized.shape  # a batch, whose images were here
+        if again or not isinstance(inpt, Image):
+            return resized
         pixels = inpt.shape[-2] * inpt.shape[-1]
         return torch.full_like(resized, pixels / (pixels + _PIXELS))
 

@@ -14,11 +14,11 @@ from rich.progress import track
 
 from anomalib_medclip.commands.arguments import at_least_one
 from anomalib_medclip.commands.progress import Screen
-from anomalib_medclip.compare.cell import Settings
+from anomalib_medclip.compare.cell import Settings, now
 from anomalib_medclip.compare.config import Comparison, read_config
 from anomalib_medclip.compare.crew import Crew
 from anomalib_medclip.compare.grid import Cell, plan
-from anomalib_medclip.compare.runners import Work, now, rotated, run_here, run_on_ray
+from anomalib_medclip.compare.runners import Work, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.components.provenance import NOTICE, versions
 from anomalib_medclip.report.write import write_report
@@ -43,8 +43,10 @@ def run(arguments: list[str]) -> int:
         store.write_grid(_grid(config, cells, arguments), text)
         _run(Work(cells, store, _settings(config, options), now()), options)
     keys = [cell["key"] for cell in store.grid()["cells"]]
-    found = Counter((store.record(key) or {"status": "not run"})["status"] for key in keys)
-    for path in write_report(store, names=options.names):
+    with store.claim_report():  # of several shares, the last one writes what all have found
+        found = Counter((store.record(key) or {"status": "not run"})["status"] for key in keys)
+        written = write_report(store, names=options.names)
+    for path in written:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     told = ", ".join(f"{count} {status}" for status, count in sorted(found.items()))
     console.print(f"{len(keys)} cells: {told}; {NOTICE}", highlight=False)

@@ -27,8 +27,9 @@ from anomalib_medclip.compare.epochs import EpochScores
 from anomalib_medclip.compare.explain import explain
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.store import Arrays, Record
-from anomalib_medclip.compare.testing import Findings
+from anomalib_medclip.compare.testing import Figures, Findings
 from anomalib_medclip.components.encoding import SharedFeatures
+from anomalib_medclip.components.epoch_choice import BestEpoch
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.config import build_data
@@ -63,9 +64,14 @@ class Settings(NamedTuple):
     threads: int | None = None
 
 
+def now() -> str:
+    """The time, as records have it: to be compared as words."""
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+
+
 def attempt(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
     """Run a cell; what it raises becomes its record."""
-    begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    begun = now()
     start = time.perf_counter()
     record: Record = {"key": cell.key, "cell": cell.as_plain(), "determined_by": cell.determined_by}
     arrays: Arrays = {}
@@ -84,10 +90,9 @@ def attempt(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
 def died(cell: Cell, how: str) -> Record:
     """The record of a cell whose process is no more."""
     told = {"type": "ProcessDied", "message": f"{how}; was there enough memory?", "traceback": ""}
-    begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {
         "key": cell.key, "cell": cell.as_plain(), "determined_by": cell.determined_by,
-        "status": "failed", "error": told, "measured": {"started": begun, "seconds": 0.0},
+        "status": "failed", "error": told, "measured": {"started": now(), "seconds": 0.0},
     }  # fmt: skip
 
 
@@ -153,8 +158,8 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
         for number, (name, others) in enumerate(tested.items()):
             engine.test(model=model, datamodule=others)
             found, kept = _tested(cell, model, others, number)
-            recorded = [*epochs.epochs[name], {"epoch": facts["epochs"], **found["honest"]}]
-            tests.append({"data": name, **found, **_oracle(recorded)})
+            oracle = _oracle(found["honest"], epochs.epochs[name], facts)
+            tests.append({"data": name, **found, **oracle})
             arrays |= kept
     measured |= {
         "seconds_per_image": cost.seconds_per_image(model, _some_images(data)),
@@ -177,7 +182,7 @@ def _model(cell: Cell) -> AnomalibModule:
     if not isinstance(model.post_processor, RankPreservingPostProcessor):
         model.post_processor = RankPreservingPostProcessor()
     model.visualizer = None
-    model.evaluator = Findings()
+    model.evaluator = Findings(getattr(model.evaluator, "val_metrics", ()))
     return model
 
 
@@ -245,24 +250,32 @@ def _tested(
     return found, arrays
 
 
-def _oracle(recorded: Sequence[Record]) -> Record:
+def _oracle(honest: Figures, others: Sequence[Record], facts: Record) -> Record:
     """The best epoch on the test images, by the sum of both AUROCs as authors choose it.
 
-    The last of the records is what the test found, whose calibration error is known, too.
+    Where no other of several epochs was recorded, nobody knows it.
     """
+    known = {one["epoch"]: one for one in others}
+    known[facts["epoch"]] = {"epoch": facts["epoch"], **honest}
+    recorded = [known[number] for number in sorted(known)]
     best = max(recorded, key=lambda one: sum(one.get(name) or 0.0 for name in _CHOOSING))
+    if facts["epochs"] > 1 and not others:
+        best = {"epoch": None}
     return {
-        "oracle": {name: best.get(name) for name in recorded[-1] if name != "epoch"},
+        "oracle": {name: best.get(name) for name in honest},
         "oracle_epoch": best["epoch"],
         "epochs": [{k: v for k, v in one.items() if k != "image_ECE"} for one in recorded],
     }
 
 
 def _facts(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> Record:
-    options = model.hparams
+    options, trained = model.hparams, engine.trainer.current_epoch
+    callbacks: list[Any] = engine.trainer.callbacks  # type: ignore[attr-defined]
+    chosen = [one.kept for one in callbacks if isinstance(one, BestEpoch) and one.kept]
     return {
         "untrained": options.get("pretrained", "") is None or options.get("pre_trained") is False,
-        "epochs": engine.trainer.current_epoch,
+        "epochs": trained,
+        "epoch": next(iter(chosen), trained),
         "epoch_choice": options.get("epoch_choice", "last"),
         "learns_abnormal": bool(getattr(model, "wants_abnormal", False)),
         "support": data.support_counts,

@@ -135,8 +135,12 @@ def _merge(entry: ModelEntry | DataEntry, kind: str, path: Path) -> None:
         if not file.is_file():
             msg = f"{path} names the config {file}, which does not exist; correct its 'config'"
             raise ConfigError(msg)
-        below = yaml.safe_load(file.read_text(encoding="utf-8"))
-        below = below.get(kind, below)
+        try:
+            read: Options = yaml.safe_load(file.read_text(encoding="utf-8"))
+            below = dict(read.get(kind, read))
+        except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+            msg = f"{path} names {file}, which is no config of a {kind}: {error}; correct 'config'"
+            raise ConfigError(msg) from error
     if "class_path" not in {**below, **entry}:
         msg = f"a {kind} of {path} has neither class_path nor config; give it one of them"
         raise ConfigError(msg)
@@ -154,6 +158,12 @@ def _check(config: Comparison, path: Path) -> None:
     if not shots or not config.seeds or min(*shots, *counts) < 1:
         msg = f"{path}: k_shot, draws and seeds need one or more, K and draws from 1 up"
         raise ConfigError(msg)
+    if len({*shots}) < len(shots) or len({*config.seeds}) < len(config.seeds):
+        msg = f"{path}: k_shot or seeds name a number twice; name each once"
+        raise ConfigError(msg)
+    if not config.data or not (config.models or config.trivial):
+        msg = f"{path} compares nothing; give it models and data"
+        raise ConfigError(msg)
     for trained, tested in (config.tests or {}).items():
         unknown = {trained, *tested} - set(config.data)
         if unknown or not tested:
@@ -163,9 +173,18 @@ def _check(config: Comparison, path: Path) -> None:
 
 
 def find_class(options: Mapping[str, Any]) -> type:
-    """The class of a model, by its class path."""
-    module, _, name = str(options["class_path"]).rpartition(".")
-    found: type = getattr(import_module(module), name)
+    """The class of a model or of data, by its class path.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+    path = str(options["class_path"])
+    module, _, name = path.rpartition(".")
+    try:
+        found: type = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        msg = f"no class {path}: {error}; give all of its path, as in configs/compare/"
+        raise ConfigError(msg) from error
     return found
 
 

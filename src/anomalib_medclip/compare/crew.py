@@ -9,6 +9,7 @@ from multiprocessing.context import SpawnProcess
 from anomalib_medclip.compare.cell import died
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.runners import LIVES, Watch, Work, rotated, run_here
+from anomalib_medclip.errors import ProcessDiedError
 
 
 class _Announce:
@@ -59,7 +60,7 @@ class Crew:
         """Run all cells.
 
         Raises:
-            RuntimeError: A process died before it ran any cell.
+            ProcessDiedError: Processes die while they run no cell, such as at their start.
         """
         try:
             for number in range(self._jobs):
@@ -106,12 +107,13 @@ class Crew:
         member.process.join()
         if not member.process.exitcode:
             return
-        how = f"the process that ran it ended with code {member.process.exitcode}"
-        if member.cell is None:
-            msg = f"{how} before it ran any cell; run with one job to see why"
-            raise RuntimeError(msg)
-        self._deaths[member.cell.key] += 1
-        if self._deaths[member.cell.key] >= LIVES:
-            self._work.store.write(member.cell.key, died(member.cell, how))
+        how = f"a process ended with code {member.process.exitcode}"
+        key = member.cell.key if member.cell else ""
+        self._deaths[key] += 1
+        if self._deaths[key] >= LIVES:
+            if member.cell is None:
+                msg = f"{how}, and no cell was running; run with one job to see why"
+                raise ProcessDiedError(msg)
+            self._work.store.write(key, died(member.cell, how))
             self._watch.ended(member.cell, "failed")
         self._start(number)

@@ -4,7 +4,7 @@ import copy
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from anomalib.data import ImageBatch
@@ -15,6 +15,7 @@ from torch import nn
 
 from anomalib_medclip.compare.testing import Figures, figures, rank_metrics
 from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.components.epoch_choice import BestEpoch
 
 _MEMORY = 1_000_000_000
 """Bytes of test images that are kept between epochs; more are read anew."""
@@ -25,7 +26,8 @@ class EpochScores(Callback):
 
     Published numbers are those of the best epoch on the test set. To show what that is worth,
     figures are recorded here and never fed back: modes, random numbers and weights are afterwards
-    as they were before. The last epoch is left to the test itself.
+    as they were before. The last epoch is left to the test itself, unless validation chooses which
+    epoch is tested.
 
     Args:
         tests: Data to test on, by name; those trained on may be among them.
@@ -48,13 +50,17 @@ class EpochScores(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the test images with the model as it is."""
         number = trainer.current_epoch + 1
-        if not self.every or number % self.every or number == trainer.max_epochs:
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        chosen = any(isinstance(callback, BestEpoch) for callback in callbacks)
+        tested = number == trainer.max_epochs and not chosen
+        if not self.every or number % self.every or tested:
             return
         start = time.perf_counter()
+        ready: Any = getattr(pl_module, "ready_to_score", None)
         with unchanged(pl_module), torch.no_grad():
             trainer.validating = True  # as Lightning's own training loop does it
-            if hasattr(pl_module, "ready_to_score"):
-                cast("Any", pl_module).ready_to_score()
+            if ready is not None:
+                ready()
             for name in self.tests:
                 found = self._score(name, trainer, pl_module)
                 self.epochs[name].append({"epoch": number, **found})

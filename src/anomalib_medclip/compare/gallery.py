@@ -43,7 +43,8 @@ def _stacks(data: MedicalDataModule) -> dict[str, tuple[str, int]]:
     table = data.test_data.samples
     if data.in_files and not data.stacks:
         return {}
-    whole = table["image_path"].map(lambda path: Path(path).parent.name)
+    above = Path(common_folder(table)).parent
+    whole = table["image_path"].map(lambda path: Path(path).parent.relative_to(above).as_posix())
     volumes = table["group"] if data.in_files else whole
     ill = table.groupby(volumes)["label_index"].sum().sort_values(ascending=False, kind="stable")
     rows = zip(table["image_path"], volumes, strict=True)

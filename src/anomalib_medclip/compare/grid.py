@@ -150,10 +150,12 @@ class _Sources:
     def options(
         self, name: str, k_shot: int | None, draw: int, normals: str = "support"
     ) -> Options:
-        """Class and options of some data, for one K and draw."""
+        """Class and options of some data, for one K and draw, as far as the class knows these."""
         entry = self.config.data[name]
+        known = inspect.signature(find_class(entry)).parameters
+        any_other = any(one.kind is one.VAR_KEYWORD for one in known.values())
         asked = {"k_shot": k_shot, "seed": draw, "normals": normals}
-        given = {k: v for k, v in asked.items() if v is not None}
+        given = {k: v for k, v in asked.items() if v is not None and (k in known or any_other)}
         return {"class_path": entry["class_path"], "init_args": {**entry["init_args"], **given}}
 
 
@@ -202,10 +204,11 @@ def _model(name: str, entry: ModelEntry) -> tuple[str, Options]:
         "record_every": entry.get("record_every", 1),
     }
     try:
-        parse_model({k: _for_k(options, 1)[k] for k in ("class_path", "init_args")})
+        parsed = parse_model({k: _for_k(options, 1)[k] for k in ("class_path", "init_args")})
     except ConfigError as error:
         msg = f"model {name}: {error}; correct its options"
         raise ConfigError(msg) from error
+    options["class_path"] = parsed.model.class_path  # which may have been given by the name alone
     kinds = {"method": ClipMethodMixin, "trivial": TrivialMixin}
     found = [kind for kind, base in kinds.items() if issubclass(find_class(options), base)]
     return (*found, "baseline")[0], options

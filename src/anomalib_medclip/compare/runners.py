@@ -4,7 +4,6 @@ There is no scheduler. Whoever works takes a cell that has no record and that no
 by a lock of the system, and writes its record; a lock whose holder has died is free.
 """
 
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -135,8 +134,3 @@ def _fetched(result: Any, cell: Cell, ray: Any) -> Any:  # noqa: ANN401 - Ray's
         return ray.get(result)
     except ray.exceptions.RayError as error:
         return died(cell, f"its Ray workers died {LIVES} times: {error}"), {}
-
-
-def now() -> str:
-    """The time, as records have it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())

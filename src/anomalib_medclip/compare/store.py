@@ -91,12 +91,19 @@ class Store:
 
     def claim(self, key: str, *, wait: bool = False) -> AcquireReturnProxy[Any] | None:
         """The cell's lock, held until its context ends; ``None`` if we neither get it nor wait."""
-        path = self.folder / "claims" / f"{key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return FileLock(path).acquire(blocking=wait)
+            return self._lock(key).acquire(blocking=wait)
         except Timeout:
             return None
+
+    def claim_report(self) -> FileLock:
+        """The lock of whoever writes the report, to be entered; others wait."""
+        return self._lock("report")
+
+    def _lock(self, name: str) -> FileLock:
+        path = self.folder / "claims" / f"{name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
 
     def _path(self, key: str, ending: str) -> Path:
         return self.folder / "cells" / f"{key}{ending}"

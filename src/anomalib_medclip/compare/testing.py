@@ -63,6 +63,8 @@ class Findings(Evaluator):
     """anomalib's evaluator, which keeps what it finds in float64 and image by image.
 
     Args:
+        val_metrics: What is found on validation images, by which an epoch may be chosen.
+
     Attributes:
         figures: By name, once the test has ended.
         paths: Path of every image, in the order of the test.
@@ -71,10 +73,10 @@ class Findings(Evaluator):
         curves: Pixel curves as the record holds them; ``None`` without masks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, val_metrics: Sequence[Any] = ()) -> None:
         image: dict[str, Any] = {"fields": ["pred_score", "gt_label"], "prefix": "image_"}
         self.of_test: list[Any] = [*rank_metrics(), CalibrationError(**image)]
-        super().__init__(test_metrics=self.of_test)
+        super().__init__(list(val_metrics), self.of_test)
         self.start()
 
     def start(self) -> None:

@@ -15,7 +15,8 @@ from anomalib_medclip.components.augmentation import Augmentation, apply_copies
 _OF_TRAINING = (
     "seed", "lr", "object_name", "adapters", "epoch_choice", "cache_memory", "transductive"
 )  # fmt: skip
-"""Options that do not change what the frozen tower says of an image; any other may."""
+"""Options that do not change what the frozen tower says of an image; any other may. Copies of an
+image are kept apart by the seed."""
 
 
 class SharedFeatures(NamedTuple):
@@ -122,7 +123,10 @@ class EncodesOnce(LightningModule):
 
         if self._cache is None or paths is None:
             return compute(list(range(len(images))))
-        keys = list(zip(map(str, paths), numbers, strict=True))
+        # A copy may be drawn by the seed, the image itself is not.
+        seed = self.hparams["seed"]
+        named = zip(map(str, paths), numbers, strict=True)
+        keys = [(path, number, seed) if number else (path, 0) for path, number in named]
         return self._cache.fetch(keys, compute).to(self.device)
 
     def _masks(self, batch: ImageBatch) -> Tensor | None:

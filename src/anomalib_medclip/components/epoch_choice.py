@@ -33,6 +33,11 @@ class BestEpoch(Callback):
         self._epoch = 0
         self._state: dict[str, Any] = {}
 
+    @property
+    def kept(self) -> int | None:
+        """Number of the epoch that is kept, counted from 1; ``None`` while it is the last."""
+        return self._epoch + 1 if self._state else None
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the state if it is the best so far."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or _cannot_choose(trainer):

@@ -1,0 +1,111 @@
+"""Records are written whole or not at all; a cell is held by one, until he is done or dead."""
+
+import json
+import multiprocessing
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from anomalib_medclip.compare.store import Store
+from anomalib_medclip.errors import ResultsError
+
+KEY = "0123456789abcdef"
+
+
+def test_a_record_and_its_arrays_come_back(tmp_path):
+    store = Store(tmp_path / "new")
+    arrays = {"maps": np.arange(6, dtype=np.uint8).reshape(1, 2, 3)}
+    assert store.record(KEY) is None
+    assert store.arrays(KEY) == {}
+    store.write(KEY, {"key": KEY, "score": 1 / 3}, arrays)
+    assert store.record(KEY) == {"notice": "research use only", "key": KEY, "score": 1 / 3}
+    (found,) = store.arrays(KEY).items()
+    assert found[0] == "maps"
+    assert found[1].dtype == np.uint8
+    assert np.array_equal(found[1], arrays["maps"])
+
+
+def test_what_was_planned_comes_back(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(ResultsError, match="holds no comparison; give a folder that compare wrote"):
+        store.grid()
+    store.write_grid({"title": "A"}, "title: A  # ä\n")
+    assert store.grid() == {"title": "A"}
+    assert store.config() == "title: A  # ä\n"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), object()])
+def test_a_record_that_cannot_be_written_leaves_the_old_one(bad, tmp_path):
+    store = Store(tmp_path)
+    store.write(KEY, {"key": KEY})
+    with pytest.raises((ValueError, TypeError)):
+        store.write(KEY, {"key": bad})
+    assert store.record(KEY)["key"] == KEY
+    assert [path.name for path in (tmp_path / "cells").iterdir()] == [f"{KEY}.json"]
+
+
+def test_arrays_are_there_before_their_record_is(tmp_path):
+    """Whoever sees a record finds its pictures, so a crash in between costs the record."""
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="nan"):
+        store.write(KEY, {"key": float("nan")}, {"maps": np.zeros(3)})
+    assert store.record(KEY) is None
+
+
+def _write_for_ever(folder, ready):
+    store, number = Store(folder), 0
+    while True:
+        number += 1
+        store.write(KEY, {"numbers": [number] * 20_000}, {"maps": np.full(50_000, number)})
+        if number == 2:
+            ready.set()
+
+
+def test_a_killed_writer_leaves_nothing_half_written(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    writer = context.Process(target=_write_for_ever, args=(tmp_path, ready))
+    writer.start()
+    assert ready.wait(60)
+    store = Store(tmp_path)
+    for _ in range(5):  # while it writes, too
+        assert len(set(store.record(KEY)["numbers"])) == 1
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    numbers = store.record(KEY)["numbers"]
+    assert len(numbers) == 20_000
+    assert len(set(numbers)) == 1
+    assert len(np.unique(store.arrays(KEY)["maps"])) == 1
+    json.loads((tmp_path / "cells" / f"{KEY}.json").read_text())
+
+
+def test_a_cell_is_held_by_one(tmp_path):
+    store, other = Store(tmp_path), Store(tmp_path)
+    with store.claim(KEY):
+        assert other.claim(KEY) is None
+        with other.claim("another"):
+            pass
+    with other.claim(KEY) as lock:
+        assert lock is not None
+
+
+def _hold(folder, held):
+    with Store(folder).claim(KEY), Store(folder).claim_report():
+        held.set()
+        signal.pause()
+
+
+def test_a_lock_held_by_a_dead_process_is_free(tmp_path):
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path, held))
+    holder.start()
+    assert held.wait(60)
+    store = Store(tmp_path)
+    assert store.claim(KEY) is None
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    with store.claim(KEY) as lock, store.claim_report():
+        assert lock is not None
