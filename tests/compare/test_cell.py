@@ -127,7 +127,7 @@ def test_one_training_is_tested_on_several_data(heads, lesions, tmp_path):
     assert len(here["images"]["score"]) == 12
     assert len(there["images"]["score"]) != 12
     assert [one["epoch"] for one in here["epochs"]] == [1, 2]
-    assert set(there["oracle"].values()) == {None}, "its epochs were not recorded"
+    assert [one["epoch"] for one in there["epochs"]] == [1, 2]
     assert {"test0_maps", "test1_maps"} <= set(arrays)
     alone = cells_of(tmp_path / "d.yaml", {"MVFA": MVFA}, {"heads": heads})[0]
     assert only(attempt(alone, HERE)[0])["honest"] == here["honest"]
