@@ -126,7 +126,8 @@ def test_one_training_is_tested_on_several_data(heads, lesions, tmp_path):
     assert [here["object_name"], there["object_name"]] == ["head", "phantom"]
     assert len(here["images"]["score"]) == 12
     assert len(there["images"]["score"]) != 12
-    assert [[one["epoch"] for one in test["epochs"]] for test in (here, there)] == [[1, 2]] * 2
+    assert [one["epoch"] for one in here["epochs"]] == [1, 2]
+    assert [one["epoch"] for one in there["epochs"]] == [1, 2]
     assert there["epochs"][0] != here["epochs"][0]
     assert {"test0_maps", "test1_maps"} <= set(arrays)
     alone = cells_of(tmp_path / "d.yaml", {"MVFA": MVFA}, {"heads": heads})[0]

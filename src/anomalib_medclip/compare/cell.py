@@ -27,7 +27,7 @@ from anomalib_medclip.compare.epochs import EpochScores
 from anomalib_medclip.compare.explain import explain
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.store import Arrays, Record
-from anomalib_medclip.compare.testing import Findings
+from anomalib_medclip.compare.testing import Figures, Findings
 from anomalib_medclip.components.encoding import SharedFeatures
 from anomalib_medclip.components.epoch_choice import BestEpoch
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
@@ -158,7 +158,8 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
         for number, (name, others) in enumerate(tested.items()):
             engine.test(model=model, datamodule=others)
             found, kept = _tested(cell, model, others, number)
-            tests.append({"data": name, **found, **_oracle(found, epochs.epochs[name], facts)})
+            oracle = _oracle(found["honest"], epochs.epochs[name], facts)
+            tests.append({"data": name, **found, **oracle})
             arrays |= kept
     measured |= {
         "seconds_per_image": cost.seconds_per_image(model, _some_images(data)),
@@ -249,19 +250,19 @@ def _tested(
     return found, arrays
 
 
-def _oracle(found: Record, others: Sequence[Record], facts: Record) -> Record:
+def _oracle(honest: Figures, others: Sequence[Record], facts: Record) -> Record:
     """The best epoch on the test images, by the sum of both AUROCs as authors choose it.
 
     Where no other of several epochs was recorded, nobody knows it.
     """
-    honest = {"epoch": facts["epoch"], **found["honest"]}
-    known = {one["epoch"]: one for one in [*others, honest]}
+    known = {one["epoch"]: one for one in others}
+    known[facts["epoch"]] = {"epoch": facts["epoch"], **honest}
     recorded = [known[number] for number in sorted(known)]
     best = max(recorded, key=lambda one: sum(one.get(name) or 0.0 for name in _CHOOSING))
     if facts["epochs"] > 1 and not others:
         best = {"epoch": None}
     return {
-        "oracle": {name: best.get(name) for name in found["honest"]},
+        "oracle": {name: best.get(name) for name in honest},
         "oracle_epoch": best["epoch"],
         "epochs": [{k: v for k, v in one.items() if k != "image_ECE"} for one in recorded],
     }

@@ -4,7 +4,7 @@ import copy
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from anomalib.data import ImageBatch
@@ -50,15 +50,17 @@ class EpochScores(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the test images with the model as it is."""
         number = trainer.current_epoch + 1
-        chosen = any(isinstance(callback, BestEpoch) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        chosen = any(isinstance(callback, BestEpoch) for callback in callbacks)
         tested = number == trainer.max_epochs and not chosen
         if not self.every or number % self.every or tested:
             return
         start = time.perf_counter()
+        ready: Any = getattr(pl_module, "ready_to_score", None)
         with unchanged(pl_module), torch.no_grad():
             trainer.validating = True  # as Lightning's own training loop does it
-            if hasattr(pl_module, "ready_to_score"):
-                cast("Any", pl_module).ready_to_score()
+            if ready is not None:
+                ready()
             for name in self.tests:
                 found = self._score(name, trainer, pl_module)
                 self.epochs[name].append({"epoch": number, **found})
