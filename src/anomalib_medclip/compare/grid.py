@@ -132,7 +132,9 @@ class _Sources:
 
     def __init__(self, config: Comparison, progress: Progress) -> None:
         self.config = config
-        self.ours = {"versions": versions(), "package": _package()}
+        # Shared features are computed one image at a time, which may round the last digit.
+        shared = config.feature_cache > 0
+        self.ours = {"versions": versions(), "package": _package(), "shared_features": shared}
         self._progress = progress
         self._known: Digests = {}
         self._seen: dict[tuple[str, int], _Seen] = {}
