@@ -116,8 +116,13 @@ def written(folder, records):
 
 def test_only_the_marked_is_bold(tmp_path):
     records = [
-        with_figure(right_record(model, draw, k=k), "image_AUROC", value + draw / 100)
-        for model, k, value in (("A", 4, 0.9), ("B", 4, 0.8), ("A", 16, 0.7), ("B", 16, 0.7))
+        with_figure(right_record(model, draw, k=k), "image_AUROC", value + draw / scale)
+        for model, k, value, scale in (
+            ("A", 4, 0.9, 100),
+            ("B", 4, 0.8, 200),
+            ("A", 16, 0.7, 100),
+            ("B", 16, 0.7, 100),
+        )
         for draw in (0, 1)
     ]
     csv, _, latex = written(tmp_path, records)
