@@ -13,9 +13,9 @@ from PIL import Image
 from report_page import PUBLISHED, page_of, records_of, rows_of
 
 from anomalib_medclip.report.gallery import Gallery, pack
-from anomalib_medclip.report.page import without_paths
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.rows import Chart, Estimate
+from anomalib_medclip.report.withheld import without_paths
 from anomalib_medclip.report.words import summary
 
 
@@ -90,7 +90,8 @@ title: Made-up results
 models: {MVFA: {config: ../zward/mvfa.yaml}}
 data:
   heads: {class_path: anomalib_medclip.data.MedicalFolder, init_args: {root: zroe,
-    table: labels, mask_dir: zmasks, normal_dir: /zward/7, files: [zdoe.dcm], k_shot: 4}}
+    table: {train: zlabels}, mask_dir: zmasks, normal_dir: /zward/7, files: [zdoe.dcm],
+    cover: ZDOE.DCM, splits: {Zoe Zquill: train}, k_shot: 4}}
 """
 
 
@@ -104,7 +105,8 @@ def test_no_name_and_no_path_is_shown_unless_asked_for(store):
     broken["error"] |= {"message": "cannot read zdoe.dcm", "traceback": "File '/zward/7/zdoe.dcm'"}
     changes = {"grid": grid, "config": CONFIG, "records": [*records_of(store)[:-1], broken]}
     quiet, named = page_of(store, **changes), page_of(store, names=True, **changes)
-    secrets = ["p00.nii.gz", "p00_1.png", "zdoe", "Zroe", "zroe", "zward", "zmasks"]
+    secrets = ["p00.nii.gz", "p00_1.png", "zdoe", "Zroe", "zroe", "zward", "zmasks", "zlabels"]
+    secrets += ["ZDOE", "Zquill"]
     assert [word for word in secrets if word in quiet] == []
     assert [word for word in secrets if word not in named] == []
     for choice in (
@@ -115,6 +117,13 @@ def test_no_name_and_no_path_is_shown_unless_asked_for(store):
     ):
         assert choice in quiet
     assert "volume 2" in quiet
+
+
+@pytest.mark.parametrize("folder", ["--out zdoe", "--out=zdoe", "--out 'z doe'", "--ray-address z"])
+def test_where_results_go_is_withheld(folder):
+    option = folder[: folder.index("z")].rstrip("'")
+    found = without_paths(f"compare heads.yaml {folder} --jobs 2")
+    assert found == f"compare heads.yaml {option}(path withheld) --jobs 2"
 
 
 @pytest.mark.parametrize("path", ["/a/b.png", r"C:\a\b.png", "a/b", "./x", "'/a/Jane Doe'"])

@@ -44,8 +44,8 @@ def summarise(grid: Mapping[str, Any], records: Sequence[Record]) -> list[Row]:
     A row takes the draws and seeds of one model, data, test set and K; a cell that failed counts in
     ``failed`` of its rows. Of two or more draws a figure has Student's t interval, the seeds of a
     draw averaged before. Of a single draw, and where all draws give one figure, the honest image
-    AUROC and AP have a bootstrap interval by patient, the seeds of a drawn set of patients averaged.
-    A figure that is undefined in every cell is absent.
+    AUROC and AP have a bootstrap interval by patient, the mean over seeds. A figure that is
+    undefined in every cell is absent.
 
     Args:
         grid: What ``Store.grid`` gives; ``published`` in it names the sets as the papers do.

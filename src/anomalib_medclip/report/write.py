@@ -40,4 +40,4 @@ def write_report(store: Store, *, names: bool = False) -> list[Path]:
         names,
     )
     write_whole(page, html)
-    return [page, *write_tables(store.folder, grid, rows)]
+    return [page, *write_tables(store.folder, grid, rows, names)]
