@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -12,11 +13,13 @@ from compare_results import failed, write_results
 from PIL import Image
 from report_page import PUBLISHED, page_of, records_of, rows_of
 
+from anomalib_medclip.compare.store import Store
 from anomalib_medclip.report.gallery import Gallery, pack
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.rows import Chart, Estimate
 from anomalib_medclip.report.withheld import without_paths
 from anomalib_medclip.report.words import summary
+from anomalib_medclip.report.write import write_report
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +218,16 @@ def test_summary_names_the_best_the_gap_and_who_loses_to_trivial(store):
     assert best.endswith("a best method by image AUROC for: MVFA on heads (K = 4) with 90.0 %.")
 
 
+def test_of_many_best_methods_the_summary_only_counts(store):
+    rows = rows_of(records_of(store))
+    methods = [row for row in rows if row.kind != "trivial"]
+    marked = [replace(row, best=frozenset({"image_AUROC"})) for row in methods]
+    best, *_ = summary(marked)
+    assert len(marked) > 4
+    assert "MVFA in 4" in best
+    assert best.endswith(" cases.")
+
+
 def test_colours_are_distinct_and_keep_to_their_model():
     many = colours(list("abcdefghi"))
     assert len(set(many.values())) == 9
@@ -273,6 +286,15 @@ def test_images_are_given_up_evenly_to_keep_to_the_budget(store):
         assert max(np.diff(numbers)) <= min(np.diff(numbers)) + 1
     shown = [[image["number"] for image in group["images"]] for group in some.groups]
     assert shown[0] == shown[1], "the same images for every K"
+
+
+def test_pictures_take_only_the_room_that_is_left(store, tmp_path, monkeypatch):
+    shutil.copytree(store.folder, tmp_path / "all")
+    page, *_ = write_report(Store(tmp_path / "all"))
+    whole = page.stat().st_size
+    monkeypatch.setattr("anomalib_medclip.report.write._LIMIT", whole - 100_000)
+    page, *_ = write_report(Store(tmp_path / "all"))
+    assert whole - 400_000 < page.stat().st_size < whole - 50_000
 
 
 def test_the_page_stays_far_below_twenty_megabytes_without_its_pictures(store):

@@ -7,6 +7,7 @@ from statistics import fmean
 from anomalib_medclip.report.rows import Estimate, Row
 
 _METRIC = "image_AUROC"
+_FEW = 4
 
 
 def percent(value: float) -> str:
@@ -88,17 +89,23 @@ def _best(rows: Sequence[Row]) -> Iterable[str]:
     places = [where for where, count in rivals.items() if count > 1]
     best = [row for row in rows if _METRIC in row.best]
     if best:
-        named = ", ".join(
-            f"{row.model} on {place(row)} with {percent(row.honest[_METRIC].mean)} %"
-            for row in best
-        )
-        yield f"The intervals support a best method by image AUROC for: {named}."
+        yield f"The intervals support a best method by image AUROC for: {_named(best)}."
     without = len(set(places) - {place(row) for row in best})
     if best and without:
         yield f"In the other {without} of {len(places)} comparisons they support none."
     elif without:
         where = "in the one comparison" if without == 1 else f"in any of the {without} comparisons"
         yield f"The intervals support no best method by image AUROC {where}."
+
+
+def _named(best: Sequence[Row]) -> str:
+    """Each of the best where they are few, else how often each model is."""
+    if len(best) > _FEW:
+        counts = Counter(f"{row.model}{', all normals' * (row.normals == 'train')}" for row in best)
+        return ", ".join(f"{model} in {count}" for model, count in counts.most_common()) + " cases"
+    return ", ".join(
+        f"{row.model} on {place(row)} with {percent(row.honest[_METRIC].mean)} %" for row in best
+    )
 
 
 def _gap(rows: Sequence[Row]) -> Iterable[str]:
