@@ -211,7 +211,7 @@ def test_summary_names_the_best_the_gap_and_who_loses_to_trivial(store):
         row.gap["image_AUROC"] = Estimate(0.02 if row.model == "MVFA" else 0.01, None, None, ())
     none, gap, trivial = summary(rows)
     assert none == "The intervals support no best method by image AUROC in the one comparison."
-    assert "by 1.5 points on average, and at most by 2.0, for MVFA on heads (K = 4)" in gap
+    assert "by +1.5 points on average, and raise it at most by 2.0, for MVFA on heads" in gap
     assert trivial.endswith("by the mean: PatchCore in 1 of 1 comparisons.")
     rows[0] = replace(rows[0], best=frozenset({"image_AUROC"}))
     best, *_ = summary(rows)

@@ -42,7 +42,8 @@ def gap(rows: Sequence[Row]) -> list[Chart]:
         figure.update_xaxes(title_text="AUROC")
         names = [_with_k(row) for row in shown]
         figure.update_yaxes(categoryorder="array", categoryarray=names)
-        figure.update_yaxes(range=[len(names) - 0.5, -0.5])
+        shown_as = [f"{name[:39]}…" if len(name) > 40 else name for name in names]
+        figure.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=names, ticktext=shown_as)
         figure.update_layout(legend_y=-70 / (height - 100))
         caption = (
             "Filled: the honest epoch, with its 95 % interval, cut at 0 and 1. Open: the epoch "

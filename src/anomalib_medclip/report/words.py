@@ -117,9 +117,10 @@ def _gap(rows: Sequence[Row]) -> Iterable[str]:
     if largest.gap[_METRIC].mean < 0.0005:
         yield "Choosing the epoch on the test images would raise no method's image AUROC."
         return
+    change = f"{'+' if mean >= 0 else ''}{percent(mean)}"
     yield (
-        "Choosing the epoch on the test images, as published tables do, would raise the methods' "
-        f"image AUROC by {percent(mean)} points on average, and at most by "
+        "Choosing the epoch on the test images, as published tables do, would change the methods' "
+        f"image AUROC by {change} points on average, and raise it at most by "
         f"{percent(largest.gap[_METRIC].mean)}, for {largest.model} on {place(largest)}."
     )
 
@@ -136,6 +137,8 @@ def _trivial(rows: Sequence[Row]) -> Iterable[str]:
         compared = Counter(row.model for row in rivals)
         counts = Counter(row.model for row in beaten)
         named = ", ".join(f"{name} in {n} of {compared[name]}" for name, n in counts.items())
+        if len(counts) > _FEW:
+            named = f"{len(counts)} of {len(compared)} models, in {len(beaten)} of {len(rivals)}"
         yield f"No better than a trivial score, by the mean: {named} comparisons."
     elif rivals:
         yield "All are better than the trivial scores, by the mean."
