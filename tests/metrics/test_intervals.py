@@ -137,6 +137,17 @@ def test_the_same_seed_draws_the_same_patients(study, monkeypatch):
     assert again == pytest.approx(whole, abs=0.02)
 
 
+def test_seeds_are_averaged_for_the_same_patients(study):
+    first, second, labels, patients = study
+    both = bootstrap([first, second], labels, patients, draws=300)
+    single = [bootstrap(scores, labels, patients, draws=300) for scores in (first, second)]
+    assert both.estimate == pytest.approx(np.mean([one.estimate for one in single]))
+    assert bootstrap([first, first], labels, patients, draws=300) == pytest.approx(single[0])
+    found = compare_by_patient([first, second], second, labels, patients, draws=300)
+    whole = compare_by_patient(first, second, labels, patients, draws=300)
+    assert found[:3] == pytest.approx([value / 2 for value in whole[:3]])
+
+
 # --- two methods
 
 

@@ -39,14 +39,14 @@ def test_a_tie_marks_nobody():
 
 
 def test_every_other_row_must_be_beaten():
-    winner, loser = draws("MVFA", (0.90, 0.91)), draws("MadCLIP", (0.70, 0.71))
+    winner, loser = draws("MVFA", (0.90, 0.91)), draws("MadCLIP", (0.70, 0.72))
     near = draws("mean intensity", (0.93, 0.84), kind="trivial")
     assert best_of(*winner, *loser)["MVFA"] == {"image_AUROC"}
     assert best_of(*winner, *loser, *near)["MVFA"] == set()
 
 
 def test_a_trivial_baseline_may_be_the_best():
-    records = draws("MVFA", (0.7, 0.71)) + draws("size", (0.9, 0.91), kind="trivial")
+    records = draws("MVFA", (0.7, 0.71)) + draws("size", (0.9, 0.92), kind="trivial")
     assert best_of(*records) == {"MVFA": set(), "size": {"image_AUROC"}}
 
 
@@ -59,6 +59,38 @@ def test_a_row_alone_is_not_the_best():
 def test_of_the_calibration_error_less_is_better():
     records = draws("MVFA", (0.30, 0.31), "image_ECE") + draws("MadCLIP", (0.1, 0.1), "image_ECE")
     assert best_of(*records) == {"MVFA": set(), "MadCLIP": {"image_ECE"}}
+
+
+def test_a_trivial_baseline_is_not_the_best_calibrated():
+    records = draws("MVFA", (0.3, 0.31), "image_ECE") + draws("MadCLIP", (0.1, 0.1), "image_ECE")
+    constant = draws("size", (0.0, 0.0), "image_ECE", kind="trivial")
+    assert best_of(*records, *constant)["size"] == set()
+    assert best_of(*records, *constant)["MadCLIP"] == {"image_ECE"}
+
+
+def test_draws_that_change_nothing_decide_nothing():
+    ours = draws("MVFA", (0.9, 0.9, 0.9), "pixel_AUROC")
+    theirs = draws("MadCLIP", (0.89, 0.89, 0.89), "pixel_AUROC")
+    assert best_of(*ours, *theirs) == {"MVFA": set(), "MadCLIP": set()}
+    near = draws("MVFA", (0.60, 0.61), skill=1) + draws("MadCLIP", (0.59, 0.60), skill=1)
+    assert best_of(*near) == {"MVFA": set(), "MadCLIP": set()}, "patients do not support it"
+    far = draws("MVFA", (0.9, 0.9), skill=5) + draws("MadCLIP", (0.6, 0.6), skill=0.5)
+    assert best_of(*far) == {"MVFA": {"image_AUROC"}, "MadCLIP": set()}
+
+
+def test_those_trained_on_other_data_do_not_compete():
+    records = [
+        *draws("MVFA", (0.8, 0.81), data="liver"),
+        *draws("MadCLIP", (0.7, 0.72), data="liver"),
+        *draws("MediCLIP", (0.9, 0.92)),
+    ]
+    assert best_of(*records) == {"MVFA": {"image_AUROC"}, "MadCLIP": set(), "MediCLIP": set()}
+
+
+def test_seeds_of_one_draw_are_decided_by_patients():
+    ours = [right_record("MVFA", skill=5, seed=seed) for seed in range(3)]
+    theirs = [right_record("MadCLIP", skill=0.5, seed=seed) for seed in range(2)]
+    assert best_of(*ours, *theirs)["MVFA"] == {"image_AUROC", "image_AP"}
 
 
 def test_one_draw_is_decided_by_patients():

@@ -68,6 +68,22 @@ def test_the_page_decides_on_the_colours_of_text_and_ground(made_up):
         assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)"
 
 
+def test_trivial_scores_have_no_calibration_curve():
+    brightness = right_record("brightness", kind="trivial", k=16)
+    chart = drawn([*RIGHT, brightness])["calibration_heads"]
+    assert "brightness" not in json.dumps(chart)
+
+
+def test_sets_that_differ_in_a_comma_have_charts_of_their_own():
+    both = [
+        right_record("MVFA", data=name, tests=[name], skill=skill)
+        for name, skill in (("set a", 1), ("set_a", 3))
+    ]
+    grid, records = grid_of(both), both
+    found = charts(grid, summarise(grid, records), records)
+    assert len({chart.name for chart in found}) == len(found)
+
+
 def test_no_patient_and_no_file_is_in_a_chart(made_up):
     grid, records = made_up
     text = json.dumps(charts(grid, summarise(grid, records), records))
@@ -177,11 +193,11 @@ def test_calibration_pools_the_draws():
     assert line["x"] == pytest.approx(curve.mean_score[filled], abs=1e-4)
     assert line["y"] == pytest.approx(curve.abnormal[filled], abs=1e-4)
     assert counts["y"] == curve.scores.tolist()
-    assert f"MVFA: calibration error {curve.error:.3f}" in chart.alt
+    assert f"MVFA: calibration error of all draws together {curve.error:.3f}" in chart.alt
 
 
 def test_scores_that_are_no_shares_are_left_out_of_the_calibration_and_this_is_said():
-    size = right_record("size", kind="trivial", k=16)
+    size = right_record("size", kind="baseline", k=16)
     images = size["tests"][0]["images"]
     images["score"] = [100 * score for score in images["score"]]
     chart = drawn([*RIGHT, size])["calibration_heads"]

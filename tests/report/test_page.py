@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -12,11 +13,13 @@ from compare_results import failed, write_results
 from PIL import Image
 from report_page import PUBLISHED, page_of, records_of, rows_of
 
+from anomalib_medclip.compare.store import Store
 from anomalib_medclip.report.gallery import Gallery, pack
-from anomalib_medclip.report.page import without_paths
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.rows import Chart, Estimate
+from anomalib_medclip.report.withheld import without_paths
 from anomalib_medclip.report.words import summary
+from anomalib_medclip.report.write import write_report
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,8 @@ title: Made-up results
 models: {MVFA: {config: ../zward/mvfa.yaml}}
 data:
   heads: {class_path: anomalib_medclip.data.MedicalFolder, init_args: {root: zroe,
-    table: labels, mask_dir: zmasks, normal_dir: /zward/7, files: [zdoe.dcm], k_shot: 4}}
+    table: {train: zlabels}, mask_dir: zmasks, normal_dir: /zward/7, files: [zdoe.dcm],
+    cover: ZDOE.DCM, splits: {Zoe Zquill: train}, k_shot: 4}}
 """
 
 
@@ -104,7 +108,8 @@ def test_no_name_and_no_path_is_shown_unless_asked_for(store):
     broken["error"] |= {"message": "cannot read zdoe.dcm", "traceback": "File '/zward/7/zdoe.dcm'"}
     changes = {"grid": grid, "config": CONFIG, "records": [*records_of(store)[:-1], broken]}
     quiet, named = page_of(store, **changes), page_of(store, names=True, **changes)
-    secrets = ["p00.nii.gz", "p00_1.png", "zdoe", "Zroe", "zroe", "zward", "zmasks"]
+    secrets = ["p00.nii.gz", "p00_1.png", "zdoe", "Zroe", "zroe", "zward", "zmasks", "zlabels"]
+    secrets += ["ZDOE", "Zquill"]
     assert [word for word in secrets if word in quiet] == []
     assert [word for word in secrets if word not in named] == []
     for choice in (
@@ -115,6 +120,13 @@ def test_no_name_and_no_path_is_shown_unless_asked_for(store):
     ):
         assert choice in quiet
     assert "volume 2" in quiet
+
+
+@pytest.mark.parametrize("folder", ["--out zdoe", "--out=zdoe", "--out 'z doe'", "--ray-address z"])
+def test_where_results_go_is_withheld(folder):
+    option = folder[: folder.index("z")].rstrip("'")
+    found = without_paths(f"compare heads.yaml {folder} --jobs 2")
+    assert found == f"compare heads.yaml {option}(path withheld) --jobs 2"
 
 
 @pytest.mark.parametrize("path", ["/a/b.png", r"C:\a\b.png", "a/b", "./x", "'/a/Jane Doe'"])
@@ -199,11 +211,21 @@ def test_summary_names_the_best_the_gap_and_who_loses_to_trivial(store):
         row.gap["image_AUROC"] = Estimate(0.02 if row.model == "MVFA" else 0.01, None, None, ())
     none, gap, trivial = summary(rows)
     assert none == "The intervals support no best method by image AUROC in the one comparison."
-    assert "by 1.5 points on average, and at most by 2.0, for MVFA on heads (K = 4)" in gap
+    assert "by +1.5 points on average, and raise it at most by 2.0, for MVFA on heads" in gap
     assert trivial.endswith("by the mean: PatchCore in 1 of 1 comparisons.")
     rows[0] = replace(rows[0], best=frozenset({"image_AUROC"}))
     best, *_ = summary(rows)
     assert best.endswith("a best method by image AUROC for: MVFA on heads (K = 4) with 90.0 %.")
+
+
+def test_of_many_best_methods_the_summary_only_counts(store):
+    rows = rows_of(records_of(store))
+    methods = [row for row in rows if row.kind != "trivial"]
+    marked = [replace(row, best=frozenset({"image_AUROC"})) for row in methods]
+    best, *_ = summary(marked)
+    assert len(marked) > 4
+    assert "MVFA in 4" in best
+    assert best.endswith(" cases.")
 
 
 def test_colours_are_distinct_and_keep_to_their_model():
@@ -264,6 +286,15 @@ def test_images_are_given_up_evenly_to_keep_to_the_budget(store):
         assert max(np.diff(numbers)) <= min(np.diff(numbers)) + 1
     shown = [[image["number"] for image in group["images"]] for group in some.groups]
     assert shown[0] == shown[1], "the same images for every K"
+
+
+def test_pictures_take_only_the_room_that_is_left(store, tmp_path, monkeypatch):
+    shutil.copytree(store.folder, tmp_path / "all")
+    page, *_ = write_report(Store(tmp_path / "all"))
+    whole = page.stat().st_size
+    monkeypatch.setattr("anomalib_medclip.report.write._LIMIT", whole - 100_000)
+    page, *_ = write_report(Store(tmp_path / "all"))
+    assert whole - 400_000 < page.stat().st_size < whole - 50_000
 
 
 def test_the_page_stays_far_below_twenty_megabytes_without_its_pictures(store):

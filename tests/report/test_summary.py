@@ -58,14 +58,17 @@ def test_every_figure_is_recomputed_from_the_files(tmp_path):
                 if place not in expected:
                     assert found is None
                     continue
+                compared += 1
                 draws = [np.mean(seeds) for _, seeds in sorted(expected.pop(place).items())]
                 half = stats.t.ppf(0.975, len(draws) - 1) * stats.sem(draws)
                 assert found.mean == pytest.approx(np.mean(draws), abs=1e-12)
                 assert found.values == pytest.approx(draws, abs=1e-12)
+                if max(draws) - min(draws) < 1e-9:
+                    assert found.source != "draws"
+                    continue
                 assert found.high - found.mean == pytest.approx(half, abs=1e-9)
                 assert found.mean - found.low == pytest.approx(half, abs=1e-9)
                 assert found.source == "draws"
-                compared += 1
     assert compared > 300
     assert not expected
 
@@ -111,7 +114,30 @@ def test_one_cell_has_an_interval_over_patients_where_its_scores_make_the_figure
         "image_AUROC": "patients", "image_AP": "patients", "pixel_AUROC": "",
     }  # fmt: skip
     assert row.oracle["image_AUROC"].low is None  # of these scores there is no record
-    assert rows_of(record, right_record("MVFA", seed=1))[0].honest["image_AUROC"].source == ""
+
+
+def test_seeds_of_one_draw_have_an_interval_over_patients():
+    records = [right_record("MVFA", seed=seed) for seed in range(3)]
+    (row,) = rows_of(*records)
+    images = [record["tests"][0]["images"] for record in records]
+    scores = [one["score"] for one in images]
+    interval = bootstrap(scores, images[0]["label"], images[0]["patient"])
+    found = row.honest["image_AUROC"]
+    assert (found.mean, found.low, found.high) == pytest.approx(tuple(interval))
+    assert (len(found.values), found.source) == (1, "patients")
+
+
+def test_draws_that_change_nothing_make_no_figure_certain():
+    records = [right_record("MVFA")]
+    for draw in (1, 2):
+        records.append({**records[0], "key": f"again {draw}"})
+        records[-1]["cell"] = {**records[0]["cell"], "draw": draw}
+    (row,) = rows_of(*[with_figure(record, "pixel_AUROC", 0.9) for record in records])
+    found = row.honest["image_AUROC"]
+    assert (len(found.values), found.source) == (3, "patients")
+    assert found.high - found.low > 0.05
+    assert row.honest["pixel_AUROC"][:3] == (pytest.approx(0.9), None, None)
+    assert row.gap["image_AUROC"].low is None
 
 
 def test_one_patient_leaves_the_figure_without_interval():

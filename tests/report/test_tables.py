@@ -49,10 +49,15 @@ def test_every_mean_of_the_csv_is_recomputed_from_the_records(made_up):
         assert sum(values) / len(values) == pytest.approx(float(line.mean), abs=1e-12)
 
 
-def test_the_json_holds_the_rows_in_full(made_up):
+def test_the_json_holds_the_rows_in_full(made_up, tmp_path):
     folder, grid, rows, _ = made_up
     found = json.loads((folder / "table.json").read_text(encoding="utf-8"))
     assert (found["command"], found["versions"]) == (grid["command"], grid["versions"])
+    told = {**grid, "command": "compare /ward/doe.csv --out doe"}
+    for names, command in ((False, "compare (path withheld) --out (path withheld)"),
+                           (True, told["command"])):  # fmt: skip
+        _, path, _ = write_tables(tmp_path, told, rows, names)
+        assert json.loads(path.read_text())["command"] == command
     assert len(found["rows"]) == len(rows)
     for line, row in zip(found["rows"], rows, strict=True):
         for protocol in ("honest", "oracle", "gap"):
@@ -116,8 +121,13 @@ def written(folder, records):
 
 def test_only_the_marked_is_bold(tmp_path):
     records = [
-        with_figure(right_record(model, draw, k=k), "image_AUROC", value + draw / 100)
-        for model, k, value in (("A", 4, 0.9), ("B", 4, 0.8), ("A", 16, 0.7), ("B", 16, 0.7))
+        with_figure(right_record(model, draw, k=k), "image_AUROC", value + draw / scale)
+        for model, k, value, scale in (
+            ("A", 4, 0.9, 100),
+            ("B", 4, 0.8, 200),
+            ("A", 16, 0.7, 100),
+            ("B", 16, 0.7, 100),
+        )
         for draw in (0, 1)
     ]
     csv, _, latex = written(tmp_path, records)

@@ -65,22 +65,24 @@ def mean_interval(values: Sequence[float] | Floats, confidence: float = 0.95) ->
 def auroc(scores: Floats, abnormal: npt.NDArray[np.bool_], weights: Floats) -> Floats:
     """AUROC of every draw; an image of weight two counts as two images."""
     first, order = _ties(scores)
-    ill = np.add.reduceat(weights[:, order] * abnormal[order], first, axis=1)
-    well = np.add.reduceat(weights[:, order] * ~abnormal[order], first, axis=1)
-    below = np.cumsum(well, axis=1) - well
-    wins: Floats = (ill * (below + well / 2)).sum(axis=1)
-    return wins / (ill.sum(axis=1) * well.sum(axis=1))
+    drawn = weights.T[order]
+    ill = _by_score(drawn * abnormal[order, None], first)
+    well = _by_score(drawn * ~abnormal[order, None], first)
+    below = np.cumsum(well, axis=0) - well / 2
+    wins: Floats = np.einsum("id,id->d", ill, below)
+    return wins / (ill.sum(axis=0) * well.sum(axis=0))
 
 
 def average_precision(scores: Floats, abnormal: npt.NDArray[np.bool_], weights: Floats) -> Floats:
     """Average precision of every draw, in steps; see ``auroc``."""
     first, order = _ties(-scores)
-    ill = np.add.reduceat(weights[:, order] * abnormal[order], first, axis=1)
-    every = np.cumsum(np.add.reduceat(weights[:, order], first, axis=1), axis=1)
-    found = np.cumsum(ill, axis=1)
+    drawn = weights.T[order]
+    ill = _by_score(drawn * abnormal[order, None], first)
+    every = np.cumsum(_by_score(drawn, first), axis=0)
+    found = np.cumsum(ill, axis=0)
     precision = np.divide(found, every, out=np.zeros_like(found), where=every > 0)
-    total: Floats = (ill * precision).sum(axis=1)
-    return total / found[:, -1]
+    total: Floats = np.einsum("id,id->d", ill, precision)
+    return total / found[-1]
 
 
 def bootstrap(
@@ -96,7 +98,8 @@ def bootstrap(
     """Percentile interval of a figure of images, patients drawn with replacement.
 
     Args:
-        scores: Of each image.
+        scores: Of each image; or of each seed and image, ``(seed, image)``, whose figures are
+            averaged.
         labels: 0 or 1, of each image.
         patients: Of each image, whose it is: names or numbers.
         statistic: ``auroc``, ``average_precision``, or one's own of that kind.
@@ -110,8 +113,8 @@ def bootstrap(
     """
     table = _Images.of(scores, labels, patients)
     _check_confidence(confidence)
-    drawn = [statistic(table.scores[0], table.abnormal, w) for w in table.weights(draws, seed)]
-    found = float(statistic(table.scores[0], table.abnormal, table.once)[0])
+    drawn = [table.figure(statistic, weights) for weights in table.weights(draws, seed)]
+    found = float(table.figure(statistic, table.once)[0])
     low, high = _percentiles(np.concatenate(drawn), confidence)
     return Interval(found, low, high)
 
@@ -132,18 +135,17 @@ def compare_by_patient(
     The p-value is twice the share of draws on the other side of zero, each count plus one.
     Arguments and errors are those of ``bootstrap``; ``first`` and ``second`` are both scores.
     """
-    table = _Images.of(np.stack(_same_length(first, second)), labels, patients)
+    one, two = (_Images.of(scores, labels, patients) for scores in (first, second))
     _check_confidence(confidence)
 
     def difference(weights: Floats) -> Floats:
-        one, two = (statistic(scores, table.abnormal, weights) for scores in table.scores)
-        return one - two
+        return one.figure(statistic, weights) - two.figure(statistic, weights)
 
-    drawn = np.concatenate([difference(weights) for weights in table.weights(draws, seed)])
+    drawn = np.concatenate([difference(weights) for weights in one.weights(draws, seed)])
     low, high = _percentiles(drawn, confidence)
     rarer = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
     p_value = min(1.0, 2 * (int(rarer) + 1) / (draws + 1))
-    return Comparison(float(difference(table.once)[0]), low, high, p_value)
+    return Comparison(float(difference(one.once)[0]), low, high, p_value)
 
 
 def delong(
@@ -182,7 +184,7 @@ class _Images(NamedTuple):
     """Images of patients, checked."""
 
     scores: Floats
-    """``[method, image]``."""
+    """``[method or seed, image]``."""
     abnormal: npt.NDArray[np.bool_]
     owner: npt.NDArray[np.int64]
     """The patient's number, of each image."""
@@ -212,6 +214,12 @@ class _Images(NamedTuple):
         """Weights of the images as they are."""
         return np.ones((1, len(self.owner)))
 
+    def figure(self, statistic: Statistic, weights: Floats) -> Floats:
+        """A figure of each draw, the mean over the seeds."""
+        every = [statistic(scores, self.abnormal, weights) for scores in self.scores]
+        mean: Floats = np.mean(every, axis=0)
+        return mean
+
     def weights(self, draws: int, seed: int) -> Iterator[Floats]:
         """How often each image is in each draw of patients, ``[some draws, image]``."""
         if draws < 1:
@@ -220,7 +228,9 @@ class _Images(NamedTuple):
         random = np.random.default_rng(seed)
         size = max(1, _AT_A_TIME // len(self.owner))
         for start in range(0, draws, size):
-            yield self._draw(min(size, draws - start), random)[:, self.owner]
+            times = self._draw(min(size, draws - start), random)
+            # Draws lie side by side in memory, because all work on them goes image by image.
+            yield np.ascontiguousarray(times.T)[self.owner].T
 
     def _draw(self, draws: int, random: np.random.Generator) -> Floats:
         """How often each patient is drawn, both classes among their images."""
@@ -246,6 +256,14 @@ def _ties(scores: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     ranked = scores[order]
     first = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
     return first, order
+
+
+def _by_score(values: Floats, first: npt.NDArray[np.int64]) -> Floats:
+    """Sums ``[score, draw]`` over images of equal score, from ``[image, draw]`` in their order."""
+    if len(first) == len(values):
+        return values
+    sums: Floats = np.add.reduceat(values, first, axis=0)
+    return sums
 
 
 def _placements(ill: Floats, well: Floats) -> tuple[Floats, Floats]:

@@ -12,6 +12,7 @@
 ``charts``         all of them, as plotly figures
 ``tables``         rows as CSV, JSON and LaTeX
 ``gallery``        the same images under every method
+``withheld``       command and config without what may name a file or a patient
 ``explain``        maps of each level, nearest support, embeddings
 ``words``          what the table says, in a few sentences
 ``page``           all of it becomes ``report.html``

@@ -17,26 +17,53 @@ STATISTICS = {"image_AUROC": auroc, "image_AP": average_precision}
 LESS_IS_BETTER = frozenset({"image_ECE"})
 
 
-def is_one_draw(runs: Sequence[Run]) -> bool:
-    """Whether patients can be drawn in place of supports: one cell, patients to choose from."""
-    return len(runs) == 1 and len(set(runs[0].test["images"]["patient"])) > 1
+_SAME = 1e-6
+"""Figures of draws that differ by less are one figure: the draw changes nothing, and t intervals
+would say that it is certain."""
+
+
+def vary(values: Sequence[float]) -> bool:
+    """Whether draws differ, so that they say how sure their mean is."""
+    return len(values) > 1 and max(values) - min(values) > _SAME
+
+
+def first_draw(runs: Sequence[Run]) -> list[Run]:
+    """The seeds of the first draw, if patients of its images can be drawn instead; else none."""
+    first = [run for run in runs if run.draw == min(run.draw for run in runs)]
+    patients = {patient for run in first for patient in run.test["images"]["patient"]}
+    return first if len(patients) > 1 and _of_same_images(first) else []
+
+
+def scores_of(runs: Sequence[Run]) -> list[list[float]]:
+    """Scores ``[seed][image]``."""
+    return [run.test["images"]["score"] for run in runs]
+
+
+def _of_same_images(runs: Sequence[Run]) -> bool:
+    images = [run.test["images"] for run in runs]
+    parts = ("name", "patient", "label")
+    return all(one[part] == images[0][part] for one in images for part in parts)
 
 
 def mark_best(rows: Sequence[Row], records: Sequence[Record]) -> list[Row]:
     """The same rows, ``best`` filled in.
 
-    Rows of the same test set and K compete, methods, baselines and trivial ones alike; those
-    without K among themselves. The best mean is marked only where it beats *every* other row: over
-    two or more common draws the paired t interval of the differences excludes zero, in a single
-    draw the bootstrap by patient does. A row alone is not best.
+    Rows of the same training set, test set and K compete, methods, baselines and trivial ones
+    alike; those without K among themselves. The best mean is marked only where it beats *every*
+    other row: over two or more common draws the paired t interval of the differences excludes zero;
+    in a single draw, or where all draws give one difference, the bootstrap by patient does. A row
+    alone is not best, and no trivial one is by calibration: where half of the images are abnormal,
+    a constant score of one half is calibrated, and says nothing.
     """
     runs = [runs_of(row, records) for row in rows]
-    rivals: dict[tuple[str, int | None], list[int]] = {}
-    for place, row in enumerate(rows):
-        rivals.setdefault((row.tested_on, row.k_shot), []).append(place)
     marks: list[set[str]] = [set() for _ in rows]
-    for places in rivals.values():
-        for metric in METRICS:
+    for metric in METRICS:
+        rivals: dict[tuple[str, str, int | None], list[int]] = {}
+        for place, row in enumerate(rows):
+            if row.kind != "trivial" or metric != "image_ECE":
+                setup = row.trained_on, row.tested_on, row.k_shot
+                rivals.setdefault(setup, []).append(place)
+        for places in rivals.values():
             winner = _winner([runs[place] for place in places], metric)
             if winner is not None:
                 marks[places[winner]].add(metric)
@@ -49,27 +76,36 @@ def _winner(rivals: Sequence[Sequence[Run]], metric: str) -> int | None:
     if len(places) < 2:
         return None
     sign = -1 if metric in LESS_IS_BETTER else 1
-    best = max(places, key=lambda place: sign * float(np.mean(list(figures[place].values()))))
-    others = [rivals[place] for place in places if place != best]
-    return best if all(_beats(rivals[best], other, metric) for other in others) else None
+
+    def merit(place: int) -> float:
+        return sign * float(np.mean(list(figures[place].values())))
+
+    best, *others = sorted(places, key=merit, reverse=True)  # the next best first: soonest decided
+    beaten = (_beats(rivals[best], rivals[other], metric) for other in others)
+    return best if all(beaten) else None
 
 
 def _beats(first: Sequence[Run], second: Sequence[Run], metric: str) -> bool:
     one, two = (by_draw(runs, "honest", metric) for runs in (first, second))
     common = [draw for draw in one if draw in two]
-    if len(common) > 1:
-        interval = mean_interval([one[draw] - two[draw] for draw in common])
+    differences = [one[draw] - two[draw] for draw in common]
+    if vary(differences):
+        interval = mean_interval(differences)
         return interval.high < 0 if metric in LESS_IS_BETTER else interval.low > 0
-    if metric in STATISTICS and common and is_one_draw(first) and is_one_draw(second):
-        return _beats_by_patient(first[0], second[0], metric)
+    if metric in STATISTICS and common == list(one) == list(two):
+        return _beats_by_patient(first_draw(first), first_draw(second), metric)
     return False
 
 
-def _beats_by_patient(first: Run, second: Run, metric: str) -> bool:
-    one, two = first.test["images"], second.test["images"]
-    if any(one[part] != two[part] for part in ("name", "patient", "label")):
+def _beats_by_patient(first: Sequence[Run], second: Sequence[Run], metric: str) -> bool:
+    if not first or not second or not _of_same_images([*first, *second]):
         return False
+    images = first[0].test["images"]
     compared = compare_by_patient(
-        one["score"], two["score"], one["label"], one["patient"], statistic=STATISTICS[metric]
+        scores_of(first),
+        scores_of(second),
+        images["label"],
+        images["patient"],
+        statistic=STATISTICS[metric],
     )
     return compared.low > 0

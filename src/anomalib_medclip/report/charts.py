@@ -1,6 +1,6 @@
 """All charts of the page, as plotly's JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from anomalib_medclip.compare.store import Record
@@ -19,10 +19,22 @@ def charts(grid: Mapping[str, Any], rows: Sequence[Row], records: Sequence[Recor
         rows: What ``summarise`` gives.
         records: What the rows were made of.
     """
-    return [
+    every = (
         *figure_charts.gap(rows),
         *curve_charts.curves(rows, records),
         *curve_charts.calibration(rows, records),
         *figure_charts.shots(rows),
         *figure_charts.cost(rows),
-    ]
+    )
+    return list(_told_apart(every))
+
+
+def _told_apart(found: Iterable[Chart]) -> Iterator[Chart]:
+    """The charts, none of one name: test sets may differ in a comma only."""
+    names: set[str] = set()
+    for chart in found:
+        name = chart.name
+        while name in names:
+            name += "_"
+        names.add(name)
+        yield chart._replace(name=name)

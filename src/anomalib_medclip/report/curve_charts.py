@@ -66,9 +66,13 @@ def curves(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
 
 
 def calibration(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
-    """How often a score is right, all draws pooled, for each test set at its largest K."""
+    """How often a score is right, all draws pooled, for each test set at its largest K.
+
+    Trivial scores are no probabilities and have no curve.
+    """
     look, found = looks(rows), []
     for test, here in by_largest_k(rows):
+        here = [row for row in here if row.kind != "trivial"]
         every = [(row, *_pooled(runs_of(row, records))) for row in here]
         drawn = [one for one in every if _are_shares(one[1])]
         if not drawn:
@@ -83,15 +87,18 @@ def calibration(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
             curve = reliability_curve(scores, abnormal, bins=_SCORES)
             for place, trace in enumerate(_reliability(curve, label(row), look[label(row)]), 1):
                 figure.add_trace(trace, row=place, col=1)
-            alts.append(f"{label(row)}: calibration error {curve.error:.3f}")
+            alts.append(f"{label(row)}: calibration error of all draws together {curve.error:.3f}")
         figure.update_xaxes(title_text="score", row=2, col=1, range=[0, 1])
         figure.update_yaxes(title_text="abnormal", row=1, col=1, range=[-0.03, 1.03])
         figure.update_layout(legend_y=-0.12)
         shown = [row for row, *_ in drawn]
         others = ", ".join(label(row) for row in here if row not in shown)
         caption = (
-            "Scores of all draws in 15 bins. On the diagonal a score of 0.8 is right in 8 of 10 "
-            "images; below it, scores say more than there is."
+            "Scores of all draws together, in 15 bins; bins with few images say little. On the "
+            "diagonal 8 of 10 images with a score of 0.8 are abnormal; below it, fewer. Scores are "
+            "scaled so that one half is the threshold, and are no probabilities by themselves; "
+            "shares depend on how many test images are abnormal. The table's calibration error is "
+            "the mean over draws."
             f"{f' Not drawn, as their scores leave 0 to 1: {others}.' if others else ''}"
             f"{notes(shown)}"
         )

@@ -21,7 +21,10 @@ _SYMBOLS = (
     "circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down", "x",
     "pentagon", "bowtie", "hourglass",
 )  # fmt: skip
-_DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot", "12px,3px,3px,3px,3px,3px")
+# Seven, so that only after 63 rows nine colours and dashes come together again.
+_DASHES = (
+    "solid", "dash", "dashdot", "longdash", "longdashdot", "12px,3px,3px,3px,3px,3px", "24px,3px",
+)  # fmt: skip
 
 
 class Look(NamedTuple):

@@ -41,12 +41,15 @@ def gap(rows: Sequence[Row]) -> list[Chart]:
             _dumbbells(figure, column, [row for row in shown if metric in row.gap], metric, look)
         figure.update_xaxes(title_text="AUROC")
         names = [_with_k(row) for row in shown]
-        figure.update_yaxes(categoryorder="array", categoryarray=names, autorange="reversed")
+        figure.update_yaxes(categoryorder="array", categoryarray=names)
+        shown_as = [f"{name[:39]}…" if len(name) > 40 else name for name in names]
+        figure.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=names, ticktext=shown_as)
         figure.update_layout(legend_y=-70 / (height - 100))
         caption = (
             "Filled: the honest epoch, with its 95 % interval, cut at 0 and 1. Open: the epoch "
-            "that was best on the test images, the published practice. The longer the bar, the "
-            f"more of the oracle figure comes of choosing on the test images.{notes(shown)}"
+            "that was best on the test images, the published practice, by the sum of both AUROCs, "
+            "so that one of them may be lower. The longer the bar, the more comes of choosing on "
+            f"the test images.{notes(shown)}"
         )
         alt = "; ".join(
             f"{_with_k(row)}: {METRICS[m]} honest {words(row.honest[m])}, oracle "

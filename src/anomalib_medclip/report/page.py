@@ -1,12 +1,10 @@
 """One page, whole in one file, that asks the network for nothing."""
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 import matplotlib as mpl
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
@@ -17,6 +15,7 @@ from anomalib_medclip.report.drawing import GREY
 from anomalib_medclip.report.gallery import Gallery, label
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.rows import METRICS, Chart, Row
+from anomalib_medclip.report.withheld import config_without_paths, without_paths
 
 HEAT = "inferno"
 """matplotlib's name of the one colour scale of all heat maps."""
@@ -47,13 +46,6 @@ SECTIONS = {
     "explain": ("Explanations", "Explanations", "What stands behind a score."),
 }
 """Sections of charts, in their order: heading, the same for the contents, what they show."""
-
-_WITHHELD = "(path withheld)"
-_ARGUMENT = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
-_OF_FILES = re.compile(r"(?<!class)(?:^|_)(root|dirs?|paths?|tables?|files?|folders?|list)$")
-_LIKE_A_FILE = re.compile(
-    r"[/\\]|\.(png|jpe?g|bmp|tiff?|dcm|dicom|nii|gz|[ct]sv|jsonl?|npz|pt|ckpt)$"
-)
 
 
 def render(
@@ -190,41 +182,5 @@ def _origin(
         "versions": {name: sorted(several) for name, several in versions.items()},
         "hashes": {name: sorted(several) for name, several in hashes.items()},
         "machines": sorted(machines),
-        "config": config if names else _config_without_paths(config),
+        "config": config if names else config_without_paths(config),
     }
-
-
-def without_paths(text: str) -> str:
-    """The text; only file names that stand for no patient, such as a config's, stay of its paths.
-
-    >>> without_paths("anomalib-medclip compare configs/heads.yaml --out /data/results")
-    'anomalib-medclip compare heads.yaml --out (path withheld)'
-    """
-    return _ARGUMENT.sub(_without_path, text)
-
-
-def _without_path(argument: re.Match[str]) -> str:
-    found = argument.group()
-    return _config_name(found) if re.search(r"[/\\]", found) else found
-
-
-def _config_name(path: str) -> str:
-    last = re.split(r"[/\\]", path)[-1]
-    return last if last.endswith((".yaml", ".yml")) else _WITHHELD
-
-
-def _config_without_paths(config: str) -> str:
-    """The config's choices; comments and whatever may name a file are left out."""
-    choices = _withheld(yaml.safe_load(config))
-    kept: str = yaml.safe_dump(choices, sort_keys=False, allow_unicode=True)
-    return kept
-
-
-def _withheld(value: object, key: str = "") -> object:
-    if isinstance(value, dict):
-        return {name: _withheld(of, str(name)) for name, of in value.items()}
-    if isinstance(value, list):
-        return [_withheld(of, key) for of in value]
-    if isinstance(value, str) and (_OF_FILES.search(key) or _LIKE_A_FILE.search(value)):
-        return _config_name(value)
-    return value

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 # Okabe and Ito's, without black and yellow, which vanish on a dark and on a light page; then three
-# of Tol's of the same lightness.
+# of Tol's of the same lightness. Grey is for what learns nothing.
 _COLOURS = (
     "#0072B2",
     "#D55E00",
@@ -13,7 +13,7 @@ _COLOURS = (
     "#56B4E9",
     "#AA4499",
     "#999933",
-    "#7A7A7A",
+    "#EE3377",
 )
 
 

@@ -20,7 +20,8 @@ class Estimate(NamedTuple):
     """A figure over draws and seeds: its mean, 95 % interval, and the values it is of.
 
     ``low`` and ``high`` are ``None`` where nothing supports an interval; ``source`` says what does:
-    ``draws`` (Student's t over draws), ``patients`` (bootstrap within one draw), or nothing.
+    ``draws`` (Student's t over draws), ``patients`` (bootstrap, where there is one draw or draws
+    change nothing), or nothing.
     """
 
     mean: float

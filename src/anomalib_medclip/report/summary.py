@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from pandas import DataFrame
@@ -10,7 +10,13 @@ from pandas import DataFrame
 from anomalib_medclip.compare.store import Record
 from anomalib_medclip.metrics import bootstrap, mean_interval
 from anomalib_medclip.published import published
-from anomalib_medclip.report.best import STATISTICS, is_one_draw, mark_best
+from anomalib_medclip.report.best import (
+    STATISTICS,
+    first_draw,
+    mark_best,
+    scores_of,
+    vary,
+)
 from anomalib_medclip.report.rows import METRICS, Estimate, Row
 from anomalib_medclip.report.runs import Run, by_draw, runs_on
 
@@ -37,8 +43,9 @@ def summarise(grid: Mapping[str, Any], records: Sequence[Record]) -> list[Row]:
 
     A row takes the draws and seeds of one model, data, test set and K; a cell that failed counts in
     ``failed`` of its rows. Of two or more draws a figure has Student's t interval, the seeds of a
-    draw averaged before. Of a single cell, the honest image AUROC and AP have a bootstrap interval
-    by patient. A figure that is undefined in every cell is absent.
+    draw averaged before. Of a single draw, and where all draws give one figure, the honest image
+    AUROC and AP have a bootstrap interval by patient, the mean over seeds. A figure that is
+    undefined in every cell is absent.
 
     Args:
         grid: What ``Store.grid`` gives; ``published`` in it names the sets as the papers do.
@@ -141,23 +148,22 @@ def _estimates(runs: Sequence[Run], protocol: str) -> dict[str, Estimate]:
     found = {}
     for metric in METRICS:
         values = tuple(by_draw(runs, protocol, metric).values())
-        if len(values) > 1:
-            interval = mean_interval(values)
-            found[metric] = Estimate(
-                interval.estimate, interval.low, interval.high, values, "draws"
-            )
-        elif values and protocol == "honest" and metric in STATISTICS and is_one_draw(runs):
-            found[metric] = _over_patients(values[0], runs[0], metric)
+        if vary(values):
+            low, high = mean_interval(values)[1:]
+            found[metric] = Estimate(fmean(values), low, high, values, "draws")
+        elif values and protocol == "honest" and metric in STATISTICS and first_draw(runs):
+            low, high = _over_patients(first_draw(runs), metric)
+            found[metric] = Estimate(fmean(values), low, high, values, "patients")
         elif values:
-            found[metric] = Estimate(values[0], None, None, values)
+            found[metric] = Estimate(fmean(values), None, None, values)
     return found
 
 
-def _over_patients(value: float, run: Run, metric: str) -> Estimate:
-    images = run.test["images"]
-    scores = images["score"], images["label"], images["patient"]
-    interval = bootstrap(*scores, statistic=STATISTICS[metric])
-    return Estimate(value, interval.low, interval.high, (value,), "patients")
+def _over_patients(runs: Sequence[Run], metric: str) -> tuple[float, float]:
+    images = runs[0].test["images"]
+    known = images["label"], images["patient"]
+    interval = bootstrap(scores_of(runs), *known, statistic=STATISTICS[metric])
+    return interval.low, interval.high
 
 
 def _cost(runs: Sequence[Run]) -> dict[str, float]:

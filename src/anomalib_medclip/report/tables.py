@@ -12,6 +12,7 @@ from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.files import write_whole
 from anomalib_medclip.report.rows import METRICS, Estimate, Row
 from anomalib_medclip.report.summary import label
+from anomalib_medclip.report.withheld import without_paths
 
 _PROTOCOLS = ("honest", "oracle", "gap")
 _ABOUT = (
@@ -30,7 +31,9 @@ _SPECIAL = str.maketrans({
 _PREAMBLE = f"% {NOTICE}\n% needs \\usepackage{{booktabs}} and \\usepackage{{xcolor}}\n\n"
 
 
-def write_tables(folder: Path, grid: Mapping[str, Any], rows: Sequence[Row]) -> list[Path]:
+def write_tables(
+    folder: Path, grid: Mapping[str, Any], rows: Sequence[Row], names: bool = False
+) -> list[Path]:
     """Write ``table.csv``, ``table.json`` and ``table.tex``, each whole or not at all.
 
     ==============  ===========================================================================
@@ -45,10 +48,12 @@ def write_tables(folder: Path, grid: Mapping[str, Any], rows: Sequence[Row]) -> 
         folder: It is made where it does not exist; tables that are there are replaced.
         grid: What ``Store.grid`` gives.
         rows: What ``summarise`` gives.
+        names: Whether the command in ``table.json`` may hold paths.
     """
     lines = [line for row in rows for line in _lines(row)]
     columns = [*_ABOUT, *_FIGURE, *_COSTS, "notice"]
-    about = {name: grid[name] for name in ("title", "command", "versions")}
+    command = grid["command"] if names else without_paths(grid["command"])
+    about = {"title": grid["title"], "command": command, "versions": grid["versions"]}
     whole = {"notice": NOTICE, **about, "rows": [_as_dict(row) for row in rows]}
     texts = {
         "table.csv": DataFrame(lines, columns=columns, dtype=object).to_csv(

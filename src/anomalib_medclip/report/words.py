@@ -7,6 +7,7 @@ from statistics import fmean
 from anomalib_medclip.report.rows import Estimate, Row
 
 _METRIC = "image_AUROC"
+_FEW = 4
 
 
 def percent(value: float) -> str:
@@ -88,17 +89,23 @@ def _best(rows: Sequence[Row]) -> Iterable[str]:
     places = [where for where, count in rivals.items() if count > 1]
     best = [row for row in rows if _METRIC in row.best]
     if best:
-        named = ", ".join(
-            f"{row.model} on {place(row)} with {percent(row.honest[_METRIC].mean)} %"
-            for row in best
-        )
-        yield f"The intervals support a best method by image AUROC for: {named}."
+        yield f"The intervals support a best method by image AUROC for: {_named(best)}."
     without = len(set(places) - {place(row) for row in best})
     if best and without:
         yield f"In the other {without} of {len(places)} comparisons they support none."
     elif without:
         where = "in the one comparison" if without == 1 else f"in any of the {without} comparisons"
         yield f"The intervals support no best method by image AUROC {where}."
+
+
+def _named(best: Sequence[Row]) -> str:
+    """Each of the best where they are few, else how often each model is."""
+    if len(best) > _FEW:
+        counts = Counter(f"{row.model}{', all normals' * (row.normals == 'train')}" for row in best)
+        return ", ".join(f"{model} in {count}" for model, count in counts.most_common()) + " cases"
+    return ", ".join(
+        f"{row.model} on {place(row)} with {percent(row.honest[_METRIC].mean)} %" for row in best
+    )
 
 
 def _gap(rows: Sequence[Row]) -> Iterable[str]:
@@ -110,9 +117,10 @@ def _gap(rows: Sequence[Row]) -> Iterable[str]:
     if largest.gap[_METRIC].mean < 0.0005:
         yield "Choosing the epoch on the test images would raise no method's image AUROC."
         return
+    change = f"{'+' if mean >= 0 else ''}{percent(mean)}"
     yield (
-        "Choosing the epoch on the test images, as published tables do, would raise the methods' "
-        f"image AUROC by {percent(mean)} points on average, and at most by "
+        "Choosing the epoch on the test images, as published tables do, would change the methods' "
+        f"image AUROC by {change} points on average, and raise it at most by "
         f"{percent(largest.gap[_METRIC].mean)}, for {largest.model} on {place(largest)}."
     )
 
@@ -129,6 +137,8 @@ def _trivial(rows: Sequence[Row]) -> Iterable[str]:
         compared = Counter(row.model for row in rivals)
         counts = Counter(row.model for row in beaten)
         named = ", ".join(f"{name} in {n} of {compared[name]}" for name, n in counts.items())
+        if len(counts) > _FEW:
+            named = f"{len(counts)} of {len(compared)} models, in {len(beaten)} of {len(rivals)}"
         yield f"No better than a trivial score, by the mean: {named} comparisons."
     elif rivals:
         yield "All are better than the trivial scores, by the mean."

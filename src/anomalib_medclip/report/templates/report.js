@@ -69,6 +69,7 @@
     let before = null;
     addEventListener("beforeprint", () => {
       before = root.dataset.theme;
+      one(".how").open = true;
       charts.filter((chart) => !chart.data).forEach(drawChart);
       for (const chart of charts) Plotly.relayout(chart, { width: PAPER, autosize: false });
       setTheme("light");
@@ -299,6 +300,7 @@
   /* Gallery --------------------------------------------------------------------------------- */
 
   const STEP = 24;
+  const WIDE = 9; // methods side by side; more are too small to see
 
   function prepareGallery() {
     const groups = DATA.gallery.groups;
@@ -309,7 +311,7 @@
     function choose() {
       at.group = groups[form.elements.group.value];
       const models = at.group.models.map((model, i) => {
-        const box = make("input", { type: "checkbox", name: "model", value: i, checked: model.kind !== "trivial" });
+        const box = make("input", { type: "checkbox", name: "model", value: i, checked: model.kind !== "trivial" && i < WIDE });
         return make("label", {}, box, named(model));
       });
       one("#gallery-models").replaceChildren(make("legend", {}, "Methods"), ...models);
@@ -458,7 +460,8 @@
     const slices = group.images.filter((image) => image.volume === volume).sort((a, b) => a.slice - b.slice);
     const columns = group.models.flatMap(({ kind }, i) => (kind === "trivial" ? [] : [i]));
     const heading = make("small");
-    const pictures = make("div", { class: "panes", style: `--columns: ${Math.max(5, columns.length + 1)}` });
+    const wide = Math.min(WIDE, Math.max(4, columns.length)) + 1;
+    const pictures = make("div", { class: "panes", style: `--columns: ${wide}` });
     const slider = make("input", { type: "range", min: 0, max: slices.length - 1, value: 0, "aria-label": `Slice of ${group.volumes[volume]}` });
     const { svg, mark } = track(group, slices);
     const show = () => {
