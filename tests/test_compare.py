@@ -114,6 +114,12 @@ def test_a_comparison_grows_and_keeps_what_is_done(lesions, tmp_path, capsys):
     assert "2 cells: 2 done" in capsys.readouterr().err
 
 
+def test_only_the_report_needs_no_config(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["compare", "--out", str(tmp_path)])
+    assert "give a CONFIG, or --report-only" in capsys.readouterr().err
+
+
 def test_cells_that_were_not_run_are_counted(lesions, tmp_path, capsys):
     data, out = {"phantom": lesion_entry(lesions)}, tmp_path / "out"
     config = write_config(tmp_path / "c.yaml", {"MVFA": SHORT}, data, draws=2)
@@ -124,7 +130,7 @@ def test_cells_that_were_not_run_are_counted(lesions, tmp_path, capsys):
 
 
 def test_where_there_is_no_comparison_there_is_no_report(tmp_path, capsys):
-    assert compare(tmp_path / "c.yaml", tmp_path, "--report-only") == 2
+    assert cli.main(["compare", "--out", str(tmp_path), "--report-only"]) == 2
     assert "holds no comparison; give a folder that compare wrote" in capsys.readouterr().err
 
 

@@ -33,7 +33,10 @@ def run(arguments: list[str]) -> int:
     Raises:
         MedclipError: The config or the data cannot be read, or there are no records to report.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.config is None and not options.report_only:
+        parser.error("give a CONFIG, or --report-only")
     store = Store(options.out)
     console = Console(stderr=True)
     if not options.report_only:
@@ -60,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         "Cells that have their record are not run again; failed ones are. Research use only.",
     )
     add = parser.add_argument
-    add("config", type=Path, metavar="CONFIG", help="such as configs/compare/demo.yaml")
+    config = "such as configs/compare/demo.yaml; not needed for --report-only"
+    add("config", type=Path, nargs="?", metavar="CONFIG", help=config)
     add("--out", type=Path, required=True, metavar="DIR", help="folder of records and report")
     add("--runner", choices=("local", "ray"), default="local", help="where cells are run")
     add("--jobs", type=at_least_one, metavar="N", help="cells at once on this machine; 1")

@@ -276,7 +276,7 @@ def _facts(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> Re
         "untrained": options.get("pretrained", "") is None or options.get("pre_trained") is False,
         "epochs": trained,
         "epoch": next(iter(chosen), trained),
-        "epoch_choice": options.get("epoch_choice", "last"),
+        "epoch_choice": "validation" if chosen else "last",  # what was done, not what was asked
         "learns_abnormal": bool(getattr(model, "wants_abnormal", False)),
         "support": data.support_counts,
         "trained_on": len(data.train_data.samples),
