@@ -22,6 +22,8 @@ from comparing import (
     write_config,
 )
 
+from anomalib_medclip import cli
+
 SAID = ("RuntimeError", "no <b>luck</b>, again")
 SHORT = {**MVFA, "max_epochs": 1}
 FILES = {"config.yaml", "grid.json", "cells", "claims", "features", "report.html", "table.csv"}

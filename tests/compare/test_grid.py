@@ -160,12 +160,17 @@ def test_a_key_changes_with_versions_and_code(home, monkeypatch):
     assert len({*before, *other, *keys(home)}) == 3
 
 
+def test_a_key_says_whether_features_are_shared(home):
+    """One by one, images may be encoded otherwise in the last digit than in batches."""
+    assert keys(home)[0] != keys(home, feature_cache=0.0)[0]
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"model": {**MVFA, "note": "a word for people"}},
         {"title": "Another title"},
-        {"feature_cache": 0.0},
+        {"feature_cache": 1.0},
         {"model": {**dict(reversed(MVFA.items())), "init_args": dict(reversed(SMALL.items()))}},
         {"seeds": [0, 9]},
     ],

@@ -1,5 +1,7 @@
 """Cells on a Ray cluster of this machine, of which a worker dies."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +20,9 @@ def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(
     runs = tmp_path / "runs.txt"
     runs.touch()
     monkeypatch.setenv(RUNS, str(runs))
+    # Ray's workers are processes of their own, which know nothing of pytest's search path.
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     models = {"Mine": {**MVFA, "class_path": "unlucky.DiesOnce", "max_epochs": 1}}
     data = {"phantom": lesion_entry(lesions)}
     config = write_config(tmp_path / "c.yaml", models, data, draws=3)
