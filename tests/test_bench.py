@@ -288,7 +288,36 @@ def test_a_process_that_dies_is_named():
         apart._apart(os._exit, 3)
 
 
-def test_a_file_that_is_no_table_is_refused(capsys):
+def test_too_small_a_gpu_is_named(monkeypatch):
+    def too_much(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(measure, "measure", too_much)
+    with pytest.raises(ProcessDiedError, match=r"too small for score mvfa.*smaller batch"):
+        apart._measure(TINY)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match="no GPU for --device cuda; leave --device out"):
+        subjects.build(replace(TINY, device="cuda"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_is_measured(precision):
+    row = measure.measure(replace(TINY, device="cuda", precision=precision, k_shot=1))
+    assert is_sound(row)
+    assert row["peak_gpu_mb"] > 0
+    assert row["device_name"] == torch.cuda.get_device_name()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("--out bench.json", "a name that ends in .csv"), ("--out a.csv --device tpu", "no device")],
+)
+def test_words_that_mean_nothing_are_refused(option, words, capsys):
     with pytest.raises(SystemExit):
-        cli.main(["bench", "--out", "bench.json"])
-    assert "give a name that ends in .csv" in capsys.readouterr().err
+        cli.main(["bench", *option.split()])
+    assert words in capsys.readouterr().err

@@ -17,7 +17,7 @@ def measure_apart(setting: Setting) -> Row:
     """As ``measure.measure``, in a fresh process.
 
     Raises:
-        ProcessDiedError: The process ended by itself, such as for want of memory.
+        ProcessDiedError: The process ended by itself, or the GPU's memory was too small.
         MedclipError: What ``measure`` raises.
     """
     return _apart(_measure, setting)
@@ -29,9 +29,15 @@ def has_bank_apart(method: str) -> bool:
 
 
 def _measure(setting: Setting) -> Row:
+    import torch
+
     from anomalib_medclip.bench.measure import measure
 
-    return measure(setting)
+    try:
+        return measure(setting)
+    except torch.OutOfMemoryError as error:
+        msg = f"the GPU's memory is too small for {setting}; take a smaller batch"
+        raise ProcessDiedError(msg) from error
 
 
 def _has_bank(method: str) -> bool:

@@ -49,8 +49,12 @@ def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
     """A method's model, ready to score, on its device.
 
     Raises:
+        ConfigError: There is no such device.
         WeightsError: CLIP or its weights cannot be found or read.
     """
+    if setting.device != "cpu" and not torch.cuda.is_available():
+        msg = f"torch sees no GPU for --device {setting.device}; leave --device out"
+        raise ConfigError(msg)
     given = {"backbone": setting.backbone, "image_size": setting.image_size}
     options = {name: value for name, value in given.items() if value is not None}
     method = method_class(setting.method)(**options, pretrained=setting.pretrained).eval()

@@ -1,6 +1,7 @@
 """``anomalib-medclip bench``: what a method costs on this machine, as a ratio to bare CLIP."""
 
 import argparse
+import re
 import shlex
 from datetime import datetime, timezone
 from pathlib import Path
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-size", type=at_least_one, metavar="PX", help=size)
     add("--batch-size", type=at_least_one, nargs="+", default=[8], metavar="N", help="8")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="of eager and compile")
-    add("--device", default="cpu", help="cpu, cuda or cuda:1")
+    add("--device", type=_device, default="cpu", help="cpu, cuda or cuda:1")
     add("--runtime", nargs="+", choices=RUNTIMES, default=["eager"], help="by default eager")
     shots = "images in the memory bank, or K of an epoch; 0 is zero-shot, and the default"
     add("--k-shot", type=count, nargs="+", default=[0], metavar="K", help=shots)
@@ -141,3 +142,10 @@ def _table(word: str) -> Path:
         msg = f"{word!r} is no table; give a name that ends in .csv"
         raise argparse.ArgumentTypeError(msg)
     return path
+
+
+def _device(word: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", word):
+        msg = f"{word!r} is no device; give cpu, cuda or cuda:1"
+        raise argparse.ArgumentTypeError(msg)
+    return word
