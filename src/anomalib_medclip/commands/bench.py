@@ -6,6 +6,7 @@ import shlex
 from datetime import datetime, timezone
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -124,15 +125,15 @@ def _show(rows: list[results.Row], where: str) -> None:
         for i, head in enumerate(results.HEADS)
         if head in _ALWAYS or (several[i] and i < results.HEADS.index("ms an image"))
     ]
-    table = Table(title=where, title_justify="left")
+    table = Table(title=where, title_justify="left", box=SIMPLE)
     for i in kept:
-        table.add_column(results.HEADS[i])
+        table.add_column(results.HEADS[i], overflow="fold")
     for cells in told:
         table.add_row(*(cells[i] for i in kept))
     Console().print(table)
 
 
-_ALWAYS = ("method", "ms an image", "images a second", "ratio", "its range", "peak, MB")
+_ALWAYS = ("method", "ms an image", "ratio", "its range", "epoch, s", "peak, MB")
 """Columns shown even where all rows agree."""
 
 
