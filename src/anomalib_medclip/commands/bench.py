@@ -119,12 +119,12 @@ def _settings(options: argparse.Namespace) -> list[Setting]:
 def _show(rows: list[results.Row], where: str) -> None:
     """The figures, and of the settings what is not the same in all rows; the file has all."""
     told = [results.cells(row) for row in rows]
-    several = [len({cells[i] for cells in told}) > 1 for i in range(len(results.HEADS))]
-    kept = [
-        i
-        for i, head in enumerate(results.HEADS)
-        if head in _ALWAYS or (several[i] and i < results.HEADS.index("ms an image"))
-    ]
+    settings = results.HEADS.index("ms an image")
+    kept = []
+    for i, head in enumerate(results.HEADS):
+        found = {cells[i] for cells in told}
+        if (head in _ALWAYS and found != {""}) or (len(found) > 1 and i < settings):
+            kept.append(i)
     table = Table(title=where, title_justify="left", box=SIMPLE)
     for i in kept:
         table.add_column(results.HEADS[i], overflow="fold")
@@ -134,7 +134,7 @@ def _show(rows: list[results.Row], where: str) -> None:
 
 
 _ALWAYS = ("method", "ms an image", "ratio", "its range", "epoch, s", "peak, MB")
-"""Columns shown even where all rows agree."""
+"""Columns shown even where all rows agree, unless there is nothing in them."""
 
 
 def _table(word: str) -> Path:
