@@ -10,6 +10,7 @@ from anomalib_medclip import __version__
 from anomalib_medclip.errors import MedclipError
 
 COMMANDS = {
+    "bench": "measure what methods cost on this machine, beside bare CLIP",
     "check": "read every file that a data config names, and list all that is wrong",
     "compare": "train and test models side by side, and write a report",
     "score": "score volumes and pictures; write heat maps on their own grids",

@@ -7,10 +7,19 @@ import yaml
 
 
 def at_least_one(word: str) -> int:
-    """A count."""
+    """How many, and some."""
     number = int(word)
     if number < 1:
         msg = f"{number} is less than 1"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def count(word: str) -> int:
+    """How many; 0 for none."""
+    number = int(word)
+    if number < 0:
+        msg = f"{number} is less than 0"
         raise argparse.ArgumentTypeError(msg)
     return number
 

@@ -122,7 +122,9 @@ class CertifiedExport(LightningModule):
         size = self._fixed(input_size)
 
         def write(folder: Path | str) -> Path:
-            path: Path = exporter.to_onnx(folder, model_file_name, size, **kwargs)
+            # A change of mode within the graph would hide the names of the frozen blocks.
+            with torch.no_grad():
+                path: Path = exporter.to_onnx(folder, model_file_name, size, **kwargs)
             self._tower_nodes = tidy(path)
             return path
 

@@ -1,0 +1,208 @@
+"""What is timed: a method's scoring, training or search, and what each is compared with.
+
+What training would give, text features and memory bank, is random numbers of the right shape: the
+cost of exact computing is the same.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from anomalib.deploy.export import CompressionType
+from anomalib.models.components.base import AnomalibModule
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from anomalib_medclip.bench.settings import Setting
+from anomalib_medclip.bench.timing import Work
+from anomalib_medclip.components.export import PROBES
+from anomalib_medclip.components.runtimes import open_onnx, open_openvino
+from anomalib_medclip.components.towers import TextTower
+from anomalib_medclip.errors import ConfigError
+
+Images = Float[Tensor, "batch 3 side side"]
+"""RGB in [0, 1] at the model's size."""
+
+_HINTS = {"openvino": "f32", "openvino-bf16": "bf16", "openvino-int8": "f32"}
+"""What OpenVINO computes in where there are no integers; by default it chooses itself."""
+
+
+def method_class(name: str) -> Any:  # noqa: ANN401 - a method's class, known only once imported
+    """The anomalib model of a method's folder."""
+    module = import_module(f"anomalib_medclip.models.{name}")
+    found = [value for value in vars(module).values() if isinstance(value, type)]
+    return next(value for value in found if issubclass(value, AnomalibModule))
+
+
+def has_bank(name: str) -> bool:
+    """Whether a method compares with the support images when it scores."""
+    return "few_shot" in signature(method_class(name)).parameters and hasattr(
+        import_module(f"anomalib_medclip.models.{name}.torch_model"), "MemoryBank"
+    )
+
+
+def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
+    """A method's model, ready to score, on its device.
+
+    Raises:
+        ConfigError: There is no such device.
+        WeightsError: CLIP or its weights cannot be found or read.
+    """
+    if setting.device != "cpu" and not torch.cuda.is_available():
+        msg = f"torch sees no GPU for --device {setting.device}; leave --device out"
+        raise ConfigError(msg)
+    given = {"backbone": setting.backbone, "image_size": setting.image_size}
+    options = {name: value for name, value in given.items() if value is not None}
+    method = method_class(setting.method)(**options, pretrained=setting.pretrained).eval()
+    model = method.model
+    tower = getattr(model, "text_tower", None)
+    random = torch.Generator().manual_seed(0)
+    if tower is None:
+        model.text = F.normalize(torch.randn(2, model.clip.embed_dim, generator=random), dim=-1)
+    else:  # its prompts depend on the image, and so not on any object's name
+        model.text = model.prompts(tower, "")
+    if hasattr(model, "few_shot"):
+        model.few_shot = setting.k_shot > 0
+    if hasattr(model, "memory_bank") and setting.k_shot:
+        count = setting.k_shot * len(method.augmentations)
+        shape = len(model.scored_levels), count, _tokens(model), model.clip.embed_dim
+        tokens = torch.randn(shape, generator=random)
+        model.memory_bank.fill(tokens, torch.arange(count))
+    return method.to(setting.device)
+
+
+def random_images(method: Any, count: int) -> Images:  # noqa: ANN401 - any method
+    """Images of noise at a method's size, the same each time."""
+    random = torch.Generator().manual_seed(1)
+    return torch.rand(count, 3, *method.model.clip.size, generator=random)
+
+
+def encoder(method: Any, images: Images) -> Work:  # noqa: ANN401 - any method
+    """open_clip's image encoder as open_clip runs it, with the method's own weights, in fp32."""
+    visual = method.model.clip.visual
+
+    def work() -> Tensor:
+        with torch.inference_mode():
+            return visual(images)
+
+    return work
+
+
+def scorer(method: Any, setting: Setting, images: Images) -> Work:  # noqa: ANN401 - any method
+    """A batch, from images at the model's size to scores and maps, in torch."""
+    model = method.model
+    if setting.runtime == "compile":
+        model = torch.compile(model)
+
+    def work() -> Any:  # noqa: ANN401 - anomalib's batch
+        with torch.inference_mode(), _precision(setting):
+            return model(images)
+
+    return work
+
+
+def export(method: Any, setting: Setting, folder: Path) -> Callable[[], Any]:  # noqa: ANN401
+    """Write a method for another runtime, certified on noise, and say how to open it.
+
+    Returns:
+        Opens the file; what comes of it takes images on the processor.
+
+    Raises:
+        ParityError: The file gives other answers than the model.
+        RuntimeMissingError: The runtime is not installed.
+    """
+    method.probes = (random_images(method, PROBES) * 255).to(torch.uint8)
+    if setting.runtime == "onnx":
+        path = method.to_onnx(folder)
+        return lambda: open_onnx(path, torch.device(setting.device).type)
+    integers = CompressionType.INT8_PTQ if setting.precision == "int8" else None
+    path = method.to_openvino(folder, compression_type=integers)
+    return lambda: open_openvino(path, precision=_HINTS[setting.runtime])
+
+
+def training(method: Any, setting: Setting, images: Images) -> Work:  # noqa: ANN401 - any method
+    """A step of training: in the first epoch with the frozen part, in later ones without.
+
+    Half of the images are abnormal, with a square lesion. A method that makes its training images
+    anew in each epoch has the frozen part in all of them; the making is not timed.
+    """
+    method.train()
+    model, optimiser = method.model, method.configure_optimizers()
+    model.has_masks = True
+    labels = torch.arange(len(images), device=images.device) % 2 == 1
+    masks = torch.zeros_like(images[:, :1])
+    side = images.shape[-1]
+    masks[labels, :, side // 4 : side // 2, side // 4 : side // 2] = 1
+    prompts = _prompts(method)
+    kept = model.encode(images)
+    afresh = setting.what == "first-epoch" or method.hparams.get("synthesis", False)
+
+    def work() -> None:
+        with _precision(setting):
+            encoded = model.encode(images) if afresh else kept
+            loss = model.loss(encoded, masks, labels, prompts())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    return work
+
+
+def epoch_images(method: Any, k_shot: int) -> int:  # noqa: ANN401 - any method
+    """Images of an epoch at K, copies included."""
+    classes = 2 if method.wants_abnormal else 1
+    return classes * k_shot * len(method.augmentations)
+
+
+def search(method: Any, images: Images) -> tuple[Work, Work]:  # noqa: ANN401 - any method
+    """The memory bank's search for all patches of all levels, and a plain product and maximum.
+
+    The rows of the plain one are unit vectors in float32 already, and all that it gives is the
+    largest cosine, which is what the distance is made of.
+
+    Raises:
+        ConfigError: The method has no memory bank.
+    """
+    bank = getattr(method.model, "memory_bank", None)
+    if bank is None or bank.is_empty:
+        msg = "there is no memory bank to search; name a method that has one and K above 0"
+        raise ConfigError(msg)
+    rows = F.normalize(bank.rows.float(), dim=-1)
+    shape = len(images), _tokens(method.model) - 1, rows.shape[-1]
+    random = torch.Generator().manual_seed(2)
+    patches = F.normalize(torch.randn(shape, generator=random), dim=-1).to(rows.device)
+
+    @torch.inference_mode()
+    def work() -> list[Tensor]:
+        return [bank.distance(patches, level) for level in range(len(rows))]
+
+    @torch.inference_mode()
+    def plain() -> list[Tensor]:
+        # Image by image: all cosines of a batch at once need gigabytes.
+        return [torch.stack([(one @ level.T).amax(dim=-1) for one in patches]) for level in rows]
+
+    return work, plain
+
+
+def _prompts(method: Any) -> Callable[[], Tensor]:  # noqa: ANN401 - any method
+    """Text features of a batch: with their gradient, where prompts learn."""
+    model = method.model
+    if not isinstance(model.prompts, nn.Module):
+        return lambda: model.text
+    tower = TextTower(model.clip.backbone).to(model.text.device)
+    return lambda: model.prompts(tower, "organ")
+
+
+def _tokens(model: Any) -> int:  # noqa: ANN401 - any method's torch model
+    """Tokens of an image, the class token included."""
+    return int(model.clip.visual.positional_embedding.shape[0])
+
+
+def _precision(setting: Setting) -> torch.autocast:
+    """As Lightning's ``bf16-mixed``, or nothing."""
+    device = torch.device(setting.device).type
+    return torch.autocast(device, torch.bfloat16, enabled=setting.precision == "bf16")
