@@ -15,9 +15,9 @@ from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
 from anomalib_medclip.components.provenance import versions
 from anomalib_medclip.components.weights import WEIGHTS_VARIABLE
 from anomalib_medclip.data.config import build_data
-from anomalib_medclip.data.fingerprint import Digests, fingerprint
+from anomalib_medclip.data.fingerprint import Digests, digest_of, fingerprint
 from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.files import sha256, sha256_of_all
+from anomalib_medclip.files import sha256_of_all
 
 
 def _trivial(name: str) -> ModelEntry:
@@ -136,7 +136,7 @@ class _Sources:
         shared = config.feature_cache > 0
         self.ours = {"versions": versions(), "package": _package(), "shared_features": shared}
         self._progress = progress
-        self._known: Digests = {}
+        self.known: Digests = {}
         self._seen: dict[tuple[str, int], _Seen] = {}
 
     def look(self, name: str, draw: int) -> _Seen:
@@ -145,7 +145,7 @@ class _Sources:
             data = build_data(self.options(name, min(self.config.k_shot), draw), name)
             table = data.complete(data.load_table())
             normal = bool(((table["split"] == "train") & (table["label_index"] == 0)).any())
-            digest = fingerprint(data, self._known, self._progress)
+            digest = fingerprint(data, self.known, self._progress)
             self._seen[name, draw] = _Seen(digest, data.zero_shot, normal)
         return self._seen[name, draw]
 
@@ -173,7 +173,7 @@ def _cells(name: str, entry: ModelEntry, trained: str, sources: _Sources) -> Ite
             configs[trained] = sources.options(trained, k_shot, draw, normals)
             given = _for_k(options, k_shot)
             found = {"data": {one: sources.look(one, draw).fingerprint for one in names}}
-            determined = {**found, **sources.ours, **_of_model(given)}
+            determined = {**found, **sources.ours, **_of_model(given, sources.known)}
             for seed in seeds:
                 yield Cell(
                     name, kind, normals, trained, tests, k_shot, draw, seed,
@@ -222,12 +222,14 @@ def _for_k(options: Options, k_shot: int | None) -> Options:
     return {**options, "init_args": given}
 
 
-def _of_model(options: Options) -> dict[str, Any]:
+def _of_model(options: Options, known: Digests) -> dict[str, Any]:
     """What determines a model besides its options: its code, and the files these name."""
-    files = {str(v): sha256(Path(v)) for v in _words(options["init_args"]) if Path(v).is_file()}
+    paths = {word: Path(word) for word in _words(options["init_args"])}
+    files = {word: digest_of(path, known) for word, path in paths.items() if path.is_file()}
     if variable := os.environ.get(WEIGHTS_VARIABLE):
-        files[WEIGHTS_VARIABLE] = sha256(Path(variable)) if Path(variable).is_file() else variable
-    code = sha256_of_all(Path(inspect.getfile(find_class(options))).parent)
+        weights = Path(variable)
+        files[WEIGHTS_VARIABLE] = digest_of(weights, known) if weights.is_file() else variable
+    code = digest_of(Path(inspect.getfile(find_class(options))).parent, known)
     return {"code": code, "files": files}
 
 

@@ -39,7 +39,7 @@ def fingerprint(
         digest.update(row.encode())
     files = _files(data, [*table["image_path"], *table["mask_path"]])
     with ThreadPoolExecutor() as pool:
-        sums = pool.map(lambda path: _sum(path, known), files)
+        sums = pool.map(lambda path: digest_of(path, known), files)
         for path, found in zip(files, progress(sums, len(files)), strict=True):
             digest.update(f"{path.name} {found}".encode())
     return digest.hexdigest()
@@ -59,7 +59,8 @@ def _files(data: MedicalDataModule, listed: Sequence[str]) -> list[Path]:
     return [path for path in map(Path, sorted({*listed} - {""})) if path.exists()]
 
 
-def _sum(path: Path, known: Digests) -> str:
+def digest_of(path: Path, known: Digests) -> str:
+    """SHA-256 of a file, or of the files of a folder, read once; ``known`` is added to."""
     status = path.stat()
     key = path, status.st_size, status.st_mtime_ns
     if key not in known:
