@@ -17,13 +17,14 @@ from anomalib_medclip.bench import apart, machine, measure, results, subjects
 from anomalib_medclip.bench.settings import SMALL, Setting
 from anomalib_medclip.bench.timing import Rounds, alternate
 from anomalib_medclip.commands import bench
+from anomalib_medclip.components.provenance import packages
 from anomalib_medclip.errors import ConfigError, ProcessDiedError, ResultsError
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 TINY = Setting(backbone=SMALL, image_size=32, batch_size=2, rounds=2, at_least=0.0)
 METHODS = anomalib_medclip.list_models()
 RUN = {"id": "first", "command": "bench", "hardware": machine.hardware()}
-RUN["versions"] = machine.packages()
+RUN["versions"] = packages()
 
 
 def is_sound(row):

@@ -3,15 +3,14 @@
 import inspect
 import os
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anomalib.models import AnomalibModule
 from PIL import Image
 
 import anomalib_medclip
+from anomalib_medclip.bench.subjects import method_class
 from anomalib_medclip.data import MedicalFolder
 
 BACKBONE = {
@@ -69,13 +68,6 @@ TRAINING = {
 
 TEST_DATA = os.environ.get("ANOMALIB_MEDCLIP_TEST_DATA")
 """Folder of more golden cases and of real images; see golden/README.md."""
-
-
-def method_class(name):
-    """The anomalib model of a method folder."""
-    module = import_module(f"anomalib_medclip.models.{name}")
-    found = [v for v in vars(module).values() if isinstance(v, type)]
-    return next(v for v in found if issubclass(v, AnomalibModule))
 
 
 def small(method, **options):

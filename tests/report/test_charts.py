@@ -24,7 +24,7 @@ RIGHT = [
 
 def drawn(records, **grid):
     grid = grid_of(records, **grid)
-    return {chart.name: chart for chart in charts(grid, summarise(grid, records), records)}
+    return {chart.name: chart for chart in charts(summarise(grid, records), records)}
 
 
 def traces(chart, name, axis="x"):
@@ -46,7 +46,7 @@ def made_up(tmp_path_factory):
 def test_a_chart_is_plain_small_json_that_plotly_takes(made_up):
     grid, records = made_up
     rows = summarise(grid, records)
-    found = charts(grid, rows, records)
+    found = charts(rows, records)
     assert {chart.section for chart in found} == {"gap", "curves", "calibration", "shots", "cost"}
     assert len({chart.name for chart in found}) == len(found) == 12
     for chart in found:
@@ -56,12 +56,12 @@ def test_a_chart_is_plain_small_json_that_plotly_takes(made_up):
         go.Figure(chart.figure)
         assert chart.name.replace("_", "").isalnum()
         assert min(map(len, (chart.title, chart.caption, chart.alt))) > 10
-    assert charts(grid, rows, records) == found
+    assert charts(rows, records) == found
 
 
 def test_the_page_decides_on_the_colours_of_text_and_ground(made_up):
     grid, records = made_up
-    for chart in charts(grid, summarise(grid, records), records):
+    for chart in charts(summarise(grid, records), records):
         layout = chart.figure["layout"]
         assert "template" not in layout
         assert "color" not in layout.get("font", {})
@@ -80,13 +80,13 @@ def test_sets_that_differ_in_a_comma_have_charts_of_their_own():
         for name, skill in (("set a", 1), ("set_a", 3))
     ]
     grid, records = grid_of(both), both
-    found = charts(grid, summarise(grid, records), records)
+    found = charts(summarise(grid, records), records)
     assert len({chart.name for chart in found}) == len(found)
 
 
 def test_no_patient_and_no_file_is_in_a_chart(made_up):
     grid, records = made_up
-    text = json.dumps(charts(grid, summarise(grid, records), records))
+    text = json.dumps(charts(summarise(grid, records), records))
     names = {name for r in records for t in r.get("tests", []) for name in t["images"]["name"]}
     assert names
     assert not [name for name in names if name in text or name.split("_")[0] + "_" in text]
@@ -94,7 +94,7 @@ def test_no_patient_and_no_file_is_in_a_chart(made_up):
 
 def test_backbones_with_random_weights_are_said_to_be_so(made_up):
     grid, records = made_up
-    for chart in charts(grid, summarise(grid, records), records):
+    for chart in charts(summarise(grid, records), records):
         assert "† Backbone with random weights." in chart.caption
     assert not any("†" in chart.caption + chart.alt for chart in drawn(RIGHT).values())
 
@@ -145,7 +145,7 @@ def test_the_band_reaches_from_the_lowest_to_the_highest_draw():
 
 def test_curves_of_pixels_go_through_their_points(made_up):
     grid, records = made_up
-    found = {chart.name: chart for chart in charts(grid, summarise(grid, records), records)}
+    found = {chart.name: chart for chart in charts(summarise(grid, records), records)}
     (roc,) = traces(found["curves_pixel_heads"], "MVFA†")
     expected = np.interp(roc["x"][1:], np.linspace(0, 1, 50), np.linspace(0, 1, 50) ** 0.3)
     np.testing.assert_allclose(roc["y"][1:], expected, atol=2e-4)

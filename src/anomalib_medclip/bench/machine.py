@@ -2,11 +2,8 @@
 
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
-
-from anomalib_medclip.components.provenance import versions
 
 _PROC = Path("/proc")
 
@@ -34,11 +31,6 @@ def hardware() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
-
-
-def packages() -> dict[str, str]:
-    """Versions of Python and of what the figures depend on."""
-    return {"python": sys.version.split()[0], **versions()}
 
 
 def _cpu_info() -> dict[str, str]:

@@ -8,20 +8,12 @@ import yaml
 
 def at_least_one(word: str) -> int:
     """How many, and some."""
-    number = int(word)
-    if number < 1:
-        msg = f"{number} is less than 1"
-        raise argparse.ArgumentTypeError(msg)
-    return number
+    return _from(1, word)
 
 
 def count(word: str) -> int:
     """How many; 0 for none."""
-    number = int(word)
-    if number < 0:
-        msg = f"{number} is less than 0"
-        raise argparse.ArgumentTypeError(msg)
-    return number
+    return _from(0, word)
 
 
 def plain(word: str) -> Any:  # noqa: ANN401 - anything YAML holds
@@ -31,3 +23,11 @@ def plain(word: str) -> Any:  # noqa: ANN401 - anything YAML holds
     except yaml.YAMLError as error:
         msg = f"{word!r} is not YAML"
         raise argparse.ArgumentTypeError(msg) from error
+
+
+def _from(least: int, word: str) -> int:
+    number = int(word)
+    if number < least:
+        msg = f"{number} is less than {least}"
+        raise argparse.ArgumentTypeError(msg)
+    return number

@@ -16,7 +16,7 @@ from anomalib_medclip.bench import machine, results
 from anomalib_medclip.bench.apart import has_bank_apart, measure_apart
 from anomalib_medclip.bench.settings import RUNTIMES, SMALL, Setting, plan
 from anomalib_medclip.commands.arguments import at_least_one, count, plain
-from anomalib_medclip.components.provenance import NOTICE
+from anomalib_medclip.components.provenance import NOTICE, packages
 from anomalib_medclip.errors import MedclipError
 
 
@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
         "id": now,
         "command": shlex.join(["anomalib-medclip", "bench", *arguments]),
         "hardware": machine.hardware(),
-        "versions": machine.packages(),
+        "versions": packages(),
     }
     console = Console(stderr=True)
     rows = []

@@ -3,7 +3,6 @@
 import argparse
 import os
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +19,7 @@ from anomalib_medclip.compare.crew import Crew
 from anomalib_medclip.compare.grid import Cell, plan
 from anomalib_medclip.compare.runners import Work, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
-from anomalib_medclip.components.provenance import NOTICE, versions
+from anomalib_medclip.components.provenance import NOTICE, packages
 from anomalib_medclip.report.write import write_report
 
 
@@ -99,7 +98,7 @@ def _settings(config: Comparison, options: argparse.Namespace) -> Settings:
     """How cells are run; several at once share the processor."""
     jobs = options.jobs or 1
     return Settings(
-        features=(options.out / "features").absolute() if config.feature_cache else None,
+        features=Store(options.out).features.absolute() if config.feature_cache else None,
         feature_cache=config.feature_cache,
         accelerator=options.device,
         threads=max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None,
@@ -112,7 +111,7 @@ def _grid(config: Comparison, cells: list[Cell], arguments: list[str]) -> dict[s
         "notice": NOTICE,
         "title": config.title,
         "command": shlex.join(["anomalib-medclip", "compare", *arguments]),
-        "versions": versions() | {"python": sys.version.split()[0]},
+        "versions": packages(),
         "published": {name: found for name, found in published.items() if found},
         "cells": [cell.as_plain() for cell in cells],
     }

@@ -4,8 +4,7 @@ A method offers what it can by the verbs of ``ClipModel``; nothing here knows a 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -17,8 +16,9 @@ from anomalib.data import InferenceBatch
 from anomalib.models.components.base import AnomalibModule
 from jaxtyping import Float, UInt8
 from sklearn.manifold import TSNE
-from torch import Tensor, nn
+from torch import Tensor
 
+from anomalib_medclip.compare.epochs import unchanged
 from anomalib_medclip.compare.store import Record
 from anomalib_medclip.components.clip_model import ClipModel, NearestSupport
 from anomalib_medclip.data.batch import MedicalDataset, MedicalItem
@@ -133,7 +133,7 @@ def explain(
     if not isinstance(torch_model, ClipModel) or not items:
         return None
     shown = _in_turn(items)[:pictures]
-    with _undisturbed(model):
+    with unchanged(model), torch.no_grad():
         embedded, vectors = _vectors(torch_model, items)
         images = _stacked([items[number] for number in shown])
         encoded = torch_model.encode(images.to(torch_model.text.device))
@@ -151,19 +151,6 @@ def explain(
         masks=_masks([items[number] for number in shown]),
         embeddings={name: _places(value, seed) for name, value in vectors.items()},
     )
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Without gradients or dropout, and each part's mode as it was afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _in_turn(items: Sequence[MedicalItem]) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """Records of cells on disk: one JSON each, written whole or not at all."""
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,10 +82,8 @@ class Store:
     def write(self, key: str, record: Record, arrays: Arrays | None = None) -> None:
         """Write a record; it is there once all of it is."""
         if arrays:
-            packed = io.BytesIO()
-            np.savez_compressed(packed, allow_pickle=False, **dict(arrays))
-            with whole_file(self._path(key, ".npz")) as aside:
-                aside.write_bytes(packed.getvalue())
+            with whole_file(self._path(key, ".npz")) as aside, aside.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **dict(arrays))
         write_whole(self._path(key, ".json"), _as_json({"notice": NOTICE, **record}))
 
     def claim(self, key: str, *, wait: bool = False) -> AcquireReturnProxy[Any] | None:

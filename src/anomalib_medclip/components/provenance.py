@@ -1,6 +1,7 @@
 """Where a file comes from: which packages made it, and what exactly it holds."""
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
@@ -38,6 +39,11 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def packages() -> dict[str, str]:
+    """Versions of Python and of what results depend on."""
+    return {"python": sys.version.split()[0], **versions()}
 
 
 def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:

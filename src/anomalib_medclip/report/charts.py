@@ -1,21 +1,19 @@
 """All charts of the page, as plotly's JSON."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from anomalib_medclip.compare.store import Record
 from anomalib_medclip.report import curve_charts, figure_charts
 from anomalib_medclip.report.rows import Chart, Row
 
 
-def charts(grid: Mapping[str, Any], rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
+def charts(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
     """Gap, curves, calibration, accuracy against K and against cost, in this order.
 
     What has nothing to draw is left out: accuracy against K needs two K. A figure has no colours of
     text and ground and no template of plotly's, so that the page decides between light and dark.
 
     Args:
-        grid: What ``Store.grid`` gives.
         rows: What ``summarise`` gives.
         records: What the rows were made of.
     """

@@ -13,11 +13,10 @@ from anomalib_medclip.metrics import reliability_curve
 from anomalib_medclip.report.drawing import (
     GREY,
     Look,
-    as_json,
     by_largest_k,
     canvas,
+    finished,
     heading,
-    identifier,
     looks,
     notes,
     words,
@@ -59,9 +58,7 @@ def curves(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
             )
             title = f"ROC and precision-recall of {level}s, {heading(test, here)}"
             alt = "; ".join(_areas(row, level) for row in shown)
-            name = identifier("curves", level, test)
-            chart = Chart(name, "curves", title, caption, f"{title}. {alt}.", as_json(figure))
-            found.append(chart)
+            found.append(finished("curves", f"{level} {test}", figure, title, caption, alt))
     return found
 
 
@@ -103,9 +100,8 @@ def calibration(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
             f"{notes(shown)}"
         )
         title = f"Calibration, {heading(test, here)}"
-        alt = f"{title}. {'; '.join(alts)}."
-        name = identifier("calibration", test)
-        found.append(Chart(name, "calibration", title, caption, alt, as_json(figure)))
+        alt = "; ".join(alts)
+        found.append(finished("calibration", test, figure, title, caption, alt))
     return found
 
 

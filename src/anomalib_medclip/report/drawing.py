@@ -9,7 +9,7 @@ from plotly import io
 from plotly.subplots import make_subplots
 
 from anomalib_medclip.report.palette import colours
-from anomalib_medclip.report.rows import Estimate, Row
+from anomalib_medclip.report.rows import Chart, Estimate, Row
 from anomalib_medclip.report.summary import label
 
 GREY = "#888888"
@@ -140,6 +140,21 @@ def identifier(*parts: object) -> str:
     'gap_Brain_MRI_4'
     """
     return "_".join(re.sub(r"\W+", "_", str(part), flags=re.ASCII) for part in parts)
+
+
+def finished(section: str, of: str, figure: Any, title: str, caption: str, alt: str) -> Chart:  # noqa: ANN401 - plotly's
+    """A chart for the page.
+
+    Args:
+        section: Which one it stands in.
+        of: What tells it from others of its section.
+        figure: As plotly holds it.
+        title: Heading, with which the alternative text begins, too.
+        caption: How to read it.
+        alt: Its figures in words.
+    """
+    name = identifier(section, of)
+    return Chart(name, section, title, caption, f"{title}. {alt}.", as_json(figure))
 
 
 def notes(rows: Sequence[Row]) -> str:

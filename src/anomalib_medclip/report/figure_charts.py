@@ -8,12 +8,11 @@ from plotly import graph_objects as go
 from anomalib_medclip.report.drawing import (
     GREY,
     Look,
-    as_json,
     by_largest_k,
     by_test,
     canvas,
+    finished,
     heading,
-    identifier,
     looks,
     notes,
     shots_of,
@@ -59,8 +58,7 @@ def gap(rows: Sequence[Row]) -> list[Chart]:
             if m in row.gap
         )
         title = f"Honest against oracle, {test}"
-        name = identifier("gap", test)
-        found.append(Chart(name, "gap", title, caption, f"{title}. {alt}.", as_json(figure)))
+        found.append(finished("gap", test, figure, title, caption, alt))
     return found
 
 
@@ -90,8 +88,7 @@ def shots(rows: Sequence[Row]) -> list[Chart]:
             if m in row.honest
         )
         title = f"Accuracy against K, {test}"
-        name = identifier("shots", test)
-        found.append(Chart(name, "shots", title, caption, f"{title}. {alt}.", as_json(figure)))
+        found.append(finished("shots", test, figure, title, caption, alt))
     return found
 
 
@@ -119,8 +116,7 @@ def cost(rows: Sequence[Row]) -> list[Chart]:
         )
         alt = "; ".join(f"{_with_k(row)}: {_cost_in_words(row)}" for row in shown)
         title = f"Accuracy against cost, {heading(test, here)}"
-        name = identifier("cost", test)
-        found.append(Chart(name, "cost", title, caption, f"{title}. {alt}.", as_json(figure)))
+        found.append(finished("cost", test, figure, title, caption, alt))
     return found
 
 

@@ -33,7 +33,7 @@ def write_report(store: Store, *, names: bool = False) -> list[Path]:
     found = (store.record(cell["key"]) for cell in grid["cells"])
     records = [record for record in found if record is not None]
     rows = summarise(grid, records)
-    every = [*charts(grid, rows, records), *explain.charts(store, grid)]
+    every = [*charts(rows, records), *explain.charts(store, grid)]
     explained = explain.section(store, grid, names)
 
     def page(pictures: Gallery) -> str:
