@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
+from anomalib_medclip.components.blocks import Precision, own_blocks
 from anomalib_medclip.components.clip import Backbone
 
 AfterBlock = Callable[[int, Tensor], Tensor]
@@ -28,6 +29,8 @@ class ImageTower(nn.Module):
 
     Args:
         backbone: Which weights, at which image size.
+        precision: What its blocks compute their products in. The stream between them, and so what
+            they give, is float32.
 
     Attributes:
         fingerprint: That of ``LoadedClip``.
@@ -36,11 +39,13 @@ class ImageTower(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, precision: Precision = "fp32") -> None:
         super().__init__()
         self.backbone = backbone
+        self.precision = precision
         clip, self.fingerprint = backbone.load()
         self.visual = clip.visual.requires_grad_(requires_grad=False).eval()
+        own_blocks(self.visual.transformer, precision)
         statistics = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
         for name, values in zip(("mean", "std"), statistics, strict=True):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
@@ -141,10 +146,10 @@ class ImageTower(nn.Module):
         self, stream: Tensor, start: int, levels: Sequence[int], after_block: AfterBlock
     ) -> Tensor:
         """Run the blocks after number ``start``, up to the last level."""
-        transformer = self.visual.transformer
+        blocks = self.visual.transformer.resblocks
         for level, number in enumerate(levels):
-            for block in transformer.resblocks[start:number]:
-                stream = _through(transformer, block, stream)
+            for block in blocks[start:number]:
+                stream = block(stream)
             stream, start = after_block(level, stream), number
         return stream
 
@@ -167,6 +172,7 @@ class TextTower(nn.Module):
         self.token_embedding = clip.token_embedding
         self.positional_embedding = clip.positional_embedding
         self.transformer = clip.transformer
+        own_blocks(self.transformer)
         self.ln_final = clip.ln_final
         self.text_projection = clip.text_projection
         self.context_length = int(clip.positional_embedding.shape[0])
@@ -215,7 +221,7 @@ class TextTower(nn.Module):
                 stream = before_block(number, stream)
             length = stream.shape[1]
             mask = self.causal_mask[:length, :length] if causal else None
-            stream = _through(self.transformer, block, stream, mask)
+            stream = block(stream, mask)
         return stream
 
     def read(
@@ -240,12 +246,3 @@ class TextTower(nn.Module):
         tokens = self.tokenize(sentences).to(self.positional_embedding.device)
         return F.normalize(torch.cat([self(part) for part in tokens.split(chunk)]), dim=-1)
 
-
-def _through(
-    transformer: nn.Module, block: nn.Module, stream: Tensor, mask: Tensor | None = None
-) -> Tensor:
-    """One block, on a stream ``(batch, token, width)``."""
-    # open_clip turned its transformers from (token, batch) to (batch, token) in 2.26.1.
-    if getattr(transformer, "batch_first", False):
-        return block(stream, attn_mask=mask)
-    return block(stream.transpose(0, 1), attn_mask=mask).transpose(0, 1)

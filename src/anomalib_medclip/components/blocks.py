@@ -1,0 +1,85 @@
+"""CLIP's residual blocks, run by ourselves: one layout, and bf16 that is fast everywhere.
+
+open_clip turned its blocks from (token, batch) to (batch, token) in 2.26.1, and its attention in
+bf16 is many times slower than in fp32 on processors as soon as there are two images. The weights and
+the modules are open_clip's, and so are the numbers.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Precision = Literal["fp32", "bf16"]
+"""What the products of frozen blocks are computed in."""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""Torch's names for them."""
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of tokens to one another.
+
+    Args:
+        attention: Whose weights it takes; the two share them.
+    """
+
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.heads = attention.num_heads
+        width = attention.embed_dim
+        self.in_proj = nn.Linear(width, 3 * width, device="meta")  # no memory, no random numbers
+        self.in_proj.weight, self.in_proj.bias = attention.in_proj_weight, attention.in_proj_bias
+        self.out_proj = attention.out_proj
+
+    def forward(
+        self,
+        stream: Float[Tensor, "batch token width"],
+        mask: Float[Tensor, "token token"] | None = None,
+    ) -> Float[Tensor, "batch token width"]:
+        """What the tokens tell one another; ``mask`` is added to the logits."""
+        split = self.in_proj(stream).unflatten(-1, (3, self.heads, -1))
+        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.out_proj(found.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward network, each with a norm before it and a residual around it.
+
+    The stream, its norms and its sums stay in float32; what bf16 saves are the products.
+
+    Args:
+        block: open_clip's block, whose parts and weights it takes.
+        precision: Of the products; the weights are kept in it.
+    """
+
+    def __init__(self, block: nn.Module, precision: Precision = "fp32") -> None:
+        super().__init__()
+        dtype = DTYPES[precision]
+        self.ln_1, self.ln_2 = block.ln_1, block.ln_2
+        self.ls_1, self.ls_2 = block.ls_1, block.ls_2
+        self.attn = SelfAttention(block.attn).to(dtype)
+        self.mlp = block.mlp.to(dtype)
+
+    def forward(
+        self,
+        stream: Float[Tensor, "batch token width"],
+        attn_mask: Float[Tensor, "token token"] | None = None,
+    ) -> Float[Tensor, "batch token width"]:
+        """The stream after the block."""
+        dtype = self.mlp.c_fc.weight.dtype
+        stream = stream + self.ls_1(self.attn(self.ln_1(stream).to(dtype), attn_mask))
+        return stream + self.ls_2(self.mlp(self.ln_2(stream).to(dtype)))
+
+
+def own_blocks(transformer: nn.Module, precision: Precision = "fp32") -> None:
+    """Put our blocks in the place of open_clip's; their weights go with them.
+
+    Args:
+        transformer: Either tower's, with ``resblocks``.
+        precision: See ``Block``.
+    """
+    transformer.resblocks = nn.ModuleList(Block(b, precision) for b in transformer.resblocks)
