@@ -21,7 +21,7 @@ class Context(NamedTuple):
     value: Float[Tensor, "batch head token part"]
 
     def repeat(self, times: int) -> "Context":
-        """The same for many batches, one after the other; an expanded view where that is enough."""
+        """The same tokens for each of many."""
         return Context(*(p.expand(times, *[-1] * p.ndim).flatten(0, 1) for p in self))
 
     def then(self, later: "Context") -> "Context":
