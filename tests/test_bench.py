@@ -141,7 +141,8 @@ def test_bf16_is_measured_beside_an_encoder_in_fp32():
     subjects.scorer(model, setting, images)()
     assert subjects.encoder(model, images)().dtype == torch.float32
     found = subjects.scorer(model, setting, images)().anomaly_map.float()
-    exact = subjects.scorer(model, replace(setting, precision="fp32"), images)().anomaly_map
+    setting = replace(setting, precision="fp32")
+    exact = subjects.scorer(subjects.build(setting), setting, images)().anomaly_map
     assert 0 < (found - exact).abs().max() < 0.05
 
 

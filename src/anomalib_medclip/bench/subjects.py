@@ -17,7 +17,7 @@ from anomalib.models.components.base import AnomalibModule
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from anomalib_medclip.bench.settings import Setting
+from anomalib_medclip.bench.settings import RUNTIMES, Setting
 from anomalib_medclip.bench.timing import Work
 from anomalib_medclip.components.export import PROBES
 from anomalib_medclip.components.runtimes import open_onnx, open_openvino
@@ -57,6 +57,8 @@ def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
         raise ConfigError(msg)
     given = {"backbone": setting.backbone, "image_size": setting.image_size}
     options = {name: value for name, value in given.items() if value is not None}
+    if not RUNTIMES[setting.runtime]:  # what is exported is made in fp32
+        options["precision"] = setting.precision
     method = method_class(setting.method)(**options, pretrained=setting.pretrained).eval()
     model = method.model
     tower = getattr(model, "text_tower", None)
@@ -82,8 +84,8 @@ def random_images(method: Any, count: int) -> Images:  # noqa: ANN401 - any meth
 
 
 def encoder(method: Any, images: Images) -> Work:  # noqa: ANN401 - any method
-    """open_clip's image encoder as open_clip runs it, with the method's own weights, in fp32."""
-    visual = method.model.clip.visual
+    """open_clip's image encoder as open_clip runs it, with weights like the method's, in fp32."""
+    visual = method.model.clip.backbone.load().clip.visual.eval().to(images.device)
 
     def work() -> Tensor:
         with torch.inference_mode():
@@ -99,7 +101,7 @@ def scorer(method: Any, setting: Setting, images: Images) -> Work:  # noqa: ANN4
         model = torch.compile(model)
 
     def work() -> Any:  # noqa: ANN401 - anomalib's batch
-        with torch.inference_mode(), _precision(setting):
+        with torch.inference_mode():
             return model(images)
 
     return work
@@ -142,9 +144,8 @@ def training(method: Any, setting: Setting, images: Images) -> Work:  # noqa: AN
     afresh = setting.what == "first-epoch" or method.hparams.get("synthesis", False)
 
     def work() -> None:
-        with _precision(setting):
-            encoded = model.encode(images) if afresh else kept
-            loss = model.loss(encoded, masks, labels, prompts())
+        encoded = model.encode(images) if afresh else kept
+        loss = model.loss(encoded, masks, labels, prompts())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -200,9 +201,3 @@ def _prompts(method: Any) -> Callable[[], Tensor]:  # noqa: ANN401 - any method
 def _tokens(model: Any) -> int:  # noqa: ANN401 - any method's torch model
     """Tokens of an image, the class token included."""
     return int(model.clip.visual.positional_embedding.shape[0])
-
-
-def _precision(setting: Setting) -> torch.autocast:
-    """As Lightning's ``bf16-mixed``, or nothing."""
-    device = torch.device(setting.device).type
-    return torch.autocast(device, torch.bfloat16, enabled=setting.precision == "bf16")

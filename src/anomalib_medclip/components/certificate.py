@@ -123,3 +123,8 @@ def _differences(expected: Any, found: Any) -> Differences:  # noqa: ANN401 - fi
         rank_correlation=float(np.min(ranks)),
         allowed=TOLERANCE * min(1.0, float(maps[0].max() - maps[0].min())),
     )
+
+
+def number(value: Tensor) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return float(value) if value.isfinite() else None

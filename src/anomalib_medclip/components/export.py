@@ -113,7 +113,7 @@ class CertifiedExport(LightningModule):
             **kwargs: Options of ``torch.onnx.export``.
 
         Raises:
-            ParityError: The file gives other answers than this model.
+            ParityError: The file gives other answers than this model, or the model is in bf16.
             NotReadyError: There are no images to compare on.
             ValueError: Another input size.
         """
@@ -122,6 +122,9 @@ class CertifiedExport(LightningModule):
         size = self._fixed(input_size)
 
         def write(folder: Path | str) -> Path:
+            if self.model.clip.precision != "fp32":
+                msg = "graphs are made in fp32, for any runtime: load the model with precision fp32"
+                raise ParityError(msg)
             # A change of mode within the graph would hide the names of the frozen blocks.
             with torch.no_grad():
                 path: Path = exporter.to_onnx(folder, model_file_name, size, **kwargs)
@@ -154,8 +157,8 @@ class CertifiedExport(LightningModule):
             **kwargs: ``ov_kwargs`` and ``onnx_kwargs``, as anomalib's.
 
         Raises:
-            ParityError: The files give other answers than this model, or a compressed model
-                leaves its bound.
+            ParityError: The files give other answers than this model, a compressed model leaves
+                its bound, or the model is in bf16.
             NotReadyError: There are no images to compare on.
             ValueError: Another input size, or ``INT8_ACQ``, for which there is no bound.
         """
@@ -284,10 +287,10 @@ class CertifiedExport(LightningModule):
             "intensity": self.pre_processor.intensity,
             "slicing": self.pre_processor.slicing,
             "normalisation": "CLIP's mean and deviation" if backbone.normalize else "none",
-            "image_threshold": _number(post.normalized_image_threshold),
-            "pixel_threshold": _number(post.normalized_pixel_threshold),
-            "raw_image_threshold": _number(post.image_threshold),
-            "raw_pixel_threshold": _number(post.pixel_threshold),
+            "image_threshold": certificate.number(post.normalized_image_threshold),
+            "pixel_threshold": certificate.number(post.normalized_pixel_threshold),
+            "raw_image_threshold": certificate.number(post.image_threshold),
+            "raw_pixel_threshold": certificate.number(post.pixel_threshold),
             "threshold_from": self.threshold_from,
             "backbone": str(backbone),
             "backbone_fingerprint": self.model.clip.fingerprint,
@@ -303,8 +306,3 @@ def _in_turn(dataset: Any) -> list[int]:  # noqa: ANN401 - any data set of anoma
     abnormal = dataset.samples["label_index"].to_numpy() == 1
     pairs = zip_longest(np.flatnonzero(~abnormal), np.flatnonzero(abnormal))
     return [int(index) for pair in pairs for index in pair if index is not None]
-
-
-def _number(value: Tensor) -> float | None:
-    """A number for JSON, which has no NaN."""
-    return float(value) if value.isfinite() else None

@@ -245,4 +245,3 @@ class TextTower(nn.Module):
         """L2-normalised features of sentences, a chunk at a time."""
         tokens = self.tokenize(sentences).to(self.positional_embedding.device)
         return F.normalize(torch.cat([self(part) for part in tokens.split(chunk)]), dim=-1)
-
