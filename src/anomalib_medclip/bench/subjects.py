@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
 from anomalib.models.components.base import AnomalibModule
 from jaxtyping import Float
@@ -107,8 +108,20 @@ def scorer(method: Any, setting: Setting, images: Images) -> Work:  # noqa: ANN4
     return work
 
 
-def export(method: Any, setting: Setting, folder: Path) -> Callable[[], Any]:  # noqa: ANN401
-    """Write a method for another runtime, certified on noise, and say how to open it.
+def export(
+    method: Any,  # noqa: ANN401 - any method
+    setting: Setting,
+    folder: Path,
+    data: AnomalibDataModule | None = None,
+) -> Callable[[], Any]:
+    """Write a method for another runtime, certified, and say how to open it.
+
+    Args:
+        method: On the processor.
+        setting: Which runtime, and at what precision.
+        folder: Where the file goes.
+        data: What the method has met: it is certified on their support and calibrated with their
+            validation images; by default both with noise.
 
     Returns:
         Opens the file; what comes of it takes images on the processor.
@@ -117,12 +130,13 @@ def export(method: Any, setting: Setting, folder: Path) -> Callable[[], Any]:  #
         ParityError: The file gives other answers than the model.
         RuntimeMissingError: The runtime is not installed.
     """
-    method.probes = (random_images(method, PROBES) * 255).to(torch.uint8)
+    if data is None:
+        method.probes = (random_images(method, PROBES) * 255).to(torch.uint8)
     if setting.runtime == "onnx":
         path = method.to_onnx(folder)
         return lambda: open_onnx(path, torch.device(setting.device).type)
     integers = CompressionType.INT8_PTQ if setting.precision == "int8" else None
-    path = method.to_openvino(folder, compression_type=integers)
+    path = method.to_openvino(folder, compression_type=integers, datamodule=data)
     return lambda: open_openvino(path, precision=_HINTS[setting.runtime])
 
 

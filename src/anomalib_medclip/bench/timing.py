@@ -98,14 +98,15 @@ def peak_of_gpu_mb(device: str) -> float | None:
 
 def _seconds(work: Work, calls: int, device: str) -> float:
     """Mean seconds of a call."""
-    _wait(device)
+    wait(device)
     start = time.perf_counter()
     for _ in range(calls):
         work()
-    _wait(device)
+    wait(device)
     return (time.perf_counter() - start) / calls
 
 
-def _wait(device: str) -> None:
+def wait(device: str) -> None:
+    """Wait until a GPU has computed all that it was given; a processor has, when a call is back."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)

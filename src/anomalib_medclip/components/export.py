@@ -65,7 +65,7 @@ class CertifiedExport(LightningModule):
 
     def keep_probes(self, dataset: Any) -> None:  # noqa: ANN401 - any data set of anomalib's
         """Keep a few images of a data set, both classes in turn, and copies where there are few."""
-        chosen = _in_turn(dataset)[:PROBES]
+        chosen = in_turn(dataset)[:PROBES]
         images = torch.stack([dataset[index].image for index in chosen]).as_subclass(Tensor)
         copies = all_copies(images, ELEVEN_FOLD)[:PROBES]
         self.probes = (copies.cpu() * 255).round().to(torch.uint8)
@@ -204,7 +204,7 @@ class CertifiedExport(LightningModule):
         datamodule.prepare_data()
         datamodule.setup("fit")
         resize, items = self.pre_processor.resize, datamodule.val_data
-        chosen = _in_turn(items)[:CALIBRATION]
+        chosen = in_turn(items)[:CALIBRATION]
         return [resize(items[index].image).as_subclass(Tensor)[None] for index in chosen]
 
     def _certified(
@@ -301,7 +301,7 @@ class CertifiedExport(LightningModule):
         }
 
 
-def _in_turn(dataset: Any) -> list[int]:  # noqa: ANN401 - any data set of anomalib's
+def in_turn(dataset: Any) -> list[int]:  # noqa: ANN401 - any data set of anomalib's
     """Indices of a data set's images, normal and abnormal in turn."""
     abnormal = dataset.samples["label_index"].to_numpy() == 1
     pairs = zip_longest(np.flatnonzero(~abnormal), np.flatnonzero(abnormal))

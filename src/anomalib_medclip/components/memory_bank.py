@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import faiss
 import torch
 import torch.nn.functional as F
 from anomalib.models.components.base import DynamicBufferMixin
@@ -164,6 +163,8 @@ def _nearest(
     queries: Float[Tensor, "query width"], rows: Float[Tensor, "row width"]
 ) -> tuple[Float[Tensor, "query"], Int[Tensor, "query"]]:
     """Largest inner product of each query with any row, and the row's number."""
+    import faiss  # takes a fifth of a second, and only a search needs it
+
     queries, rows = queries.detach().contiguous(), rows.contiguous()
     if not queries.is_cuda:
         found = faiss.knn(queries.numpy(), rows.numpy(), 1, metric=faiss.METRIC_INNER_PRODUCT)
@@ -179,6 +180,7 @@ def _nearest(
 @cache
 def _gpu_resources() -> Any:  # noqa: ANN401 - absent from FAISS's CPU build
     """FAISS's scratch memory on the GPU, taken once."""
+    import faiss
     import faiss.contrib.torch_utils  # lets FAISS read tensors where they lie
 
     return faiss.StandardGpuResources()
