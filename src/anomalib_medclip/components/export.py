@@ -24,7 +24,7 @@ from torch import Tensor
 from anomalib_medclip.components import certificate
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
 from anomalib_medclip.components.clip import without_clip
-from anomalib_medclip.components.compression import BOUNDS, compress, tidy
+from anomalib_medclip.components.compression import BOUNDS, compress, keep_exact, tidy
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.provenance import NOTICE, sha256_of_tensors, versions
 from anomalib_medclip.components.runtimes import (
@@ -168,14 +168,15 @@ class CertifiedExport(LightningModule):
             raise ValueError(msg)
         runtime("openvino")
         exporter: Any = super()
-        write = partial(
-            exporter.to_openvino,
-            model_file_name=model_file_name,
-            input_size=self._fixed(input_size),
-            compression_type=compression_type,
-            datamodule=datamodule,
-            **kwargs,
-        )
+        size = self._fixed(input_size)
+
+        def write(folder: Path) -> Path:
+            path: Path = exporter.to_openvino(
+                folder, model_file_name, size, compression_type, datamodule, **kwargs
+            )
+            keep_exact(path, self._tower_nodes)
+            return path
+
         return self._certified(
             write,
             export_root,
