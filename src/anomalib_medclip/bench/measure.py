@@ -11,11 +11,12 @@ import torch
 from anomalib.data import AnomalibDataModule
 from torch import Tensor
 
-from anomalib_medclip.bench import quality, subjects, timing
+from anomalib_medclip.bench import limit, quality, subjects, timing
 from anomalib_medclip.bench.profile import profile
 from anomalib_medclip.bench.results import Row
 from anomalib_medclip.bench.settings import RUNTIMES, Setting
 from anomalib_medclip.compare.cost import device_name, model_mb
+from anomalib_medclip.components.blocks import DTYPES
 from anomalib_medclip.components.runtimes import Run
 
 
@@ -50,6 +51,8 @@ def measure(setting: Setting) -> Row:
     row = {**_about(method, setting), **_timed(duel, setting)}
     if count := row["epoch_images"]:
         row["epoch_s"] = row["ms_per_image"] * count / 1e3
+    if setting.what == "score":
+        row.update(_share_of_limit(method, row))
     if setting.profile:
         spent = profile(method.model, duel.subject, setting.rounds, setting.device)
         row["parts"] = {part: 1e3 * s / setting.batch_size for part, s in spent.items()}
@@ -71,6 +74,15 @@ def _timed(duel: _Duel, setting: Setting) -> Row:
         "peak_mb": timing.peak_mb(),
         "peak_gpu_mb": timing.peak_of_gpu_mb(setting.device),
     }
+
+
+def _share_of_limit(method: Any, row: Row) -> Row:  # noqa: ANN401 - any method
+    """The encoder's operations a second, and what a plain product reaches in this precision."""
+    count = limit.encoder_gflop(method.model.clip.backbone)
+    done = {"encoder_gflop": count, "gflops": count * row["images_per_second"]}
+    if row["precision"] not in DTYPES:
+        return done
+    return {**done, "product_gflops": limit.product_gflops(row["precision"], row["device"])}
 
 
 def _about(method: Any, setting: Setting) -> Row:  # noqa: ANN401 - any method

@@ -25,16 +25,16 @@ _SETTING = (
 COLUMNS = (
     *_SETTING,
     "rounds", "images_per_second", "ms_per_image", "reference", "reference_ms_per_image", "ratio",
-    "ratio_low", "ratio_high", "epoch_images", "epoch_s", "load_s", "model_mb", "peak_mb",
-    "peak_gpu_mb", "rank_correlation", "rank_correlation_median", "auroc", "auroc_fp32", "parts",
-    "run",
+    "ratio_low", "ratio_high", "encoder_gflop", "gflops", "product_gflops", "epoch_images",
+    "epoch_s", "load_s", "model_mb", "peak_mb", "peak_gpu_mb", "rank_correlation",
+    "rank_correlation_median", "auroc", "auroc_fp32", "parts", "run",
 )  # fmt: skip
 """Columns of the CSV; ``docs/performance.md`` says what they are."""
 
 HEADS = (
     "measured", "method", "K", "runtime", "precision", "device", "px", "batch", "threads",
-    "ms an image", "images a second", "reference, ms", "ratio", "its range", "epoch, s", "load, s",
-    "model, MB", "peak, MB", "rank correlation", "AUROC (fp32)",
+    "ms an image", "images a second", "reference, ms", "ratio", "its range", "of a product's rate",
+    "epoch, s", "load, s", "model, MB", "peak, MB", "rank correlation", "AUROC (fp32)",
 )  # fmt: skip
 """Heads of the table that people read."""
 
@@ -110,6 +110,7 @@ def cells(row: Row) -> list[str]:
         _digits(row["reference_ms_per_image"]),
         f"{row['ratio']:.2f}",
         f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}",
+        _share(row.get("gflops"), row.get("product_gflops")),
         _digits(row.get("epoch_s")),
         _digits(row["load_s"]),
         _digits(row["model_mb"]),
@@ -187,6 +188,10 @@ def _digits(number: float | None) -> str:
     if number is None:
         return ""
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _share(part: float | None, whole: float | None) -> str:
+    return f"{part / whole:.0%}" if part and whole else ""
 
 
 def _with_four(share: float | None) -> str:
