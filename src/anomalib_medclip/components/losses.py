@@ -55,7 +55,7 @@ def dice(
 
 @cache
 def _dice() -> nn.Module:
-    from monai.losses.dice import DiceLoss  # takes a second, and only training needs it
+    from monai.losses.dice import DiceLoss  # takes half a second, and only training needs it
 
     loss: nn.Module = DiceLoss(smooth_nr=1, smooth_dr=1)
     return loss

@@ -163,7 +163,7 @@ def _nearest(
     queries: Float[Tensor, "query width"], rows: Float[Tensor, "row width"]
 ) -> tuple[Float[Tensor, "query"], Int[Tensor, "query"]]:
     """Largest inner product of each query with any row, and the row's number."""
-    import faiss  # takes a fifth of a second, and only a search needs it
+    import faiss  # takes a while, and only a search needs it
 
     queries, rows = queries.detach().contiguous(), rows.contiguous()
     if not queries.is_cuda:

@@ -2,7 +2,7 @@
 
 MONAI's dictionary transforms bring every volume into one orientation, whatever the order of its
 axes, and take maps back onto the grid that the file came with. They are imported where a volume is
-cut: importing MONAI takes a second, and reading a config needs no more than the options.
+cut: importing MONAI takes half a second, and to read a config the options are enough.
 """
 
 from collections.abc import Sequence
