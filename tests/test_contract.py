@@ -1,7 +1,10 @@
 """What every method promises, the next one included: it is tested by existing."""
 
 import copy
+import gc
 import io
+import weakref
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,9 @@ from anomalib.engine import Engine
 from lightning.pytorch import Callback, Trainer
 from tiny import BACKBONE, METHODS, Training, lesion_data, small
 
+from anomalib_medclip import Inferencer
+from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.components.towers import TextTower
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
 
 
@@ -55,6 +61,31 @@ class Encoded(Callback):
 
     def on_fit_end(self, _trainer, model):
         del model.model.clip._embed
+
+
+class Work(Callback):
+    """Counts in each epoch, validation included, how often frozen blocks run and texts are read."""
+
+    def __init__(self, monkeypatch):
+        self.epochs, features = [], TextTower.features
+        self.now = Counter()
+
+        def counted(*args, **kwargs):
+            self.now["text"] += 1
+            return features(*args, **kwargs)
+
+        monkeypatch.setattr(TextTower, "features", counted)
+
+    def on_fit_start(self, _trainer, model):
+        for number, block in enumerate(model.model.clip.visual.transformer.resblocks, start=1):
+            block.register_forward_hook(lambda *_, number=number: self.now.update([number]))
+
+    def on_train_epoch_start(self, *_args):
+        self.now = Counter()
+        self.epochs.append(self.now)
+
+    def on_fit_end(self, *_args):
+        self.now = Counter()
 
 
 class Gradients(Callback):
@@ -341,6 +372,75 @@ def test_no_image_is_encoded_twice(method, lesions, tmp_path):
     first, *later = seen.counts
     assert first >= trained + validated
     assert set(later) == {0 if len(method.augmentations) > 1 else trained}
+
+
+def test_later_epochs_need_no_frozen_block_nor_text_that_cannot_have_changed(
+    method, lesions, tmp_path, monkeypatch
+):
+    """Adapters that feed back need the blocks after them; new images need all, prompts the text."""
+    work = Work(monkeypatch)
+    model, engine, datamodule, _ = train(
+        method,
+        lesions,
+        tmp_path,
+        epochs=3,
+        epoch_choice="validation",
+        trainer={"callbacks": [work]},
+    )
+    steps = engine.trainer.num_training_batches
+    first, levels = model.model.levels[0], range(1, model.model.clip.depth + 1)
+    assert set(work.epochs[0]) >= set(levels), "the first epoch encodes"
+    learn = isinstance(model.model.prompts, torch.nn.Module)
+    for blocks in work.epochs[1:]:
+        texts = blocks.pop("text", 0)
+        assert texts == (steps + 1 if learn else 0), "once a step, and once for validation"
+        if len(method.augmentations) == 1:
+            assert set(blocks.values()) == {steps}, "validation images are not encoded again"
+        elif hasattr(model.model, "adapters"):
+            assert set(blocks) == set(levels[first:])
+        else:
+            assert not blocks
+    assert len(datamodule.val_data) > 1
+
+
+def test_images_learnt_from_are_not_encoded_again_to_find_the_threshold(method, lesions, tmp_path):
+    """A method that makes new images of them in every epoch has not seen themselves."""
+    seen = Encoded()
+    _, _, data, _ = train(
+        method,
+        lesions,
+        tmp_path,
+        epochs=2,
+        trainer={"callbacks": [seen]},
+        data={"val_ratio": 0.2},
+    )
+    assert data.validates_on_support
+    makes_new = len(method.augmentations) == 1
+    assert seen.counts[0] >= len(data.train_data)
+    assert seen.counts[1] == (len(data.train_data) + len(data.val_data) if makes_new else 0)
+
+
+def test_a_loaded_model_holds_no_text_tower_but_one_that_every_image_needs(
+    trained, method, lesions, monkeypatch
+):
+    built, load = [], Backbone.load
+
+    def loaded(backbone):
+        found = load(backbone)
+        built.append(weakref.ref(found.clip.transformer))
+        return found
+
+    monkeypatch.setattr(Backbone, "load", loaded)
+    path = checkpoint(trained[1])
+    model, inferencer = method.load_from_checkpoint(path), Inferencer(path)
+    assert 0 <= inferencer.predict(lesions / "images" / "normal" / "0.png").score <= 1
+    gc.collect()
+    held = sum(text() is not None for text in built)
+    needed = hasattr(model.model, "text_tower")
+    assert held == (2 if needed else 0)
+    embeddings = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
+    assert bool(embeddings) is needed
+    assert len(built) == (4 if needed else 2), "the text tower is read only where it is kept"
 
 
 @pytest.mark.parametrize(("cache", "allowed"), [("float32", 1e-6), ("float16", 5e-3)])

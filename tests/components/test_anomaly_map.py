@@ -33,6 +33,26 @@ def test_alignment_is_a_cosine_times_the_scale(scale, seed):
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_alignment_learns_as_if_tokens_were_brought_to_length_one_before():
+    tokens, text = random(2, 5, 8).double().requires_grad_(), random(2, 8, seed=1).double()
+    text.requires_grad_()
+    plain = 100 * F.normalize(tokens, dim=-1) @ F.normalize(text, dim=-1).T
+    logits = align(tokens, text)
+    torch.testing.assert_close(logits, plain)
+    found, expected = (
+        torch.autograd.grad(values.sigmoid().sum(), (tokens, text)) for values in (logits, plain)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_token_of_zeros_is_like_nothing_and_breaks_nothing():
+    tokens = torch.zeros(1, 1, 8, requires_grad=True)
+    logits = align(tokens, random(2, 8))
+    logits.sum().backward()
+    assert logits.tolist() == [[[0.0, 0.0]]]
+    assert tokens.grad.isfinite().all()
+
+
 def test_alignment_by_hand():
     tokens = torch.tensor([[[3.0, 4.0]]])
     text = torch.tensor([[1.0, 0.0], [0.0, -2.0]])

@@ -1,5 +1,6 @@
 """The parts of IQE-CLIP, each by itself: prompts, query module, smoothing, the authors' files."""
 
+import copy
 import re
 
 import pytest
@@ -31,32 +32,47 @@ def test_smoothing_is_scipys(size, sigma):
     torch.testing.assert_close(found, torch.from_numpy(expected), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("deep_length", [0, 2])
-def test_what_follows_the_token_that_is_read_changes_nothing(deep_length, text_tower):
-    """The authors keep the sequence at the tower's 77 tokens, padding included."""
-    prompts, feature = ImagePrompts(text_tower, 24, 3, deep_length=deep_length), torch.randn(2, 24)
-    templates = prompts.templates(text_tower)
-    short = prompts.sequences(text_tower, templates, feature)
-    read = short.shape[2] - 1
-    padding = text_tower.embed(torch.zeros(1, 77, dtype=torch.long))
-    rest = (padding + text_tower.positional_embedding)[0, read + 1 : 77 - deep_length]
-    stream = torch.cat([short, rest.expand(2, 2, -1, -1)], dim=2).flatten(0, 1)
-    stream = prompts.deep(text_tower, stream) if deep_length else text_tower.run(stream)
-    assert stream.shape[1] == 77
-    features = text_tower.read(stream, torch.full((4,), read + deep_length))
-    expected = torch.nn.functional.normalize(features, dim=-1).view(2, 2, 24)
-    torch.testing.assert_close(prompts(text_tower, templates, feature), expected)
+def padded(prompts, tower, feature):
+    """As the authors: each sentence whole, padding included, through all blocks."""
+    classes = prompts.to_text(prompts.class_tokens(feature)).repeat_interleave(2, dim=0)
+    tokens = tower.tokenize(TEMPLATES)
+    assert tokens.argmax(dim=-1).tolist() == [12, 12], "class tokens stand where sentences end"
+    stream = tower.embed(tokens).repeat(len(feature), 1, 1)
+    read = 12 + classes.shape[1]
+    stream = torch.cat([stream[:, :12], classes, stream[:, read:]], dim=1)
+    stream = stream + tower.positional_embedding
+    deep = prompts.deep
+    if deep is not None:
+        own = deep.prompt_proj(torch.cat([deep.prompt_embeddings, deep.deep_prompt_embeddings]))
+        count, stream = own.shape[1], stream[:, : 77 - own.shape[1]]
+        start, rest, read = stream[:, :1], stream[:, 1:], read + own.shape[1]
+    for number, block in enumerate(tower.transformer.resblocks):
+        if deep is not None:
+            stream = torch.cat([start, own[number].expand(len(start), -1, -1), rest], dim=1)
+        stream = block(stream, tower.causal_mask)
+        if deep is not None:
+            start, rest = stream[:, :1], stream[:, 1 + count :]
+    if deep is not None:
+        stream = deep.prompt_norm(stream)
+    features = tower.read(stream, torch.full((len(stream),), read - 1))
+    return torch.nn.functional.normalize(features, dim=-1).view(-1, 2, 24)
 
 
-def test_class_tokens_stand_where_the_sentence_ends(text_tower):
-    prompts = ImagePrompts(text_tower, 24, 2, deep_length=0)
-    found = prompts.sequences(text_tower, prompts.templates(text_tower), torch.randn(1, 24))[0]
-    tokens = text_tower.tokenize(TEMPLATES)
-    whole = text_tower.embed(tokens) + text_tower.positional_embedding
-    assert tokens.argmax(dim=-1).tolist() == [12, 12]
-    torch.testing.assert_close(found[:, :12], whole[:, :12])
-    classes = found[:, 12:] - text_tower.positional_embedding[12:14]
-    torch.testing.assert_close(classes[0], classes[1])
+@pytest.mark.parametrize("deep_length", [0, 1, 2])
+def test_a_start_run_once_for_all_images_is_that_of_each(deep_length, text_tower):
+    """To the last gradient; and what follows the token that is read changes nothing."""
+    prompts = ImagePrompts(text_tower, 24, 3, deep_length=deep_length).double()
+    tower, found = copy.deepcopy(text_tower).double(), []
+    feature = torch.randn(4, 24, dtype=torch.float64, requires_grad=True)
+    learnt = [feature, *prompts.parameters()]
+    for text in (
+        prompts(tower, prompts.templates(tower), feature),
+        padded(prompts, tower, feature),
+    ):
+        weights = torch.linspace(-1, 1, text.numel()).view_as(text)
+        found.append((text, *torch.autograd.grad((weights * text).sum(), learnt)))
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain)
 
 
 @pytest.mark.parametrize(("length", "deep_length"), [(0, 1), (65, 1), (64, 2)])

@@ -76,6 +76,45 @@ def test_the_sigmoid_loss_pulls_each_branch_to_its_class():
     assert siglip(torch.zeros(1, 5, 2), torch.tensor([True])) == pytest.approx(2 * 0.6931472)
 
 
+@pytest.mark.parametrize("has_masks", [True, False])
+@pytest.mark.parametrize("image_score", [None, "max", "mean"])
+def test_a_head_that_nobody_reads_is_not_computed(has_masks, image_score, tower, encoded):
+    model, ran = ready(tower, image_score=image_score).model, set()
+    model.has_masks = has_masks
+    for name, layer in model.named_modules():
+        layer.register_forward_hook(lambda *_, name=name: ran.add(name.rpartition(".")[2]))
+    model.score(encoded)
+    both = has_masks and image_score == "mean"
+    assert ran & {"fc2", "fc3"} == ({"fc2", "fc3"} if both else {"fc3" if has_masks else "fc2"})
+    ran.clear()
+    model.loss(
+        encoded, torch.ones(2, 1, 32, 32) if has_masks else None, torch.tensor([True, False])
+    )
+    assert ran & {"fc2", "fc3"} == ({"fc2", "fc3"} if has_masks else {"fc2"})
+
+
+@pytest.mark.parametrize("one_head", [True, False])
+def test_scores_and_gradients_are_those_of_normalised_tokens(one_head, tower, encoded):
+    model = ready(tower, heads="one" if one_head else "two").model.double()
+    patches, text, found = encoded.double(), model.text, []
+    plain = {"detect": [], "segment": []}
+    for level in range(4):
+        for head, kept in enumerate(plain.values()):
+            tokens = [
+                torch.nn.functional.normalize(branch[level](patches[:, level, 1:])[head], dim=-1)
+                for branch in (model.normal_det_adapters, model.abnormal_det_adapters)
+            ]
+            own = [t @ text[i] - t @ text[1 - i] for i, t in enumerate(tokens)]
+            kept.append(torch.stack(own, dim=-1))
+    whole = [torch.stack(kept) for kept in plain.values()]
+    learnt = [p for n, p in model.named_parameters() if "adapters" in n]
+    for way in (model.scores(patches), whole):
+        total = sum((1 + i) * s.sigmoid().sum() for i, s in enumerate(way))
+        found.append((*way, *torch.autograd.grad(total, learnt)))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
 def test_the_image_score_is_the_maps_maximum_where_there_are_masks(tower, encoded):
     model = ready(tower).model
     result = model.score(encoded)

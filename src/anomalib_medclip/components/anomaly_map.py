@@ -34,7 +34,17 @@ def align(
         tensor([[[1., 0.],
                  [0., 1.]]])
     """
-    return scale * F.normalize(tokens, dim=-1) @ F.normalize(text, dim=-1).transpose(-2, -1)
+    return scale * along(tokens, F.normalize(text, dim=-1).transpose(-2, -1))
+
+
+def along(
+    tokens: Float[Tensor, "*batch patch width"], directions: Float[Tensor, "*batch width direction"]
+) -> Float[Tensor, "*batch patch direction"]:
+    """How far tokens, each brought to length one, reach along some directions.
+
+    The length is divided by after the product: before it, every channel would be.
+    """
+    return tokens @ directions / tokens.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 def to_map(

@@ -72,7 +72,8 @@ class LearnablePrompts(nn.Module):
         sequences, ends = zip(
             *(self.sequences(tower, group, object_name) for group in self.phrases), strict=True
         )
-        found = self._encode(tower, torch.cat(sequences), torch.cat(ends))
+        stream = torch.cat(sequences) + tower.positional_embedding
+        found = tower.features(stream, torch.cat(ends), self.causal)
         groups = found.split([len(rows) for rows in sequences])
         return F.normalize(torch.stack([group.mean(dim=0) for group in groups]), dim=-1)
 
@@ -119,7 +120,3 @@ class LearnablePrompts(nn.Module):
             rest = row[1 + self.context + length :]
             rows.append(torch.cat([start, vectors[:before], phrase, vectors[before:], rest]))
         return torch.stack(rows)
-
-    def _encode(self, tower: TextTower, sequences: Tensor, ends: Tensor) -> Tensor:
-        stream = tower.run(sequences + tower.positional_embedding, causal=self.causal)
-        return tower.read(stream, ends)

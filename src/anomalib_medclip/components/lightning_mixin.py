@@ -188,8 +188,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         if self._data("validates_on_support", default=False) and hasattr(self, "_owners"):
             owners = [self._owners.get(path, -1) for path in batch.image_path or ()]
             options["leave_out"] = torch.tensor(owners, device=self.device)
-        again = self.trainer.state.fn == "fit" and self.trainer.check_val_every_n_epoch != _NEVER
-        encoded = self._encoded(batch) if again else self.model.encode(batch.image)
+        encoded = self._encoded(batch) if self._sees_again() else self.model.encode(batch.image)
         return batch.update(**self.model.score(encoded, **options)._asdict())
 
     def ready_to_score(self) -> None:
@@ -216,6 +215,12 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
     def on_predict_start(self) -> None:
         """Make sure that there is something to score with."""
         self._make_ready()
+
+    def _sees_again(self) -> bool:
+        """Whether images of validation come back, or were learnt from."""
+        again = self.trainer.check_val_every_n_epoch != _NEVER
+        on_support = self._data("validates_on_support", default=False)
+        return self.trainer.state.fn == "fit" and (again or on_support)
 
     def _validated_with(self) -> str:
         """Which images the threshold comes from, for whoever asks later."""

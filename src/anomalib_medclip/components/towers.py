@@ -1,6 +1,6 @@
 """CLIP's two frozen towers: images to tokens at several levels, sentences to features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import open_clip
 import torch
@@ -11,14 +11,11 @@ from torch import Tensor, nn
 
 from anomalib_medclip.components.blocks import Precision, own_blocks
 from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.components.reading import context, read
 
 AfterBlock = Callable[[int, Tensor], Tensor]
 """Called after each tapped block with its level (from 0) and the token stream ``(batch, token,
 width)``; what it returns enters the next block."""
-
-BeforeBlock = Callable[[int, Tensor], Tensor]
-"""Called before each block of the text tower with its number (from 0) and the stream ``(sentence,
-token, width)``; what it returns enters that block."""
 
 
 class ImageTower(nn.Module):
@@ -157,8 +154,8 @@ class ImageTower(nn.Module):
 class TextTower(nn.Module):
     """CLIP's text transformer, frozen: sentences to features in the shared space.
 
-    Three verbs, for methods whose prompts are not plain sentences: ``embed`` tokens, ``run`` them
-    through the blocks, ``read`` a position.
+    For methods whose prompts are not plain sentences: ``embed`` tokens, ``run`` them through the
+    blocks and ``read`` a position, or, which is the same and cheaper, ask for its ``features``.
 
     Args:
         backbone: The same one as the image tower's.
@@ -207,36 +204,47 @@ class TextTower(nn.Module):
         self,
         stream: Float[Tensor, "sentence token width"],
         causal: bool = True,
-        before_block: BeforeBlock | None = None,
     ) -> Float[Tensor, "sentence token width"]:
         """Run all blocks on embeddings whose positions have been added.
 
         Args:
             stream: As many tokens as there are to read; a causal tower sees nothing after them.
             causal: Each token attends only to those before it, as CLIP was trained.
-            before_block: What to do to the stream before each block.
         """
-        for number, block in enumerate(self.transformer.resblocks):
-            if before_block is not None:
-                stream = before_block(number, stream)
-            length = stream.shape[1]
-            mask = self.causal_mask[:length, :length] if causal else None
-            stream = block(stream, mask)
-        return stream
+        return self._run(self.transformer.resblocks, stream, causal)
 
     def read(
         self, stream: Float[Tensor, "sentence token width"], positions: Int[Tensor, "sentence"]
     ) -> Float[Tensor, "sentence embed_dim"]:
         """Project one position of each sentence into the shared space, un-normalised."""
         rows = torch.arange(stream.shape[0], device=stream.device)
-        return self.ln_final(stream[rows, positions]) @ self.text_projection
+        return self._project(stream[rows, positions])
+
+    def features(
+        self,
+        stream: Float[Tensor, "sentence token width"],
+        positions: Int[Tensor, "sentence"],
+        causal: bool = True,
+    ) -> Float[Tensor, "sentence embed_dim"]:
+        """What ``run`` and ``read`` give, without what is not read.
+
+        Nothing after the last position enters a causal tower, and the last block is left by the
+        positions alone.
+        """
+        length = int(positions.max()) + 1 if causal else stream.shape[1]
+        *blocks, last = self.transformer.resblocks
+        stream = self._run(blocks, stream[:, :length], causal)
+        rows = torch.arange(stream.shape[0], device=stream.device)
+        mask = self.causal_mask[positions, None, None, :length] if causal else None
+        readers = stream[rows, positions].unsqueeze(1)
+        return self._project(read(last, readers, context(last, stream), mask)[:, 0])
 
     def forward(
         self, tokens: Int[Tensor, "sentence context"]
     ) -> Float[Tensor, "sentence embed_dim"]:
         """Encode tokens and read the end-of-text position; un-normalised."""
-        stream = self.run(self.embed(tokens) + self.positional_embedding)
-        return self.read(stream, tokens.argmax(dim=-1))
+        stream = self.embed(tokens) + self.positional_embedding
+        return self.features(stream, tokens.argmax(dim=-1).to(stream.device))
 
     @torch.no_grad()
     def encode(
@@ -245,3 +253,13 @@ class TextTower(nn.Module):
         """L2-normalised features of sentences, a chunk at a time."""
         tokens = self.tokenize(sentences).to(self.positional_embedding.device)
         return F.normalize(torch.cat([self(part) for part in tokens.split(chunk)]), dim=-1)
+
+    def _run(self, blocks: Iterable[nn.Module], stream: Tensor, causal: bool) -> Tensor:
+        length = stream.shape[1]
+        mask = self.causal_mask[:length, :length] if causal else None
+        for block in blocks:
+            stream = block(stream, mask)
+        return stream
+
+    def _project(self, tokens: Tensor) -> Tensor:
+        return self.ln_final(tokens) @ self.text_projection

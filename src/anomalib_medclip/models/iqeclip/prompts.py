@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from anomalib_medclip.components.reading import Context, context, read
 from anomalib_medclip.components.towers import TextTower
 from anomalib_medclip.models.iqeclip.class_tokens import ClassTokens
 
@@ -68,24 +69,43 @@ class ImagePrompts(nn.Module):
             templates: See there.
             feature: The image's class token in the shared space, un-normalised.
         """
-        stream = self.sequences(tower, templates, feature).flatten(0, 1)
-        stream = tower.run(stream) if self.deep is None else self.deep(tower, stream)
-        features = tower.ln_final(stream[:, -1]) @ tower.text_projection
-        return F.normalize(features, dim=-1).unflatten(0, (-1, 2))
-
-    def sequences(
-        self, tower: TextTower, templates: Tensor, feature: Float[Tensor, "batch embed_dim"]
-    ) -> Float[Tensor, "batch 2 token text_width"]:
-        """Embeddings of both sentences for each image, up to the token that is read.
-
-        The authors pad them to the tower's 77 positions, which a causal tower does not notice.
-        """
         classes = self.to_text(self.class_tokens(feature))
         end = self.start + classes.shape[1]
         classes = classes + tower.positional_embedding[self.start : end]
-        batch = feature.shape[0]  # not len(feature), which would fix it in a traced graph
-        sentences = templates.expand(batch, -1, -1, -1)
-        return torch.cat([sentences, classes.unsqueeze(1).expand(-1, 2, -1, -1)], dim=2)
+        stream = self._run(tower, templates, classes.repeat_interleave(2, dim=0))
+        if self.deep is not None:
+            stream = self.deep.prompt_norm(stream)
+        features = tower.ln_final(stream[:, -1]) @ tower.text_projection
+        return F.normalize(features, dim=-1).unflatten(0, (-1, 2))
+
+    def _run(
+        self, tower: TextTower, start: Tensor, classes: Float[Tensor, "sentence class_token width"]
+    ) -> Float[Tensor, "sentence 1 width"]:
+        """Run both sentences of each image, up to the last class token, which is what is read.
+
+        The authors pad them to the tower's 77 positions, which a causal tower does not notice. Nor
+        does their start notice the image, so it is run once for all.
+        """
+        images = classes.shape[0] // 2
+        *blocks, last = tower.transformer.resblocks
+        for number, block in enumerate(blocks):
+            start = self._with_deep(start, number)
+            first = context(block, start)
+            every = first.repeat(images).then(context(block, classes))
+            classes = read(block, classes, every, _causal(tower, classes, every))
+            start = read(block, start, first, _causal(tower, start, first))
+        start = self._with_deep(start, len(blocks))
+        every = context(last, start).repeat(images).then(context(last, classes))
+        return read(last, classes[:, -1:], every)
+
+    def _with_deep(self, start: Tensor, block: int) -> Tensor:
+        return start if self.deep is None else self.deep(start, block)
+
+
+def _causal(tower: TextTower, stream: Tensor, context: Context) -> Float[Tensor, "reader token"]:
+    """Each token reads itself and what stands before it; the stream is the context's end."""
+    count = context.key.shape[2]
+    return tower.causal_mask[count - stream.shape[1] : count, :count]
 
 
 class DeepPrompts(nn.Module):
@@ -110,19 +130,15 @@ class DeepPrompts(nn.Module):
         self.prompt_norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(
-        self, tower: TextTower, stream: Float[Tensor, "sentence token width"]
+        self, stream: Float[Tensor, "sentence token width"], block: int
     ) -> Float[Tensor, "sentence deep_token width"]:
-        """Run the tower with prompts in it; they remain in what comes out, after the first token.
+        """Put a block's prompts in the place of those of the block before; they have no positions.
 
         Args:
-            tower: The frozen text tower.
-            stream: Embeddings with positions; the prompts have none.
+            stream: Sentences, without any prompts before the first block.
+            block: Number of the block they are to enter, from 0.
         """
-        prompts = self.prompt_proj(torch.cat([self.prompt_embeddings, self.deep_prompt_embeddings]))
-
-        def put(block: int, stream: Tensor) -> Tensor:
-            rest = stream[:, 1 + (prompts.shape[1] if block else 0) :]
-            new = prompts[block].expand(stream.shape[0], -1, -1)
-            return torch.cat([stream[:, :1], new, rest], dim=1)
-
-        return self.prompt_norm(tower.run(stream, before_block=put))
+        prompts = torch.cat([self.prompt_embeddings, self.deep_prompt_embeddings])
+        own = self.prompt_proj(prompts[block]).expand(stream.shape[0], -1, -1)
+        rest = stream[:, 1 + (own.shape[1] if block else 0) :]
+        return torch.cat([stream[:, :1], own, rest], dim=1)

@@ -150,10 +150,12 @@ class IQECLIPModel(ClipModel):
     def logits(self, features: Features) -> Float[Tensor, "branch level batch patch 2"]:
         """Each patch against text and queries (eq. 10, 11); only the text has a temperature."""
         patches, text, queries = features
-        found = [self.temperature.exp() * align(patches, text, scale=1.0)]
+        sides = [text.expand(len(self.levels), -1, -1, -1)]
         if queries is not None:
-            found.append(align(patches, queries, scale=1.0))
-        return torch.stack(found)
+            sides.append(queries)
+        together = align(patches, torch.cat(sides, dim=-2), scale=1.0)
+        of_text, *of_queries = together.split(2, dim=-1)
+        return torch.stack([self.temperature.exp() * of_text, *of_queries])
 
     def maps(
         self, logits: Float[Tensor, "branch level batch patch 2"]

@@ -1,8 +1,9 @@
 """MadCLIP's adapters: at each level one for what is normal and one for what is abnormal."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -13,6 +14,12 @@ from anomalib_medclip.components.weights import released_by_authors
 from anomalib_medclip.errors import WeightsError
 
 logger = logging.getLogger(__name__)
+
+Head = Literal["detect", "segment"]
+"""What tokens are made for: the image's score or its map."""
+
+HEADS: tuple[Head, Head] = ("detect", "segment")
+"""Both of them."""
 
 
 class Adapter(nn.Module):
@@ -32,13 +39,14 @@ class Adapter(nn.Module):
             self.fc3 = nn.Sequential(nn.Linear(width, embed_dim, bias=False), nn.LeakyReLU())
 
     def forward(
-        self, tokens: Float[Tensor, "batch token width"]
-    ) -> tuple[Float[Tensor, "batch token embed_dim"], Float[Tensor, "batch token embed_dim"]]:
-        """Tokens for detection, and tokens for segmentation."""
+        self, tokens: Float[Tensor, "batch token width"], heads: Sequence[Head] = HEADS
+    ) -> tuple[Float[Tensor, "batch token embed_dim"], ...]:
+        """Tokens of each head that is asked for; by default for detection and for segmentation."""
         # The authors write InstanceNorm1d; on their axes it is this.
         shared = F.layer_norm(self.fc1(tokens), (tokens.shape[-1],))
-        detect = self.fc2(shared)
-        return detect, self.fc3(shared) if hasattr(self, "fc3") else detect
+        layers = {"detect": self.fc2, "segment": getattr(self, "fc3", self.fc2)}
+        found = {layer: layer(shared) for layer in dict.fromkeys(layers[head] for head in heads)}
+        return tuple(found[layers[head]] for head in heads)
 
 
 def load_released(adapters: nn.Module, prompts: LearnablePrompts | None, path: str | Path) -> None:

@@ -9,11 +9,11 @@ from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from anomalib_medclip.components.anomaly_map import to_map
+from anomalib_medclip.components.anomaly_map import along, to_map
 from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder, mean_patch
 from anomalib_medclip.components.losses import LossTerms, dice, focal
 from anomalib_medclip.components.towers import ImageTower
-from anomalib_medclip.models.madclip.adapters import Adapter
+from anomalib_medclip.models.madclip.adapters import HEADS, Adapter, Head
 
 Loss = Literal["sigmoid", "softmax"]
 """How patch scores meet the label: SigLIP's loss, or cross-entropy after a softmax."""
@@ -77,17 +77,18 @@ class MadCLIPModel(ClipModel):
         text: Float[Tensor, "2 embed_dim"] | None = None,
     ) -> InferenceBatch:
         """Score images that are encoded already; see ``ClipModel``."""
-        scores = self.scores(encoded, text)
-        maps = self._level_maps(scores).mean(dim=0)
         by_map = self.has_masks if self.image_score is None else self.image_score == "max"
-        score = maps.amax(dim=(-2, -1)) if by_map else self.patch_score(scores.detect)
+        heads = [self._map_head] if by_map else [self._map_head, "detect"]
+        for_map, *for_image = self.head_scores(encoded, text, heads)
+        maps = self._level_maps(for_map).mean(dim=0)
+        score = self.patch_score(*for_image) if for_image else maps.amax(dim=(-2, -1))
         return InferenceBatch(pred_score=score, anomaly_map=maps)
 
     def level_maps(
         self, encoded: Float[Tensor, "batch level token width"]
     ) -> dict[str, Float[Tensor, "level batch side side"]]:
         """What the heat map is the mean of: ``text``."""
-        return {"text": self._level_maps(self.scores(encoded))}
+        return {"text": self._level_maps(*self.head_scores(encoded, None, [self._map_head]))}
 
     def embeddings(
         self, encoded: Float[Tensor, "batch level token width"]
@@ -95,7 +96,7 @@ class MadCLIPModel(ClipModel):
         """The mean patch without adapters, and with those of the normal and the abnormal branch."""
         patches = encoded[:, :, 1:].transpose(0, 1)
         adapted = [
-            torch.stack([adapter(one)[0] for adapter, one in zip(branch, patches, strict=True)])
+            torch.stack([one(p, HEADS[:1])[0] for one, p in zip(branch, patches, strict=True)])
             for branch in (self.normal_det_adapters, self.abnormal_det_adapters)
         ]
         return {
@@ -108,7 +109,16 @@ class MadCLIPModel(ClipModel):
         encoded: Float[Tensor, "batch level token width"],
         text: Float[Tensor, "2 embed_dim"] | None = None,
     ) -> Scores:
-        """Likeness of each patch to its branch's class, less that to the other class."""
+        """What both heads say; see ``head_scores``."""
+        return Scores(*self.head_scores(encoded, text))
+
+    def head_scores(
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        text: Float[Tensor, "2 embed_dim"] | None = None,
+        heads: Sequence[Head] = HEADS,
+    ) -> list[Float[Tensor, "level batch patch 2"]]:
+        """Likeness of each patch to its branch's class, less that to the other class, by head."""
         normal, abnormal = self.text_or(text)
         # Only the difference of the two texts is needed: one product for each branch and head.
         towards_normal = normal - abnormal if self.subtract else normal
@@ -116,13 +126,13 @@ class MadCLIPModel(ClipModel):
         levels = []
         for level, stream in enumerate(encoded.unbind(dim=1)):
             patches = stream[:, 1:]  # adapters see each token alone; the class token has no score
-            by_normal = self.normal_det_adapters[level](patches)
-            by_abnormal = self.abnormal_det_adapters[level](patches)
+            by_normal = self.normal_det_adapters[level](patches, heads)
+            by_abnormal = self.abnormal_det_adapters[level](patches, heads)
             for of_normal, of_abnormal in zip(by_normal, by_abnormal, strict=True):
-                s_n = F.normalize(of_normal, dim=-1) @ towards_normal
-                s_ab = F.normalize(of_abnormal, dim=-1) @ towards_abnormal
-                levels.append(torch.stack([s_n, s_ab], dim=-1))
-        return Scores(torch.stack(levels[::2]), torch.stack(levels[1::2]))
+                s_n = along(of_normal, towards_normal[:, None])
+                s_ab = along(of_abnormal, towards_abnormal[:, None])
+                levels.append(torch.cat([s_n, s_ab], dim=-1))
+        return [torch.stack(levels[number :: len(heads)]) for number in range(len(heads))]
 
     def patch_score(self, detect: Float[Tensor, "level batch patch 2"]) -> Float[Tensor, "batch"]:
         """Probability of abnormal, mean over patches and levels."""
@@ -136,22 +146,29 @@ class MadCLIPModel(ClipModel):
         text: Float[Tensor, "2 embed_dim"] | None = None,
     ) -> LossTerms:
         """The terms of ``loss``, level by level."""
-        scores = self.scores(encoded, text)
+        detect, *segment = self.head_scores(
+            encoded, text, HEADS if masks is not None else HEADS[:1]
+        )
         of_image = siglip if self.kind == "sigmoid" else cross_entropy
-        detection = torch.stack([of_image(s, labels) for s in scores.detect])
+        detection = torch.stack([of_image(s, labels) for s in detect])
         if masks is None:
             nothing = encoded.new_zeros(0)
             return LossTerms(detection, nothing, nothing)
-        maps = [self._abnormal_map(s) for s in scores.segment]
+        maps = [self._abnormal_map(s) for s in segment[0]]
         return LossTerms(
             detection,
             torch.stack([focal(m, masks) for m in maps]),
             torch.stack([dice(m, masks) for m in maps]),
         )
 
-    def _level_maps(self, scores: Scores) -> Float[Tensor, "level batch side side"]:
-        patches = scores.segment if self.has_masks else scores.detect
-        return torch.stack([self._abnormal_map(s)[:, 0] for s in patches])
+    @property
+    def _map_head(self) -> Head:
+        return "segment" if self.has_masks else "detect"
+
+    def _level_maps(
+        self, scores: Float[Tensor, "level batch patch 2"]
+    ) -> Float[Tensor, "level batch side side"]:
+        return torch.stack([self._abnormal_map(s)[:, 0] for s in scores])
 
     def _abnormal_map(
         self, scores: Float[Tensor, "batch patch 2"]
