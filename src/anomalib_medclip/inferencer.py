@@ -41,6 +41,20 @@ class Prediction(NamedTuple):
     full_map: Float[Tensor, "height width"]
 
 
+class Answers(NamedTuple):
+    """What a model says of a batch of images at its own size.
+
+    Attributes:
+        scores: How abnormal, in [0, 1]; 0.5 is the threshold.
+        labels: Whether they count as abnormal.
+        maps: How abnormal each pixel is, in [0, 1], at the model's size.
+    """
+
+    scores: Float[Tensor, "batch"]
+    labels: Bool[Tensor, "batch"]
+    maps: Float[Tensor, "batch side side"]
+
+
 class Scored(NamedTuple):
     """What a model says of a batch of images.
 
@@ -131,15 +145,31 @@ class Inferencer:
         Raises:
             NotReadyError: The model was made without a post-processor.
         """
-        found: Any = self.run(self.resize(images).as_subclass(Tensor))
+        found = self.answer(self.resize(images).as_subclass(Tensor))
+        full = [full_map(one, images.shape[-2:]) for one in found.maps]
+        return Scored(*found, torch.stack(full))
+
+    def answer(self, images: Float[Tensor, "batch 3 side side"]) -> Answers:
+        """Score images in [0, 1] that ``resize`` has made, as one batch.
+
+        Raises:
+            NotReadyError: The model was made without a post-processor.
+        """
+        found: Any = self.run(images)
         if found.pred_label is None:
             msg = "the model has no post-processor, and so no threshold; train it with one"
             raise NotReadyError(msg)
         maps = found.anomaly_map.float().reshape(len(images), *found.anomaly_map.shape[-2:])
-        full = F.interpolate(maps[:, None], size=images.shape[-2:], mode="bilinear")[:, 0]
-        return Scored(
-            found.pred_score.float().reshape(-1), found.pred_label.bool().reshape(-1), maps, full
+        return Answers(
+            found.pred_score.float().reshape(-1), found.pred_label.bool().reshape(-1), maps
         )
+
+
+def full_map(
+    one: Float[Tensor, "side side"], size: tuple[int, ...]
+) -> Float[Tensor, "height width"]:
+    """A map at the size of its image; one at a time, so that others cannot change its digits."""
+    return F.interpolate(one[None, None], size=size, mode="bilinear")[0, 0]
 
 
 class _Opened(NamedTuple):
