@@ -19,6 +19,7 @@ from test_score import UP, numbers, record, write_stack, write_volume
 from tiny import BACKBONE
 
 import anomalib_medclip
+from anomalib_medclip.bench.settings import Setting
 from anomalib_medclip.bench.subjects import build
 from anomalib_medclip.cli import main
 from anomalib_medclip.imaging import read_image
@@ -86,10 +87,18 @@ def test_an_input_alone_gets_what_it_gets_among_others(plain, scans, options, tm
     assert results(tmp_path) == results(plain)
 
 
+def test_a_result_in_bf16_is_near_and_another_result(plain, scans, options, tmp_path):
+    given = ["score", str(scans / "a.nii.gz"), *options, "--out", str(tmp_path)]
+    assert main([*given, "--precision", "bf16"]) == 0
+    found, exact = record(tmp_path / "a"), record(plain / "a")
+    assert 0 < abs(found["score"] - exact["score"]) < 0.05
+    assert found["provenance"]["settings"]["precision"] == "bf16"
+    assert main(given) == 1, "what lies there is not what is asked for"
+
+
 @pytest.mark.parametrize("name", anomalib_medclip.list_models())
 def test_neighbours_and_place_in_a_batch_change_no_bit(name):
-    setting = {"backbone": BACKBONE, "image_size": 32, "pretrained": None, "k_shot": 2}
-    model = build(SimpleNamespace(method=name, device="cpu", **setting)).model
+    model = build(Setting(method=name, backbone=BACKBONE, image_size=32, k_shot=2)).model
     images = torch.rand(15, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
     def answers(which):

@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     inputs = find_inputs(options.input, options.out)
-    inferencer = Inferencer(options.ckpt, options.device, options.intensity)
+    inferencer = Inferencer(options.ckpt, options.device, options.intensity, options.precision)
     scorer = Scorer(
         options.ckpt,
         options.out,
@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--ckpt", type=Path, required=True, help="a checkpoint, or a model as .onnx, .xml or .pt")
     add("--out", type=Path, required=True, help="folder of results")
     add("--device", default="cpu", help="cpu, cuda, or OpenVINO's name of a device")
+    faster = "bf16 is faster where the processor or GPU has it; by default as the model says"
+    add("--precision", choices=("fp32", "bf16"), help=faster)
     add("--batch-size", type=at_least_one, default=8, help="images at once")
     ahead = "inputs read ahead while the model computes; 0 does one thing after another"
     add("--workers", type=count, default=2, help=ahead)
@@ -110,6 +112,7 @@ def _settings(options: argparse.Namespace, inferencer: Inferencer) -> Settings:
         worst=options.worst,
         dicom=not options.no_dicom,
         device=options.device,
+        precision=options.precision,
     )
 
 

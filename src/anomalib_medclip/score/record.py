@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock
 from pandas import DataFrame, concat, read_csv
 
+from anomalib_medclip.components.blocks import Precision
 from anomalib_medclip.components.provenance import NOTICE, versions
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import ResultsError
@@ -30,6 +31,7 @@ class Settings:
         worst: Slices on the sheet of pictures.
         dicom: Whether maps of DICOM series are written as DICOM, too.
         device: What the model runs on, which decides its last digits.
+        precision: What most of its products are computed in; ``None`` as the model says.
     """
 
     slicing: Slicing = field(default_factory=Slicing)
@@ -39,6 +41,7 @@ class Settings:
     worst: int = 9
     dicom: bool = True
     device: str = "cpu"
+    precision: Precision | None = None
 
 
 def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:
