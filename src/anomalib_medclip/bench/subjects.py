@@ -1,7 +1,7 @@
 """What is timed: a method's scoring, training or search, and what each is compared with.
 
-What training would give, text features and memory bank, is random numbers of the right shape: the
-cost of exact computing is the same.
+What training would give is made up. Text features are random: they cost what others do. The search
+of a memory bank may depend on its rows, so they are mixed from tokens of images.
 """
 
 from collections.abc import Callable
@@ -72,16 +72,15 @@ def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
         model.few_shot = setting.k_shot > 0
     if hasattr(model, "memory_bank") and setting.k_shot:
         count = setting.k_shot * len(method.augmentations)
-        shape = len(model.scored_levels), count, _tokens(model), model.clip.embed_dim
-        tokens = torch.randn(shape, generator=random)
-        model.memory_bank.fill(tokens, torch.arange(count))
+        model.memory_bank.fill(_normal_tokens(method, count), torch.arange(count))
     return method.to(setting.device)
 
 
-def random_images(method: Any, count: int) -> Images:  # noqa: ANN401 - any method
-    """Images of noise at a method's size, the same each time."""
-    random = torch.Generator().manual_seed(1)
-    return torch.rand(count, 3, *method.model.clip.size, generator=random)
+def random_images(method: Any, count: int, seed: int = 1) -> Images:  # noqa: ANN401 - any method
+    """Smooth random images at a method's size, the same for the same seed."""
+    random = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 8, 8, generator=random)
+    return F.interpolate(coarse, method.model.clip.size, mode="bilinear", antialias=True)
 
 
 def encoder(method: Any, images: Images) -> Work:  # noqa: ANN401 - any method
@@ -187,18 +186,19 @@ def search(method: Any, images: Images) -> tuple[Work, Work]:  # noqa: ANN401 - 
         msg = "there is no memory bank to search; name a method that has one and K above 0"
         raise ConfigError(msg)
     rows = F.normalize(bank.rows.float(), dim=-1)
-    shape = len(images), _tokens(method.model) - 1, rows.shape[-1]
-    random = torch.Generator().manual_seed(2)
-    patches = F.normalize(torch.randn(shape, generator=random), dim=-1).to(rows.device)
+    with torch.inference_mode():
+        tokens = method.model.bank_tokens(method.model.encode(images))
+        patches = F.normalize(tokens[:, :, 1:], dim=-1)
 
     @torch.inference_mode()
     def work() -> list[Tensor]:
-        return [bank.distance(patches, level) for level in range(len(rows))]
+        return [bank.distance(some, level) for level, some in enumerate(patches)]
 
     @torch.inference_mode()
     def plain() -> list[Tensor]:
         # Image by image: all cosines of a batch at once need gigabytes.
-        return [torch.stack([(one @ level.T).amax(dim=-1) for one in patches]) for level in rows]
+        pairs = zip(patches, rows, strict=True)
+        return [torch.stack([(one @ of.T).amax(dim=-1) for one in some]) for some, of in pairs]
 
     return work, plain
 
@@ -212,6 +212,13 @@ def _prompts(method: Any) -> Callable[[], Tensor]:  # noqa: ANN401 - any method
     return lambda: model.prompts(tower, "organ")
 
 
-def _tokens(model: Any) -> int:  # noqa: ANN401 - any method's torch model
-    """Tokens of an image, the class token included."""
-    return int(model.clip.visual.positional_embedding.shape[0])
+@torch.no_grad()
+def _normal_tokens(
+    method: Any,  # noqa: ANN401 - any method
+    count: int,
+) -> Float[Tensor, "level image token width"]:
+    """What a memory bank keeps of images, each mixed at random from eight that are encoded."""
+    model, random = method.model, torch.Generator().manual_seed(0)
+    tokens = model.bank_tokens(model.encode(random_images(method, 8, seed=0)))
+    shares = (3 * torch.randn(count, 8, generator=random)).softmax(dim=1)
+    return torch.einsum("ci,litw->lctw", shares, tokens)

@@ -12,6 +12,7 @@
 ``losses``                focal and dice loss of a heat map
 ``augmentation``          the fixed copies of each support image
 ``encoding``              a batch, to its frozen features
+``nearest``               the row with the largest cosine, exact and fast
 ``memory_bank``           normal tokens, and the distance to the nearest of them
 ``processors``            before and after a model: one resize, a normalisation that keeps ranks
 ``results``               pictures, scores and metrics on disk
