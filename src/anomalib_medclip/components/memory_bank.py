@@ -140,7 +140,7 @@ class MemoryBank(DynamicBufferMixin):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is derived from the rows."""
-        return {**super().__getstate__(), "_unit_rows": torch.empty(0), "_scans": {}}
+        return {**self.__dict__, "_unit_rows": torch.empty(0), "_scans": {}}
 
     def _forget(self) -> None:
         """Drop what is derived from the rows."""
