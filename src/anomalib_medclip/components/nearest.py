@@ -31,8 +31,8 @@ _LEFT_OUT = 0.01
 _FEW_ROWS = 4096
 """With fewer, finding the axes is not worth it."""
 
-_MOST_AXES = 0.75
-"""Share of the width; with more axes, little time is saved and many rows need a second look."""
+_MOST_AXES = 0.9
+"""Share of the width; with more axes there is little to save."""
 
 _BLOCK = 16
 """Rows that share one maximum."""
@@ -102,7 +102,7 @@ def unit(vectors: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"
 def mean_and_axes(
     rows: Float[Tensor, "row width"],
 ) -> tuple[Float64[Tensor, "width"], Float64[Tensor, "width axis"]]:
-    """Mean of unit rows, and the axes that leave out little of their variance, of a sample.
+    """Mean of unit rows and the axes that leave out little of their variance, from a sample.
 
     Args:
         rows: Vectors of any length and precision.
@@ -112,13 +112,14 @@ def mean_and_axes(
     mean = sample.mean(dim=0)
     variance = (1 - mean.square().sum()).clamp(min=0)
     kept = int((energies.cumsum(0) > _LEFT_OUT * variance).sum())
-    # With the other columns, whole groups of 32.
-    count = kept + -(kept + _MORE) % 32
+    count = kept + -(kept + _MORE) % 32  # columns in whole groups
     return mean, axes.flip(1)[:, :count].contiguous()
 
 
 class Scan:
     """Rows made ready for many queries, on a processor that multiplies bf16 in hardware.
+
+    Besides the rows it holds, of each, one bf16 number for every axis and a few more.
 
     Args:
         rows: Vectors of any length and precision; they are compared as unit vectors in float32.
