@@ -13,7 +13,7 @@ import torch
 
 import anomalib_medclip
 from anomalib_medclip import cli
-from anomalib_medclip.bench import apart, machine, measure, results, subjects
+from anomalib_medclip.bench import apart, limit, machine, measure, results, subjects
 from anomalib_medclip.bench.settings import SMALL, Setting
 from anomalib_medclip.bench.timing import Rounds, alternate
 from anomalib_medclip.commands import bench
@@ -141,7 +141,8 @@ def test_bf16_is_measured_beside_an_encoder_in_fp32():
     subjects.scorer(model, setting, images)()
     assert subjects.encoder(model, images)().dtype == torch.float32
     found = subjects.scorer(model, setting, images)().anomaly_map.float()
-    exact = subjects.scorer(model, replace(setting, precision="fp32"), images)().anomaly_map
+    setting = replace(setting, precision="fp32")
+    exact = subjects.scorer(subjects.build(setting), setting, images)().anomaly_map
     assert 0 < (found - exact).abs().max() < 0.05
 
 
@@ -267,6 +268,23 @@ def test_too_small_a_gpu_is_named(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_encoders_operations_are_those_of_its_layers():
+    model = subjects.build(TINY)
+    found = limit.encoder_gflop(model.model.clip.backbone)
+    width, tokens, blocks = 32, 17, 4
+    layers = blocks * tokens * 12 * width**2 + blocks * 2 * tokens**2 * width
+    ends = 16 * 3 * 8 * 8 * width + width * 24
+    assert found == pytest.approx(2 * (layers + ends) / 1e9, rel=1e-6)
+
+
+def test_a_row_says_how_near_it_is_to_a_products_rate():
+    row = measure.measure(replace(TINY, method="mediclip"))
+    assert row["gflops"] == pytest.approx(row["encoder_gflop"] * row["images_per_second"])
+    assert row["product_gflops"] > 0
+    share = row["gflops"] / row["product_gflops"]
+    assert f"{share:.0%}" in results.cells({**row, "run": "now"})
+
+
 def test_a_gpu_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match="no GPU for --device cuda; leave --device out"):
         subjects.build(replace(TINY, device="cuda"))

@@ -128,6 +128,20 @@ def test_sixteen_bits_need_a_policy_here_too(files, tmp_path):
     assert 0 <= given.score <= 1
 
 
+@pytest.mark.parametrize("kind", ["checkpoint", "openvino"])
+def test_bf16_stays_near(kind, files, photo, expected):
+    found = Inferencer(files[kind], precision="bf16").predict(photo)
+    maps = [torch.as_tensor(x.anomaly_map).reshape(32, 32) for x in (found, expected)]
+    torch.testing.assert_close(*maps, atol=0.1, rtol=0)
+    assert found.anomaly_map.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_a_file_of_one_precision_says_so(kind, files):
+    with pytest.raises(CheckpointError, match=r"model\.\w+ has the precision that it was exported"):
+        Inferencer(files[kind], precision="bf16")
+
+
 @pytest.mark.parametrize("name", ["model.tflite", "gone.onnx"])
 def test_what_is_no_model_file_is_named(name, tmp_path):
     with pytest.raises(CheckpointError, match=name):

@@ -29,11 +29,12 @@ from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.errors import DataRootError, VolumeError
 from anomalib_medclip.files import sha256
-from anomalib_medclip.inferencer import Scored
+from anomalib_medclip.inferencer import Answers
 from anomalib_medclip.models.mvfa import MVFA
+from anomalib_medclip.score.batches import Stack, in_batches, resized_slices
 from anomalib_medclip.score.inputs import find_inputs
 from anomalib_medclip.score.record import whole_folder
-from anomalib_medclip.score.volume import score_slices, slices_to_score, slicing_from
+from anomalib_medclip.score.volume import slices_to_score, slicing_from
 from anomalib_medclip.volume import read_volume
 
 AFFINE = np.array([[1.5, 0, 0, -9.0], [0, 1.0, 0, 4.0], [0, 0, 2.0, -30.0], [0, 0, 0, 1]])
@@ -101,7 +102,15 @@ def table(out):
 
 def map_of(model, path, **options):
     sliced = cut(path, model.intensity, **options)
-    return sliced.restore(score_slices(model, sliced.images).maps)
+    return sliced.restore(scores_of(model, sliced).maps)
+
+
+def scores_of(model, sliced, batch_size=8):
+    """What a model says of all slices of a volume."""
+    numbers = tuple(range(len(sliced.images)))
+    images = resized_slices(model.resize, sliced.images, numbers)
+    [done] = in_batches(model.answer, [Stack(numbers, sliced.images.shape, images)], batch_size)
+    return done.scores()
 
 
 def turned(voxels, affine, order, flips):
@@ -256,7 +265,8 @@ def test_one_bad_input_does_not_lose_the_others(score, tmp_path, caplog):
     }  # fmt: skip
     assert "b.nii.gz" in found.loc["b", "error"]
     assert "missing" in found.loc["ct", "error"]
-    assert sorted(p.name for p in out.iterdir()) == ["a", "scores.csv", "x"], "nothing half-written"
+    there = sorted(p.name for p in out.iterdir())
+    assert there == [".scores.csv.lock", "a", "scores.csv", "x"], "nothing half-written"
     assert found["notice"].eq(NOTICE).all()
 
 
@@ -321,9 +331,11 @@ def test_slices_without_the_organ_are_not_scored():
 class Mirror:
     """Takes every image for its own map, so that maps must come back to where they were."""
 
-    def score(self, images):
+    resize = staticmethod(lambda image: image)
+
+    def answer(self, images):
         scores = images.amax((1, 2, 3))
-        return Scored(scores, scores > 0.5, images[:, 0], images[:, 0])
+        return Answers(scores, scores > 0.5, images[:, 0])
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
@@ -331,13 +343,13 @@ def test_maps_come_back_to_the_very_voxels(plane, tmp_path):
     voxels, affine = turned(numbers(), AFFINE, (2, 0, 1), (1, -1, 1))
     path = write_volume(tmp_path / "scan.nii", voxels, affine)
     sliced = cut(path, (0.0, 1000.0), Slicing(plane))
-    maps = score_slices(Mirror(), sliced.images, batch_size=3).maps
+    maps = scores_of(Mirror(), sliced, batch_size=3).maps
     assert np.array_equal(sliced.restore(maps), read_volume(path, (0.0, 1000.0)).voxels)
 
 
 def test_batches_are_of_slices_along_the_cut(model, tmp_path):
     sliced = cut(write_volume(tmp_path / "scan.nii.gz"), model.intensity)
-    one, three = (score_slices(model, sliced.images, batch_size=size) for size in (1, 3))
+    one, three = (scores_of(model, sliced, size) for size in (1, 3))
     assert torch.allclose(one.scores, three.scores, atol=1e-5)
     assert torch.allclose(one.maps, three.maps, atol=1e-5)
     alone = model.score(sliced.images[5].expand(1, 3, -1, -1))

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ _DECODERS = {
     for number in numbers
 }
 """Packages that decode compressed pixels, by transfer syntax."""
+
+_WARNINGS = Lock()
+"""What becomes of warnings is one setting of all threads; two would undo each other's."""
 
 
 def decoded(path: Path, dataset: Any, **options: Any) -> NDArray[Any]:  # noqa: ANN401
@@ -43,7 +47,7 @@ def decoded(path: Path, dataset: Any, **options: Any) -> NDArray[Any]:  # noqa: 
     syntax = dataset.file_meta.get("TransferSyntaxUID", "")
     try:
         _check_length(dataset, compressed=syntax.is_compressed)
-        with warnings.catch_warnings():  # pixels that are left over are no padding
+        with _WARNINGS, warnings.catch_warnings():  # pixels that are left over are no padding
             warnings.filterwarnings("error", message=".*non-conformant padding")
             image = highdicom.Image.from_dataset(dataset, copy=False)
             _check_stored(dataset, image.get_stored_frame(1))

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from torch import Tensor
 
 import anomalib_medclip
 from anomalib_medclip import baselines
+from anomalib_medclip.components.blocks import Precision
 from anomalib_medclip.components.clip import without_clip
 from anomalib_medclip.components.provenance import sha256_of_tensors
 from anomalib_medclip.components.runtimes import Run, open_onnx, open_openvino, torch_run
@@ -36,6 +39,20 @@ class Prediction(NamedTuple):
     label: bool
     anomaly_map: Float[Tensor, "side side"]
     full_map: Float[Tensor, "height width"]
+
+
+class Answers(NamedTuple):
+    """What a model says of a batch of images at its own size.
+
+    Attributes:
+        scores: How abnormal, in [0, 1]; 0.5 is the threshold.
+        labels: Whether they count as abnormal.
+        maps: How abnormal each pixel is, in [0, 1], at the model's size.
+    """
+
+    scores: Float[Tensor, "batch"]
+    labels: Bool[Tensor, "batch"]
+    maps: Float[Tensor, "batch side side"]
 
 
 class Scored(NamedTuple):
@@ -66,6 +83,8 @@ class Inferencer:
             ``.pt`` file can run code when it is opened; set ``TRUST_REMOTE_CODE=1`` to allow it.
         device: ``"cpu"``, ``"cuda"``, or OpenVINO's name of a device.
         intensity: What to do with images of more than 8 bits; by default as in training.
+        precision: What most products are computed in, ``"fp32"`` or ``"bf16"``; by default that of
+            the checkpoint, and fp32 for exported models. Of these, only OpenVINO's have a choice.
 
     Attributes:
         intensity: The policy that images are read with.
@@ -76,12 +95,17 @@ class Inferencer:
             does not say.
 
     Raises:
-        CheckpointError: No such file, no certificate beside it, or it is of another kind.
+        CheckpointError: No such file, no certificate beside it, or it is of another kind, or has
+            no such precision.
         RuntimeMissingError: The runtime for the file is not installed.
     """
 
     def __init__(
-        self, path: str | Path, device: str = "cpu", intensity: IntensityPolicy = None
+        self,
+        path: str | Path,
+        device: str = "cpu",
+        intensity: IntensityPolicy = None,
+        precision: Precision | None = None,
     ) -> None:
         path = Path(path)
         if path.suffix not in _OPENERS:
@@ -91,7 +115,7 @@ class Inferencer:
             msg = f"model file {path} does not exist"
             raise CheckpointError(msg)
         try:
-            opened = _OPENERS[path.suffix](path, device)
+            opened = _OPENERS[path.suffix](path, device, precision)
         except MedclipError:
             raise
         except Exception as error:
@@ -121,15 +145,31 @@ class Inferencer:
         Raises:
             NotReadyError: The model was made without a post-processor.
         """
-        found: Any = self.run(self.resize(images).as_subclass(Tensor))
+        found = self.answer(self.resize(images).as_subclass(Tensor))
+        full = [full_map(one, images.shape[-2:]) for one in found.maps]
+        return Scored(*found, torch.stack(full))
+
+    def answer(self, images: Float[Tensor, "batch 3 side side"]) -> Answers:
+        """Score images in [0, 1] that ``resize`` has made, as one batch.
+
+        Raises:
+            NotReadyError: The model was made without a post-processor.
+        """
+        found: Any = self.run(images)
         if found.pred_label is None:
             msg = "the model has no post-processor, and so no threshold; train it with one"
             raise NotReadyError(msg)
         maps = found.anomaly_map.float().reshape(len(images), *found.anomaly_map.shape[-2:])
-        full = F.interpolate(maps[:, None], size=images.shape[-2:], mode="bilinear")[:, 0]
-        return Scored(
-            found.pred_score.float().reshape(-1), found.pred_label.bool().reshape(-1), maps, full
+        return Answers(
+            found.pred_score.float().reshape(-1), found.pred_label.bool().reshape(-1), maps
         )
+
+
+def full_map(
+    one: Float[Tensor, "side side"], size: tuple[int, ...]
+) -> Float[Tensor, "height width"]:
+    """A map at the size of its image; one at a time, so that others cannot change its digits."""
+    return F.interpolate(one[None, None], size=size, mode="bilinear")[0, 0]
 
 
 class _Opened(NamedTuple):
@@ -152,7 +192,7 @@ _ORIGIN = (
 )
 
 
-def _from_checkpoint(path: Path, device: str) -> _Opened:
+def _from_checkpoint(path: Path, device: str, precision: Precision | None) -> _Opened:
     notes = torch.load(path, map_location="cpu", weights_only=True).get("anomalib_medclip", {})
     if "method" not in notes:
         msg = f"{path} was not made by a model of anomalib-medclip; pass one that was"
@@ -160,12 +200,17 @@ def _from_checkpoint(path: Path, device: str) -> _Opened:
     known = hasattr(anomalib_medclip, notes["method"])
     method = getattr(anomalib_medclip if known else baselines, notes["method"])
     notes = {**notes, "backbone_fingerprint": notes["fingerprint"]}
-    model = method.load_from_checkpoint(path, map_location=device)
+    chosen = {"precision": precision} if precision else {}
+    if chosen and "precision" not in signature(method).parameters:
+        msg = f"{path} is of {notes['method']}, which has one precision only; leave it out"
+        raise CheckpointError(msg)
+    model = method.load_from_checkpoint(path, map_location=device, **chosen)
     notes["weights_sha256"] = sha256_of_tensors(without_clip(model.state_dict()))
     return _from_module(model, device, notes)
 
 
-def _from_torch(path: Path, device: str) -> _Opened:
+def _from_torch(path: Path, device: str, precision: Precision | None) -> _Opened:
+    _refuse(path, precision)
     paper = _certificate(path) if path.with_suffix(".json").is_file() else {}
     return _from_module(TorchInferencer(path, device).model, device, paper)
 
@@ -176,12 +221,21 @@ def _from_module(model: Any, device: str, notes: dict[str, Any]) -> _Opened:  # 
     return _Opened(run, reading.resize, reading.intensity, reading.slicing, notes)
 
 
-def _from_onnx(path: Path, device: str) -> _Opened:
+def _from_onnx(path: Path, device: str, precision: Precision | None) -> _Opened:
+    _refuse(path, precision)
     return _certified(path, open_onnx, device)
 
 
-def _from_openvino(path: Path, device: str) -> _Opened:
-    return _certified(path, open_openvino, device)
+def _from_openvino(path: Path, device: str, precision: Precision | None) -> _Opened:
+    hint = "bf16" if precision == "bf16" else "f32"
+    return _certified(path, partial(open_openvino, precision=hint), device)
+
+
+def _refuse(path: Path, precision: Precision | None) -> None:
+    if precision == "bf16":
+        msg = f"{path} has the precision that it was exported with; leave it out, or give the "
+        msg += "checkpoint or an OpenVINO model (.xml)"
+        raise CheckpointError(msg)
 
 
 def _certified(path: Path, open_file: Callable[[Path, str], Run], device: str) -> _Opened:

@@ -9,7 +9,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +40,8 @@ def read_nifti(path: Path) -> Any:  # noqa: ANN401 - a nibabel image
         ImageReadError: The file is missing, cut off, longer than it says, or cannot be decoded.
         VolumeError: It is no volume of real numbers, or does not know where it lies.
     """
+    import nibabel as nib  # pydicom comes with it; a run without NIfTI files needs neither
+
     try:
         raw = path.read_bytes()
         kind = nib.Nifti2Image if _is_second(path, raw) else nib.Nifti1Image
@@ -53,7 +54,7 @@ def read_nifti(path: Path) -> Any:  # noqa: ANN401 - a nibabel image
         image: Any = kind.from_bytes(raw)
     except MedclipError:
         raise
-    except _UNREADABLE as error:
+    except _unreadable() as error:
         reason = str(error) or type(error).__name__
         msg = f"cannot read {path} as NIfTI: {reason}; replace it or take it out of the data"
         raise ImageReadError(msg) from error
@@ -61,20 +62,15 @@ def read_nifti(path: Path) -> Any:  # noqa: ANN401 - a nibabel image
     return image
 
 
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    nib.spatialimages.HeaderDataError,
-    nib.filebasedimages.ImageFileError,
-    nib.wrapstruct.WrapStructError,
-)
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What reading raises where a file is no NIfTI file."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    of_format = HeaderDataError, ImageFileError, WrapStructError
+    of_bytes = EOFError, ValueError, TypeError, KeyError, OverflowError, struct.error, zlib.error
+    return OSError, MemoryError, *of_bytes, *of_format
 
 
 def _is_packed(path: Path) -> bool:
@@ -151,6 +147,8 @@ def _check_length(path: Path, header: Any, length: int, wanted: int) -> None:  #
 
 def _check_place(path: Path, image: Any) -> None:  # noqa: ANN401
     """Refuse an affine that is none, and two that point to different sides of the patient."""
+    from nibabel.orientations import aff2axcodes
+
     header, affine = image.header, image.affine
     zooms = np.array(header.get_zooms()[:3], dtype=np.float64)
     if not np.isfinite(affine).all() or not np.isfinite(zooms).all() or (zooms <= 0).any():
@@ -167,7 +165,7 @@ def _check_place(path: Path, image: Any) -> None:  # noqa: ANN401
     if not any(codes):
         logger.warning("%s does not say how it lies in the patient", path)
     if all(codes):
-        said = ["".join(nib.aff2axcodes(a)) for a in (header.get_sform(), header.get_qform())]
+        said = ["".join(aff2axcodes(a)) for a in (header.get_sform(), header.get_qform())]
         if said[0] != said[1]:
             msg = f"{path} says its axes are {said[0]} (sform) and {said[1]} (qform); repair one"
             raise VolumeError(msg)

@@ -1,3 +1,4 @@
+import copy
 import re
 
 import pytest
@@ -127,6 +128,15 @@ def test_a_restored_bank_gives_the_very_same_distances(tmp_path):
     restored.load_state_dict(torch.load(tmp_path / "bank.pt", weights_only=True))
     for level in (0, 1):
         assert torch.equal(restored.distance(queries, level), bank.distance(queries, level))
+
+
+def test_a_copy_takes_the_rows_and_derives_the_rest_again():
+    bank, queries = filled(random(2, 3, 50, 64)), random(1, 5, 64, seed=1)
+    distance = bank.distance(queries, 1)
+    copied = copy.deepcopy(bank)
+    assert not copied._unit_rows.numel()
+    assert not copied._scans
+    assert torch.equal(copied.distance(queries, 1), distance)
 
 
 def test_the_state_is_the_rows_in_half_precision_and_nothing_else():

@@ -8,21 +8,29 @@ from typing import Any, NamedTuple
 
 import faiss
 import torch
+from anomalib.data import AnomalibDataModule
+from torch import Tensor
 
-from anomalib_medclip.bench import subjects, timing
+from anomalib_medclip.bench import limit, quality, subjects, timing
+from anomalib_medclip.bench.profile import profile
 from anomalib_medclip.bench.results import Row
 from anomalib_medclip.bench.settings import RUNTIMES, Setting
 from anomalib_medclip.compare.cost import device_name, model_mb
+from anomalib_medclip.components.blocks import DTYPES
 from anomalib_medclip.components.runtimes import Run
 
 
 class _Duel(NamedTuple):
-    """What is timed, what it is compared with and what that is called, and seconds of loading."""
+    """What is timed, what it is compared with and what that is called, and seconds of loading.
+
+    And the subject as a function of images, where these are what it takes.
+    """
 
     subject: timing.Work
     other: timing.Work
     reference: str
     load_s: float
+    run: Run | None = None
 
 
 def measure(setting: Setting) -> Row:
@@ -30,21 +38,37 @@ def measure(setting: Setting) -> Row:
 
     Raises:
         MedclipError: The setting cannot be measured here: CLIP's weights, the runtime or the memory
-            bank are missing, or an export is not the same model.
+            bank are missing, the data cannot be read, or an export is not the same model.
     """
     if setting.threads:
         torch.set_num_threads(setting.threads)
         faiss.omp_set_num_threads(setting.threads)
-    duel, about = _prepared(setting)
+    start = time.perf_counter()
+    method = subjects.build(setting)
+    took = time.perf_counter() - start
+    real = quality.meet(method, setting) if setting.images else None
+    duel = _duel(method, setting, took, real)
+    row = {**_about(method, setting), **_timed(duel, setting)}
+    if count := row["epoch_images"]:
+        row["epoch_s"] = row["ms_per_image"] * count / 1e3
+    if setting.what == "score":
+        row.update(_share_of_limit(method, row))
+    if setting.profile:
+        spent = profile(method.model, duel.subject, setting.rounds, setting.device)
+        row["parts"] = {part: 1e3 * s / setting.batch_size for part, s in spent.items()}
+    if real and duel.run:
+        row.update(quality.agreement(duel.run, real, setting.batch_size))
+    return row
+
+
+def _timed(duel: _Duel, setting: Setting) -> Row:
+    """Times and memory."""
     timing.forget_peak(setting.device)
-    timed = timing.alternate(
+    rounds = timing.alternate(
         duel.subject, duel.other, setting.rounds, setting.at_least, setting.device
-    ).as_row(setting.batch_size)
-    if count := about["epoch_images"]:
-        about["epoch_s"] = timed["ms_per_image"] * count / 1e3
+    )
     return {
-        **about,
-        **timed,
+        **rounds.as_row(setting.batch_size),
         "reference": duel.reference,
         "load_s": duel.load_s,
         "peak_mb": timing.peak_mb(),
@@ -52,14 +76,20 @@ def measure(setting: Setting) -> Row:
     }
 
 
-def _prepared(setting: Setting) -> tuple[_Duel, Row]:
-    """What to time, and what can be said before."""
-    start = time.perf_counter()
-    method = subjects.build(setting)
-    took = time.perf_counter() - start
+def _share_of_limit(method: Any, row: Row) -> Row:  # noqa: ANN401 - any method
+    """The encoder's operations a second, and what a plain product reaches in this precision."""
+    count = limit.encoder_gflop(method.model.clip.backbone)
+    done = {"encoder_gflop": count, "gflops": count * row["images_per_second"]}
+    if row["precision"] not in DTYPES:
+        return done
+    return {**done, "product_gflops": limit.product_gflops(row["precision"], row["device"])}
+
+
+def _about(method: Any, setting: Setting) -> Row:  # noqa: ANN401 - any method
+    """What can be said without measuring."""
     backbone, exported = method.hparams["backbone"], bool(RUNTIMES[setting.runtime])
     epoch = subjects.epoch_images(method, setting.k_shot) if "epoch" in setting.what else 0
-    about = {
+    return {
         "what": setting.what,
         "method": setting.method,
         "k_shot": setting.k_shot,
@@ -76,10 +106,14 @@ def _prepared(setting: Setting) -> tuple[_Duel, Row]:
         "epoch_images": epoch or None,
         "model_mb": model_mb(method),
     }
-    return _duel(method, setting, took), about
 
 
-def _duel(method: Any, setting: Setting, took: float) -> _Duel:  # noqa: ANN401 - any method
+def _duel(
+    method: Any,  # noqa: ANN401 - any method
+    setting: Setting,
+    took: float,
+    real: quality.RealImages | None,
+) -> _Duel:
     images = subjects.random_images(method, setting.batch_size)
     if setting.what == "bank":
         return _Duel(*subjects.search(method, images), "matmul and max", took)
@@ -88,15 +122,24 @@ def _duel(method: Any, setting: Setting, took: float) -> _Duel:  # noqa: ANN401 
     if setting.what != "score":
         return _Duel(subjects.training(method, setting, on_device), other, name, took)
     if not RUNTIMES[setting.runtime]:
-        return _Duel(subjects.scorer(method, setting, on_device), other, name, took)
-    run, took = _opened(method, setting)
-    return _Duel(lambda: run(images), other, name, took)
+        subject = subjects.scorer(method, setting, on_device)
+        return _Duel(subject, other, name, took, lambda given: _scored(method, setting, given))
+    run, took = _opened(method, setting, real and real.data)
+    return _Duel(lambda: run(images), other, name, took, run)
 
 
-def _opened(method: Any, setting: Setting) -> tuple[Run, float]:  # noqa: ANN401 - any method
+def _scored(method: Any, setting: Setting, images: Tensor) -> Any:  # noqa: ANN401 - any method
+    return subjects.scorer(method, setting, images.to(setting.device))()
+
+
+def _opened(
+    method: Any,  # noqa: ANN401 - any method
+    setting: Setting,
+    data: AnomalibDataModule | None,
+) -> tuple[Run, float]:
     """An exported method as a function, and the seconds it takes to open the file."""
     with TemporaryDirectory() as folder:
-        open_file = subjects.export(method.cpu(), setting, Path(folder))
+        open_file = subjects.export(method.cpu(), setting, Path(folder), data)
         start = time.perf_counter()
         run = open_file()
         took = time.perf_counter() - start

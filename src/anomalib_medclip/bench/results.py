@@ -25,15 +25,16 @@ _SETTING = (
 COLUMNS = (
     *_SETTING,
     "rounds", "images_per_second", "ms_per_image", "reference", "reference_ms_per_image", "ratio",
-    "ratio_low", "ratio_high", "epoch_images", "epoch_s", "load_s", "model_mb", "peak_mb",
-    "peak_gpu_mb", "run",
+    "ratio_low", "ratio_high", "encoder_gflop", "gflops", "product_gflops", "epoch_images",
+    "epoch_s", "load_s", "model_mb", "peak_mb", "peak_gpu_mb", "rank_correlation",
+    "rank_correlation_median", "auroc", "auroc_fp32", "parts", "run",
 )  # fmt: skip
 """Columns of the CSV; ``docs/performance.md`` says what they are."""
 
 HEADS = (
     "measured", "method", "K", "runtime", "precision", "device", "px", "batch", "threads",
-    "ms an image", "images a second", "reference, ms", "ratio", "its range", "epoch, s", "load, s",
-    "model, MB", "peak, MB",
+    "ms an image", "images a second", "reference, ms", "ratio", "its range", "of a product's rate",
+    "epoch, s", "load, s", "model, MB", "peak, MB", "rank correlation", "AUROC (fp32)",
 )  # fmt: skip
 """Heads of the table that people read."""
 
@@ -109,11 +110,32 @@ def cells(row: Row) -> list[str]:
         _digits(row["reference_ms_per_image"]),
         f"{row['ratio']:.2f}",
         f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}",
+        _share(row.get("gflops"), row.get("product_gflops")),
         _digits(row.get("epoch_s")),
         _digits(row["load_s"]),
         _digits(row["model_mb"]),
         _digits(peak),
+        _with_four(row.get("rank_correlation")),
+        _areas(row),
     ]
+
+
+def profile(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
+    """Where the time of rows goes: heads and cells of a table, without rows that do not say.
+
+    A cell is milliseconds an image and, of all that the row took, the share.
+    """
+    told = [row for row in rows if row.get("parts")]
+    # The last part of each row is what remains.
+    named = dict.fromkeys(part for row in told for part in list(row["parts"])[:-1])
+    parts = [*named, *dict.fromkeys(list(row["parts"])[-1] for row in told)]
+    lines = []
+    for row in told:
+        whole = sum(row["parts"].values())
+        found = [(row["parts"].get(part), whole) for part in parts]
+        shares = ["" if ms is None else f"{_digits(ms)} ({ms / of:.1%})" for ms, of in found]
+        lines.append([row["what"], row["method"], str(row["k_shot"]), _digits(whole), *shares])
+    return ["profile of", "method", "K", "ms an image", *parts], lines
 
 
 def markdown(files: Sequence[Path]) -> str:
@@ -126,8 +148,10 @@ def markdown(files: Sequence[Path]) -> str:
     for found in map(load, files):
         for run in found["runs"]:
             rows = [cells(row) for row in found["rows"] if row["run"] == run["id"]]
-            lines = ("| " + " | ".join(words) + " |" for words in (HEADS, ["---"] * 18, *rows))
-            parts.append(f"**{in_words(run)}**\n\n" + "\n".join(lines))
+            parts.append(f"**{in_words(run)}**\n\n{_lines(HEADS, rows)}")
+            heads, shares = profile(row for row in found["rows"] if row["run"] == run["id"])
+            if shares:
+                parts.append(_lines(heads, shares))
     return "\n\n".join(parts) or NOTHING
 
 
@@ -143,11 +167,19 @@ def in_words(run: dict[str, Any]) -> str:
     )
 
 
+def _lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    all_rows = (heads, ["---"] * len(heads), *rows)
+    return "\n".join("| " + " | ".join(words) + " |" for words in all_rows)
+
+
 def _csv(rows: Iterable[Row]) -> str:
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
-    table.writerows(rows)
+    for row in rows:
+        parts = row.get("parts")
+        table.writerow({**row, "parts": json.dumps(parts) if parts else None})
     return text.getvalue()
 
 
@@ -156,3 +188,17 @@ def _digits(number: float | None) -> str:
     if number is None:
         return ""
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _share(part: float | None, whole: float | None) -> str:
+    return f"{part / whole:.0%}" if part and whole else ""
+
+
+def _with_four(share: float | None) -> str:
+    """A share to four places: what matters is how close it is to 1."""
+    return "" if share is None else f"{share:.4f}"
+
+
+def _areas(row: Row) -> str:
+    found = [_with_four(row.get(name)) for name in ("auroc", "auroc_fp32")]
+    return f"{found[0]} ({found[1]})" if all(found) else ""

@@ -49,6 +49,8 @@ class Setting:
         threads: Threads of the processor; ``None`` for as many as torch takes.
         rounds: How often subject and reference take turns.
         at_least: Seconds that each turn lasts; short calls are repeated.
+        profile: Say also where the time goes.
+        images: Data config, on whose test images scores and maps are compared with those in fp32.
     """
 
     what: What = "score"
@@ -64,6 +66,8 @@ class Setting:
     threads: int | None = None
     rounds: int = 3
     at_least: float = 0.2
+    profile: bool = False
+    images: str | None = None
 
     def __str__(self) -> str:
         """In words, for messages."""
@@ -127,12 +131,13 @@ def _of(
     """The settings of one method and kind of measurement, at any batch size."""
     if what.endswith("epoch"):
         for k_shot in k_shots:
-            yield replace(base, what=what, runtime="eager", k_shot=k_shot)
+            yield replace(base, what=what, runtime="eager", k_shot=k_shot, images=None)
         return
     few_shot = any(k_shots) and has_bank(base.method)
     if what == "bank":
+        alone = replace(base, what=what, runtime="eager", precision="fp32", images=None)
         for k_shot in filter(None, k_shots if few_shot else ()):
-            yield replace(base, what=what, runtime="eager", precision="fp32", k_shot=k_shot)
+            yield replace(alone, k_shot=k_shot, profile=False)
         return
     for runtime, k_shot in product(runtimes, k_shots if few_shot else (0,)):
         precision = RUNTIMES[runtime] or base.precision
@@ -140,6 +145,9 @@ def _of(
 
 
 def _check(base: Setting, runtime: str) -> None:
+    if base.profile and runtime != "eager":
+        msg = f"--profile looks into eager torch only; leave it out, or {runtime}"
+        raise ConfigError(msg)
     if not RUNTIMES[runtime]:
         return
     if runtime.startswith("openvino") and base.device != "cpu":

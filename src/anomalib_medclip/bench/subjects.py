@@ -1,7 +1,7 @@
 """What is timed: a method's scoring, training or search, and what each is compared with.
 
-What training would give, text features and memory bank, is random numbers of the right shape: the
-cost of exact computing is the same.
+What training would give is made up. Text features are random: they cost what others do. The search
+of a memory bank may depend on its rows, so they are mixed from tokens of images.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
 from anomalib.models.components.base import AnomalibModule
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from anomalib_medclip.bench.settings import Setting
+from anomalib_medclip.bench.settings import RUNTIMES, Setting
 from anomalib_medclip.bench.timing import Work
 from anomalib_medclip.components.export import PROBES
 from anomalib_medclip.components.runtimes import open_onnx, open_openvino
@@ -57,6 +58,8 @@ def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
         raise ConfigError(msg)
     given = {"backbone": setting.backbone, "image_size": setting.image_size}
     options = {name: value for name, value in given.items() if value is not None}
+    if not RUNTIMES[setting.runtime]:  # what is exported is made in fp32
+        options["precision"] = setting.precision
     method = method_class(setting.method)(**options, pretrained=setting.pretrained).eval()
     model = method.model
     tower = getattr(model, "text_tower", None)
@@ -69,21 +72,20 @@ def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
         model.few_shot = setting.k_shot > 0
     if hasattr(model, "memory_bank") and setting.k_shot:
         count = setting.k_shot * len(method.augmentations)
-        shape = len(model.scored_levels), count, _tokens(model), model.clip.embed_dim
-        tokens = torch.randn(shape, generator=random)
-        model.memory_bank.fill(tokens, torch.arange(count))
+        model.memory_bank.fill(_normal_tokens(method, count), torch.arange(count))
     return method.to(setting.device)
 
 
-def random_images(method: Any, count: int) -> Images:  # noqa: ANN401 - any method
-    """Images of noise at a method's size, the same each time."""
-    random = torch.Generator().manual_seed(1)
-    return torch.rand(count, 3, *method.model.clip.size, generator=random)
+def random_images(method: Any, count: int, seed: int = 1) -> Images:  # noqa: ANN401 - any method
+    """Smooth random images at a method's size, the same for the same seed."""
+    random = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 8, 8, generator=random)
+    return F.interpolate(coarse, method.model.clip.size, mode="bilinear", antialias=True)
 
 
 def encoder(method: Any, images: Images) -> Work:  # noqa: ANN401 - any method
-    """open_clip's image encoder as open_clip runs it, with the method's own weights, in fp32."""
-    visual = method.model.clip.visual
+    """open_clip's image encoder as open_clip runs it, with weights like the method's, in fp32."""
+    visual = method.model.clip.backbone.load().clip.visual.eval().to(images.device)
 
     def work() -> Tensor:
         with torch.inference_mode():
@@ -99,14 +101,26 @@ def scorer(method: Any, setting: Setting, images: Images) -> Work:  # noqa: ANN4
         model = torch.compile(model)
 
     def work() -> Any:  # noqa: ANN401 - anomalib's batch
-        with torch.inference_mode(), _precision(setting):
+        with torch.inference_mode():
             return model(images)
 
     return work
 
 
-def export(method: Any, setting: Setting, folder: Path) -> Callable[[], Any]:  # noqa: ANN401
-    """Write a method for another runtime, certified on noise, and say how to open it.
+def export(
+    method: Any,  # noqa: ANN401 - any method
+    setting: Setting,
+    folder: Path,
+    data: AnomalibDataModule | None = None,
+) -> Callable[[], Any]:
+    """Write a method for another runtime, certified, and say how to open it.
+
+    Args:
+        method: On the processor.
+        setting: Which runtime, and at what precision.
+        folder: Where the file goes.
+        data: What the method has met: it is certified on their support and calibrated with their
+            validation images; by default both with noise.
 
     Returns:
         Opens the file; what comes of it takes images on the processor.
@@ -115,12 +129,13 @@ def export(method: Any, setting: Setting, folder: Path) -> Callable[[], Any]:  #
         ParityError: The file gives other answers than the model.
         RuntimeMissingError: The runtime is not installed.
     """
-    method.probes = (random_images(method, PROBES) * 255).to(torch.uint8)
+    if data is None:
+        method.probes = (random_images(method, PROBES) * 255).to(torch.uint8)
     if setting.runtime == "onnx":
         path = method.to_onnx(folder)
         return lambda: open_onnx(path, torch.device(setting.device).type)
     integers = CompressionType.INT8_PTQ if setting.precision == "int8" else None
-    path = method.to_openvino(folder, compression_type=integers)
+    path = method.to_openvino(folder, compression_type=integers, datamodule=data)
     return lambda: open_openvino(path, precision=_HINTS[setting.runtime])
 
 
@@ -142,9 +157,8 @@ def training(method: Any, setting: Setting, images: Images) -> Work:  # noqa: AN
     afresh = setting.what == "first-epoch" or method.hparams.get("synthesis", False)
 
     def work() -> None:
-        with _precision(setting):
-            encoded = model.encode(images) if afresh else kept
-            loss = model.loss(encoded, masks, labels, prompts())
+        encoded = model.encode(images) if afresh else kept
+        loss = model.loss(encoded, masks, labels, prompts())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -172,18 +186,19 @@ def search(method: Any, images: Images) -> tuple[Work, Work]:  # noqa: ANN401 - 
         msg = "there is no memory bank to search; name a method that has one and K above 0"
         raise ConfigError(msg)
     rows = F.normalize(bank.rows.float(), dim=-1)
-    shape = len(images), _tokens(method.model) - 1, rows.shape[-1]
-    random = torch.Generator().manual_seed(2)
-    patches = F.normalize(torch.randn(shape, generator=random), dim=-1).to(rows.device)
+    with torch.inference_mode():
+        tokens = method.model.bank_tokens(method.model.encode(images))
+        patches = F.normalize(tokens[:, :, 1:], dim=-1)
 
     @torch.inference_mode()
     def work() -> list[Tensor]:
-        return [bank.distance(patches, level) for level in range(len(rows))]
+        return [bank.distance(some, level) for level, some in enumerate(patches)]
 
     @torch.inference_mode()
     def plain() -> list[Tensor]:
         # Image by image: all cosines of a batch at once need gigabytes.
-        return [torch.stack([(one @ level.T).amax(dim=-1) for one in patches]) for level in rows]
+        pairs = zip(patches, rows, strict=True)
+        return [torch.stack([(one @ of.T).amax(dim=-1) for one in some]) for some, of in pairs]
 
     return work, plain
 
@@ -197,12 +212,13 @@ def _prompts(method: Any) -> Callable[[], Tensor]:  # noqa: ANN401 - any method
     return lambda: model.prompts(tower, "organ")
 
 
-def _tokens(model: Any) -> int:  # noqa: ANN401 - any method's torch model
-    """Tokens of an image, the class token included."""
-    return int(model.clip.visual.positional_embedding.shape[0])
-
-
-def _precision(setting: Setting) -> torch.autocast:
-    """As Lightning's ``bf16-mixed``, or nothing."""
-    device = torch.device(setting.device).type
-    return torch.autocast(device, torch.bfloat16, enabled=setting.precision == "bf16")
+@torch.no_grad()
+def _normal_tokens(
+    method: Any,  # noqa: ANN401 - any method
+    count: int,
+) -> Float[Tensor, "level image token width"]:
+    """What a memory bank keeps of images, each mixed at random from eight that are encoded."""
+    model, random = method.model, torch.Generator().manual_seed(0)
+    tokens = model.bank_tokens(model.encode(random_images(method, 8, seed=0)))
+    shares = (3 * torch.randn(count, 8, generator=random)).softmax(dim=1)
+    return torch.einsum("ci,litw->lctw", shares, tokens)

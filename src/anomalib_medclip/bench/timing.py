@@ -66,11 +66,11 @@ def alternate(
     calls = []
     for work in works:
         work()
-        calls.append(max(1, math.ceil(at_least / _seconds(work, 1, device))))
+        calls.append(max(1, math.ceil(at_least / seconds(work, 1, device))))
     taken: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds):
         for which in (0, 1) if number % 2 == 0 else (1, 0):
-            taken[which].append(_seconds(works[which], calls[which], device))
+            taken[which].append(seconds(works[which], calls[which], device))
     return Rounds(*taken)
 
 
@@ -96,16 +96,17 @@ def peak_of_gpu_mb(device: str) -> float | None:
     return torch.cuda.max_memory_allocated(device) / 1e6 if device.startswith("cuda") else None
 
 
-def _seconds(work: Work, calls: int, device: str) -> float:
+def seconds(work: Work, calls: int, device: str) -> float:
     """Mean seconds of a call."""
-    _wait(device)
+    wait(device)
     start = time.perf_counter()
     for _ in range(calls):
         work()
-    _wait(device)
+    wait(device)
     return (time.perf_counter() - start) / calls
 
 
-def _wait(device: str) -> None:
+def wait(device: str) -> None:
+    """Wait until a GPU has computed all that it was given; a processor has, when a call is back."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)

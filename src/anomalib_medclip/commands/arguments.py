@@ -25,6 +25,15 @@ def plain(word: str) -> Any:  # noqa: ANN401 - anything YAML holds
         raise argparse.ArgumentTypeError(msg) from error
 
 
+def share(word: str) -> tuple[int, int]:
+    """``I/N`` as numbers, I from 0."""
+    number, slash, of = word.partition("/")
+    if not (slash and number.isdigit() and of.isdigit() and int(number) < int(of)):
+        msg = f"{word!r} is no share; give I/N with I from 0 to N - 1, such as 0/8"
+        raise argparse.ArgumentTypeError(msg)
+    return int(number), int(of)
+
+
 def _from(least: int, word: str) -> int:
     number = int(word)
     if number < least:

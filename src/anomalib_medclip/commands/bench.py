@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--runtime", nargs="+", choices=RUNTIMES, default=["eager"], help="by default eager")
     shots = "images in the memory bank, or K of an epoch; 0 is zero-shot, and the default"
     add("--k-shot", type=count, nargs="+", default=[0], metavar="K", help=shots)
+    add("--profile", action="store_true", help="say also where the time goes; eager only")
+    real = "data config; compare maps and scores of its test images with those in fp32"
+    add("--images", metavar="CONFIG", help=real)
     add("--rounds", type=at_least_one, default=3, metavar="N", help="turns of each; 3")
     add("--threads", type=at_least_one, metavar="N", help="by default as many as torch takes")
     add("--overwrite", action="store_true", help="drop earlier rows of the same settings")
@@ -101,6 +104,8 @@ def _settings(options: argparse.Namespace) -> list[Setting]:
         image_size=options.image_size,
         threads=options.threads,
         rounds=options.rounds,
+        profile=options.profile,
+        images=options.images,
     )
     if options.quick:
         quick = {"backbone": SMALL, "image_size": options.image_size or 32, "at_least": 0.0}
@@ -125,15 +130,32 @@ def _show(rows: list[results.Row], where: str) -> None:
         found = {cells[i] for cells in told}
         if (head in _ALWAYS and found != {""}) or (len(found) > 1 and i < settings):
             kept.append(i)
-    table = Table(title=where, title_justify="left", box=SIMPLE)
-    for i in kept:
-        table.add_column(results.HEADS[i], overflow="fold")
-    for cells in told:
-        table.add_row(*(cells[i] for i in kept))
+    lines = [[cells[i] for i in kept] for cells in told]
+    _print(where, [results.HEADS[i] for i in kept], lines)
+    heads, shares = results.profile(rows)
+    if shares:
+        _print("where the time goes", heads, shares)
+
+
+def _print(title: str, heads: list[str], lines: list[list[str]]) -> None:
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
     Console().print(table)
 
 
-_ALWAYS = ("method", "ms an image", "ratio", "its range", "epoch, s", "peak, MB")
+_ALWAYS = (
+    "method",
+    "ms an image",
+    "ratio",
+    "its range",
+    "epoch, s",
+    "peak, MB",
+    "rank correlation",
+    "AUROC (fp32)",
+)
 """Columns shown even where all rows agree, unless there is nothing in them."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from anomalib_medclip.commands.arguments import at_least_one
+from anomalib_medclip.commands.arguments import at_least_one, share
 from anomalib_medclip.commands.progress import Screen
 from anomalib_medclip.compare.cell import Settings, now
 from anomalib_medclip.compare.config import Comparison, read_config
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=at_least_one, metavar="N", help="cells at once on this machine; 1")
     add("--ray-address", metavar="ADDRESS", help="of a running Ray cluster; else a local one")
     some = "begin with the I-th of N shares of the cells, from 0; for job arrays"
-    add("--shard", type=_share, metavar="I/N", help=some)
+    add("--shard", type=share, metavar="I/N", help=some)
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="what to train on")
     why = "keep what the scores of the largest K's first draw come from, and show it"
     add("--explain", action="store_true", help=why)
@@ -119,12 +119,3 @@ def _grid(config: Comparison, cells: list[Cell], arguments: list[str]) -> dict[s
 
 def _track(items: Iterable[Any], count: int) -> Iterable[Any]:
     return track(items, "reading", count, console=Console(stderr=True), transient=True)
-
-
-def _share(word: str) -> tuple[int, int]:
-    """``I/N`` as numbers."""
-    number, slash, of = word.partition("/")
-    if not (slash and number.isdigit() and of.isdigit() and int(number) < int(of)):
-        msg = f"{word!r} is no share; give I/N with I from 0 to N - 1, such as 0/8"
-        raise argparse.ArgumentTypeError(msg)
-    return int(number), int(of)

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from anomalib_medclip.commands.arguments import at_least_one, plain
+from anomalib_medclip.commands.arguments import at_least_one, count, plain, share
 from anomalib_medclip.data.slicing import Plane
 from anomalib_medclip.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input, find_inputs
 from anomalib_medclip.score.record import Settings, former_rows, write_table
-from anomalib_medclip.score.scorer import Scorer
+from anomalib_medclip.score.scorer import Job, Scorer
 from anomalib_medclip.score.volume import slicing_from
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     inputs = find_inputs(options.input, options.out)
-    inferencer = Inferencer(options.ckpt, options.device, options.intensity)
+    inferencer = Inferencer(options.ckpt, options.device, options.intensity, options.precision)
     scorer = Scorer(
         options.ckpt,
         options.out,
@@ -42,19 +42,22 @@ def run(arguments: Sequence[str]) -> int:
         _settings(options, inferencer),
         options.organ,
         options.overwrite,
+        options.workers,
     )
-    before = former_rows(options.out)
+    former_rows(options.out)  # refuses a strange table before the work is done
     options.out.mkdir(parents=True, exist_ok=True)
+    number, of = options.shard
     console = Console(stderr=True)
-    rows: list[dict[str, Any]] = []
     with _logging_to(console):
         try:
-            _score_all(scorer, inputs, console, rows)
+            _score_all(scorer, inputs[number::of], console)
         finally:
-            table = write_table(options.out, rows, before)
+            rows = scorer.rows.values()
+            table = write_table(options.out, scorer.rows, [one.name for one in inputs])
             failed = sum(row["status"] == "failed" for row in rows)
             done = len(rows) - failed
-            logger.info("%d of %d inputs scored; scores of all in %s", done, len(inputs), table)
+            mine = len(inputs[number::of])
+            logger.info("%d of %d inputs scored; scores of all in %s", done, mine, table)
     return int(failed > 0)
 
 
@@ -69,7 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--ckpt", type=Path, required=True, help="a checkpoint, or a model as .onnx, .xml or .pt")
     add("--out", type=Path, required=True, help="folder of results")
     add("--device", default="cpu", help="cpu, cuda, or OpenVINO's name of a device")
-    add("--batch-size", type=at_least_one, default=8, help="slices at once")
+    faster = "bf16 is faster where the processor or GPU has it; by default as the model says"
+    add("--precision", choices=("fp32", "bf16"), help=faster)
+    add("--batch-size", type=at_least_one, default=8, help="images at once")
+    ahead = "inputs read ahead while the model computes; 0 does one thing after another"
+    add("--workers", type=count, default=2, help=ahead)
+    some = "score the I-th of N shares of the inputs, from 0; for several processes"
+    add("--shard", type=share, default=(0, 1), metavar="I/N", help=some)
     as_trained = "by default as in training"
     add("--intensity", type=plain, help=f"such as brain or '[0, 80]'; {as_trained}")
     add("--plane", choices=get_args(Plane), help=f"how volumes are cut; {as_trained}")
@@ -103,26 +112,23 @@ def _settings(options: argparse.Namespace, inferencer: Inferencer) -> Settings:
         worst=options.worst,
         dicom=not options.no_dicom,
         device=options.device,
+        precision=options.precision,
     )
 
 
-def _score_all(
-    scorer: Scorer, inputs: Sequence[Input], console: Console, rows: list[dict[str, Any]]
-) -> None:
-    """Score the inputs, one in memory at a time; ``rows`` grows, so that a stop loses none."""
+def _score_all(scorer: Scorer, inputs: Sequence[Input], console: Console) -> None:
+    """Score the inputs, and show how it goes."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     quiet = not console.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet) as progress:
         whole = progress.add_task("inputs", total=len(inputs))
         slices = progress.add_task("slices")
-        for one in inputs:
-            progress.reset(slices, description=one.name)
 
-            def report(done: int, total: int) -> None:
-                progress.update(slices, completed=done, total=total)
+        def report(job: Job) -> None:
+            done, total = len(job.answers), len(job.images)
+            progress.update(slices, description=job.one.name, completed=done, total=total)
 
-            rows.append(scorer.score(one, report))
-            progress.advance(whole)
+        scorer.score(inputs, lambda: progress.advance(whole), report)
 
 
 @contextmanager

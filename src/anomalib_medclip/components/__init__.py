@@ -3,6 +3,8 @@
 ========================  =====================================================================
 ``weights``               where CLIP's weights come from
 ``clip``                  which CLIP, from open_clip
+``blocks``                the residual blocks of both
+``reading``               some tokens through a block, reading others
 ``towers``                its frozen image and text towers
 ``clip_model``            what every method's torch model has
 ``prompts``               words about an object, to two text features
@@ -12,6 +14,7 @@
 ``losses``                focal and dice loss of a heat map
 ``augmentation``          the fixed copies of each support image
 ``encoding``              a batch, to its frozen features
+``nearest``               the row with the largest cosine, exact and fast
 ``memory_bank``           normal tokens, and the distance to the nearest of them
 ``processors``            before and after a model: one resize, a normalisation that keeps ranks
 ``results``               pictures, scores and metrics on disk

@@ -1,11 +1,11 @@
 """CLIP's residual blocks, run by ourselves: one layout, and bf16 that is fast everywhere.
 
-open_clip turned its blocks from (token, batch) to (batch, token) in 2.26.1, and its attention in
-bf16 is many times slower than in fp32 on processors as soon as there are two images. The weights and
-the modules are open_clip's, and so are the numbers.
+open_clip turned its blocks from (token, batch) to (batch, token) in 2.26.1, and on processors its
+attention in bf16 is many times slower than in fp32 as soon as there are two images. Weights and
+modules are open_clip's, and so are the numbers.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -56,13 +56,13 @@ class Block(nn.Module):
         precision: Of the products; the weights are kept in it.
     """
 
-    def __init__(self, block: nn.Module, precision: Precision = "fp32") -> None:
+    def __init__(self, block: Any, precision: Precision = "fp32") -> None:  # noqa: ANN401 - of any version
         super().__init__()
         dtype = DTYPES[precision]
         self.ln_1, self.ln_2 = block.ln_1, block.ln_2
         self.ls_1, self.ls_2 = block.ls_1, block.ls_2
         self.attn = SelfAttention(block.attn).to(dtype)
-        self.mlp = block.mlp.to(dtype)
+        self.mlp: Any = block.mlp.to(dtype)
 
     def forward(
         self,
@@ -75,7 +75,7 @@ class Block(nn.Module):
         return stream + self.ls_2(self.mlp(self.ln_2(stream).to(dtype)))
 
 
-def own_blocks(transformer: nn.Module, precision: Precision = "fp32") -> None:
+def own_blocks(transformer: Any, precision: Precision = "fp32") -> None:  # noqa: ANN401
     """Put our blocks in the place of open_clip's; their weights go with them.
 
     Args:

@@ -80,6 +80,19 @@ def compare(
     return Differences(of_map, of_score, int(labels), -ranks, found[0].allowed)
 
 
+def rank_correlations(
+    expected: Float[Tensor, "image *pixels"], found: Float[Tensor, "image *pixels"]
+) -> list[float]:
+    """Spearman's correlation of the pixels of each map with the expected ones; NaN for a flat map.
+
+    Example:
+        >>> rank_correlations(torch.tensor([[0.1, 0.2, 0.4]]), torch.tensor([[1.0, 5.0, 3.0]]))
+        [0.5]
+    """
+    pairs = zip(expected.flatten(1).float(), found.flatten(1).float(), strict=True)
+    return [float(spearmanr(mine, theirs).statistic) for mine, theirs in pairs]
+
+
 def check(differences: Differences, bound: Bound | None = None) -> dict[str, Any]:
     """Figures of an export that passes.
 
@@ -115,11 +128,15 @@ def check(differences: Differences, bound: Bound | None = None) -> dict[str, Any
 def _differences(expected: Any, found: Any) -> Differences:  # noqa: ANN401 - fields not None
     maps = expected.anomaly_map.flatten(1), found.anomaly_map.flatten(1)
     labels = expected.pred_label, found.pred_label  # none without a post-processor
-    ranks = [spearmanr(mine, theirs).statistic for mine, theirs in zip(*maps, strict=True)]
     return Differences(
         map=float((maps[0] - maps[1]).abs().max()),
         score=float((expected.pred_score - found.pred_score).abs().max()),
         labels=0 if labels[0] is None else int((labels[0] != labels[1]).sum()),
-        rank_correlation=float(np.min(ranks)),
+        rank_correlation=float(np.min(rank_correlations(*maps))),
         allowed=TOLERANCE * min(1.0, float(maps[0].max() - maps[0].min())),
     )
+
+
+def number(value: Tensor) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return float(value) if value.isfinite() else None

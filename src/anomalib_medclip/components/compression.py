@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from anomalib.deploy.export import CompressionType
 from torch import Tensor
@@ -24,6 +25,9 @@ BOUNDS = {
 _BLOCKS = "model.clip.visual.transformer.resblocks"
 """Where CLIP's blocks are in a method."""
 
+_PRODUCTS = ("MatMul", "Convolution")
+"""What runtimes compute in less than float32; sums and norms follow them."""
+
 
 def tidy(path: Path) -> set[str]:
     """Take paths of this machine out of an ONNX file, and name the nodes of CLIP's blocks."""
@@ -36,6 +40,28 @@ def tidy(path: Path) -> set[str]:
         del node.metadata_props[:]  # stack traces of the export among them
     onnx.save(model, path)
     return tower
+
+
+def keep_exact(path: Path, tower_nodes: Collection[str]) -> None:
+    """Have an OpenVINO file compute in float32 what is not in CLIP's blocks, whatever its hint.
+
+    By default OpenVINO computes in bf16 or fp16 where the processor or GPU is fast at that. In the
+    blocks that costs little; a cosine in bf16 has two digits, and maps are differences of cosines.
+
+    Args:
+        path: The ``.xml`` file.
+        tower_nodes: Names of the blocks' operations, from ``tidy``.
+    """
+    document = ElementTree.parse(path)
+    for layer in document.iter("layer"):
+        inside = layer.get("name", "").split("/")[0] in tower_nodes
+        if layer.get("type") in _PRODUCTS and not inside:
+            notes = layer.find("rt_info")
+            if notes is None:
+                notes = ElementTree.Element("rt_info")
+                layer.insert(int(layer.find("data") is not None), notes)
+            ElementTree.SubElement(notes, "attribute", name="precise", version="0")
+    document.write(path, encoding="utf-8", xml_declaration=True)
 
 
 def compress(

@@ -24,7 +24,7 @@ from torch import Tensor
 from anomalib_medclip.components import certificate
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
 from anomalib_medclip.components.clip import without_clip
-from anomalib_medclip.components.compression import BOUNDS, compress, tidy
+from anomalib_medclip.components.compression import BOUNDS, compress, keep_exact, tidy
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.provenance import NOTICE, sha256_of_tensors, versions
 from anomalib_medclip.components.runtimes import (
@@ -65,7 +65,7 @@ class CertifiedExport(LightningModule):
 
     def keep_probes(self, dataset: Any) -> None:  # noqa: ANN401 - any data set of anomalib's
         """Keep a few images of a data set, both classes in turn, and copies where there are few."""
-        chosen = _in_turn(dataset)[:PROBES]
+        chosen = in_turn(dataset)[:PROBES]
         images = torch.stack([dataset[index].image for index in chosen]).as_subclass(Tensor)
         copies = all_copies(images, ELEVEN_FOLD)[:PROBES]
         self.probes = (copies.cpu() * 255).round().to(torch.uint8)
@@ -113,7 +113,7 @@ class CertifiedExport(LightningModule):
             **kwargs: Options of ``torch.onnx.export``.
 
         Raises:
-            ParityError: The file gives other answers than this model.
+            ParityError: The file gives other answers than this model, or the model is in bf16.
             NotReadyError: There are no images to compare on.
             ValueError: Another input size.
         """
@@ -122,6 +122,9 @@ class CertifiedExport(LightningModule):
         size = self._fixed(input_size)
 
         def write(folder: Path | str) -> Path:
+            if self.model.clip.precision != "fp32":
+                msg = "graphs are made in fp32, for any runtime: load the model with precision fp32"
+                raise ParityError(msg)
             # A change of mode within the graph would hide the names of the frozen blocks.
             with torch.no_grad():
                 path: Path = exporter.to_onnx(folder, model_file_name, size, **kwargs)
@@ -154,8 +157,8 @@ class CertifiedExport(LightningModule):
             **kwargs: ``ov_kwargs`` and ``onnx_kwargs``, as anomalib's.
 
         Raises:
-            ParityError: The files give other answers than this model, or a compressed model
-                leaves its bound.
+            ParityError: The files give other answers than this model, a compressed model leaves
+                its bound, or the model is in bf16.
             NotReadyError: There are no images to compare on.
             ValueError: Another input size, or ``INT8_ACQ``, for which there is no bound.
         """
@@ -165,14 +168,15 @@ class CertifiedExport(LightningModule):
             raise ValueError(msg)
         runtime("openvino")
         exporter: Any = super()
-        write = partial(
-            exporter.to_openvino,
-            model_file_name=model_file_name,
-            input_size=self._fixed(input_size),
-            compression_type=compression_type,
-            datamodule=datamodule,
-            **kwargs,
-        )
+        size = self._fixed(input_size)
+
+        def write(folder: Path) -> Path:
+            path: Path = exporter.to_openvino(
+                folder, model_file_name, size, compression_type, datamodule, **kwargs
+            )
+            keep_exact(path, self._tower_nodes)
+            return path
+
         return self._certified(
             write,
             export_root,
@@ -201,7 +205,7 @@ class CertifiedExport(LightningModule):
         datamodule.prepare_data()
         datamodule.setup("fit")
         resize, items = self.pre_processor.resize, datamodule.val_data
-        chosen = _in_turn(items)[:CALIBRATION]
+        chosen = in_turn(items)[:CALIBRATION]
         return [resize(items[index].image).as_subclass(Tensor)[None] for index in chosen]
 
     def _certified(
@@ -284,10 +288,10 @@ class CertifiedExport(LightningModule):
             "intensity": self.pre_processor.intensity,
             "slicing": self.pre_processor.slicing,
             "normalisation": "CLIP's mean and deviation" if backbone.normalize else "none",
-            "image_threshold": _number(post.normalized_image_threshold),
-            "pixel_threshold": _number(post.normalized_pixel_threshold),
-            "raw_image_threshold": _number(post.image_threshold),
-            "raw_pixel_threshold": _number(post.pixel_threshold),
+            "image_threshold": certificate.number(post.normalized_image_threshold),
+            "pixel_threshold": certificate.number(post.normalized_pixel_threshold),
+            "raw_image_threshold": certificate.number(post.image_threshold),
+            "raw_pixel_threshold": certificate.number(post.pixel_threshold),
             "threshold_from": self.threshold_from,
             "backbone": str(backbone),
             "backbone_fingerprint": self.model.clip.fingerprint,
@@ -298,13 +302,8 @@ class CertifiedExport(LightningModule):
         }
 
 
-def _in_turn(dataset: Any) -> list[int]:  # noqa: ANN401 - any data set of anomalib's
+def in_turn(dataset: Any) -> list[int]:  # noqa: ANN401 - any data set of anomalib's
     """Indices of a data set's images, normal and abnormal in turn."""
     abnormal = dataset.samples["label_index"].to_numpy() == 1
     pairs = zip_longest(np.flatnonzero(~abnormal), np.flatnonzero(abnormal))
     return [int(index) for pair in pairs for index in pair if index is not None]
-
-
-def _number(value: Tensor) -> float | None:
-    """A number for JSON, which has no NaN."""
-    return float(value) if value.isfinite() else None

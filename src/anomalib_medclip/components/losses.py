@@ -1,13 +1,11 @@
 """Losses of a heat map against a lesion mask."""
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from monai.losses.dice import DiceLoss
-from torch import Tensor
-
-_dice = DiceLoss(smooth_nr=1, smooth_dr=1)
+from torch import Tensor, nn
 
 
 class LossTerms(NamedTuple):
@@ -51,5 +49,13 @@ def dice(
     mask: Float[Tensor, "batch 1 height width"],
 ) -> Float[Tensor, ""]:
     """Dice loss of the abnormal channel, smoothed by one pixel; MONAI's, mean over images."""
-    loss: Tensor = _dice(probability, mask)
+    loss: Tensor = _dice()(probability, mask)
+    return loss
+
+
+@cache
+def _dice() -> nn.Module:
+    from monai.losses.dice import DiceLoss  # takes half a second, and only training needs it
+
+    loss: nn.Module = DiceLoss(smooth_nr=1, smooth_dr=1)
     return loss

@@ -1,16 +1,15 @@
 """Tokens of normal images, and the distance of other tokens to the nearest of them."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
-import faiss
 import torch
 import torch.nn.functional as F
 from anomalib.models.components.base import DynamicBufferMixin
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from anomalib_medclip.components.nearest import Scan, search
 from anomalib_medclip.errors import NotReadyError
 
 
@@ -19,8 +18,8 @@ class MemoryBank(DynamicBufferMixin):
 
     The rows are kept in half precision, in the checkpoint and alive alike, so that a restored bank
     gives the very same distances; they are compared as unit vectors in float32. FAISS searches, on
-    the GPU where the bank is there; traced graphs, which cannot hold FAISS, take a matrix product
-    with the same numbers.
+    the GPU where the bank is there; a processor with bf16 units scans large banks faster, see
+    ``components.nearest``; traced graphs take a matrix product. All give the same distances.
 
     Args:
         dtype: Precision of the rows.
@@ -32,7 +31,7 @@ class MemoryBank(DynamicBufferMixin):
         super().__init__()
         self.register_buffer("rows", torch.empty(0, dtype=dtype))
         self._owners = torch.empty(0, dtype=torch.long)
-        self._unit_rows = torch.empty(0)
+        self._forget()
 
     @property
     def is_empty(self) -> bool:
@@ -54,7 +53,7 @@ class MemoryBank(DynamicBufferMixin):
         rows = F.normalize(tokens, dim=-1).flatten(1, 2).detach()
         self.rows = rows.to(self.rows.dtype)
         self._owners = owners.repeat_interleave(tokens.shape[2]).to(rows.device)
-        self._unit_rows = torch.empty(0)
+        self._forget()
 
     def has_others(self, owner: int) -> bool:
         """Whether anything remains in the bank without this owner's rows."""
@@ -81,14 +80,14 @@ class MemoryBank(DynamicBufferMixin):
         if leave_out is not None:
             return torch.stack(
                 [
-                    1 - _nearest(q, self._others(level, int(owner)))[0]
+                    1 - search(q, self._others(level, int(owner)))[0]
                     for q, owner in zip(queries, leave_out, strict=True)
                 ]
             )
         if torch.compiler.is_compiling() or torch.compiler.is_exporting():
             rows = F.normalize(self.rows[level].float(), dim=-1)
             return 1 - (queries @ rows.T).amax(dim=-1)
-        cosines, _ = _nearest(queries.flatten(0, 1), self._rows()[level])
+        cosines, _ = self._search(queries.flatten(0, 1), level)
         return 1 - cosines.view(queries.shape[:2])
 
     def nearest(
@@ -102,7 +101,7 @@ class MemoryBank(DynamicBufferMixin):
             NotReadyError: The bank is empty.
         """
         queries = self._queries(tokens)
-        cosines, numbers = _nearest(queries.flatten(0, 1), self._rows()[level])
+        cosines, numbers = self._search(queries.flatten(0, 1), level)
         return 1 - cosines.view(queries.shape[:2]), numbers.view(queries.shape[:2])
 
     def _queries(self, tokens: Tensor) -> Float[Tensor, "batch token width"]:
@@ -111,6 +110,18 @@ class MemoryBank(DynamicBufferMixin):
             msg = "memory bank is empty: train with k_shot > 0, or load a checkpoint"
             raise NotReadyError(msg)
         return F.normalize(tokens.float(), dim=-1)
+
+    def _search(
+        self, queries: Float[Tensor, "query width"], level: int
+    ) -> tuple[Float[Tensor, "query"], Int[Tensor, "query"]]:
+        """Largest cosine of each query with any row of a level, and the row's number."""
+        if self.rows.device.type != "cpu":
+            return search(queries, self._rows()[level])
+        if level not in self._scans:
+            self._scans[level] = Scan.fitting(self.rows[level])
+            self._unit_rows = torch.empty(0)  # a scan needs no rows in float32
+        scan = self._scans[level]
+        return scan.nearest(queries) if scan else search(queries, self._rows()[level])
 
     def _rows(self) -> Float[Tensor, "level row width"]:
         """Unit vectors in float32, derived once per set of rows and device."""
@@ -127,8 +138,17 @@ class MemoryBank(DynamicBufferMixin):
             raise NotReadyError(msg)
         return rows[self._owners != owner]
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401 - torch's
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is derived from the rows."""
+        return {**self.__dict__, "_unit_rows": torch.empty(0), "_scans": {}}
+
+    def _forget(self) -> None:
+        """Drop what is derived from the rows."""
         self._unit_rows = torch.empty(0)
+        self._scans: dict[int, Scan | None] = {}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401 - torch's
+        self._forget()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -158,27 +178,3 @@ def number_owners(groups: Sequence[str], abnormal: Sequence[bool]) -> list[int]:
 
 def _normal(patients: Sequence[str], abnormal: Sequence[bool]) -> set[str]:
     return {patient for patient, ill in zip(patients, abnormal, strict=True) if not ill}
-
-
-def _nearest(
-    queries: Float[Tensor, "query width"], rows: Float[Tensor, "row width"]
-) -> tuple[Float[Tensor, "query"], Int[Tensor, "query"]]:
-    """Largest inner product of each query with any row, and the row's number."""
-    queries, rows = queries.detach().contiguous(), rows.contiguous()
-    if not queries.is_cuda:
-        found = faiss.knn(queries.numpy(), rows.numpy(), 1, metric=faiss.METRIC_INNER_PRODUCT)
-        return torch.from_numpy(found[0][:, 0]), torch.from_numpy(found[1][:, 0])
-    if not hasattr(faiss, "StandardGpuResources"):  # the CPU build of FAISS
-        largest = (queries @ rows.T).max(dim=-1)
-        return largest.values, largest.indices
-    metric = faiss.METRIC_INNER_PRODUCT
-    cosines, numbers = faiss.knn_gpu(_gpu_resources(), queries, rows, 1, metric=metric)
-    return cosines[:, 0], numbers[:, 0]
-
-
-@cache
-def _gpu_resources() -> Any:  # noqa: ANN401 - absent from FAISS's CPU build
-    """FAISS's scratch memory on the GPU, taken once."""
-    import faiss.contrib.torch_utils  # lets FAISS read tensors where they lie
-
-    return faiss.StandardGpuResources()

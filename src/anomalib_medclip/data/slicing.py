@@ -1,24 +1,20 @@
 """A volume becomes pictures, and maps of the pictures become a volume again.
 
 MONAI's dictionary transforms bring every volume into one orientation, whatever the order of its
-axes, and take maps back onto the grid that the file came with.
+axes, and take maps back onto the grid that the file came with. They are imported where a volume is
+cut: importing MONAI takes half a second, and to read a config the options are enough.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from monai.data.meta_tensor import MetaTensor
-from monai.transforms.compose import Compose
-from monai.transforms.croppad.dictionary import CropForegroundd
-from monai.transforms.spatial.dictionary import Orientationd, Spacingd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomalib_medclip.data.voxel_steps import ColumnOfd, WidenedForSpacingd
 from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.intensity import IntensityPolicy
 from anomalib_medclip.volume import (
@@ -28,6 +24,10 @@ from anomalib_medclip.volume import (
     read_volume,
     same_grid,
 )
+
+if TYPE_CHECKING:
+    from monai.data.meta_tensor import MetaTensor
+    from monai.transforms.compose import Compose
 
 Plane = Literal["axial", "coronal", "sagittal"]
 """How a volume is cut."""
@@ -97,8 +97,8 @@ class Sliced:
     images: Tensor
     masks: Tensor | None
     shown: Tensor
-    _image: MetaTensor
-    _transform: Compose
+    _image: "MetaTensor"
+    _transform: "Compose"
 
     @property
     def picture_affine(self) -> NDArray[np.float64]:
@@ -127,6 +127,8 @@ class Sliced:
         Raises:
             VolumeError: The maps are not of the shape of the images.
         """
+        from monai.data.meta_tensor import MetaTensor
+
         if maps.shape != self.images.shape:
             msg = (
                 f"maps are of shape {tuple(maps.shape)}, the pictures of "
@@ -166,6 +168,9 @@ def cut(
         VolumeError: The volume is not what it says.
         MaskError: Labels lie on another grid, or the organ is not there.
     """
+    from monai.transforms.compose import Compose
+    from monai.transforms.spatial.dictionary import Orientationd
+
     paths: dict[str, Any] = {"image": image}
     if mask is not None:
         paths["mask"] = mask
@@ -205,6 +210,11 @@ _ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 def _steps(keys: tuple[str, ...], slicing: Slicing) -> list[Any]:
     """What comes after the volumes are turned."""
+    from monai.transforms.croppad.dictionary import CropForegroundd
+    from monai.transforms.spatial.dictionary import Spacingd
+
+    from anomalib_medclip.data.voxel_steps import ColumnOfd, WidenedForSpacingd
+
     steps: list[Any] = []
     if slicing.spacing:
         modes = ["bilinear" if key == "image" else "nearest" for key in keys]
@@ -233,15 +243,17 @@ def _chosen(path: Path, key: str, wanted: tuple[int, ...] | None) -> Volume:
     return Volume(chosen.astype(np.float32), found.affine)
 
 
-def _tensor(volume: Volume, path: str | Path | Sequence[Path]) -> MetaTensor:
+def _tensor(volume: Volume, path: str | Path | Sequence[Path]) -> "MetaTensor":
     """``(1, i, j, k)``, with its place; nothing else of a file's header goes on."""
+    from monai.data.meta_tensor import MetaTensor
+
     voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels))[None]
     affine = torch.from_numpy(volume.affine)
     meta = {"filename_or_obj": str(path), "file_affine": volume.affine}
     return MetaTensor(voxels, affine=affine, meta=meta)
 
 
-def _check_one_grid(found: dict[str, MetaTensor]) -> None:
+def _check_one_grid(found: dict[str, "MetaTensor"]) -> None:
     """Refuse labels that lie elsewhere than the image, once all are turned the same way.
 
     Not a step of the pipeline: MONAI would wrap the error into one of its own.

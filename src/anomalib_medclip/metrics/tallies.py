@@ -90,15 +90,23 @@ def by_counting(
     kind = np.dtype(np.uint64 if wide else np.uint32)
     for start in range(0, len(filled), rows):
         buckets = filled[start : start + rows]
-        at_normal = _table(normal, buckets, None, kind)
-        at_abnormal = _table(abnormal, buckets, weights, kind if weights is None else _FLOAT)
-        for bucket, row, amounts in zip(buckets.tolist(), at_normal, at_abnormal, strict=True):
-            here = np.flatnonzero(amounts)
-            equal = row.astype(np.int64)
-            below = np.cumsum(equal) - equal + lower[bucket]
-            amount = amounts[here].astype(np.int64 if weights is None else np.float64)
-            scores = scores_of((here + (bucket << 16)).astype(np.uint32))
-            yield Tally(scores, amount, equal[here], below[here])
+        tables = [
+            _table(normal, buckets, None, kind),
+            _table(abnormal, buckets, weights, kind if weights is None else _FLOAT),
+        ]
+        for number, bucket in enumerate(buckets.tolist()):
+            yield _of_tables(bucket, tables[0][number], tables[1][number], int(lower[bucket]))
+        del tables  # before the next ones are made
+
+
+def _of_tables(bucket: int, row: npt.NDArray[Any], amounts: npt.NDArray[Any], lower: int) -> Tally:
+    """Counts of one bucket: normal and abnormal words by lower 16 bits, normal ones below it."""
+    here = np.flatnonzero(amounts)
+    equal = row.astype(np.int64)
+    below = np.cumsum(equal) - equal + lower
+    amount = amounts[here].astype(np.float64 if amounts.dtype == _FLOAT else np.int64)
+    scores = scores_of((here + (bucket << 16)).astype(np.uint32))
+    return Tally(scores, amount, equal[here], below[here])
 
 
 _FLOAT = np.dtype(np.float64)

@@ -1,15 +1,17 @@
 """What is written of a result besides its map: scores, where they come from, tables."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from filelock import FileLock
 from pandas import DataFrame, concat, read_csv
 
+from anomalib_medclip.components.blocks import Precision
 from anomalib_medclip.components.provenance import NOTICE, versions
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import ResultsError
@@ -23,12 +25,13 @@ class Settings:
 
     Attributes:
         slicing: How volumes are cut.
-        batch_size: Slices at once.
+        batch_size: Images at once, always as many; it decides the last digits, too.
         slices: First and last slice to score, both included; by default those of ``slicing``.
         uneven: Whether DICOM series with missing, doubled or uneven slices are taken.
         worst: Slices on the sheet of pictures.
         dicom: Whether maps of DICOM series are written as DICOM, too.
         device: What the model runs on, which decides its last digits.
+        precision: What most of its products are computed in; ``None`` as the model says.
     """
 
     slicing: Slicing = field(default_factory=Slicing)
@@ -38,6 +41,7 @@ class Settings:
     worst: int = 9
     dicom: bool = True
     device: str = "cpu"
+    precision: Precision | None = None
 
 
 def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:
@@ -141,8 +145,12 @@ COLUMNS = ("input", "name", "score", "mean", "label", "slices", "flat", "status"
 """Of the table of all inputs."""
 
 
-def former_rows(out: Path) -> DataFrame:
-    """Rows of former runs in the table of all inputs, of those whose results are still there.
+def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:
+    """Rows of other runs in the table of all inputs, of those whose results are still there.
+
+    Args:
+        out: Folder of all results.
+        others: Names of inputs that another process scores, whose failures have a row, too.
 
     Raises:
         ResultsError: There is a file of that name, but not such a table.
@@ -155,22 +163,29 @@ def former_rows(out: Path) -> DataFrame:
     except (KeyError, ValueError) as error:
         msg = f"{path} is no table of results: {error}; move it, or give another folder by --out"
         raise ResultsError(msg) from error
-    there = [name != "" and (out / name).is_dir() for name in table["name"]]
+    there = [name in others or (name != "" and (out / name).is_dir()) for name in table["name"]]
     return table[there]
 
 
-def write_table(out: Path, rows: Sequence[dict[str, Any]], before: DataFrame) -> Path:
-    """Write ``scores.csv`` of all inputs.
+def write_table(out: Path, rows: Mapping[str, dict[str, Any]], order: Sequence[str]) -> Path:
+    """Write ``scores.csv`` of all inputs; rows of other runs and processes stay in it.
 
     Args:
         out: Folder of all results.
-        rows: What became of each input of this run.
-        before: As ``former_rows`` gave it when the run began.
+        rows: What became of each input of this process, by its name.
+        order: Names of all inputs of all processes; rows of former inputs come first.
+
+    Raises:
+        ResultsError: There is a file of that name, but not such a table.
     """
-    table = DataFrame(
-        [{**row, "notice": NOTICE} for row in rows], columns=list(COLUMNS), dtype=object
-    )
-    table = concat([before[~before["name"].isin(table["name"])], table])
     path = out / "scores.csv"
-    write_whole(path, table.to_csv(index=False, lineterminator="\n"))
+    places = {name: place for place, name in enumerate(order)}
+    table = DataFrame(
+        [{**row, "notice": NOTICE} for row in rows.values()], columns=list(COLUMNS), dtype=object
+    )
+    with FileLock(out / ".scores.csv.lock"):  # another process may be done in this moment
+        before = former_rows(out, others=places.keys() - rows.keys())
+        table = concat([before[~before["name"].isin(table["name"])], table], ignore_index=True)
+        in_order = table["name"].map(places).fillna(-1).sort_values(kind="stable").index
+        write_whole(path, table.loc[in_order].to_csv(index=False, lineterminator="\n"))
     return path

@@ -1,6 +1,10 @@
-"""One input after another: read, scored, and its folder of results written whole."""
+"""Inputs read ahead, scored in full batches, and written behind, each folder whole."""
 
 import logging
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,8 @@ from anomalib_medclip.data.slicing import Sliced, cut
 from anomalib_medclip.errors import IntensityError, MaskError, MedclipError
 from anomalib_medclip.imaging import read_image
 from anomalib_medclip.inferencer import Inferencer
+from anomalib_medclip.score.ahead import ahead
+from anomalib_medclip.score.batches import SliceScores, Stack, in_batches, resized_slices
 from anomalib_medclip.score.dicom_out import THRESHOLD, write_dicom
 from anomalib_medclip.score.inputs import Input
 from anomalib_medclip.score.montage import Panel, draw_montage
@@ -23,15 +29,26 @@ from anomalib_medclip.score.record import (
     whole_folder,
     write_scores,
 )
-from anomalib_medclip.score.volume import (
-    Report,
-    SliceScores,
-    score_slices,
-    slices_to_score,
-    write_nifti,
-)
+from anomalib_medclip.score.volume import slices_to_score, write_nifti
 
 logger = logging.getLogger(__name__)
+
+_Row = dict[str, Any]
+
+
+@dataclass(eq=False)
+class Job(Stack):
+    """An input that was read, on its way through the model.
+
+    Attributes:
+        one: The input.
+        made_with: As ``provenance`` gives it.
+        source: The volume, cut, or the picture ``(3, row, column)``.
+    """
+
+    one: Input
+    made_with: dict[str, Any]
+    source: Sliced | Tensor
 
 
 class Scorer:
@@ -44,6 +61,12 @@ class Scorer:
         settings: How to score.
         organ: Labels of organs to crop to: a file, or a folder of files named as the inputs are.
         overwrite: Whether to score again what has a result already.
+        workers: Threads that read ahead while the model computes; one more then writes what is
+            scored. 0 for none; results are the same.
+
+    Attributes:
+        rows: What has become of each input so far, by its name; a row of the table of all inputs.
+            ``status`` is scored, kept or failed; what failed has an ``error``, and no folder.
 
     Raises:
         MaskError: There are organs, but it is not said which of their labels to crop to.
@@ -57,6 +80,7 @@ class Scorer:
         settings: Settings,
         organ: Path | None = None,
         overwrite: bool = False,
+        workers: int = 0,
     ) -> None:
         if organ is not None and not settings.slicing.organ_labels:
             msg = f"{organ} holds organs, but not which to crop to; give --organ-labels"
@@ -66,50 +90,68 @@ class Scorer:
         self.settings = settings
         self.organ = organ
         self.overwrite = overwrite
+        self.workers = workers
         self.about_model = describe_model(model, inferencer)
+        self.rows: dict[str, _Row] = {}
 
-    def score(self, one: Input, report: Report = lambda done, total: None) -> dict[str, Any]:
-        """Score one input, unless it has the very result already.
+    def score(
+        self,
+        inputs: Iterable[Input],
+        ended: Callable[[], None] = lambda: None,
+        report: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        """Score inputs, but those that have the very result already; ``rows`` gets one of each.
+
+        If it is stopped, say from the keyboard, results that are being written are finished, and
+        no others are begun.
 
         Args:
-            one: What to score.
-            report: Told after each batch of slices.
+            inputs: What to score.
+            ended: Told whenever an input has its row, by any thread.
+            report: Told after each batch, of the input it ended in.
 
-        Returns:
-            Its row in the table of all inputs: ``status`` is scored, kept or failed; what failed
-            has an ``error``, and leaves no folder.
+        Raises:
+            NotReadyError: The model was made without a post-processor.
         """
-        row: dict[str, Any] = {"input": one.where, "name": one.name}
+        read, write = (partial(self._tried, step, ended) for step in (self._read, self._write))
+        with closing(ahead(read, inputs, self.workers)) as found:
+            jobs = (job for job in found if job is not None)
+            scored = in_batches(self.inferencer.answer, jobs, self.settings.batch_size, report)
+            with closing(ahead(write, scored, min(1, self.workers))) as written:
+                for _ in written:
+                    pass
+
+    def _tried(
+        self, step: Callable[[Any], Job | _Row], ended: Callable[[], None], given: Input | Job
+    ) -> Job | None:
+        """What a step makes of an input; none once it has its row."""
+        one = given.one if isinstance(given, Job) else given
         try:
-            record, status = self._result(one, report)
+            made = step(given)
         except (MedclipError, OSError) as error:
             logger.error("%s: %s", one.where, error)
-            return {**row, "status": "failed", "error": str(error)}
-        names = ("score", "mean", "label", "flat")
-        numbers = {name: record[name] for name in names}
-        return {**row, **numbers, "slices": len(record["slices"]), "status": status}
+            made = {"status": "failed", "error": str(error)}
+        if isinstance(made, Job):
+            return made
+        self.rows[one.name] = {"input": one.where, "name": one.name, **made}
+        ended()
+        return None
 
-    def _result(self, one: Input, report: Report) -> tuple[dict[str, Any], str]:
+    def _read(self, one: Input) -> Job | _Row:
         folder, organ = self.out / one.name, self._organ_of(one)
         made_with = provenance(self.about_model, one.files, self.settings, organ)
         if not self.overwrite and (kept := kept_result(folder, made_with)):
             logger.info("%s: %s holds its result already", one.where, folder)
-            return kept, "kept"
-        with whole_folder(folder) as aside:
-            try:
-                if one.kind == "picture":
-                    record = self._picture(one, aside)
-                else:
-                    record = self._volume(one, organ, aside, report)
-            except IntensityError as error:
-                if self.inferencer.intensity is None:
-                    msg = f"{error}; for this command, by --intensity"
-                    raise IntensityError(msg) from error
-                raise
-            write_scores(aside, {"input": one.where, **record}, made_with)
-        words = "abnormal" if record["label"] else "normal"
-        logger.info("%s: score %.3f, %s; see %s", one.where, record["score"], words, folder)
-        return record, "scored"
+            return _row(kept, "kept")
+        try:
+            if one.kind == "picture":
+                return self._picture(one, made_with)
+            return self._volume(one, made_with, organ)
+        except IntensityError as error:
+            if self.inferencer.intensity is None:
+                msg = f"{error}; for this command, by --intensity"
+                raise IntensityError(msg) from error
+            raise
 
     def _organ_of(self, one: Input) -> Path | None:
         """The organs of an input, if there are; of a series they are named as its folder."""
@@ -118,40 +160,65 @@ class Scorer:
         name = Path(one.where).name
         return self.organ / (name if one.kind == "nifti" else f"{name}.nii.gz")
 
-    def _volume(
-        self, one: Input, organ: Path | None, folder: Path, report: Report
-    ) -> dict[str, Any]:
-        settings, source = self.settings, one.files[0]
+    def _volume(self, one: Input, made_with: dict[str, Any], organ: Path | None) -> Job:
+        settings = self.settings
         sliced = cut(
-            source if one.kind == "nifti" else one.files,
+            one.files[0] if one.kind == "nifti" else one.files,
             self.inferencer.intensity,
             settings.slicing,
             organ=organ,
             uneven=settings.uneven,
         )
         numbers = slices_to_score(sliced.shown, settings.slices, settings.slicing.slices)
-        found = score_slices(self.inferencer, sliced.images, numbers, settings.batch_size, report)
-        record = _summary(found, flat=_is_flat(sliced.images, one))
+        images = resized_slices(self.inferencer.resize, sliced.images, numbers)
+        return Job(tuple(numbers), tuple(sliced.images.shape), images, one, made_with, sliced)
+
+    def _picture(self, one: Input, made_with: dict[str, Any]) -> Job:
+        image = read_image(one.files[0], self.inferencer.intensity).as_subclass(Tensor)
+        resized = self.inferencer.resize(image[None]).as_subclass(Tensor)
+        return Job((0,), (1, *image.shape[1:]), resized, one, made_with, image)
+
+    def _write(self, job: Job) -> _Row:
+        one, source, found = job.one, job.source, job.scores()
+        images = source.images if isinstance(source, Sliced) else source
+        record = {"input": one.where, **_summary(found, flat=_is_flat(images, one))}
+        with whole_folder(self.out / one.name) as aside:
+            if isinstance(source, Sliced):
+                record |= self._write_volume(one, source, found, aside)
+            else:
+                _write_picture(source, found, aside)
+            write_scores(aside, record, job.made_with)
+        words, folder = "abnormal" if record["label"] else "normal", self.out / one.name
+        logger.info("%s: score %.3f, %s; see %s", one.where, record["score"], words, folder)
+        return _row(record, "scored")
+
+    def _write_volume(
+        self, one: Input, sliced: Sliced, found: SliceScores, folder: Path
+    ) -> dict[str, Any]:
+        """Write map and sheet; what else there is to say of them."""
+        settings, more = self.settings, {}
         voxels = sliced.restore(found.maps)
-        like = source if one.kind == "nifti" else None
+        like = one.files[0] if one.kind == "nifti" else None
         write_nifti(folder / "map.nii.gz", voxels, sliced.affine, like)
         if one.kind == "series" and settings.dicom:
             method = self.inferencer.origin["method"] or "anomaly detection"
             any_above = write_dicom(folder, one.files, voxels, method, settings.uneven)
             above = "segmentation.dcm" if any_above else f"none: no voxel is above {THRESHOLD}"
-            record["segmentation"] = above
+            more["segmentation"] = above
         draw_montage(folder / "montage.png", _worst(sliced, found, settings.worst), sliced.aspect)
-        return record
+        return more
 
-    def _picture(self, one: Input, folder: Path) -> dict[str, Any]:
-        image = read_image(one.files[0], self.inferencer.intensity).as_subclass(Tensor)
-        found = self.inferencer.score(image[None])
-        heat = found.full_maps[0].numpy()
-        Image.fromarray(heat).save(folder / "map.tiff")
-        panel = Panel(image.permute(1, 2, 0).numpy(), heat, f"score {float(found.scores[0]):.3f}")
-        draw_montage(folder / "montage.png", [panel])
-        slices = SliceScores((0,), found.scores, found.labels, found.full_maps)
-        return _summary(slices, flat=_is_flat(image, one))
+
+def _write_picture(image: Tensor, found: SliceScores, folder: Path) -> None:
+    heat = found.maps[0].numpy()
+    Image.fromarray(heat).save(folder / "map.tiff")
+    panel = Panel(image.permute(1, 2, 0).numpy(), heat, f"score {float(found.scores[0]):.3f}")
+    draw_montage(folder / "montage.png", [panel])
+
+
+def _row(record: dict[str, Any], status: str) -> _Row:
+    numbers = {name: record[name] for name in ("score", "mean", "label", "flat")}
+    return {**numbers, "slices": len(record["slices"]), "status": status}
 
 
 def _summary(found: SliceScores, *, flat: bool) -> dict[str, Any]:

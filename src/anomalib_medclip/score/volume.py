@@ -1,43 +1,20 @@
-"""A volume, slice by slice, through a model; its map on the grid of the file."""
+"""Which slices of a volume are scored; its map on the grid of the file."""
 
 import logging
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import VolumeError
-from anomalib_medclip.inferencer import Inferencer
 
 logger = logging.getLogger(__name__)
-
-Report: TypeAlias = Callable[[int, int], None]
-"""Told how many slices are done, and of how many."""
-
-
-class SliceScores(NamedTuple):
-    """What a model says of the slices of a volume.
-
-    Attributes:
-        numbers: Numbers along the cut of the slices that were scored.
-        scores: How abnormal each slice is, in [0, 1]; 0.5 is the threshold.
-        labels: Whether each counts as abnormal.
-        maps: How abnormal each pixel is, in [0, 1], for all slices of the cut; 0 in those that
-            were not scored.
-    """
-
-    numbers: tuple[int, ...]
-    scores: Float[Tensor, "scored"]
-    labels: Bool[Tensor, "scored"]
-    maps: Float[Tensor, "slice row column"]
 
 
 def slicing_from(plain: dict[str, Any] | None) -> Slicing:
@@ -82,38 +59,6 @@ def slices_to_score(
         msg = f"slices {first} to {last} show nothing, or not the organ; correct --slices"
         raise VolumeError(msg)
     return numbers
-
-
-def score_slices(
-    inferencer: Inferencer,
-    images: Float[Tensor, "slice row column"],
-    numbers: Sequence[int] | None = None,
-    batch_size: int = 8,
-    report: Report = lambda done, total: None,
-) -> SliceScores:
-    """Score slices in [0, 1], in batches that depend on their order along the cut only.
-
-    Args:
-        inferencer: The model.
-        images: Slices, as ``data.slicing.cut`` makes them.
-        numbers: Which to score, at least one; by default all.
-        batch_size: Slices at once.
-        report: Told after each batch.
-
-    Raises:
-        NotReadyError: The model was made without a post-processor.
-    """
-    numbers = tuple(range(len(images)) if numbers is None else numbers)
-    maps = torch.zeros_like(images, memory_format=torch.contiguous_format)
-    scores, labels = [], []
-    for start in range(0, len(numbers), batch_size):
-        part = list(numbers[start : start + batch_size])
-        found = inferencer.score(images[part][:, None].repeat(1, 3, 1, 1))
-        maps[part] = found.full_maps
-        scores.append(found.scores)
-        labels.append(found.labels)
-        report(start + len(part), len(numbers))
-    return SliceScores(numbers, torch.cat(scores), torch.cat(labels), maps)
 
 
 def write_nifti(

@@ -9,6 +9,7 @@ from anomalib.models.components.base import AnomalibModule
 
 from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
+from anomalib_medclip.components.blocks import Precision
 from anomalib_medclip.components.clip import Backbone
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
 from anomalib_medclip.components.towers import ImageTower
@@ -31,6 +32,8 @@ class MVFA(ClipMethodMixin, AnomalibModule):
         quick_gelu: The activation that OpenAI trained with; the published numbers use exact GELU.
         normalize: Apply CLIP's mean and standard deviation; the published numbers do not.
         backbone_seed: Seed of random backbone weights.
+        precision: What the frozen image tower computes its products in; ``bf16`` is about twice as
+            fast where the processor or GPU has instructions for it.
         levels: Blocks with adapters, from 1; by default the four quarters (6, 12, 18, 24 of 24).
         scored_levels: Those of the levels that scores are made of (table 5, multi-level training);
             by default all.
@@ -61,6 +64,7 @@ class MVFA(ClipMethodMixin, AnomalibModule):
         quick_gelu: bool = False,
         normalize: bool = False,
         backbone_seed: int = 0,
+        precision: Precision = "fp32",
         levels: Sequence[int] | None = None,
         scored_levels: Sequence[int] | None = None,
         feed_back: bool = True,
@@ -78,9 +82,8 @@ class MVFA(ClipMethodMixin, AnomalibModule):
     ) -> None:
         super().__init__(**kwargs)
         self.hparams.pop("adapters", None)  # a checkpoint holds them; the file may be gone
-        tower = ImageTower(
-            Backbone(backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed)
-        )
+        clip = Backbone(backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed)
+        tower = ImageTower(clip, precision)
         dtype = getattr(torch, bank_precision)
         self.model = MVFAModel(
             tower, levels, few_shot is not False, dtype, seed, scored_levels, feed_back

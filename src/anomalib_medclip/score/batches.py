@@ -1,0 +1,112 @@
+"""Images of one input after another through a model, in batches that are always full.
+
+A matrix product rounds differently at another number of rows. Of a batch of one size, a row comes
+out the same to the bit wherever it stands and whatever stands beside it; so inputs may share a
+batch, and each gets what it would get alone.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from anomalib_medclip.imaging import MethodResize
+from anomalib_medclip.inferencer import Answers, full_map
+
+
+class SliceScores(NamedTuple):
+    """What a model says of the slices of a volume.
+
+    Attributes:
+        numbers: Numbers along the cut of the slices that were scored.
+        scores: How abnormal each slice is, in [0, 1]; 0.5 is the threshold.
+        labels: Whether each counts as abnormal.
+        maps: How abnormal each pixel is, in [0, 1], for all slices of the cut; 0 in those that
+            were not scored.
+    """
+
+    numbers: tuple[int, ...]
+    scores: Float[Tensor, "scored"]
+    labels: Bool[Tensor, "scored"]
+    maps: Float[Tensor, "slice row column"]
+
+
+@dataclass(eq=False)
+class Stack:
+    """Images of one input, and what a model has said of them so far.
+
+    Attributes:
+        numbers: Which slices of the input they are.
+        shape: Slices, rows and columns of the input.
+        images: At the model's size, in [0, 1]; grey ones have one channel.
+        answers: Score, label and map of the first of them.
+    """
+
+    numbers: tuple[int, ...]
+    shape: tuple[int, ...]
+    images: Float[Tensor, "scored channel side side"]
+    answers: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list, init=False)
+
+    @property
+    def done(self) -> bool:
+        """Whether all images have their answer."""
+        return len(self.answers) == len(self.images)
+
+    def scores(self) -> SliceScores:
+        """The answers together, maps at the size of the input."""
+        scores, labels, small = zip(*self.answers, strict=True)
+        maps = torch.zeros(self.shape)
+        for number, one in zip(self.numbers, small, strict=True):
+            maps[number] = full_map(one, self.shape[1:])
+        return SliceScores(self.numbers, torch.stack(scores), torch.stack(labels), maps)
+
+
+Some = TypeVar("Some", bound=Stack)
+
+
+def resized_slices(
+    resize: MethodResize, images: Float[Tensor, "slice row column"], numbers: Iterable[int]
+) -> Float[Tensor, "scored 1 side side"]:
+    """Some slices of a volume at the model's size, resized as pictures of three channels are."""
+    return torch.stack(
+        [resize(images[number].expand(3, -1, -1)).as_subclass(Tensor)[:1] for number in numbers]
+    )
+
+
+def in_batches(
+    answer: Callable[[Tensor], Answers],
+    stacks: Iterable[Some],
+    size: int,
+    report: Callable[[Some], None] = lambda stack: None,
+) -> Iterator[Some]:
+    """Stacks with all answers, in their order.
+
+    Args:
+        answer: The model, on images ``(batch, 3, side, side)``.
+        stacks: Each with an image at least. The next one is asked for as soon as there is room
+            for its images.
+        size: Images at once; the last batch is filled up with its last image.
+        report: Told after each batch, of the stack it ended in.
+    """
+    begun: deque[Some] = deque()
+
+    def images() -> Iterator[tuple[Some, Tensor]]:
+        for stack in stacks:
+            begun.append(stack)
+            for image in stack.images:
+                yield stack, image.expand(3, -1, -1)
+
+    waiting = images()
+    while part := list(islice(waiting, size)):
+        filled = [image for _, image in part] + [part[-1][1]] * (size - len(part))
+        found = answer(torch.stack(filled))
+        for (stack, _), one in zip(part, zip(*found, strict=True), strict=False):
+            stack.answers.append(one)
+        report(part[-1][0])
+        while begun and begun[0].done:
+            yield begun.popleft()
