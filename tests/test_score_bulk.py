@@ -134,6 +134,9 @@ def test_batches_are_full_and_go_across_inputs_in_their_order():
     assert sizes == [4, 4, 4]
     scores = [one.scores().scores.tolist() for one in found]
     assert scores == [[0.0] * 3, [1.0], [2.0] * 6, [3.0] * 2]
+    sizes.clear()
+    assert len(list(in_batches(answer, stacks(), 4, shared=False))) == 4
+    assert sizes == [3, 1, 4, 4, 2], "where places matter, each has batches of its own"
 
 
 def test_what_is_made_ahead_comes_in_order_and_is_bounded():

@@ -88,6 +88,8 @@ class Inferencer:
 
     Attributes:
         intensity: The policy that images are read with.
+        shares_batches: Whether no bit of a result is known to depend on the image's place in a
+            batch. In ONNX Runtime it does; on other devices than a processor it was not measured.
         slicing: How training cut volumes into images, as ``Slicing.as_plain`` has it; ``None``
             where it did not.
         origin: What the file says of itself: ``method``, ``object_name``, ``backbone``,
@@ -122,6 +124,7 @@ class Inferencer:
             msg = f"{path} cannot be opened: {error}; train or export it again"
             raise CheckpointError(msg) from error
         self.run, self.resize, trained_with, self.slicing, notes = opened
+        self.shares_batches = path.suffix != ".onnx" and device.lower() == "cpu"
         self.intensity = intensity if intensity is not None else trained_with
         self.origin = {name: notes.get(name) or None for name in _ORIGIN}
 

@@ -1,8 +1,8 @@
 """Images of one input after another through a model, in batches that are always full.
 
 A matrix product rounds differently at another number of rows. Of a batch of one size, a row comes
-out the same to the bit wherever it stands and whatever stands beside it; so inputs may share a
-batch, and each gets what it would get alone.
+out the same to the bit whatever stands beside it and, in most runtimes, wherever it stands; there
+inputs may share a batch, and each gets what it would get alone.
 """
 
 from collections import deque
@@ -83,6 +83,8 @@ def in_batches(
     stacks: Iterable[Some],
     size: int,
     report: Callable[[Some], None] = lambda stack: None,
+    *,
+    shared: bool = True,
 ) -> Iterator[Some]:
     """Stacks with all answers, in their order.
 
@@ -92,16 +94,15 @@ def in_batches(
             for its images.
         size: Images at once; the last batch is filled up with its last image.
         report: Told after each batch, of the stack it ended in.
+        shared: Whether batches go on from one stack into the next. Without, a stack smaller than
+            a batch is one, as it is.
     """
-    begun: deque[Some] = deque()
-
-    def images() -> Iterator[tuple[Some, Tensor]]:
+    if not shared:
         for stack in stacks:
-            begun.append(stack)
-            for image in stack.images:
-                yield stack, image.expand(3, -1, -1)
-
-    waiting = images()
+            yield from in_batches(answer, [stack], min(size, len(stack.images)), report)
+        return
+    begun: deque[Some] = deque()
+    waiting = _images(stacks, begun)
     while part := list(islice(waiting, size)):
         filled = [image for _, image in part] + [part[-1][1]] * (size - len(part))
         found = answer(torch.stack(filled))
@@ -110,3 +111,11 @@ def in_batches(
         report(part[-1][0])
         while begun and begun[0].done:
             yield begun.popleft()
+
+
+def _images(stacks: Iterable[Some], begun: deque[Some]) -> Iterator[tuple[Some, Tensor]]:
+    """All images, each with its stack, which is added to ``begun``."""
+    for stack in stacks:
+        begun.append(stack)
+        for image in stack.images:
+            yield stack, image.expand(3, -1, -1)

@@ -163,8 +163,9 @@ def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:
     except (KeyError, ValueError) as error:
         msg = f"{path} is no table of results: {error}; move it, or give another folder by --out"
         raise ResultsError(msg) from error
-    there = [name in others or (name != "" and (out / name).is_dir()) for name in table["name"]]
-    return table[there]
+    failed = (table["status"] == "failed") & table["name"].isin(others)
+    there = table["name"].map(lambda name: name != "" and (out / name).is_dir()).astype(bool)
+    return table[failed | there]
 
 
 def write_table(out: Path, rows: Mapping[str, dict[str, Any]], order: Sequence[str]) -> Path:

@@ -116,7 +116,13 @@ class Scorer:
         read, write = (partial(self._tried, step, ended) for step in (self._read, self._write))
         with closing(ahead(read, inputs, self.workers)) as found:
             jobs = (job for job in found if job is not None)
-            scored = in_batches(self.inferencer.answer, jobs, self.settings.batch_size, report)
+            scored = in_batches(
+                self.inferencer.answer,
+                jobs,
+                self.settings.batch_size,
+                report,
+                shared=self.inferencer.shares_batches,
+            )
             with closing(ahead(write, scored, min(1, self.workers))) as written:
                 for _ in written:
                     pass
