@@ -31,9 +31,6 @@ _LEFT_OUT = 0.01
 _FEW_ROWS = 4096
 """With fewer, finding the axes is not worth it."""
 
-_MOST_AXES = 0.9
-"""Share of the width; with more axes there is little to save."""
-
 _BLOCK = 16
 """Rows that share one maximum."""
 
@@ -150,8 +147,7 @@ class Scan:
         """A scan of these rows, or nothing where FAISS is faster."""
         if len(rows) < _FEW_ROWS or not torch.cpu._is_avx512_bf16_supported():
             return None
-        mean, axes = mean_and_axes(rows)
-        return cls(rows, mean, axes) if axes.shape[1] <= _MOST_AXES * rows.shape[1] else None
+        return cls(rows, *mean_and_axes(rows))
 
     def nearest(self, queries: Float[Tensor, "query width"]) -> tuple[Cosines, Numbers]:
         """Largest cosine of each query with any row, and the row's number.
