@@ -115,6 +115,8 @@ def _duel(
     real: quality.RealImages | None,
 ) -> _Duel:
     images = subjects.random_images(method, setting.batch_size)
+    if real:
+        images = real.images.repeat(-(-len(images) // len(real.images)), 1, 1, 1)[: len(images)]
     if setting.what == "bank":
         return _Duel(*subjects.search(method, images), "matmul and max", took)
     on_device = images.to(setting.device)
