@@ -102,6 +102,7 @@ def test_a_step_of_training_trains():
 
 def test_the_bank_has_the_rows_of_its_k():
     model = subjects.build(replace(TINY, method="mvfa", k_shot=16))
+    subjects.fill_bank(model, 16)
     assert model.model.few_shot
     rows = model.model.memory_bank.rows  # 16 images, 11 copies, 4 x 4 patches and a class token
     assert rows.shape == (4, 16 * 11 * 17, SMALL["embed_dim"])
@@ -109,6 +110,7 @@ def test_the_bank_has_the_rows_of_its_k():
 
 def test_the_search_gives_what_the_plain_product_gives():
     model = subjects.build(replace(TINY, method="mvfa", k_shot=1))
+    subjects.fill_bank(model, 1)
     search, plain = subjects.search(model, subjects.random_images(model, 2))
     for distance, cosine in zip(search(), plain(), strict=True):
         torch.testing.assert_close(distance, 1 - cosine)
@@ -267,7 +269,6 @@ def test_too_small_a_gpu_is_named(monkeypatch):
         apart._measure(TINY)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_the_encoders_operations_are_those_of_its_layers():
     model = subjects.build(TINY)
     found = limit.encoder_gflop(model.model.clip.backbone)
@@ -285,6 +286,7 @@ def test_a_row_says_how_near_it_is_to_a_products_rate():
     assert f"{share:.0%}" in results.cells({**row, "run": "now"})
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match="no GPU for --device cuda; leave --device out"):
         subjects.build(replace(TINY, device="cuda"))

@@ -41,6 +41,7 @@ def images(tmp_path_factory):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_profile_has_the_parts_of_its_method(method):
     model = subjects.build(replace(TINY, method=method, k_shot=1))
+    subjects.fill_bank(model, 1)
     work = subjects.scorer(model, TINY, subjects.random_images(model, 2))
     named = {name: set(vars(module)) for name, module in model.named_modules()}
     spent = profile(model.model, work, rounds=1)

@@ -20,7 +20,7 @@ from tiny import BACKBONE
 
 import anomalib_medclip
 from anomalib_medclip.bench.settings import Setting
-from anomalib_medclip.bench.subjects import build
+from anomalib_medclip.bench.subjects import build, fill_bank
 from anomalib_medclip.cli import main
 from anomalib_medclip.imaging import read_image
 from anomalib_medclip.inferencer import Answers, Inferencer
@@ -96,9 +96,13 @@ def test_a_result_in_bf16_is_near_and_another_result(plain, scans, options, tmp_
     assert main(given) == 1, "what lies there is not what is asked for"
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", anomalib_medclip.list_models())
-def test_neighbours_and_place_in_a_batch_change_no_bit(name):
-    model = build(Setting(method=name, backbone=BACKBONE, image_size=32, k_shot=2)).model
+def test_neighbours_and_place_in_a_batch_change_no_bit(name, precision):
+    setting = Setting(method=name, backbone=BACKBONE, image_size=32, k_shot=2, precision=precision)
+    method = build(setting)
+    fill_bank(method, 2)
+    model = method.model
     images = torch.rand(15, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
     def answers(which):

@@ -92,6 +92,7 @@ class Inferencer:
             batch. In ONNX Runtime it does; on other devices than a processor it was not measured.
         slicing: How training cut volumes into images, as ``Slicing.as_plain`` has it; ``None``
             where it did not.
+        precision: What it computes most products in.
         origin: What the file says of itself: ``method``, ``object_name``, ``backbone``,
             ``backbone_fingerprint``, ``weights_sha256`` and ``threshold_from``, ``None`` where it
             does not say.
@@ -123,7 +124,7 @@ class Inferencer:
         except Exception as error:
             msg = f"{path} cannot be opened: {error}; train or export it again"
             raise CheckpointError(msg) from error
-        self.run, self.resize, trained_with, self.slicing, notes = opened
+        self.run, self.resize, trained_with, self.slicing, self.precision, notes = opened
         self.shares_batches = path.suffix != ".onnx" and device.lower() == "cpu"
         self.intensity = intensity if intensity is not None else trained_with
         self.origin = {name: notes.get(name) or None for name in _ORIGIN}
@@ -182,6 +183,7 @@ class _Opened(NamedTuple):
     resize: MethodResize
     intensity: IntensityPolicy
     slicing: dict[str, Any] | None
+    precision: Precision
     notes: dict[str, Any]
 
 
@@ -203,10 +205,11 @@ def _from_checkpoint(path: Path, device: str, precision: Precision | None) -> _O
     known = hasattr(anomalib_medclip, notes["method"])
     method = getattr(anomalib_medclip if known else baselines, notes["method"])
     notes = {**notes, "backbone_fingerprint": notes["fingerprint"]}
-    chosen = {"precision": precision} if precision else {}
-    if chosen and "precision" not in signature(method).parameters:
-        msg = f"{path} is of {notes['method']}, which has one precision only; leave it out"
+    has_choice = "precision" in signature(method).parameters
+    if precision == "bf16" and not has_choice:
+        msg = f"{path} is of {notes['method']}, which computes in fp32 only; leave precision out"
         raise CheckpointError(msg)
+    chosen = {"precision": precision} if precision and has_choice else {}
     model = method.load_from_checkpoint(path, map_location=device, **chosen)
     notes["weights_sha256"] = sha256_of_tensors(without_clip(model.state_dict()))
     return _from_module(model, device, notes)
@@ -221,17 +224,18 @@ def _from_torch(path: Path, device: str, precision: Precision | None) -> _Opened
 def _from_module(model: Any, device: str, notes: dict[str, Any]) -> _Opened:  # noqa: ANN401
     reading = model.pre_processor
     run = torch_run(model.eval().to(device), device)
-    return _Opened(run, reading.resize, reading.intensity, reading.slicing, notes)
+    precision = getattr(getattr(model.model, "clip", None), "precision", "fp32")
+    return _Opened(run, reading.resize, reading.intensity, reading.slicing, precision, notes)
 
 
 def _from_onnx(path: Path, device: str, precision: Precision | None) -> _Opened:
     _refuse(path, precision)
-    return _certified(path, open_onnx, device)
+    return _certified(path, open_onnx, device, "fp32")
 
 
 def _from_openvino(path: Path, device: str, precision: Precision | None) -> _Opened:
     hint = "bf16" if precision == "bf16" else "f32"
-    return _certified(path, partial(open_openvino, precision=hint), device)
+    return _certified(path, partial(open_openvino, precision=hint), device, precision or "fp32")
 
 
 def _refuse(path: Path, precision: Precision | None) -> None:
@@ -241,7 +245,9 @@ def _refuse(path: Path, precision: Precision | None) -> None:
         raise CheckpointError(msg)
 
 
-def _certified(path: Path, open_file: Callable[[Path, str], Run], device: str) -> _Opened:
+def _certified(
+    path: Path, open_file: Callable[[Path, str], Run], device: str, precision: Precision
+) -> _Opened:
     """A model whose resize, intensity policy and slicing stand in the certificate beside it."""
     paper = _certificate(path)
     intensity = paper["intensity"]
@@ -250,6 +256,7 @@ def _certified(path: Path, open_file: Callable[[Path, str], Run], device: str) -
         MethodResize(paper["input_size"][0], paper["resample"]),
         tuple(intensity) if isinstance(intensity, list) else intensity,
         paper.get("slicing"),
+        precision,
         paper,
     )
 

@@ -98,6 +98,17 @@ def test_the_bound_is_above_every_cosine_and_close_for_tokens(kind, seed):
         assert (bound - cosines).mean() < 0.02
 
 
+def test_the_bound_holds_where_rounding_is_worst():
+    """Second and third parts as large as they can be, all of one sign."""
+    largest_part = 0.5 + 2**-9 - 2**-18 - 2**-22
+    row = torch.zeros(1, WIDTH)
+    row[0, :3], row[0, 3] = largest_part, (1 - 3 * largest_part**2) ** 0.5
+    scan = Scan(row, torch.zeros(WIDTH).double(), torch.eye(WIDTH).double())
+    columns, _ = scan._query_columns(row)
+    bound = (columns.double() @ scan.columns[:1].double().T).item()
+    assert bound >= row.double().square().sum().item()
+
+
 def test_few_rows_of_tokens_need_a_second_look():
     rows, queries = unit(tokens(6000)).half(), unit(tokens(300, seed=1))
     scan = scan_of(rows)
@@ -112,6 +123,15 @@ def test_where_all_rows_are_alike_the_plain_product_decides():
     assert_nearest(scan.nearest(queries), queries, rows)
     assert scan.left_over == 30
     assert scan.second_looks == 0
+
+
+def test_a_query_left_over_finds_what_it_finds_alone():
+    rows, queries = ulp_apart(6000, 0), unit(random(40, WIDTH, seed=1))
+    scan = scan_of(rows)
+    together = scan.nearest(queries)
+    assert scan.left_over == 40
+    alone = [torch.cat(part) for part in zip(*map(scan.nearest, queries.split(1)), strict=True)]
+    assert torch.equal(together[0], alone[0])
 
 
 def test_what_a_query_finds_does_not_depend_on_the_others():

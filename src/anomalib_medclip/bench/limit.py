@@ -29,7 +29,7 @@ def encoder_gflop(backbone: Backbone) -> float:
 def product_gflops(precision: Precision, device: str) -> float:
     """Operations a second of a square matrix product, in 1e9, at its best of three."""
     side = _SIDE[torch.device(device).type]
-    square = torch.ones(side, side, dtype=DTYPES[precision], device=device)
+    square = torch.randn(side, side, device=device).to(DTYPES[precision])
     square @ square  # allocates, and chooses how
     took = min(seconds(lambda: square @ square, 1, device) for _ in range(3))
     return 2 * side**3 / took / 1e9

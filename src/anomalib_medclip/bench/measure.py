@@ -47,6 +47,8 @@ def measure(setting: Setting) -> Row:
     method = subjects.build(setting)
     took = time.perf_counter() - start
     real = quality.meet(method, setting) if setting.images else None
+    if not real:
+        subjects.fill_bank(method, setting.k_shot)
     duel = _duel(method, setting, took, real)
     row = {**_about(method, setting), **_timed(duel, setting)}
     if count := row["epoch_images"]:
@@ -101,6 +103,7 @@ def _about(method: Any, setting: Setting) -> Row:  # noqa: ANN401 - any method
         "pretrained": setting.pretrained,
         "image_size": method.model.clip.size[0],
         "batch_size": setting.batch_size,
+        "images": Path(setting.images).name if setting.images else None,
         "threads": None if exported else torch.get_num_threads(),
         "rounds": setting.rounds,
         "epoch_images": epoch or None,

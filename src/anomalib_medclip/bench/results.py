@@ -18,7 +18,8 @@ Row = dict[str, Any]
 
 _SETTING = (
     "what", "method", "k_shot", "runtime", "precision", "device", "device_name", "backbone",
-    "pretrained", "image_size", "batch_size", "threads",
+    "pretrained", "image_size", "batch_size", "images",
+    "threads",
 )  # fmt: skip
 """What makes two rows measurements of the same."""
 
@@ -32,7 +33,7 @@ COLUMNS = (
 """Columns of the CSV; ``docs/performance.md`` says what they are."""
 
 HEADS = (
-    "measured", "method", "K", "runtime", "precision", "device", "px", "batch", "threads",
+    "measured", "method", "K", "runtime", "precision", "device", "px", "batch", "images", "threads",
     "ms an image", "images a second", "reference, ms", "ratio", "its range", "of a product's rate",
     "epoch, s", "load, s", "model, MB", "peak, MB", "rank correlation", "AUROC (fp32)",
 )  # fmt: skip
@@ -104,6 +105,7 @@ def cells(row: Row) -> list[str]:
         row["device_name"],
         str(row["image_size"]),
         str(row["batch_size"]),
+        row.get("images") or "random",
         threads,
         _digits(row["ms_per_image"]),
         _digits(row["images_per_second"]),

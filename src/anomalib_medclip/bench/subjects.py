@@ -70,10 +70,24 @@ def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
         model.text = model.prompts(tower, "")
     if hasattr(model, "few_shot"):
         model.few_shot = setting.k_shot > 0
-    if hasattr(model, "memory_bank") and setting.k_shot:
-        count = setting.k_shot * len(method.augmentations)
-        model.memory_bank.fill(_normal_tokens(method, count), torch.arange(count))
     return method.to(setting.device)
+
+
+@torch.no_grad()
+def fill_bank(method: Any, k_shot: int) -> None:  # noqa: ANN401 - any method
+    """Put into the memory bank, if there is one, what K images would leave there.
+
+    Tokens of each are mixed at random from those of eight smooth random images.
+    """
+    if not (k_shot and hasattr(method.model, "memory_bank")):
+        return
+    model, random = method.model, torch.Generator().manual_seed(0)
+    count = k_shot * len(method.augmentations)
+    images = random_images(method, 8, seed=0).to(method.device)
+    tokens = model.bank_tokens(model.encode(images))
+    shares = (3 * torch.randn(count, 8, generator=random)).softmax(dim=1).to(tokens)
+    mixed = torch.einsum("ci,litw->lctw", shares, tokens)
+    model.memory_bank.fill(mixed, torch.arange(count))
 
 
 def random_images(method: Any, count: int, seed: int = 1) -> Images:  # noqa: ANN401 - any method
@@ -210,15 +224,3 @@ def _prompts(method: Any) -> Callable[[], Tensor]:  # noqa: ANN401 - any method
         return lambda: model.text
     tower = TextTower(model.clip.backbone).to(model.text.device)
     return lambda: model.prompts(tower, "organ")
-
-
-@torch.no_grad()
-def _normal_tokens(
-    method: Any,  # noqa: ANN401 - any method
-    count: int,
-) -> Float[Tensor, "level image token width"]:
-    """What a memory bank keeps of images, each mixed at random from eight that are encoded."""
-    model, random = method.model, torch.Generator().manual_seed(0)
-    tokens = model.bank_tokens(model.encode(random_images(method, 8, seed=0)))
-    shares = (3 * torch.randn(count, 8, generator=random)).softmax(dim=1)
-    return torch.einsum("ci,litw->lctw", shares, tokens)

@@ -112,7 +112,7 @@ def _settings(options: argparse.Namespace, inferencer: Inferencer) -> Settings:
         worst=options.worst,
         dicom=not options.no_dicom,
         device=options.device,
-        precision=options.precision,
+        precision=inferencer.precision,
     )
 
 

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from anomalib_medclip.errors import WeightsError
+
 Precision = Literal["fp32", "bf16"]
 """What the products of frozen blocks are computed in."""
 
@@ -42,6 +44,16 @@ class SelfAttention(nn.Module):
         """What the tokens tell one another; ``mask`` is added to the logits."""
         split = self.in_proj(stream).unflatten(-1, (3, self.heads, -1))
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.attend(query, key, value, mask)
+
+    def attend(
+        self,
+        query: Float[Tensor, "batch head reader part"],
+        key: Float[Tensor, "batch head token part"],
+        value: Float[Tensor, "batch head token part"],
+        mask: Float[Tensor, "reader token"] | None = None,
+    ) -> Float[Tensor, "batch reader width"]:
+        """What tokens find in the values where keys answer their queries."""
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out_proj(found.transpose(1, 2).flatten(2))
 
@@ -70,8 +82,22 @@ class Block(nn.Module):
         attn_mask: Float[Tensor, "token token"] | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """The stream after the block."""
+        return self.after(stream, self.attn(self.before(stream), attn_mask))
+
+    def before(
+        self, stream: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch token width"]:
+        """What enters the attention."""
+        return self.ln_1(stream).to(self.mlp.c_fc.weight.dtype)
+
+    def after(
+        self,
+        stream: Float[Tensor, "batch token width"],
+        found: Float[Tensor, "batch token width"],
+    ) -> Float[Tensor, "batch token width"]:
+        """The stream after the block, with what the attention found."""
+        stream = stream + self.ls_1(found)
         dtype = self.mlp.c_fc.weight.dtype
-        stream = stream + self.ls_1(self.attn(self.ln_1(stream).to(dtype), attn_mask))
         return stream + self.ls_2(self.mlp(self.ln_2(stream).to(dtype)))
 
 
@@ -81,5 +107,11 @@ def own_blocks(transformer: Any, precision: Precision = "fp32") -> None:  # noqa
     Args:
         transformer: Either tower's, with ``resblocks``.
         precision: See ``Block``.
+
+    Raises:
+        WeightsError: The blocks are not CLIP's own.
     """
+    if not all(isinstance(b.attn, nn.MultiheadAttention) for b in transformer.resblocks):
+        msg = "this model has blocks that are not CLIP's own; take a plain ViT-*/CLIP model"
+        raise WeightsError(msg)
     transformer.resblocks = nn.ModuleList(Block(b, precision) for b in transformer.resblocks)

@@ -119,7 +119,8 @@ class MemoryBank(DynamicBufferMixin):
             return search(queries, self._rows()[level])
         if level not in self._scans:
             self._scans[level] = Scan.fitting(self.rows[level])
-            self._unit_rows = torch.empty(0)  # a scan needs no rows in float32
+            if self._scans[level]:
+                self._unit_rows = torch.empty(0)  # a scan needs no rows in float32
         scan = self._scans[level]
         return scan.nearest(queries) if scan else search(queries, self._rows()[level])
 

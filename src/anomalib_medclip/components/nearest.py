@@ -78,14 +78,16 @@ def largest(
     """Largest cosine of each query with any row, and the row's number, by plain products.
 
     Args:
-        queries: Unit vectors in float32.
-        rows: Vectors of any length and precision, on the same device.
+        queries: Unit vectors in float32, or in float64 to have sums in it.
+        rows: Vectors of any length and precision, on the same device; unit vectors in float32.
     """
     best = queries.new_full(queries.shape[:1], -torch.inf)
     numbers = torch.zeros_like(best, dtype=torch.long)
     with torch.autocast(queries.device.type, enabled=False):
         for start in range(0, len(rows), 8192):  # all products at once would need gigabytes
-            cosines, found = (queries @ unit(rows[start : start + 8192]).T).max(dim=1)
+            cosines, found = (queries @ unit(rows[start : start + 8192]).to(queries.dtype).T).max(
+                dim=1
+            )
             numbers = torch.where(cosines > best, found + start, numbers)
             best = torch.maximum(cosines, best)
     return best, numbers
@@ -156,10 +158,12 @@ class Scan:
             queries: Unit vectors in float32.
         """
         queries = queries.detach()
-        found = [self._nearest(part) for part in queries.split(256)]
+        with torch.autocast("cpu", enabled=False):
+            found = [self._nearest(part) for part in queries.split(256)]
         numbers, looks, too_many = (torch.cat(part) for part in zip(*found, strict=True))
         if too_many.any():
-            numbers[too_many] = largest(queries[too_many], self.rows)[1]
+            # In float64, so that the choice is that of a second look, whatever else is asked.
+            numbers[too_many] = largest(queries[too_many].double(), self.rows)[1]
         self.second_looks, self.left_over = int(looks.sum()), int(too_many.sum())
         return self._cosines(queries, numbers).float(), numbers
 
@@ -171,7 +175,8 @@ class Scan:
         error = self.columns.shape[1] * _SUM * (cosine - at_mean).abs() + _EXACT
         # Bounds are counted from just below what some row has for sure: near zero they are precise
         # in bf16, and floats above zero are ordered as their bits are.
-        shift = _in_two(cosine - at_mean - 2 * error - 2**-16)
+        above = cosine - at_mean
+        shift = _in_two(above - 2 * error - 2**-16 * (1 + above.abs()))
         columns[:, -2:] = -shift
         zero = at_mean + shift.double().sum(dim=1)
         bounds = (columns @ self.columns.T).view(torch.int16).view(len(queries), _BLOCK, -1)
@@ -189,7 +194,7 @@ class Scan:
         return number, query.bincount(minlength=len(queries)), too_many
 
     def _row(self, place: Tensor, block: Tensor) -> Tensor:
-        """Number of a row: blocks take every so-manieth, which is faster than neighbours."""
+        """Number of a row: those of a block lie apart, which is faster than neighbours."""
         return (place * (len(self.columns) // _BLOCK) + block).clamp_(max=len(self.rows) - 1)
 
     def _better(
@@ -204,8 +209,8 @@ class Scan:
         return best, number.index_put((query[hit],), row[hit])
 
     def _cosines(self, queries: Tensor, row: Tensor) -> Float64[Tensor, "query"]:
-        """Cosine of each query with one row, as exact as the products are in float32."""
-        return (queries * unit(self.rows[row])).sum(dim=1, dtype=torch.float64)
+        """Cosine of each query with one row; the numbers are float32, their sums are not."""
+        return (queries.double() * unit(self.rows[row])).sum(dim=1)
 
     def _query_columns(self, queries: Tensor) -> tuple[Tensor, Float64[Tensor, "query"]]:
         """What is multiplied with the rows' columns, and the cosine to the mean.
@@ -222,9 +227,10 @@ class Scan:
         full = rows.double() - self.mean
         high, low, whole, _, lost, tail = _parts(full, self.axes)
         # With a unit query, the sizes of a row's products add up to at most 1.1 of its length. The
-        # fine axes miss products of two second parts, at most 2^-9 each, and third parts, 2^-18.
+        # fine axes miss the product of two second parts, at most 2^-8 of a number each, and two
+        # products with third parts, at most 2^-17 each: 2^-15 in all.
         count = self.axes.shape[1] + _MORE
-        error = full.norm(dim=1) * (1.1 * count * _SUM + 2**-16)
+        error = full.norm(dim=1) * (1.1 * count * _SUM + 1.01 * 2**-15)
         norms = _rounded_up(whole, lost, tail, error)
         columns = [high, low, high[:, :_FINE], norms, high.new_ones(len(high), 2)]
         return torch.cat(columns, dim=1)

@@ -50,15 +50,13 @@ def read(
         mask: Added to the logits; ``(batch, 1, reader, token)`` where sentences differ.
     """
     (query,) = _heads(block, stream, first=0, last=1)
-    found = F.scaled_dot_product_attention(query, *context, attn_mask=mask)
-    stream = stream + block.ls_1(block.attn.out_proj(found.transpose(1, 2).flatten(2)))
-    return stream + block.ls_2(block.mlp(block.ln_2(stream)))
+    return block.after(stream, block.attn.attend(query, *context, mask))
 
 
 def _heads(block: Block, stream: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
     """Queries (0), keys (1) and values (2) of tokens, from ``first`` to before ``last``."""
     projection, width = block.attn.in_proj, stream.shape[-1]
     rows = slice(first * width, last * width)
-    found = F.linear(block.ln_1(stream), projection.weight[rows], projection.bias[rows])
+    found = F.linear(block.before(stream), projection.weight[rows], projection.bias[rows])
     split = found.unflatten(-1, (last - first, block.attn.heads, -1))
     return split.permute(2, 0, 3, 1, 4).unbind(0)

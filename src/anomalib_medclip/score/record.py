@@ -25,13 +25,13 @@ class Settings:
 
     Attributes:
         slicing: How volumes are cut.
-        batch_size: Images at once, always as many; it decides the last digits, too.
+        batch_size: Images at once; it decides the last digits, too.
         slices: First and last slice to score, both included; by default those of ``slicing``.
         uneven: Whether DICOM series with missing, doubled or uneven slices are taken.
         worst: Slices on the sheet of pictures.
         dicom: Whether maps of DICOM series are written as DICOM, too.
         device: What the model runs on, which decides its last digits.
-        precision: What most of its products are computed in; ``None`` as the model says.
+        precision: What it computes most products in.
     """
 
     slicing: Slicing = field(default_factory=Slicing)
@@ -41,7 +41,7 @@ class Settings:
     worst: int = 9
     dicom: bool = True
     device: str = "cpu"
-    precision: Precision | None = None
+    precision: Precision = "fp32"
 
 
 def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class DeepPrompts(nn.Module):
             stream: Sentences, without any prompts before the first block.
             block: Number of the block they are to enter, from 0.
         """
-        prompts = torch.cat([self.prompt_embeddings, self.deep_prompt_embeddings])
-        own = self.prompt_proj(prompts[block]).expand(stream.shape[0], -1, -1)
+        prompts = self.deep_prompt_embeddings[block - 1] if block else self.prompt_embeddings[0]
+        own = self.prompt_proj(prompts).expand(stream.shape[0], -1, -1)
         rest = stream[:, 1 + (own.shape[1] if block else 0) :]
         return torch.cat([stream[:, :1], own, rest], dim=1)
