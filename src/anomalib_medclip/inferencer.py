@@ -224,7 +224,7 @@ def _from_torch(path: Path, device: str, precision: Precision | None) -> _Opened
 def _from_module(model: Any, device: str, notes: dict[str, Any]) -> _Opened:  # noqa: ANN401
     reading = model.pre_processor
     run = torch_run(model.eval().to(device), device)
-    precision = getattr(getattr(model.model, "clip", None), "precision", "fp32")
+    precision: Precision = getattr(getattr(model.model, "clip", None), "precision", "fp32")
     return _Opened(run, reading.resize, reading.intensity, reading.slicing, precision, notes)
 
 
