@@ -134,7 +134,7 @@ def export(
         setting: Which runtime, and at what precision.
         folder: Where the file goes.
         data: What the method has met: it is certified on their support and calibrated with their
-            validation images; by default both with noise.
+            validation images; by default both with random images.
 
     Returns:
         Opens the file; what comes of it takes images on the processor.
