@@ -88,8 +88,9 @@ class Inferencer:
 
     Attributes:
         intensity: The policy that images are read with.
-        shares_batches: Whether no bit of a result is known to depend on the image's place in a
-            batch. In ONNX Runtime it does; on other devices than a processor it was not measured.
+        shares_batches: Whether a result is the same to the bit wherever its image stands in a
+            batch: so it is in torch and OpenVINO on a processor. In ONNX Runtime it is not; on
+            other devices and with compressed models it was not measured.
         slicing: How training cut volumes into images, as ``Slicing.as_plain`` has it; ``None``
             where it did not.
         precision: What it computes most products in.
@@ -125,7 +126,9 @@ class Inferencer:
             msg = f"{path} cannot be opened: {error}; train or export it again"
             raise CheckpointError(msg) from error
         self.run, self.resize, trained_with, self.slicing, self.precision, notes = opened
-        self.shares_batches = path.suffix != ".onnx" and device.lower() == "cpu"
+        self.shares_batches = (
+            path.suffix != ".onnx" and device.lower() == "cpu" and not notes.get("compression")
+        )
         self.intensity = intensity if intensity is not None else trained_with
         self.origin = {name: notes.get(name) or None for name in _ORIGIN}
 

@@ -13,7 +13,7 @@ def ahead(work: Callable[[Given], Made], items: Iterable[Given], threads: int) -
     """Results in the order of their items, made by threads before they are asked for.
 
     As many results as there are threads wait or are being made while one is taken, so memory is
-    bounded. The items are drawn by whoever takes results, in his thread. If he stops, what was
+    bounded. The items are drawn in the thread that takes results. If it stops, what was
     begun is finished, and no more is begun.
 
     Args:
