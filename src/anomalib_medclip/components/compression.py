@@ -43,10 +43,11 @@ def tidy(path: Path) -> set[str]:
 
 
 def keep_exact(path: Path, tower_nodes: Collection[str]) -> None:
-    """Have an OpenVINO file compute in float32 what is not in CLIP's blocks, whatever its hint.
+    """Have an OpenVINO file compute in float32 all but the inside of CLIP's blocks.
 
     By default OpenVINO computes in bf16 or fp16 where the processor or GPU is fast at that. In the
-    blocks that costs little; a cosine in bf16 has two digits, and maps are differences of cosines.
+    blocks that costs little; but a cosine in bf16 has two digits, and maps are differences of
+    cosines, and the stream that the blocks add to would lose a little at each of them.
 
     Args:
         path: The ``.xml`` file.
@@ -55,13 +56,19 @@ def keep_exact(path: Path, tower_nodes: Collection[str]) -> None:
     document = ElementTree.parse(path)
     for layer in document.iter("layer"):
         inside = layer.get("name", "").split("/")[0] in tower_nodes
-        if layer.get("type") in _PRODUCTS and not inside:
+        if _adds_to_stream(layer) if inside else layer.get("type") in _PRODUCTS:
             notes = layer.find("rt_info")
             if notes is None:
                 notes = ElementTree.Element("rt_info")
                 layer.insert(int(layer.find("data") is not None), notes)
             ElementTree.SubElement(notes, "attribute", name="precise", version="0")
     document.write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _adds_to_stream(layer: ElementTree.Element) -> bool:
+    """Whether it is a sum of two things of one shape, as a residual is, and not of a bias."""
+    shapes = [[size.text for size in port] for port in layer.iterfind("input/port")]
+    return layer.get("type") == "Add" and shapes[0] == shapes[-1]
 
 
 def compress(
