@@ -25,8 +25,8 @@ BOUNDS = {
 _BLOCKS = "model.clip.visual.transformer.resblocks"
 """Where CLIP's blocks are in a method."""
 
-_PRODUCTS = ("MatMul", "Convolution")
-"""What runtimes compute in less than float32; sums and norms follow them."""
+_NO_WORK = ("Const", "Parameter", "Result")
+"""Layers of OpenVINO that compute nothing."""
 
 
 def tidy(path: Path) -> set[str]:
@@ -56,7 +56,7 @@ def keep_exact(path: Path, tower_nodes: Collection[str]) -> None:
     document = ElementTree.parse(path)
     for layer in document.iter("layer"):
         inside = layer.get("name", "").split("/")[0] in tower_nodes
-        if _adds_to_stream(layer) if inside else layer.get("type") in _PRODUCTS:
+        if _adds_to_stream(layer) if inside else layer.get("type") not in _NO_WORK:
             notes = layer.find("rt_info")
             if notes is None:
                 notes = ElementTree.Element("rt_info")
