@@ -132,7 +132,9 @@ def test_sixteen_bits_need_a_policy_here_too(files, tmp_path):
 def test_bf16_stays_near(kind, files, photo, expected):
     found = Inferencer(files[kind], precision="bf16").predict(photo)
     maps = [torch.as_tensor(x.anomaly_map).reshape(32, 32) for x in (found, expected)]
-    torch.testing.assert_close(*maps, atol=0.1, rtol=0)
+    # Single pixels of so small a model move; CLIP's have 200 times the channels.
+    assert 0 < (maps[0] - maps[1]).abs().mean() < 0.03
+    assert torch.corrcoef(torch.stack(maps).flatten(1))[0, 1] > 0.97
     assert found.anomaly_map.dtype == torch.float32
 
 

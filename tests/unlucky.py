@@ -36,9 +36,11 @@ class Dies(MVFA):
 
 
 class DiesOnce(Counted):
-    """Takes its process with it when the first of all cells is trained."""
+    """Takes its process with it when the first of all cells is trained for the first time."""
 
     def training_step(self, batch, batch_idx):
-        if len(Path(os.environ[RUNS]).read_text().splitlines()) == 1:
+        runs = Path(os.environ[RUNS]).read_text().splitlines()
+        mine = f"{self.hparams['seed']} {self.trainer.datamodule.draw_seed}"
+        if mine == runs[0] and runs.count(mine) == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().training_step(batch, batch_idx)
