@@ -140,11 +140,11 @@ def test_bf16_is_measured_beside_an_encoder_in_fp32():
     setting = replace(TINY, method="madclip", precision="bf16")
     model = subjects.build(setting)
     images = subjects.random_images(model, 2)
-    subjects.scorer(model, setting, images)()
+    subjects.scorer(model, setting)(images)
     assert subjects.encoder(model, images)().dtype == torch.float32
-    found = subjects.scorer(model, setting, images)().anomaly_map.float()
+    found = subjects.scorer(model, setting)(images).anomaly_map.float()
     setting = replace(setting, precision="fp32")
-    exact = subjects.scorer(subjects.build(setting), setting, images)().anomaly_map
+    exact = subjects.scorer(subjects.build(setting), setting)(images).anomaly_map
     assert 0 < (found - exact).abs().max() < 0.05
 
 

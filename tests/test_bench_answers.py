@@ -42,9 +42,9 @@ def images(tmp_path_factory):
 def test_a_profile_has_the_parts_of_its_method(method):
     model = subjects.build(replace(TINY, method=method, k_shot=1))
     subjects.fill_bank(model, 1)
-    work = subjects.scorer(model, TINY, subjects.random_images(model, 2))
+    run, images = subjects.scorer(model, TINY), subjects.random_images(model, 2)
     named = {name: set(vars(module)) for name, module in model.named_modules()}
-    spent = profile(model.model, work, rounds=1)
+    spent = profile(model.model, lambda: run(images), rounds=1)
     assert set(spent) == OF[method] | {"image tower", "maps", REST}
     assert list(spent) == [part for part in (*PARTS, REST) if part in spent]
     assert {n: set(vars(m)) for n, m in model.named_modules()} == named, "nothing stays behind"

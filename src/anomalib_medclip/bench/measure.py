@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import faiss
 import torch
 from anomalib.data import AnomalibDataModule
-from torch import Tensor
 
 from anomalib_medclip.bench import limit, quality, subjects, timing
 from anomalib_medclip.bench.profile import profile
@@ -127,14 +126,10 @@ def _duel(
     if setting.what != "score":
         return _Duel(subjects.training(method, setting, on_device), other, name, took)
     if not RUNTIMES[setting.runtime]:
-        subject = subjects.scorer(method, setting, on_device)
-        return _Duel(subject, other, name, took, lambda given: _scored(method, setting, given))
+        run = subjects.scorer(method, setting)
+        return _Duel(lambda: run(on_device), other, name, took, run)
     run, took = _opened(method, setting, real and real.data)
     return _Duel(lambda: run(images), other, name, took, run)
-
-
-def _scored(method: Any, setting: Setting, images: Tensor) -> Any:  # noqa: ANN401 - any method
-    return subjects.scorer(method, setting, images.to(setting.device))()
 
 
 def _opened(

@@ -17,6 +17,7 @@ from anomalib_medclip.bench import subjects
 from anomalib_medclip.bench.results import Row
 from anomalib_medclip.bench.settings import Setting
 from anomalib_medclip.components.certificate import rank_correlations, run_in_batches
+from anomalib_medclip.components.checkpoints import KEPT
 from anomalib_medclip.components.clip import without_clip
 from anomalib_medclip.components.export import in_turn
 from anomalib_medclip.components.runtimes import Run, torch_run
@@ -99,7 +100,7 @@ def _take_over(exact: Any, method: Any) -> None:  # noqa: ANN401 - any method
     """Give a method the state of another one of its kind, on the same CLIP."""
     method.load_state_dict(without_clip(exact.state_dict()), strict=False)
     method.probes = exact.probes
-    for name in ("has_masks", "few_shot"):
+    for name in KEPT:
         if hasattr(exact.model, name):
             setattr(method.model, name, getattr(exact.model, name))
 

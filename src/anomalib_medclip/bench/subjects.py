@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from anomalib.data import AnomalibDataModule
+from anomalib.data import AnomalibDataModule, InferenceBatch
 from anomalib.deploy.export import CompressionType
 from anomalib.models.components.base import AnomalibModule
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from anomalib_medclip.bench.settings import RUNTIMES, Setting
 from anomalib_medclip.bench.timing import Work
 from anomalib_medclip.components.export import PROBES
-from anomalib_medclip.components.runtimes import open_onnx, open_openvino
+from anomalib_medclip.components.runtimes import Run, open_onnx, open_openvino
 from anomalib_medclip.components.towers import TextTower
 from anomalib_medclip.errors import ConfigError
 
@@ -108,17 +108,18 @@ def encoder(method: Any, images: Images) -> Work:  # noqa: ANN401 - any method
     return work
 
 
-def scorer(method: Any, setting: Setting, images: Images) -> Work:  # noqa: ANN401 - any method
-    """A batch, from images at the model's size to scores and maps, in torch."""
+def scorer(method: Any, setting: Setting) -> Run:  # noqa: ANN401 - any method
+    """A method in torch, from images at its size to scores and maps, which stay on its device."""
     model = method.model
     if setting.runtime == "compile":
         model = torch.compile(model)
 
-    def work() -> Any:  # noqa: ANN401 - anomalib's batch
+    def run(images: Tensor) -> InferenceBatch:
         with torch.inference_mode():
-            return model(images)
+            found: InferenceBatch = model(images.to(setting.device))
+        return found
 
-    return work
+    return run
 
 
 def export(

@@ -42,9 +42,14 @@ class SelfAttention(nn.Module):
         mask: Float[Tensor, "token token"] | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """What the tokens tell one another; ``mask`` is added to the logits."""
-        split = self.in_proj(stream).unflatten(-1, (3, self.heads, -1))
-        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = self.split(self.in_proj(stream), 3)
         return self.attend(query, key, value, mask)
+
+    def split(
+        self, projected: Float[Tensor, "batch token widths"], count: int
+    ) -> tuple[Float[Tensor, "batch head token part"], ...]:
+        """Queries, keys, values, or some of them, by head, from what lies side by side."""
+        return projected.unflatten(-1, (count, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
     def attend(
         self,

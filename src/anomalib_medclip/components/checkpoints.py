@@ -41,7 +41,7 @@ class SlimCheckpoints(LightningModule):
             "support_is_stale": self._support_is_stale,
             "threshold_from": self.threshold_from,
             "probes": self.probes,
-            "model": {k: v for k in _KEPT if (v := getattr(self.model, k, None)) is not None},
+            "model": {k: v for k in KEPT if (v := getattr(self.model, k, None)) is not None},
         }
         if self.is_last_epoch():
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
@@ -100,4 +100,5 @@ class SlimCheckpoints(LightningModule):
             raise CheckpointError(msg)
 
 
-_KEPT = ("has_masks", "few_shot")
+KEPT = ("has_masks", "few_shot")
+"""What else of a torch model is part of its state, where it has it."""

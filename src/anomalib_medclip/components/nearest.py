@@ -38,7 +38,7 @@ _SUM = 1.1 * 2**-24
 """Times n and the sum of their sizes: more than n products summed in float32 can be wrong by."""
 
 _EXACT = 3e-7
-"""More than cosines of float32 products summed in float64 can be wrong by, and all else there."""
+"""More than the cosines of a second look, and all else in float64, can be wrong by."""
 
 _SAMPLE = 6000
 """Rows that the axes are found from."""
@@ -85,9 +85,8 @@ def largest(
     numbers = torch.zeros_like(best, dtype=torch.long)
     with torch.autocast(queries.device.type, enabled=False):
         for start in range(0, len(rows), 8192):  # all products at once would need gigabytes
-            cosines, found = (queries @ unit(rows[start : start + 8192]).to(queries.dtype).T).max(
-                dim=1
-            )
+            part = unit(rows[start : start + 8192]).to(queries.dtype)
+            cosines, found = (queries @ part.T).max(dim=1)
             numbers = torch.where(cosines > best, found + start, numbers)
             best = torch.maximum(cosines, best)
     return best, numbers

@@ -58,5 +58,4 @@ def _heads(block: Block, stream: Tensor, first: int, last: int) -> tuple[Tensor,
     projection, width = block.attn.in_proj, stream.shape[-1]
     rows = slice(first * width, last * width)
     found = F.linear(block.before(stream), projection.weight[rows], projection.bias[rows])
-    split = found.unflatten(-1, (last - first, block.attn.heads, -1))
-    return split.permute(2, 0, 3, 1, 4).unbind(0)
+    return block.attn.split(found, last - first)
