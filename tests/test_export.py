@@ -17,6 +17,7 @@ from tiny import SHALLOW, lesion_data
 from torch import nn
 
 import anomalib_medclip
+from anomalib_medclip.components.mixed_precision import read_in_bf16
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.data import BMADLeaveOneOut
 from anomalib_medclip.data.bmad import SETS
@@ -205,6 +206,17 @@ def test_openvino_computes_cosines_in_float32_whatever_its_hint(model, tmp_path)
     assert {kind for kind, exact in inside if exact} == {"Add"}
     assert {("MatMul", True), ("Convolution", True), ("MVN", True)} <= outside
     assert {kind for kind, exact in outside if not exact} <= {"Const", "Parameter", "Result"}
+    opened, types = read_in_bf16(file), set()
+    for operation in (o for o in opened.get_ops() if o.get_type_name() in ("MatMul", "Subtract")):
+        inside = operation.get_friendly_name() in model._tower_nodes
+        types.add((inside, operation.get_type_name(), operation.get_output_element_type(0)))
+    exact, short = openvino.Type.f32, openvino.Type.bf16
+    expected = {(True, "MatMul", short), (False, "MatMul", exact), (False, "Subtract", exact)}
+    assert types == expected
+    assert {output.get_element_type() for output in opened.outputs} <= {
+        exact,
+        openvino.Type.boolean,
+    }
 
 
 def test_a_zero_shot_model_is_certified_on_images_of_validation(bmad_tree, tmp_path):

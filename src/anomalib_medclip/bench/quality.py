@@ -70,7 +70,9 @@ def meet(method: Any, setting: Setting) -> RealImages:  # noqa: ANN401 - any met
     _take_over(exact.eval().to(setting.device), method)
     images, abnormal = _test_images(exact, data)
     run = torch_run(exact.model, setting.device)
-    return RealImages(images, abnormal, run_in_batches(run, images, setting.batch_size), data)
+    expected = run_in_batches(run, images, setting.batch_size)
+    data.trainer = None  # which holds the model; its memory is not the method's
+    return RealImages(images, abnormal, expected, data)
 
 
 def agreement(run: Run, real: RealImages, batch_size: int) -> Row:
@@ -98,7 +100,7 @@ def agreement(run: Run, real: RealImages, batch_size: int) -> Row:
 
 def _take_over(exact: Any, method: Any) -> None:  # noqa: ANN401 - any method
     """Give a method the state of another one of its kind, on the same CLIP."""
-    method.load_state_dict(without_clip(exact.state_dict()), strict=False)
+    method.load_state_dict({**method.state_dict(), **without_clip(exact.state_dict())})
     method.probes = exact.probes
     for name in KEPT:
         if hasattr(exact.model, name):

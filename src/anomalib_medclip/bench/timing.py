@@ -1,5 +1,6 @@
 """Seconds of a call, measured in turn with those of another; needs torch alone."""
 
+import gc
 import math
 import time
 from collections.abc import Callable
@@ -76,6 +77,7 @@ def alternate(
 
 def forget_peak(device: str = "cpu") -> None:
     """Begin to measure the most memory anew, where the system lets us."""
+    gc.collect()  # what refers to itself is gone only then
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):  # ``peak_mb`` then says the peak since the process began

@@ -75,6 +75,21 @@ def to_map(
     return rows @ grid @ columns.T
 
 
+def abnormal_map(
+    logits: Float[Tensor, "batch patch 2"], size: tuple[int, int]
+) -> Float[Tensor, "batch 1 height width"]:
+    """Probability of abnormal at each pixel; enlarged before the softmax, as in the authors' codes.
+
+    A softmax of two is the sigmoid of their difference, so one channel is enough.
+
+    Args:
+        logits: Of normal and of abnormal, patch by patch.
+        size: Height and width of the map in pixels.
+    """
+    normal, abnormal = logits.split(1, dim=-1)
+    return to_map(abnormal - normal, size).sigmoid()
+
+
 @cache
 def _enlargement(side: int, length: int) -> Float[np.ndarray, "length side"]:
     """Linear interpolation of a row of patches, corners aligned, as a matrix.

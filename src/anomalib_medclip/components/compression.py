@@ -4,7 +4,6 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from anomalib.deploy.export import CompressionType
 from torch import Tensor
@@ -25,9 +24,6 @@ BOUNDS = {
 _BLOCKS = "model.clip.visual.transformer.resblocks"
 """Where CLIP's blocks are in a method."""
 
-_NO_WORK = ("Const", "Parameter", "Result")
-"""Layers of OpenVINO that compute nothing."""
-
 
 def tidy(path: Path) -> set[str]:
     """Take paths of this machine out of an ONNX file, and name the nodes of CLIP's blocks."""
@@ -40,35 +36,6 @@ def tidy(path: Path) -> set[str]:
         del node.metadata_props[:]  # stack traces of the export among them
     onnx.save(model, path)
     return tower
-
-
-def keep_exact(path: Path, tower_nodes: Collection[str]) -> None:
-    """Have an OpenVINO file compute in float32 all but the inside of CLIP's blocks.
-
-    By default OpenVINO computes in bf16 or fp16 where the processor or GPU is fast at that. In the
-    blocks that costs little; but a cosine in bf16 has two digits, and maps are differences of
-    cosines, and the stream that the blocks add to would lose a little at each of them.
-
-    Args:
-        path: The ``.xml`` file.
-        tower_nodes: Names of the blocks' operations, from ``tidy``.
-    """
-    document = ElementTree.parse(path)
-    for layer in document.iter("layer"):
-        inside = layer.get("name", "").split("/")[0] in tower_nodes
-        if _adds_to_stream(layer) if inside else layer.get("type") not in _NO_WORK:
-            notes = layer.find("rt_info")
-            if notes is None:
-                notes = ElementTree.Element("rt_info")
-                layer.insert(int(layer.find("data") is not None), notes)
-            ElementTree.SubElement(notes, "attribute", name="precise", version="0")
-    document.write(path, encoding="utf-8", xml_declaration=True)
-
-
-def _adds_to_stream(layer: ElementTree.Element) -> bool:
-    """Whether it is a sum of two things of one shape, as a residual is, and not of a bias."""
-    shapes = [[size.text for size in port] for port in layer.iterfind("input/port")]
-    return layer.get("type") == "Add" and shapes[0] == shapes[-1]
 
 
 def compress(

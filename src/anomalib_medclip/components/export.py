@@ -24,7 +24,8 @@ from torch import Tensor
 from anomalib_medclip.components import certificate
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
 from anomalib_medclip.components.clip import without_clip
-from anomalib_medclip.components.compression import BOUNDS, compress, keep_exact, tidy
+from anomalib_medclip.components.compression import BOUNDS, compress, tidy
+from anomalib_medclip.components.mixed_precision import mark_exact
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.provenance import NOTICE, sha256_of_tensors, versions
 from anomalib_medclip.components.runtimes import (
@@ -174,7 +175,7 @@ class CertifiedExport(LightningModule):
             path: Path = exporter.to_openvino(
                 folder, model_file_name, size, compression_type, datamodule, **kwargs
             )
-            keep_exact(path, self._tower_nodes)
+            mark_exact(path, self._tower_nodes)
             return path
 
         return self._certified(

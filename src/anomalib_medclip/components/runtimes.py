@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor
 
+from anomalib_medclip.components.mixed_precision import read_in_bf16
 from anomalib_medclip.errors import RuntimeMissingError
 
 Run: TypeAlias = Callable[[Tensor], InferenceBatch]
@@ -56,21 +57,24 @@ def open_onnx(path: Path, device: str = "cpu") -> Run:
     return run
 
 
-def open_openvino(path: Path, device: str = "cpu", precision: str | None = "f32") -> Run:
+def open_openvino(
+    path: Path, device: str = "cpu", precision: Literal["f32", "bf16"] | None = "f32"
+) -> Run:
     """Open an OpenVINO file.
 
     Args:
         path: The ``.xml`` file; its weights lie beside it.
         device: OpenVINO's name of a device, such as ``"cpu"`` or ``"gpu"``.
-        precision: OpenVINO's precision hint. It computes in bf16 or fp16 where the processor is
-            fast at that, unless it is told not to; ``None`` lets it choose.
+        precision: ``"f32"``, ``"bf16"`` for CLIP's blocks alone, or ``None`` to let OpenVINO choose:
+            it computes in bf16 or fp16 where the processor is fast at that.
 
     Raises:
         RuntimeMissingError: OpenVINO is not installed.
     """
     openvino = runtime("openvino")
-    config = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
-    compiled = openvino.compile_model(path, device.upper(), config)
+    model = read_in_bf16(path) if precision == "bf16" else path
+    config = {"INFERENCE_PRECISION_HINT": "f32"} if precision else {}
+    compiled = openvino.compile_model(model, device.upper(), config)
     names = [output.get_any_name() for output in compiled.outputs]
 
     def run(images: Tensor) -> InferenceBatch:

@@ -10,7 +10,7 @@ from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from anomalib_medclip.components.anomaly_map import align, to_map
+from anomalib_medclip.components.anomaly_map import abnormal_map, align
 from anomalib_medclip.components.clip_model import ClipModel, mean_patch, side_by_side
 from anomalib_medclip.components.losses import dice, focal
 from anomalib_medclip.components.towers import ImageTower, TextTower
@@ -160,12 +160,8 @@ class IQECLIPModel(ClipModel):
     def maps(
         self, logits: Float[Tensor, "branch level batch patch 2"]
     ) -> Float[Tensor, "branch level batch height width"]:
-        """Probability of abnormal at each pixel; enlarged before the softmax, as in the code.
-
-        A softmax of two is the sigmoid of their difference, so one channel is enough.
-        """
-        difference = (logits[..., 1:] - logits[..., :1]).flatten(0, 2)
-        enlarged = to_map(difference, self.clip.size)[:, 0].sigmoid()
+        """Probability of abnormal at each pixel."""
+        enlarged = abnormal_map(logits.flatten(0, 2), self.clip.size)[:, 0]
         return enlarged.unflatten(0, (logits.shape[0], logits.shape[1], -1))
 
     @staticmethod

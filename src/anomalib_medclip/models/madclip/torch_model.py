@@ -9,7 +9,7 @@ from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from anomalib_medclip.components.anomaly_map import along, to_map
+from anomalib_medclip.components.anomaly_map import abnormal_map, along
 from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder, mean_patch
 from anomalib_medclip.components.losses import LossTerms, dice, focal
 from anomalib_medclip.components.towers import ImageTower
@@ -154,7 +154,7 @@ class MadCLIPModel(ClipModel):
         if masks is None:
             nothing = encoded.new_zeros(0)
             return LossTerms(detection, nothing, nothing)
-        maps = [self._abnormal_map(s) for s in segment[0]]
+        maps = [abnormal_map(s, self.clip.size) for s in segment[0]]
         return LossTerms(
             detection,
             torch.stack([focal(m, masks) for m in maps]),
@@ -168,14 +168,7 @@ class MadCLIPModel(ClipModel):
     def _level_maps(
         self, scores: Float[Tensor, "level batch patch 2"]
     ) -> Float[Tensor, "level batch side side"]:
-        return torch.stack([self._abnormal_map(s)[:, 0] for s in scores])
-
-    def _abnormal_map(
-        self, scores: Float[Tensor, "batch patch 2"]
-    ) -> Float[Tensor, "batch 1 height width"]:
-        """Probability of abnormal at each pixel; a softmax of two is a sigmoid of one."""
-        normal, abnormal = scores.split(1, dim=-1)
-        return to_map(abnormal - normal, self.clip.size).sigmoid()
+        return torch.stack([abnormal_map(s, self.clip.size)[:, 0] for s in scores])
 
 
 def siglip(

@@ -10,7 +10,7 @@ from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from anomalib_medclip.components.anomaly_map import align, to_map
+from anomalib_medclip.components.anomaly_map import abnormal_map, align
 from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder, mean_patch
 from anomalib_medclip.components.losses import dice, focal
 from anomalib_medclip.components.towers import ImageTower
@@ -109,9 +109,8 @@ class MediCLIPModel(ClipModel):
         self, encoded: Float[Tensor, "batch level token width"]
     ) -> dict[str, Float[Tensor, "level batch side side"]]:
         """What the heat map would be if there were one level: ``text``."""
-        return {
-            "text": torch.stack([self._abnormal_map(one)[:, 0] for one in self.cosines(encoded)])
-        }
+        logits = self.cosines(encoded) / self.temperature
+        return {"text": torch.stack([abnormal_map(one, self.clip.size)[:, 0] for one in logits])}
 
     def embeddings(
         self, encoded: Float[Tensor, "batch level token width"]
@@ -129,10 +128,10 @@ class MediCLIPModel(ClipModel):
     ) -> Float[Tensor, "batch 1 side side"]:
         """Probability of abnormal at each pixel.
 
-        The softmax of two comes after the mean over levels, as in the authors' code, and is the
-        sigmoid of their difference.
+        The softmax of two comes after the mean over levels, as in the authors' code.
         """
-        return self._abnormal_map(self.cosines(encoded, text).mean(dim=0))
+        logits = self.cosines(encoded, text).mean(dim=0) / self.temperature
+        return abnormal_map(logits, self.clip.size)
 
     def loss_terms(
         self,
@@ -162,12 +161,6 @@ class MediCLIPModel(ClipModel):
     def _adapted(self, encoded: Tensor) -> list[Float[Tensor, "batch patch embed_dim"]]:
         levels = zip(self.adapters, encoded[:, :, 1:].unbind(dim=1), strict=True)
         return [adapter(one) for adapter, one in levels]
-
-    def _abnormal_map(
-        self, cosines: Float[Tensor, "batch patch 2"]
-    ) -> Float[Tensor, "batch 1 side side"]:
-        normal, abnormal = cosines.split(1, dim=-1)
-        return (to_map(abnormal - normal, self.clip.size) / self.temperature).sigmoid()
 
     def load_released(self, path: str | Path) -> None:
         """Load adapters and prompts as the authors' training writes them.

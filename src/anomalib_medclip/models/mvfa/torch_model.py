@@ -10,7 +10,7 @@ from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from anomalib_medclip.components.anomaly_map import align, to_map, unit_interval
+from anomalib_medclip.components.anomaly_map import abnormal_map, align, to_map, unit_interval
 from anomalib_medclip.components.clip_model import ClipModel, NearestSupport, mean_patch
 from anomalib_medclip.components.losses import LossTerms, dice, focal
 from anomalib_medclip.components.memory_bank import MemoryBank
@@ -290,13 +290,8 @@ class MVFAModel(ClipModel):
         return torch.stack([to_map(d.unsqueeze(-1), self.clip.size)[:, 0] for d in found])
 
     def _abnormal_map(self, tokens: Tensor, text: Tensor | None = None) -> Tensor:
-        """Probability of abnormal at each pixel of one level, ``(batch, 1, height, width)``.
-
-        Enlarged before the softmax, as in the authors' code; a softmax of two is the sigmoid of
-        their difference, so one channel is enough.
-        """
-        normal, abnormal = align(tokens[:, 1:], self.text_or(text)).split(1, dim=-1)
-        return to_map(abnormal - normal, self.clip.size).sigmoid()
+        """Probability of abnormal at each pixel of one level, ``(batch, 1, height, width)``."""
+        return abnormal_map(align(tokens[:, 1:], self.text_or(text)), self.clip.size)
 
     def _patch_probability(self, tokens: Tensor, text: Tensor | None = None) -> Tensor:
         return align(tokens[:, 1:], self.text_or(text)).softmax(dim=-1)[..., 1].mean(dim=1)
