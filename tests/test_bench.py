@@ -6,10 +6,12 @@ import math
 import os
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import anomalib_medclip
 from anomalib_medclip import cli
@@ -127,13 +129,22 @@ def test_the_reference_is_open_clips_own_encoder():
         torch.testing.assert_close(subjects.encoder(model, images)(), clip.visual(images))
 
 
-def test_zero_shot_without_a_bank_and_compiled(monkeypatch):
-    """The compiler's own backend takes minutes on a processor; what it is given is the same."""
-    seen, compiled = [], partial(torch.compile, backend=lambda graph, _: seen.append(1) or graph)
-    monkeypatch.setattr(torch, "compile", compiled)
-    row = measure.measure(replace(TINY, method="mediclip", runtime="compile"))
-    assert is_sound(row)
-    assert seen
+@pytest.mark.parametrize(("method", "k_shot"), [*product(METHODS, [0]), ("mvfa", 2)])
+def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
+    """In one graph, traced and decomposed; only the compiler's own code, slow to make, is not."""
+    setting = replace(TINY, method=method, k_shot=k_shot)
+    model = subjects.build(setting)
+    subjects.fill_bank(model, k_shot)
+    images = subjects.random_images(model, 2)
+    expected = subjects.scorer(model, setting)(images)
+    backend = CompileCounterWithBackend("aot_eager_decomp_partition")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    torch.compiler.reset()
+    found = subjects.scorer(model, replace(setting, runtime="compile"))(images)
+    assert backend.frame_count == 1
+    for name in ("anomaly_map", "pred_score"):
+        of_both = getattr(found, name), getattr(expected, name)
+        torch.testing.assert_close(*of_both, rtol=0, atol=1e-5)
 
 
 def test_bf16_is_measured_beside_an_encoder_in_fp32():

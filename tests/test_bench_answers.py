@@ -120,7 +120,7 @@ def test_a_model_agrees_with_itself(method, k_shot, images):
 def test_bf16_is_compared_with_fp32_in_the_same_state(images):
     setting = replace(TINY, method="mvfa", precision="bf16", k_shot=1, images=images)
     row = measure.measure(setting)
-    assert 0.5 < row["rank_correlation"] <= row["rank_correlation_median"] < 1
+    assert 0.97 < row["rank_correlation"] <= row["rank_correlation_median"] < 1
 
 
 def test_zero_shot_takes_no_bank_from_the_data(images):

@@ -22,6 +22,8 @@ import anomalib_medclip
 from anomalib_medclip.bench.settings import Setting
 from anomalib_medclip.bench.subjects import build, fill_bank
 from anomalib_medclip.cli import main
+from anomalib_medclip.components import nearest
+from anomalib_medclip.components.nearest import Scan
 from anomalib_medclip.imaging import read_image
 from anomalib_medclip.inferencer import Answers, Inferencer
 from anomalib_medclip.score.ahead import ahead
@@ -100,9 +102,38 @@ def test_a_result_in_bf16_is_near_and_another_result(plain, scans, options, tmp_
 @pytest.mark.parametrize("name", anomalib_medclip.list_models())
 def test_neighbours_and_place_in_a_batch_change_no_bit(name, precision):
     setting = Setting(method=name, backbone=BACKBONE, image_size=32, k_shot=2, precision=precision)
+    assert_each_for_itself(filled(setting))
+
+
+@pytest.mark.parametrize("most", [nearest._MOST, 1])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nor_does_a_scan_of_the_bank(precision, most, monkeypatch):
+    """As on a processor with bf16 units, and where some patches are left to the plain product."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(nearest, "_FEW_ROWS", 10)
+    monkeypatch.setattr(nearest, "_MOST", most)
+    scanned, left_over = Scan._scanned, []
+
+    def watched(scan, queries):
+        found = scanned(scan, queries)
+        left_over.extend(found[2].tolist())
+        return found
+
+    monkeypatch.setattr(Scan, "_scanned", watched)
+    setting = Setting(backbone=BACKBONE, image_size=32, k_shot=2, precision=precision)
+    assert_each_for_itself(filled(setting))
+    assert set(left_over) == ({False, True} if most == 1 else {False})
+
+
+def filled(setting):
+    """A method, its memory bank full if it has one."""
     method = build(setting)
-    fill_bank(method, 2)
-    model = method.model
+    fill_bank(method, setting.k_shot)
+    return method.model
+
+
+def assert_each_for_itself(model):
+    """An image's score and map are the same to the bit, whatever stands beside it, and where."""
     images = torch.rand(15, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
     def answers(which):

@@ -113,16 +113,18 @@ def test_few_rows_of_tokens_need_a_second_look():
     rows, queries = unit(tokens(6000)).half(), unit(tokens(300, seed=1))
     scan = scan_of(rows)
     assert_nearest(scan.nearest(queries), queries, rows)
-    assert scan.left_over == 0
-    assert 300 <= scan.second_looks < 300 * 60
+    _, looks, too_many = scan._scanned(queries)
+    assert not too_many.any()
+    assert 300 <= looks.sum() < 300 * 60
 
 
 def test_where_all_rows_are_alike_the_plain_product_decides():
     rows, queries = unit(tokens(1)).half().repeat(6000, 1), unit(tokens(30, seed=1))
     scan = scan_of(rows)
     assert_nearest(scan.nearest(queries), queries, rows)
-    assert scan.left_over == 30
-    assert scan.second_looks == 0
+    _, looks, too_many = scan._scanned(queries)
+    assert too_many.all()
+    assert not looks.any()
 
 
 def test_a_query_left_over_finds_what_it_finds_alone():
@@ -130,7 +132,7 @@ def test_a_query_left_over_finds_what_it_finds_alone():
     queries = unit(random(40, WIDTH, seed=1))
     scan = scan_of(rows)
     together = scan.nearest(queries)
-    assert scan.left_over == 40
+    assert scan._scanned(queries)[2].all()
     alone = [torch.cat(part) for part in zip(*map(scan.nearest, queries.split(1)), strict=True)]
     assert torch.equal(together[0], alone[0])
 

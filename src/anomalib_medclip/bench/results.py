@@ -18,8 +18,7 @@ Row = dict[str, Any]
 
 _SETTING = (
     "what", "method", "k_shot", "runtime", "precision", "device", "device_name", "backbone",
-    "pretrained", "image_size", "batch_size", "images",
-    "threads",
+    "pretrained", "image_size", "batch_size", "images", "threads",
 )  # fmt: skip
 """What makes two rows measurements of the same."""
 

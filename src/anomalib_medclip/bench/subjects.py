@@ -28,9 +28,6 @@ from anomalib_medclip.errors import ConfigError
 Images = Float[Tensor, "batch 3 side side"]
 """RGB in [0, 1] at the model's size."""
 
-_HINTS = {"openvino": "f32", "openvino-bf16": "bf16", "openvino-int8": "f32"}
-"""What OpenVINO computes in where there are no integers; by default it chooses itself."""
-
 
 def method_class(name: str) -> Any:  # noqa: ANN401 - a method's class, known only once imported
     """The anomalib model of a method's folder."""
@@ -151,7 +148,9 @@ def export(
         return lambda: open_onnx(path, torch.device(setting.device).type)
     integers = CompressionType.INT8_PTQ if setting.precision == "int8" else None
     path = method.to_openvino(folder, compression_type=integers, datamodule=data)
-    return lambda: open_openvino(path, precision=_HINTS[setting.runtime])
+    # Where there are no integers; by default OpenVINO chooses itself.
+    hint = "bf16" if RUNTIMES[setting.runtime] == "bf16" else "f32"
+    return lambda: open_openvino(path, precision=hint)
 
 
 def training(method: Any, setting: Setting, images: Images) -> Work:  # noqa: ANN401 - any method

@@ -5,6 +5,7 @@ import re
 import shlex
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import get_args
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.table import Table
 import anomalib_medclip
 from anomalib_medclip.bench import machine, results
 from anomalib_medclip.bench.apart import has_bank_apart, measure_apart
-from anomalib_medclip.bench.settings import RUNTIMES, SMALL, Setting, plan
+from anomalib_medclip.bench.settings import RUNTIMES, SMALL, Setting, What, plan
 from anomalib_medclip.commands.arguments import at_least_one, count, plain
 from anomalib_medclip.components.provenance import NOTICE, packages
 from anomalib_medclip.errors import MedclipError
@@ -71,8 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     target.add_argument("--out", type=_table, metavar="FILE.csv", help=kept)
     shown = "measure nothing: print results files as a table in Markdown"
     target.add_argument("--table", type=Path, nargs="+", metavar="FILE", help=shown)
-    whats = ("score", "first-epoch", "later-epoch", "bank")
-    add("--measure", nargs="+", choices=whats, default=["score"], help="by default score")
+    add("--measure", nargs="+", choices=get_args(What), default=["score"], help="by default score")
     names = anomalib_medclip.list_models()
     add("--method", nargs="+", choices=names, default=names, help="by default all")
     add("--backbone", type=plain, metavar="NAME", help="of open_clip, or YAML; the method's own")

@@ -123,10 +123,6 @@ class Scan:
         rows: Vectors of any length and precision; they are compared as unit vectors in float32.
         mean: A vector to count the rows from. Any is right, and their mean is fast.
         axes: Orthonormal axes. Any are right, and the rows' leading principal axes are fast.
-
-    Attributes:
-        second_looks: Rows that the last call compared in full.
-        left_over: Queries that the last call left to the plain product.
     """
 
     def __init__(
@@ -141,7 +137,6 @@ class Scan:
         parts = [self._row_columns(unit(rows[some])) for some in numbers.split(4096)]
         self.columns = torch.cat(parts)
         self.sample = self.columns[::_BLOCK].contiguous()
-        self.second_looks = self.left_over = 0
 
     @classmethod
     def fitting(cls, rows: Float[Tensor, "row width"]) -> "Scan | None":
@@ -157,17 +152,20 @@ class Scan:
             queries: Unit vectors in float32.
         """
         queries = queries.detach()
-        with torch.autocast("cpu", enabled=False):
-            found = [self._nearest(part) for part in queries.split(256)]
-        numbers, looks, too_many = (torch.cat(part) for part in zip(*found, strict=True))
+        numbers, _, too_many = self._scanned(queries)
         if too_many.any():
             # In float64, so that the choice is that of a second look, whatever else is asked.
             numbers[too_many] = largest(queries[too_many].double(), self.rows)[1]
-        self.second_looks, self.left_over = int(looks.sum()), int(too_many.sum())
         return self._cosines(queries, numbers).float(), numbers
 
-    def _nearest(self, queries: Tensor) -> tuple[Numbers, Tensor, Tensor]:
+    def _scanned(self, queries: Tensor) -> tuple[Numbers, Tensor, Tensor]:
         """The nearest row of each query, how many were looked at, and whether it were too many."""
+        with torch.autocast("cpu", enabled=False):
+            found = [self._scanned_part(part) for part in queries.split(256)]
+        numbers, looks, too_many = (torch.cat(part) for part in zip(*found, strict=True))
+        return numbers, looks, too_many
+
+    def _scanned_part(self, queries: Tensor) -> tuple[Numbers, Tensor, Tensor]:
         columns, at_mean = self._query_columns(queries)
         number = (columns @ self.sample.T).argmax(dim=1).mul_(_BLOCK)
         cosine = self._cosines(queries, number)
