@@ -166,14 +166,16 @@ def test_onnx_is_measured(monkeypatch):
     assert row["threads"] is None
 
 
-@pytest.mark.parametrize(("runtime", "hint"), [("openvino", "f32"), ("openvino-bf16", "bf16")])
-def test_openvino_computes_in_what_it_is_told(runtime, hint, monkeypatch):
-    setting = replace(TINY, method="mediclip", runtime=runtime)
+@pytest.mark.parametrize(
+    ("runtime", "precision"), [("openvino", "fp32"), ("openvino-bf16", "bf16")]
+)
+def test_openvino_computes_in_what_it_is_told(runtime, precision, monkeypatch):
+    setting = replace(TINY, method="mediclip", runtime=runtime, precision=precision)
     model = subjects.build(setting)
     monkeypatch.setattr(model, "to_openvino", lambda folder, **_: folder / "model.xml")
     monkeypatch.setattr(subjects, "open_openvino", lambda path, precision: (path, precision))
     opened = subjects.export(model, setting, Path("exported"))()
-    assert opened == (Path("exported") / "model.xml", hint)
+    assert opened == (Path("exported") / "model.xml", precision)
 
 
 def test_integers_reach_the_tower_of_a_method_that_encodes_all_at_once(monkeypatch):

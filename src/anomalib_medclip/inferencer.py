@@ -237,8 +237,8 @@ def _from_onnx(path: Path, device: str, precision: Precision | None) -> _Opened:
 
 
 def _from_openvino(path: Path, device: str, precision: Precision | None) -> _Opened:
-    hint = "bf16" if precision == "bf16" else "f32"
-    return _certified(path, partial(open_openvino, precision=hint), device, precision or "fp32")
+    computed = precision or "fp32"
+    return _certified(path, partial(open_openvino, precision=computed), device, computed)
 
 
 def _refuse(path: Path, precision: Precision | None) -> None:

@@ -149,8 +149,7 @@ def export(
     integers = CompressionType.INT8_PTQ if setting.precision == "int8" else None
     path = method.to_openvino(folder, compression_type=integers, datamodule=data)
     # Where there are no integers; by default OpenVINO chooses itself.
-    hint = "bf16" if RUNTIMES[setting.runtime] == "bf16" else "f32"
-    return lambda: open_openvino(path, precision=hint)
+    return lambda: open_openvino(path, precision="bf16" if setting.precision == "bf16" else "fp32")
 
 
 def training(method: Any, setting: Setting, images: Images) -> Work:  # noqa: ANN401 - any method

@@ -5,6 +5,7 @@ cosines; and the stream that the blocks add to would lose a little at each of th
 """
 
 from collections.abc import Collection
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,8 +17,8 @@ _NO_WORK = ("Const", "Parameter", "Result")
 def mark_exact(path: Path, tower_nodes: Collection[str]) -> None:
     """Mark all but the inside of CLIP's blocks in an OpenVINO file to stay in float32.
 
-    The marks are OpenVINO's own. It heeds most of them by itself where it computes in bf16 or fp16 by
-    default, but forgets them where it rewrites an operation, as it does with each difference.
+    The marks are OpenVINO's own. Where it computes in bf16 or fp16 by default, it heeds most of
+    them, but forgets those of operations that it rewrites, as it does each difference.
     ``read_in_bf16`` forgets none.
 
     Args:
@@ -48,8 +49,7 @@ def read_in_bf16(path: Path) -> Any:  # noqa: ANN401 - an OpenVINO model
     Numbers are converted at each border, so that no hint is needed: to be compiled in float32. A
     processor without bf16 computes all of it in float32.
     """
-    import openvino
-    from openvino import opset13
+    openvino = import_module("openvino")
 
     document = ElementTree.parse(path)
     marked = "rt_info/attribute[@name='precise']"
@@ -65,6 +65,6 @@ def read_in_bf16(path: Path) -> Any:  # noqa: ANN401 - an OpenVINO model
         for port in operation.inputs():
             source = port.get_source_output()
             if source.get_element_type() in numbers - {wanted}:
-                port.replace_source_output(opset13.convert(source, wanted).output(0))
+                port.replace_source_output(openvino.opset13.convert(source, wanted).output(0))
         operation.validate_and_infer_types()
     return model

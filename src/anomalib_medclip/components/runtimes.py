@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor
 
+from anomalib_medclip.components.blocks import Precision
 from anomalib_medclip.components.mixed_precision import read_in_bf16
 from anomalib_medclip.errors import RuntimeMissingError
 
@@ -58,15 +59,15 @@ def open_onnx(path: Path, device: str = "cpu") -> Run:
 
 
 def open_openvino(
-    path: Path, device: str = "cpu", precision: Literal["f32", "bf16"] | None = "f32"
+    path: Path, device: str = "cpu", precision: Precision | None = "fp32"
 ) -> Run:
     """Open an OpenVINO file.
 
     Args:
         path: The ``.xml`` file; its weights lie beside it.
         device: OpenVINO's name of a device, such as ``"cpu"`` or ``"gpu"``.
-        precision: ``"f32"``, ``"bf16"`` for CLIP's blocks alone, or ``None`` to let OpenVINO choose:
-            it computes in bf16 or fp16 where the processor is fast at that.
+        precision: ``"fp32"``, ``"bf16"`` for CLIP's blocks alone, or ``None`` to let OpenVINO
+            choose: it computes in bf16 or fp16 where the processor is fast at that.
 
     Raises:
         RuntimeMissingError: OpenVINO is not installed.
