@@ -12,7 +12,7 @@ import torch
 from anomalib.deploy import OpenVINOInferencer, TorchInferencer
 from anomalib.engine import Engine
 from PIL import Image
-from tiny import METHODS, lesion_data, shallow
+from tiny import METHODS, lesion_data, shallow, small
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.errors import (
@@ -138,10 +138,51 @@ def test_bf16_stays_near(kind, files, photo, expected):
     assert found.anomaly_map.dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("kind", "precision", "shared"),
+    [
+        ("checkpoint", None, True),
+        ("checkpoint", "bf16", True),
+        ("torch", None, True),
+        ("onnx", None, False),
+        ("openvino", None, True),
+        ("openvino", "bf16", True),
+    ],
+)
+def test_where_batches_are_shared_place_and_neighbours_change_no_bit(
+    kind, precision, shared, files, monkeypatch
+):
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    inferencer = Inferencer(files[kind], precision=precision)
+    assert inferencer.shares_batches is shared
+    if not shared:
+        return
+    images = torch.rand(15, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    together = inferencer.answer(images[:8])
+    for row in range(8):
+        # It stands at the other end, among images that were not there before.
+        moved = inferencer.answer(images[[*range(8 + row, 15), row, *range(8, 8 + row)]])
+        filled = inferencer.answer(images[[row] * 8])
+        for one, other, same in zip(together, moved, filled, strict=True):
+            assert torch.equal(other[7 - row], one[row])
+            assert torch.equal(same, one[row].expand_as(same))
+
+
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
-def test_a_file_of_one_precision_says_so(kind, files):
-    with pytest.raises(CheckpointError, match=r"model\.\w+ has the precision that it was exported"):
+def test_a_file_of_one_precision_says_so(kind, files, monkeypatch):
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    assert Inferencer(files[kind], precision="fp32").precision == "fp32"
+    with pytest.raises(CheckpointError, match=r"model\.\w+ has the precision .*, fp32; leave"):
         Inferencer(files[kind], precision="bf16")
+
+
+def test_a_torch_export_in_bf16_is_not_taken_for_fp32(method, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    path = tmp_path / "model.pt"
+    torch.save({"model": small(method, precision="bf16")}, path)
+    assert [Inferencer(path, precision=asked).precision for asked in (None, "bf16")] == ["bf16"] * 2
+    with pytest.raises(CheckpointError, match=r"model\.pt has the precision .*, bf16; leave"):
+        Inferencer(path, precision="fp32")
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "gone.onnx"])

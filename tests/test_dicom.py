@@ -1,5 +1,9 @@
 """Single DICOM pictures; series are in test_dicom_series.py."""
 
+import struct
+import warnings
+
+import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -199,6 +203,37 @@ def test_compressed_pixels_of_another_size_are_refused(tmp_path, syntax, tags):
     dataset.save_as(path)
     with pytest.raises(ImageReadError, match=r"cannot decode the pixels of .*ct.dcm"):
         read_picture(change(path, **tags), "dtype")
+
+
+def test_pixels_left_over_are_refused_whatever_other_threads_do_to_warnings(tmp_path, monkeypatch):
+    path = write_picture(tmp_path / "ct.dcm", unsigned(12, 10))
+    dataset = pydicom.dcmread(path)
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.save_as(path)
+    other, from_dataset = warnings.catch_warnings(), highdicom.Image.from_dataset
+
+    def meanwhile(*args, **options):
+        """Another thread's filters, which began before ours, end."""
+        other.__exit__(None, None, None)
+        return from_dataset(*args, **options)
+
+    monkeypatch.setattr(highdicom.Image, "from_dataset", meanwhile)
+    other.__enter__()
+    with pytest.raises(ImageReadError, match=r"ct.dcm: a segment holds 120 bytes .* wants 100"):
+        read_picture(change(path, Rows=10), "dtype")
+
+
+@pytest.mark.parametrize("end", [b"", b"\0", b"\x80", b"\xff"], ids=["none", "0", "128", "255"])
+def test_run_lengths_may_end_with_bytes_that_unpack_to_nothing(tmp_path, end):
+    path = write_picture(tmp_path / "us.dcm", np.full((1, 5), 7, np.uint8))
+    dataset = pydicom.dcmread(path)
+    # One literal, 128 for nothing, then four times the next byte.
+    frame = struct.pack("<16L", 1, 64, *[0] * 14) + b"\0\7\x80\xfd\7" + end
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path)
+    assert np.array_equal(read_picture(path, "dtype"), window(np.full((1, 5), 7), 0, 255))
 
 
 def jpeg2000(path):

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 from textwrap import dedent
-from time import sleep
+from threading import Barrier
 from types import SimpleNamespace
 
 import highdicom
@@ -189,20 +189,17 @@ def test_what_is_made_ahead_comes_in_order_and_is_bounded():
     assert list(ahead(str, range(20), threads=3)) == [str(number) for number in range(20)]
 
 
-def test_decoders_take_turns_because_warnings_are_a_setting_of_all_threads(tmp_path, monkeypatch):
+def test_files_are_decoded_at_the_same_time(tmp_path, monkeypatch):
     [path] = write_stack(tmp_path, numbers((1, 4, 5)), UP)
-    from_dataset, inside, found = highdicom.Image.from_dataset, [], []
+    from_dataset, all_there = highdicom.Image.from_dataset, Barrier(3)
 
-    def slowly(*args, **options):
-        inside.append(1)
-        sleep(0.01)
-        found.append(len(inside))
-        inside.pop()
+    def together(*args, **options):
+        all_there.wait(timeout=30)
         return from_dataset(*args, **options)
 
-    monkeypatch.setattr(highdicom.Image, "from_dataset", slowly)
-    list(ahead(lambda path: read_image(path, (0.0, 1000.0)), [path] * 6, threads=3))
-    assert found == [1] * 6
+    monkeypatch.setattr(highdicom.Image, "from_dataset", together)
+    found = list(ahead(lambda path: read_image(path, (0.0, 1000.0)), [path] * 6, threads=3))
+    assert all(torch.equal(one, found[0]) for one in found)
 
 
 def test_a_stop_leaves_nothing_half_written_and_loses_no_result(

@@ -84,13 +84,14 @@ class Inferencer:
         device: ``"cpu"``, ``"cuda"``, or OpenVINO's name of a device.
         intensity: What to do with images of more than 8 bits; by default as in training.
         precision: What most products are computed in, ``"fp32"`` or ``"bf16"``; by default that of
-            the checkpoint, and fp32 for exported models. Of these, only OpenVINO's have a choice.
+            the checkpoint or ``.pt`` file, and fp32 for other exported models. Of exported models,
+            only OpenVINO's have a choice.
 
     Attributes:
         intensity: The policy that images are read with.
         shares_batches: Whether a result is the same to the bit wherever its image stands in a
-            batch: so it is in torch and OpenVINO on a processor. In ONNX Runtime it is not; on
-            other devices and with compressed models it was not measured.
+            batch: so it is in torch and OpenVINO on a processor. In ONNX Runtime it need not be;
+            on other devices and with compressed models it was not measured.
         slicing: How training cut volumes into images, as ``Slicing.as_plain`` has it; ``None``
             where it did not.
         precision: What it computes most products in.
@@ -99,8 +100,8 @@ class Inferencer:
             does not say.
 
     Raises:
-        CheckpointError: No such file, no certificate beside it, or it is of another kind, or has
-            no such precision.
+        CheckpointError: No such file, no certificate beside it, or it is of another kind, or its
+            precision is another one and cannot be chosen.
         RuntimeMissingError: The runtime for the file is not installed.
     """
 
@@ -219,9 +220,10 @@ def _from_checkpoint(path: Path, device: str, precision: Precision | None) -> _O
 
 
 def _from_torch(path: Path, device: str, precision: Precision | None) -> _Opened:
-    _refuse(path, precision)
     paper = _certificate(path) if path.with_suffix(".json").is_file() else {}
-    return _from_module(TorchInferencer(path, device).model, device, paper)
+    opened = _from_module(TorchInferencer(path, device).model, device, paper)
+    _check_precision(path, precision, opened.precision)
+    return opened
 
 
 def _from_module(model: Any, device: str, notes: dict[str, Any]) -> _Opened:  # noqa: ANN401
@@ -232,7 +234,7 @@ def _from_module(model: Any, device: str, notes: dict[str, Any]) -> _Opened:  # 
 
 
 def _from_onnx(path: Path, device: str, precision: Precision | None) -> _Opened:
-    _refuse(path, precision)
+    _check_precision(path, precision, "fp32")
     return _certified(path, open_onnx, device, "fp32")
 
 
@@ -241,10 +243,10 @@ def _from_openvino(path: Path, device: str, precision: Precision | None) -> _Ope
     return _certified(path, partial(open_openvino, precision=computed), device, computed)
 
 
-def _refuse(path: Path, precision: Precision | None) -> None:
-    if precision == "bf16":
-        msg = f"{path} has the precision that it was exported with; leave it out, or give the "
-        msg += "checkpoint or an OpenVINO model (.xml)"
+def _check_precision(path: Path, asked: Precision | None, own: Precision) -> None:
+    if asked not in (None, own):
+        msg = f"{path} has the precision that it was exported with, {own}; leave precision out, "
+        msg += "or give the checkpoint or an OpenVINO model (.xml)"
         raise CheckpointError(msg)
 
 
