@@ -58,9 +58,7 @@ def open_onnx(path: Path, device: str = "cpu") -> Run:
     return run
 
 
-def open_openvino(
-    path: Path, device: str = "cpu", precision: Precision | None = "fp32"
-) -> Run:
+def open_openvino(path: Path, device: str = "cpu", precision: Precision | None = "fp32") -> Run:
     """Open an OpenVINO file.
 
     Args:
