@@ -90,8 +90,8 @@ class Inferencer:
     Attributes:
         intensity: The policy that images are read with.
         shares_batches: Whether a result is the same to the bit wherever its image stands in a
-            batch: so it is in torch and OpenVINO on a processor. In ONNX Runtime it is not; on
-            other devices and with compressed models it was not measured.
+            batch: so it is in torch and OpenVINO on a processor. In ONNX Runtime it need not be;
+            on other devices and with compressed models it was not measured.
         slicing: How training cut volumes into images, as ``Slicing.as_plain`` has it; ``None``
             where it did not.
         precision: What it computes most products in.
