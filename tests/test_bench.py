@@ -15,7 +15,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import anomalib_medclip
 from anomalib_medclip import cli
-from anomalib_medclip.bench import apart, limit, machine, measure, results, subjects
+from anomalib_medclip.bench import apart, core, limit, machine, measure, results, subjects
 from anomalib_medclip.bench.settings import SMALL, Setting
 from anomalib_medclip.bench.timing import Rounds, alternate
 from anomalib_medclip.commands import bench
@@ -84,7 +84,7 @@ def test_an_epoch_has_all_copies_of_both_classes(method, of_four):
 def test_later_epochs_encode_only_images_that_are_made_anew(method, keeps, what, monkeypatch):
     setting = replace(TINY, method=method, what=what)
     model = subjects.build(setting)
-    work = subjects.training(model, setting, subjects.random_images(model, 2))
+    work = subjects.training(model, setting, core.random_images(model.model, 2))
     encoded = []
     monkeypatch.setattr(model.model, "encode", encoded.append)
     monkeypatch.setattr(model.model, "loss", lambda *_: torch.zeros((), requires_grad=True))
@@ -96,7 +96,7 @@ def test_a_step_of_training_trains():
     setting = replace(TINY, what="later-epoch", method="madclip")
     model = subjects.build(setting)
     before = {name: value.clone() for name, value in model.named_parameters()}
-    subjects.training(model, setting, subjects.random_images(model, 2))()
+    subjects.training(model, setting, core.random_images(model.model, 2))()
     changed = {n for n, value in model.named_parameters() if not torch.equal(value, before[n])}
     assert changed
     assert all(model.get_parameter(name).requires_grad for name in changed)
@@ -104,7 +104,7 @@ def test_a_step_of_training_trains():
 
 def test_the_bank_has_the_rows_of_its_k():
     model = subjects.build(replace(TINY, method="mvfa", k_shot=16))
-    subjects.fill_bank(model, 16)
+    core.fill_bank(model.model, 16, len(model.augmentations))
     assert model.model.few_shot
     rows = model.model.memory_bank.rows  # 16 images, 11 copies, 4 x 4 patches and a class token
     assert rows.shape == (4, 16 * 11 * 17, SMALL["embed_dim"])
@@ -112,8 +112,8 @@ def test_the_bank_has_the_rows_of_its_k():
 
 def test_the_search_gives_what_the_plain_product_gives():
     model = subjects.build(replace(TINY, method="mvfa", k_shot=1))
-    subjects.fill_bank(model, 1)
-    search, plain = subjects.search(model, subjects.random_images(model, 2))
+    core.fill_bank(model.model, 1, len(model.augmentations))
+    search, plain = subjects.search(model, core.random_images(model.model, 2))
     for distance, cosine in zip(search(), plain(), strict=True):
         torch.testing.assert_close(distance, 1 - cosine)
     row = measure.measure(replace(TINY, what="bank", k_shot=1))
@@ -123,10 +123,10 @@ def test_the_search_gives_what_the_plain_product_gives():
 
 def test_the_reference_is_open_clips_own_encoder():
     model = subjects.build(TINY)
-    images = subjects.random_images(model, 2)
+    images = core.random_images(model.model, 2)
     clip = model.model.clip.backbone.load().clip.eval()
     with torch.inference_mode():
-        torch.testing.assert_close(subjects.encoder(model, images)(), clip.visual(images))
+        torch.testing.assert_close(core.encoder(model.model, images)(), clip.visual(images))
 
 
 @pytest.mark.parametrize(("method", "k_shot"), [*product(METHODS, [0]), ("mvfa", 2)])
@@ -134,13 +134,13 @@ def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
     """In one graph, traced and decomposed; only the compiler's own code, slow to make, is not."""
     setting = replace(TINY, method=method, k_shot=k_shot)
     model = subjects.build(setting)
-    subjects.fill_bank(model, k_shot)
-    images = subjects.random_images(model, 2)
-    expected = subjects.scorer(model, setting)(images)
+    core.fill_bank(model.model, k_shot, len(model.augmentations))
+    images = core.random_images(model.model, 2)
+    expected = core.scorer(model.model, "cpu", compiled=False)(images)
     backend = CompileCounterWithBackend("aot_eager_decomp_partition")
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     torch.compiler.reset()
-    found = subjects.scorer(model, replace(setting, runtime="compile"))(images)
+    found = core.scorer(model.model, "cpu", compiled=True)(images)
     assert backend.frame_count == 1
     for name in ("anomaly_map", "pred_score"):
         of_both = getattr(found, name), getattr(expected, name)
@@ -150,12 +150,14 @@ def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
 def test_bf16_is_measured_beside_an_encoder_in_fp32():
     setting = replace(TINY, method="madclip", precision="bf16")
     model = subjects.build(setting)
-    images = subjects.random_images(model, 2)
-    subjects.scorer(model, setting)(images)
-    assert subjects.encoder(model, images)().dtype == torch.float32
-    found = subjects.scorer(model, setting)(images).anomaly_map.float()
+    images = core.random_images(model.model, 2)
+    core.scorer(model.model, "cpu", compiled=False)(images)
+    assert core.encoder(model.model, images)().dtype == torch.float32
+    found = core.scorer(model.model, setting.device, compiled=False)(images).anomaly_map.float()
     setting = replace(setting, precision="fp32")
-    exact = subjects.scorer(subjects.build(setting), setting)(images).anomaly_map
+    exact = core.scorer(subjects.build(setting).model, setting.device, compiled=False)(
+        images
+    ).anomaly_map
     assert 0 < (found - exact).abs().max() < 0.05
 
 

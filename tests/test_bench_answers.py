@@ -10,7 +10,7 @@ import torch
 from test_bench import METHODS, RUN, TINY, is_sound
 from tiny import write_lesions
 
-from anomalib_medclip.bench import measure, quality, results, subjects
+from anomalib_medclip.bench import core, measure, quality, results, subjects
 from anomalib_medclip.bench.profile import PARTS, REST, profile
 from anomalib_medclip.bench.settings import plan
 from anomalib_medclip.errors import ConfigError, DataRootError
@@ -41,8 +41,11 @@ def images(tmp_path_factory):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_profile_has_the_parts_of_its_method(method):
     model = subjects.build(replace(TINY, method=method, k_shot=1))
-    subjects.fill_bank(model, 1)
-    run, images = subjects.scorer(model, TINY), subjects.random_images(model, 2)
+    core.fill_bank(model.model, 1, len(model.augmentations))
+    run, images = (
+        core.scorer(model.model, "cpu", compiled=False),
+        core.random_images(model.model, 2),
+    )
     named = {name: set(vars(module)) for name, module in model.named_modules()}
     spent = profile(model.model, lambda: run(images), rounds=1)
     assert set(spent) == OF[method] | {"image tower", "maps", REST}

@@ -10,7 +10,7 @@ import faiss
 import torch
 from anomalib.data import AnomalibDataModule
 
-from anomalib_medclip.bench import limit, quality, subjects, timing
+from anomalib_medclip.bench import core, limit, quality, subjects, timing
 from anomalib_medclip.bench.profile import profile
 from anomalib_medclip.bench.results import Row
 from anomalib_medclip.bench.settings import RUNTIMES, Setting
@@ -47,7 +47,7 @@ def measure(setting: Setting) -> Row:
     took = time.perf_counter() - start
     real = quality.meet(method, setting) if setting.images else None
     if not real:
-        subjects.fill_bank(method, setting.k_shot)
+        core.fill_bank(method.model, setting.k_shot, len(method.augmentations))
     duel = _duel(method, setting, took, real)
     row = {**_about(method, setting), **_timed(duel, setting)}
     if count := row["epoch_images"]:
@@ -116,17 +116,18 @@ def _duel(
     took: float,
     real: quality.RealImages | None,
 ) -> _Duel:
-    images = subjects.random_images(method, setting.batch_size)
+    images = core.random_images(method.model, setting.batch_size)
     if real:
         images = real.images.repeat(-(-len(images) // len(real.images)), 1, 1, 1)[: len(images)]
     if setting.what == "bank":
         return _Duel(*subjects.search(method, images), "matmul and max", took)
     on_device = images.to(setting.device)
-    other, name = subjects.encoder(method, on_device), "open_clip image encoder"
+    other, name = core.encoder(method.model, on_device), "open_clip image encoder"
     if setting.what != "score":
         return _Duel(subjects.training(method, setting, on_device), other, name, took)
     if not RUNTIMES[setting.runtime]:
-        run = subjects.scorer(method, setting)
+        compiled = setting.runtime == "compile"
+        run = core.scorer(method.model, setting.device, compiled=compiled)
         return _Duel(lambda: run(on_device), other, name, took, run)
     run, took = _opened(method, setting, real and real.data)
     return _Duel(lambda: run(images), other, name, took, run)

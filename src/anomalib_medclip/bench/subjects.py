@@ -12,21 +12,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from anomalib.data import AnomalibDataModule, InferenceBatch
+from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
 from anomalib.models.components.base import AnomalibModule
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from anomalib_medclip.bench.core import Images, know_prompts, random_images
 from anomalib_medclip.bench.settings import RUNTIMES, Setting
 from anomalib_medclip.bench.timing import Work
 from anomalib_medclip.components.export import PROBES
-from anomalib_medclip.components.runtimes import Run, open_onnx, open_openvino
+from anomalib_medclip.components.runtimes import open_onnx, open_openvino
 from anomalib_medclip.components.towers import TextTower
 from anomalib_medclip.errors import ConfigError
-
-Images = Float[Tensor, "batch 3 side side"]
-"""RGB in [0, 1] at the model's size."""
 
 
 def method_class(name: str) -> Any:  # noqa: ANN401 - a method's class, known only once imported
@@ -59,64 +56,10 @@ def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
         options["precision"] = setting.precision
     method = method_class(setting.method)(**options, pretrained=setting.pretrained).eval()
     model = method.model
-    tower = getattr(model, "text_tower", None)
-    random = torch.Generator().manual_seed(0)
-    if tower is None:
-        model.text = F.normalize(torch.randn(2, model.clip.embed_dim, generator=random), dim=-1)
-    else:  # its prompts depend on the image, and so not on any object's name
-        model.text = model.prompts(tower, "")
+    know_prompts(model)
     if hasattr(model, "few_shot"):
         model.few_shot = setting.k_shot > 0
     return method.to(setting.device)
-
-
-@torch.no_grad()
-def fill_bank(method: Any, k_shot: int) -> None:  # noqa: ANN401 - any method
-    """Put into the memory bank, if there is one, what K images would leave there.
-
-    Tokens of each are mixed at random from those of eight smooth random images.
-    """
-    if not (k_shot and hasattr(method.model, "memory_bank")):
-        return
-    model, random = method.model, torch.Generator().manual_seed(0)
-    count = k_shot * len(method.augmentations)
-    images = random_images(method, 8, seed=0).to(method.device)
-    tokens = model.bank_tokens(model.encode(images))
-    shares = (3 * torch.randn(count, 8, generator=random)).softmax(dim=1).to(tokens)
-    mixed = torch.einsum("ci,litw->lctw", shares, tokens)
-    model.memory_bank.fill(mixed, torch.arange(count))
-
-
-def random_images(method: Any, count: int, seed: int = 1) -> Images:  # noqa: ANN401 - any method
-    """Smooth random images at a method's size, the same for the same seed."""
-    random = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 3, 8, 8, generator=random)
-    return F.interpolate(coarse, method.model.clip.size, mode="bilinear", antialias=True)
-
-
-def encoder(method: Any, images: Images) -> Work:  # noqa: ANN401 - any method
-    """open_clip's image encoder as open_clip runs it, with weights like the method's, in fp32."""
-    visual = method.model.clip.backbone.load().clip.visual.eval().to(images.device)
-
-    def work() -> Tensor:
-        with torch.inference_mode():
-            return visual(images)
-
-    return work
-
-
-def scorer(method: Any, setting: Setting) -> Run:  # noqa: ANN401 - any method
-    """A method in torch, from images at its size to scores and maps, which stay on its device."""
-    model = method.model
-    if setting.runtime == "compile":
-        model = torch.compile(model)
-
-    def run(images: Tensor) -> InferenceBatch:
-        with torch.inference_mode():
-            found: InferenceBatch = model(images.to(setting.device))
-        return found
-
-    return run
 
 
 def export(
@@ -142,7 +85,7 @@ def export(
         RuntimeMissingError: The runtime is not installed.
     """
     if data is None:
-        method.probes = (random_images(method, PROBES) * 255).to(torch.uint8)
+        method.probes = (random_images(method.model, PROBES) * 255).to(torch.uint8)
     if setting.runtime == "onnx":
         path = method.to_onnx(folder)
         return lambda: open_onnx(path, torch.device(setting.device).type)
