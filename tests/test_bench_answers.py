@@ -42,10 +42,8 @@ def images(tmp_path_factory):
 def test_a_profile_has_the_parts_of_its_method(method):
     model = subjects.build(replace(TINY, method=method, k_shot=1))
     core.fill_bank(model.model, 1, len(model.augmentations))
-    run, images = (
-        core.scorer(model.model, "cpu", compiled=False),
-        core.random_images(model.model, 2),
-    )
+    run = core.scorer(model.model, "cpu", compiled=False)
+    images = core.random_images(model.model, 2)
     named = {name: set(vars(module)) for name, module in model.named_modules()}
     spent = profile(model.model, lambda: run(images), rounds=1)
     assert set(spent) == OF[method] | {"image tower", "maps", REST}

@@ -19,8 +19,9 @@ from test_score import UP, numbers, record, write_stack, write_volume
 from tiny import BACKBONE
 
 import anomalib_medclip
+from anomalib_medclip.bench.core import fill_bank
 from anomalib_medclip.bench.settings import Setting
-from anomalib_medclip.bench.subjects import build, fill_bank
+from anomalib_medclip.bench.subjects import build
 from anomalib_medclip.cli import main
 from anomalib_medclip.components import nearest
 from anomalib_medclip.components.nearest import Scan
@@ -128,7 +129,7 @@ def test_nor_does_a_scan_of_the_bank(precision, most, monkeypatch):
 def filled(setting):
     """A method, its memory bank full if it has one."""
     method = build(setting)
-    fill_bank(method, setting.k_shot)
+    fill_bank(method.model, setting.k_shot, len(method.augmentations))
     return method.model
 
 

@@ -22,6 +22,7 @@
 ``checkpoints``           what was learnt, without the backbone
 ``runtimes``              exported files as functions: torch, ONNX Runtime, OpenVINO
 ``certificate``           whether an exported model is the trained one, in figures
+``mixed_precision``       which part of an OpenVINO file may be computed in bf16
 ``compression``           which part of an export becomes integers, and within which bound
 ``provenance``            versions and hashes, for whatever is written down
 ``export``                anomalib's exports, each with its certificate
