@@ -147,6 +147,13 @@ def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
         torch.testing.assert_close(*of_both, rtol=0, atol=1e-5)
 
 
+def test_a_row_of_a_compiled_model_is_of_a_compiled_model(monkeypatch):
+    backend = CompileCounterWithBackend("eager")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    assert is_sound(measure.measure(replace(TINY, method="mediclip", runtime="compile")))
+    assert backend.frame_count
+
+
 def test_bf16_is_measured_beside_an_encoder_in_fp32():
     setting = replace(TINY, method="madclip", precision="bf16")
     model = subjects.build(setting)

@@ -17,11 +17,12 @@ from tiny import SHALLOW, lesion_data
 from torch import nn
 
 import anomalib_medclip
+from anomalib_medclip import Inferencer
 from anomalib_medclip.components.mixed_precision import read_in_bf16
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.data import BMADLeaveOneOut
 from anomalib_medclip.data.bmad import SETS
-from anomalib_medclip.errors import NotReadyError, ParityError
+from anomalib_medclip.errors import CheckpointError, NotReadyError, ParityError
 from anomalib_medclip.models.mvfa import MVFA
 
 
@@ -186,7 +187,15 @@ def test_a_compressed_model_stays_within_its_bound(compression, model, lesions, 
     figures = paper(path)["figures"]
     assert figures["rank_correlation"] >= figures["bound"]["rank_correlation"] >= 0.99
     assert 0 < figures["score"] <= figures["bound"]["score"]
-    assert figures["by default"]["rank_correlation"] > 0.98, "cosines are in float32 all the same"
+    assert figures["by default"]["rank_correlation"] > 0.98
+    assert ("in bf16" in figures) == (compression == "FP16")
+    if compression == "FP16":
+        assert figures["in bf16"]["rank_correlation"] > 0.99
+    else:
+        with pytest.raises(
+            CheckpointError, match=r"model.xml has the precision .* without integers"
+        ):
+            Inferencer(path, precision="bf16")
     written = openvino.Core().read_model(path)
     constants = [o for o in written.get_ops() if o.get_type_name() == "Constant"]
     types = {o.get_element_type().get_type_name() for o in constants}
@@ -218,6 +227,24 @@ def test_in_bf16_openvino_computes_all_but_clips_blocks_in_float32(model, tmp_pa
     assert {kind for kind, type_ in inside if type_ == exact} == {"Add"}
     assert {kind for kind, type_ in outside if type_ == short} == {"Convert"}
     assert short not in {output.get_element_type() for output in opened.outputs}
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert computed_in(opened, "FullyConnected") == {"bf16", "f32"}
+    assert computed_in(opened, "MVN", "Softmax", "Reduce") == {"f32"}
+
+
+def computed_in(model, *kinds):
+    """Precisions that OpenVINO computes some kinds of operations in, once it has rewritten all."""
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    notes = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
+    of_kind = [note for note in notes if note["layerType"].astype(str) in kinds]
+    return {note["outputPrecisions"].astype(str) for note in of_kind}
+
+
+def test_a_file_without_marks_is_not_computed_in_bf16(model, tmp_path):
+    file = model.to_openvino(tmp_path)
+    file.write_text(file.read_text().replace('"precise"', '"forgotten"'))
+    with pytest.raises(CheckpointError, match=r"model.xml does not say .* export again"):
+        read_in_bf16(file)
 
 
 def test_a_zero_shot_model_is_certified_on_images_of_validation(bmad_tree, tmp_path):

@@ -246,7 +246,7 @@ def _from_openvino(path: Path, device: str, precision: Precision | None) -> _Ope
 def _check_precision(path: Path, asked: Precision | None, own: Precision) -> None:
     if asked not in (None, own):
         msg = f"{path} has the precision that it was exported with, {own}; leave precision out, "
-        msg += "or give the checkpoint or an OpenVINO model (.xml)"
+        msg += "or give the checkpoint or an OpenVINO model (.xml) without integers"
         raise CheckpointError(msg)
 
 
@@ -255,6 +255,8 @@ def _certified(
 ) -> _Opened:
     """A model whose resize, intensity policy and slicing stand in the certificate beside it."""
     paper = _certificate(path)
+    if str(paper.get("compression")).startswith("int8"):
+        _check_precision(path, precision, "fp32")  # integers in blocks, fp32 around them
     intensity = paper["intensity"]
     return _Opened(
         open_file(path, device),

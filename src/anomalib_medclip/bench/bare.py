@@ -101,17 +101,16 @@ def measure(options: argparse.Namespace, method: str) -> Iterator[dict[str, Any]
     device, entry = options.device, METHODS[method]
     size = options.image_size or entry["image_size"]
     backbone = Backbone(options.backbone, **{**entry, "image_size": size})
-    model, exact = (build(method, backbone, p).eval() for p in (options.precision, "fp32"))
-    for one in (model, exact):
-        core.know_prompts(one)
-        one.few_shot = options.k_shot > 0
-        core.fill_bank(one.to(device), options.k_shot, COPIES)
+    model = _ready(build(method, backbone, options.precision), options)
     run = core.scorer(model, device, compiled=options.compile)
+    product = limit.product_gflops(options.precision, device)
     for batch_size in options.batch_size:
         images = core.random_images(model, batch_size).to(device)
         timing.forget_peak(device)
         work = partial(run, images)
         rounds = timing.alternate(work, core.encoder(model, images), device=device)
+        peak = timing.peak_of_gpu_mb(device)
+        exact = _ready(build(method, backbone, "fp32"), options)
         found, expected = work(), core.scorer(exact, device, compiled=False)(images)
         row = {
             "what": "score",
@@ -124,12 +123,22 @@ def measure(options: argparse.Namespace, method: str) -> Iterator[dict[str, Any]
             "batch_size": batch_size,
             **rounds.as_row(batch_size),
             "encoder_gflop": limit.encoder_gflop(model.clip.backbone),
-            "product_gflops": limit.product_gflops(options.precision, device),
-            "peak_gpu_mb": timing.peak_of_gpu_mb(device),
+            "product_gflops": product,
+            "peak_gpu_mb": peak,
             "score_difference": float((found.pred_score - expected.pred_score).abs().max()),
             "map_difference": float((found.anomaly_map - expected.anomaly_map).abs().max()),
         }
         yield {**row, "gflops": row["encoder_gflop"] * row["images_per_second"]}
+
+
+def _ready(model: Any, options: argparse.Namespace) -> Any:  # noqa: ANN401 - any torch model
+    """A torch model on its device, with all that scoring needs."""
+    from anomalib_medclip.bench import core
+
+    core.know_prompts(model.eval())
+    model.few_shot = options.k_shot > 0
+    core.fill_bank(model.to(options.device), options.k_shot, COPIES)
+    return model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

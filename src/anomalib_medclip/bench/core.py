@@ -66,7 +66,8 @@ def encoder(model: Any, images: Images) -> Work:  # noqa: ANN401 - any method's
 
 def scorer(model: Any, device: str, *, compiled: bool) -> Callable[[Tensor], Any]:  # noqa: ANN401
     """A model in torch, from images at its size to scores and maps, which stay on its device."""
-    run_model = torch.compile(model) if compiled else model
+    # Each batch size for itself: one graph for all sizes would be a slower one.
+    run_model = torch.compile(model, dynamic=False) if compiled else model
 
     def run(images: Tensor) -> Any:  # noqa: ANN401 - anomalib's InferenceBatch
         with torch.inference_mode():

@@ -6,12 +6,13 @@ with the trained model on real images, and moved into place if it passes.
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -178,13 +179,10 @@ class CertifiedExport(LightningModule):
             mark_exact(path, self._tower_nodes)
             return path
 
-        return self._certified(
-            write,
-            export_root,
-            open_openvino,
-            compression_type,
-            by_default=partial(open_openvino, precision=None),
-        )
+        also = {"by default": partial(open_openvino, precision=None)}
+        if compression_type in (None, CompressionType.FP16):
+            also["in bf16"] = partial(open_openvino, precision="bf16")
+        return self._certified(write, export_root, open_openvino, compression_type, also)
 
     def _compress_ov_model(
         self,
@@ -215,7 +213,7 @@ class CertifiedExport(LightningModule):
         export_root: Path | str,
         open_file: Callable[[Path], Run],
         compression: CompressionType | None = None,
-        by_default: Callable[[Path], Run] | None = None,
+        also: Mapping[str, Callable[[Path], Run]] = MappingProxyType({}),
     ) -> Path:
         """Write aside, compare, and move into place together with the certificate.
 
@@ -224,7 +222,7 @@ class CertifiedExport(LightningModule):
             export_root: Folder for the model.
             open_file: Opens the file as exactly as its runtime can.
             compression: How the model was compressed, if it was.
-            by_default: Opens the file as its runtime does by default, for information.
+            also: Other ways to open it, whose figures are noted for information.
         """
         root, probes = Path(export_root), self._probe_images()
         if not isinstance(self.pre_processor, MedicalPreProcessor) or not self.post_processor:
@@ -241,9 +239,9 @@ class CertifiedExport(LightningModule):
             expected = certificate.run_in_batches(torch_run(self, self.device), probes, 1)
             differences = certificate.compare(expected, open_file(written), probes)
             figures = certificate.check(differences, BOUNDS[compression] if compression else None)
-            if by_default:
-                loose = certificate.compare(expected, by_default(written), probes)
-                figures["by default"] = {k: v for k, v in asdict(loose).items() if k != "allowed"}
+            for way, open_so in also.items():
+                loose = certificate.compare(expected, open_so(written), probes)
+                figures[way] = {k: v for k, v in asdict(loose).items() if k != "allowed"}
             paper = {
                 **self._description(),
                 "format": written.parent.name,

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from anomalib_medclip.errors import CheckpointError
+
 _NO_WORK = ("Const", "Parameter", "Result")
 """Layers that compute nothing."""
 
@@ -46,14 +48,20 @@ def _adds_to_stream(layer: ElementTree.Element) -> bool:
 def read_in_bf16(path: Path) -> Any:  # noqa: ANN401 - an OpenVINO model
     """An OpenVINO model that computes in bf16 what is not marked, and all else in float32.
 
-    Numbers are converted at each border, so that no hint is needed: to be compiled in float32. A
-    processor without bf16 computes all of it in float32.
+    Numbers are converted at each border, so it is to be compiled with the hint for float32. What
+    OpenVINO knows no bf16 for, it computes in float32.
+
+    Raises:
+        CheckpointError: Nothing is marked in the file.
     """
     openvino = import_module("openvino")
 
     document = ElementTree.parse(path)
     marked = "rt_info/attribute[@name='precise']"
     exact = {x.get("name") for x in document.iter("layer") if x.find(marked) is not None}
+    if not exact:
+        msg = f"{path} does not say what must stay in float32; export again, or leave precision out"
+        raise CheckpointError(msg)
     model = openvino.Core().read_model(path)
     numbers = {openvino.Type.f32, openvino.Type.bf16}
     for operation in model.get_ordered_ops():

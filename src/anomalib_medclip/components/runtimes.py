@@ -68,6 +68,7 @@ def open_openvino(path: Path, device: str = "cpu", precision: Precision | None =
             choose: it computes in bf16 or fp16 where the processor is fast at that.
 
     Raises:
+        CheckpointError: In bf16, the file does not say what must stay in float32.
         RuntimeMissingError: OpenVINO is not installed.
     """
     openvino = runtime("openvino")

@@ -35,8 +35,8 @@ class MadCLIP(ClipMethodMixin, AnomalibModule):
         quick_gelu: The activation that OpenAI trained with; the published numbers use exact GELU.
         normalize: Apply CLIP's mean and standard deviation; the published numbers do not.
         backbone_seed: Seed of random backbone weights.
-        precision: What the frozen image tower computes its products in. On a processor with
-            ``avx512_bf16``, ``bf16`` was 1.6 times as fast; no GPU was measured.
+        precision: What the frozen image tower computes its products in. ``bf16`` is faster where
+            the hardware has it; ``docs/performance.md`` says how much.
         levels: Blocks with adapters, from 1; by default the four quarters (6, 12, 18, 24 of 24).
         lr: Adam's step size.
         object_name: Words for the prompt; by default as the data say. Empty for prompts without an

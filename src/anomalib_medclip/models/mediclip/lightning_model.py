@@ -50,8 +50,8 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         quick_gelu: The activation that OpenAI trained with.
         normalize: Apply CLIP's mean and standard deviation.
         backbone_seed: Seed of random backbone weights.
-        precision: What the frozen image tower computes its products in. On a processor with
-            ``avx512_bf16``, ``bf16`` was 1.8 times as fast; no GPU was measured.
+        precision: What the frozen image tower computes its products in. ``bf16`` is faster where
+            the hardware has it; ``docs/performance.md`` says how much.
         levels: Blocks with adapters, from 1; by default 12, 18 and 24 of 24.
         lr: Adam's step size.
         synthesis: Make anomalies on normal images; without, learn from abnormal images and their

@@ -32,8 +32,8 @@ class MVFA(ClipMethodMixin, AnomalibModule):
         quick_gelu: The activation that OpenAI trained with; the published numbers use exact GELU.
         normalize: Apply CLIP's mean and standard deviation; the published numbers do not.
         backbone_seed: Seed of random backbone weights.
-        precision: What the frozen image tower computes its products in. On a processor with
-            ``avx512_bf16``, ``bf16`` was 2.1 times as fast; no GPU was measured.
+        precision: What the frozen image tower computes its products in. ``bf16`` is faster where
+            the hardware has it; ``docs/performance.md`` says how much.
         levels: Blocks with adapters, from 1; by default the four quarters (6, 12, 18, 24 of 24).
         scored_levels: Those of the levels that scores are made of (table 5, multi-level training);
             by default all.
