@@ -168,6 +168,22 @@ def test_where_batches_are_shared_place_and_neighbours_change_no_bit(
             assert torch.equal(same, one[row].expand_as(same))
 
 
+@pytest.mark.parametrize("kind", ["checkpoint", "onnx", "openvino"])
+def test_images_stay_where_a_processor_takes_them(kind, files):
+    images = torch.rand(2, 1, 32, 32)
+    assert Inferencer(files[kind]).send(images) is images
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_images_are_sent_to_the_gpu_that_computes(files):
+    images = torch.rand(2, 3, 32, 32)
+    inferencer = Inferencer(files["checkpoint"], device="cuda")
+    sent = inferencer.send(images)
+    assert sent.is_cuda
+    for one, other in zip(inferencer.answer(sent), inferencer.answer(images), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
 def test_a_file_of_one_precision_says_so(kind, files, monkeypatch):
     monkeypatch.setenv("TRUST_REMOTE_CODE", "1")

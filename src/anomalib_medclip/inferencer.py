@@ -130,6 +130,8 @@ class Inferencer:
         self.shares_batches = (
             path.suffix != ".onnx" and device.lower() == "cpu" and not notes.get("compression")
         )
+        in_torch = path.suffix not in (".onnx", ".xml")
+        self._gpu = device if in_torch and device.startswith("cuda") else None
         self.intensity = intensity if intensity is not None else trained_with
         self.origin = {name: notes.get(name) or None for name in _ORIGIN}
 
@@ -156,6 +158,16 @@ class Inferencer:
         found = self.answer(self.resize(images).as_subclass(Tensor))
         full = [full_map(one, images.shape[-2:]) for one in found.maps]
         return Scored(*found, torch.stack(full))
+
+    def send(self, images: Tensor) -> Tensor:
+        """Images on their way to where ``answer`` computes, in any shape.
+
+        To a GPU they are copied from pinned memory while it computes something else; other runtimes
+        take them where they are.
+        """
+        if self._gpu is None:
+            return images
+        return images.pin_memory().to(self._gpu, non_blocking=True)
 
     def answer(self, images: Float[Tensor, "batch 3 side side"]) -> Answers:
         """Score images in [0, 1] that ``resize`` has made, as one batch.

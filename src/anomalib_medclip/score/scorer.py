@@ -176,13 +176,14 @@ class Scorer:
             uneven=settings.uneven,
         )
         numbers = slices_to_score(sliced.shown, settings.slices, settings.slicing.slices)
-        images = resized_slices(self.inferencer.resize, sliced.images, numbers)
+        resized = resized_slices(self.inferencer.resize, sliced.images, numbers)
+        images = self.inferencer.send(resized)
         return Job(tuple(numbers), tuple(sliced.images.shape), images, one, made_with, sliced)
 
     def _picture(self, one: Input, made_with: dict[str, Any]) -> Job:
         image = read_image(one.files[0], self.inferencer.intensity).as_subclass(Tensor)
-        resized = self.inferencer.resize(image[None]).as_subclass(Tensor)
-        return Job((0,), (1, *image.shape[1:]), resized, one, made_with, image)
+        images = self.inferencer.send(self.inferencer.resize(image[None]).as_subclass(Tensor))
+        return Job((0,), (1, *image.shape[1:]), images, one, made_with, image)
 
     def _write(self, job: Job) -> _Row:
         one, source, found = job.one, job.source, job.scores()
