@@ -231,6 +231,10 @@ def test_in_bf16_openvino_computes_all_but_clips_blocks_in_float32(model, tmp_pa
         assert computed_in(opened, "FullyConnected") == {"bf16", "f32"}
     assert computed_in(opened, "MVN", "Softmax", "Reduce") == {"f32"}
 
+    file.write_text(file.read_text().replace('"precise"', '"forgotten"'))
+    with pytest.raises(CheckpointError, match=r"model.xml does not say .* export again"):
+        read_in_bf16(file)
+
 
 def computed_in(model, *kinds):
     """Precisions that OpenVINO computes some kinds of operations in, once it has rewritten all."""
@@ -238,13 +242,6 @@ def computed_in(model, *kinds):
     notes = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
     of_kind = [note for note in notes if note["layerType"].astype(str) in kinds]
     return {note["outputPrecisions"].astype(str) for note in of_kind}
-
-
-def test_a_file_without_marks_is_not_computed_in_bf16(model, tmp_path):
-    file = model.to_openvino(tmp_path)
-    file.write_text(file.read_text().replace('"precise"', '"forgotten"'))
-    with pytest.raises(CheckpointError, match=r"model.xml does not say .* export again"):
-        read_in_bf16(file)
 
 
 def test_a_zero_shot_model_is_certified_on_images_of_validation(bmad_tree, tmp_path):
