@@ -101,17 +101,19 @@ def measure(options: argparse.Namespace, method: str) -> Iterator[dict[str, Any]
     device, entry = options.device, METHODS[method]
     size = options.image_size or entry["image_size"]
     backbone = Backbone(options.backbone, **{**entry, "image_size": size})
+    exact = _ready(build(method, backbone, "fp32"), options)
+    batches = [core.random_images(exact, count).to(device) for count in options.batch_size]
+    expected = [core.scorer(exact, device, compiled=False)(images) for images in batches]
+    del exact  # its memory is not the method's
     model = _ready(build(method, backbone, options.precision), options)
     run = core.scorer(model, device, compiled=options.compile)
+    work_of_one = limit.encoder_gflop(backbone)
     product = limit.product_gflops(options.precision, device)
-    for batch_size in options.batch_size:
-        images = core.random_images(model, batch_size).to(device)
+    for batch_size, images, exactly in zip(options.batch_size, batches, expected, strict=True):
         timing.forget_peak(device)
         work = partial(run, images)
         rounds = timing.alternate(work, core.encoder(model, images), device=device)
-        peak = timing.peak_of_gpu_mb(device)
-        exact = _ready(build(method, backbone, "fp32"), options)
-        found, expected = work(), core.scorer(exact, device, compiled=False)(images)
+        found = work()
         row = {
             "what": "score",
             "method": method,
@@ -122,13 +124,13 @@ def measure(options: argparse.Namespace, method: str) -> Iterator[dict[str, Any]
             "image_size": size,
             "batch_size": batch_size,
             **rounds.as_row(batch_size),
-            "encoder_gflop": limit.encoder_gflop(model.clip.backbone),
+            "encoder_gflop": work_of_one,
             "product_gflops": product,
-            "peak_gpu_mb": peak,
-            "score_difference": float((found.pred_score - expected.pred_score).abs().max()),
-            "map_difference": float((found.anomaly_map - expected.anomaly_map).abs().max()),
+            "peak_gpu_mb": timing.peak_of_gpu_mb(device),
+            "score_difference": float((found.pred_score - exactly.pred_score).abs().max()),
+            "map_difference": float((found.anomaly_map - exactly.anomaly_map).abs().max()),
         }
-        yield {**row, "gflops": row["encoder_gflop"] * row["images_per_second"]}
+        yield {**row, "gflops": work_of_one * row["images_per_second"]}
 
 
 def _ready(model: Any, options: argparse.Namespace) -> Any:  # noqa: ANN401 - any torch model
