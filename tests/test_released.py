@@ -22,7 +22,8 @@ def test_a_released_model_answers_as_it_did(home, method, kind):
     kept = home / method.__name__.lower()
     found = answers(kept / FILES[kind][0], home / "pictures")
     with np.load(kept / f"{kind}.npz") as expected:
-        assert np.array_equal(found["labels"], expected["labels"])
+        clear = abs(expected["scores"] - 0.5) > 1e-4  # some lie on the threshold itself
+        assert np.array_equal(found["labels"][clear], expected["labels"][clear])
         for name in ("scores", "maps"):
             np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-5)
     noted = json.loads((home / "bits.json").read_text())
