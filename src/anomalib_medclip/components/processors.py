@@ -14,10 +14,17 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
 from anomalib_medclip.components.anomaly_map import unit_interval
+from anomalib_medclip.components.threshold import MidwayThreshold
 from anomalib_medclip.imaging import MethodResize, Resample, read_image
 from anomalib_medclip.intensity import IntensityPolicy
 
 logger = logging.getLogger(__name__)
+
+_JUST_ABOVE_HALF = 0.5 + 2**-24
+"""The next float32 number."""
+
+_POOR = 0.5
+"""Sensitivity or specificity, on the very images that a threshold was chosen on, to warn below."""
 
 
 class MedicalPreProcessor(PreProcessor):
@@ -122,10 +129,49 @@ class MedicalPreProcessor(PreProcessor):
 class RankPreservingPostProcessor(PostProcessor):
     """Puts the threshold at one half without clipping: no tie but that of float32 itself.
 
-    anomalib's own clips to [0, 1], which makes ties and so changes AUROC and average precision.
-    Give this one to any anomalib model, for a fair comparison: ``--model.post_processor
+    anomalib's own clips to [0, 1], which makes ties and so changes AUROC and average precision, and
+    calls the image normal that its threshold was taken from; see ``MidwayThreshold``. Give this one
+    to any anomalib model, for a fair comparison: ``--model.post_processor
     anomalib_medclip.components.processors.RankPreservingPostProcessor``.
+
+    Args:
+        **kwargs: As of ``anomalib.post_processing.PostProcessor``.
     """
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - anomalib's options
+        super().__init__(**kwargs)
+        self._image_threshold_metric = MidwayThreshold(
+            fields=["pred_score", "gt_label"], strict=False
+        )
+        self._pixel_threshold_metric = MidwayThreshold(
+            fields=["anomaly_map", "gt_mask"], strict=False
+        )
+
+    @property
+    def own_rates(self) -> dict[str, float]:
+        """``sensitivity`` and ``specificity`` on the images that the threshold was found on.
+
+        NaN where it was found elsewhere, or there was no image of that class.
+        """
+        found = self._image_threshold_metric
+        return {"sensitivity": found.sensitivity, "specificity": found.specificity}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn of a threshold that does badly even on the images that it was chosen on."""
+        del trainer, pl_module
+        for name, rate in self.own_rates.items():
+            if rate < _POOR:
+                logger.warning(
+                    "on the very images that the threshold was chosen on, its %s is only %.2f: "
+                    "this model hardly tells normal from abnormal images",
+                    name,
+                    rate,
+                )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn likewise after a validation by itself."""
+        if trainer.state.fn == "validate":
+            self.on_fit_end(trainer, pl_module)
 
     @staticmethod
     def _normalize(
@@ -136,7 +182,10 @@ class RankPreservingPostProcessor(PostProcessor):
         centre = torch.where(torch.isnan(threshold), (norm_max + norm_min) / 2, threshold)
         spread = torch.where(norm_max > norm_min, norm_max - norm_min, 1.0)
         known = ~torch.isnan(norm_min) & ~torch.isnan(norm_max)
-        return torch.where(known, unit_interval(preds, centre, spread), preds)
+        placed = unit_interval(preds, centre, spread)
+        # A score that exceeds the threshold by less than float32 tells from one half stays above.
+        placed = torch.where(preds > centre, placed.clamp(min=_JUST_ABOVE_HALF), placed)
+        return torch.where(known, placed, preds)
 
     @property
     def normalized_image_threshold(self) -> Tensor:

@@ -1,0 +1,82 @@
+"""Where a score becomes abnormal, and what is said of the images that this was found on."""
+
+import torch
+from anomalib.metrics import F1AdaptiveThreshold
+from torch import Tensor
+from torchmetrics.utilities.data import dim_zero_cat
+
+VALIDATION = "validation"
+"""The threshold was found on images that nothing was learnt from."""
+
+CROSS_FITTED = "support images, each scored by a model that had not seen its patient"
+"""It was found by training again without parts of the support; see ``CrossFit``."""
+
+
+def learnt_from(wants_abnormal: bool) -> str:
+    """What is said of a threshold that was found on the images that the method learnt from.
+
+    A method that learnt from both classes has pulled the scores of these very images apart, so
+    that those of new abnormal images lie lower; one that learnt from normal images alone scores
+    these very ones lower than new normal images.
+
+    Args:
+        wants_abnormal: Whether it learnt from abnormal images, too.
+    """
+    if wants_abnormal:
+        return "images it learnt from; expect it too high, and abnormal images to be missed"
+    return "images it learnt from; expect it too low, and false alarms"
+
+
+class MidwayThreshold(F1AdaptiveThreshold):
+    """The threshold of the highest F1, halfway between the two scores that it parts.
+
+    anomalib takes the lowest score to be called abnormal for the threshold, and then calls abnormal
+    what lies *above* it, so that the very image that sets the threshold is called normal. Here the
+    threshold lies halfway between that score and the next lower distinct one. Where there is no
+    float32 number between the two, it is the lower one; where no score is lower, because all images
+    are to be called abnormal, the next number below. Without abnormal images it is the highest
+    score of the normal ones, as anomalib has it, and none of them is called abnormal.
+
+    Attributes:
+        sensitivity: Share of the abnormal among these very images that is found, once computed;
+            NaN without any.
+        specificity: Share of the normal ones that is not called abnormal, likewise.
+
+    Example:
+        >>> import torch
+        >>> from anomalib.data import ImageBatch
+        >>> threshold = MidwayThreshold(fields=["pred_score", "gt_label"])
+        >>> threshold.update(
+        ...     ImageBatch(
+        ...         image=torch.zeros(4, 3, 2, 2),
+        ...         pred_score=torch.tensor([0.125, 0.25, 0.75, 0.875]),
+        ...         gt_label=torch.tensor([0, 0, 1, 1]),
+        ...     )
+        ... )
+        >>> threshold.compute()
+        tensor(0.5000)
+    """
+
+    sensitivity = float("nan")
+    specificity = float("nan")
+
+    def compute(self) -> Tensor:
+        """The threshold, to be applied by ``>``."""
+        threshold: Tensor = super().compute()
+        scores, abnormal = dim_zero_cat(self.preds), dim_zero_cat(self.target) == 1
+        if abnormal.any():
+            threshold = _halfway_down(threshold, scores)
+        found = scores > threshold
+        self.sensitivity = float(found[abnormal].float().mean())
+        self.specificity = float((~found[~abnormal]).float().mean())
+        return threshold
+
+
+def _halfway_down(score: Tensor, scores: Tensor) -> Tensor:
+    """A number below a score, and as far as there is one not below the next lower of the scores."""
+    lower = scores[scores < score]
+    below = (
+        lower.max() if len(lower) else torch.nextafter(score, torch.full_like(score, -torch.inf))
+    )
+    middle = below / 2 + score / 2
+    return torch.where((below < middle) & (middle < score), middle, below)
