@@ -16,6 +16,7 @@ from tiny import BACKBONE, METHODS, Training, lesion_data, small
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.components.threshold import learnt_from
 from anomalib_medclip.components.towers import TextTower
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
 
@@ -319,9 +320,7 @@ def test_one_image_of_each_class_is_enough(method, lesions, tmp_path):
     )
     assert datamodule.validates_on_support
     assert model.post_processor.image_threshold.isfinite()
-    left_out = hasattr(model.model, "fit_support")
-    how = "each left out" if left_out else "which it was trained on"
-    assert model.threshold_from == f"support images, {how}"
+    assert model.threshold_from == learnt_from(model.wants_abnormal)
 
 
 def test_every_test_image_has_a_picture_and_a_score(trained):
@@ -413,6 +412,7 @@ def test_images_learnt_from_are_not_encoded_again_to_find_the_threshold(method, 
         epochs=2,
         trainer={"callbacks": [seen]},
         data={"val_ratio": 0.2},
+        cross_fit=False,
     )
     assert data.validates_on_support
     makes_new = len(method.augmentations) == 1

@@ -125,7 +125,7 @@ def test_too_few_images_left_are_replaced_by_the_support_and_the_run_says_so(tab
         data.setup()
     assert data.validates_on_support
     assert data.val_data is data.support_data
-    assert "come from the 4 support images" in caplog.text
+    assert "come from 4 images, of the support" in caplog.text
 
 
 def test_two_images_of_each_class_are_enough_to_validate_on(table, caplog):

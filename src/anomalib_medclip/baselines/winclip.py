@@ -39,6 +39,7 @@ from anomalib_medclip.components.processors import (
     RankPreservingPostProcessor,
 )
 from anomalib_medclip.components.results import HeatMapVisualizer, ResultsWriter
+from anomalib_medclip.components.threshold import VALIDATION, learnt_from
 from anomalib_medclip.data.integrity import images_in
 from anomalib_medclip.errors import NotReadyError, SupportError
 from anomalib_medclip.imaging import read_image
@@ -234,8 +235,8 @@ class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
         self.model.reference_images = None  # an export would hold them
         self.is_setup, self._readied_for = True, id(data)
         on_support = getattr(data, "validates_on_support", False)
-        images = "support images, the references among them" if self.k_shot else "support images"
-        self.threshold_from = images if on_support else "validation"
+        support = learnt_from(wants_abnormal=False) if self.k_shot else "support images"
+        self.threshold_from = support if on_support else VALIDATION
 
     on_test_start = on_predict_start = on_validation_start
 

@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import logging
+import math
 import sys
 import time
 import traceback
@@ -21,6 +22,7 @@ from anomalib.models.components.base import AnomalibModule
 from lightning import seed_everything
 from torch import Tensor
 
+from anomalib_medclip.baselines.trivial import TrivialMixin
 from anomalib_medclip.compare import cost, gallery
 from anomalib_medclip.compare.config import build_model, find_class
 from anomalib_medclip.compare.epochs import EpochScores
@@ -28,10 +30,12 @@ from anomalib_medclip.compare.explain import explain
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.store import Arrays, Record
 from anomalib_medclip.compare.testing import Figures, Findings
+from anomalib_medclip.components.cross_fit import CrossFit
 from anomalib_medclip.components.encoding import SharedFeatures
 from anomalib_medclip.components.epoch_choice import BestEpoch
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
+from anomalib_medclip.components.threshold import VALIDATION, learnt_from
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import patients
@@ -147,8 +151,11 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
         before = cost.prints(model)
         start = time.perf_counter()
         engine.fit(model=model, datamodule=data)
+        callbacks: list[Any] = engine.trainer.callbacks  # type: ignore[attr-defined]
+        apart = sum(one.seconds for one in callbacks if isinstance(one, CrossFit))
         measured: Record = {
-            "train_seconds": time.perf_counter() - start - epochs.seconds,
+            "train_seconds": time.perf_counter() - start - epochs.seconds - apart,
+            "threshold_seconds": apart,
             "learnt_mb": cost.learnt_mb(model, before),
             "model_mb": cost.model_mb(model),
         }
@@ -280,9 +287,25 @@ def _facts(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> Re
         "learns_abnormal": bool(getattr(model, "wants_abnormal", False)),
         "support": data.support_counts,
         "trained_on": len(data.train_data.samples),
-        "threshold_from": "support" if data.validates_on_support else "validation",
+        "threshold_from": _threshold_from(model, data),
+        "threshold_rates": _threshold_rates(model),
         "zero_shot": data.zero_shot,
     }
+
+
+def _threshold_from(model: AnomalibModule, data: MedicalDataModule) -> str:
+    """As the model says, or for models of others as the data do: these learn from normal images."""
+    if said := getattr(model, "threshold_from", ""):
+        return str(said)
+    if not data.validates_on_support:
+        return VALIDATION
+    return "support images" if isinstance(model, TrivialMixin) else learnt_from(False)
+
+
+def _threshold_rates(model: AnomalibModule) -> dict[str, float | None]:
+    """Sensitivity and specificity of the threshold on the images that it was found on."""
+    found = getattr(model.post_processor, "own_rates", {})
+    return {name: None if math.isnan(rate) else rate for name, rate in found.items()}
 
 
 def _some_images(data: MedicalDataModule) -> Tensor:

@@ -13,7 +13,8 @@ from anomalib_medclip.cache import Shelf, TensorCache
 from anomalib_medclip.components.augmentation import Augmentation, apply_copies
 
 _OF_TRAINING = (
-    "seed", "lr", "object_name", "adapters", "epoch_choice", "cache_memory", "transductive"
+    "seed", "lr", "object_name", "adapters", "epoch_choice", "cross_fit", "cache_memory",
+    "transductive",
 )  # fmt: skip
 """Options that do not change what the frozen tower says of an image; any other may. Copies of an
 image are kept apart by the seed."""
@@ -41,12 +42,15 @@ class EncodesOnce(LightningModule):
             image.
         shared_features: Where features of other runs lie, for this run and its tests.
         features_found: How many of them were of use.
+        lent_cache: The cache of another training on the same images, to be used instead of one of
+            its own.
     """
 
     model: Any
     augmentations: Sequence[Augmentation]
     shared_features: SharedFeatures | None = None
     features_found = 0
+    lent_cache: TensorCache | None = None
     _cache: TensorCache | None = None
 
     def augmentations_of(self, abnormal: bool) -> Sequence[Augmentation]:
@@ -56,7 +60,7 @@ class EncodesOnce(LightningModule):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the cache, which is of one run."""
-        of_the_run = ("_cache", "shared_features")
+        of_the_run = ("_cache", "lent_cache", "shared_features")
         return {k: v for k, v in super().__getstate__().items() if k not in of_the_run}
 
     def on_fit_end(self) -> None:
@@ -77,8 +81,8 @@ class EncodesOnce(LightningModule):
 
     def _open_cache(self) -> None:
         precision = self.hparams["cache"]
-        self._cache = None
-        if precision != "off":
+        self._cache = self.lent_cache
+        if self._cache is None and precision != "off":
             folder, memory = self.trainer.default_root_dir, self.hparams["cache_memory"]
             self._cache = TensorCache(memory, precision, folder, self._shelf())
 

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from anomalib_medclip.components.checkpoints import SlimCheckpoints
+from anomalib_medclip.components.cross_fit import CrossFit, HeldOut
 from anomalib_medclip.components.epoch_choice import BestEpoch
 from anomalib_medclip.components.export import CertifiedExport
 from anomalib_medclip.components.meeting import MeetsData
@@ -28,6 +29,7 @@ from anomalib_medclip.components.processors import (
     RankPreservingPostProcessor,
 )
 from anomalib_medclip.components.results import HeatMapVisualizer, ResultsWriter
+from anomalib_medclip.components.threshold import CROSS_FITTED, VALIDATION, learnt_from
 from anomalib_medclip.imaging import Resample
 
 logger = logging.getLogger(__name__)
@@ -113,9 +115,9 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         return HeatMapVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """What anomalib calls back, then scores on disk and, if asked, the choice of the epoch."""
+        """What anomalib calls back, results on disk, cross-fitting, if asked the best epoch."""
         callbacks = list(cast("Sequence[Callback]", super().configure_callbacks()))
-        callbacks.append(ResultsWriter())
+        callbacks += [ResultsWriter(), CrossFit(self.hparams.get("cross_fit"))]
         if self.hparams["epoch_choice"] == "validation":
             callbacks.append(BestEpoch())
         return callbacks
@@ -184,6 +186,10 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:  # noqa: ANN401 - a batch
         """Score a batch; support images without themselves, other sets with their own text."""
         del batch_idx
+        if held_out := self._held_out():
+            found = [held_out[str(path)] for path in batch.image_path or ()]
+            parts = {name: torch.stack([one[name] for one in found]) for name in found[0]}
+            return batch.update(**{name: part.to(self.device) for name, part in parts.items()})
         options = self._own_text(batch)
         if self._data("validates_on_support", default=False) and hasattr(self, "_owners"):
             owners = [self._owners.get(path, -1) for path in batch.image_path or ()]
@@ -222,12 +228,18 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         on_support = self._data("validates_on_support", default=False)
         return self.trainer.state.fn == "fit" and (again or on_support)
 
+    def _held_out(self) -> HeldOut:
+        """Scores of support images by models that have not seen them, where training made any."""
+        if self.trainer.state.fn != "fit":
+            return {}
+        callbacks: Any = self.trainer.callbacks  # type: ignore[attr-defined]
+        return next((one.held_out for one in callbacks if isinstance(one, CrossFit)), {})
+
     def _validated_with(self) -> str:
         """Which images the threshold comes from, for whoever asks later."""
         if not self._data("validates_on_support", default=False):
-            return "validation"
-        left_out = hasattr(self.model, "fit_support")
-        return f"support images, {'each left out' if left_out else 'which it was trained on'}"
+            return VALIDATION
+        return CROSS_FITTED if self._held_out() else learnt_from(self.wants_abnormal)
 
     def _validation_chooses(self) -> bool:
         """Whether an epoch is kept, or training stopped, for what validation says."""

@@ -97,7 +97,6 @@ class ResultsWriter(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write scores and metrics, and say where everything is."""
-        del pl_module
         folder = Path(trainer.default_root_dir)
         _write_table(folder / f"test_scores{_rank(trainer)}.csv", self._rows)
         found = {name: v.item() for name, v in trainer.logged_metrics.items() if v is not None}
@@ -108,6 +107,8 @@ class ResultsWriter(Callback):
         datamodule = getattr(trainer, "datamodule", None)
         if support := getattr(datamodule, "support_counts", None):
             metrics["support"] = support  # what K really means: images and patients by class
+        if source := getattr(pl_module, "threshold_from", ""):
+            metrics["threshold_from"] = source
         if trainer.is_global_zero:
             write_whole(folder / "test_metrics.json", json.dumps(metrics, indent=2) + "\n")
         logger.info("metrics, scores and pictures are in %s", folder)

@@ -12,6 +12,10 @@ CROSS_FITTED = "support images, each scored by a model that had not seen its pat
 """It was found by training again without parts of the support; see ``CrossFit``."""
 
 
+LEARNT_FROM = "images it learnt from"
+"""It was found on the images that the method learnt from, and is off; see ``learnt_from``."""
+
+
 def learnt_from(wants_abnormal: bool) -> str:
     """What is said of a threshold that was found on the images that the method learnt from.
 
@@ -23,8 +27,8 @@ def learnt_from(wants_abnormal: bool) -> str:
         wants_abnormal: Whether it learnt from abnormal images, too.
     """
     if wants_abnormal:
-        return "images it learnt from; expect it too high, and abnormal images to be missed"
-    return "images it learnt from; expect it too low, and false alarms"
+        return f"{LEARNT_FROM}; expect it too high, and abnormal images to be missed"
+    return f"{LEARNT_FROM}; expect it too low, and false alarms"
 
 
 class MidwayThreshold(F1AdaptiveThreshold):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from anomalib import TaskType
-from anomalib.data import AnomalibDataset, ImageBatch, ImageItem
+from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageBatch, ImageItem
 from pandas import DataFrame
 from torch.utils.data import DataLoader, Sampler
 from torchvision.transforms.v2 import Transform
@@ -262,3 +262,22 @@ def one_set_loader(
         batches = OneSetBatchSampler(data.set_names, size, shuffle)
         return DataLoader(dataset=data, batch_sampler=batches, **options)
     return DataLoader(dataset=data, batch_size=size, shuffle=shuffle, **options)
+
+
+class OneSetLoaders(AnomalibDataModule):
+    """A data module whose batches are of one set each."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches of training images."""
+        return self._loader(self.train_data, self.train_batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Batches of validation images."""
+        return self._loader(self.val_data, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Batches of test images."""
+        return self._loader(self.test_data, self.eval_batch_size)
+
+    def _loader(self, data: Any, size: int, shuffle: bool = False) -> DataLoader[Any]:  # noqa: ANN401
+        return one_set_loader(data, size, shuffle, self.num_workers, self.external_collate_fn)

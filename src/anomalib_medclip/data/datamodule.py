@@ -3,19 +3,19 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Collection, Iterator
+from copy import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from anomalib.data import AnomalibDataModule
 from pandas import DataFrame
-from torch.utils.data import DataLoader
 from torchvision.tv_tensors import Image
 
-from anomalib_medclip.data.batch import MedicalDataset, one_set_loader
+from anomalib_medclip.data.batch import MedicalDataset, OneSetLoaders
 from anomalib_medclip.data.few_shot import (
     count_support,
     draw_support,
     left_for_validation,
+    parts_by_patient,
     patients,
     read_support,
 )
@@ -35,7 +35,7 @@ from anomalib_medclip.intensity import IntensityPolicy
 logger = logging.getLogger(__name__)
 
 
-class MedicalDataModule(AnomalibDataModule):
+class MedicalDataModule(OneSetLoaders):
     """Few-shot medical data: a support of K normal and K abnormal images, validation, test.
 
     A method that learns from both classes (it says so by ``wants_abnormal``) trains on the support;
@@ -252,18 +252,33 @@ class MedicalDataModule(AnomalibDataModule):
         rest = left_for_validation(valid, support.samples, self._labels_learnt)
         self.validates_on_support = rest.empty
         self.val_data = support if rest.empty else self._dataset(rest)
-        if self.only_normals:
+        if self.only_normals or rest.empty:
             logger.warning(
-                "%s holds no abnormal image outside the test split: threshold and normalisation "
-                "come from %d normal images alone, of the %s",
-                self.where, len(self.val_data), "support" if rest.empty else "validation split",
+                "%s has too few images besides support and test for validation: threshold and "
+                "normalisation come from %d %s, of the %s", self.where, len(self.val_data),
+                "normal images alone" if self.only_normals else "images",
+                "support" if rest.empty else "validation split",
             )  # fmt: skip
-        elif rest.empty:
-            logger.warning(
-                "fewer than 2 normal and 2 abnormal validation images of %s remain outside the "
-                "support: threshold and normalisation come from the %d support images",
-                self.where, len(support),
-            )  # fmt: skip
+
+    def support_folds(self, count: int) -> list["MedicalDataModule"]:
+        """As ``count`` data, each with other patients of the support for validation alone.
+
+        They are fewer where patients are few, and none where no patient can be left out.
+        """
+        support, labels = self._sources["support"], self._labels_learnt
+        return [self._without(p) for p in parts_by_patient(support, count, self.draw_seed, labels)]
+
+    def _without(self, part: DataFrame) -> "MedicalDataModule":
+        fold, left_out = copy(self), set(patients(part))
+        fold._sources = {
+            split: rows[~patients(rows).isin(left_out)] for split, rows in self._sources.items()
+        }
+        support = fold._sources["support"]
+        fold.support_data = fold._dataset(support, in_memory=True)
+        fold.support_counts = count_support(support)
+        fold.val_data, fold.validates_on_support = fold._dataset(part), False
+        fold._is_setup = True
+        return fold
 
     def _create_test_split(self) -> None:
         """Nothing to do: the table says which images are for test, and which for validation."""
@@ -293,18 +308,3 @@ class MedicalDataModule(AnomalibDataModule):
             refuse(class_problems(source, "training", self.where, (0,), remedy))
             source = source[source["label_index"] == 0]
         return self._dataset(source, copies, in_memory=not from_train)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of training images, each of one set."""
-        return self._loader(self.train_data, self.train_batch_size, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Batches of validation images, each of one set."""
-        return self._loader(self.val_data, self.eval_batch_size)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Batches of test images."""
-        return self._loader(self.test_data, self.eval_batch_size)
-
-    def _loader(self, data: Any, size: int, shuffle: bool = False) -> DataLoader[Any]:  # noqa: ANN401
-        return one_set_loader(data, size, shuffle, self.num_workers, self.external_collate_fn)

@@ -205,6 +205,33 @@ def left_for_validation(
     return next(enough, rest.iloc[:0])
 
 
+def parts_by_patient(
+    support: DataFrame, count: int, seed: int, labels: Sequence[int] = (0, 1)
+) -> list[DataFrame]:
+    """Cut the support into parts of other patients each, with the classes spread evenly.
+
+    Args:
+        support: The support images.
+        count: Number of parts; fewer where a class has fewer patients.
+        seed: Seed of the cut.
+        labels: The classes of which images must remain, whatever part is left out.
+
+    Returns:
+        The parts; none where no part can be left out.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # others need not wait for it
+
+    groups, truth = patients(support), support["label_index"]
+    fewest = min(groups[truth == label].nunique() for label in labels)
+    for parts in range(min(count, fewest), 1, -1):
+        cut = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        found = [support.iloc[rows] for _, rows in cut.split(truth, truth, groups)]
+        rests = (truth.drop(part.index) for part in found)
+        if all(set(labels) <= set(rest) for rest in rests):
+            return found
+    return []
+
+
 def split_by_patient(table: DataFrame, ratio: float, seed: int) -> tuple[DataFrame, DataFrame]:
     """Split into validation and test, no patient in both.
 

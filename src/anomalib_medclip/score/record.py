@@ -137,11 +137,15 @@ def write_scores(folder: Path, record: dict[str, Any], made_with: dict[str, Any]
     """
     full = {**record, "provenance": made_with, "notice": NOTICE}
     (folder / "scores.json").write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
-    rows = [{**row, "notice": NOTICE} for row in record["slices"]]
+    about = {"threshold_from": made_with["threshold"]["from"], "notice": NOTICE}
+    rows = [{**row, **about} for row in record["slices"]]
     DataFrame(rows).to_csv(folder / "scores.csv", index=False)
 
 
-COLUMNS = ("input", "name", "score", "mean", "label", "slices", "flat", "status", "error", "notice")
+COLUMNS = (
+    "input", "name", "score", "mean", "label", "slices", "flat", "status", "error",
+    "threshold_from", "notice",
+)  # fmt: skip
 """Of the table of all inputs."""
 
 
@@ -159,7 +163,8 @@ def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:
     if not path.is_file():
         return DataFrame(columns=list(COLUMNS), dtype=object)
     try:
-        table = read_csv(path, dtype=str, keep_default_na=False)[list(COLUMNS)]
+        table = read_csv(path, dtype=str, keep_default_na=False)
+        table = table.assign(threshold_from=table.get("threshold_from", "unknown"))[list(COLUMNS)]
     except (KeyError, ValueError) as error:
         msg = f"{path} is no table of results: {error}; move it, or give another folder by --out"
         raise ResultsError(msg) from error

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from anomalib_medclip.components.threshold import LEARNT_FROM
 from anomalib_medclip.data.slicing import Sliced, cut
 from anomalib_medclip.errors import IntensityError, MaskError, MedclipError
 from anomalib_medclip.imaging import read_image
@@ -92,6 +93,9 @@ class Scorer:
         self.overwrite = overwrite
         self.workers = workers
         self.about_model = describe_model(model, inferencer)
+        self._threshold_from = self.about_model["threshold"]["from"]
+        if self._threshold_from.startswith(LEARNT_FROM):
+            logger.warning("the threshold of %s is from %s", model, self._threshold_from)
         self.rows: dict[str, _Row] = {}
 
     def score(
@@ -139,7 +143,8 @@ class Scorer:
             made = {"status": "failed", "error": str(error)}
         if isinstance(made, Job):
             return made
-        self.rows[one.name] = {"input": one.where, "name": one.name, **made}
+        about = {"input": one.where, "name": one.name, "threshold_from": self._threshold_from}
+        self.rows[one.name] = {**about, **made}
         ended()
         return None
 

@@ -60,6 +60,8 @@ class IQECLIP(ClipMethodMixin, AnomalibModule):
         temperature_lr: Adam's step size for the temperature of the text branch.
         adapters: File of weights as the authors' code saves them, to start from.
         epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
+        cross_fit: Where thresholds come from the support: find them by models trained without parts
+            of it, which takes twice as long as training; by default where that is below 30 s.
         cache: How frozen tokens are kept, so that images are encoded once.
         cache_memory: GB of memory for them; what exceeds them goes to disk.
         seed: Seed of initial weights, order of training images, and everything else random.
@@ -101,6 +103,7 @@ class IQECLIP(ClipMethodMixin, AnomalibModule):
         temperature_lr: float = 1e-2,
         adapters: str | None = None,
         epoch_choice: EpochChoice = "last",
+        cross_fit: bool | None = None,
         cache: CachePrecision = "float32",
         cache_memory: float = 4.0,
         seed: int = 111,

@@ -54,6 +54,8 @@ class MadCLIP(ClipMethodMixin, AnomalibModule):
         jitter: Over what the change of contrast takes its mean; ``"column"`` as published.
         adapters: File of adapters and prompts as the authors released them, to start from.
         epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
+        cross_fit: Where thresholds come from the support: find them by models trained without parts
+            of it, which takes twice as long as training; by default where that is below 30 s.
         cache: How frozen tokens are kept, so that later epochs need no image tower.
         cache_memory: GB of memory for them; what exceeds it goes to disk.
         seed: Seed of adapters, prompts, jitter, order of training images, and everything else.
@@ -90,6 +92,7 @@ class MadCLIP(ClipMethodMixin, AnomalibModule):
         jitter: Jitter = "column",
         adapters: str | None = None,
         epoch_choice: EpochChoice = "last",
+        cross_fit: bool | None = None,
         cache: CachePrecision = "float32",
         cache_memory: float = 4.0,
         seed: int = 111,

@@ -68,6 +68,8 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         temperature: What cosines are divided by before the softmax; 0.07 in the paper.
         adapters: File of adapters and prompts as the authors' training writes them.
         epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
+        cross_fit: Where thresholds come from the support: find them by models trained without parts
+            of it, which takes twice as long as training; by default where that is below 30 s.
         cache: How tokens of validation images are kept; those of training images are new each time.
         cache_memory: GB of memory for them; what exceeds it goes to disk.
         seed: Seed of adapters, prompts, synthesis, order of training images, and everything else.
@@ -106,6 +108,7 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         temperature: float = 1.0,
         adapters: str | None = None,
         epoch_choice: EpochChoice = "last",
+        cross_fit: bool | None = None,
         cache: CachePrecision = "float32",
         cache_memory: float = 4.0,
         seed: int = 111,

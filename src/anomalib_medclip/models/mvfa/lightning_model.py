@@ -43,6 +43,8 @@ class MVFA(ClipMethodMixin, AnomalibModule):
         object_name: Words for the prompt; by default as the data say.
         adapters: File of adapters as the authors released them, to start from.
         epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
+        cross_fit: Where thresholds come from the support: find them by models trained without parts
+            of it, which takes twice as long as training; by default where that is below 30 s.
         bank_precision: Precision of the memory bank's rows.
         transductive: Scale the branches on the test images themselves, as the authors' tables
             do; for comparison only, because then no image can be scored alone.
@@ -73,6 +75,7 @@ class MVFA(ClipMethodMixin, AnomalibModule):
         object_name: str | None = None,
         adapters: str | None = None,
         epoch_choice: EpochChoice = "last",
+        cross_fit: bool | None = None,
         bank_precision: Literal["float16", "float32"] = "float16",
         transductive: bool = False,
         cache: CachePrecision = "float32",

@@ -1,0 +1,176 @@
+"""Scores of support images by models that have not seen them, for the threshold."""
+
+import copy
+import logging
+import time
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+FOLDS = 3
+"""Parts of the support; each is scored by a model that learnt from the others."""
+
+AFFORDABLE = 30.0
+"""Seconds that training all of these models may take where nobody asked for it."""
+
+HeldOut = dict[str, dict[str, Tensor]]
+"""Score and map of each image, by its path and by their names in a batch."""
+
+
+class CrossFit(Callback):
+    """Finds scores for the threshold where no images are left but those that were learnt from.
+
+    On these the trained model is too sure, and its threshold would be off. So when training ends, a
+    copy of the model as it was before is trained on the support without a third of its patients,
+    exactly as the model was, and scores that third; and so for all thirds. What the frozen tower
+    says of an image is kept, and computed once for all.
+
+    Args:
+        asked: Whether to do so; ``None`` where it takes less than ``AFFORDABLE`` seconds.
+
+    Attributes:
+        held_out: What was found, once training has ended; empty where it was not done.
+        seconds: How long it took.
+    """
+
+    def __init__(self, asked: bool | None) -> None:
+        self.held_out: HeldOut = {}
+        self.seconds = 0.0
+        self._asked = asked
+        self._untrained: LightningModule | None = None
+        self._epochs: list[float] = []
+        self._epoch_began = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep what the model is before it learns anything."""
+        if stage == "fit" and self._is_wanted(trainer):
+            self.held_out, self.seconds, self._epochs = {}, 0.0, []
+            self._untrained = _twin(pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to take the time."""
+        del trainer, pl_module
+        self._epoch_began = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        *_: Any,  # noqa: ANN401 - Lightning's
+    ) -> None:
+        """Take the time of an epoch, and after the first one say what is to be expected."""
+        del pl_module
+        if not trainer.is_last_batch:
+            return
+        self._epochs.append(time.perf_counter() - self._epoch_began)
+        if self._asked and self._untrained and len(self._epochs) == 1:
+            logger.info(
+                "after training, %d parts of the support are scored by models trained without "
+                "them: about %.0f s more",
+                FOLDS,
+                self._cost(trainer.max_epochs or 1),
+            )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """When training ends, train without each part of the support, and score it."""
+        if not (self._untrained and pl_module.is_last_epoch()):
+            return
+        expected = self._cost(trainer.current_epoch + 1)
+        if self._asked is None and expected > AFFORDABLE:
+            logger.warning(
+                "the threshold comes from images that the model learnt from; --model.cross_fit "
+                "true finds it by models that have not seen them, in about %.0f s more",
+                expected,
+            )
+            return
+        begun = time.perf_counter()
+        folds = trainer.datamodule.support_folds(FOLDS)  # type: ignore[attr-defined]
+        if not folds:
+            logger.warning(
+                "the support has too few patients to leave some out: the threshold comes from "
+                "images that the model learnt from"
+            )
+        for number, fold in enumerate(folds, start=1):
+            logger.info("scoring part %d of %d by a model trained without it", number, len(folds))
+            with isolate_rng():
+                self.held_out |= self._scored_apart(trainer, pl_module, fold)
+            # Lightning takes what it has trained off the device, and with it the shared tower.
+            pl_module.to(trainer.strategy.root_device)
+        self.seconds = time.perf_counter() - begun
+
+    def _scored_apart(self, trainer: Trainer, module: LightningModule, fold: Any) -> HeldOut:  # noqa: ANN401
+        """Train a copy on a fold's support, and score its validation images."""
+        assert self._untrained is not None
+        twin = _twin(self._untrained)
+        twin.lent_cache = module._cache
+        scores = _Scores()
+        device = trainer.strategy.root_device
+        with TemporaryDirectory() as scratch:
+            apart = Trainer(
+                max_epochs=trainer.current_epoch + 1,
+                accelerator=device.type,
+                devices=1 if device.index is None else [device.index],
+                precision=trainer.precision,
+                accumulate_grad_batches=trainer.accumulate_grad_batches,
+                gradient_clip_val=trainer.gradient_clip_val,
+                gradient_clip_algorithm=trainer.gradient_clip_algorithm,
+                limit_train_batches=trainer.limit_train_batches,
+                callbacks=[scores],
+                num_sanity_val_steps=0,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                default_root_dir=scratch,
+            )
+            apart.fit(twin, datamodule=fold)
+        return scores.found
+
+    def _is_wanted(self, trainer: Trainer) -> bool:
+        data = getattr(trainer, "datamodule", None)
+        on_support = getattr(data, "validates_on_support", False)
+        return bool(
+            self._asked is not False
+            and on_support
+            and hasattr(data, "support_folds")
+            and trainer.world_size == 1
+        )
+
+    def _cost(self, epochs: int) -> float:
+        """Seconds of training so many epochs for each part, without that part."""
+        later = self._epochs[1:] or self._epochs  # in the first, the frozen tower was run
+        return (FOLDS - 1) * epochs * sum(later) / len(later)
+
+
+def _twin(module: LightningModule) -> Any:  # noqa: ANN401 - a method
+    """A copy that learns by itself; what is frozen is not copied, but shared."""
+    return copy.deepcopy(module, {id(p): p for p in module.parameters() if not p.requires_grad})
+
+
+class _Scores(Callback):
+    """Keeps what validation says of each image."""
+
+    def __init__(self) -> None:
+        self.found: HeldOut = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - a batch
+        *_: Any,  # noqa: ANN401 - Lightning's
+    ) -> None:
+        del trainer, pl_module
+        given = {name: getattr(outputs, name) for name in ("pred_score", "anomaly_map")}
+        for index, path in enumerate(outputs.image_path):
+            self.found[str(path)] = {
+                name: values[index].detach().cpu().clone()
+                for name, values in given.items()
+                if values is not None
+            }
