@@ -4,7 +4,6 @@ import inspect
 import io
 import json
 import logging
-import math
 import sys
 import time
 import traceback
@@ -22,20 +21,18 @@ from anomalib.models.components.base import AnomalibModule
 from lightning import seed_everything
 from torch import Tensor
 
-from anomalib_medclip.baselines.trivial import TrivialMixin
 from anomalib_medclip.compare import cost, gallery
 from anomalib_medclip.compare.config import build_model, find_class
 from anomalib_medclip.compare.epochs import EpochScores
 from anomalib_medclip.compare.explain import explain
+from anomalib_medclip.compare.facts import facts_of
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.store import Arrays, Record
 from anomalib_medclip.compare.testing import Figures, Findings
 from anomalib_medclip.components.cross_fit import CrossFit
 from anomalib_medclip.components.encoding import SharedFeatures
-from anomalib_medclip.components.epoch_choice import BestEpoch
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
-from anomalib_medclip.components.threshold import VALIDATION, learnt_from
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import patients
@@ -159,7 +156,7 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
             "learnt_mb": cost.learnt_mb(model, before),
             "model_mb": cost.model_mb(model),
         }
-        facts = _facts(model, data, engine)
+        facts = facts_of(model, data, engine)
         tests: list[Record] = []
         arrays: dict[str, Any] = {}
         for number, (name, others) in enumerate(tested.items()):
@@ -273,39 +270,6 @@ def _oracle(honest: Figures, others: Sequence[Record], facts: Record) -> Record:
         "oracle_epoch": best["epoch"],
         "epochs": [{k: v for k, v in one.items() if k != "image_ECE"} for one in recorded],
     }
-
-
-def _facts(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> Record:
-    options, trained = model.hparams, engine.trainer.current_epoch
-    callbacks: list[Any] = engine.trainer.callbacks  # type: ignore[attr-defined]
-    chosen = [one.kept for one in callbacks if isinstance(one, BestEpoch) and one.kept]
-    return {
-        "untrained": options.get("pretrained", "") is None or options.get("pre_trained") is False,
-        "epochs": trained,
-        "epoch": next(iter(chosen), trained),
-        "epoch_choice": "validation" if chosen else "last",  # what was done, not what was asked
-        "learns_abnormal": bool(getattr(model, "wants_abnormal", False)),
-        "support": data.support_counts,
-        "trained_on": len(data.train_data.samples),
-        "threshold_from": _threshold_from(model, data),
-        "threshold_rates": _threshold_rates(model),
-        "zero_shot": data.zero_shot,
-    }
-
-
-def _threshold_from(model: AnomalibModule, data: MedicalDataModule) -> str:
-    """As the model says, or for models of others as the data do: these learn from normal images."""
-    if said := getattr(model, "threshold_from", ""):
-        return str(said)
-    if not data.validates_on_support:
-        return VALIDATION
-    return "support images" if isinstance(model, TrivialMixin) else learnt_from(False)
-
-
-def _threshold_rates(model: AnomalibModule) -> dict[str, float | None]:
-    """Sensitivity and specificity of the threshold on the images that it was found on."""
-    found = getattr(model.post_processor, "own_rates", {})
-    return {name: None if math.isnan(rate) else rate for name, rate in found.items()}
 
 
 def _some_images(data: MedicalDataModule) -> Tensor:
