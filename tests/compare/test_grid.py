@@ -156,7 +156,7 @@ def test_a_key_changes_with_versions_and_code(home, monkeypatch):
     monkeypatch.setattr(grid_module, "versions", lambda: {"torch": "0.0"})
     other = keys(home)
     monkeypatch.undo()
-    monkeypatch.setattr(grid_module, "_package", lambda: "0" * 64)
+    monkeypatch.setattr(grid_module, "code_of_package", lambda: "0" * 64)
     assert len({*before, *other, *keys(home)}) == 3
 
 

@@ -1,8 +1,10 @@
 """What is asked for: models, data, K, draws and seeds, from a YAML file."""
 
 import copy
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -11,9 +13,8 @@ import jsonargparse
 import yaml
 from anomalib.models.components.base import AnomalibModule
 
+from anomalib_medclip.compare.inputs import Options, for_k
 from anomalib_medclip.errors import ConfigError
-
-Options = dict[str, Any]
 
 
 class ModelEntry(TypedDict, total=False):
@@ -21,10 +22,11 @@ class ModelEntry(TypedDict, total=False):
 
     Attributes:
         class_path: Where its class is: ``anomalib_medclip.MVFA``, ``anomalib.models.Patchcore``.
-        init_args: Its options; ``$k_shot`` stands for the cell's K.
+        init_args: Its options; ``$k_shot`` stands for the cell's K, also within a text.
         config: A model config to start from, relative to this file; ``init_args`` go above it.
         max_epochs: Epochs to train; by default the model's own.
-        image_size: Side of the square input, for models of anomalib, whose default is 256.
+        image_size: Side of the square input in pixels; by default the model's own, which is 256 for
+            most models of anomalib.
         normals: What a model that wants normal images only is given: ``support``, ``train`` or
             both, each a cell; by default ``support`` for the methods, both for baselines.
         record_every: Score the test images every so many epochs, for the oracle; by default each
@@ -47,7 +49,8 @@ class DataEntry(TypedDict, total=False):
 
     Attributes:
         class_path: Where its class is, such as ``anomalib_medclip.data.MedicalFolder``.
-        init_args: Its options; K, draw and normals are the grid's.
+        init_args: Its options; K, draw and normals are the grid's, and ``$k_shot`` stands for K,
+            also within a text, as in ``support_list: lists/$k_shot-shot.txt``.
         config: A data config to start from, relative to this file; ``init_args`` go above it.
         published: What the papers call it, for their figures beside ours; see ``published``.
     """
@@ -161,6 +164,7 @@ def _check(config: Comparison, path: Path) -> None:
     if len({*shots}) < len(shots) or len({*config.seeds}) < len(config.seeds):
         msg = f"{path}: k_shot or seeds name a number twice; name each once"
         raise ConfigError(msg)
+    _check_support(config, path)
     if not config.data or not (config.models or config.trivial):
         msg = f"{path} compares nothing; give it models and data"
         raise ConfigError(msg)
@@ -169,6 +173,19 @@ def _check(config: Comparison, path: Path) -> None:
         if unknown or not tested:
             said = f"{', '.join(sorted(unknown))}, not among data" if unknown else "no test data"
             msg = f"{path}: tests of {trained} name {said}; name some of {', '.join(config.data)}"
+            raise ConfigError(msg)
+
+
+def _check_support(config: Comparison, path: Path) -> None:
+    """Refuse one list of support images for several K: all of them would be the same."""
+    for name, entry in config.data.items():
+        listed = entry["init_args"].get("support_list")
+        if len(config.k_shot) > 1 and listed is not None and for_k(listed, 1) == listed:
+            msg = (
+                f"{path}: support_list {listed} of data {name} is one support for K of "
+                f"{config.k_shot}; write $k_shot where its name says K, as in "
+                "lists/$k_shot-shot.txt, or ask for one K"
+            )
             raise ConfigError(msg)
 
 
@@ -202,11 +219,36 @@ def parse_model(options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - jsonargpar
         raise ConfigError(msg) from error
 
 
-def build_model(options: Mapping[str, Any]) -> AnomalibModule:
-    """Build a model from its class path and options; see ``parse_model``."""
-    parsed = parse_model(options)
-    model: AnomalibModule = _model_parser().instantiate_classes(parsed).model
+def build_model(options: Mapping[str, Any], image_size: int | None = None) -> AnomalibModule:
+    """Build a model from its class path and options; see ``parse_model``.
+
+    Args:
+        options: ``class_path`` and ``init_args``.
+        image_size: Side of the square images it is for; by default as its class has it.
+    """
+    parsed, parser = parse_model(options), _model_parser()
+    if image_size is not None:
+        build: Any = partial(_of_size, image_size)
+        parser.add_instantiator(build, AnomalibModule)  # type: ignore[type-abstract]
+    model: AnomalibModule = parser.instantiate_classes(parsed).model
     return model
+
+
+def _of_size(side: int, kind: type[AnomalibModule], **options: Any) -> AnomalibModule:  # noqa: ANN401
+    """Build a model for square images, whose size many models ask for when they are built.
+
+    Those of anomalib know it from the resize they are given, ``Glass`` by an option besides.
+    """
+    known = inspect.signature(kind).parameters
+    if "image_size" in known:
+        return kind(**{**options, "image_size": side})
+    square = (side, side)
+    resize: Any = kind.configure_pre_processor
+    cropped = {"crop_size": side} if "crop_size" in inspect.signature(resize).parameters else {}
+    told: Options = {"pre_processor": resize(image_size=square, **cropped)}
+    if "input_shape" in known:
+        told["input_shape"] = square
+    return kind(**{**options, **told})
 
 
 def _model_parser() -> jsonargparse.ArgumentParser:
