@@ -4,7 +4,6 @@ import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -226,29 +225,28 @@ def build_model(options: Mapping[str, Any], image_size: int | None = None) -> An
         options: ``class_path`` and ``init_args``.
         image_size: Side of the square images it is for; by default as its class has it.
     """
-    parsed, parser = parse_model(options), _model_parser()
-    if image_size is not None:
-        build: Any = partial(_of_size, image_size)
-        parser.add_instantiator(build, AnomalibModule)  # type: ignore[type-abstract]
-    model: AnomalibModule = parser.instantiate_classes(parsed).model
+    kind = find_class(parse_model(options).model)
+    # Not built by jsonargparse, which would hide what a constructor says is wrong.
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "model", instantiate=False, fail_untyped=False)
+    parsed = parser.parse_object({"model": dict(options["init_args"])})
+    given = vars(parser.instantiate_classes(parsed).model)
+    model: AnomalibModule = kind(**{**given, **(_sized(kind, image_size) if image_size else {})})
     return model
 
 
-def _of_size(side: int, kind: type[AnomalibModule], **options: Any) -> AnomalibModule:  # noqa: ANN401
-    """Build a model for square images, whose size many models ask for when they are built.
+def _sized(kind: Any, side: int) -> Options:  # noqa: ANN401 - the class of a model
+    """Options of a model for square images: many ask when they are built how large these are.
 
-    Those of anomalib know it from the resize they are given, ``Glass`` by an option besides.
+    Models of anomalib know it from the resize that they are given, ``Glass`` by an option besides.
     """
-    known = inspect.signature(kind).parameters
+    known, square = inspect.signature(kind).parameters, (side, side)
     if "image_size" in known:
-        return kind(**{**options, "image_size": side})
-    square = (side, side)
-    resize: Any = kind.configure_pre_processor
+        return {"image_size": side}
+    resize = kind.configure_pre_processor
     cropped = {"crop_size": side} if "crop_size" in inspect.signature(resize).parameters else {}
-    told: Options = {"pre_processor": resize(image_size=square, **cropped)}
-    if "input_shape" in known:
-        told["input_shape"] = square
-    return kind(**{**options, **told})
+    shape = {"input_shape": square} if "input_shape" in known else {}
+    return {"pre_processor": resize(image_size=square, **cropped), **shape}
 
 
 def _model_parser() -> jsonargparse.ArgumentParser:
