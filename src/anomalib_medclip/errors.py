@@ -34,7 +34,7 @@ class IntensityError(MedclipError, ValueError):
 
 
 class DataChangedError(MedclipError, RuntimeError):
-    """Files or labels are no longer what they were when the work was planned."""
+    """Files or labels are no longer what they were when the work began."""
 
 
 class VolumeError(MedclipError, ValueError):

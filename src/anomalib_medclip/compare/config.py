@@ -244,9 +244,12 @@ def _sized(kind: Any, side: int) -> Options:  # noqa: ANN401 - the class of a mo
     if "image_size" in known:
         return {"image_size": side}
     resize = kind.configure_pre_processor
-    cropped = {"crop_size": side} if "crop_size" in inspect.signature(resize).parameters else {}
-    shape = {"input_shape": square} if "input_shape" in known else {}
-    return {"pre_processor": resize(image_size=square, **cropped), **shape}
+    asked, crops = (
+        inspect.signature(resize).parameters,
+        {"crop_size": side, "center_crop_size": square},
+    )
+    given = resize(image_size=square, **{name: crops[name] for name in crops if name in asked})
+    return {"pre_processor": given, **({"input_shape": square} if "input_shape" in known else {})}
 
 
 def _model_parser() -> jsonargparse.ArgumentParser:
