@@ -244,11 +244,9 @@ def _sized(kind: Any, side: int) -> Options:  # noqa: ANN401 - the class of a mo
     if "image_size" in known:
         return {"image_size": side}
     resize = kind.configure_pre_processor
-    asked, crops = (
-        inspect.signature(resize).parameters,
-        {"crop_size": side, "center_crop_size": square},
-    )
-    given = resize(image_size=square, **{name: crops[name] for name in crops if name in asked})
+    asked = inspect.signature(resize).parameters
+    crops = {"crop_size": side, "center_crop_size": square}  # which some do besides, by default
+    given = resize(image_size=square, **{k: v for k, v in crops.items() if k in asked})
     return {"pre_processor": given, **({"input_shape": square} if "input_shape" in known else {})}
 
 
