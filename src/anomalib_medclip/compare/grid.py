@@ -255,11 +255,14 @@ def check_inputs(cell: Cell, data: Mapping[str, MedicalDataModule], known: Diges
     Raises:
         DataChangedError: Something has changed; it names the file.
     """
-    for name, one in data.items():
-        check_unchanged(one, cell.determined_by["data"][name], known, name)
     before = cell.determined_by["files"]
     now = named_files(cell.model_config, cell.data_configs.values(), known)
     for word in sorted({*before, *now}):
         if before.get(word) != now.get(word):
-            msg = f"{word} has changed since the comparison was planned; start it again"
+            msg = (
+                f"{word} has changed since the comparison was planned; leave it alone while the "
+                "comparison runs, and start that again"
+            )
             raise DataChangedError(msg)
+    for name, one in data.items():
+        check_unchanged(one, cell.determined_by["data"][name], known, name)
