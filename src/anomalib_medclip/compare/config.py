@@ -231,11 +231,13 @@ def build_model(options: Mapping[str, Any], image_size: int | None = None) -> An
     parser.add_class_arguments(kind, "model", instantiate=False, fail_untyped=False)
     parsed = parser.parse_object({"model": dict(options["init_args"])})
     given = vars(parser.instantiate_classes(parsed).model)
-    model: AnomalibModule = kind(**{**given, **(_sized(kind, image_size) if image_size else {})})
+    if image_size is not None:
+        given = {**given, **options_of_size(kind, image_size)}
+    model: AnomalibModule = kind(**given)
     return model
 
 
-def _sized(kind: Any, side: int) -> Options:  # noqa: ANN401 - the class of a model
+def options_of_size(kind: Any, side: int) -> Options:  # noqa: ANN401 - the class of a model
     """Options of a model for square images: many ask when they are built how large these are.
 
     Models of anomalib know it from the resize that they are given, ``Glass`` by an option besides.
