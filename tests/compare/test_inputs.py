@@ -117,11 +117,11 @@ def test_a_cell_of_its_own_reads_what_it_has_to_know(home):
 
 def write_table(folder, wrong):
     """A table of pictures without masks, of which some have a wrong label: as many of each."""
-    lines = ["image,label,patient"]
+    lines = ["image,label"]
     for path in sorted(folder.rglob("1.png")):
         number = int(path.parents[1].name)
         label = number % 2 != (number in wrong)
-        lines.append(f"{path.relative_to(folder)},{int(label)},p{number}")
+        lines.append(f"{path.relative_to(folder)},{int(label)}")
     (folder / "table.csv").write_text("\n".join(lines))
 
 
@@ -135,7 +135,7 @@ def patients(lesions, tmp_path):
 
 
 def test_corrected_labels_give_what_a_fresh_folder_gives(patients, tmp_path):
-    entry = lesion_entry(patients, mask_column=None)
+    entry = lesion_entry(patients, mask_column=None, patient_column=None)
     models = {"MVFA": {**MVFA, "max_epochs": 1}}
     config = write_config(tmp_path / "c.yaml", models, {"set": entry}, draws=2, trivial=True)
     out, fresh = tmp_path / "out", tmp_path / "fresh"
