@@ -1,6 +1,7 @@
 """What some data are, in 64 digits that change with any file, label, mask, split or patient."""
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -60,14 +61,14 @@ def fingerprint(
     cases = data.cases() if isinstance(data, Volumes) else []  # slices are no files
     parts = [str(path) for case in cases for path in case[:3] if path]
     listed = {*table["image_path"], *table["mask_path"], *parts} - {""}
-    files = sorted(path for path in map(Path, listed) if path.exists())
+    files = [path for path in map(Path, sorted(listed)) if path.exists()]
     with ThreadPoolExecutor() as pool:
         sums = progress(pool.map(lambda path: digest_of(path, known), files), len(files))
         told_of = {str(path): found for path, found in zip(files, sums, strict=True)}
-    root = getattr(data, "root", None)
+    root = f"{getattr(data, 'root', '')}{os.sep}"
 
     def told(path: Any) -> tuple[str, str]:  # noqa: ANN401 - text, path or None
-        return _name(str(path or ""), root), told_of.get(str(path), "")
+        return str(path or "").removeprefix(root).replace(os.sep, "/"), told_of.get(str(path), "")
 
     rows = [
         *(repr((told(image), told(mask), *said)) for image, mask, *said in _rows(table)),
@@ -81,12 +82,6 @@ def _rows(table: DataFrame) -> Iterator[tuple[str, ...]]:
     kept = [name for name in _COLUMNS if name in table]
     for row in table[["image_path", "mask_path", *kept]].itertuples(index=False):
         yield tuple(map(str, row))
-
-
-def _name(path: str, root: Path | None) -> str:
-    """Where a file is, from the root if it is below."""
-    below = bool(path) and root is not None and Path(path).is_relative_to(root)
-    return Path(path).relative_to(root).as_posix() if below and root is not None else path
 
 
 def digest_of(path: Path, known: Digests, pattern: str = "*") -> str:
