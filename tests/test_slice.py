@@ -1,9 +1,11 @@
 """The command that cuts volumes into a tree of pictures."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -12,10 +14,12 @@ import yaml
 from volumes import save_nifti, volume, write_patients
 
 from anomalib_medclip.cli import main
+from anomalib_medclip.commands import slice as command
 from anomalib_medclip.commands.slice import with_splits
 from anomalib_medclip.data import BMAD, VolumeSource
 from anomalib_medclip.data.cases import find_cases
 from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.files import alone_in
 
 SLICE = (volume(0, (1, 3))[0][::-1, ::-1, 1].T / 1000).astype(np.float32)
 SPLITS = {"P0": "train", "P1": "train", "P2": "valid", "P3": "valid", "P4": "test", "P5": "test"}
@@ -108,12 +112,105 @@ command.run(sys.argv[1:])
 def test_killed_and_started_again_it_makes_the_same_tree(config, tmp_path):
     cut(config, tmp_path / "whole")
     script = KILLED.format(count=17)
-    command = [sys.executable, "-W", "ignore", "-c", script, str(config), "--out"]
-    done = subprocess.run([*command, str(tmp_path / "killed"), "--jobs", "1"], check=False)
+    words = [sys.executable, "-W", "ignore", "-c", script, str(config), "--out"]
+    done = subprocess.run([*words, str(tmp_path / "killed"), "--jobs", "1"], check=False)
     assert done.returncode == -signal.SIGKILL
     assert any((tmp_path / "killed").rglob(".*.partial"))
     assert cut(config, tmp_path / "killed") == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+COMMAND = "import sys; from anomalib_medclip.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def started(config, out):
+    """The command in a process of its own."""
+    words = [sys.executable, "-W", "ignore", "-c", COMMAND, "slice", str(config), "--out", str(out)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process):
+    """The exit code of a process, and its words."""
+    said = "".join(process.communicate(timeout=300))
+    return process.returncode, said
+
+
+@pytest.fixture
+def undisturbed(config, tmp_path):
+    """What one run alone makes."""
+    cut(config, tmp_path / "whole")
+    return contents(tmp_path / "whole")
+
+
+def two_runs(config, out, offset):
+    """Two runs on one tree, of which the second starts some seconds after the first."""
+    first = started(config, out)
+    time.sleep(offset)
+    second = started(config, out)
+    return ended(first), ended(second)
+
+
+def test_a_second_run_waits_for_the_first_and_loses_nothing(config, tmp_path, undisturbed):
+    tree, out = tmp_path / "tree" / "Brain_AD", tmp_path / "tree"
+    with alone_in(tree):
+        process = started(config, out)
+        said = process.stderr.readline()
+        assert f"another process writes to {tree}; waiting until it has ended" in said
+        assert not tree.exists()
+    assert ended(process)[0] == 0
+    assert contents(out) == undisturbed
+    assert two_runs(config, out, 0)[0][0] == 0
+    assert contents(out) == undisturbed
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("run", range(30))
+def test_two_runs_on_one_tree_lose_nothing(run, config, tmp_path, undisturbed):
+    """Offsets up to a second and a half: a run of its own takes longer, its start included."""
+    (one, _), (two, said) = two_runs(config, tmp_path / "tree", run / 20)
+    assert (one, two) == (0, 0), said
+    assert contents(tmp_path / "tree") == undisturbed
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("run", range(10))
+def test_a_run_killed_beside_another_loses_nothing(run, config, tmp_path, undisturbed):
+    first, second = (started(config, tmp_path / "tree") for _ in range(2))
+    time.sleep(1 + run / 5)
+    first.kill()
+    ended(first)
+    assert ended(second)[0] == 0
+    assert contents(tmp_path / "tree") == undisturbed
+    assert cut(config, tmp_path / "tree") == 0
+    assert contents(tmp_path / "tree") == undisturbed
+
+
+def test_a_note_that_is_gone_sweeps_nothing(config, tmp_path, monkeypatch, capsys, undisturbed):
+    """As a run of another machine, or of an older version, would remove it at its own end."""
+    real, seen = command.Tree._cut, []
+
+    def careless(tree, name, case):
+        real(tree, name, case)
+        seen.append(name)
+        if len(seen) == 6:
+            shutil.rmtree(tree.notes)
+
+    monkeypatch.setattr(command.Tree, "_cut", careless)
+    assert cut(config, tmp_path / "tree", "--jobs", "1") == 2
+    assert "test_P4.json (1 of 6) was removed" in capsys.readouterr().err
+    pictures = {path for path in undisturbed if path.suffix == ".png"}
+    assert {path for path in contents(tmp_path / "tree") if path.suffix == ".png"} == pictures
+    monkeypatch.undo()
+    assert cut(config, tmp_path / "tree") == 0
+    assert contents(tmp_path / "tree") == undisturbed
+
+
+@pytest.mark.parametrize("kind", ["img", "anomaly_mask"])
+def test_a_picture_that_is_gone_is_made_again(kind, config, tmp_path, undisturbed):
+    cut(config, tmp_path / "tree")
+    (tmp_path / "tree" / "Brain_AD" / "test" / "Ungood" / kind / "P4_001.png").unlink()
+    assert cut(config, tmp_path / "tree") == 0
+    assert contents(tmp_path / "tree") == undisturbed
 
 
 def test_what_is_there_is_not_cut_again(config, tmp_path, monkeypatch):

@@ -33,6 +33,10 @@ class IntensityError(MedclipError, ValueError):
     """An image of more than 8 bits came without an intensity policy, or leaves its range."""
 
 
+class DataChangedError(MedclipError, RuntimeError):
+    """Files or labels are no longer what they were when the work began."""
+
+
 class VolumeError(MedclipError, ValueError):
     """A volume is not what it says: its size, its geometry, or which files belong to it."""
 

@@ -1,10 +1,34 @@
-"""Files that appear whole or not at all, and what tells them apart."""
+"""Files that appear whole or not at all, what tells them apart, and folders of one writer."""
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder by a lock beside it, which the system lets go of at its holder's death.
+
+    Where another process holds it, wait until that has ended, and say so.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.warning("another process writes to %s; waiting until it has ended", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from comparing import (
     METHODS,
     MVFA,
     PATCHCORE,
+    RESNET,
+    SMALL,
     cells_of,
     lesion_entry,
     phantom_entry,
@@ -15,6 +18,7 @@ from comparing import (
 from conftest import save_mask, save_picture
 
 from anomalib_medclip.compare.cell import Settings, attempt, died
+from anomalib_medclip.compare.config import build_model, find_class, options_of_size
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.data.bmad import SETS
 
@@ -188,6 +192,54 @@ def test_what_a_cell_raises_is_its_record(heads, tmp_path, capfd):
     assert record["measured"]["seconds"] > 0
     assert "its last words" not in "".join(capfd.readouterr())
     json.dumps(record)
+
+
+SIZED = {
+    "Fastflow": {**RESNET, "flow_steps": 1},
+    "Ganomaly": {"batch_size": 2, "n_features": 8, "latent_vec_size": 8},
+    "ReverseDistillation": RESNET,
+    "Padim": RESNET,
+}
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_a_model_is_built_for_the_size_of_its_images(name, heads, tmp_path):
+    """Flows, autoencoders and decoders have it in their weights or maps."""
+    model = {"class_path": f"anomalib.models.{name}", "init_args": SIZED[name]}
+    model |= {"image_size": 64, "max_epochs": 1, "normals": ["support"]}
+    heads = {**heads, "init_args": {**heads["init_args"], "train_batch_size": 2}}
+    (cell,) = cells_of(tmp_path / "c.yaml", {name: model}, {"heads": heads})
+    test = only(attempt(cell, HERE)[0])
+    assert 0 <= test["honest"]["image_AUROC"] <= 1
+    assert (test["honest"]["pixel_AUROC"] is None) == (name == "Ganomaly")
+    built = build_model({k: model[k] for k in ("class_path", "init_args")}, 64).eval()
+    assert built.input_size == (64, 64)
+    if name in ("Fastflow", "ReverseDistillation"):
+        with torch.no_grad():
+            assert built.model(torch.rand(2, 3, 64, 64)).anomaly_map.shape == (2, 1, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["Dinomaly", "InpFormer", "Rad", "Glass"])
+def test_nothing_is_cropped_from_an_image_of_a_given_size(name):
+    """By default, these crop to 392 and 448 pixels; Glass has to be told the size twice."""
+    options = options_of_size(find_class({"class_path": f"anomalib.models.{name}"}), 56)
+    ramp = torch.linspace(0, 1, 56).expand(1, 3, 56, 56)
+    seen = options["pre_processor"].transform(ramp)
+    assert seen.shape == ramp.shape
+    assert (seen[0, 0, 0, -1] - seen[0, 0, 0, 0]) * 0.229 == pytest.approx(1, abs=1e-5)
+    assert options.get("input_shape") == ((56, 56) if name == "Glass" else None)
+
+
+def test_a_method_takes_the_size_as_its_option():
+    built = build_model({"class_path": "anomalib_medclip.MVFA", "init_args": SMALL}, 48)
+    assert built.hparams["image_size"] == 48
+    assert built.input_size == (48, 48)
+
+
+def test_what_a_constructor_says_is_wrong_is_the_record(heads, tmp_path):
+    model = {"class_path": "anomalib.models.Fuvas", "init_args": RESNET}
+    (cell, *_) = cells_of(tmp_path / "c.yaml", {"wrong": model}, {"heads": heads})
+    assert attempt(cell, HERE)[0]["error"]["message"].startswith("Backbone 'resnet18' is not supp")
 
 
 def test_a_model_of_unknown_length_is_asked_for_epochs(heads, tmp_path):

@@ -1,5 +1,6 @@
 """Cells and their keys: a key changes with whatever changes a figure, and with nothing else."""
 
+import re
 import shutil
 
 import pytest
@@ -7,7 +8,10 @@ from comparing import METHODS, MVFA, PATCHCORE, SMALL, cells_of, lesion_entry, p
 from PIL import Image
 
 from anomalib_medclip.compare import grid as grid_module
+from anomalib_medclip.compare import inputs
 from anomalib_medclip.data.bmad import SETS
+from anomalib_medclip.data.config import build_data
+from anomalib_medclip.errors import ConfigError
 
 
 @pytest.fixture
@@ -88,6 +92,106 @@ def test_k_stands_where_options_say_so(home):
     assert cells[0].key != cells[1].key
 
 
+def test_k_stands_within_texts_of_any_depth(home):
+    deep = {"a": [{"b": "x/$k_shot/$k_shot.pt"}, "$k_shot"], "c": 3, "d": None, "e": 0.5}
+    assert inputs.for_k(deep, 4) == {"a": [{"b": "x/4/4.pt"}, 4], "c": 3, "d": None, "e": 0.5}
+    model = {**MVFA, "init_args": {**SMALL, "adapters": "after-$k_shot-shot.pt"}}
+    data = {"phantom": lesion_entry(home / "lesions")}
+    cells = cells_of(home / "c.yaml", {"MVFA": model}, data, k_shot=[2, 3])
+    found = [c.model_config["init_args"]["adapters"] for c in cells]
+    assert found == ["after-2-shot.pt", "after-3-shot.pt"]
+
+
+# --- lists of support images
+
+
+NORMAL, ABNORMAL = (0, 2, 8, 10, 16, 18), (1, 3, 9, 11, 17, 19)
+"""Of different patients, two each."""
+
+
+def write_list(path, count):
+    """A list of so many support images of each class, in the authors' format."""
+    lines = [f"{tag}-0: {' '.join(f'{n}.png' for n in numbers[:count])}"
+             for tag, numbers in (("n", NORMAL), ("a", ABNORMAL))]  # fmt: skip
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_k_chooses_the_list_of_support_images(home):
+    for k_shot in (2, 4):
+        write_list(home / "lists" / f"{k_shot}-shot.txt", k_shot)
+    data = {"support_list": str(home / "lists" / "$k_shot-shot.txt")}
+    entry = {"phantom": lesion_entry(home / "lesions", **data)}
+    cells = cells_of(home / "c.yaml", {"MVFA": MVFA}, entry, k_shot=[2, 4])
+    found = {}
+    for cell in cells:
+        data = build_data(cell.data_configs["phantom"], "here")
+        data.setup()
+        found[cell.k_shot] = data.support_counts["normal"]["images"]
+    assert found == {2: 2, 4: 4}
+    assert len({cell.key for cell in cells}) == 2
+
+
+def test_a_key_changes_with_the_images_that_a_list_names(home):
+    path = write_list(home / "list.txt", 2)
+    before = keys(home, data={"support_list": str(path)})
+    path.write_text(path.read_text().replace("0.png", "8.png").replace("1.png", "9.png"))
+    after = keys(home, data={"support_list": str(path)})
+    shutil.copy(path, home / "other.txt")
+    assert len({*before, *after, *keys(home, data={"support_list": str(home / "other.txt")})}) == 3
+
+
+def test_one_list_is_not_the_support_of_several_k(home):
+    path = write_list(home / "list.txt", 2)
+    said = rf"c.yaml: support_list {path} of data phantom is one support for K of \[2, 4\]; write"
+    with pytest.raises(ConfigError, match=said):
+        keys(home, data={"support_list": str(path)}, k_shot=[2, 4])
+
+
+def test_draws_of_one_list_on_fixed_splits_are_one(home):
+    table, path = home / "lesions" / "table.csv", write_list(home / "list.txt", 2)
+    fixed = {"support_list": str(path), "split_column": "split"}
+    free = keys(home, data={"support_list": str(path)}, draws=3)
+    lines = table.read_text().splitlines()
+    splits = ["train" if n < 12 else "test" for n in range(len(lines) - 1)]
+    rows = [f"{line},{split}" for line, split in zip(lines[1:], splits, strict=True)]
+    table.write_text("\n".join([f"{lines[0]},split", *rows]))
+    assert len(free) == 3, "what is not in the list is split anew"
+    assert len(keys(home, data=fixed, draws=3)) == 1
+    assert len(keys(home, data={"split_column": "split"}, draws=3)) == 3
+
+
+GONE = {
+    "a list": ({"support_list": "gone.txt"}, "no support_list gone.txt; correct support_list"),
+    "a list of one K": ({"support_list": "$k_shot-shot.txt"}, "no support_list 4-shot.txt"),
+    "a table": ({"table": "gone.csv"}, "no table gone.csv; correct table"),
+    "one of several tables": (
+        {"table": {"train": "gone.csv", "test": "table.csv"}, "patient_column": None},
+        "no table gone.csv",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", GONE)
+def test_planning_names_what_is_not_there(what, home, monkeypatch):
+    monkeypatch.chdir(home / "lesions")
+    write_list(home / "lesions" / "2-shot.txt", 2)
+    data, said = GONE[what]
+    with pytest.raises(ConfigError, match=rf"data phantom: {re.escape(said)}"):
+        keys(home, data=data, k_shot=[2, 4] if "$k_shot" in str(data) else [2])
+
+
+def test_zero_shot_data_have_no_k_to_name_a_file_by(bmad_tree, home):
+    for category in SETS:
+        bmad_tree(category, home / "BMAD", count=2)
+    options = {"root": str(home / "BMAD"), "category": "Brain", "num_workers": 0}
+    entry = {"class_path": "anomalib_medclip.data.BMADLeaveOneOut", "init_args": options}
+    model = {**MVFA, "init_args": {**SMALL, "adapters": "$k_shot-shot.pt"}}
+    with pytest.raises(ConfigError, match="asks for K, and zero-shot data have none"):
+        cells_of(home / "c.yaml", {"MVFA": model}, {"brain": entry})
+
+
 CHANGES = {
     "an option": {"model": {**MVFA, "init_args": {**SMALL, "lr": 0.5}}},
     "an option deep below": {
@@ -151,12 +255,31 @@ def test_a_key_changes_with_a_file_that_options_name(home):
     assert found[0] != found[1]
 
 
+def test_a_key_changes_with_a_file_in_a_folder_that_a_model_names(home):
+    folder = home / "textures" / "deep"
+    folder.mkdir(parents=True)
+    model, found = {**MVFA, "init_args": {**SMALL, "adapters": str(folder.parent)}}, []
+    for content in (b"one", b"two"):
+        (folder / "1.png").write_bytes(content)
+        found.append(keys(home, model=model))
+    assert found[0] != found[1]
+
+
+def test_a_key_changes_with_the_code_of_a_parent(home, monkeypatch):
+    """One's own method may be built on one of ours."""
+    model = {**MVFA, "class_path": "unlucky.Raises"}
+    before, real = keys(home, model=model), inputs.digest_of
+    own = lambda path, *more: "0" * 64 if path.name == "mvfa" else real(path, *more)  # noqa: E731
+    monkeypatch.setattr(inputs, "digest_of", own)
+    assert keys(home, model=model) != before
+
+
 def test_a_key_changes_with_versions_and_code(home, monkeypatch):
     before = keys(home)
     monkeypatch.setattr(grid_module, "versions", lambda: {"torch": "0.0"})
     other = keys(home)
     monkeypatch.undo()
-    monkeypatch.setattr(grid_module, "_package", lambda: "0" * 64)
+    monkeypatch.setattr(grid_module, "code_of_package", lambda: "0" * 64)
     assert len({*before, *other, *keys(home)}) == 3
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from comparing import METHODS, MVFA, SMALL, cells_of, phantom_entry
 
+from anomalib_medclip.compare import grid
 from anomalib_medclip.compare.cell import Settings, attempt
 
 
@@ -83,6 +84,22 @@ def test_nothing_is_shared_with(other, heads, tmp_path):
     assert len(shelves) == 1
     assert {file.parents[1].name for file in files(features)} > shelves
     assert [file for file in files(features) if file.parents[1].name in shelves] == before
+
+
+NEWER = {"versions": lambda: {"torch": "0.0"}, "code_of_package": lambda: "0" * 64}
+
+
+@pytest.mark.parametrize("newer", NEWER)
+def test_nothing_is_shared_with_other_code(newer, heads, tmp_path, monkeypatch):
+    """Features of another torch, or of code before a correction, are no longer ours."""
+    models, features = {"MVFA": {**MVFA, "max_epochs": 1}}, tmp_path / "features"
+    (cell,) = cells_of(tmp_path / "c.yaml", models, {"heads": heads})
+    run(cell, features)
+    before = files(features)
+    monkeypatch.setattr(grid, newer, NEWER[newer])
+    (cell,) = cells_of(tmp_path / "c.yaml", models, {"heads": heads})
+    assert run(cell, features)[1] == run(cell, tmp_path / "empty")[1]
+    assert len(files(features)) == 2 * len(before)
 
 
 def test_learning_options_share_what_the_tower_says(heads, tmp_path):

@@ -20,6 +20,7 @@ from anomalib_medclip.compare.grid import Cell, plan
 from anomalib_medclip.compare.runners import Work, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.components.provenance import NOTICE, packages
+from anomalib_medclip.data.fingerprint import Digests
 from anomalib_medclip.report.write import write_report
 
 
@@ -40,10 +41,11 @@ def run(arguments: list[str]) -> int:
     console = Console(stderr=True)
     if not options.report_only:
         config = read_config(options.config)
-        cells = plan(config, options.explain, _track)
+        known: Digests = {}
+        cells = plan(config, options.explain, _track, known)
         text = options.config.read_text(encoding="utf-8")
         store.write_grid(_grid(config, cells, arguments), text)
-        _run(Work(cells, store, _settings(config, options), now()), options)
+        _run(Work(cells, store, _settings(config, options, known), now()), options)
     keys = [cell["key"] for cell in store.grid()["cells"]]
     with store.claim_report():  # of several shares, the last one writes what all have found
         found = Counter((store.record(key) or {"status": "not run"})["status"] for key in keys)
@@ -94,7 +96,7 @@ def _run(work: Work, options: argparse.Namespace) -> None:
             run_here(work, screen)
 
 
-def _settings(config: Comparison, options: argparse.Namespace) -> Settings:
+def _settings(config: Comparison, options: argparse.Namespace, known: Digests) -> Settings:
     """How cells are run; several at once share the processor."""
     jobs = options.jobs or 1
     return Settings(
@@ -102,6 +104,7 @@ def _settings(config: Comparison, options: argparse.Namespace) -> Settings:
         feature_cache=config.feature_cache,
         accelerator=options.device,
         threads=max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None,
+        known=known,
     )
 
 

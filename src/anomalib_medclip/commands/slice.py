@@ -2,7 +2,7 @@
 
 It can be stopped at any moment and started again: every file appears whole or not at all, and a
 volume whose note lies in the tree is not cut again. The tree does not depend on how often that
-happened.
+happened. One run at a time works on a tree: another waits, and then finds it done.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -28,8 +28,8 @@ from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.cases import Case
 from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.volumes import Volumes
-from anomalib_medclip.errors import DataRootError, MedclipError
-from anomalib_medclip.files import sha256_of_all, whole_file, write_whole
+from anomalib_medclip.errors import DataChangedError, DataRootError, MedclipError
+from anomalib_medclip.files import alone_in, sha256_of_all, whole_file, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +60,14 @@ def run(arguments: Sequence[str]) -> int:
         msg = f"{given.config} is not made of volumes; its class should be {Volumes.__name__}"
         raise DataRootError(msg)
     cases = with_splits(data.cases(), given.shares, data.draw_seed)
-    tree = Tree(given.out / f"{data.name}_AD", data, given.bits, given.shares)
-    failed = tree.cut(cases, given.jobs)
+    folder = given.out / f"{data.name}_AD"
+    with alone_in(folder):
+        tree = Tree(folder, data, given.bits, given.shares)
+        failed = tree.cut(cases, given.jobs)
+        count = tree.count
     for path, reason in failed.items():
         logger.error("%s: %s", path, reason)
-    Console().print(f"{tree.count} pictures in {tree.folder}; {len(failed)} volumes failed")
+    Console().print(f"{count} pictures in {folder}; {len(failed)} volumes failed")
     return int(bool(failed))
 
 
@@ -162,6 +165,10 @@ class Tree:
 
         Returns:
             Why volumes could not be cut, by their paths.
+
+        Raises:
+            DataRootError: Two volumes would get the same names.
+            DataChangedError: Something else has removed notes; nothing is swept.
         """
         named = {self._name(case): case for case in cases}
         if len(named) < len(cases):
@@ -175,14 +182,29 @@ class Tree:
                 try:
                     job.result()
                 except (MedclipError, OSError) as error:
-                    failed[jobs_of[job].image.relative_to(self.data.root).as_posix()] = str(error)
+                    failed[self._path(jobs_of[job])] = str(error)
                 progress.advance(task)
-        notes = [self.notes / f"{name}.json" for name in sorted(named)]
-        volumes = [_read(path) for path in notes if path.is_file()]
+        done = sorted(name for name, case in named.items() if self._path(case) not in failed)
+        volumes = self._noted(done)
         self._sweep(volumes)
         _write(self.manifest, {**self.options, "volumes": volumes, "failed": failed})
         shutil.rmtree(self.notes)
         return failed
+
+    def _noted(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """The notes of volumes that were cut; without one of them, nobody knows what to sweep."""
+        notes = [self.notes / f"{name}.json" for name in names]
+        if gone := [path for path in notes if not path.is_file()]:
+            _write(self.notes / "options.json", self.options)  # by which it is taken up again
+            msg = (
+                f"{gone[0]} (1 of {len(gone)}) was removed by something else while this run was at "
+                "work; no picture was swept; let nothing else change the folder, and start again"
+            )
+            raise DataChangedError(msg)
+        return [_read(path) for path in notes]
+
+    def _path(self, case: Case) -> str:
+        return case.image.relative_to(self.data.root).as_posix()
 
     def _name(self, case: Case) -> str:
         return f"{case.split}_{_stem(case)}"
@@ -199,7 +221,8 @@ class Tree:
         }
         note = self.notes / f"{name}.json"
         if note.is_file():
-            if _read(note)["sources"] == sources:
+            former = _read(note)
+            if former["sources"] == sources and all(path.is_file() for path in self._made(former)):
                 return
             note.unlink()
         sliced = self.data.cut(case)
@@ -227,12 +250,20 @@ class Tree:
 
         Left where they were, they could have one patient in training and test.
         """
-        listed = {self.folder / made["file"] for note in volumes for made in note["slices"]}
+        listed = {path for note in volumes for path in self._made(note)}
         for path in self.folder.glob("*/*/*/*.png"):
-            if path.parents[0].with_name("img") / path.name not in listed:
+            if path not in listed:
                 path.unlink()
         for path in self.folder.glob("*/*/*/.*.partial"):
             path.unlink()
+
+    def _made(self, note: dict[str, Any]) -> Iterator[Path]:
+        """The pictures of a volume, and the masks of those with a lesion."""
+        for made in note["slices"]:
+            path = self.folder / made["file"]
+            yield path
+            if made["lesion"]:
+                yield path.parent.with_name("anomaly_mask") / path.name
 
     def _pixels(self, image: NDArray[np.float32]) -> NDArray[Any]:
         top = 2**self.bits - 1

@@ -3,6 +3,7 @@
 ================  =============================================================================
 ``config``        what is asked for, from a YAML file
 ``grid``          a config becomes cells, each named by all that determines it
+``inputs``        the files and the code that a cell depends on
 ``cell``          one cell becomes one record: trained, tested, measured
 ``epochs``        what each epoch would have scored on the test images; never fed back
 ``testing``       figures, the score of every image, pixel curves

@@ -26,7 +26,7 @@ from anomalib_medclip.compare.config import build_model, find_class
 from anomalib_medclip.compare.epochs import EpochScores
 from anomalib_medclip.compare.explain import explain
 from anomalib_medclip.compare.facts import facts_of
-from anomalib_medclip.compare.grid import Cell
+from anomalib_medclip.compare.grid import Cell, check_inputs
 from anomalib_medclip.compare.store import Arrays, Record
 from anomalib_medclip.compare.testing import Figures, Findings
 from anomalib_medclip.components.cross_fit import CrossFit
@@ -36,6 +36,7 @@ from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import patients
+from anomalib_medclip.data.fingerprint import Digests
 from anomalib_medclip.errors import ConfigError
 
 _LOG = 4000
@@ -57,12 +58,14 @@ class Settings(NamedTuple):
         feature_cache: GB of that folder.
         accelerator: ``cpu``, ``gpu`` or ``auto``, as Lightning has it.
         threads: Threads of torch; ``None`` for its own choice.
+        known: What planning has read, which is not read again where it has not been touched.
     """
 
     features: Path | None = None
     feature_cache: float = 20.0
     accelerator: str = "auto"
     threads: int | None = None
+    known: Digests | None = None
 
 
 def now() -> str:
@@ -133,12 +136,15 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
     """Train and test a cell.
 
     Raises:
+        DataChangedError: Data are no longer those that the cell is named by, or are not at its end.
         Exception: Whatever data, model or Engine raise.
     """
     seed_everything(cell.seed, workers=True)
+    known = {} if settings.known is None else settings.known
     if settings.threads:
         torch.set_num_threads(settings.threads)
     sets = {name: build_data(options, name) for name, options in cell.data_configs.items()}
+    check_inputs(cell, sets, known)
     data, tested = sets[cell.data], {name: sets[name] for name in cell.tests}
     model = _model(cell)
     epochs = EpochScores(tested, cell.model_config["record_every"])
@@ -165,6 +171,7 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
             oracle = _oracle(found["honest"], epochs.epochs[name], facts)
             tests.append({"data": name, **found, **oracle})
             arrays |= kept
+    check_inputs(cell, sets, known)
     measured |= {
         "seconds_per_image": cost.seconds_per_image(model, _some_images(data)),
         "features_from_cache": getattr(model, "features_found", 0),
@@ -179,10 +186,7 @@ def _model(cell: Cell) -> AnomalibModule:
     options = {k: config[k] for k in ("class_path", "init_args")}
     if "seed" in inspect.signature(find_class(options)).parameters:
         options["init_args"] = {**options["init_args"], "seed": cell.seed}
-    model = build_model(options)
-    if config["image_size"] is not None:
-        side = config["image_size"]
-        model.pre_processor = model.configure_pre_processor(image_size=(side, side))
+    model = build_model(options, config["image_size"])
     if not isinstance(model.post_processor, RankPreservingPostProcessor):
         model.post_processor = RankPreservingPostProcessor()
     model.visualizer = None
@@ -214,7 +218,7 @@ def _engine(
 def _share(model: AnomalibModule, cell: Cell, settings: Settings) -> None:
     """Let cells share what the frozen tower says of the images of the same data."""
     if isinstance(model, ClipMethodMixin) and settings.features is not None:
-        told: list[Any] = [cell.determined_by["data"]]
+        told: list[Any] = [cell.determined_by[k] for k in ("data", "versions", "package", "code")]
         for options in cell.data_configs.values():
             given = {k: v for k, v in options["init_args"].items() if k not in _OF_THE_DRAW}
             told += [options["class_path"], given]

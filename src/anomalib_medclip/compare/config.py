@@ -1,6 +1,7 @@
 """What is asked for: models, data, K, draws and seeds, from a YAML file."""
 
 import copy
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -11,9 +12,8 @@ import jsonargparse
 import yaml
 from anomalib.models.components.base import AnomalibModule
 
+from anomalib_medclip.compare.inputs import Options, for_k
 from anomalib_medclip.errors import ConfigError
-
-Options = dict[str, Any]
 
 
 class ModelEntry(TypedDict, total=False):
@@ -21,10 +21,11 @@ class ModelEntry(TypedDict, total=False):
 
     Attributes:
         class_path: Where its class is: ``anomalib_medclip.MVFA``, ``anomalib.models.Patchcore``.
-        init_args: Its options; ``$k_shot`` stands for the cell's K.
+        init_args: Its options; ``$k_shot`` stands for the cell's K, also within a text.
         config: A model config to start from, relative to this file; ``init_args`` go above it.
         max_epochs: Epochs to train; by default the model's own.
-        image_size: Side of the square input, for models of anomalib, whose default is 256.
+        image_size: Side of the square input in pixels; by default the model's own, which is 256 for
+            most models of anomalib.
         normals: What a model that wants normal images only is given: ``support``, ``train`` or
             both, each a cell; by default ``support`` for the methods, both for baselines.
         record_every: Score the test images every so many epochs, for the oracle; by default each
@@ -47,7 +48,8 @@ class DataEntry(TypedDict, total=False):
 
     Attributes:
         class_path: Where its class is, such as ``anomalib_medclip.data.MedicalFolder``.
-        init_args: Its options; K, draw and normals are the grid's.
+        init_args: Its options; K, draw and normals are the grid's, and ``$k_shot`` stands for K,
+            also within a text, as in ``support_list: lists/$k_shot-shot.txt``.
         config: A data config to start from, relative to this file; ``init_args`` go above it.
         published: What the papers call it, for their figures beside ours; see ``published``.
     """
@@ -161,6 +163,7 @@ def _check(config: Comparison, path: Path) -> None:
     if len({*shots}) < len(shots) or len({*config.seeds}) < len(config.seeds):
         msg = f"{path}: k_shot or seeds name a number twice; name each once"
         raise ConfigError(msg)
+    _check_support(config, path)
     if not config.data or not (config.models or config.trivial):
         msg = f"{path} compares nothing; give it models and data"
         raise ConfigError(msg)
@@ -169,6 +172,19 @@ def _check(config: Comparison, path: Path) -> None:
         if unknown or not tested:
             said = f"{', '.join(sorted(unknown))}, not among data" if unknown else "no test data"
             msg = f"{path}: tests of {trained} name {said}; name some of {', '.join(config.data)}"
+            raise ConfigError(msg)
+
+
+def _check_support(config: Comparison, path: Path) -> None:
+    """Refuse one list of support images for several K: all of them would be the same."""
+    for name, entry in config.data.items():
+        listed = entry["init_args"].get("support_list")
+        if len(config.k_shot) > 1 and listed is not None and for_k(listed, 1) == listed:
+            msg = (
+                f"{path}: support_list {listed} of data {name} is one support for K of "
+                f"{config.k_shot}; write $k_shot where its name says K, as in "
+                "lists/$k_shot-shot.txt, or ask for one K"
+            )
             raise ConfigError(msg)
 
 
@@ -202,11 +218,38 @@ def parse_model(options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - jsonargpar
         raise ConfigError(msg) from error
 
 
-def build_model(options: Mapping[str, Any]) -> AnomalibModule:
-    """Build a model from its class path and options; see ``parse_model``."""
-    parsed = parse_model(options)
-    model: AnomalibModule = _model_parser().instantiate_classes(parsed).model
+def build_model(options: Mapping[str, Any], image_size: int | None = None) -> AnomalibModule:
+    """Build a model from its class path and options; see ``parse_model``.
+
+    Args:
+        options: ``class_path`` and ``init_args``.
+        image_size: Side of the square images it is for; by default as its class has it.
+    """
+    kind = find_class(parse_model(options).model)
+    # Not built by jsonargparse, which would hide what a constructor says is wrong.
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "model", instantiate=False, fail_untyped=False)
+    parsed = parser.parse_object({"model": dict(options["init_args"])})
+    given = vars(parser.instantiate_classes(parsed).model)
+    if image_size is not None:
+        given = {**given, **options_of_size(kind, image_size)}
+    model: AnomalibModule = kind(**given)
     return model
+
+
+def options_of_size(kind: Any, side: int) -> Options:  # noqa: ANN401 - the class of a model
+    """Options of a model for square images: many ask when they are built how large these are.
+
+    Models of anomalib know it from the resize that they are given, ``Glass`` by an option besides.
+    """
+    known, square = inspect.signature(kind).parameters, (side, side)
+    if "image_size" in known:
+        return {"image_size": side}
+    resize = kind.configure_pre_processor
+    asked = inspect.signature(resize).parameters
+    crops = {"crop_size": side, "center_crop_size": square}  # which some do besides, by default
+    given = resize(image_size=square, **{k: v for k, v in crops.items() if k in asked})
+    return {"pre_processor": given, **({"input_shape": square} if "input_shape" in known else {})}
 
 
 def _model_parser() -> jsonargparse.ArgumentParser:

@@ -3,21 +3,26 @@
 import hashlib
 import inspect
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from anomalib_medclip.baselines.trivial import TrivialMixin
 from anomalib_medclip.compare.config import Comparison, ModelEntry, find_class, parse_model
+from anomalib_medclip.compare.inputs import (
+    Options,
+    check_lists,
+    code_of,
+    code_of_package,
+    for_k,
+    named_files,
+)
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
 from anomalib_medclip.components.provenance import versions
-from anomalib_medclip.components.weights import WEIGHTS_VARIABLE
 from anomalib_medclip.data.config import build_data
-from anomalib_medclip.data.fingerprint import Digests, digest_of, fingerprint
-from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.files import sha256_of_all
+from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.data.fingerprint import Digests, check_unchanged, fingerprint
+from anomalib_medclip.errors import ConfigError, DataChangedError
 
 
 def _trivial(name: str) -> ModelEntry:
@@ -29,8 +34,6 @@ TRIVIAL = {
     "image size": _trivial("ImageSize"),
 }
 """What no method should lose to."""
-
-Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,10 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 def plan(
-    config: Comparison, explain: bool = False, progress: Progress = lambda items, _: items
+    config: Comparison,
+    explain: bool = False,
+    progress: Progress = lambda items, _: items,
+    known: Digests | None = None,
 ) -> list[Cell]:
     """All cells of a comparison, the cheap ones first.
 
@@ -94,12 +100,13 @@ def plan(
         config: What is asked for.
         explain: Whether the first draw of the largest K keeps what its scores come from.
         progress: Passes an iterator on and shows how far the reading of files is.
+        known: Files that were read already; it is added to, for ``Settings``.
 
     Raises:
-        ConfigError: A model cannot be built so.
+        ConfigError: A model cannot be built so, or data name a table or list that is not there.
         MedclipError: Data cannot be read.
     """
-    sources = _Sources(config, progress)
+    sources = _Sources(config, progress, {} if known is None else known)
     models = {**(TRIVIAL if config.trivial else {}), **config.models}
     cells = [
         replace(cell, keeps=_kept(cell, config, explain))
@@ -125,18 +132,20 @@ class _Seen(NamedTuple):
     zero_shot: bool
     has_normals: bool
     """Whether there are normal images for training besides the support."""
+    splits: frozenset[tuple[str, str]]
+    """Split of each image."""
 
 
 class _Sources:
     """Data of the grid, looked at once for each draw."""
 
-    def __init__(self, config: Comparison, progress: Progress) -> None:
+    def __init__(self, config: Comparison, progress: Progress, known: Digests) -> None:
         self.config = config
         # Shared features are computed one image at a time, which may round the last digit.
-        shared = config.feature_cache > 0
-        self.ours = {"versions": versions(), "package": _package(), "shared_features": shared}
+        shared, package = config.feature_cache > 0, code_of_package()
+        self.ours = {"versions": versions(), "package": package, "shared_features": shared}
         self._progress = progress
-        self.known: Digests = {}
+        self.known = known
         self._seen: dict[tuple[str, int], _Seen] = {}
 
     def look(self, name: str, draw: int) -> _Seen:
@@ -145,20 +154,34 @@ class _Sources:
             data = build_data(self.options(name, min(self.config.k_shot), draw), name)
             table = data.complete(data.load_table())
             normal = bool(((table["split"] == "train") & (table["label_index"] == 0)).any())
+            splits = frozenset(zip(table["image_path"], table["split"], strict=True))
             digest = fingerprint(data, self.known, self._progress)
-            self._seen[name, draw] = _Seen(digest, data.zero_shot, normal)
+            self._seen[name, draw] = _Seen(digest, data.zero_shot, normal, splits)
         return self._seen[name, draw]
 
     def options(
         self, name: str, k_shot: int | None, draw: int, normals: str = "support"
     ) -> Options:
-        """Class and options of some data, for one K and draw, as far as the class knows these."""
+        """Class and options of some data, for one K and draw, as far as the class knows these.
+
+        Raises:
+            ConfigError: They name a table or list that is not there, or want K where there is none.
+        """
         entry = self.config.data[name]
         known = inspect.signature(find_class(entry)).parameters
         any_other = any(one.kind is one.VAR_KEYWORD for one in known.values())
         asked = {"k_shot": k_shot, "seed": draw, "normals": normals}
         given = {k: v for k, v in asked.items() if v is not None and (k in known or any_other)}
-        return {"class_path": entry["class_path"], "init_args": {**entry["init_args"], **given}}
+        written: Options = for_k(entry["init_args"], k_shot)
+        check_lists(written, name)
+        return {"class_path": entry["class_path"], "init_args": {**written, **given}}
+
+    def draws(self, name: str, k_shot: int) -> range:
+        """Seeds of the draws of some data: one, if no draw would change support or splits."""
+        listed = self.config.data[name]["init_args"].get("support_list") is not None
+        seeds = range(self.config.draws_of(k_shot))
+        alike = listed and len({self.look(name, seed).splits for seed in seeds}) == 1
+        return range(1) if alike or self.look(name, 0).zero_shot else seeds
 
 
 def _cells(name: str, entry: ModelEntry, trained: str, sources: _Sources) -> Iterator[Cell]:
@@ -171,9 +194,13 @@ def _cells(name: str, entry: ModelEntry, trained: str, sources: _Sources) -> Ite
             names = dict.fromkeys((trained, *tests))
             configs = {one: sources.options(one, k_shot, draw) for one in names}
             configs[trained] = sources.options(trained, k_shot, draw, normals)
-            given = _for_k(options, k_shot)
-            found = {"data": {one: sources.look(one, draw).fingerprint for one in names}}
-            determined = {**found, **sources.ours, **_of_model(given, sources.known)}
+            given = {**options, "init_args": for_k(options["init_args"], k_shot)}
+            determined = {
+                **sources.ours,
+                "data": {one: sources.look(one, draw).fingerprint for one in names},
+                "code": code_of(map(find_class, (given, *configs.values())), sources.known),
+                "files": named_files(given, configs.values(), sources.known),
+            }
             for seed in seeds:
                 yield Cell(
                     name, kind, normals, trained, tests, k_shot, draw, seed,
@@ -188,7 +215,7 @@ def _draws(trained: str, normals: str, sources: _Sources) -> Iterator[tuple[int 
         return
     once = seen.zero_shot or normals == "train"
     for k_shot in [min(config.k_shot)] if once else config.k_shot:
-        for draw in range(1 if seen.zero_shot else config.draws_of(k_shot)):
+        for draw in sources.draws(trained, k_shot):
             yield None if seen.zero_shot else k_shot, draw
 
 
@@ -206,7 +233,8 @@ def _model(name: str, entry: ModelEntry) -> tuple[str, Options]:
         "record_every": entry.get("record_every", 1),
     }
     try:
-        parsed = parse_model({k: _for_k(options, 1)[k] for k in ("class_path", "init_args")})
+        given = for_k(options["init_args"], 1)
+        parsed = parse_model({"class_path": options["class_path"], "init_args": given})
     except ConfigError as error:
         msg = f"model {name}: {error}; correct its options"
         raise ConfigError(msg) from error
@@ -216,35 +244,25 @@ def _model(name: str, entry: ModelEntry) -> tuple[str, Options]:
     return (*found, "baseline")[0], options
 
 
-def _for_k(options: Options, k_shot: int | None) -> Options:
-    """Options with K in the place of ``$k_shot``."""
-    given = {k: k_shot if v == "$k_shot" else v for k, v in options["init_args"].items()}
-    return {**options, "init_args": given}
+def check_inputs(cell: Cell, data: Mapping[str, MedicalDataModule], known: Digests) -> None:
+    """Refuse to go on with images, labels or files other than those the cell is named by.
 
+    Args:
+        cell: The cell.
+        data: Its data, by name.
+        known: What was read already, as when it was planned; it is added to.
 
-def _of_model(options: Options, known: Digests) -> dict[str, Any]:
-    """What determines a model besides its options: its code, and the files these name."""
-    paths = {word: Path(word) for word in _words(options["init_args"])}
-    files = {word: digest_of(path, known) for word, path in paths.items() if path.is_file()}
-    if variable := os.environ.get(WEIGHTS_VARIABLE):
-        weights = Path(variable)
-        files[WEIGHTS_VARIABLE] = digest_of(weights, known) if weights.is_file() else variable
-    code = digest_of(Path(inspect.getfile(find_class(options))).parent, known)
-    return {"code": code, "files": files}
-
-
-def _package() -> str:
-    """SHA-256 of the code of this package that figures depend on, for those who change it."""
-    root = Path(__file__).parents[1]
-    rooms = [root, *(root / name for name in ("compare", "components", "data", "metrics"))]
-    return hashlib.sha256("".join(map(sha256_of_all, rooms)).encode()).hexdigest()
-
-
-def _words(value: Any) -> Iterator[str]:  # noqa: ANN401 - options of any depth
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for one in value:
-            yield from _words(one)
-    elif isinstance(value, str | Path) and str(value):
-        yield str(value)
+    Raises:
+        DataChangedError: Something has changed; it names the file.
+    """
+    before = cell.determined_by["files"]
+    now = named_files(cell.model_config, cell.data_configs.values(), known)
+    for word in sorted({*before, *now}):
+        if before.get(word) != now.get(word):
+            msg = (
+                f"{word} has changed since the comparison was planned; leave it alone while the "
+                "comparison runs, and start that again"
+            )
+            raise DataChangedError(msg)
+    for name, one in data.items():
+        check_unchanged(one, cell.determined_by["data"][name], known, name)

@@ -118,7 +118,8 @@ def run_on_ray(work: Work, watch: Watch, address: str | None, jobs: int | None) 
         gpus = 1 if work.settings.accelerator == "gpu" else 0
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=LIVES - 1)(attempt)
         todo = [cell for cell in work.cells if not work.status(cell)]
-        waiting = {task.remote(cell, work.settings): cell for cell in todo}
+        settings = ray.put(work.settings)  # once, for all that it holds of files
+        waiting = {task.remote(cell, settings): cell for cell in todo}
         for cell in todo:
             watch.started(cell)
         while waiting:
