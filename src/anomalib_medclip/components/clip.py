@@ -93,7 +93,9 @@ class Backbone:
         """
         config = copy.deepcopy(self.model)
         if isinstance(config, str):
-            config = open_clip.get_model_config(config)
+            # Other names are of folders and of models to download, whose settings would be strange.
+            known = config in open_clip.list_models()
+            config = open_clip.get_model_config(config) if known else None
             if config is None:
                 msg = f"open_clip knows no model {self.model!r}; see open_clip.list_models()"
                 raise WeightsError(msg)

@@ -8,7 +8,7 @@ are parameters and buffers stands in the text of the archive's sources, which is
 
 import pickletools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,45 +78,26 @@ class _NotRead(NamedTuple):
     function: _Name
 
 
-_MARK = object()
-_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "BINUNICODE8")
-_EMPTY: dict[str, type] = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-
 def _interpret(pickle: bytes) -> Any:  # noqa: ANN401 - whatever the pickle holds
     """What a pickle written by TorchScript holds, of plain values and the classes above.
 
     Raises:
-        ValueError: An instruction that TorchScript does not write.
+        ValueError: An instruction that TorchScript does not write for modules.
     """
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for instruction, given, _ in pickletools.genops(pickle):
-        name = instruction.name
-        if name in _LITERALS:
-            stack.append(given)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _EMPTY:
-            stack.append(_EMPTY[name]())
-        elif name in _TUPLES:
-            stack.append(tuple(_last(stack, _TUPLES[name])))
-        elif name == "GLOBAL":
-            stack.append(_Name(*given.split(" ", 1)))
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[given] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[given])
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name in _ACTIONS:
-            _ACTIONS[name](stack)
-        elif name not in ("PROTO", "STOP"):
-            msg = f"a TorchScript archive with the instruction {name}, which is not run"
+        if instruction.name not in _ACTIONS:
+            msg = f"a TorchScript archive with the instruction {instruction.name}, which is not run"
             raise ValueError(msg)
+        _ACTIONS[instruction.name](stack, memo, given)
     return stack.pop()
+
+
+_Action = Callable[[list[Any], dict[Any, Any], Any], None]
+"""What an instruction does with the stack, the values to come back to, and what is given to it."""
+
+_MARK = object()
 
 
 def _last(stack: list[Any], count: int) -> list[Any]:
@@ -133,50 +114,88 @@ def _since_mark(stack: list[Any]) -> list[Any]:
     return taken
 
 
-def _append(stack: list[Any]) -> None:
-    value = stack.pop()
-    stack[-1].append(value)
+def _pushing(make: Callable[[Any], Any]) -> _Action:
+    return lambda stack, _, given: stack.append(make(given))
 
 
-def _appends(stack: list[Any]) -> None:
-    values = _since_mark(stack)
-    stack[-1].extend(values)
+def _joining(count: int) -> _Action:
+    return lambda stack, _, __: stack.append(tuple(_last(stack, count)))
 
 
-def _set_items(stack: list[Any]) -> None:
+def _nothing(stack: list[Any], memo: dict[Any, Any], given: Any) -> None:  # noqa: ANN401
+    """Leave all as it is."""
+
+
+def _keep(stack: list[Any], memo: dict[Any, Any], given: Any) -> None:  # noqa: ANN401
+    memo[given] = stack[-1]
+
+
+def _come_back(stack: list[Any], memo: dict[Any, Any], given: Any) -> None:  # noqa: ANN401
+    stack.append(memo[given])
+
+
+def _tuple(stack: list[Any], _memo: dict[Any, Any], _given: Any) -> None:  # noqa: ANN401
+    stack.append(tuple(_since_mark(stack)))
+
+
+def _set_items(stack: list[Any], _memo: dict[Any, Any], _given: Any) -> None:  # noqa: ANN401
     items = _since_mark(stack)
     stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
 
-def _new(stack: list[Any]) -> None:
+def _append(stack: list[Any], _memo: dict[Any, Any], _given: Any) -> None:  # noqa: ANN401
+    values = _last(stack, 1)
+    stack[-1].extend(values)
+
+
+def _appends(stack: list[Any], _memo: dict[Any, Any], _given: Any) -> None:  # noqa: ANN401
+    values = _since_mark(stack)
+    stack[-1].extend(values)
+
+
+def _new(stack: list[Any], _memo: dict[Any, Any], _given: Any) -> None:  # noqa: ANN401
     of, _ = _last(stack, 2)
     stack.append(_Module(of))
 
 
-def _build(stack: list[Any]) -> None:
-    module, attributes = _last(stack, 2)
-    if not isinstance(module, _Module) or not isinstance(attributes, dict):
+def _build(stack: list[Any], _memo: dict[Any, Any], _given: Any) -> None:  # noqa: ANN401
+    attributes = stack.pop()
+    if not isinstance(stack[-1], _Module) or not isinstance(attributes, dict):
         msg = "a TorchScript archive that restores itself by code of its own, which is not run"
         raise ValueError(msg)
-    module.attributes = attributes
-    stack.append(module)
+    stack[-1].attributes = attributes
 
 
-def _call(stack: list[Any]) -> None:
+def _call(stack: list[Any], _memo: dict[Any, Any], _given: Any) -> None:  # noqa: ANN401
     function, arguments = _last(stack, 2)
     is_tensor = function == _Name("torch._utils", "_rebuild_tensor_v2")
     stack.append(_Stored(*arguments[:4]) if is_tensor else _NotRead(function))
 
 
-_ACTIONS = {
-    "TUPLE": lambda stack: stack.append(tuple(_since_mark(stack))),
+_LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE")
+
+_ACTIONS: dict[str, _Action] = {
+    **dict.fromkeys(("PROTO", "STOP"), _nothing),
+    "BINPERSID": _nothing,  # the words that say where numbers lie, as they are
+    **dict.fromkeys(_LITERALS, _pushing(lambda given: given)),
+    "GLOBAL": _pushing(lambda given: _Name(*given.split(" ", 1))),
+    "NONE": _pushing(lambda _: None),
+    "NEWTRUE": _pushing(lambda _: True),
+    "NEWFALSE": _pushing(lambda _: False),
+    "MARK": _pushing(lambda _: _MARK),
+    "EMPTY_TUPLE": _pushing(lambda _: ()),
+    "EMPTY_LIST": _pushing(lambda _: []),
+    "EMPTY_DICT": _pushing(lambda _: {}),
+    **{f"TUPLE{count}": _joining(count) for count in (1, 2, 3)},
+    "TUPLE": _tuple,
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _keep),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), _come_back),
     "APPEND": _append,
     "APPENDS": _appends,
     "SETITEMS": _set_items,
     "NEWOBJ": _new,
     "BUILD": _build,
     "REDUCE": _call,
-    "BINPERSID": lambda stack: None,  # the words that say where numbers lie, as they are
 }
 
 _CLASS = re.compile(
