@@ -1,12 +1,12 @@
 """TorchScript archives, read as tensors: as torch reads them, and nothing in them is run."""
 
-import os
 import pickle
 import warnings
 import zipfile
 
 import pytest
 import torch
+from hostile import Command, write_restoring
 from tiny import BACKBONE
 from torch import nn
 
@@ -117,53 +117,14 @@ def test_an_archive_saved_on_a_gpu_is_read_without_one(openai, tmp_path):
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-class Restoring(nn.Module):
-    """A module that writes a file when ``torch.jit.load`` restores it."""
-
-    def __init__(self, path: str):
-        super().__init__()
-        self.path = path
-        self.file = torch.zeros(4, dtype=torch.uint8)
-
-    @torch.jit.export
-    def __getstate__(self) -> tuple[str, bool]:
-        return self.path, self.training
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[str, bool]) -> None:
-        self.path = state[0]
-        self.training = state[1]
-        self.file = torch.from_file(state[0], True, 4, dtype=torch.uint8).fill_(33)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return image
-
-
-def restoring(path, written):
-    """An archive that writes a file when torch opens it."""
-    with warnings.catch_warnings(action="ignore"):
-        torch.jit.script(Restoring(str(written))).save(path)
-    return path
-
-
 def test_an_archive_that_restores_itself_is_refused_and_does_not(tmp_path):
     written = tmp_path / "written"
-    path = restoring(tmp_path / "clip.pt", written)
+    path = write_restoring(tmp_path / "clip.pt", written)
     with pytest.raises(WeightsError, match=r"clip.pt is no CLIP .*TorchScript .*which is not run"):
         read_weights(path)
     assert not written.exists()
     torch.jit.load(path)
     assert written.read_bytes() == b"!!!!"
-
-
-class Command:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])

@@ -38,7 +38,7 @@ def read_plain(path: str | Path) -> Any:  # noqa: ANN401 - whatever the file hol
 def _reason(said: str) -> str:
     if "weights_only" not in said:
         return said
-    named = re.search(r"GLOBAL (\S+) was not an allowed global", said)
+    named = re.search(r"GLOBAL (\S+)", said)
     if "TorchScript" in said:
         return "a TorchScript archive, which would run code of its own"
     what = f"it names {named[1]}, and so" if named else "it is damaged, or"
