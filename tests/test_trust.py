@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from anomalib.engine import Engine
-from safetensors.torch import save_file
 from hostile import Command, write_restoring
+from safetensors.torch import save_file
 from tiny import OPTIONS, lesion_data, small
 
 from anomalib_medclip import cli
@@ -215,8 +215,8 @@ def test_weights_that_a_checkpoint_names_are_used_only_if_they_are_those_of_trai
     moved, on_weights, image
 ):
     checkpoint, weights = moved
-    words = "trained on another backbone: .*other.safetensors.* score --pretrained"
-    with pytest.raises(BackboneMismatchError, match=rf"(?s){words}"):
+    words = r"trained on another backbone: .*other.safetensors.*\(score --pretrained"
+    with pytest.raises(BackboneMismatchError, match=words):
         Inferencer(checkpoint)
     expected = Inferencer(on_weights[0]).predict(image)
     found = Inferencer(checkpoint, pretrained=str(weights)).predict(image)

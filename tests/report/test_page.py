@@ -66,6 +66,12 @@ def test_the_same_records_give_the_same_bytes(store, page):
     assert "2026-01-01" not in page, "when it was run is not what was found"
 
 
+def test_the_address_that_charts_could_be_uploaded_to_is_not_in_the_page(page):
+    assert "showSendToCloud: false" in page
+    assert "cloud.plotly.com" not in page
+    assert "chart-studio.plotly.com" not in page
+
+
 def test_nothing_is_asked_of_the_network(page):
     parsed = Parsed(page)
     asked = [

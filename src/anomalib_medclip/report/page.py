@@ -1,5 +1,6 @@
 """One page, whole in one file, that asks the network for nothing."""
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -16,6 +17,9 @@ from anomalib_medclip.report.gallery import Gallery, label
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.rows import METRICS, Chart, Row
 from anomalib_medclip.report.withheld import config_without_paths, without_paths
+
+_CLOUD = re.compile(r"https://(?:cloud|chart-studio)\.plotly\.com[^\"']*")
+"""Where plotly.js would upload a chart to, by a button that the page leaves out, too."""
 
 HEAT = "inferno"
 """matplotlib's name of the one colour scale of all heat maps."""
@@ -103,7 +107,7 @@ def _assets() -> dict[str, Any]:
     return {
         "css": (folder / "report.css").read_text(encoding="utf-8"),
         "js": (folder / "report.js").read_text(encoding="utf-8"),
-        "plotly": get_plotlyjs(),
+        "plotly": _CLOUD.sub("", get_plotlyjs()),
         "heat": table,
     }
 
