@@ -14,6 +14,7 @@ from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.report import words
 from anomalib_medclip.report.drawing import GREY
 from anomalib_medclip.report.gallery import Gallery, label
+from anomalib_medclip.report.lost_lesions import lost_lesions
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.rows import METRICS, Chart, Row
 from anomalib_medclip.report.withheld import config_without_paths, without_paths
@@ -91,6 +92,7 @@ def render(
         notice=NOTICE,
         title=grid.get("title") or "Comparison",
         names=names,
+        lost=lost_lesions(records),
         **_assets(),
         **_results(rows, charts, gallery, explained),
         **_progress(grid, records),
