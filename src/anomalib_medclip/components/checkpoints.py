@@ -12,7 +12,7 @@ from lightning import LightningModule
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from anomalib_medclip.components.clip import CLIP_PREFIXES, without_clip
-from anomalib_medclip.components.weights import read_plain
+from anomalib_medclip.components.weights import WEIGHTS_VARIABLE, read_plain
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -128,8 +128,8 @@ class SlimCheckpoints(LightningModule):
         self._support_is_stale = notes["support_is_stale"]
         self.threshold_from = notes["threshold_from"]
         self.probes = notes["probes"]
-        for name, value in notes["model"].items():
-            setattr(self.model, name, value)
+        for name in notes["model"].keys() & set(KEPT):
+            setattr(self.model, name, notes["model"][name])
         if self._trainer and self.trainer.training and not checkpoint["optimizer_states"]:
             logger.warning("%s is of a finished run: the optimiser begins anew", file)
 
@@ -146,7 +146,8 @@ class SlimCheckpoints(LightningModule):
                 f"{file} was trained on another backbone: {notes['backbone']} (fingerprint "
                 f"{notes['fingerprint']}), not {clip.backbone} ({clip.fingerprint}); use the "
                 "weights, image size, activation and normalisation of the training run, the "
-                "weights by 'pretrained' (score --pretrained, anomalib's --model.pretrained)"
+                "weights by 'pretrained' (score --pretrained, anomalib's --model.pretrained) or by "
+                f"the variable {WEIGHTS_VARIABLE}"
             )
             raise BackboneMismatchError(msg)
 
