@@ -129,6 +129,29 @@ def test_the_command_ends_well_and_says_what_k_means(clinic, capsys):
     assert f"errors: 0, warnings: 0; {NOTICE}" in said
 
 
+# --- lesions
+
+
+def test_lesions_that_the_resize_leaves_nothing_of_are_listed_and_counted(clinic, capsys):
+    tiny = outline(0)
+    tiny[30, 1] = 255
+    save(clinic.mask(3), tiny)  # a pixel, in a corner of the 10 x 12 that become one
+    save(clinic.mask(5), np.maximum(tiny, outline()))
+    assert clinic.command("--json", clinic.root / "said.json", "--image-size", 4) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "2 of 13 lesions have no pixel left at 4 x 4 pixels, and 1 of 12 abnormal images have no "
+        "lesion left"
+    ) in said
+    report = json.loads((clinic.root / "said.json").read_text())
+    assert report["lesions"] == {
+        "image_size": 4, "images": 12, "images_lost": 1, "lesions": 13, "lesions_lost": 2,
+    }  # fmt: skip
+    found = {(one["kind"], one["file"].rsplit("/")[-1]) for one in report["problems"]}
+    assert found == {("no lesion left", "03.png"), ("lesions lost", "05.png")}
+    assert clinic.check().problems == [], "240 x 240 pixels show them"
+
+
 # --- files
 
 

@@ -20,6 +20,7 @@ from anomalib_medclip.errors import (
     IntensityError,
     NotReadyError,
     RuntimeMissingError,
+    TrustError,
 )
 from anomalib_medclip.imaging import read_image
 
@@ -115,7 +116,7 @@ def test_anomalibs_openvino_inferencer_agrees_on_an_image_of_the_models_size(
 
 def test_a_torch_export_is_not_opened_without_trust(files, monkeypatch):
     monkeypatch.delenv("TRUST_REMOTE_CODE", raising=False)
-    with pytest.raises(CheckpointError, match=r"model.pt cannot be opened.*TRUST_REMOTE_CODE"):
+    with pytest.raises(TrustError, match=r"model.pt is a pickle of a whole.*TRUST_REMOTE_CODE"):
         Inferencer(files["torch"])
 
 

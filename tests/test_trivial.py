@@ -1,8 +1,11 @@
 """What has seen no lesion: the mean of an image and its size, with a sign from the support."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from anomalib.data import InferenceBatch
 from anomalib.engine import Engine
 from conftest import save_picture
 from PIL import Image
@@ -128,3 +131,25 @@ def test_a_size_of_any_image_is_its_brightness(size):
     assert lesion.shape == (32, 32)
     batch = Tensors(square[None])
     assert torch.equal(resize(batch), batch), "a batch comes a second time"
+
+
+class Elsewhere(torch.nn.Module):
+    """A model on another device, where it scores every image like any other."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("sign", torch.ones((), device="meta"))
+        self.devices = set()
+
+    def forward(self, images):
+        self.devices.add(images.device.type)
+        return InferenceBatch(pred_score=torch.zeros(len(images)))
+
+
+@pytest.mark.parametrize("baseline", [MeanIntensity, ImageSize])
+def test_the_support_goes_to_where_the_model_is(baseline, lesions):
+    model, data = baseline(), lesion_data(lesions)
+    data.setup()
+    model.model, model.trainer = Elsewhere(), SimpleNamespace(datamodule=data)
+    model.on_fit_start()
+    assert model.model.devices == {"meta"}

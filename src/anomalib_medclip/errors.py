@@ -57,6 +57,10 @@ class CheckpointError(MedclipError, RuntimeError):
     """A checkpoint is not one of this method, or was made with other options."""
 
 
+class TrustError(CheckpointError):
+    """A file would run code when it is opened, and nobody said that it is trusted."""
+
+
 class ParityError(MedclipError, RuntimeError):
     """An exported model does not give the answers of the trained one."""
 

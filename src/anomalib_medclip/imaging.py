@@ -3,6 +3,7 @@
 Training, testing and prediction all read and resize here, so they cannot differ.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,9 @@ from anomalib_medclip.intensity import IntensityPolicy, place
 
 Resample = Literal["bicubic", "bilinear"]
 """Filters that images are resized with."""
+
+MaskRule = Literal["nearest", "area"]
+"""Which pixels of a resized mask are lesion: where the nearest one was, or by their area."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
 """File name endings, in lower case, that count as images in a folder."""
@@ -115,23 +119,40 @@ def mask_values(path: str | Path) -> NDArray[Any]:
     return values
 
 
+def lesion_parts(lesion: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
+    """Each lesion of a mask by itself: parts that touch, at a corner even, are one."""
+    import cv2  # only for who counts lesions; the import takes a while
+
+    count, numbers = cv2.connectedComponents(lesion.astype(np.uint8), connectivity=8)
+    for number in range(1, count):  # number 0 is the background
+        yield numbers == number
+
+
 class MethodResize(Resize):
     """The one resize: antialiased to a square, with Pillow's arithmetic.
 
     The published numbers come from Pillow's resize of 8-bit images (bilinear for MediCLIP, bicubic
     for the others), so images whose values are whole 255ths take that path to the bit; finer ones
-    keep their precision. Masks are resized to the nearest neighbour. Being a ``Resize``, anomalib
-    hands it to every dataset that meets the model.
+    keep their precision. Masks are resized to the nearest neighbour, as for the published numbers,
+    which may leave nothing of a small lesion; or by area: a pixel is lesion if at least half of it
+    is, and of a lesion that covers no pixel by half, the one it covers most. Being a ``Resize``,
+    anomalib hands it to every dataset that meets the model.
 
     Args:
         side: Side of the square in pixels; the aspect ratio is not kept, as in the papers.
         resample: Filter for images.
+        masks: Rule for masks.
     """
 
-    def __init__(self, side: int, resample: Resample = "bicubic") -> None:
+    masks: MaskRule = "nearest"  # pickles of former versions have none
+
+    def __init__(
+        self, side: int, resample: Resample = "bicubic", masks: MaskRule = "nearest"
+    ) -> None:
         super().__init__((side, side), InterpolationMode(resample), antialias=True)
         self.side = side
         self.resample = resample
+        self.masks = masks
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:  # noqa: ANN401 - torchvision's
         """Resize one image, mask or batch of either; anything of the right size passes."""
@@ -139,7 +160,8 @@ class MethodResize(Resize):
         if tuple(inpt.shape[-2:]) == (self.side, self.side):
             return inpt
         image = partial(_resize_image, filter_=Pillow.Resampling[self.resample.upper()])
-        one = _resize_mask if isinstance(inpt, Mask) else image
+        by_area = _resize_by_area if self.masks == "area" else _resize_mask
+        one = by_area if isinstance(inpt, Mask) else image
         single = inpt.ndim == (2 if isinstance(inpt, Mask) else 3)
         plain = inpt.as_subclass(torch.Tensor)
         resized = torch.stack([one(x, self.side) for x in (plain[None] if single else plain)])
@@ -166,6 +188,22 @@ def _resize_mask(mask: torch.Tensor, side: int) -> torch.Tensor:
     picture = Pillow.fromarray(mask.cpu().numpy().astype(np.uint8))
     resized = np.array(picture.resize((side, side), Pillow.Resampling.NEAREST))
     return torch.from_numpy(resized).to(mask.dtype)
+
+
+def _resize_by_area(mask: torch.Tensor, side: int) -> torch.Tensor:
+    lesion = mask.cpu().numpy() > 0
+    resized = _covered(lesion, side) >= 0.5
+    for part in lesion_parts(lesion):
+        share = _covered(part, side)
+        if not resized[share > 0].any():
+            resized.flat[share.argmax()] = True
+    return torch.from_numpy(resized).to(mask.dtype)
+
+
+def _covered(lesion: NDArray[np.bool_], side: int) -> NDArray[np.float32]:
+    """How much of each new pixel is lesion, in [0, 1]."""
+    picture = Pillow.fromarray(lesion.astype(np.float32))
+    return np.array(picture.resize((side, side), Pillow.Resampling.BOX))
 
 
 _LABEL_MODES = ("P", "I", "F", "I;16", "I;16B", "I;16L")

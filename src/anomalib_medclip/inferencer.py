@@ -1,6 +1,5 @@
 """Scores one image after another, with a trained checkpoint or an exported model."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
@@ -9,18 +8,24 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from anomalib.deploy import TorchInferencer
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 import anomalib_medclip
 from anomalib_medclip import baselines
 from anomalib_medclip.components.blocks import Precision
+from anomalib_medclip.components.certificate import read_certificate
+from anomalib_medclip.components.checkpoints import read_checkpoint
 from anomalib_medclip.components.clip import without_clip
 from anomalib_medclip.components.provenance import sha256_of_tensors
-from anomalib_medclip.components.runtimes import Run, open_onnx, open_openvino, torch_run
+from anomalib_medclip.components.runtimes import (
+    Run,
+    load_trusted,
+    open_onnx,
+    open_openvino,
+    torch_run,
+)
 from anomalib_medclip.errors import CheckpointError, MedclipError, NotReadyError
-from anomalib_medclip.files import sha256
 from anomalib_medclip.imaging import MethodResize, read_image
 from anomalib_medclip.intensity import IntensityPolicy
 
@@ -79,13 +84,15 @@ class Inferencer:
     exported model.
 
     Args:
-        path: A checkpoint (``.ckpt``), or an exported model (``.onnx``, ``.xml`` or ``.pt``). A
-            ``.pt`` file can run code when it is opened; set ``TRUST_REMOTE_CODE=1`` to allow it.
+        path: A checkpoint (``.ckpt``), or an exported model (``.onnx``, ``.xml`` or ``.pt``).
         device: ``"cpu"``, ``"cuda"``, or OpenVINO's name of a device.
         intensity: What to do with images of more than 8 bits; by default as in training.
         precision: What most products are computed in, ``"fp32"`` or ``"bf16"``; by default that of
             the checkpoint or ``.pt`` file, and fp32 for other exported models. Of exported models,
             only OpenVINO's have a choice.
+        pretrained: open_clip tag or weights file of a checkpoint's backbone, where it is not what
+            the checkpoint names; other weights than those of the training run are refused.
+        trust: Whether a ``.pt`` file may run the code in it; ``TRUST_REMOTE_CODE=1`` says so, too.
 
     Attributes:
         intensity: The policy that images are read with.
@@ -102,6 +109,8 @@ class Inferencer:
     Raises:
         CheckpointError: No such file, no certificate beside it, or it is of another kind, or its
             precision is another one and cannot be chosen.
+        BackboneMismatchError: The weights are not those of the training run.
+        TrustError: It is a ``.pt`` file that is not trusted.
         RuntimeMissingError: The runtime for the file is not installed.
     """
 
@@ -111,6 +120,8 @@ class Inferencer:
         device: str = "cpu",
         intensity: IntensityPolicy = None,
         precision: Precision | None = None,
+        pretrained: str | None = None,
+        trust: bool = False,
     ) -> None:
         path = Path(path)
         if path.suffix not in _OPENERS:
@@ -119,8 +130,12 @@ class Inferencer:
         if not path.is_file():
             msg = f"model file {path} does not exist"
             raise CheckpointError(msg)
+        if pretrained and path.suffix != ".ckpt":
+            msg = f"{path} holds weights of its own; leave pretrained out, or give the checkpoint"
+            raise CheckpointError(msg)
+        asked: dict[str, Any] = {".ckpt": {"pretrained": pretrained}, ".pt": {"trust": trust}}
         try:
-            opened = _OPENERS[path.suffix](path, device, precision)
+            opened = _OPENERS[path.suffix](path, device, precision, **asked.get(path.suffix, {}))
         except MedclipError:
             raise
         except Exception as error:
@@ -213,8 +228,10 @@ _ORIGIN = (
 )
 
 
-def _from_checkpoint(path: Path, device: str, precision: Precision | None) -> _Opened:
-    notes = torch.load(path, map_location="cpu", weights_only=True).get("anomalib_medclip", {})
+def _from_checkpoint(
+    path: Path, device: str, precision: Precision | None, pretrained: str | None
+) -> _Opened:
+    notes = read_checkpoint(path).get("anomalib_medclip", {})
     if "method" not in notes:
         msg = f"{path} was not made by a model of anomalib-medclip; pass one that was"
         raise CheckpointError(msg)
@@ -225,15 +242,16 @@ def _from_checkpoint(path: Path, device: str, precision: Precision | None) -> _O
     if precision == "bf16" and not has_choice:
         msg = f"{path} is of {notes['method']}, which computes in fp32 only; leave precision out"
         raise CheckpointError(msg)
-    chosen = {"precision": precision} if precision and has_choice else {}
+    chosen: dict[str, Any] = {"precision": precision} if precision and has_choice else {}
+    chosen |= {"pretrained": pretrained} if pretrained else {}
     model = method.load_from_checkpoint(path, map_location=device, **chosen)
     notes["weights_sha256"] = sha256_of_tensors(without_clip(model.state_dict()))
     return _from_module(model, device, notes)
 
 
-def _from_torch(path: Path, device: str, precision: Precision | None) -> _Opened:
-    paper = _certificate(path) if path.with_suffix(".json").is_file() else {}
-    opened = _from_module(TorchInferencer(path, device).model, device, paper)
+def _from_torch(path: Path, device: str, precision: Precision | None, trust: bool) -> _Opened:
+    paper = read_certificate(path) if path.with_suffix(".json").is_file() else {}
+    opened = _from_module(load_trusted(path, device, trust=trust), device, paper)
     _check_precision(path, precision, opened.precision)
     return opened
 
@@ -266,7 +284,7 @@ def _certified(
     path: Path, open_file: Callable[[Path, str], Run], device: str, precision: Precision
 ) -> _Opened:
     """A model whose resize, intensity policy and slicing stand in the certificate beside it."""
-    paper = _certificate(path)
+    paper = read_certificate(path)
     if str(paper.get("compression")).startswith("int8"):
         _check_precision(path, precision, "fp32")  # integers in blocks, fp32 around them
     intensity = paper["intensity"]
@@ -280,21 +298,7 @@ def _certified(
     )
 
 
-def _certificate(path: Path) -> dict[str, Any]:
-    """What stands beside an exported model, once its files are those that it certifies."""
-    certificate = path.with_suffix(".json")
-    if not certificate.is_file():
-        msg = f"{certificate} is missing; export the model again, or copy it together with {path}"
-        raise CheckpointError(msg)
-    paper: dict[str, Any] = json.loads(certificate.read_text(encoding="utf-8"))
-    for name, expected in paper["files"].items():
-        if sha256(path.parent / name) != expected:
-            msg = f"{path.parent / name} is not the file that {certificate} certifies; export again"
-            raise CheckpointError(msg)
-    return {**paper, "method": paper["model"]}
-
-
-_OPENERS = {
+_OPENERS: dict[str, Callable[..., _Opened]] = {
     ".ckpt": _from_checkpoint,
     ".onnx": _from_onnx,
     ".xml": _from_openvino,

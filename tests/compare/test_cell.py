@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from comparing import (
@@ -16,6 +17,8 @@ from comparing import (
     phantom_entry,
 )
 from conftest import save_mask, save_picture
+from PIL import Image
+from tiny import write_lesions
 
 from anomalib_medclip.compare.cell import Settings, attempt, died
 from anomalib_medclip.compare.config import build_model, find_class, options_of_size
@@ -136,6 +139,23 @@ def test_one_training_is_tested_on_several_data(heads, lesions, tmp_path):
     assert {"test0_maps", "test1_maps"} <= set(arrays)
     alone = cells_of(tmp_path / "d.yaml", {"MVFA": MVFA}, {"heads": heads})[0]
     assert only(attempt(alone, HERE)[0])["honest"] == here["honest"]
+
+
+def test_lesions_lost_by_the_resize_of_a_model_are_counted(tmp_path):
+    write_lesions(tmp_path / "lesions")
+    for path in (tmp_path / "lesions" / "masks").rglob("*.png"):
+        mask = np.array(Image.open(path))
+        mask[4, 1] = 255  # a second lesion, in a row that 32 pixels a side do not show
+        Image.fromarray(mask).save(path)
+    data = {"lesions": lesion_entry(tmp_path / "lesions")}
+    plan = cells_of(tmp_path / "c.yaml", {}, data, trivial=True)
+    at = {cell.model: only(attempt(cell, HERE)[0])["lesions"] for cell in plan}
+    large, small = at["mean intensity"], at["image size"]
+    assert large["size"] == [240, 240]
+    assert (large["lesions_lost"], large["images_lost"]) == (0, 0)
+    assert small["size"] == [32, 32]
+    assert small["lesions"] == 2 * small["images"] == large["lesions"] > 0
+    assert (small["lesions_lost"], small["images_lost"]) == (small["images"], 0)
 
 
 def test_zero_shot_data_need_no_k(bmad_tree, tmp_path):

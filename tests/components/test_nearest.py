@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -201,3 +203,56 @@ def test_new_rows_are_scanned_anew(units):
     assert torch.equal(bank.distance(images, 0), other.distance(images, 0))
     assert not torch.equal(bank.distance(images, 0), before)
     assert bank.state_dict().keys() == {"rows"}
+
+
+class OnTheGpu(torch.Tensor):
+    """Says so, and is not."""
+
+    is_cuda = True
+
+
+FAISS_FOR_GPU = {
+    "__init__.py": """
+METRIC_INNER_PRODUCT = 0
+
+class StandardGpuResources:
+    pass
+
+def knn_gpu(resources, queries, rows, k, metric):
+    raise TypeError("arrays of numpy are wanted")
+""",
+    "contrib/__init__.py": "",
+    "contrib/torch_utils.py": """
+import faiss
+
+def knn_gpu(resources, queries, rows, k, metric):
+    assert isinstance(resources, faiss.StandardGpuResources)
+    return (queries @ rows.T).max(dim=1, keepdim=True)
+
+faiss.knn_gpu = knn_gpu
+""",
+}
+"""What FAISS's build for GPUs does on import: a part of it replaces ``knn_gpu``."""
+
+
+@pytest.fixture
+def faiss_for_gpu(tmp_path, monkeypatch):
+    for name, text in FAISS_FOR_GPU.items():
+        (tmp_path / "faiss" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "faiss" / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "faiss"]:
+        monkeypatch.delitem(sys.modules, name)
+    nearest._gpu_resources.cache_clear()
+    yield
+    nearest._gpu_resources.cache_clear()
+    for name in [name for name in sys.modules if name.split(".")[0] == "faiss"]:
+        del sys.modules[name]  # before those of the real one come back
+
+
+@pytest.mark.usefixtures("faiss_for_gpu")
+def test_the_first_search_on_a_gpu_is_made_by_what_takes_tensors():
+    rows, queries = unit(tokens(40)), unit(tokens(6, seed=1))
+    for _ in range(2):
+        found = search(queries.as_subclass(OnTheGpu), rows.as_subclass(OnTheGpu))
+        assert_nearest([one.as_subclass(torch.Tensor) for one in found], queries, rows)

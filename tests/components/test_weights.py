@@ -131,7 +131,7 @@ def test_a_torch_file_of_numbered_tensors_does_not_fit(tiny_config, tmp_path):
 
 def test_a_whole_pickled_model_is_refused_without_running_it(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "model.pt")
-    with pytest.raises(WeightsError, match=r"model.pt is no CLIP weights file: Weights only"):
+    with pytest.raises(WeightsError, match=r"model.pt is no CLIP weights file: it names"):
         read_weights(tmp_path / "model.pt")
 
 

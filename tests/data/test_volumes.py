@@ -280,6 +280,18 @@ def test_check_sees_the_slices_of_whole_volumes(tmp_path):
     assert {one.kind for one in found} == {"duplicate across splits"}
 
 
+def test_check_counts_the_lesions_of_slices(root):
+    splits = dict.fromkeys(PATIENTS[:4], "train") | dict.fromkeys(PATIENTS[4:], "test")
+    data = volumes(root, splits=splits)
+    report = check(data, side=1)
+    table = data.load_table()
+    ill = int((table["label_index"] == 1).sum())
+    assert report.lesions["images"] == report.lesions["lesions"] == ill
+    lost = [one for one in report.problems if one.kind == "no lesion left"]
+    assert len(lost) == report.lesions["images_lost"] > 0
+    assert all(".nii.gz" in one.file for one in lost)
+
+
 def test_empty_slices_are_left_out_and_have_no_lesion(tmp_path):
     voxels, mask = volume(0, (1,))
     voxels[..., (0, 3, 5)] = 0

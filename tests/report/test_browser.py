@@ -182,6 +182,27 @@ def test_the_first_tab_skips_to_the_results(page):
     assert page.evaluate("location.hash") == "#main"
 
 
+def test_no_button_of_any_chart_leads_out_of_the_page(opened):
+    page, asked, complaints = opened
+    pages, downloads, pressed = [], [], []
+    page.context.on("page", lambda new: pages.append(new.url))
+    page.on("download", lambda download: downloads.append(download.url))
+    for chart in page.locator(".plot").all():
+        chart.scroll_into_view_if_needed()
+        chart.hover()
+        for button in chart.locator(".modebar-btn").all():
+            pressed.append(button.get_attribute("data-title"))
+            button.click()
+            page.wait_for_timeout(200)
+            assert page.locator(".plotly-cloud-dialog-box").count() == 0
+    assert {"Download plot as a PNG", "Pan", "Zoom in", "Reset axes"} <= set(pressed)
+    assert not [title for title in pressed if "hare" in title or "loud" in title]
+    assert pages == []
+    assert {url.split(":")[0] for url in downloads} <= {"blob", "data"}
+    assert {url.split(":")[0] for url in asked} <= {"file", "data", "blob"}
+    assert complaints == []
+
+
 def test_nothing_leaves_the_file_and_nothing_is_complained_of(opened):
     page, asked, complaints = opened
     page.evaluate("dispatchEvent(new Event('beforeprint')); dispatchEvent(new Event('afterprint'))")

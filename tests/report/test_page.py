@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -64,6 +65,12 @@ class Parsed(HTMLParser):
 def test_the_same_records_give_the_same_bytes(store, page):
     assert page_of(store) == page
     assert "2026-01-01" not in page, "when it was run is not what was found"
+
+
+def test_the_address_that_charts_could_be_uploaded_to_is_not_in_the_page(page):
+    assert "showSendToCloud: false" in page
+    assert "cloud.plotly.com" not in page
+    assert "chart-studio.plotly.com" not in page
 
 
 def test_nothing_is_asked_of_the_network(page):
@@ -147,6 +154,27 @@ def test_what_looks_like_markup_stays_text(store):
     assert parsed.of("img") == []
     assert json.loads(parsed.data)["charts"]["evil"]["data"][0]["name"] == evil
     assert evil in parsed.text
+
+
+def test_lesions_too_small_for_an_input_size_are_told(store, page):
+    assert "Lesions too small" not in Parsed(page).words()
+    records = records_of(store)
+    for record in records:
+        for test in record.get("tests", []):
+            lost = 3 * (record["cell"]["model"] != "PatchCore") * (test["data"] == "heads")
+            test["lesions"] = {
+                "size": [240, 240], "images": 60, "images_lost": lost // 3, "lesions": 84,
+                "lesions_lost": lost,
+            }  # fmt: skip
+    words = Parsed(page_of(store, records=records)).words()
+    assert "Lesions too small for a model's input size count for none of its pixel figures" in words
+    told = re.search(
+        r"heads at the 240 x 240 pixels of ([^:]*): 3 of 84 lesions are no longer in", words
+    )
+    assert "MVFA" in told[1]
+    assert "PatchCore" not in told[1]
+    assert "and 1 of 60 abnormal images have none left." in words
+    assert "volumes at the 240" not in words
 
 
 def test_research_use_only_and_untrained_backbones_are_said(store, page):

@@ -72,7 +72,8 @@ class TrivialMixin:
         means: dict[bool, list[float]] = {False: [], True: []}
         for index in range(0 if support is None else len(support)):
             item = support[index]
-            means[bool(item.gt_label)].append(float(self.model(item.image[None]).pred_score))
+            image = item.image[None].to(self.model.sign.device)
+            means[bool(item.gt_label)].append(float(self.model(image).pred_score))
         if all(means.values()):
             normal, abnormal = (sum(m) / len(m) for m in means.values())
             self.model.sign.fill_(1 if abnormal >= normal else -1)

@@ -208,7 +208,8 @@ class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
         return [*cast("Sequence[Callback]", super().configure_callbacks()), ResultsWriter()]
 
     def setup(self, stage: str) -> None:
-        """Nothing yet: whether a checkpoint holds all that is needed is known only later."""
+        """Little yet: whether a checkpoint holds all that is needed is known only later."""
+        self.read_checkpoints_plainly()
 
     def on_validation_start(self) -> None:
         """Encode prompts and reference images, unless that is done or a checkpoint holds them.

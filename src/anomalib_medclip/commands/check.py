@@ -13,6 +13,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from anomalib_medclip.commands.arguments import at_least_one
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.checks import Report, check
 from anomalib_medclip.data.config import load_data
@@ -35,6 +36,8 @@ def run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("anomalib-medclip check", description=__doc__)
     parser.add_argument("config", metavar="CONFIG", help="a data config, such as configs/busi.yaml")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all problems to a file")
+    square = "side of the square that a method will resize to, in pixels; 240 by default"
+    parser.add_argument("--image-size", type=at_least_one, default=240, help=square)
     options = parser.parse_args(arguments)
     data = load_data(options.config)
     console = Console()
@@ -43,7 +46,7 @@ def run(arguments: list[str]) -> int:
         shown = Console(stderr=True)
         return track(items, "reading", count, console=shown, transient=True)
 
-    report = check(data, progress)
+    report = check(data, progress, options.image_size)
     show(report, console, getattr(data, "root", None))
     if options.json:
         write_whole(options.json, json.dumps(as_plain(report, options.config), indent=2) + "\n")
@@ -62,6 +65,7 @@ def as_plain(report: Report, config: str) -> dict[str, Any]:
         "splits": report.splits,
         "support": report.support,
         "shortcuts": report.shortcuts,
+        "lesions": {"image_size": report.side, **report.lesions},
     }
 
 
@@ -126,4 +130,10 @@ def _closing(report: Report) -> Iterable[str]:
     for name, found in report.shortcuts.items():
         for what, auroc in found.items():
             yield f"{name}: {what} alone has AUROC {auroc:.2f}"
+    if (count := report.lesions) and count["lesions"]:
+        yield (
+            f"{count['lesions_lost']} of {count['lesions']} lesions have no pixel left at "
+            f"{report.side} x {report.side} pixels, and {count['images_lost']} of "
+            f"{count['images']} abnormal images have no lesion left"
+        )
     yield f"errors: {report.count('error')}, warnings: {report.count('warning')}; {NOTICE}"

@@ -34,7 +34,10 @@ def run(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     inputs = find_inputs(options.input, options.out)
-    inferencer = Inferencer(options.ckpt, options.device, options.intensity, options.precision)
+    inferencer = Inferencer(
+        options.ckpt, options.device, options.intensity, options.precision, options.pretrained,
+        options.trust,
+    )  # fmt: skip
     scorer = Scorer(
         options.ckpt,
         options.out,
@@ -74,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", help="cpu, cuda, or OpenVINO's name of a device")
     faster = "bf16 is faster where the processor or GPU has it; by default as the model says"
     add("--precision", choices=("fp32", "bf16"), help=faster)
+    named = "open_clip tag or weights file of a checkpoint's backbone, if not the one it names"
+    add("--pretrained", metavar="TAG", help=named)
+    add("--trust", action="store_true", help="open a .pt file, which runs whatever code is in it")
     add("--batch-size", type=at_least_one, default=8, help="images at once")
     ahead = "inputs read ahead while the model computes; 0 does one thing after another"
     add("--workers", type=count, default=2, help=ahead)

@@ -37,6 +37,7 @@ from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import patients
 from anomalib_medclip.data.fingerprint import Digests
+from anomalib_medclip.data.lesions import count_lesions, total
 from anomalib_medclip.errors import ConfigError
 
 _LOG = 4000
@@ -236,6 +237,7 @@ def _tested(
     found: Record = {
         "object_name": data.object_name,
         "has_masks": data.has_masks,
+        "lesions": _lesions(data),
         "honest": findings.figures,
         "images": {
             "name": gallery.names(table),
@@ -256,6 +258,16 @@ def _tested(
             found["explain"], more = explanation.as_record(f"test{number}_explain", kept["image"])
             arrays |= more
     return found, arrays
+
+
+def _lesions(data: MedicalDataModule) -> Record | None:
+    """How many lesions the test masks outline, and how many are lost at the model's size."""
+    test: Any = data.test_data
+    resize = test.augmentations
+    if not data.has_masks or resize is None:
+        return None
+    found = total(count_lesions(lesion, resize) for lesion in test.lesions())
+    return {"size": list(test[0].image.shape[-2:]), **found}
 
 
 def _oracle(honest: Figures, others: Sequence[Record], facts: Record) -> Record:

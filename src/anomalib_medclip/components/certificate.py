@@ -1,7 +1,9 @@
 """Whether an exported model gives the answer of the trained one, in figures."""
 
+import json
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,37 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from anomalib_medclip.components.runtimes import Run
-from anomalib_medclip.errors import ParityError
+from anomalib_medclip.errors import CheckpointError, ParityError
+from anomalib_medclip.files import sha256
 
 TOLERANCE = 1e-4
 """Largest difference of a score or a pixel, of the range of the maps where that is below 1."""
 
 BATCHES = (1, 3)
 """Images are run in batches of these sizes."""
+
+
+def read_certificate(path: Path) -> dict[str, Any]:
+    """What stands beside an exported model, once its files are those that it certifies.
+
+    Args:
+        path: The model file.
+
+    Raises:
+        CheckpointError: There is no certificate, or it is of other files.
+    """
+    certificate = path.with_suffix(".json")
+    if not certificate.is_file():
+        msg = f"{certificate} is missing; export the model again, or copy it together with {path}"
+        raise CheckpointError(msg)
+    paper: dict[str, Any] = json.loads(certificate.read_text(encoding="utf-8"))
+    for name, expected in paper["files"].items():
+        file = path.parent / name
+        beside = file.parent == path.parent and file.is_file()  # no pipe, nothing elsewhere
+        if not beside or sha256(file) != expected:
+            msg = f"{file} is not the file that {certificate} certifies; export again"
+            raise CheckpointError(msg)
+    return {**paper, "method": paper["model"]}
 
 
 @dataclass(frozen=True)

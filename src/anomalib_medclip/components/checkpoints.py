@@ -1,15 +1,57 @@
 """Checkpoints that hold what was learnt, and not the backbone it was learnt on."""
 
+import inspect
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
+from anomalib.engine.plugins import AnomalibCheckpointIO
+from anomalib.utils.serialization import anomalib_safe_globals
 from lightning import LightningModule
+from lightning.fabric.plugins import TorchCheckpointIO
 
 from anomalib_medclip.components.clip import CLIP_PREFIXES, without_clip
+from anomalib_medclip.components.weights import WEIGHTS_VARIABLE, read_plain
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError
 
 logger = logging.getLogger(__name__)
+
+_NAMES_CODE = {"_instantiator", "_class_path"}
+"""Options by which Lightning lets a checkpoint say what is to be imported and called."""
+
+_STARTED_FROM = ("adapters", "few_shot_source")
+"""Options that are files; a checkpoint holds what was read there."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's tensors and plain values; nothing in the file is run.
+
+    Raises:
+        CheckpointError: It is no such file, or asks for code to be imported.
+    """
+    try:
+        with anomalib_safe_globals():
+            found = read_plain(path)
+        options = [found.get(key) or {} for key in ("hyper_parameters", "hparams")]
+        named = sorted(_NAMES_CODE & set().union(*options, found.get("module_arguments") or {}))
+    except (ValueError, AttributeError, TypeError) as error:
+        msg = f"checkpoint {path} cannot be opened: {error}; pass one of anomalib-medclip"
+        raise CheckpointError(msg) from None
+    if named:
+        msg = f"checkpoint {path} says by {named[0]} what to import and call, which is not done; "
+        msg += "train it again by 'anomalib train'"
+        raise CheckpointError(msg)
+    return dict(found)
+
+
+class PlainCheckpointIO(AnomalibCheckpointIO):
+    """Lightning's reading and writing of checkpoints, by a reader that runs no code."""
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - Lightning's
+        """What ``read_checkpoint`` reads, wherever else it should go, and however else be read."""
+        del args, kwargs
+        return read_checkpoint(path)
 
 
 class SlimCheckpoints(LightningModule):
@@ -28,6 +70,25 @@ class SlimCheckpoints(LightningModule):
     probes = torch.empty(0, dtype=torch.uint8)
     _support_is_stale = True
     """Whether the adapters have changed since the support images were last handed to the model."""
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's
+        """As anomalib's, but no file is opened that the checkpoint names, except its backbone.
+
+        Raises:
+            CheckpointError: It is no checkpoint of this method.
+            BackboneMismatchError: The weights it names are not those it was trained on.
+        """
+        if isinstance(checkpoint_path, str | Path):
+            read_checkpoint(checkpoint_path)
+        known = inspect.signature(cls).parameters
+        unused = {name: None for name in _STARTED_FROM if name in known}
+        return super().load_from_checkpoint(checkpoint_path, *args, **{**unused, **kwargs})
+
+    def read_checkpoints_plainly(self) -> None:
+        """Let the trainer read its ``ckpt_path`` by a reader that runs no code."""
+        if isinstance(self.trainer.strategy.checkpoint_io, TorchCheckpointIO):
+            self.trainer.strategy.checkpoint_io = PlainCheckpointIO()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out CLIP and, in a finished run, the optimiser; note what to check and restore."""
@@ -67,8 +128,8 @@ class SlimCheckpoints(LightningModule):
         self._support_is_stale = notes["support_is_stale"]
         self.threshold_from = notes["threshold_from"]
         self.probes = notes["probes"]
-        for name, value in notes["model"].items():
-            setattr(self.model, name, value)
+        for name in notes["model"].keys() & set(KEPT):
+            setattr(self.model, name, notes["model"][name])
         if self._trainer and self.trainer.training and not checkpoint["optimizer_states"]:
             logger.warning("%s is of a finished run: the optimiser begins anew", file)
 
@@ -84,7 +145,9 @@ class SlimCheckpoints(LightningModule):
             msg = (
                 f"{file} was trained on another backbone: {notes['backbone']} (fingerprint "
                 f"{notes['fingerprint']}), not {clip.backbone} ({clip.fingerprint}); use the "
-                "weights, image size, activation and normalisation of the training run"
+                "weights, image size, activation and normalisation of the training run, the "
+                "weights by 'pretrained' (score --pretrained, anomalib's --model.pretrained) or by "
+                f"the variable {WEIGHTS_VARIABLE}"
             )
             raise BackboneMismatchError(msg)
 

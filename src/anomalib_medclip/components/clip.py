@@ -93,10 +93,10 @@ class Backbone:
         """
         config = copy.deepcopy(self.model)
         if isinstance(config, str):
-            config = open_clip.get_model_config(config)
-            if config is None:
+            if config not in open_clip.list_models():  # nor a folder, nor one to download
                 msg = f"open_clip knows no model {self.model!r}; see open_clip.list_models()"
                 raise WeightsError(msg)
+            config = open_clip.get_model_config(config)
         _refuse_foreign_towers(self.name, config)
         config["vision_cfg"]["image_size"] = self.image_size
         config["quick_gelu"] = self.quick_gelu or config.get("quick_gelu", False)

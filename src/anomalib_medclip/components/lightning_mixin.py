@@ -124,6 +124,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
 
     def setup(self, stage: str) -> None:
         """Learn from the datamodule what the images show, and settle epochs and seed."""
+        self.read_checkpoints_plainly()
         if stage != "fit":
             return
         seed_everything(self.hparams["seed"], workers=True)

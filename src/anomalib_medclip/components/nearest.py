@@ -67,8 +67,9 @@ def search(
         return torch.from_numpy(found[0][:, 0]), torch.from_numpy(found[1][:, 0])
     if not hasattr(faiss, "StandardGpuResources"):  # the CPU build of FAISS
         return largest(queries, rows)
+    resources = _gpu_resources()  # first: it puts a knn_gpu into FAISS that takes tensors
     metric = faiss.METRIC_INNER_PRODUCT
-    cosines, numbers = faiss.knn_gpu(_gpu_resources(), queries, rows, 1, metric=metric)
+    cosines, numbers = faiss.knn_gpu(resources, queries, rows, 1, metric=metric)
     return cosines[:, 0], numbers[:, 0]
 
 
@@ -272,7 +273,7 @@ def _in_two(numbers: Tensor) -> BFloat16[Tensor, "number 2"]:
 
 @cache
 def _gpu_resources() -> Any:  # noqa: ANN401 - absent from FAISS's CPU build
-    """FAISS's scratch memory on the GPU, taken once."""
+    """FAISS's scratch memory on the GPU, taken once; FAISS's functions take tensors from then."""
     import faiss
     import faiss.contrib.torch_utils  # lets FAISS read tensors where they lie
 

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import Resize
 
 from anomalib_medclip.components.anomaly_map import unit_interval
 from anomalib_medclip.components.threshold import MidwayThreshold
-from anomalib_medclip.imaging import MethodResize, Resample, read_image
+from anomalib_medclip.imaging import MaskRule, MethodResize, Resample, read_image
 from anomalib_medclip.intensity import IntensityPolicy
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class MedicalPreProcessor(PreProcessor):
         intensity: What to do with images of more than 8 bits given as files for prediction.
         resample: The resize's filter for images.
         slicing: How volumes are cut into images; nothing is done with it here, scoring asks for it.
+        masks: The resize's rule for masks, those of training and of measuring.
     """
 
     slicing: dict[str, Any] | None = None  # pickles of former versions have none
@@ -49,8 +50,9 @@ class MedicalPreProcessor(PreProcessor):
         intensity: IntensityPolicy = None,
         resample: Resample = "bicubic",
         slicing: dict[str, Any] | None = None,
+        masks: MaskRule = "nearest",
     ) -> None:
-        resize = MethodResize(side, resample)
+        resize = MethodResize(side, resample, masks)
         super().__init__(transform=resize)
         self.resize = resize
         self.export_transform = Resize(resize.size, resize.interpolation, antialias=False)

@@ -1,5 +1,6 @@
 """Exported model files as plain functions: a batch of images in, anomalib's outputs out."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,20 +11,39 @@ from torch import Tensor
 
 from anomalib_medclip.components.blocks import Precision
 from anomalib_medclip.components.mixed_precision import read_in_bf16
-from anomalib_medclip.errors import RuntimeMissingError
+from anomalib_medclip.errors import RuntimeMissingError, TrustError
 
 Run: TypeAlias = Callable[[Tensor], InferenceBatch]
 """From images ``(batch, 3, side, side)`` in [0, 1] to scores, labels, maps and masks."""
 
 
 def open_torch(path: Path, device: str = "cpu") -> Run:
-    """Open a ``.pt`` file of anomalib's torch export.
+    """Open a ``.pt`` file of anomalib's torch export that this process has written."""
+    return torch_run(load_trusted(path, device, trust=True).eval(), device)
 
-    Such a file is a pickle, which can run any code when it is opened: only for files that this
-    process has written, or that the user trusts.
+
+def load_trusted(path: Path, device: str = "cpu", *, trust: bool = False) -> Any:  # noqa: ANN401
+    """The model in a ``.pt`` file of anomalib's torch export, an ``AnomalibModule``.
+
+    Such a file is a pickle of Python objects, which runs any code when it is opened.
+
+    Args:
+        path: The file.
+        device: Where its tensors go.
+        trust: Whether that may be; the variable ``TRUST_REMOTE_CODE`` says it for all files, as
+            anomalib has it.
+
+    Raises:
+        TrustError: Nobody says that it may be.
     """
-    model = torch.load(path, map_location=device, weights_only=False)["model"].eval()
-    return torch_run(model, device)
+    if not trust and os.environ.get("TRUST_REMOTE_CODE", "0").lower() not in ("1", "true"):
+        msg = (
+            f"{path} is a pickle of a whole model: opening it runs whatever code was put into it. "
+            "If you trust who made it, pass trust=True (score --trust), or set "
+            "TRUST_REMOTE_CODE=1; a checkpoint (.ckpt), ONNX or OpenVINO file needs no trust"
+        )
+        raise TrustError(msg)
+    return torch.load(path, map_location=device, weights_only=False)["model"]
 
 
 def torch_run(model: torch.nn.Module, device: str | torch.device = "cpu") -> Run:

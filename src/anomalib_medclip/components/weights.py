@@ -1,9 +1,9 @@
 """Where weights come from: a local file, open_clip's cache, or one download."""
 
 import os
+import re
 import urllib.error
 import urllib.request
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +15,34 @@ from open_clip import pretrained as open_clip_weights
 from safetensors.torch import load_file
 from torch import Tensor
 
+from anomalib_medclip.components.torchscript import is_scripted, read_scripted
 from anomalib_medclip.errors import WeightsError
+
+
+def read_plain(path: str | Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    """What a torch file holds, if that is tensors and plain values; nothing in it is run.
+
+    Raises:
+        ValueError: It is no regular file, is damaged, or holds anything else.
+    """
+    if not Path(path).is_file():  # a pipe would be waited for, a device read for ever
+        msg = "it is no file" if Path(path).exists() else "it does not exist"
+        raise ValueError(msg)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch's own words advise to open it all the same, which would run it.
+        raise ValueError(_reason(str(error))) from None
+
+
+def _reason(said: str) -> str:
+    if "weights_only" not in said:
+        return said
+    named = re.search(r"GLOBAL (\S+)", said)
+    if "TorchScript" in said:
+        return "a TorchScript archive, which would run code of its own"
+    what = f"it names {named[1]}, and so" if named else "it is damaged, or"
+    return f"{what} holds more than tensors and plain values; nothing of it was run"
 
 
 @contextmanager
@@ -31,7 +58,7 @@ def released_by_authors(path: str | Path, method: str, must_hold: str) -> Iterat
         WeightsError: The file is missing, is no such file, or does not fit.
     """
     try:
-        yield torch.load(path, map_location="cpu", weights_only=True)
+        yield read_plain(path)
     except Exception as error:
         msg = f"adapters file {path} does not fit {method}: {error}; it must hold {must_hold}"
         raise WeightsError(msg) from error
@@ -57,7 +84,8 @@ def find_weights(model: str | dict[str, Any], pretrained: str) -> Path:
         return Path(given)
     how = f"pass a local file as 'pretrained', or in the variable {WEIGHTS_VARIABLE}"
     if WEIGHTS_VARIABLE in os.environ or Path(given).suffix in _SUFFIXES or os.sep in given:
-        msg = f"weights file {given} does not exist; {how}"
+        what = "is no file" if Path(given).exists() else "does not exist"
+        msg = f"weights file {given} {what}; {how}"
         raise WeightsError(msg)
     if not isinstance(model, str):
         msg = f"open_clip has no weights {given!r} for a CLIP of one's own; {how}"
@@ -74,7 +102,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a CLIP state dict in open_clip's names as float32.
 
     Takes a safetensors file, a torch file with a state dict (plain, or the ``state_dict`` of an
-    open_clip training checkpoint), or OpenAI's TorchScript archive.
+    open_clip training checkpoint), or OpenAI's TorchScript archive. Of none of them is code run.
 
     Raises:
         WeightsError: The file is none of these.
@@ -96,15 +124,19 @@ _SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 
 
+_OF_CLIP = {"visual.conv1.weight", "token_embedding.weight", "logit_scale"}
+
+
 def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return dict(load_file(path))
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            scripted = any(name.endswith("constants.pkl") for name in archive.namelist())
-        if scripted:
-            return dict(torch.jit.load(path, map_location="cpu").state_dict())
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
+    if not is_scripted(path):
+        return dict(read_plain(path))
+    state = read_scripted(path)
+    if not state.keys() >= _OF_CLIP:
+        msg = "a TorchScript archive, but not of CLIP; save the model's state_dict()"
+        raise ValueError(msg)
+    return dict(state)
 
 
 def _download(title: str, entry: dict[str, Any], how: str) -> Path:

@@ -5,16 +5,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from anomalib import TaskType
 from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageBatch, ImageItem
+from numpy.typing import NDArray
 from pandas import DataFrame
 from torch.utils.data import DataLoader, Sampler
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import MissingMaskError
-from anomalib_medclip.imaging import read_image, read_mask
+from anomalib_medclip.imaging import read_image, read_lesion, read_mask
 from anomalib_medclip.intensity import IntensityPolicy
 
 CLASS_NAMES = ("normal", "abnormal")
@@ -154,6 +156,15 @@ class MedicalDataset(AnomalibDataset):
             copy=copy,
         )
 
+    def lesions(self) -> Iterator[NDArray[np.bool_]]:
+        """The mask of each abnormal image that has one, at the image's own size."""
+        outlined = self.samples["has_masks"].astype(bool) & (self.samples["label_index"] == 1)
+        for _, sample in self.samples[outlined].iterrows():
+            yield self._lesion(sample)
+
+    def _lesion(self, sample: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - a row of any table
+        return read_lesion(sample["mask_path"])
+
     def _read(self, sample: Any) -> tuple[Image, Mask | None]:  # noqa: ANN401 - a row of any table
         """Read image and mask, and pass both through the augmentations."""
         image = read_image(sample["image_path"], self.intensity)
@@ -196,6 +207,9 @@ class SliceDataset(MedicalDataset):
     def samples(self, samples: DataFrame) -> None:
         """Take a table; anomalib's own setter wants every image to be a file."""
         self._samples = samples.sort_values(by="image_path", ignore_index=True)
+
+    def _lesion(self, sample: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - a row of any table
+        return self._read_slice(sample["image_path"])[1].numpy() > 0
 
     def _read(self, sample: Any) -> tuple[Image, Mask | None]:  # noqa: ANN401 - a row of any table
         image, mask = self._read_slice(sample["image_path"])

@@ -27,13 +27,15 @@ from anomalib_medclip.data.integrity import (
     patient_problems,
     problem_of,
 )
+from anomalib_medclip.data.lesions import LesionCount, count_lesions, lesion_problems, total
 from anomalib_medclip.data.shortcuts import separations, shortcut_problems
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
 from anomalib_medclip.files import sha256
-from anomalib_medclip.imaging import mask_values, read_image, read_mask
+from anomalib_medclip.imaging import MethodResize, mask_values, read_image, read_lesion, read_mask
 from anomalib_medclip.intensity import IntensityPolicy
 
 _SQUASHED = 2.0  # the method's square would halve one side of such a picture
+_SIDE = 240  # pixels, of the methods' square by default
 _FEW_GREYS = 8  # labels of a label map; the edges of a soft mask have more
 
 
@@ -48,12 +50,16 @@ class Report:
         support: By class word, what K really means; see ``few_shot.count_support``.
         shortcuts: By set: how well mean intensity and size alone tell the classes apart, as the
             AUROC in whichever direction is better, from 0.5 to 1.
+        side: Side of the square that lesions were counted at, in pixels.
+        lesions: How many the masks outline, and how many are lost there; see ``lesions.total``.
     """
 
     problems: list[Problem] = field(default_factory=list)
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
     support: dict[str, dict[str, int]] = field(default_factory=dict)
     shortcuts: dict[str, dict[str, float]] = field(default_factory=dict)
+    side: int = _SIDE
+    lesions: dict[str, int] = field(default_factory=dict)
 
     def count(self, severity: str) -> int:
         """Number of problems of a severity."""
@@ -69,6 +75,7 @@ class Look(NamedTuple):
         size: Height and width in pixels; zeros where it cannot be read.
         mean: Mean intensity in [0, 1]; not a number where it cannot be read.
         small: Picture to compare with others; ``None`` where there is nothing to see.
+        lesions: What its mask outlines, and what the methods' resize leaves; ``None`` without one.
     """
 
     problems: list[Problem]
@@ -76,11 +83,13 @@ class Look(NamedTuple):
     size: tuple[int, int] = (0, 0)
     mean: float = float("nan")
     small: NDArray[np.uint8] | None = None
+    lesions: LesionCount | None = None
 
 
 def check(
     data: MedicalDataModule,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, _: items,
+    side: int = _SIDE,
 ) -> Report:
     """Read every file of some data, and list all that is wrong.
 
@@ -89,8 +98,9 @@ def check(
     Args:
         data: The data, which need not have been set up.
         progress: Passes an iterator on and shows how far it is, given the number of items.
+        side: Side of the square that a method is to resize images and masks to, in pixels.
     """
-    report = Report()
+    report = Report(side=side)
     table = _list_all(data, report)
     if len(table.columns):
         report.problems += data.file_problems(table)
@@ -98,9 +108,12 @@ def check(
         rows = _readable(table) if data.in_files else table
         # One cache holds the slices of volumes, and its file has one place to read from.
         with ThreadPoolExecutor(None if data.in_files else 1) as pool:
-            looks = list(progress(pool.map(_looker(data), rows.to_dict("records")), len(rows)))
+            looks = list(
+                progress(pool.map(_looker(data, side), rows.to_dict("records")), len(rows))
+            )
         for look in looks:
             report.problems += look.problems
+        report.lesions = total(look.lesions for look in looks if look.lesions)
         rows = rows.assign(
             digest=[look.digest for look in looks],
             mean=[look.mean for look in looks],
@@ -170,17 +183,28 @@ def _readable(table: DataFrame) -> DataFrame:
     return once.loc[pictures].reset_index(drop=True)
 
 
-def _looker(data: MedicalDataModule) -> Callable[[dict[str, Any]], Look]:
-    labels = getattr(data, "lesion_labels", None)
+def _looker(data: MedicalDataModule, side: int) -> Callable[[dict[str, Any]], Look]:
+    labels, resize = getattr(data, "lesion_labels", None), MethodResize(side)
+    read_slice = getattr(data, "read_slice", None)
 
     def look_at(row: dict[str, Any]) -> Look:
+        path, ill, lesion = row["image_path"], row["label_index"] == 1, None
         if not data.in_files:
-            return look_at_pixels(row["image_path"], data.read_picture(row["image_path"]))
-        look = look_at_image(row["image_path"], data.intensity)
-        if row["has_masks"] and is_usable(row["mask_path"]):
-            ill, size = row["label_index"] == 1, look.size
-            look.problems.extend(mask_problems(row["mask_path"], size, ill, labels is not None))
-        return look
+            look, mask = look_at_pixels(path, data.read_picture(path)), path
+            if ill and row["has_masks"] and read_slice:
+                lesion = read_slice(path)[1].numpy() > 0
+        else:
+            look, mask = look_at_image(path, data.intensity), row["mask_path"]
+            if row["has_masks"] and is_usable(mask):
+                found = list(mask_problems(mask, look.size, ill, labels is not None))
+                look.problems.extend(found)
+                if ill and not any(one.severity == "error" for one in found):
+                    lesion = read_lesion(mask)
+        if lesion is None:
+            return look
+        count = count_lesions(lesion, resize)
+        look.problems.extend(lesion_problems(mask, count, side))
+        return look._replace(lesions=count)
 
     return look_at
 

@@ -1,5 +1,6 @@
 """One page, whole in one file, that asks the network for nothing."""
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -13,9 +14,13 @@ from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.report import words
 from anomalib_medclip.report.drawing import GREY
 from anomalib_medclip.report.gallery import Gallery, label
+from anomalib_medclip.report.lost_lesions import lost_lesions
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.rows import METRICS, Chart, Row
 from anomalib_medclip.report.withheld import config_without_paths, without_paths
+
+_CLOUD = re.compile(r"https://(?:cloud|chart-studio)\.plotly\.com[^\"']*")
+"""Where plotly.js would upload a chart to, by a button that the page leaves out, too."""
 
 HEAT = "inferno"
 """matplotlib's name of the one colour scale of all heat maps."""
@@ -87,6 +92,7 @@ def render(
         notice=NOTICE,
         title=grid.get("title") or "Comparison",
         names=names,
+        lost=lost_lesions(records),
         **_assets(),
         **_results(rows, charts, gallery, explained),
         **_progress(grid, records),
@@ -103,7 +109,7 @@ def _assets() -> dict[str, Any]:
     return {
         "css": (folder / "report.css").read_text(encoding="utf-8"),
         "js": (folder / "report.js").read_text(encoding="utf-8"),
-        "plotly": get_plotlyjs(),
+        "plotly": _CLOUD.sub("", get_plotlyjs()),
         "heat": table,
     }
 

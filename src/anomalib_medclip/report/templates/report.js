@@ -61,7 +61,9 @@
   function drawChart(chart) {
     const { data, layout } = DATA.charts[chart.dataset.chart];
     chart.style.height = `${layout.height ?? 400}px`;
-    Plotly.newPlot(chart, data, { ...layout, template: template() }, { responsive: true, displaylogo: false });
+    Plotly.newPlot(chart, data, { ...layout, template: template() }, {
+      responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+    });
   }
 
   function prepareTheme() {

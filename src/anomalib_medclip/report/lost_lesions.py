@@ -1,0 +1,33 @@
+"""What the resize of a model takes from the masks it is measured with, in words."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from anomalib_medclip.compare.store import Record
+
+
+def lost_lesions(records: Sequence[Record]) -> list[str]:
+    """A sentence for each test set and input size at which lesions vanish from the masks.
+
+    Args:
+        records: What was run; those of former versions did not count lesions.
+    """
+    found: dict[tuple[str, int, int], list[tuple[str, dict[str, Any]]]] = {}
+    for record in records:
+        for test in record.get("tests", []):
+            counted = test.get("lesions")
+            if counted and counted["lesions_lost"]:
+                place = (test["data"], *counted["size"])
+                found.setdefault(place, []).append((record["cell"]["model"], counted))
+    return [_sentence(place, several) for place, several in found.items()]
+
+
+def _sentence(place: tuple[str, int, int], several: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    data, height, width = place
+    models = ", ".join(dict.fromkeys(model for model, _ in several))
+    worst = max((counted for _, counted in several), key=lambda one: one["lesions_lost"])
+    return (
+        f"{data} at the {height} x {width} pixels of {models}: {worst['lesions_lost']} of "
+        f"{worst['lesions']} lesions are no longer in the masks, and {worst['images_lost']} of "
+        f"{worst['images']} abnormal images have none left."
+    )
