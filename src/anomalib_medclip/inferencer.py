@@ -1,6 +1,5 @@
 """Scores one image after another, with a trained checkpoint or an exported model."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
@@ -17,10 +16,11 @@ import anomalib_medclip
 from anomalib_medclip import baselines
 from anomalib_medclip.components.blocks import Precision
 from anomalib_medclip.components.clip import without_clip
+from anomalib_medclip.components.finite import refuse_non_finite
 from anomalib_medclip.components.provenance import sha256_of_tensors
 from anomalib_medclip.components.runtimes import Run, open_onnx, open_openvino, torch_run
 from anomalib_medclip.errors import CheckpointError, MedclipError, NotReadyError
-from anomalib_medclip.files import sha256
+from anomalib_medclip.files import from_json, sha256
 from anomalib_medclip.imaging import MethodResize, read_image
 from anomalib_medclip.intensity import IntensityPolicy
 
@@ -142,6 +142,7 @@ class Inferencer:
             ImageReadError: It cannot be decoded.
             IntensityError: It has more than 8 bits, and there is no intensity policy.
             NotReadyError: The model was made without a post-processor.
+            NonFiniteError: Its score or map is NaN or infinite.
         """
         found = self.score(read_image(path, self.intensity)[None])
         return Prediction(
@@ -154,6 +155,7 @@ class Inferencer:
 
         Raises:
             NotReadyError: The model was made without a post-processor.
+            NonFiniteError: A score or map is NaN or infinite.
         """
         found = self.answer(self.resize(images).as_subclass(Tensor))
         full = [full_map(one, images.shape[-2:]) for one in found.maps]
@@ -174,15 +176,16 @@ class Inferencer:
 
         Raises:
             NotReadyError: The model was made without a post-processor.
+            NonFiniteError: A score or map is NaN or infinite.
         """
         found: Any = self.run(images)
         if found.pred_label is None:
             msg = "the model has no post-processor, and so no threshold; train it with one"
             raise NotReadyError(msg)
         maps = found.anomaly_map.float().reshape(len(images), *found.anomaly_map.shape[-2:])
-        return Answers(
-            found.pred_score.float().reshape(-1), found.pred_label.bool().reshape(-1), maps
-        )
+        scores = found.pred_score.float().reshape(-1)
+        refuse_non_finite(scores, maps)
+        return Answers(scores, found.pred_label.bool().reshape(-1), maps)
 
 
 def full_map(
@@ -286,7 +289,7 @@ def _certificate(path: Path) -> dict[str, Any]:
     if not certificate.is_file():
         msg = f"{certificate} is missing; export the model again, or copy it together with {path}"
         raise CheckpointError(msg)
-    paper: dict[str, Any] = json.loads(certificate.read_text(encoding="utf-8"))
+    paper: dict[str, Any] = from_json(certificate.read_text(encoding="utf-8"))
     for name, expected in paper["files"].items():
         if sha256(path.parent / name) != expected:
             msg = f"{path.parent / name} is not the file that {certificate} certifies; export again"

@@ -2,7 +2,6 @@
 
 import inspect
 import io
-import json
 import logging
 import sys
 import time
@@ -30,12 +29,14 @@ from anomalib_medclip.compare.store import Arrays, Record
 from anomalib_medclip.compare.testing import Figures, Findings
 from anomalib_medclip.components.encoding import SharedFeatures
 from anomalib_medclip.components.epoch_choice import BestEpoch
+from anomalib_medclip.components.finite import FiniteOnly
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import patients
 from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.files import as_json
 
 _LOG = 4000
 """Characters of its last words that the record of a failure holds."""
@@ -202,8 +203,8 @@ def _engine(
             msg = f"{cell.model} has no number of epochs of its own; give it max_epochs"
             raise ConfigError(msg)
     return Engine(
-        callbacks=[epochs], default_root_dir=folder, accelerator=settings.accelerator, devices=1,
-        logger=False, enable_progress_bar=False, enable_model_summary=False, **asked,
+        callbacks=[FiniteOnly(), epochs], default_root_dir=folder, devices=1,
+        accelerator=settings.accelerator, logger=False, enable_progress_bar=False, enable_model_summary=False, **asked,
     )  # fmt: skip
 
 
@@ -214,7 +215,7 @@ def _share(model: AnomalibModule, cell: Cell, settings: Settings) -> None:
         for options in cell.data_configs.values():
             given = {k: v for k, v in options["init_args"].items() if k not in _OF_THE_DRAW}
             told += [options["class_path"], given]
-        scope = json.dumps(told, sort_keys=True, default=str)
+        scope = as_json(told, sort_keys=True, default=str)
         model.shared_features = SharedFeatures(settings.features, scope, settings.feature_cache)
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +16,7 @@ from anomalib_medclip.components.weights import WEIGHTS_VARIABLE
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.fingerprint import Digests, digest_of, fingerprint
 from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.files import sha256_of_all
+from anomalib_medclip.files import as_json, sha256_of_all
 
 
 def _trivial(name: str) -> ModelEntry:
@@ -72,7 +71,7 @@ class Cell:
     def key(self) -> str:
         """Sixteen hexadecimal digits of all of it but the words for people."""
         told = {k: v for k, v in asdict(self).items() if k not in ("note", "kind")}
-        text = json.dumps(told, sort_keys=True, default=str)
+        text = as_json(told, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def as_plain(self) -> Options:

@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import Resize
 from anomalib_medclip.components.anomaly_map import unit_interval
 from anomalib_medclip.imaging import MethodResize, Resample, read_image
 from anomalib_medclip.intensity import IntensityPolicy
+from anomalib_medclip.metrics.raw import keep_raw
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,11 @@ class RankPreservingPostProcessor(PostProcessor):
     Give this one to any anomalib model, for a fair comparison: ``--model.post_processor
     anomalib_medclip.components.processors.RankPreservingPostProcessor``.
     """
+
+    def post_process_batch(self, batch: Batch[Any]) -> None:
+        """Normalise scores and maps in place, and keep beside them what the model gave."""
+        keep_raw(batch)
+        super().post_process_batch(batch)
 
     @staticmethod
     def _normalize(
