@@ -204,7 +204,8 @@ def _engine(
             raise ConfigError(msg)
     return Engine(
         callbacks=[FiniteOnly(), epochs], default_root_dir=folder, devices=1,
-        accelerator=settings.accelerator, logger=False, enable_progress_bar=False, enable_model_summary=False, **asked,
+        accelerator=settings.accelerator, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, **asked,
     )  # fmt: skip
 
 
@@ -226,6 +227,7 @@ def _tested(
     findings, table = model.evaluator, data.test_data.samples
     assert isinstance(findings, Findings)
     score_of = dict(zip(findings.paths, findings.scores, strict=True))
+    raw_of = dict(zip(findings.paths, findings.raw_scores, strict=True))
     found: Record = {
         "object_name": data.object_name,
         "has_masks": data.has_masks,
@@ -235,6 +237,7 @@ def _tested(
             "patient": patients(table).factorize(sort=True)[0].tolist(),
             "label": table["label_index"].astype(int).tolist(),
             "score": [score_of[path] for path in table["image_path"]],
+            "raw_score": [raw_of[path] for path in table["image_path"]],
         },
         "pixel_curves": findings.curves,
         "gallery": None,

@@ -52,9 +52,11 @@ class FiniteOnly(Callback):
         self._check()
         if isinstance(outputs, Mapping) and outputs.get("loss") is not None:
             broken = (~torch.isfinite(outputs["loss"].detach())).float()
-            step = f"step {batch_idx + 1} of epoch {trainer.current_epoch + 1}"
-            rate = f"{trainer.optimizers[0].param_groups[0]['lr']:g}"
-            self._last = trainer.strategy.reduce(broken, reduce_op="sum"), f"{step}, at lr {rate}"
+            where = f"step {batch_idx + 1} of epoch {trainer.current_epoch + 1}"
+            rates = [group["lr"] for one in trainer.optimizers for group in one.param_groups]
+            if rates:  # some baselines have none
+                where += f", at lr {rates[0]:g}"
+            self._last = trainer.strategy.reduce(broken, reduce_op="sum"), where
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the last loss, before the epoch is saved."""
