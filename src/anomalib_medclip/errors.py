@@ -73,7 +73,7 @@ class UnknownNameError(MedclipError, ValueError):
     """A name or number to look up is not among those there are."""
 
 
-class NonFiniteError(MedclipError, FloatingPointError):
+class NonFiniteError(MedclipError, ValueError):
     """A loss, weight, score or figure is NaN or infinite: what comes of it would be no result."""
 
 
