@@ -13,6 +13,7 @@ import torch
 from anomalib.models import Patchcore
 from command import anomalib, metrics, pictures, rows
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 from tiny import SHALLOW, write_lesions
 
 from anomalib_medclip import Inferencer
@@ -57,6 +58,14 @@ def test_train_leaves_checkpoint_pictures_scores_and_metrics():
     assert Path(CHECKPOINT).is_file()
     assert len(rows(run / "test_scores.csv")) == len(pictures(run)) == 16
     assert {"image_AUROC", "pixel_AUROC"} <= set(metrics(run))
+
+
+def test_auroc_is_that_of_the_scores_in_the_table():
+    run = Path(CHECKPOINT).parents[2]
+    table = rows(run / "test_scores.csv").values()
+    labels = [row["gt_label"] == "True" for row in table]
+    expected = roc_auc_score(labels, [float(row["raw_score"]) for row in table])
+    assert metrics(run)["image_AUROC"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_new_process_without_the_support_gives_the_very_same_scores(tmp_path, monkeypatch):

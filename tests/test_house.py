@@ -51,6 +51,19 @@ def test_an_unknown_model_is_answered_with_those_there_are():
         _ = anomalib_medclip.Nope
 
 
+def test_json_is_read_and_written_in_one_place():
+    """Python's own functions write NaN, which is no JSON, and read it."""
+    words = {"dump", "dumps", "load", "loads", "JSONEncoder", "JSONDecoder"}
+    found = []
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = isinstance(node, ast.Attribute) and node.attr in words
+            of_json = called and isinstance(node.value, ast.Name) and node.value.id == "json"
+            if of_json or (isinstance(node, ast.ImportFrom) and node.module == "json"):
+                found.append(path.name)
+    assert set(found) == {"files.py"}
+
+
 def lengths(path):
     """Lines of a file, and of every function in it, without signature and docstring."""
     text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT)

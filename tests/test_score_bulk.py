@@ -1,5 +1,6 @@
 """Many inputs at once get what each gets alone, to the bit, whoever scores them."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,18 +14,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from anomalib.data import InferenceBatch
 from conftest import save_picture
 from PIL import Image
 from test_score import UP, numbers, record, write_stack, write_volume
 from tiny import BACKBONE
 
 import anomalib_medclip
+from anomalib_medclip import inferencer
 from anomalib_medclip.bench.core import fill_bank
 from anomalib_medclip.bench.settings import Setting
 from anomalib_medclip.bench.subjects import build
 from anomalib_medclip.cli import main
 from anomalib_medclip.components import nearest
 from anomalib_medclip.components.nearest import Scan
+from anomalib_medclip.components.runtimes import torch_run
+from anomalib_medclip.errors import NonFiniteError
 from anomalib_medclip.imaging import read_image
 from anomalib_medclip.inferencer import Answers, Inferencer
 from anomalib_medclip.score.ahead import ahead
@@ -173,6 +178,78 @@ def test_batches_are_full_and_go_across_inputs_in_their_order():
     sizes.clear()
     assert len(list(in_batches(answer, stacks(), 4, shared=False))) == 4
     assert sizes == [3, 1, 4, 4, 2], "where places matter, each has batches of its own"
+
+
+def test_one_input_without_a_number_fails_and_its_neighbours_get_theirs():
+    sizes = []
+
+    def answer(images):
+        sizes.append(len(images))
+        if images.isnan().any():
+            msg = "overflowed"
+            raise NonFiniteError(msg)
+        return Answers(images.mean((1, 2, 3)), images[:, 0, 0, 0] > 0, images[:, 0])
+
+    def stacks():
+        for number, count in enumerate((3, 4, 9, 2)):
+            images = torch.full((count, 1, 2, 2), float(number))
+            if number in (1, 2):
+                images[2] = torch.nan
+            yield Stack(tuple(range(10, 10 + count)), (20, 2, 2), images)
+
+    for shared in (True, False):
+        sizes.clear()
+        found = list(in_batches(answer, stacks(), 4, shared=shared))
+        assert [bool(one.failed) for one in found] == [False, True, True, False]
+        assert found[0].scores().scores.tolist() == [0.0] * 3
+        assert found[3].scores().scores.tolist() == [3.0] * 2
+        for one in found[1:3]:
+            with pytest.raises(NonFiniteError, match="slice 12: overflowed"):
+                one.scores()
+        assert not shared or sizes == [4] * 12, "nothing more is asked of what has failed"
+
+
+def test_an_input_with_nan_is_a_row_that_failed_and_nothing_of_it_is_written(
+    options, tmp_path, monkeypatch
+):
+    for seed, name in enumerate(["a", "b", "c"]):
+        write_volume(tmp_path / "in" / f"{name}.nii.gz", numbers((12, 10, 5), seed))
+    voxels = numbers((12, 10, 5), 1)
+    voxels[..., 3] = 950  # the model below overflows there
+    voxels[0, 0, 3] = 900
+    write_volume(tmp_path / "in" / "b.nii.gz", voxels)
+    command = ["score", str(tmp_path / "in"), *options, "--out"]
+    assert main([*command, str(tmp_path / "fine")]) == 0
+
+    def overflowing(model, device):
+        def run(images):
+            found = torch_run(model, device)(images)
+            score = found.pred_score.clone()
+            score[images.mean(dim=(1, 2, 3)) > 0.9] = torch.nan
+            return InferenceBatch(**{**found._asdict(), "pred_score": score})
+
+        return run
+
+    monkeypatch.setattr(inferencer, "torch_run", overflowing)
+    assert main([*command, str(tmp_path / "out")]) == 1
+    status = table(tmp_path / "out")
+    assert list(status["status"]) == ["scored", "failed", "scored"]
+    assert status.loc["b", "error"].startswith("slice 3: a score or map is NaN or infinite, which")
+    fine = results(tmp_path / "fine")
+    del fine["b"]
+    assert results(tmp_path / "out") == fine
+    assert not (tmp_path / "out" / "b").exists()
+
+
+def test_a_former_result_with_nan_is_no_result(options, tmp_path):
+    path, out = write_volume(tmp_path / "a.nii.gz", numbers((12, 10, 5))), tmp_path / "out"
+    command = ["score", str(path), *options, "--out", str(out)]
+    assert main(command) == 0
+    scores = out / "a" / "scores.json"
+    written = json.loads(scores.read_text())
+    scores.write_text(json.dumps({**written, "score": float("nan")}))
+    assert main(command) == 1
+    assert "cannot be read as a result" in table(out).loc["a", "error"]
 
 
 def test_what_is_made_ahead_comes_in_order_and_is_bounded():

@@ -81,6 +81,10 @@ class UnknownNameError(MedclipError, ValueError):
     """A name or number to look up is not among those there are."""
 
 
+class NonFiniteError(MedclipError, ValueError):
+    """A loss, weight, score or figure is NaN or infinite: what comes of it would be no result."""
+
+
 class MetricError(MedclipError, ValueError):
     """Scores, labels or groups that no metric can take, such as NaN, or too few for an interval."""
 

@@ -1,13 +1,17 @@
 """Files that appear whole or not at all, what tells them apart, and folders of one writer."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
+
+from anomalib_medclip.errors import NonFiniteError
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,46 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8", newline="")
+
+
+def as_json(value: Any, **options: Any) -> str:  # noqa: ANN401 - whatever JSON has
+    """JSON text, in which no number is NaN or infinite.
+
+    Args:
+        value: What to write; ``None`` where a figure is not defined.
+        **options: As ``json.dumps`` takes them.
+
+    Raises:
+        NonFiniteError: A number is not finite, which JSON cannot say.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError as error:
+        msg = f"no JSON can be written: {error}; find what made the number, it is no result"
+        raise NonFiniteError(msg) from error
+
+
+def from_json(text: str, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON has
+    """What JSON text holds; the words NaN and Infinity, which Python would take, are none of JSON.
+
+    Args:
+        text: The text.
+        **options: As ``json.loads`` takes them.
+
+    Raises:
+        ValueError: It is no JSON.
+
+    Example:
+        >>> from_json('{"score": NaN}')
+        Traceback (most recent call last):
+        ValueError: NaN is no number in JSON
+    """
+    return json.loads(text, parse_constant=_refuse, **options)
+
+
+def _refuse(word: str) -> NoReturn:
+    msg = f"{word} is no number in JSON"
+    raise ValueError(msg)
 
 
 def sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ from anomalib_medclip.components.blocks import Precision
 from anomalib_medclip.components.certificate import read_certificate
 from anomalib_medclip.components.checkpoints import read_checkpoint
 from anomalib_medclip.components.clip import without_clip
+from anomalib_medclip.components.finite import refuse_non_finite
 from anomalib_medclip.components.provenance import sha256_of_tensors
 from anomalib_medclip.components.runtimes import (
     Run,
@@ -157,6 +158,7 @@ class Inferencer:
             ImageReadError: It cannot be decoded.
             IntensityError: It has more than 8 bits, and there is no intensity policy.
             NotReadyError: The model was made without a post-processor.
+            NonFiniteError: Its score or map is NaN or infinite.
         """
         found = self.score(read_image(path, self.intensity)[None])
         return Prediction(
@@ -169,6 +171,7 @@ class Inferencer:
 
         Raises:
             NotReadyError: The model was made without a post-processor.
+            NonFiniteError: A score or map is NaN or infinite.
         """
         found = self.answer(self.resize(images).as_subclass(Tensor))
         full = [full_map(one, images.shape[-2:]) for one in found.maps]
@@ -189,15 +192,16 @@ class Inferencer:
 
         Raises:
             NotReadyError: The model was made without a post-processor.
+            NonFiniteError: A score or map is NaN or infinite.
         """
         found: Any = self.run(images)
         if found.pred_label is None:
             msg = "the model has no post-processor, and so no threshold; train it with one"
             raise NotReadyError(msg)
         maps = found.anomaly_map.float().reshape(len(images), *found.anomaly_map.shape[-2:])
-        return Answers(
-            found.pred_score.float().reshape(-1), found.pred_label.bool().reshape(-1), maps
-        )
+        scores = found.pred_score.float().reshape(-1)
+        refuse_non_finite(scores, maps)
+        return Answers(scores, found.pred_label.bool().reshape(-1), maps)
 
 
 def full_map(

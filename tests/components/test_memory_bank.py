@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from anomalib_medclip.components.memory_bank import MemoryBank, number_owners
-from anomalib_medclip.errors import NotReadyError
+from anomalib_medclip.errors import NonFiniteError, NotReadyError
 
 EXACT = {"rtol": 0, "atol": 1e-6}
 
@@ -223,6 +223,31 @@ def test_an_empty_bank_says_what_to_do():
     words = re.escape("memory bank is empty: train with k_shot > 0, or load a checkpoint")
     with pytest.raises(NotReadyError, match=words):
         MemoryBank().distance(torch.zeros(1, 1, 8), 0)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])
+def test_a_token_without_a_direction_has_no_distance(bad):
+    """FAISS finds a row for NaN, and a norm that overflows makes a vector of zeros."""
+    bank, queries = filled(random(1, 3, 4, 8)), random(2, 4, 8, seed=1)
+    queries[1, 2, 5] = bad
+    words = "images to score are NaN, infinite, or too long for float32.*lower learning rate"
+    with pytest.raises(NonFiniteError, match=words):
+        bank.distance(queries, 0)
+    with pytest.raises(NonFiniteError, match=words):
+        bank.distance(queries, 0, leave_out=torch.tensor([0, 1]))
+    with pytest.raises(NonFiniteError, match=words):
+        bank.nearest(queries, 0)
+    assert bank.distance(queries[:1], 0).isfinite().all()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])
+def test_a_token_without_a_direction_gets_into_no_bank(bad):
+    tokens = random(2, 3, 4, 8)
+    tokens[1, 2, 3, 0] = bad
+    bank = MemoryBank()
+    with pytest.raises(NonFiniteError, match="tokens of support images are NaN"):
+        bank.fill(tokens, torch.arange(3))
+    assert bank.is_empty
 
 
 # --- traced graphs and the GPU

@@ -33,6 +33,7 @@ from torchvision.transforms.v2.functional import normalize as subtract_mean
 
 from anomalib_medclip.components.checkpoints import SlimCheckpoints
 from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.components.finite import FiniteOnly
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
@@ -204,8 +205,9 @@ class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
         return HeatMapVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """What anomalib calls back, then scores on disk."""
-        return [*cast("Sequence[Callback]", super().configure_callbacks()), ResultsWriter()]
+        """What stops at NaN, what anomalib calls back, then scores on disk."""
+        of_anomalib = cast("Sequence[Callback]", super().configure_callbacks())
+        return [FiniteOnly(), *of_anomalib, ResultsWriter()]
 
     def setup(self, stage: str) -> None:
         """Little yet: whether a checkpoint holds all that is needed is known only later."""

@@ -9,7 +9,6 @@ open_clip's image encoder in fp32, and what a plain product reaches in the same 
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -21,6 +20,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+
+from anomalib_medclip.files import as_json, from_json
 
 METHODS: dict[str, dict[str, Any]] = {
     "mvfa": {"image_size": 240},
@@ -167,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(found: dict[str, Any]) -> None:
-    print(json.dumps(found), flush=True)  # noqa: T201 - what it was asked for
+    print(as_json(found), flush=True)  # noqa: T201 - what it was asked for
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -184,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _backbone(text: str) -> Any:  # noqa: ANN401 - a name, or keyword arguments
-    return json.loads(text) if text.startswith("{") else text
+    return from_json(text) if text.startswith("{") else text
 
 
 if __name__ == "__main__":

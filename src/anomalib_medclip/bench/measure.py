@@ -1,6 +1,5 @@
 """A row: one setting, built, timed and weighed."""
 
-import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +16,7 @@ from anomalib_medclip.bench.settings import RUNTIMES, Setting
 from anomalib_medclip.compare.cost import device_name, model_mb
 from anomalib_medclip.components.blocks import DTYPES
 from anomalib_medclip.components.runtimes import Run
+from anomalib_medclip.files import as_json
 
 
 class _Duel(NamedTuple):
@@ -98,7 +98,7 @@ def _about(method: Any, setting: Setting) -> Row:  # noqa: ANN401 - any method
         "precision": setting.precision,
         "device": setting.device,
         "device_name": device_name(torch.device(setting.device)),
-        "backbone": backbone if isinstance(backbone, str) else json.dumps(backbone),
+        "backbone": backbone if isinstance(backbone, str) else as_json(backbone),
         "pretrained": setting.pretrained,
         "image_size": method.model.clip.size[0],
         "batch_size": setting.batch_size,

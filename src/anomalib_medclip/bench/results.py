@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from filelock import FileLock
 
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.errors import ResultsError
-from anomalib_medclip.files import write_whole
+from anomalib_medclip.files import as_json, from_json, write_whole
 
 Row = dict[str, Any]
 """What was measured of one setting, by the names of ``COLUMNS``."""
@@ -67,7 +66,7 @@ def save(path: Path, row: Row, run: dict[str, Any], overwrite: bool) -> None:
         kept = {one["run"] for one in found["rows"]}
         others = [one for one in found["runs"] if one["id"] != run["id"] and one["id"] in kept]
         found["runs"] = [*others, run]
-        write_whole(home, json.dumps(found, indent=1) + "\n")
+        write_whole(home, as_json(found, indent=1) + "\n")
         write_whole(path, _csv(found["rows"]))
 
 
@@ -79,7 +78,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     home = path.with_suffix(".json")
     try:
-        found = json.loads(home.read_text(encoding="utf-8"))
+        found = from_json(home.read_text(encoding="utf-8"))
         rows, runs = found["rows"], {run["id"] for run in found["runs"]}
         complete = all(row["run"] in runs and "ratio" in row for row in rows)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -180,7 +179,7 @@ def _csv(rows: Iterable[Row]) -> str:
     table.writeheader()
     for row in rows:
         parts = row.get("parts")
-        table.writerow({**row, "parts": json.dumps(parts) if parts else None})
+        table.writerow({**row, "parts": as_json(parts) if parts else None})
     return text.getvalue()
 
 

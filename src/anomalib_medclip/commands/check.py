@@ -1,7 +1,6 @@
 """``anomalib-medclip check``: is anything wrong with these data?"""
 
 import argparse
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.checks import Report, check
 from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.integrity import Problem
-from anomalib_medclip.files import write_whole
+from anomalib_medclip.files import as_json, write_whole
 
 _EXAMPLES = 3
 _COLOURS = {"error": "red", "warning": "yellow"}
@@ -49,7 +48,7 @@ def run(arguments: list[str]) -> int:
     report = check(data, progress, options.image_size)
     show(report, console, getattr(data, "root", None))
     if options.json:
-        write_whole(options.json, json.dumps(as_plain(report, options.config), indent=2) + "\n")
+        write_whole(options.json, as_json(as_plain(report, options.config), indent=2) + "\n")
     return 1 if report.count("error") else 0
 
 

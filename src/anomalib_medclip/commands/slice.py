@@ -6,7 +6,6 @@ happened. One run at a time works on a tree: another waits, and then finds it do
 """
 
 import argparse
-import json
 import logging
 import os
 import shutil
@@ -29,7 +28,14 @@ from anomalib_medclip.data.cases import Case
 from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.volumes import Volumes
 from anomalib_medclip.errors import DataChangedError, DataRootError, MedclipError
-from anomalib_medclip.files import alone_in, sha256_of_all, whole_file, write_whole
+from anomalib_medclip.files import (
+    alone_in,
+    as_json,
+    from_json,
+    sha256_of_all,
+    whole_file,
+    write_whole,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +142,7 @@ class Tree:
             "shares": list(shares),
             "seed": data.draw_seed,
         }
-        return json.loads(json.dumps(options))
+        return from_json(as_json(options))
 
     @property
     def count(self) -> int:
@@ -283,8 +289,8 @@ def _save(path: Path, pixels: NDArray[Any]) -> None:
 
 def _write(path: Path, content: Any) -> None:  # noqa: ANN401 - anything JSON holds
     """Write a JSON file, whole or not at all."""
-    write_whole(path, json.dumps(content, indent=1))
+    write_whole(path, as_json(content, indent=1))
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401
-    return json.loads(path.read_text(encoding="utf-8"))
+    return from_json(path.read_text(encoding="utf-8"))

@@ -2,7 +2,6 @@
 
 import inspect
 import io
-import json
 import logging
 import sys
 import time
@@ -31,6 +30,7 @@ from anomalib_medclip.compare.store import Arrays, Record
 from anomalib_medclip.compare.testing import Figures, Findings
 from anomalib_medclip.components.cross_fit import CrossFit
 from anomalib_medclip.components.encoding import SharedFeatures
+from anomalib_medclip.components.finite import FiniteOnly
 from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.config import build_data
@@ -39,6 +39,7 @@ from anomalib_medclip.data.few_shot import patients
 from anomalib_medclip.data.fingerprint import Digests
 from anomalib_medclip.data.lesions import count_lesions, total
 from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.files import as_json
 
 _LOG = 4000
 """Characters of its last words that the record of a failure holds."""
@@ -211,8 +212,9 @@ def _engine(
             msg = f"{cell.model} has no number of epochs of its own; give it max_epochs"
             raise ConfigError(msg)
     return Engine(
-        callbacks=[epochs], default_root_dir=folder, accelerator=settings.accelerator, devices=1,
-        logger=False, enable_progress_bar=False, enable_model_summary=False, **asked,
+        callbacks=[FiniteOnly(), epochs], default_root_dir=folder, devices=1,
+        accelerator=settings.accelerator, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, **asked,
     )  # fmt: skip
 
 
@@ -223,7 +225,7 @@ def _share(model: AnomalibModule, cell: Cell, settings: Settings) -> None:
         for options in cell.data_configs.values():
             given = {k: v for k, v in options["init_args"].items() if k not in _OF_THE_DRAW}
             told += [options["class_path"], given]
-        scope = json.dumps(told, sort_keys=True, default=str)
+        scope = as_json(told, sort_keys=True, default=str)
         model.shared_features = SharedFeatures(settings.features, scope, settings.feature_cache)
 
 
@@ -234,6 +236,7 @@ def _tested(
     findings, table = model.evaluator, data.test_data.samples
     assert isinstance(findings, Findings)
     score_of = dict(zip(findings.paths, findings.scores, strict=True))
+    raw_of = dict(zip(findings.paths, findings.raw_scores, strict=True))
     found: Record = {
         "object_name": data.object_name,
         "has_masks": data.has_masks,
@@ -244,6 +247,7 @@ def _tested(
             "patient": patients(table).factorize(sort=True)[0].tolist(),
             "label": table["label_index"].astype(int).tolist(),
             "score": [score_of[path] for path in table["image_path"]],
+            "raw_score": [raw_of[path] for path in table["image_path"]],
         },
         "pixel_curves": findings.curves,
         "gallery": None,

@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.fingerprint import Digests, check_unchanged, fingerprint
 from anomalib_medclip.errors import ConfigError, DataChangedError
+from anomalib_medclip.files import as_json
 
 
 def _trivial(name: str) -> ModelEntry:
@@ -75,7 +75,7 @@ class Cell:
     def key(self) -> str:
         """Sixteen hexadecimal digits of all of it but the words for people."""
         told = {k: v for k, v in asdict(self).items() if k not in ("note", "kind")}
-        text = json.dumps(told, sort_keys=True, default=str)
+        text = as_json(told, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def as_plain(self) -> Options:

@@ -1,6 +1,5 @@
 """Records of cells on disk: one JSON each, written whole or not at all."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.errors import ResultsError
-from anomalib_medclip.files import whole_file, write_whole
+from anomalib_medclip.files import as_json, from_json, whole_file, write_whole
 
 Record = dict[str, Any]
 """What is known of a cell that was run; ``docs/compare.md`` lists its parts."""
@@ -54,7 +53,7 @@ class Store:
         if not path.is_file():
             msg = f"{self.folder} holds no comparison; give a folder that compare wrote"
             raise ResultsError(msg)
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = from_json(path.read_text(encoding="utf-8"))
         return found
 
     def config(self) -> str:
@@ -69,7 +68,7 @@ class Store:
     def record(self, key: str) -> Record | None:
         """The record of a cell, if it was run."""
         path = self._path(key, ".json")
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def arrays(self, key: str) -> dict[str, npt.NDArray[Any]]:
         """Pictures and maps of a cell, by name; none where it has none."""
@@ -107,4 +106,4 @@ class Store:
 
 
 def _as_json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    return as_json(value, indent=1) + "\n"

@@ -21,6 +21,7 @@ from anomalib_medclip.metrics.ranked import (
     F1Max,
     SpecificityAtSensitivity,
 )
+from anomalib_medclip.metrics.raw import raw
 
 Figures = dict[str, float | None]
 """By name, in [0, 1]; ``None`` where the images do not define it."""
@@ -69,6 +70,7 @@ class Findings(Evaluator):
         figures: By name, once the test has ended.
         paths: Path of every image, in the order of the test.
         scores: Score of each, in [0, 1].
+        raw_scores: Score of each as the model gave it, which the figures of ranks are of.
         maps: Map of each image to look at, by path: in [0, 1] times 255, ``(SIDE, SIDE)``.
         curves: Pixel curves as the record holds them; ``None`` without masks.
     """
@@ -84,6 +86,7 @@ class Findings(Evaluator):
         self.figures: Figures = {}
         self.paths: list[str] = []
         self.scores: list[float] = []
+        self.raw_scores: list[float] = []
         self.maps: dict[str, npt.NDArray[np.uint8]] = {}
         self.curves: dict[str, list[float]] | None = None
         for metric in self.of_test:
@@ -108,7 +111,9 @@ class Findings(Evaluator):
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         paths = [str(path) for path in batch.image_path or ()]
         self.paths += paths
-        self.scores += cast("Tensor", batch.pred_score).double().flatten().tolist()
+        kept = raw(batch)
+        for into, one in ((self.scores, batch), (self.raw_scores, batch if kept is None else kept)):
+            into += cast("Tensor", one.pred_score).double().flatten().tolist()
         for index, path in enumerate(paths):
             if path in self.shown and batch.anomaly_map is not None:
                 self.maps[path] = small_map(batch.anomaly_map[index])

@@ -1,6 +1,5 @@
 """Whether an exported model gives the answer of the trained one, in figures."""
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from anomalib_medclip.components.runtimes import Run
 from anomalib_medclip.errors import CheckpointError, ParityError
-from anomalib_medclip.files import sha256
+from anomalib_medclip.files import from_json, sha256
 
 TOLERANCE = 1e-4
 """Largest difference of a score or a pixel, of the range of the maps where that is below 1."""
@@ -37,7 +36,7 @@ def read_certificate(path: Path) -> dict[str, Any]:
     if not certificate.is_file():
         msg = f"{certificate} is missing; export the model again, or copy it together with {path}"
         raise CheckpointError(msg)
-    paper: dict[str, Any] = json.loads(certificate.read_text(encoding="utf-8"))
+    paper: dict[str, Any] = from_json(certificate.read_text(encoding="utf-8"))
     for name, expected in paper["files"].items():
         file = path.parent / name
         beside = file.parent == path.parent and file.is_file()  # no pipe, nothing elsewhere

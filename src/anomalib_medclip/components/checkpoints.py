@@ -12,6 +12,7 @@ from lightning import LightningModule
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from anomalib_medclip.components.clip import CLIP_PREFIXES, without_clip
+from anomalib_medclip.components.finite import refuse_non_finite_state
 from anomalib_medclip.components.weights import WEIGHTS_VARIABLE, read_plain
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError
 
@@ -91,9 +92,14 @@ class SlimCheckpoints(LightningModule):
             self.trainer.strategy.checkpoint_io = PlainCheckpointIO()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out CLIP and, in a finished run, the optimiser; note what to check and restore."""
+        """Leave out CLIP and, in a finished run, the optimiser; note what to check and restore.
+
+        Raises:
+            NonFiniteError: Something learnt is NaN or infinite.
+        """
         super().on_save_checkpoint(checkpoint)
         checkpoint["state_dict"] = without_clip(checkpoint["state_dict"])
+        refuse_non_finite_state(checkpoint["state_dict"], "the model to save")
         checkpoint["anomalib_medclip"] = {
             "method": type(self).__name__,
             "object_name": self.object_name,
@@ -113,6 +119,7 @@ class SlimCheckpoints(LightningModule):
         Raises:
             CheckpointError: It is of another method, or was made with other options.
             BackboneMismatchError: It was trained on another backbone.
+            NonFiniteError: Something in it is NaN or infinite.
         """
         file = getattr(self._trainer, "ckpt_path", None) or "the checkpoint"
         notes = checkpoint.get("anomalib_medclip")
@@ -120,6 +127,7 @@ class SlimCheckpoints(LightningModule):
             msg = f"{file} was not made by a model of anomalib-medclip; pass one that was"
             raise CheckpointError(msg)
         self._check_backbone(file, notes)
+        refuse_non_finite_state(without_clip(checkpoint["state_dict"]), file)
         own = {k: v for k, v in self.state_dict().items() if k.startswith(CLIP_PREFIXES)}
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **own}
         self._check_options(file, checkpoint)

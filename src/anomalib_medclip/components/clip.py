@@ -7,7 +7,6 @@ explicitly, and the weights are loaded into it.
 
 import copy
 import hashlib
-import json
 import logging
 import textwrap
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from anomalib_medclip.components.weights import find_weights, read_weights
 from anomalib_medclip.errors import WeightsError
+from anomalib_medclip.files import as_json
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ _PLAIN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers"}
 
 
 def _fingerprint(settings: dict[str, Any], weights: Mapping[str, Tensor] | None = None) -> str:
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest = hashlib.sha256(as_json(settings, sort_keys=True).encode())
     for name, value in sorted((weights or {}).items()):
         flat = value.detach().float().flatten()
         sample = flat[:: max(1, flat.numel() // 1024)]

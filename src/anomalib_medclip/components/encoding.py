@@ -1,6 +1,5 @@
 """From a batch to what the frozen tower says of it: augmented as numbered, encoded once."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from anomalib_medclip.cache import Shelf, TensorCache
 from anomalib_medclip.components.augmentation import Augmentation, apply_copies
+from anomalib_medclip.files import as_json
 
 _OF_TRAINING = (
     "seed", "lr", "object_name", "adapters", "epoch_choice", "cross_fit", "cache_memory",
@@ -97,7 +97,7 @@ class EncodesOnce(LightningModule):
             return None
         options = {k: v for k, v in self.hparams.items() if k not in _OF_TRAINING}
         told = [type(self).__qualname__, self.model.clip.fingerprint, options]
-        scope = json.dumps([*told, self.shared_features.data], sort_keys=True, default=str)
+        scope = as_json([*told, self.shared_features.data], sort_keys=True, default=str)
         return Shelf(self.shared_features.folder, scope, self.shared_features.gigabytes)
 
     def _examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -4,7 +4,6 @@ A file appears only together with its certificate: everything is written aside f
 with the trained model on real images, and moved into place if it passes.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from anomalib_medclip.components import certificate
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
 from anomalib_medclip.components.clip import without_clip
 from anomalib_medclip.components.compression import BOUNDS, compress, tidy
+from anomalib_medclip.components.finite import refuse_non_finite_state
 from anomalib_medclip.components.mixed_precision import mark_exact
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.provenance import NOTICE, sha256_of_tensors, versions
@@ -38,7 +38,7 @@ from anomalib_medclip.components.runtimes import (
     torch_run,
 )
 from anomalib_medclip.errors import NotReadyError, ParityError
-from anomalib_medclip.files import sha256
+from anomalib_medclip.files import as_json, sha256
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ PROBES = 8
 class CertifiedExport(LightningModule):
     """anomalib's three exports, certified.
 
-    An export needs no data: its images are kept in the checkpoint, see ``SlimCheckpoints``.
+    An export needs no data: its images are kept in the checkpoint, see ``SlimCheckpoints``. What
+    has learnt NaN or infinity is refused by a ``NonFiniteError``.
     """
 
     model: Any
@@ -228,6 +229,7 @@ class CertifiedExport(LightningModule):
         if not isinstance(self.pre_processor, MedicalPreProcessor) or not self.post_processor:
             msg = "only a model with its own pre- and post-processor can be certified; leave both"
             raise ParityError(msg)
+        refuse_non_finite_state(without_clip(self.state_dict()), "the model to export")
         self.eval()
         root.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=root) as aside:
@@ -250,7 +252,7 @@ class CertifiedExport(LightningModule):
                 "figures": figures,
                 "files": {f.name: sha256(f) for f in sorted(written.parent.iterdir())},
             }
-            written.with_suffix(".json").write_text(json.dumps(paper, indent=2) + "\n")
+            written.with_suffix(".json").write_text(as_json(paper, indent=2) + "\n")
             home = root / written.parent.relative_to(aside)
             home.mkdir(parents=True, exist_ok=True)
             for file in sorted(written.parent.iterdir()):

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import torch
 from anomalib import LearningType
 from anomalib.data import ImageBatch
-from anomalib.metrics import AUROC, Evaluator, F1Score
+from anomalib.metrics import Evaluator, F1Score
 from anomalib.post_processing import PostProcessor
 from lightning import seed_everything
 from lightning.pytorch import Callback
@@ -23,6 +23,7 @@ from anomalib_medclip.components.checkpoints import SlimCheckpoints
 from anomalib_medclip.components.cross_fit import CrossFit, HeldOut
 from anomalib_medclip.components.epoch_choice import BestEpoch
 from anomalib_medclip.components.export import CertifiedExport
+from anomalib_medclip.components.finite import FiniteOnly
 from anomalib_medclip.components.meeting import MeetsData
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
@@ -31,6 +32,7 @@ from anomalib_medclip.components.processors import (
 from anomalib_medclip.components.results import HeatMapVisualizer, ResultsWriter
 from anomalib_medclip.components.threshold import CROSS_FITTED, VALIDATION, learnt_from
 from anomalib_medclip.imaging import Resample
+from anomalib_medclip.metrics.ranked import AUROC
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +96,10 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
 
     @staticmethod
     def configure_evaluator() -> Evaluator:
-        """AUROC and F1 of images and, with masks, pixels; AUROC on validation images, too."""
+        """AUROC and F1 of images and, with masks, pixels; AUROC on validation images, too.
+
+        The AUROCs are exact and of the model's own scores, whatever a post-processor makes of them.
+        """
         metrics: dict[str, list[Any]] = {"val_": [], "": []}
         for stage, found in metrics.items():
             for prefix, score, truth, strict in (
@@ -115,8 +120,8 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         return HeatMapVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """What anomalib calls back, results on disk, cross-fitting, if asked the best epoch."""
-        callbacks = list(cast("Sequence[Callback]", super().configure_callbacks()))
+        """What stops at NaN, what anomalib calls back, results, cross-fitting, the best epoch."""
+        callbacks = [FiniteOnly(), *cast("Sequence[Callback]", super().configure_callbacks())]
         callbacks += [ResultsWriter(), CrossFit(self.hparams.get("cross_fit"))]
         if self.hparams["epoch_choice"] == "validation":
             callbacks.append(BestEpoch())

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from anomalib_medclip.components.nearest import Scan, search
-from anomalib_medclip.errors import NotReadyError
+from anomalib_medclip.errors import NonFiniteError, NotReadyError
 
 
 class MemoryBank(DynamicBufferMixin):
@@ -49,7 +49,11 @@ class MemoryBank(DynamicBufferMixin):
             tokens: Tokens of normal images, of any length.
             owners: Number of the patient, or of the image, that each image came from; augmented
                 copies have the owner of their original.
+
+        Raises:
+            NonFiniteError: A token is NaN or infinite, or too long for float32.
         """
+        _check_finite(tokens, "support images")
         rows = F.normalize(tokens, dim=-1).flatten(1, 2).detach()
         self.rows = rows.to(self.rows.dtype)
         self._owners = owners.repeat_interleave(tokens.shape[2]).to(rows.device)
@@ -75,6 +79,8 @@ class MemoryBank(DynamicBufferMixin):
 
         Raises:
             NotReadyError: The bank is empty, or holds nothing but rows to leave out.
+            NonFiniteError: A token is NaN or infinite, or too long for float32; traced graphs do
+                not look.
         """
         queries = self._queries(tokens)
         if leave_out is not None:
@@ -99,6 +105,7 @@ class MemoryBank(DynamicBufferMixin):
 
         Raises:
             NotReadyError: The bank is empty.
+            NonFiniteError: A token is NaN or infinite, or too long for float32.
         """
         queries = self._queries(tokens)
         cosines, numbers = self._search(queries.flatten(0, 1), level)
@@ -109,7 +116,10 @@ class MemoryBank(DynamicBufferMixin):
         if self.is_empty:
             msg = "memory bank is empty: train with k_shot > 0, or load a checkpoint"
             raise NotReadyError(msg)
-        return F.normalize(tokens.float(), dim=-1)
+        tokens = tokens.float()
+        if not torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            _check_finite(tokens, "images to score")
+        return F.normalize(tokens, dim=-1)
 
     def _search(
         self, queries: Float[Tensor, "query width"], level: int
@@ -151,6 +161,17 @@ class MemoryBank(DynamicBufferMixin):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401 - torch's
         self._forget()
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _check_finite(tokens: Tensor, of: str) -> None:
+    """Refuse what has no direction: a search finds some row for it, and its distance is wrong."""
+    if not torch.linalg.vector_norm(tokens.detach(), dim=-1, dtype=torch.float32).isfinite().all():
+        msg = (
+            f"tokens of {of} are NaN, infinite, or too long for float32, and have no distance to a "
+            "memory bank: the model has diverged or overflowed; train with a lower learning rate, "
+            "or compute in fp32 if it was in half precision"
+        )
+        raise NonFiniteError(msg)
 
 
 def number_owners(groups: Sequence[str], abnormal: Sequence[bool]) -> list[int]:

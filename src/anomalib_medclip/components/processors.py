@@ -17,6 +17,7 @@ from anomalib_medclip.components.anomaly_map import unit_interval
 from anomalib_medclip.components.threshold import MidwayThreshold
 from anomalib_medclip.imaging import MaskRule, MethodResize, Resample, read_image
 from anomalib_medclip.intensity import IntensityPolicy
+from anomalib_medclip.metrics.raw import keep_raw
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +175,11 @@ class RankPreservingPostProcessor(PostProcessor):
         """Warn likewise after a validation by itself."""
         if trainer.state.fn == "validate":
             self.on_fit_end(trainer, pl_module)
+
+    def post_process_batch(self, batch: Batch[Any]) -> None:
+        """Normalise scores and maps in place, and keep beside them what the model gave."""
+        keep_raw(batch)
+        super().post_process_batch(batch)
 
     @staticmethod
     def _normalize(

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import logging
 import math
 import os
@@ -18,7 +17,8 @@ from lightning.pytorch import Callback
 from PIL.Image import Image as Picture
 from torch.utils.data import DataLoader
 
-from anomalib_medclip.files import write_whole
+from anomalib_medclip.files import as_json, write_whole
+from anomalib_medclip.metrics.raw import raw
 
 logger = logging.getLogger(__name__)
 
@@ -80,11 +80,13 @@ class ResultsWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Add a row per image: path, score, predicted label and, where known, true label."""
+        """Add a row per image: path, score, the model's own one, label and, where known, truth."""
         del trainer, pl_module, outputs, batch_idx, dataloader_idx
+        kept = raw(batch)
         columns = {
             "image": batch.image_path,
             "pred_score": _as_list(batch.pred_score),
+            "raw_score": None if kept is None else _as_list(kept.pred_score),
             "pred_label": _as_list(batch.pred_label),
             "gt_label": _as_list(batch.gt_label),
         }
@@ -110,7 +112,7 @@ class ResultsWriter(Callback):
         if source := getattr(pl_module, "threshold_from", ""):
             metrics["threshold_from"] = source
         if trainer.is_global_zero:
-            write_whole(folder / "test_metrics.json", json.dumps(metrics, indent=2) + "\n")
+            write_whole(folder / "test_metrics.json", as_json(metrics, indent=2) + "\n")
         logger.info("metrics, scores and pictures are in %s", folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -5,7 +5,6 @@ brightness nor a blob filter finds the lesions. They say nothing about real pati
 """
 
 import hashlib
-import json
 import logging
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.drawing import Patient, draw_slice
 from anomalib_medclip.data.integrity import with_name
+from anomalib_medclip.files import as_json
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Phantoms(MedicalDataModule):
     def folder(self) -> Path:
         """Where the pictures of these options lie."""
         options = [_RECIPE, self.category, self.patients, self.slices, self.side, self.draw_seed]
-        digest = hashlib.sha256(json.dumps(options).encode()).hexdigest()
+        digest = hashlib.sha256(as_json(options).encode()).hexdigest()
         return self.root / f"{self.category}_{digest[:8]}"
 
     def prepare_data(self) -> None:

@@ -2,12 +2,12 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.files import from_json
 
 _SPLITS = {
     "train": ("train", "training"),
@@ -75,9 +75,9 @@ def _json_rows(text: str, table: str) -> Iterator[Row]:
 
 def _json_object(line: str, place: str) -> dict[str, object]:
     try:
-        cells = json.loads(line)
-    except json.JSONDecodeError as error:
-        msg = f"{place} is not JSON: {error}; write one object a line"
+        cells = from_json(line)
+    except ValueError as error:
+        msg = f"{place} is not JSON: {error}; write one object a line, and null for what is unknown"
         raise DataRootError(msg) from error
     if not isinstance(cells, dict):
         msg = f"{place} is {line.strip()[:20]!r} and not an object; write one object a line"

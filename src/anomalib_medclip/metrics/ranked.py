@@ -1,7 +1,8 @@
 """Figures of ranks as metrics for anomalib's ``Evaluator``, of images and of pixels.
 
 Images: ``AUROC(fields=["pred_score", "gt_label"], prefix="image_")``. Pixels:
-``AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)``.
+``AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)``. Where a post-processor
+has kept a model's own scores beside the normalised ones, they are ranked: normalised ones can tie.
 
 torchmetrics' own take scores outside [0, 1] for logits, batch by batch, which reorders them, and
 keep every score several times. These do neither: any finite scores, at 4 bytes a pixel.
@@ -24,6 +25,7 @@ from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import rank_figures
 from anomalib_medclip.metrics.gathering import gathered
 from anomalib_medclip.metrics.pairs import pairs, regions_of
+from anomalib_medclip.metrics.raw import raw
 from anomalib_medclip.metrics.score_store import ScoreStore
 
 logger = logging.getLogger(__name__)
@@ -223,29 +225,38 @@ class _AUPRO(RankMetric):
         return rank_figures.region_overlap(tallies, store.normal, self.fpr_limit)
 
 
-class AUROC(AnomalibMetric, _AUROC):  # type: ignore[misc]
+class _OfBatches(AnomalibMetric, RankMetric):
+    """A figure of the scores of batches, as the model gave them."""
+
+    def update(self, batch: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # noqa: ANN401
+        """Add scores and labels of a batch."""
+        kept = raw(batch)
+        super().update(batch if kept is None else kept, *args, **kwargs)
+
+
+class AUROC(_OfBatches, _AUROC):
     """Area under the ROC curve, ties counted one half. Options: see ``RankMetric``."""
 
 
-class AveragePrecision(AnomalibMetric, _AveragePrecision):  # type: ignore[misc]
+class AveragePrecision(_OfBatches, _AveragePrecision):
     """Area under precision against recall, in steps, as scikit-learn's. Options: ``RankMetric``."""
 
 
-class F1Max(AnomalibMetric, _F1Max):  # type: ignore[misc]
+class F1Max(_OfBatches, _F1Max):
     """Highest F1 of any threshold, an optimistic figure: the threshold is chosen on these scores.
 
     ``threshold`` is the lowest score called abnormal, once computed. Options: see ``RankMetric``.
     """
 
 
-class SpecificityAtSensitivity(AnomalibMetric, _SpecificityAtSensitivity):  # type: ignore[misc]
+class SpecificityAtSensitivity(_OfBatches, _SpecificityAtSensitivity):
     """Highest specificity of the thresholds that find ``sensitivity`` (0.95) of the abnormal.
 
     ``threshold`` is the lowest score called abnormal, once computed. Options: see ``RankMetric``.
     """
 
 
-class AUPRO(AnomalibMetric, _AUPRO):  # type: ignore[misc]
+class AUPRO(_OfBatches, _AUPRO):
     """Mean overlap with each region of the masks, over false alarms up to ``fpr_limit`` (0.3).
 
     Every lesion counts the same, however large. Regions are connected by sides and corners, each

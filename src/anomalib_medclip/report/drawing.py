@@ -1,6 +1,5 @@
 """What all charts have in common: how a row looks, an empty figure, a figure as JSON."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 from plotly import io
 from plotly.subplots import make_subplots
 
+from anomalib_medclip.files import from_json
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.rows import Chart, Estimate, Row
 from anomalib_medclip.report.summary import label
@@ -104,7 +104,7 @@ def as_json(figure: Any) -> dict[str, Any]:  # noqa: ANN401 - plotly's
     def four_digits(text: str) -> float:
         return float(f"{float(text):.4g}")
 
-    plain: dict[str, Any] = json.loads(io.to_json(figure), parse_float=four_digits)
+    plain: dict[str, Any] = from_json(io.to_json(figure), parse_float=four_digits)
     plain["layout"].pop("template", None)
     return plain
 

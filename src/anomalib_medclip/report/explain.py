@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
 from anomalib_medclip.compare.store import Store
+from anomalib_medclip.files import from_json
 from anomalib_medclip.report.rows import Chart
 
 BUDGET = 3_000_000
@@ -262,7 +262,7 @@ def _chart(name: str, found: _Found) -> Chart:
         "each panel. Points that lie close are alike; axes, and distances between groups, mean "
         "nothing.",
         alt=" ".join(_neighbours(words, points, label) for words, points in places.items()),
-        figure=json.loads(figure.to_json()),
+        figure=from_json(figure.to_json()),
     )
 
 

@@ -1,6 +1,5 @@
 """Records become rows: means, intervals, both protocols, and the papers' figures beside them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 from pandas import DataFrame
 
 from anomalib_medclip.compare.store import Record
+from anomalib_medclip.files import from_json
 from anomalib_medclip.metrics import bootstrap, mean_interval
 from anomalib_medclip.published import published
 from anomalib_medclip.report.best import (
@@ -196,7 +196,7 @@ def _published(
     same = table["method"].map(_plain).eq(_PRINTED_AS.get(name, name)) & k
     same &= table["variant"].eq("") & table["setting"].isin(settings)
     chosen = table[same.astype(bool) & table["trained_on"].eq(source)]
-    return tuple(json.loads(chosen.to_json(orient="records", double_precision=15)))
+    return tuple(from_json(chosen.to_json(orient="records", double_precision=15)))
 
 
 def _plain(name: str) -> str:

@@ -1,6 +1,5 @@
 """The rows as tables to work with: CSV, JSON and LaTeX."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from pandas import DataFrame, MultiIndex
 
 from anomalib_medclip.components.provenance import NOTICE
-from anomalib_medclip.files import write_whole
+from anomalib_medclip.files import as_json, write_whole
 from anomalib_medclip.report.rows import METRICS, Estimate, Row
 from anomalib_medclip.report.summary import label
 from anomalib_medclip.report.withheld import without_paths
@@ -59,7 +58,7 @@ def write_tables(
         "table.csv": DataFrame(lines, columns=columns, dtype=object).to_csv(
             index=False, lineterminator="\n"
         ),
-        "table.json": json.dumps(whole, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "table.json": as_json(whole, indent=1, ensure_ascii=False) + "\n",
         "table.tex": _PREAMBLE + "\n".join(_latex(rows)),
     }
     for name, text in texts.items():

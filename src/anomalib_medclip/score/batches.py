@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from anomalib_medclip.errors import NonFiniteError
 from anomalib_medclip.imaging import MethodResize
 from anomalib_medclip.inferencer import Answers, full_map
 
@@ -36,6 +37,10 @@ class SliceScores(NamedTuple):
     maps: Float[Tensor, "slice row column"]
 
 
+Answer: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Score, label and map of an image."""
+
+
 @dataclass(eq=False)
 class Stack:
     """Images of one input, and what a model has said of them so far.
@@ -45,20 +50,36 @@ class Stack:
         shape: Slices, rows and columns of the input.
         images: At the model's size, in [0, 1]; grey ones have one channel.
         answers: Score, label and map of the first of them.
+        failed: Why there are no more, if one of them has none.
     """
 
     numbers: tuple[int, ...]
     shape: tuple[int, ...]
     images: Float[Tensor, "scored channel side side"]
-    answers: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list, init=False)
+    answers: list[Answer] = field(default_factory=list, init=False)
+    failed: str = field(default="", init=False)
 
     @property
     def done(self) -> bool:
-        """Whether all images have their answer."""
-        return len(self.answers) == len(self.images)
+        """Whether nothing more is to be asked: all images have their answer, or one has none."""
+        return bool(self.failed) or len(self.answers) == len(self.images)
+
+    def take(self, found: Answer | NonFiniteError) -> None:
+        """Add the answer of the next image; after one without, there is nothing to add."""
+        if isinstance(found, NonFiniteError):
+            number = self.numbers[len(self.answers)]
+            self.failed = self.failed or f"slice {number}: {found}"
+        elif not self.failed:
+            self.answers.append(found)
 
     def scores(self) -> SliceScores:
-        """The answers together, maps at the size of the input."""
+        """The answers together, maps at the size of the input.
+
+        Raises:
+            NonFiniteError: An image has none, because its score or map is NaN or infinite.
+        """
+        if self.failed:
+            raise NonFiniteError(self.failed)
         scores, labels, small = zip(*self.answers, strict=True)
         maps = torch.zeros(self.shape)
         for number, one in zip(self.numbers, small, strict=True):
@@ -86,7 +107,7 @@ def in_batches(
     *,
     shared: bool = True,
 ) -> Iterator[Some]:
-    """Stacks with all answers, in their order.
+    """Stacks with all answers, in their order; one with an answer that is not finite has failed.
 
     Args:
         answer: The model, on images ``(batch, 3, side, side)``.
@@ -104,10 +125,9 @@ def in_batches(
     begun: deque[Some] = deque()
     waiting = _images(stacks, begun)
     while part := list(islice(waiting, size)):
-        filled = [image for _, image in part] + [part[-1][1]] * (size - len(part))
-        found = answer(torch.stack(filled))
-        for (stack, _), one in zip(part, zip(*found, strict=True), strict=False):
-            stack.answers.append(one)
+        found = _answered(answer, [image for _, image in part], size)
+        for (stack, _), one in zip(part, found, strict=False):
+            stack.take(one)
         report(part[-1][0])
         while begun and begun[0].done:
             yield begun.popleft()
@@ -118,4 +138,23 @@ def _images(stacks: Iterable[Some], begun: deque[Some]) -> Iterator[tuple[Some, 
     for stack in stacks:
         begun.append(stack)
         for image in stack.images:
-            yield stack, image.expand(3, -1, -1)
+            if not stack.failed:
+                yield stack, image.expand(3, -1, -1)
+
+
+def _answered(
+    answer: Callable[[Tensor], Answers], images: list[Tensor], size: int
+) -> list[Answer | NonFiniteError]:
+    """What a model says of each image; of one it has no number for, why.
+
+    A batch that is refused is asked again image by image, each in a batch of its copies: the others
+    get what they would have got.
+    """
+    try:
+        return list(
+            zip(*answer(torch.stack(images + images[-1:] * (size - len(images)))), strict=True)
+        )
+    except NonFiniteError as error:
+        if len(images) == 1:
+            return [error]
+        return [one for image in images for one in _answered(answer, [image], size)[:1]]

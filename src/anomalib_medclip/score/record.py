@@ -1,6 +1,5 @@
 """What is written of a result besides its map: scores, where they come from, tables."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ from anomalib_medclip.components.blocks import Precision
 from anomalib_medclip.components.provenance import NOTICE, versions
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import ResultsError
-from anomalib_medclip.files import sha256, sha256_of_all, write_whole
+from anomalib_medclip.files import as_json, from_json, sha256, sha256_of_all, write_whole
 from anomalib_medclip.inferencer import Inferencer
 
 
@@ -54,7 +53,7 @@ def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:
     certificate = path.with_suffix(".json")
     files = [path]
     if path.suffix != ".ckpt" and certificate.is_file():
-        named = json.loads(certificate.read_text(encoding="utf-8"))["files"]
+        named = from_json(certificate.read_text(encoding="utf-8"))["files"]
         files = [path.parent / name for name in named]
     origin = {k: v for k, v in inferencer.origin.items() if k != "threshold_from"}
     return {
@@ -82,7 +81,7 @@ def provenance(
         "organ_sha256": sha256_of_all(organ) if organ and organ.exists() else None,
         "settings": asdict(settings),
     }
-    plain: dict[str, Any] = json.loads(json.dumps(found))
+    plain: dict[str, Any] = from_json(as_json(found))
     return plain
 
 
@@ -95,7 +94,7 @@ def kept_result(folder: Path, made_with: dict[str, Any]) -> dict[str, Any] | Non
     if not folder.exists():
         return None
     try:
-        found: dict[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = from_json((folder / "scores.json").read_text(encoding="utf-8"))
         if found["provenance"] == made_with:
             return found
     except (OSError, ValueError, KeyError, TypeError):
@@ -136,7 +135,7 @@ def write_scores(folder: Path, record: dict[str, Any], made_with: dict[str, Any]
         made_with: As ``provenance`` gives it.
     """
     full = {**record, "provenance": made_with, "notice": NOTICE}
-    (folder / "scores.json").write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
+    (folder / "scores.json").write_text(as_json(full, indent=2) + "\n", encoding="utf-8")
     about = {"threshold_from": made_with["threshold"]["from"], "notice": NOTICE}
     rows = [{**row, **about} for row in record["slices"]]
     DataFrame(rows).to_csv(folder / "scores.csv", index=False)

@@ -1,0 +1,34 @@
+"""A training that diverges, as typed: one error, and nothing that looks like a result."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = str(Path(sys.executable).parent / "anomalib")
+
+
+@pytest.mark.slow
+def test_a_learning_rate_that_diverges_ends_with_one_error_and_no_figures(tmp_path):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    command = "train --config configs/demo.yaml --model.lr 1e6 --trainer.accelerator cpu"
+    done = subprocess.run(
+        [PROGRAM, *shlex.split(command)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.findall(r"^(\w+Error): ", done.stderr, flags=re.MULTILINE) == ["NonFiniteError"]
+    words = " ".join(done.stderr.split())
+    assert "the loss is NaN or infinite in step 2 of epoch 1, at lr 1e+06" in words
+    assert "Lower the learning rate (--model.lr)" in words
+    assert "AUROC" not in done.stdout + done.stderr
+    left = {path.name for path in tmp_path.glob("results/**/*") if path.is_file()}
+    assert left == {"config.yaml"}

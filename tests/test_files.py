@@ -1,0 +1,28 @@
+"""JSON that any reader takes: no number in it is NaN or infinite."""
+
+import json
+import math
+
+import pytest
+
+from anomalib_medclip.errors import NonFiniteError
+from anomalib_medclip.files import as_json, from_json
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_not_written(number):
+    with pytest.raises(NonFiniteError, match=r"no JSON can be written: .*it is no result"):
+        as_json({"figures": [{"image_AUROC": number}]})
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_a_word_that_is_no_json_is_not_read(word):
+    assert not math.isfinite(json.loads(word)), "Python's own function takes it"
+    with pytest.raises(ValueError, match=f"{word} is no number in JSON"):
+        from_json(f'{{"score": {word}}}')
+
+
+def test_what_json_can_say_comes_back():
+    value = {"score": 0.1, "map": None, "labels": [1, True], "name": "M\u00fcller"}
+    assert from_json(as_json(value)) == value
+    assert as_json(value, indent=2) == json.dumps(value, indent=2)
