@@ -10,7 +10,6 @@ bits of an answer depend on the processor and on what computes on it.
 
 import hashlib
 import json
-import platform
 import shutil
 import tempfile
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from tiny import METHODS, Training, lesion_data, shallow, write_lesions
 
 import anomalib_medclip
 from anomalib_medclip import Inferencer
+from anomalib_medclip.bench.machine import hardware
 from anomalib_medclip.imaging import read_image
 
 FILES = {
@@ -35,12 +35,8 @@ FILES = {
 
 def machine(kind):
     """What decides the last bits of an answer: the processor, and the package that computes."""
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().split("\n\n")[0].splitlines() if facts.is_file() else []
-    told = dict(map(str.strip, line.split(":", 1)) for line in lines)
-    known = [told.get(word, "") for word in ("vendor_id", "cpu family", "model", "stepping")]
-    package = FILES[kind][1]
-    return f"{' '.join(known).strip() or platform.processor()}, {package} {version(package)}"
+    cpu, package = hardware(), FILES[kind][1]
+    return ", ".join([cpu["cpu"], *cpu["units"], f"{package} {version(package)}"])
 
 
 def answers(model, pictures):

@@ -43,7 +43,7 @@ class CrossFit(Callback):
         self.held_out: HeldOut = {}
         self.seconds = 0.0
         self._asked = asked
-        self._untrained: LightningModule | None = None
+        self._untrained: Any = None
         self._epochs: list[float] = []
         self._epoch_began = 0.0
 
@@ -77,7 +77,7 @@ class CrossFit(Callback):
                 self._cost(trainer.max_epochs or 1),
             )
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
         """When training ends, train without each part of the support, and score it."""
         if not (self._untrained and pl_module.is_last_epoch()):
             return
@@ -106,7 +106,6 @@ class CrossFit(Callback):
 
     def _scored_apart(self, trainer: Trainer, module: LightningModule, fold: Any) -> HeldOut:  # noqa: ANN401
         """Train a copy on a fold's support, and score its validation images."""
-        assert self._untrained is not None
         twin = _twin(self._untrained)
         twin.lent_cache = module._cache
         scores = _Scores()

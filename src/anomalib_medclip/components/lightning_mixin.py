@@ -194,8 +194,10 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         del batch_idx
         if held_out := self._held_out():
             found = [held_out[str(path)] for path in batch.image_path or ()]
-            parts = {name: torch.stack([one[name] for one in found]) for name in found[0]}
-            return batch.update(**{name: part.to(self.device) for name, part in parts.items()})
+            parts: dict[str, Any] = {
+                name: torch.stack([one[name] for one in found]).to(self.device) for name in found[0]
+            }
+            return batch.update(**parts)
         options = self._own_text(batch)
         if self._data("validates_on_support", default=False) and hasattr(self, "_owners"):
             owners = [self._owners.get(path, -1) for path in batch.image_path or ()]

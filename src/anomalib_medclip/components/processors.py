@@ -156,7 +156,7 @@ class RankPreservingPostProcessor(PostProcessor):
 
         NaN where it was found elsewhere, or there was no image of that class.
         """
-        found = self._image_threshold_metric
+        found: Any = self._image_threshold_metric
         return {"sensitivity": found.sensitivity, "specificity": found.specificity}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -64,7 +64,7 @@ class MidwayThreshold(F1AdaptiveThreshold):
     sensitivity = float("nan")
     specificity = float("nan")
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]  # torchmetrics' curve, not anomalib's
         """The threshold, to be applied by ``>``."""
         threshold: Tensor = super().compute()
         scores, abnormal = dim_zero_cat(self.preds), dim_zero_cat(self.target) == 1
