@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import bootstrap, compare_by_patient, delong, mean_interval
-from anomalib_medclip.metrics.intervals import _Images, auroc, average_precision
+from anomalib_medclip.metrics.intervals import Images, auroc, average_precision
 
 finite = st.floats(-1e3, 1e3)
 tied = st.sampled_from([0.0, 0.25, 0.5, 1.0])
@@ -94,7 +94,7 @@ def test_a_patient_is_drawn_with_all_images_and_both_classes_stay(case):
     scores, labels, patients = case
     labels = labels.copy()
     labels[patients == patients[0]] = np.arange(np.sum(patients == patients[0])) % 2 == 0
-    table = _Images.of(scores, labels | (np.arange(len(labels)) == 0), patients)
+    table = Images.of(scores, labels | (np.arange(len(labels)) == 0), patients)
     weights = np.concatenate(list(table.weights(50, seed=1)))
     for patient in np.unique(patients):
         assert np.ptp(weights[:, patients == patient], axis=1).max() == 0

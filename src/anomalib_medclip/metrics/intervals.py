@@ -20,6 +20,12 @@ Statistic = Callable[[Floats, npt.NDArray[np.bool_], Floats], Floats]
 _AT_A_TIME = 4_000_000
 """Weights, of draws times images, that are in memory at once."""
 
+_FEWEST = 5
+"""Images of each class below which DeLong's test is refused."""
+
+NO_VARIANCE = 1e-24
+"""Variances below are rounding."""
+
 _TRIES = 100
 """Rounds of drawing again what lacks a class, before we say that the patients are too few."""
 
@@ -111,7 +117,7 @@ def bootstrap(
     Raises:
         MetricError: Lengths differ, a value is odd, a class is missing, or patients are too few.
     """
-    table = _Images.of(scores, labels, patients)
+    table = Images.of(scores, labels, patients)
     _check_confidence(confidence)
     drawn = [table.figure(statistic, weights) for weights in table.weights(draws, seed)]
     found = float(table.figure(statistic, table.once)[0])
@@ -135,7 +141,7 @@ def compare_by_patient(
     The p-value is twice the share of draws on the other side of zero, each count plus one.
     Arguments and errors are those of ``bootstrap``; ``first`` and ``second`` are both scores.
     """
-    one, two = (_Images.of(scores, labels, patients) for scores in (first, second))
+    one, two = (Images.of(scores, labels, patients) for scores in (first, second))
     _check_confidence(confidence)
 
     def difference(weights: Floats) -> Floats:
@@ -156,31 +162,37 @@ def delong(
 ) -> Comparison:
     """Difference of two AUROCs on the same images, by DeLong, DeLong and Clarke-Pearson (1988).
 
-    It takes images for independent: with several of a patient, use ``compare_by_patient``. Where
-    the variance is zero, p is 1 without a difference and 0 with one.
+    It takes images for independent: with several of a patient, use ``clustered.difference``. Where
+    the variance is zero, as between a method that puts all images right and one that puts all of
+    them wrong, it says nothing: p is then 1, and the interval all there is, -1 to 1.
 
     Raises:
-        MetricError: Lengths differ, a value is odd, or a class has fewer than two images.
+        MetricError: Lengths differ, a value is odd, or a class has fewer than five images: the
+            normal approximation of so few gives p near 0 where chance gives the same often.
     """
     images = np.arange(np.size(labels)).tolist()
-    table = _Images.of(np.stack(_same_length(first, second)), labels, images)
+    table = Images.of(np.stack(_same_length(first, second)), labels, images)
     _check_confidence(confidence)
     ill, well = table.scores[:, table.abnormal], table.scores[:, ~table.abnormal]
-    if min(ill.shape[1], well.shape[1]) < 2:
-        msg = "DeLong's variance needs two normal and two abnormal images or more; add images"
+    if min(ill.shape[1], well.shape[1]) < _FEWEST:
+        msg = (
+            f"DeLong's test of {well.shape[1]} normal and {ill.shape[1]} abnormal images would be "
+            f"too sure; add images, to {_FEWEST} of each class or more"
+        )
         raise MetricError(msg)
-    of_ill, of_well = _placements(ill, well)
+    of_ill, of_well = placements(ill, well)
     areas = of_ill.mean(axis=1)
     gap = float(areas[0] - areas[1])
     variance = sum(np.var(p[0] - p[1], ddof=1) / p.shape[1] for p in (of_ill, of_well))
+    if variance < NO_VARIANCE:
+        return Comparison(gap, -1.0, 1.0, 1.0)
     deviation = math.sqrt(float(variance))
     half = float(stats.norm.ppf((1 + confidence) / 2)) * deviation
-    certain = 1.0 if gap == 0 else 0.0
-    p_value = 2 * float(stats.norm.sf(abs(gap) / deviation)) if deviation > 0 else certain
+    p_value = 2 * float(stats.norm.sf(abs(gap) / deviation))
     return Comparison(gap, gap - half, gap + half, p_value)
 
 
-class _Images(NamedTuple):
+class Images(NamedTuple):
     """Images of patients, checked."""
 
     scores: Floats
@@ -190,7 +202,7 @@ class _Images(NamedTuple):
     """The patient's number, of each image."""
 
     @classmethod
-    def of(cls, scores: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[Any]) -> "_Images":
+    def of(cls, scores: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[Any]) -> "Images":
         values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
         truth, names = np.asarray(labels), np.asarray(patients)
         if not values.shape[1:] == truth.shape == names.shape:
@@ -266,7 +278,7 @@ def _by_score(values: Floats, first: npt.NDArray[np.int64]) -> Floats:
     return sums
 
 
-def _placements(ill: Floats, well: Floats) -> tuple[Floats, Floats]:
+def placements(ill: Floats, well: Floats) -> tuple[Floats, Floats]:
     """Share of normal images below each abnormal one, and of abnormal ones above each normal."""
     both = stats.rankdata(np.concatenate([ill, well], axis=1), axis=1)
     count = ill.shape[1]
