@@ -1,7 +1,7 @@
 """Scores of equal methods on patients and draws that are samples, with the truth known.
 
-score = label x gain + patient + draw + noise, where each draw of the support adds to each image what
-it likes. The truth is the mean AUROC over patients and draws.
+score = label x gain + patient + draw + noise, where each draw of the support adds something of its
+own to each image. The truth is the mean AUROC over patients and draws.
 """
 
 from typing import NamedTuple
@@ -10,8 +10,8 @@ import numpy as np
 from scipy import stats
 
 from anomalib_medclip.metrics import mean_interval
-from anomalib_medclip.metrics.clustered import Sample, clear_best, difference, enough, interval
-from anomalib_medclip.metrics.influence import of_auroc, of_average_precision
+from anomalib_medclip.metrics.clustered import Sample, clear_best, enough, interval
+from anomalib_medclip.metrics.influence import of_auroc
 
 LIKENESS = 0.7
 """Standard deviation of what a patient adds to all of his images, in those of the noise."""

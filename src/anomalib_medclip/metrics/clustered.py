@@ -31,6 +31,9 @@ BORDER = 0.97
 """Above it, and below one less it, the logit's interval is too narrow, and a score's is used."""
 
 
+_EDGE = 1e-9
+
+
 class Sample(NamedTuple):
     """A figure of every draw, and how each patient moves it there.
 
@@ -272,8 +275,9 @@ def _score(
     def beyond(true: float) -> float:
         return abs(value - true) - quantile * math.sqrt(loss * max(0.0, own(true)))
 
-    low = optimize.brentq(beyond, 0.0, value) if value > 0 else 0.0
-    high = optimize.brentq(beyond, value, 1.0) if value < 1 else 1.0
+    inside = min(max(value, _EDGE), 1 - _EDGE)  # a figure of 1 is a border by itself, and no end
+    low = optimize.brentq(beyond, 0.0, inside) if value > 0 else 0.0
+    high = optimize.brentq(beyond, inside, 1.0) if value < 1 else 1.0
     return Interval(value, float(low), float(high))
 
 

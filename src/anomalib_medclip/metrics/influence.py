@@ -6,7 +6,7 @@ DeLong, DeLong and Clarke-Pearson (1988), summed over the images of a patient (O
 for shares, those of a ratio; for other figures, what leaving the patient out changes (jackknife).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,18 @@ class Influence(NamedTuple):
     patients: tuple[Any, ...]
     parts: Floats
     images: npt.NDArray[np.int64]
+
+    def as_plain(self) -> dict[str, Any]:
+        """For JSON, what patients add in nine digits."""
+        parts = [[float(f"{value:.9g}") for value in row] for row in self.parts.tolist()]
+        images = self.images.tolist()
+        return {"value": self.value, "patients": [*self.patients], "parts": parts, "images": images}
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any]) -> "Influence":
+        """Undo ``as_plain``."""
+        parts, images = np.array(plain["parts"]), np.array(plain["images"], dtype=np.int64)
+        return cls(plain["value"], tuple(plain["patients"]), parts, images)
 
 
 def of_auroc(scores: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[Any]) -> Influence:
@@ -163,9 +175,8 @@ def _of_images(
     value: float, influence: Floats, table: Images, patients: Sequence[Any]
 ) -> Influence:
     known, images = _counts(table, patients)
-    parts = np.stack(
-        [np.bincount(table.owner, influence * of, len(known)) for of in _classes(table)], axis=1
-    )
+    parts = np.zeros((len(known), 2))
+    np.add.at(parts, (table.owner, table.abnormal.astype(np.int64)), influence)
     return Influence(value, known, parts, images)
 
 

@@ -203,6 +203,11 @@ class Images(NamedTuple):
 
     @classmethod
     def of(cls, scores: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[Any]) -> "Images":
+        """Check them.
+
+        Raises:
+            MetricError: Lengths differ, a value is odd, or a class is missing.
+        """
         values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
         truth, names = np.asarray(labels), np.asarray(patients)
         if not values.shape[1:] == truth.shape == names.shape:
