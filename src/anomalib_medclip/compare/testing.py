@@ -80,7 +80,7 @@ def at_threshold(called: Sequence[bool] | None, labels: Sequence[bool]) -> Figur
         return dict.fromkeys(AT_THRESHOLD)
     found, ill = np.asarray(called, dtype=bool), np.asarray(labels, dtype=bool)
     f1 = 2 * np.count_nonzero(found & ill) / (np.count_nonzero(found) + np.count_nonzero(ill))
-    values = found[ill].mean(), 1 - found[~ill].mean(), f1
+    values = found[ill].mean(), (~found[~ill]).mean(), f1
     return dict(zip(AT_THRESHOLD, map(float, values), strict=True))
 
 

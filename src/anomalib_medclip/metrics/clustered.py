@@ -15,8 +15,9 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 from anomalib_medclip.errors import MetricError
+from anomalib_medclip.metrics.images import Floats
 from anomalib_medclip.metrics.influence import Influence
-from anomalib_medclip.metrics.intervals import NO_VARIANCE, Comparison, Floats, Interval
+from anomalib_medclip.metrics.intervals import NO_VARIANCE, Comparison, Interval
 
 Kind = Literal["auroc", "sensitivity", "specificity", "f1", "other"]
 """What decides how a figure nears 0 and 1; ``other`` is AP of images, and figures of pixels."""

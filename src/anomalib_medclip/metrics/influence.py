@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.metrics.intervals import Floats, Images, average_precision, placements
+from anomalib_medclip.metrics.images import Floats, Images
+from anomalib_medclip.metrics.intervals import average_precision, placements
 
 _AT_A_TIME = 4_000_000
 """Weights, of patients times images, that are in memory at once."""

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import rank_figures
+from anomalib_medclip.metrics.images import Floats
 from anomalib_medclip.metrics.influence import Influence, by_leaving_out
-from anomalib_medclip.metrics.intervals import Floats
 from anomalib_medclip.metrics.pairs import pairs, regions_of
 from anomalib_medclip.metrics.tallies import Tally
 
