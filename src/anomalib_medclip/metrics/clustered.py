@@ -97,8 +97,11 @@ def spread(sample: Sample) -> Spread:
     of draws. Of one draw nothing is known of others, and the variance is that by patients.
 
     Raises:
-        MetricError: A class is of one patient, or no two patients are of the same kind.
+        MetricError: In a draw a class is of one patient, or no two patients are of the same kind.
     """
+    if sample.fewest_patients < 2:
+        msg = "one patient of a class says nothing of others; add patients of that class"
+        raise MetricError(msg)
     present = sample.images > 0
     mean = sample.parts.mean(axis=0)
     by_patient, freedom = _by_patient(mean, present), _freedom_of_patients(mean, present)
@@ -199,14 +202,8 @@ def _by_patient(parts: Floats, present: npt.NDArray[np.bool_]) -> float:
     normal, abnormal = parts.T
     counts = [*np.count_nonzero(present, axis=0).tolist(), len(parts)]
     sums = [normal @ normal, abnormal @ abnormal, 2 * (normal @ abnormal)]
-    total = 0.0
-    for count, value in zip(counts, sums, strict=True):
-        if abs(value) > NO_VARIANCE:
-            if count < 2:
-                msg = "one patient of a class says nothing of others; add patients of that class"
-                raise MetricError(msg)
-            total += count / (count - 1) * float(value)
-    return max(0.0, total)
+    pairs = zip(counts, sums, strict=True)
+    return max(0.0, sum(count / (count - 1) * float(value) for count, value in pairs))
 
 
 def _freedom_of_patients(parts: Floats, present: npt.NDArray[np.bool_]) -> float:

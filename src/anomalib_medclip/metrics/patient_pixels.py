@@ -1,8 +1,8 @@
 """How each patient moves the figures of pixels, from his counts between some thresholds.
 
 The figures themselves are exact and come from ``ranked``. What a patient adds to their error is
-taken from counts: with thresholds a thousandth of either rate apart it is as good as exact, and
-takes one more pass over the maps instead of one for each patient.
+taken from counts between thresholds a thousandth of either rate apart: right to about a hundredth,
+which no interval shows, and one more pass over the maps instead of one for each patient.
 """
 
 import tempfile
