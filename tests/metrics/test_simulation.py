@@ -67,13 +67,13 @@ def test_the_whole_grid_holds(number):
 @pytest.mark.parametrize("change", ["unequal", "ties", "skewed", "heavy", "average precision"])
 @pytest.mark.parametrize("base", [Setting(30, 8, 0.3, 5), Setting(30, 8, 0.3, 5, mixed=False)])
 def test_other_scores_and_figures_hold(base, change):
-    of, kind = of_auroc, "auroc"
+    of = of_auroc
     if change == "unequal":
         base = base._replace(unequal=True)
     elif change == "average precision":
-        of, kind = of_average_precision, "other"
+        of = of_average_precision
     else:
         base = base._replace(shape=change)
-    found = simulate(base, 11, 1000, of, kind)
+    found = simulate(base, 11, 1000, of)
     assert found.covered >= 0.9, found
     assert found.marked <= 0.07, found

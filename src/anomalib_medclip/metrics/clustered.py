@@ -20,7 +20,8 @@ from anomalib_medclip.metrics.influence import Influence
 from anomalib_medclip.metrics.intervals import NO_VARIANCE, Comparison, Interval
 
 Kind = Literal["auroc", "sensitivity", "specificity", "f1", "other"]
-"""What decides how a figure nears 0 and 1; ``other`` is AP of images, and figures of pixels."""
+"""What decides how a figure nears 0 and 1: ``auroc`` is AUROC and AP of images, ``other`` figures of
+pixels."""
 
 FEWEST_DRAWS = 4
 """Draws of the support below which no method is the best."""
@@ -123,7 +124,7 @@ def interval(sample: Sample, kind: Kind = "auroc", confidence: float = 0.95) -> 
 
     Student's t on the logit. Near 0 and 1, and where there is no variance at all, the values that
     the figure is not too far from, by the variance it would have there (a score interval): of AUROC
-    by Newcombe (2006, method 5), of shares by Wilson (1927), both with the images divided by what
+    by Newcombe (2006, method 5), AP borrowing his, of shares by Wilson (1927), both with the images divided by what
     their likeness within patients costs (Korn and Graubard 1998), of F1 by Wilson's of F1 / (2 -
     F1), which is a share (Hand, Christen and Kirielle 2021), of other figures by Wilson's of
     patients. Shares and F1 always have it.
@@ -295,8 +296,8 @@ def _of_f1(sample: Sample, found: Spread, confidence: float) -> Interval:
     value = sample.value
     share, slope = value / (2 - value), 2 / (2 - value) ** 2
     as_share = Spread(found.variance * slope**2, found.freedom)
-    of_abnormal = np.count_nonzero(sample.images[:, 1])
-    count = int(sample.images[:, 1].sum())
-    own = partial(_binomial, count=count)
-    low, high = _score(share, own, as_share, count / of_abnormal, True, confidence)[1:]
+    images, patients = int(sample.images[:, 1].sum()), np.count_nonzero(sample.images[:, 1])
+    # Abnormal or called so are as many as were found over the share, and at most all were found.
+    own = partial(_binomial, count=images / share if share > 0 else images)
+    low, high = _score(share, own, as_share, images / patients, True, confidence)[1:]
     return Interval(value, 2 * low / (1 + low), 2 * high / (1 + high))

@@ -28,6 +28,7 @@ _OF_DECISIONS: Mapping[str, Callable[..., Influence]] = {
 }
 _KINDS: Mapping[str, Kind] = {
     "image_AUROC": "auroc",
+    "image_AP": "auroc",
     "image_Sensitivity": "sensitivity",
     "image_Specificity": "specificity",
     "image_F1": "f1",
