@@ -20,8 +20,8 @@ from anomalib_medclip.metrics.influence import Influence
 from anomalib_medclip.metrics.intervals import NO_VARIANCE, Comparison, Interval
 
 Kind = Literal["auroc", "sensitivity", "specificity", "f1", "other"]
-"""What decides how a figure nears 0 and 1: ``auroc`` is AUROC and AP of images, ``other`` figures of
-pixels."""
+"""What decides how a figure nears 0 and 1: ``auroc`` is for AUROC and AP of images, ``other`` for
+figures of pixels."""
 
 FEWEST_DRAWS = 4
 """Draws of the support below which no method is the best."""
@@ -122,12 +122,12 @@ def spread(sample: Sample) -> Spread:
 def interval(sample: Sample, kind: Kind = "auroc", confidence: float = 0.95) -> Interval:
     """Interval of a figure in [0, 1], meant over patients and draws.
 
-    Student's t on the logit. Near 0 and 1, and where there is no variance at all, the values that
-    the figure is not too far from, by the variance it would have there (a score interval): of AUROC
-    by Newcombe (2006, method 5), AP borrowing his, of shares by Wilson (1927), both with the images divided by what
-    their likeness within patients costs (Korn and Graubard 1998), of F1 by Wilson's of F1 / (2 -
-    F1), which is a share (Hand, Christen and Kirielle 2021), of other figures by Wilson's of
-    patients. Shares and F1 always have it.
+    Student's t on the logit. Near 0 and 1, and where there is no variance at all, a score interval:
+    the values that the figure is not too far from, by the variance it would have there. Of AUROC
+    that is Newcombe's (2006, method 5), which AP borrows; of shares Wilson's (1927); both with the
+    images divided by what their likeness within patients costs (Korn and Graubard 1998). Of F1 it
+    is Wilson's of F1 / (2 - F1), which is a share (Hand, Christen and Kirielle 2021); of other
+    figures Wilson's of patients. Shares and F1 always have it.
 
     Args:
         sample: Figures of draws.
