@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from anomalib_medclip.compare.store import Store
+from anomalib_medclip.compare.store import AT_THRESHOLD, CHOSEN_ON_TEST, Store
 
 METRICS = (
-    "image_AUROC", "image_AP", "image_F1Max", "image_SpecificityAtSensitivity", "image_ECE",
-    "pixel_AUROC", "pixel_AP", "pixel_AUPRO",
+    "image_AUROC", "image_AP", "image_Sensitivity", "image_Specificity", "image_F1", "image_F1Max",
+    "image_SpecificityAtSensitivity", "image_ECE", "pixel_AUROC", "pixel_AP", "pixel_AUPRO",
 )  # fmt: skip
 MODELS = {
     "MVFA": ("method", 1.6, 4),
@@ -99,9 +99,11 @@ def _test(cell, skill, epochs, random):
     figures = {name: float(random.uniform(0.6, 0.9)) for name in METRICS}
     if cell["kind"] == "trivial":
         figures |= {name: None for name in METRICS if name.startswith("pixel")}
+    ranked = {k: v for k, v in figures.items() if k not in ("image_ECE", *AT_THRESHOLD)}
     by_epoch = [{"epoch": n + 1, **{k: v and v - 0.02 * (epochs - 1 - n) for k, v in
-                figures.items() if k != "image_ECE"}} for n in range(epochs)]  # fmt: skip
-    oracle = {**figures, "image_ECE": None}
+                ranked.items()}} for n in range(epochs)]  # fmt: skip
+    oracle = {k: v for k, v in figures.items() if k not in AT_THRESHOLD} | {"image_ECE": None}
+    figures = {k: v for k, v in figures.items() if k not in CHOSEN_ON_TEST}
     oracle = {k: v and min(1.0, v + 0.03 * (epochs > 1)) for k, v in oracle.items()}
     chosen = list(range(16))
     pictures, masks, maps = _pictures(shared, random, label[chosen], skill)
@@ -111,7 +113,12 @@ def _test(cell, skill, epochs, random):
         "honest": figures, "oracle": oracle, "oracle_epoch": max(1, epochs - 1),
         "epochs": by_epoch,
         "images": {"name": names, "patient": patient.tolist(), "label": label.tolist(),
-                   "score": score.tolist()},
+                   "score": score.tolist(), "called": (score > 0.5).astype(int).tolist()},
+        "patients": {"known_as": [f"{p:02d}" for p in range(12)], "unknown": 0},
+        "influence": {name: {
+            "value": figures[name], "patients": [f"{p:02d}" for p in range(12)],
+            "parts": random.normal(0, 0.003, (12, 2)).tolist(), "images": [[8, 4]] * 12,
+        } for name in METRICS if name.startswith("pixel") and figures[name] is not None},
         "pixel_curves": None if cell["kind"] == "trivial" else {
             "false_positive_rate": points.tolist(), "recall": (points**0.3).tolist(),
             "precision": (1 - 0.8 * points).tolist()},

@@ -28,7 +28,7 @@ def rows_of(records):
             continue
         (test,) = record["tests"]
         figures = {
-            protocol: {name: test[protocol][name] for name in METRICS}
+            protocol: {name: test[protocol].get(name) for name in METRICS}
             for protocol in ("honest", "oracle")
         }
         estimates = {

@@ -26,12 +26,15 @@ def right_record(model, draw=0, skill=1.0, *, seed=0, k=4, patients=20, facts=No
     images = {
         "name": [f"p{p:02d}_{n}.png" for p, n in zip(patient, number, strict=True)],
         "patient": patient.tolist(), "label": label.tolist(), "score": score.tolist(),
+        "called": (score > 0.5).astype(int).tolist(),
     }  # fmt: skip
     tests = [
         {
             "data": name, "object_name": "head", "has_masks": False, "honest": honest,
             "oracle": {"image_AUROC": min(1.0, honest["image_AUROC"] + 0.02)}, "oracle_epoch": 1,
             "epochs": [], "images": images, "pixel_curves": None, "gallery": None,
+            "patients": {"known_as": [f"p{p:02d}" for p in range(patients)], "unknown": 0},
+            "influence": {},
         }
         for name in cell["tests"]
     ]  # fmt: skip

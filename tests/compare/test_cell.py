@@ -18,11 +18,13 @@ from comparing import (
 )
 from conftest import save_mask, save_picture
 from PIL import Image
+from sklearn.metrics import f1_score, recall_score
 from tiny import write_lesions
 
 from anomalib_medclip.compare.cell import Settings, attempt, died
 from anomalib_medclip.compare.config import build_model, find_class, options_of_size
-from anomalib_medclip.compare.store import Store
+from anomalib_medclip.compare.store import AT_THRESHOLD, CHOSEN_ON_TEST, Store
+from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.bmad import SETS
 
 HERE = Settings(accelerator="cpu")
@@ -66,10 +68,58 @@ def test_the_last_epoch_is_the_honest_one(compared):
         test, facts = only(record), record["facts"]
         assert [one["epoch"] for one in test["epochs"]] == list(range(1, facts["epochs"] + 1))
         last = test["epochs"][-1]
-        assert last == {
-            "epoch": facts["epochs"],
-            **{k: v for k, v in test["honest"].items() if k != "image_ECE"},
-        }
+        ranked = {k: v for k, v in test["honest"].items() if k != "image_ECE"}
+        ranked = {k: v for k, v in ranked.items() if k not in AT_THRESHOLD}
+        assert {k: v for k, v in last.items() if k not in CHOSEN_ON_TEST} == {
+            "epoch": facts["epochs"], **ranked,
+        }  # fmt: skip
+        assert set(CHOSEN_ON_TEST) <= set(last)
+
+
+def test_figures_at_the_threshold_are_those_of_the_decisions(compared):
+    for record in records(compared):
+        test, images = only(record), only(record)["images"]
+        assert not set(CHOSEN_ON_TEST) & set(test["honest"])
+        assert set(CHOSEN_ON_TEST) <= set(test["oracle"])
+        assert not set(AT_THRESHOLD) & set(test["oracle"])
+        called, label = np.array(images["called"]) == 1, np.array(images["label"]) == 1
+        assert np.array_equal(called, np.array(images["score"]) > 0.5)
+        sensitivity = recall_score(label, called)
+        assert test["honest"]["image_Sensitivity"] == pytest.approx(sensitivity)
+        specificity = recall_score(~label, ~called)
+        assert test["honest"]["image_Specificity"] == pytest.approx(specificity)
+        assert test["honest"]["image_F1"] == pytest.approx(f1_score(label, called))
+
+
+def test_patients_keep_their_identity_over_draws_and_move_the_figures(compared):
+    known = {}
+    for record in records(compared):
+        test = only(record)
+        names, images = test["patients"]["known_as"], test["images"]
+        assert test["patients"]["unknown"] == 0
+        assert len(names) == len(set(names)) == 3
+        for number, name in zip(images["patient"], images["name"], strict=True):
+            # The folder of a phantom is its patient.
+            folder = name.rsplit("_", 1)[0]
+            assert known.setdefault(folder, names[number]) == names[number]
+        for metric, plain in test["influence"].items():
+            assert plain["value"] == pytest.approx(test["honest"][metric], abs=0.01)
+            assert set(plain["patients"]) == set(names)
+            assert np.sum(plain["parts"]) == pytest.approx(0, abs=1e-7)
+        if record["cell"]["kind"] != "trivial":
+            assert set(test["influence"]) == {"pixel_AUROC", "pixel_AP", "pixel_AUPRO"}
+
+
+def test_a_model_without_a_threshold_calls_nothing(heads, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        RankPreservingPostProcessor, "image_threshold", torch.tensor(float("nan")), raising=False
+    )
+    (cell,) = cells_of(tmp_path / "c.yaml", {"PatchCore": {**PATCHCORE, "normals": ["support"]}},
+                       {"heads": heads})  # fmt: skip
+    test = only(attempt(cell, HERE)[0])
+    assert test["images"]["called"] is None
+    assert {test["honest"][metric] for metric in AT_THRESHOLD} == {None}
+    assert test["honest"]["image_AUROC"] is not None
 
 
 def test_models_of_one_epoch_show_the_same_number_twice(compared):
@@ -78,7 +128,10 @@ def test_models_of_one_epoch_show_the_same_number_twice(compared):
         "mean intensity", "image size", "PatchCore",
     }  # fmt: skip
     for record in single:
-        assert only(record)["oracle"] == only(record)["honest"]
+        ranked = only(record)["oracle"].items()
+        assert {k: v for k, v in ranked if k not in CHOSEN_ON_TEST} == {
+            k: v for k, v in only(record)["honest"].items() if k not in AT_THRESHOLD
+        }
 
 
 def test_a_record_says_what_it_comes_from(compared):

@@ -10,7 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import bootstrap, compare_by_patient, delong, mean_interval
-from anomalib_medclip.metrics.intervals import _Images, auroc, average_precision
+from anomalib_medclip.metrics.images import Images
+from anomalib_medclip.metrics.intervals import auroc, average_precision
 
 finite = st.floats(-1e3, 1e3)
 tied = st.sampled_from([0.0, 0.25, 0.5, 1.0])
@@ -22,7 +23,7 @@ def images(draw, least=4):
     count = draw(st.integers(least, 24))
     scores = draw(arrays.arrays(np.float64, (2, count), elements=st.one_of(finite, tied)))
     labels = draw(arrays.arrays(bool, count))
-    labels[:4] = [True, True, False, False]
+    labels[:least] = np.arange(least) < least // 2
     return scores, labels, draw(arrays.arrays(np.int64, count, elements=st.integers(0, 5)))
 
 
@@ -94,7 +95,7 @@ def test_a_patient_is_drawn_with_all_images_and_both_classes_stay(case):
     scores, labels, patients = case
     labels = labels.copy()
     labels[patients == patients[0]] = np.arange(np.sum(patients == patients[0])) % 2 == 0
-    table = _Images.of(scores, labels | (np.arange(len(labels)) == 0), patients)
+    table = Images.of(scores, labels | (np.arange(len(labels)) == 0), patients)
     weights = np.concatenate(list(table.weights(50, seed=1)))
     for patient in np.unique(patients):
         assert np.ptp(weights[:, patients == patient], axis=1).max() == 0
@@ -131,7 +132,7 @@ def test_the_same_seed_draws_the_same_patients(study, monkeypatch):
     assert found == bootstrap(2 * scores + 5, labels, patients, draws=300, seed=1)
     assert found != bootstrap(scores, labels, patients, draws=300, seed=2)
     whole = bootstrap(scores, labels, patients, draws=300, statistic=average_precision)
-    monkeypatch.setattr("anomalib_medclip.metrics.intervals._AT_A_TIME", len(labels) * 7)
+    monkeypatch.setattr("anomalib_medclip.metrics.images._AT_A_TIME", len(labels) * 7)
     again = bootstrap(scores, labels, patients, draws=300, statistic=average_precision)
     assert again[0] == whole[0]  # drawn in small parts, of as many draws
     assert again == pytest.approx(whole, abs=0.02)
@@ -178,24 +179,37 @@ def delong_by_hand(scores, labels):
     return pairs[0].mean() - pairs[1].mean(), contrast @ spread @ contrast
 
 
-@given(case=images())
+@given(case=images(least=10))
 def test_delong_is_its_definition(case):
     scores, labels, _ = case
     found = delong(*scores, labels)
     gap, variance = delong_by_hand(scores, labels)
     assert found.difference == pytest.approx(gap, abs=1e-9)
-    half = stats.norm.ppf(0.975) * np.sqrt(max(variance, 0))
+    if variance < 1e-12:
+        assert found[1:] == (-1, 1, 1)
+        return
+    half = stats.norm.ppf(0.975) * np.sqrt(variance)
     assert (found.low, found.high) == pytest.approx((gap - half, gap + half), abs=1e-6)
-    if variance > 1e-6:
-        p_value = 2 * stats.norm.sf(abs(gap) / np.sqrt(variance))
-        assert found.p_value == pytest.approx(p_value, abs=1e-6)
+    p_value = 2 * stats.norm.sf(abs(gap) / np.sqrt(variance))
+    assert found.p_value == pytest.approx(p_value, abs=1e-6)
 
 
-def test_delong_without_variance_is_certain():
-    labels = np.array([1, 1, 0, 0])
-    right, wrong = np.array([2.0, 3.0, 0.0, 1.0]), np.array([0.0, 1.0, 2.0, 3.0])
-    assert delong(right, right, labels) == (0, 0, 0, 1)
-    assert delong(right, wrong, labels) == (1, 1, 1, 0)
+@pytest.mark.parametrize(("normal", "abnormal"), [(2, 2), (4, 30), (30, 4)])
+def test_of_few_images_delong_is_refused_and_never_certain(normal, abnormal):
+    labels = np.repeat([0, 1], [normal, abnormal])
+    right = np.arange(normal + abnormal, dtype=float)
+    with pytest.raises(MetricError, match="would be too sure; add images, to 5 of each class"):
+        delong(right, -right, labels)
+
+
+def test_without_variance_delong_knows_nothing():
+    labels = np.repeat([0, 1], 5)
+    right = np.arange(10.0)
+    assert delong(right, right, labels) == (0, -1, 1, 1)
+    assert delong(right, -right, labels) == (1, -1, 1, 1)
+    # Shares that float64 cannot hold leave a variance of rounding, which is none.
+    labels, right = np.repeat([0, 1], [7, 6]), np.arange(13.0)
+    assert delong(right, np.ones(13), labels) == (0.5, -1, 1, 1)
 
 
 def test_delongs_p_value_is_uniform_without_a_difference():
@@ -224,13 +238,11 @@ def test_both_classes_and_nothing_else_are_needed(labels):
 def test_odd_scores_and_too_few_are_refused():
     with pytest.raises(MetricError, match="a score is NaN or infinite"):
         bootstrap([0.1, np.nan], [0, 1], ["a", "b"])
-    with pytest.raises(MetricError, match="two normal and two abnormal images or more"):
-        delong([0.1, 0.2, 0.3], [0.1, 0.2, 0.3], [0, 1, 1])
     with pytest.raises(MetricError, match="0 draws make no interval"):
         bootstrap([0.1, 0.2], [0, 1], ["a", "b"], draws=0)
 
 
 def test_a_lone_patient_of_a_class_who_is_hardly_drawn_is_told(monkeypatch):
-    monkeypatch.setattr("anomalib_medclip.metrics.intervals._TRIES", 1)
+    monkeypatch.setattr("anomalib_medclip.metrics.images._TRIES", 1)
     with pytest.raises(MetricError, match="2 patients hardly ever give both classes"):
         bootstrap([0.1, 0.2], [0, 1], ["a", "b"])

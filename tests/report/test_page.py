@@ -196,11 +196,35 @@ def test_the_best_is_marked_where_the_row_says_so_and_nowhere_else(store):
 
 def test_figures_are_percent_with_their_interval(store):
     row = rows_of(records_of(store))[0]
-    row.honest["image_AUROC"] = Estimate(0.9117, 0.9042, 1.4, (0.9117,), "draws")
-    row.gap["image_AUROC"] = Estimate(-0.004, -0.02, 0.012, (), "draws")
+    row.honest["image_AUROC"] = Estimate(0.9117, 0.9042, 0.9312, (0.9117,), "patients")
+    row.gap["image_AUROC"] = Estimate(-0.004, None, None, ())
     words = Parsed(page_of(store, rows=[row])).words()
-    assert "91.2 90.4\u2013100.0" in words
-    assert "\u22120.4 \u22122.0 to 1.2" in words
+    assert "91.2 90.4\u201393.1" in words
+    assert "\u22120.4" in words
+
+
+def test_what_intervals_cannot_say_stands_once_with_where_it_holds(store):
+    rows = [row for row in rows_of(records_of(store)) if row.k_shot == 4]
+    few = "Few draws: too sure if supports differ."
+    rows = [replace(row, caveats=(few,)) for row in rows]
+    rows[0] = replace(rows[0], caveats=(few, "One draw only."))
+    words = Parsed(page_of(store, rows=rows)).words()
+    assert words.count(few) == 1
+    assert f"{few} everywhere" in words
+    assert "One draw only. heads (K = 4): MVFA" in words
+
+
+def test_figures_of_one_protocol_have_one_column(page):
+    heads = [tag for tag in Parsed(page).of("th") if "data-metric" in tag]
+    columns = {
+        metric: [tag["class"].split()[-1] for tag in heads if tag["data-metric"] == metric]
+        for metric in ("image_F1Max", "image_SpecificityAtSensitivity", "image_Sensitivity")
+    }
+    assert columns == {
+        "image_F1Max": ["oracle"],
+        "image_SpecificityAtSensitivity": ["oracle"],
+        "image_Sensitivity": ["honest"],
+    }
 
 
 def test_published_figures_name_paper_and_protocol(page):
@@ -238,7 +262,7 @@ def test_summary_names_the_best_the_gap_and_who_loses_to_trivial(store):
         row.honest["image_AUROC"] = Estimate(means[row.model], None, None, ())
         row.gap["image_AUROC"] = Estimate(0.02 if row.model == "MVFA" else 0.01, None, None, ())
     none, gap, trivial = summary(rows)
-    assert none == "The intervals support no best method by image AUROC in the one comparison."
+    assert none == "Patients and draws support no best method by image AUROC in the one comparison."
     assert "by +1.5 points on average, and raise it at most by 2.0, for MVFA on heads" in gap
     assert trivial.endswith("by the mean: PatchCore in 1 of 1 comparisons.")
     rows[0] = replace(rows[0], best=frozenset({"image_AUROC"}))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from compare_results import write_results
 from right_records import failed_record, grid_of, right_record, with_figure
-from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import UnknownNameError
-from anomalib_medclip.metrics import bootstrap
+from anomalib_medclip.metrics.clustered import Sample, interval
+from anomalib_medclip.metrics.influence import Influence, averaged, of_auroc
 from anomalib_medclip.published import published
 from anomalib_medclip.report.rows import METRICS
 from anomalib_medclip.report.summary import label, summarise
@@ -60,15 +60,13 @@ def test_every_figure_is_recomputed_from_the_files(tmp_path):
                     continue
                 compared += 1
                 draws = [np.mean(seeds) for _, seeds in sorted(expected.pop(place).items())]
-                half = stats.t.ppf(0.975, len(draws) - 1) * stats.sem(draws)
                 assert found.mean == pytest.approx(np.mean(draws), abs=1e-12)
                 assert found.values == pytest.approx(draws, abs=1e-12)
-                if max(draws) - min(draws) < 1e-9:
-                    assert found.source != "draws"
+                if protocol != "honest" or metric == "image_ECE":
+                    assert (found.low, found.high, found.source) == (None, None, "")
                     continue
-                assert found.high - found.mean == pytest.approx(half, abs=1e-9)
-                assert found.mean - found.low == pytest.approx(half, abs=1e-9)
-                assert found.source == "draws"
+                assert found.low < found.mean < found.high
+                assert found.source == "patients and draws"
     assert compared > 300
     assert not expected
 
@@ -103,50 +101,117 @@ def test_an_undefined_figure_is_absent_and_never_zero():
     assert set(row.gap) == {"image_AUROC"}
 
 
-def test_one_cell_has_an_interval_over_patients_where_its_scores_make_the_figure():
-    record = with_figure(right_record("MVFA"), "pixel_AUROC", 0.9)
-    (row,) = rows_of(record)
-    images = record["tests"][0]["images"]
-    interval = bootstrap(images["score"], images["label"], images["patient"])
+def by_hand(records):
+    """Interval of image AUROC from the scores of the images alone."""
+    draws = {}
+    for record in records:
+        images = record["tests"][0]["images"]
+        influence = of_auroc(images["score"], images["label"], images["patient"])
+        draws.setdefault(record["cell"]["draw"], []).append(influence)
+    return interval(Sample.of([averaged(seeds) for seeds in draws.values()]))
+
+
+def test_an_interval_is_over_patients_and_draws_the_seeds_of_a_draw_averaged():
+    records = [right_record("MVFA", draw, seed=seed) for draw in range(4) for seed in range(2)]
+    (row,) = rows_of(*records)
     found = row.honest["image_AUROC"]
-    assert (found.mean, found.low, found.high) == pytest.approx(tuple(interval))
-    assert {m: row.honest[m].source for m in row.honest} == {
-        "image_AUROC": "patients", "image_AP": "patients", "pixel_AUROC": "",
-    }  # fmt: skip
+    assert found[:3] == pytest.approx(tuple(by_hand(records)), abs=1e-9)
+    assert (len(found.values), found.source) == (4, "patients and draws")
+    assert row.honest["image_AP"].low < row.honest["image_AP"].mean < row.honest["image_AP"].high
     assert row.oracle["image_AUROC"].low is None  # of these scores there is no record
 
 
-def test_seeds_of_one_draw_have_an_interval_over_patients():
-    records = [right_record("MVFA", seed=seed) for seed in range(3)]
+def test_one_cell_has_an_interval_over_its_patients():
+    record = with_figure(right_record("MVFA"), "pixel_AUROC", 0.9)
+    (row,) = rows_of(record)
+    assert row.honest["image_AUROC"][:3] == pytest.approx(tuple(by_hand([record])), abs=1e-9)
+    assert {m: row.honest[m].source for m in row.honest} == {
+        "image_AUROC": "patients", "image_AP": "patients", "pixel_AUROC": "",
+    }  # fmt: skip
+
+
+def test_splits_drawn_anew_are_joined_by_patient_and_not_by_number():
+    """Each draw tests half of the patients; their numbers begin at 0 in each."""
+    records, whole = [], [f"p{number:02d}" for number in range(20)]
+    for draw in range(4):
+        record = right_record("MVFA", draw, patients=10)
+        known = whole[:10] if draw % 2 else whole[10:]
+        record["tests"][0]["patients"]["known_as"] = known
+        records.append(record)
     (row,) = rows_of(*records)
-    images = [record["tests"][0]["images"] for record in records]
-    scores = [one["score"] for one in images]
-    interval = bootstrap(scores, images[0]["label"], images[0]["patient"])
-    found = row.honest["image_AUROC"]
-    assert (found.mean, found.low, found.high) == pytest.approx(tuple(interval))
-    assert (len(found.values), found.source) == (1, "patients")
+    apart = row.honest["image_AUROC"]
+    for record in records:
+        record["tests"][0]["patients"]["known_as"] = whole[:10]
+    (row,) = rows_of(*records)
+    same = row.honest["image_AUROC"]
+    assert apart.high - apart.low < 0.9 * (same.high - same.low), "twice as many patients"
 
 
 def test_draws_that_change_nothing_make_no_figure_certain():
     records = [right_record("MVFA")]
-    for draw in (1, 2):
+    for draw in range(1, 4):
         records.append({**records[0], "key": f"again {draw}"})
         records[-1]["cell"] = {**records[0]["cell"], "draw": draw}
-    (row,) = rows_of(*[with_figure(record, "pixel_AUROC", 0.9) for record in records])
-    found = row.honest["image_AUROC"]
-    assert (len(found.values), found.source) == (3, "patients")
+    found = rows_of(*records)[0].honest["image_AUROC"]
     assert found.high - found.low > 0.05
-    assert row.honest["pixel_AUROC"][:3] == (pytest.approx(0.9), None, None)
-    assert row.gap["image_AUROC"].low is None
+    assert found[:3] == pytest.approx(tuple(by_hand(records[:1])), abs=1e-6)
 
 
-def test_one_patient_leaves_the_figure_without_interval():
+def test_figures_of_pixels_have_an_interval_by_what_the_record_says_of_patients():
+    records = []
+    for draw in range(4):
+        record = with_figure(right_record("MVFA", draw), "pixel_AUPRO", 0.8)
+        names = record["tests"][0]["patients"]["known_as"]
+        parts = np.random.default_rng(draw).normal(0, 0.01, (20, 2))
+        plain = Influence(0.8, tuple(names), parts, np.full((20, 2), 2)).as_plain()
+        record["tests"][0]["influence"] = {"pixel_AUPRO": plain}
+        records.append(record)
+    found = rows_of(*records)[0].honest["pixel_AUPRO"]
+    assert 0.65 < found.low < 0.78
+    assert 0.82 < found.high < 0.90
+    assert found.source == "patients and draws"
+
+
+def test_a_threshold_chosen_on_the_test_labels_makes_an_oracle_figure_only():
     record = right_record("MVFA")
-    record["tests"][0]["images"]["patient"] = [7] * 80
+    for metric in ("image_F1Max", "image_SpecificityAtSensitivity"):
+        for protocol in ("honest", "oracle"):  # earlier records have them in both
+            record = with_figure(record, metric, 0.9, protocol)
     (row,) = rows_of(record)
-    found = row.honest["image_AUROC"]
-    assert found.mean == record["tests"][0]["honest"]["image_AUROC"]
-    assert (found.low, found.high, found.source) == (None, None, "")
+    for metric in ("image_F1Max", "image_SpecificityAtSensitivity"):
+        assert metric in row.oracle
+        assert metric not in row.honest
+        assert metric not in row.gap
+
+
+def test_figures_at_the_threshold_are_honest_with_an_interval_inside_0_to_1():
+    record = right_record("MVFA", skill=9)
+    label = np.array(record["tests"][0]["images"]["label"], dtype=bool)
+    called = label.copy()
+    called[:9] = False  # four patients and a little are missed
+    record["tests"][0]["images"]["called"] = called.astype(int).tolist()
+    sensitivity = called[label].mean()
+    figures = {"image_Sensitivity": sensitivity, "image_Specificity": 1.0,
+               "image_F1": 2 * sensitivity / (1 + sensitivity)}  # fmt: skip
+    for metric, value in figures.items():
+        record = with_figure(record, metric, float(value))
+    row = rows_of(record)[0]
+    assert 0.6 < row.honest["image_Sensitivity"].low < sensitivity
+    assert sensitivity < row.honest["image_Sensitivity"].high < 1
+    # All 40 normal images are right, of 20 patients: Wilson's of 20 is 0.839 to 1.
+    assert row.honest["image_Specificity"][:3] == pytest.approx((1, 0.8389, 1), abs=1e-4)
+    assert row.honest["image_F1"].low < row.honest["image_F1"].mean < row.honest["image_F1"].high
+    assert "image_Sensitivity" not in row.oracle
+
+
+def test_without_a_finite_threshold_its_figures_are_absent_and_this_is_said():
+    record = right_record("MVFA")
+    record["tests"][0]["images"]["called"] = None
+    for metric in ("image_Sensitivity", "image_Specificity", "image_F1"):
+        record = with_figure(record, metric, None)
+    (row,) = rows_of(record)
+    assert "image_F1" not in row.honest
+    assert "No finite threshold: sensitivity, specificity and F1 at it are absent." in row.caveats
 
 
 def test_what_failed_is_counted_and_keeps_its_row():

@@ -26,8 +26,8 @@ from anomalib_medclip.compare.epochs import EpochScores
 from anomalib_medclip.compare.explain import explain
 from anomalib_medclip.compare.facts import facts_of
 from anomalib_medclip.compare.grid import Cell, check_inputs
-from anomalib_medclip.compare.store import Arrays, Record
-from anomalib_medclip.compare.testing import Figures, Findings
+from anomalib_medclip.compare.store import AT_THRESHOLD, CHOSEN_ON_TEST, Arrays, Record
+from anomalib_medclip.compare.testing import Figures, Findings, identities
 from anomalib_medclip.components.cross_fit import CrossFit
 from anomalib_medclip.components.encoding import SharedFeatures
 from anomalib_medclip.components.finite import FiniteOnly
@@ -35,7 +35,6 @@ from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.data.few_shot import patients
 from anomalib_medclip.data.fingerprint import Digests
 from anomalib_medclip.data.lesions import count_lesions, total
 from anomalib_medclip.errors import ConfigError
@@ -170,7 +169,8 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
         for number, (name, others) in enumerate(tested.items()):
             engine.test(model=model, datamodule=others)
             found, kept = _tested(cell, model, others, number)
-            oracle = _oracle(found["honest"], epochs.epochs[name], facts)
+            assert isinstance(model.evaluator, Findings)
+            oracle = _oracle(model.evaluator.figures, epochs.epochs[name], facts)
             tests.append({"data": name, **found, **oracle})
             arrays |= kept
     check_inputs(cell, sets, known)
@@ -237,18 +237,24 @@ def _tested(
     assert isinstance(findings, Findings)
     score_of = dict(zip(findings.paths, findings.scores, strict=True))
     raw_of = dict(zip(findings.paths, findings.raw_scores, strict=True))
+    called = findings.called and dict(zip(findings.paths, findings.called, strict=True))
+    number_of, known = identities(table).factorize(sort=True)
+    paths = list(table["image_path"])
     found: Record = {
         "object_name": data.object_name,
         "has_masks": data.has_masks,
         "lesions": _lesions(data),
-        "honest": findings.figures,
+        "honest": {k: v for k, v in findings.figures.items() if k not in CHOSEN_ON_TEST},
         "images": {
             "name": gallery.names(table),
-            "patient": patients(table).factorize(sort=True)[0].tolist(),
+            "patient": number_of.tolist(),
             "label": table["label_index"].astype(int).tolist(),
-            "score": [score_of[path] for path in table["image_path"]],
-            "raw_score": [raw_of[path] for path in table["image_path"]],
+            "score": [score_of[path] for path in paths],
+            "raw_score": [raw_of[path] for path in paths],
+            "called": called and [int(called[path]) for path in paths],
         },
+        "patients": {"known_as": known.tolist(), "unknown": int((table["group"] == "").sum())},
+        "influence": {name: one.as_plain() for name, one in findings.influences.items()},
         "pixel_curves": findings.curves,
         "gallery": None,
     }
@@ -282,13 +288,14 @@ def _oracle(honest: Figures, others: Sequence[Record], facts: Record) -> Record:
     known = {one["epoch"]: one for one in others}
     known[facts["epoch"]] = {"epoch": facts["epoch"], **honest}
     recorded = [known[number] for number in sorted(known)]
+    of_test = ("image_ECE", *AT_THRESHOLD)
     best = max(recorded, key=lambda one: sum(one.get(name) or 0.0 for name in _CHOOSING))
     if facts["epochs"] > 1 and not others:
         best = {"epoch": None}
     return {
-        "oracle": {name: best.get(name) for name in honest},
+        "oracle": {name: best.get(name) for name in honest if name not in AT_THRESHOLD},
         "oracle_epoch": best["epoch"],
-        "epochs": [{k: v for k, v in one.items() if k != "image_ECE"} for one in recorded],
+        "epochs": [{k: v for k, v in one.items() if k not in of_test} for one in recorded],
     }
 
 

@@ -19,6 +19,13 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 """Pictures and maps of a cell, by name."""
 
 
+CHOSEN_ON_TEST = ("image_F1Max", "image_SpecificityAtSensitivity")
+"""Figures whose threshold is chosen on the test labels, so that they are no honest ones."""
+
+AT_THRESHOLD = ("image_Sensitivity", "image_Specificity", "image_F1")
+"""Figures at the stored threshold, which is that of the honest epoch alone."""
+
+
 class Store:
     """The folder of a comparison.
 

@@ -44,6 +44,7 @@ def reliability_curve(scores: npt.ArrayLike, labels: npt.ArrayLike, bins: int = 
     """Curve of scores in [0, 1], each with its label 0 or 1.
 
     Bins are closed above, the lowest on both sides, as in scikit-learn's ``calibration_curve``.
+    Scores and the borders of bins are taken as float32: 0.2 is on the border at 0.2.
 
     Raises:
         MetricError: A score lies outside [0, 1], a label is neither 0 nor 1, or shapes differ.
@@ -82,7 +83,10 @@ class _CalibrationError(Metric):
                 "calibration scores between 0 and 1"
             )
             raise MetricError(msg)
-        bin_of = np.searchsorted(np.linspace(0, 1, self.bins + 1)[1:-1], scores)
+        # In the precision of the scores: 0.2 as float32 lies above 0.2 as float64, and a score of
+        # 0.2 would leave the bin that ends there.
+        borders = np.linspace(0, 1, self.bins + 1)[1:-1].astype(scores.dtype)
+        bin_of = np.searchsorted(borders, scores)
         self.count += self._sums(bin_of, None)
         self.abnormal += self._sums(bin_of[abnormal], None)
         self.score += self._sums(bin_of, scores * np.float64(_UNITS))

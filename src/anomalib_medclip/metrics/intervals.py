@@ -1,10 +1,12 @@
-"""How sure a figure is: over draws of the support, over patients, and between two methods.
+"""Textbook intervals: of the mean of independent values, by bootstrap, and DeLong's test.
 
-Slices of a patient are alike, so what is resampled is the patient, with all of his images.
+Each takes one thing for a sample. Where patients and draws of the support both are, as in a
+comparison, they are too narrow: see ``clustered``. Slices of a patient are alike, so what is
+resampled is the patient, with all of his images.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,16 +14,13 @@ import numpy.typing as npt
 from scipy import stats
 
 from anomalib_medclip.errors import MetricError
+from anomalib_medclip.metrics.images import Floats, Images, Statistic
 
-Floats = npt.NDArray[np.float64]
-Statistic = Callable[[Floats, npt.NDArray[np.bool_], Floats], Floats]
-"""``(scores [image], abnormal [image], weights [draw, image]) -> [draw]``, both classes in each."""
+_FEWEST = 5
+"""Images of each class below which DeLong's test is refused."""
 
-_AT_A_TIME = 4_000_000
-"""Weights, of draws times images, that are in memory at once."""
-
-_TRIES = 100
-"""Rounds of drawing again what lacks a class, before we say that the patients are too few."""
+NO_VARIANCE = 1e-24
+"""Variances below are rounding."""
 
 
 class Interval(NamedTuple):
@@ -42,7 +41,10 @@ class Comparison(NamedTuple):
 
 
 def mean_interval(values: Sequence[float] | Floats, confidence: float = 0.95) -> Interval:
-    """Mean of a figure over independent draws, with Student's t interval.
+    """Mean of independent values, with Student's t interval.
+
+    Figures of several draws on the same test images are not independent: those images are a sample,
+    too. Use ``clustered.interval`` for them.
 
     Raises:
         MetricError: Fewer than two values, or one that is not finite.
@@ -111,7 +113,7 @@ def bootstrap(
     Raises:
         MetricError: Lengths differ, a value is odd, a class is missing, or patients are too few.
     """
-    table = _Images.of(scores, labels, patients)
+    table = Images.of(scores, labels, patients)
     _check_confidence(confidence)
     drawn = [table.figure(statistic, weights) for weights in table.weights(draws, seed)]
     found = float(table.figure(statistic, table.once)[0])
@@ -135,7 +137,7 @@ def compare_by_patient(
     The p-value is twice the share of draws on the other side of zero, each count plus one.
     Arguments and errors are those of ``bootstrap``; ``first`` and ``second`` are both scores.
     """
-    one, two = (_Images.of(scores, labels, patients) for scores in (first, second))
+    one, two = (Images.of(scores, labels, patients) for scores in (first, second))
     _check_confidence(confidence)
 
     def difference(weights: Floats) -> Floats:
@@ -156,98 +158,34 @@ def delong(
 ) -> Comparison:
     """Difference of two AUROCs on the same images, by DeLong, DeLong and Clarke-Pearson (1988).
 
-    It takes images for independent: with several of a patient, use ``compare_by_patient``. Where
-    the variance is zero, p is 1 without a difference and 0 with one.
+    It takes images for independent: with several of a patient, use ``clustered.difference``. Where
+    the variance is zero, as between a method that puts all images right and one that puts all of
+    them wrong, it says nothing: p is then 1, and the interval all there is, -1 to 1.
 
     Raises:
-        MetricError: Lengths differ, a value is odd, or a class has fewer than two images.
+        MetricError: Lengths differ, a value is odd, or a class has fewer than five images: the
+            normal approximation of so few gives p near 0 where chance gives the same often.
     """
     images = np.arange(np.size(labels)).tolist()
-    table = _Images.of(np.stack(_same_length(first, second)), labels, images)
+    table = Images.of(np.stack(_same_length(first, second)), labels, images)
     _check_confidence(confidence)
     ill, well = table.scores[:, table.abnormal], table.scores[:, ~table.abnormal]
-    if min(ill.shape[1], well.shape[1]) < 2:
-        msg = "DeLong's variance needs two normal and two abnormal images or more; add images"
+    if min(ill.shape[1], well.shape[1]) < _FEWEST:
+        msg = (
+            f"DeLong's test of {well.shape[1]} normal and {ill.shape[1]} abnormal images would be "
+            f"too sure; add images, to {_FEWEST} of each class or more"
+        )
         raise MetricError(msg)
-    of_ill, of_well = _placements(ill, well)
+    of_ill, of_well = placements(ill, well)
     areas = of_ill.mean(axis=1)
     gap = float(areas[0] - areas[1])
     variance = sum(np.var(p[0] - p[1], ddof=1) / p.shape[1] for p in (of_ill, of_well))
+    if variance < NO_VARIANCE:
+        return Comparison(gap, -1.0, 1.0, 1.0)
     deviation = math.sqrt(float(variance))
     half = float(stats.norm.ppf((1 + confidence) / 2)) * deviation
-    certain = 1.0 if gap == 0 else 0.0
-    p_value = 2 * float(stats.norm.sf(abs(gap) / deviation)) if deviation > 0 else certain
+    p_value = 2 * float(stats.norm.sf(abs(gap) / deviation))
     return Comparison(gap, gap - half, gap + half, p_value)
-
-
-class _Images(NamedTuple):
-    """Images of patients, checked."""
-
-    scores: Floats
-    """``[method or seed, image]``."""
-    abnormal: npt.NDArray[np.bool_]
-    owner: npt.NDArray[np.int64]
-    """The patient's number, of each image."""
-
-    @classmethod
-    def of(cls, scores: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[Any]) -> "_Images":
-        values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
-        truth, names = np.asarray(labels), np.asarray(patients)
-        if not values.shape[1:] == truth.shape == names.shape:
-            msg = (
-                f"{values.shape[1]} scores, {truth.size} labels and {names.size} patients; give "
-                "one of each for every image"
-            )
-            raise MetricError(msg)
-        if not np.isfinite(values).all():
-            msg = "a score is NaN or infinite; look for what made it before comparing"
-            raise MetricError(msg)
-        if set(np.unique(truth).tolist()) != {0, 1}:
-            found = np.unique(truth).tolist()
-            msg = f"labels are {found}; give images of both classes, 0 normal and 1 abnormal"
-            raise MetricError(msg)
-        owner = np.unique(names, return_inverse=True)[1].astype(np.int64)
-        return cls(values, truth.astype(bool), owner)
-
-    @property
-    def once(self) -> Floats:
-        """Weights of the images as they are."""
-        return np.ones((1, len(self.owner)))
-
-    def figure(self, statistic: Statistic, weights: Floats) -> Floats:
-        """A figure of each draw, the mean over the seeds."""
-        every = [statistic(scores, self.abnormal, weights) for scores in self.scores]
-        mean: Floats = np.mean(every, axis=0)
-        return mean
-
-    def weights(self, draws: int, seed: int) -> Iterator[Floats]:
-        """How often each image is in each draw of patients, ``[some draws, image]``."""
-        if draws < 1:
-            msg = f"{draws} draws make no interval; give 1000 or more"
-            raise MetricError(msg)
-        random = np.random.default_rng(seed)
-        size = max(1, _AT_A_TIME // len(self.owner))
-        for start in range(0, draws, size):
-            times = self._draw(min(size, draws - start), random)
-            # Draws lie side by side in memory, because all work on them goes image by image.
-            yield np.ascontiguousarray(times.T)[self.owner].T
-
-    def _draw(self, draws: int, random: np.random.Generator) -> Floats:
-        """How often each patient is drawn, both classes among their images."""
-        count = int(self.owner.max()) + 1
-        ill = np.bincount(self.owner, self.abnormal, count) > 0
-        well = np.bincount(self.owner, ~self.abnormal, count) > 0
-        times = np.zeros((draws, count))
-        lacking = np.arange(draws)
-        for _ in range(_TRIES):
-            times[lacking] = random.multinomial(count, np.full(count, 1 / count), len(lacking))
-            drawn = times[lacking] > 0
-            both = (drawn & ill).any(axis=1) & (drawn & well).any(axis=1)
-            lacking = lacking[~both]
-            if not len(lacking):
-                return times
-        msg = f"{count} patients hardly ever give both classes; add patients of the rarer one"
-        raise MetricError(msg)
 
 
 def _ties(scores: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -266,7 +204,7 @@ def _by_score(values: Floats, first: npt.NDArray[np.int64]) -> Floats:
     return sums
 
 
-def _placements(ill: Floats, well: Floats) -> tuple[Floats, Floats]:
+def placements(ill: Floats, well: Floats) -> tuple[Floats, Floats]:
     """Share of normal images below each abnormal one, and of abnormal ones above each normal."""
     both = stats.rankdata(np.concatenate([ill, well], axis=1), axis=1)
     count = ill.shape[1]

@@ -82,14 +82,16 @@ def curve(tallies: Iterable[Tally], normal: int, abnormal: int, steps: int) -> C
     """
     everything = np.array([[1.0], [1.0], [abnormal / (normal + abnormal)]])
     nothing = np.array([[0.0], [0.0], [1.0]])
-    points = [everything]
-    for _, found, alarms in _at_or_above(tallies, normal, abnormal):
-        rates = np.stack([alarms / normal, found / abnormal, found / np.maximum(found + alarms, 1)])
-        at = np.floor(np.concatenate([points[-1][:, -1:], rates], axis=1)[:2] * steps)
-        new = np.any(np.diff(at, axis=1) != 0, axis=0)
-        if new.any():
-            points.append(rates[:, new])
-    return Curve(*np.concatenate([*points, nothing], axis=1)[:, ::-1])
+    points = [rates for _, rates in _thinned(tallies, normal, abnormal, steps)]
+    return Curve(*np.concatenate([everything, *points, nothing], axis=1)[:, ::-1])
+
+
+def thresholds(
+    tallies: Iterable[Tally], normal: int, abnormal: int, steps: int
+) -> npt.NDArray[np.float32]:
+    """Scores at the points of ``curve``, ascending: between two lies a step of either rate."""
+    none = np.empty(0, dtype=np.float32)
+    return np.concatenate([none, *(at for at, _ in _thinned(tallies, normal, abnormal, steps))])
 
 
 def region_overlap(tallies: Iterable[Tally], normal: int, limit: float) -> float:
@@ -124,3 +126,17 @@ def _at_or_above(
         through = np.cumsum(tally.abnormal)
         yield tally, abnormal - lower - through + tally.abnormal, normal - tally.below
         lower += int(through[-1]) if len(through) else 0
+
+
+def _thinned(
+    tallies: Iterable[Tally], normal: int, abnormal: int, steps: int
+) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]]:
+    """Scores, and ``[false positive rate, recall, precision]`` there, of the first of each step."""
+    last = np.ones((2, 1))
+    for tally, found, alarms in _at_or_above(tallies, normal, abnormal):
+        rates = np.stack([alarms / normal, found / abnormal, found / np.maximum(found + alarms, 1)])
+        at = np.floor(np.concatenate([last, rates[:2]], axis=1) * steps)
+        new = np.any(np.diff(at, axis=1) != 0, axis=0)
+        if new.any():
+            yield tally.scores[new], rates[:, new]
+            last = rates[:2, new][:, -1:]

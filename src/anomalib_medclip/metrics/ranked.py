@@ -96,11 +96,20 @@ class RankMetric(Metric):
         Raises:
             MetricError: There are no scores of one class.
         """
+        store = self._both_classes()
+        return rank_figures.curve(store.tallies(), store.normal, store.abnormal, steps)
+
+    def thresholds(self, steps: int = 1000) -> npt.NDArray[np.float32]:
+        """Scores between which the curve of so many steps moves by one; see ``curve``."""
+        store = self._both_classes()
+        return rank_figures.thresholds(store.tallies(), store.normal, store.abnormal, steps)
+
+    def _both_classes(self) -> ScoreStore:
         store = self._read()
         if not store.normal or not store.abnormal:
             msg = "a curve needs normal and abnormal scores; test on both"
             raise MetricError(msg)
-        return rank_figures.curve(store.tallies(), store.normal, store.abnormal, steps)
+        return store
 
     def reset(self) -> None:
         """Forget all scores."""

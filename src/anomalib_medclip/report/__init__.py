@@ -3,7 +3,8 @@
 =================  =============================================================================
 ``rows``           what the other modules hand to one another
 ``runs``           the finished cells behind a row, draw by draw
-``best``           which row is the best, where the intervals support that there is one
+``evidence``       draws of a row, and how each patient moves its figures
+``best``           which row is the best, where patients and draws support that there is one
 ``summary``        records become rows: means, intervals, both protocols, published figures
 ``palette``        one colour for each model
 ``drawing``        what all charts have in common

@@ -1,111 +1,134 @@
-"""Which row is the best of its test set and K, where the intervals support that there is one."""
+"""Which row is the best of its test set and K, where patients and draws support that."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
+from anomalib_medclip.errors import MetricError
+from anomalib_medclip.metrics.clustered import FEWEST_DRAWS, clear_best, difference, enough
+from anomalib_medclip.report.evidence import Samples, count_patients
+from anomalib_medclip.report.rows import Row
+from anomalib_medclip.report.runs import Run
 
-from anomalib_medclip.compare.store import Record
-from anomalib_medclip.metrics import compare_by_patient, mean_interval
-from anomalib_medclip.metrics.intervals import auroc, average_precision
-from anomalib_medclip.report.rows import METRICS, Row
-from anomalib_medclip.report.runs import Run, by_draw, runs_of
+Setup = tuple[str, str, int | None]
+"""Training set, test set and K: rows of the same compete."""
 
-STATISTICS = {"image_AUROC": auroc, "image_AP": average_precision}
-"""Metrics whose interval over patients can be had from the scores of the images."""
+MARKED = ("image_AUROC", "image_AP", "image_F1", "pixel_AUROC", "pixel_AP", "pixel_AUPRO")
+"""Figures in which a row may be the best. Sensitivity alone is had by calling all abnormal; and of
+the calibration error, patients do not say how sure it is."""
 
-LESS_IS_BETTER = frozenset({"image_ECE"})
-
-
-_SAME = 1e-6
-"""Figures of draws that differ by less are one figure: the draw changes nothing, and t intervals
-would say that it is certain."""
+_FEW = 20
+"""Patients below which the page says how close methods may lie to be told apart."""
 
 
-def vary(values: Sequence[float]) -> bool:
-    """Whether draws differ, so that they say how sure their mean is."""
-    return len(values) > 1 and max(values) - min(values) > _SAME
+def setup_of(row: Row) -> Setup:
+    """What decides which rows compete."""
+    return row.trained_on, row.tested_on, row.k_shot
 
 
-def first_draw(runs: Sequence[Run]) -> list[Run]:
-    """The seeds of the first draw, if patients of its images can be drawn instead; else none."""
-    first = [run for run in runs if run.draw == min(run.draw for run in runs)]
-    patients = {patient for run in first for patient in run.test["images"]["patient"]}
-    return first if len(patients) > 1 and _of_same_images(first) else []
-
-
-def scores_of(runs: Sequence[Run]) -> list[list[float]]:
-    """Scores ``[seed][image]``."""
-    return [run.test["images"]["score"] for run in runs]
-
-
-def _of_same_images(runs: Sequence[Run]) -> bool:
-    images = [run.test["images"] for run in runs]
-    parts = ("name", "patient", "label")
-    return all(one[part] == images[0][part] for one in images for part in parts)
-
-
-def mark_best(rows: Sequence[Row], records: Sequence[Record]) -> list[Row]:
-    """The same rows, ``best`` filled in.
+def mark_best(
+    rows: Sequence[Row],
+    runs: Sequence[Sequence[Run]],
+    samples: Sequence[Samples],
+    incomplete: Collection[Setup],
+) -> list[Row]:
+    """The same rows, ``best`` filled in, and ``caveats`` that concern a whole comparison added.
 
     Rows of the same training set, test set and K compete, methods, baselines and trivial ones
     alike; those without K among themselves. The best mean is marked only where it beats *every*
-    other row: over two or more common draws the paired t interval of the differences excludes zero;
-    in a single draw, or where all draws give one difference, the bootstrap by patient does. A row
-    alone is not best, and no trivial one is by calibration: where half of the images are abnormal,
-    a constant score of one half is calibrated, and says nothing.
+    other row, on the same images and draws, by patients and draws (``clustered.difference``, p <
+    0.05). Nothing is marked of one row alone, while cells are missing, of fewer than 4 draws (but
+    where there is no support to draw), or of fewer than 5 patients of a class.
+
+    Args:
+        rows: Of the table.
+        runs: The finished cells behind each.
+        samples: Draws and influences of each.
+        incomplete: Setups of which cells have failed or were not run.
     """
-    runs = [runs_of(row, records) for row in rows]
     marks: list[set[str]] = [set() for _ in rows]
-    for metric in METRICS:
-        rivals: dict[tuple[str, str, int | None], list[int]] = {}
-        for place, row in enumerate(rows):
-            if row.kind != "trivial" or metric != "image_ECE":
-                setup = row.trained_on, row.tested_on, row.k_shot
-                rivals.setdefault(setup, []).append(place)
-        for places in rivals.values():
-            winner = _winner([runs[place] for place in places], metric)
-            if winner is not None:
-                marks[places[winner]].add(metric)
-    return [replace(row, best=frozenset(mark)) for row, mark in zip(rows, marks, strict=True)]
+    told: list[tuple[str, ...]] = [row.caveats for row in rows]
+    for setup in dict.fromkeys(map(setup_of, rows)):
+        places = [place for place, row in enumerate(rows) if setup_of(row) == setup]
+        if len(places) < 2:
+            continue
+        if setup in incomplete:
+            told_of_all = ["Cells of this comparison failed or were not run: no best is marked."]
+        else:
+            for metric in MARKED:
+                rivals = [place for place in places if metric in rows[place].honest]
+                winner = _winner(rivals, rows, runs, samples, metric)
+                if winner is not None:
+                    marks[winner].add(metric)
+            told_of_all = list(_reach([rows[place] for place in places], places, runs, samples))
+        for place in places:
+            told[place] += tuple(told_of_all)
+    return [
+        replace(row, best=frozenset(mark), caveats=caveats)
+        for row, mark, caveats in zip(rows, marks, told, strict=True)
+    ]
 
 
-def _winner(rivals: Sequence[Sequence[Run]], metric: str) -> int | None:
-    figures = [by_draw(runs, "honest", metric) for runs in rivals]
-    places = [place for place, values in enumerate(figures) if values]
-    if len(places) < 2:
+def _winner(
+    rivals: Sequence[int],
+    rows: Sequence[Row],
+    runs: Sequence[Sequence[Run]],
+    samples: Sequence[Samples],
+    metric: str,
+) -> int | None:
+    if not all(metric in samples[place] for place in rivals):
         return None
-    sign = -1 if metric in LESS_IS_BETTER else 1
-
-    def merit(place: int) -> float:
-        return sign * float(np.mean(list(figures[place].values())))
-
-    best, *others = sorted(places, key=merit, reverse=True)  # the next best first: soonest decided
-    beaten = (_beats(rivals[best], rivals[other], metric) for other in others)
-    return best if all(beaten) else None
-
-
-def _beats(first: Sequence[Run], second: Sequence[Run], metric: str) -> bool:
-    one, two = (by_draw(runs, "honest", metric) for runs in (first, second))
-    common = [draw for draw in one if draw in two]
-    differences = [one[draw] - two[draw] for draw in common]
-    if vary(differences):
-        interval = mean_interval(differences)
-        return interval.high < 0 if metric in LESS_IS_BETTER else interval.low > 0
-    if metric in STATISTICS and common == list(one) == list(two):
-        return _beats_by_patient(first_draw(first), first_draw(second), metric)
-    return False
+    if not _of_same_images([runs[place] for place in rivals]):
+        return None
+    found = [samples[place][metric] for place in rivals]
+    without_support = all(_is_zero_shot(rows[place]) for place in rivals)
+    draws = 1 if without_support else FEWEST_DRAWS
+    if not all(enough(sample, draws) for sample in found):
+        return None
+    try:
+        winner = clear_best(found)
+    except MetricError:  # pixels of other patients, too few of them
+        return None
+    return None if winner is None else rivals[winner]
 
 
-def _beats_by_patient(first: Sequence[Run], second: Sequence[Run], metric: str) -> bool:
-    if not first or not second or not _of_same_images([*first, *second]):
-        return False
-    images = first[0].test["images"]
-    compared = compare_by_patient(
-        scores_of(first),
-        scores_of(second),
-        images["label"],
-        images["patient"],
-        statistic=STATISTICS[metric],
+def _is_zero_shot(row: Row) -> bool:
+    return row.k_shot is None and row.normals == "support"
+
+
+def _of_same_images(rivals: Sequence[Sequence[Run]]) -> bool:
+    """Whether all have the same draws, and each draw the same images."""
+    images: dict[int, dict[str, list[object]]] = {}
+    for runs in rivals:
+        for run in runs:
+            first = images.setdefault(run.draw, run.test["images"])
+            own = run.test["images"]
+            if any(own[part] != first[part] for part in ("name", "patient", "label")):
+                return False
+    return len({frozenset(run.draw for run in runs) for runs in rivals}) <= 1
+
+
+def _reach(
+    rows: Sequence[Row],
+    places: Sequence[int],
+    runs: Sequence[Sequence[Run]],
+    samples: Sequence[Samples],
+) -> Iterator[str]:
+    """Of few patients, how far apart methods have to be to be told apart."""
+    patients = min(count_patients(runs[place]) for place in places)
+    known = [
+        (row.honest["image_AUROC"].mean, samples[place]["image_AUROC"])
+        for row, place in zip(rows, places, strict=True)
+        if "image_AUROC" in samples[place]
+    ]
+    if not 0 < patients < _FEW or len(known) < 2:
+        return
+    best, *others = (sample for _, sample in sorted(known, key=lambda one: -one[0]))
+    try:
+        gaps = [difference(best, other) for other in others]
+    except MetricError:  # not on the same images
+        return
+    half = max((gap.high - gap.low) / 2 for gap in gaps)
+    yield (
+        f"{patients} patients cannot tell apart methods whose image AUROC is closer than "
+        f"{100 * half:.0f} points (half of the widest interval of a difference)."
     )
-    return compared.low > 0

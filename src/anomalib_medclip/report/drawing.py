@@ -112,20 +112,20 @@ def as_json(figure: Any) -> dict[str, Any]:  # noqa: ANN401 - plotly's
 def whiskers(
     places: Sequence[Any], estimates: Sequence[Estimate]
 ) -> tuple[list[Any], list[float | None]]:
-    """Intervals as lines from low to high, cut at 0 and 1, with gaps between them."""
+    """Intervals as lines from low to high, with gaps between them."""
     along: list[Any] = []
     across: list[float | None] = []
     for place, estimate in zip(places, estimates, strict=True):
         if estimate.low is not None and estimate.high is not None:
             along += [place, place, None]
-            across += [max(0.0, estimate.low), min(1.0, estimate.high), None]
+            across += [estimate.low, estimate.high, None]
     return along, across
 
 
 def words(estimate: Estimate) -> str:
     """An estimate with its interval, in three digits.
 
-    >>> words(Estimate(0.9123, 0.85, 0.95, (0.9, 0.9246), "draws"))
+    >>> words(Estimate(0.9123, 0.85, 0.95, (0.9, 0.9246)))
     '0.912 (0.850 to 0.950)'
     """
     if estimate.low is None or estimate.high is None:

@@ -45,10 +45,10 @@ def gap(rows: Sequence[Row]) -> list[Chart]:
         figure.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=names, ticktext=shown_as)
         figure.update_layout(legend_y=-70 / (height - 100))
         caption = (
-            "Filled: the honest epoch, with its 95 % interval, cut at 0 and 1. Open: the epoch "
-            "that was best on the test images, the published practice, by the sum of both AUROCs, "
-            "so that one of them may be lower. The longer the bar, the more comes of choosing on "
-            f"the test images.{notes(shown)}"
+            "Filled: the honest epoch, with its 95 % interval over patients and draws. Open: the "
+            "epoch that was best on the test images, the published practice, by the sum of both "
+            "AUROCs, so that one of them may be lower. The longer the bar, the more comes of "
+            f"choosing on the test images.{notes(shown)}"
         )
         alt = "; ".join(
             f"{_with_k(row)}: {METRICS[m]} honest {words(row.honest[m])}, oracle "
@@ -77,9 +77,10 @@ def shots(rows: Sequence[Row]) -> list[Chart]:
         figure.update_xaxes(type="log", title_text="support images of each class, K", **ticks)
         figure.update_yaxes(title_text="AUROC, honest", col=1)
         caption = (
-            "Mean over draws with its 95 % interval, cut at 0 and 1; points stand slightly apart. "
-            "Dotted lines have no K. Open and dashed: figures of the papers, which come from other "
-            f"protocols, most of them from the epoch that was best on the test images.{notes(here)}"
+            "Mean over draws with its 95 % interval over patients and draws; points stand slightly "
+            "apart. Dotted lines have no K. Open and dashed: figures of the papers, which come "
+            "from other protocols, most of them from the epoch that was best on the test images."
+            f"{notes(here)}"
         )
         alt = "; ".join(
             f"{METRICS[m]} of {_with_k(row)}: {words(row.honest[m])}{_in_papers(row, m)}"

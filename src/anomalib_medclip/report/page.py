@@ -16,7 +16,7 @@ from anomalib_medclip.report.drawing import GREY
 from anomalib_medclip.report.gallery import Gallery, label
 from anomalib_medclip.report.lost_lesions import lost_lesions
 from anomalib_medclip.report.palette import colours
-from anomalib_medclip.report.rows import METRICS, Chart, Row
+from anomalib_medclip.report.rows import METRICS, Chart, Row, protocols_of
 from anomalib_medclip.report.withheld import config_without_paths, without_paths
 
 _CLOUD = re.compile(r"https://(?:cloud|chart-studio)\.plotly\.com[^\"']*")
@@ -28,6 +28,8 @@ HEAT = "inferno"
 MAIN = {
     "image_AUROC": ("honest", "oracle", "gap", "published"),
     "image_AP": ("honest",),
+    "image_Sensitivity": ("honest",),
+    "image_Specificity": ("honest",),
     "pixel_AUROC": ("honest", "oracle", "gap", "published"),
     "pixel_AUPRO": ("honest",),
     "cost": ("seconds_per_image", "train_seconds", "model_mb"),
@@ -100,7 +102,7 @@ def render(
     )
 
 
-_WORDS = ("percent", "interval", "amount", "shots", "learns_from", "place", "summary")
+_WORDS = ("percent", "interval", "amount", "shots", "learns_from", "place", "summary", "limits")
 
 
 def _assets() -> dict[str, Any]:
@@ -126,7 +128,11 @@ def _results(
         "metrics": METRICS,
         "main": MAIN,
         "costs": COSTS,
-        "published": {metric: _published(ordered, metric) for metric in METRICS},
+        "published": (published := {name: _published(ordered, name) for name in METRICS}),
+        "protocols": {
+            name: [*protocols_of(name), *(["published"] if published[name] else [])]
+            for name in METRICS
+        },
         "untrained": list(dict.fromkeys(row.model for row in rows if row.untrained)),
         "sections": {
             name: (*SECTIONS[name], found)

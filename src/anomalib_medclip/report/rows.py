@@ -3,9 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from anomalib_medclip.compare.store import AT_THRESHOLD, CHOSEN_ON_TEST
+
 METRICS = {
     "image_AUROC": "image AUROC",
     "image_AP": "image AP",
+    "image_Sensitivity": "sensitivity at the threshold",
+    "image_Specificity": "specificity at the threshold",
+    "image_F1": "F1 at the threshold",
     "image_F1Max": "image F1-max",
     "image_SpecificityAtSensitivity": "specificity at 95 % sensitivity",
     "image_ECE": "calibration error",
@@ -16,12 +21,25 @@ METRICS = {
 """Figures of a record, in [0, 1], and their names; of the calibration error, less is better."""
 
 
+def protocols_of(metric: str) -> tuple[str, ...]:
+    """Protocols by which a figure is shown.
+
+    A threshold that is chosen on the test labels makes no honest figure, whatever the epoch; the
+    stored threshold is that of the honest epoch.
+
+    >>> protocols_of("image_F1Max"), protocols_of("image_F1")
+    (('oracle',), ('honest',))
+    """
+    if metric in CHOSEN_ON_TEST:
+        return ("oracle",)
+    return ("honest",) if metric in AT_THRESHOLD else ("honest", "oracle", "gap")
+
+
 class Estimate(NamedTuple):
     """A figure over draws and seeds: its mean, 95 % interval, and the values it is of.
 
-    ``low`` and ``high`` are ``None`` where nothing supports an interval; ``source`` says what does:
-    ``draws`` (Student's t over draws), ``patients`` (bootstrap, where there is one draw or draws
-    change nothing), or nothing.
+    ``low`` and ``high`` are ``None`` where nothing supports an interval; ``source`` says over what
+    it is: ``patients and draws``, of a single draw ``patients``, or nothing.
     """
 
     mean: float
@@ -49,13 +67,14 @@ class Row:
         honest: By metric of ``METRICS``: fixed or validation-chosen epoch. Absent if undefined.
         oracle: By metric: the epoch that was best on the test images, the published practice.
         gap: By metric: oracle less honest, draw by draw.
-        best: Metrics (honest) in which the row is the best of its test set and K, and the intervals
-            support it.
+        best: Metrics (honest) in which the row is the best of its test set and K, and patients and
+            draws support it.
         epoch: What chose the honest epoch, in words; nothing where there is one epoch.
         learns_abnormal: Whether it learns from abnormal images, too.
         published: Cells of ``anomalib_medclip.published`` of the same method, set and K, as dicts.
         cost: Medians of ``seconds_per_image``, ``train_seconds``, ``model_mb``, ``learnt_mb``.
         keys: Keys of the records.
+        caveats: What has to be said with its intervals, in sentences.
     """
 
     model: str
@@ -77,6 +96,7 @@ class Row:
     published: tuple[dict[str, Any], ...] = ()
     cost: dict[str, float] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
 
 class Chart(NamedTuple):

@@ -1,23 +1,17 @@
 """Records become rows: means, intervals, both protocols, and the papers' figures beside them."""
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, median
+from statistics import median
 from typing import Any, NamedTuple
 
 from pandas import DataFrame
 
 from anomalib_medclip.compare.store import Record
 from anomalib_medclip.files import from_json
-from anomalib_medclip.metrics import bootstrap, mean_interval
 from anomalib_medclip.published import published
-from anomalib_medclip.report.best import (
-    STATISTICS,
-    first_draw,
-    mark_best,
-    scores_of,
-    vary,
-)
-from anomalib_medclip.report.rows import METRICS, Estimate, Row
+from anomalib_medclip.report.best import Setup, mark_best
+from anomalib_medclip.report.evidence import Samples, caveats, estimate, samples_of
+from anomalib_medclip.report.rows import METRICS, Estimate, Row, protocols_of
 from anomalib_medclip.report.runs import Run, by_draw, runs_on
 
 _KINDS = ("method", "baseline", "trivial")
@@ -42,10 +36,10 @@ def summarise(grid: Mapping[str, Any], records: Sequence[Record]) -> list[Row]:
     """Rows of the table, methods first, then baselines, then trivial ones, each as in the config.
 
     A row takes the draws and seeds of one model, data, test set and K; a cell that failed counts in
-    ``failed`` of its rows. Of two or more draws a figure has Student's t interval, the seeds of a
-    draw averaged before. Of a single draw, and where all draws give one figure, the honest image
-    AUROC and AP have a bootstrap interval by patient, the mean over seeds. A figure that is
-    undefined in every cell is absent.
+    ``failed`` of its rows. Honest figures, but the calibration error, have an interval over the
+    patients tested and the draws of the support (``metrics.clustered``), the seeds of a draw
+    averaged before; oracle figures have none, as of their epochs no scores are kept. A figure that
+    is undefined in every cell is absent.
 
     Args:
         grid: What ``Store.grid`` gives; ``published`` in it names the sets as the papers do.
@@ -62,13 +56,29 @@ def summarise(grid: Mapping[str, Any], records: Sequence[Record]) -> list[Row]:
     order = _order([*grid["cells"], *(record["cell"] for record in records)])
     names = {data: name for data, name in grid.get("published", {}).items() if name}
     tables = {data: published(dataset=name) for data, name in names.items()}
-    rows = []
+    rows, runs, samples = [], [], []
     for line in sorted(groups, key=order):
         found = groups[line]
         is_zero_shot = _setup(found[0]) in zero_shot
         printed = _published(line, is_zero_shot, found[0]["cell"], grid, tables)
-        rows.append(_row(line, found, printed))
-    return mark_best(rows, records)
+        runs.append(runs_on(line.tested_on, found))
+        samples.append(samples_of(runs[-1], list(METRICS)))
+        rows.append(_row(line, found, printed, samples[-1], is_zero_shot))
+    return mark_best(rows, runs, samples, _incomplete(grid, records, zero_shot))
+
+
+def _incomplete(
+    grid: Mapping[str, Any], records: Sequence[Record], zero_shot: set[tuple[Any, ...]]
+) -> set[Setup]:
+    """Comparisons of which cells have failed or were not run."""
+    done = {record["key"] for record in records if record["status"] == "done"}
+    planned = [*grid["cells"], *({"key": one["key"], **one["cell"]} for one in records)]
+    return {
+        (line.trained_on, line.tested_on, line.k_shot)
+        for cell in planned
+        if cell["key"] not in done
+        for line in _lines({"cell": cell}, _setup({"cell": cell}) in zero_shot)
+    }
 
 
 def label(row: Row) -> str:
@@ -123,7 +133,13 @@ def _order(cells: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 - a key f
     return key
 
 
-def _row(line: _Line, records: Sequence[Record], printed: tuple[dict[str, Any], ...]) -> Row:
+def _row(
+    line: _Line,
+    records: Sequence[Record],
+    printed: tuple[dict[str, Any], ...],
+    samples: Samples,
+    zero_shot: bool,
+) -> Row:
     runs = runs_on(line.tested_on, records)
     facts = [run.record["facts"] for run in runs]
     choices = dict.fromkeys(fact["epoch_choice"] for fact in facts if fact["epochs"] > 1)
@@ -133,37 +149,25 @@ def _row(line: _Line, records: Sequence[Record], printed: tuple[dict[str, Any], 
         untrained=any(fact["untrained"] for fact in facts),
         draws=len(runs),
         failed=sum(record["status"] == "failed" for record in records),
-        honest=_estimates(runs, "honest"),
-        oracle=_estimates(runs, "oracle"),
-        gap=_estimates(runs, "gap"),
+        honest=_estimates(runs, "honest", samples),
+        oracle=_estimates(runs, "oracle", {}),
+        gap=_estimates(runs, "gap", {}),
         learns_abnormal=any(fact["learns_abnormal"] for fact in facts),
         epoch=" or ".join(_EPOCHS.get(choice, choice) for choice in choices),
         published=printed,
         cost=_cost(runs),
         keys=tuple(record["key"] for record in records),
+        caveats=tuple(caveats(runs, samples, zero_shot)),
     )
 
 
-def _estimates(runs: Sequence[Run], protocol: str) -> dict[str, Estimate]:
+def _estimates(runs: Sequence[Run], protocol: str, samples: Samples) -> dict[str, Estimate]:
     found = {}
     for metric in METRICS:
-        values = tuple(by_draw(runs, protocol, metric).values())
-        if vary(values):
-            low, high = mean_interval(values)[1:]
-            found[metric] = Estimate(fmean(values), low, high, values, "draws")
-        elif values and protocol == "honest" and metric in STATISTICS and first_draw(runs):
-            low, high = _over_patients(first_draw(runs), metric)
-            found[metric] = Estimate(fmean(values), low, high, values, "patients")
-        elif values:
-            found[metric] = Estimate(fmean(values), None, None, values)
+        values = list(by_draw(runs, protocol, metric).values())
+        if values and protocol in protocols_of(metric):
+            found[metric] = estimate(metric, values, samples.get(metric))
     return found
-
-
-def _over_patients(runs: Sequence[Run], metric: str) -> tuple[float, float]:
-    images = runs[0].test["images"]
-    known = images["label"], images["patient"]
-    interval = bootstrap(scores_of(runs), *known, statistic=STATISTICS[metric])
-    return interval.low, interval.high
 
 
 def _cost(runs: Sequence[Run]) -> dict[str, float]:

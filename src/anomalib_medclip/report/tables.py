@@ -16,7 +16,7 @@ from anomalib_medclip.report.withheld import without_paths
 _PROTOCOLS = ("honest", "oracle", "gap")
 _ABOUT = (
     "model", "kind", "normals", "note", "untrained", "trained_on", "tested_on", "k_shot", "draws",
-    "failed", "epoch",
+    "failed", "epoch", "caveats",
 )  # fmt: skip
 _FIGURE = (
     "metric", "protocol", "mean", "low", "high", "interval_source", "values", "best", "published",
@@ -68,6 +68,7 @@ def write_tables(
 
 def _lines(row: Row) -> Iterator[dict[str, Any]]:
     about = {name: getattr(row, name) for name in _ABOUT} | row.cost | {"notice": NOTICE}
+    about["caveats"] = " ".join(row.caveats)
     if not row.honest and not row.oracle:
         yield about
     for metric in METRICS:
@@ -151,11 +152,12 @@ def _caption(test: str, rows: Sequence[Row]) -> str:
     draws = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     epochs = " or ".join(dict.fromkeys(row.epoch for row in rows if row.epoch))
     daggers = " †: backbone with random weights." if any(row.untrained for row in rows) else ""
+    caveats = "".join(f" {one}" for one in dict.fromkeys(c for row in rows for c in row.caveats))
     text = (
         f"{test}: AUROC in %, mean over draws ({draws}) by the honest protocol ({epochs}), and "
-        "half of its 95 % interval, over patients where there is one draw. In brackets: the oracle "
-        "protocol, the epoch that was best on the test images. Bold: best of its K, where the "
-        f"interval supports it.{daggers} {NOTICE.capitalize()}."
+        "half of its 95 % interval over patients and draws. In brackets: the oracle protocol, the "
+        "epoch that was best on the test images. Bold: best of its K, where patients and draws "
+        f"support it.{daggers}{caveats} {NOTICE.capitalize()}."
     )
     return _escaped(text)
 

@@ -1,7 +1,7 @@
 """What the table says, in a few sentences."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from anomalib_medclip.report.rows import Estimate, Row
@@ -19,16 +19,15 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}".replace("-", "\u2212")
 
 
-def interval(estimate: Estimate, least: float = 0.0) -> str:
-    r"""The 95 % interval in percent, cut at ``least`` and 1; empty where nothing supports one.
+def interval(estimate: Estimate) -> str:
+    r"""The 95 % interval in percent; empty where nothing supports one.
 
     >>> ascii(interval(Estimate(0.912, 0.904, 0.92, (0.912,), "patients")))
     "'90.4\\u201392.0'"
     """
     if estimate.low is None or estimate.high is None:
         return ""
-    low, high = max(least, estimate.low), min(1.0, estimate.high)
-    return f"{percent(low)}{' to ' if low < 0 else chr(0x2013)}{percent(high)}"
+    return f"{percent(estimate.low)}\u2013{percent(estimate.high)}"
 
 
 def shots(row: Row) -> str:
@@ -84,18 +83,40 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return [*_best(scored), *_gap(scored), *_trivial(scored)]
 
 
+def limits(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """What the intervals cannot say: each sentence, and where it holds."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for sentence in row.caveats:
+            found.setdefault(sentence, {}).setdefault(place(row), []).append(row.model)
+    every = Counter(place(row) for row in rows)
+    return [(sentence, _where(places, every)) for sentence, places in found.items()]
+
+
+def _where(places: Mapping[str, Sequence[str]], every: Mapping[str, int]) -> str:
+    """Places, with the models where it is not all of them."""
+    if all(len(places.get(where, ())) == count for where, count in every.items()):
+        return "everywhere"
+    named = [
+        where if len(models) == every[where] else f"{where}: {', '.join(dict.fromkeys(models))}"
+        for where, models in places.items()
+    ]
+    more = f"; and {len(named) - _FEW} more" if len(named) > _FEW else ""
+    return "; ".join(named[:_FEW]) + more
+
+
 def _best(rows: Sequence[Row]) -> Iterable[str]:
     rivals = Counter(place(row) for row in rows if row.kind != "trivial")
     places = [where for where, count in rivals.items() if count > 1]
     best = [row for row in rows if _METRIC in row.best]
     if best:
-        yield f"The intervals support a best method by image AUROC for: {_named(best)}."
+        yield f"Patients and draws support a best method by image AUROC for: {_named(best)}."
     without = len(set(places) - {place(row) for row in best})
     if best and without:
         yield f"In the other {without} of {len(places)} comparisons they support none."
     elif without:
         where = "in the one comparison" if without == 1 else f"in any of the {without} comparisons"
-        yield f"The intervals support no best method by image AUROC {where}."
+        yield f"Patients and draws support no best method by image AUROC {where}."
 
 
 def _named(best: Sequence[Row]) -> str:

@@ -1,0 +1,139 @@
+"""What the records say of how sure a figure is: its draws, and how each patient moves it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from anomalib_medclip.errors import MetricError
+from anomalib_medclip.metrics.clustered import FEWEST_DRAWS, FEWEST_PATIENTS, Kind, Sample, interval
+from anomalib_medclip.metrics.influence import (
+    Influence,
+    averaged,
+    of_auroc,
+    of_average_precision,
+    of_f1,
+    of_sensitivity,
+    of_specificity,
+)
+from anomalib_medclip.report.rows import Estimate
+from anomalib_medclip.report.runs import Run
+
+_OF_SCORES: Mapping[str, Callable[..., Influence]] = {
+    "image_AUROC": of_auroc,
+    "image_AP": of_average_precision,
+}
+_OF_DECISIONS: Mapping[str, Callable[..., Influence]] = {
+    "image_Sensitivity": of_sensitivity,
+    "image_Specificity": of_specificity,
+    "image_F1": of_f1,
+}
+_KINDS: Mapping[str, Kind] = {
+    "image_AUROC": "auroc",
+    "image_AP": "auroc",
+    "image_Sensitivity": "sensitivity",
+    "image_Specificity": "specificity",
+    "image_F1": "f1",
+}
+
+Samples = Mapping[str, Sample]
+"""Of a row, by metric: the honest figures that have an interval."""
+
+
+def samples_of(runs: Sequence[Run], metrics: Sequence[str]) -> dict[str, Sample]:
+    """Draws and influences of the honest figures of a row, the seeds of a draw averaged.
+
+    A figure is absent where an interval cannot be had: where it is undefined, where the records
+    hold nothing of patients, or where a class is of one patient alone.
+    """
+    found = {metric: _sample(runs, metric) for metric in metrics}
+    return {metric: sample for metric, sample in found.items() if sample is not None}
+
+
+def estimate(metric: str, values: Sequence[float], sample: Sample | None) -> Estimate:
+    """Mean over draws, with its interval where the sample gives one."""
+    mean = sum(values) / len(values)
+    if sample is None:
+        return Estimate(mean, None, None, tuple(values))
+    found = interval(sample, _KINDS.get(metric, "other"))
+    source = "patients and draws" if len(values) > 1 else "patients"
+    return Estimate(mean, found.low, found.high, tuple(values), source)
+
+
+def caveats(runs: Sequence[Run], samples: Samples, zero_shot: bool) -> list[str]:
+    """What has to be said with the intervals of a row, in sentences."""
+    if not runs:
+        return []
+    return [
+        sentence
+        for sentence, holds in (
+            ("No interval: the records hold nothing of how patients move the figures.",
+             not any(_patients(run) for run in runs)),
+            ("No interval of image AUROC: a class is of one patient, or seeds differ in images.",
+             all(_patients(run) for run in runs) and "image_AUROC" not in samples),
+            *_of_draws(len({run.draw for run in runs}), zero_shot),
+            (f"Fewer than {FEWEST_PATIENTS} patients of a class: too few to compare.",
+             any(one.fewest_patients < FEWEST_PATIENTS for one in samples.values())),
+            ("No patient identity of some images or all: these were taken for independent.",
+             any((_patients(run) or {}).get("unknown") for run in runs)),
+            ("No finite threshold: sensitivity, specificity and F1 at it are absent.",
+             any(run.test["images"].get("called", ()) is None for run in runs)),
+        )
+        if holds
+    ]  # fmt: skip
+
+
+def _of_draws(draws: int, zero_shot: bool) -> list[tuple[str, bool]]:
+    return [
+        ("One draw: for this one support only, nothing is known of others.",
+         draws == 1 and not zero_shot),
+        ("Few draws: too sure if supports differ.", 1 < draws < FEWEST_DRAWS),
+    ]  # fmt: skip
+
+
+def count_patients(runs: Sequence[Run]) -> int:
+    """Patients tested, in the draw with the fewest; 0 where the records do not say."""
+    return min((len((_patients(run) or {}).get("known_as", ())) for run in runs), default=0)
+
+
+def _patients(run: Run) -> dict[str, Any] | None:
+    """Who the patients are, in a way that is the same in all draws."""
+    found: dict[str, Any] | None = run.test.get("patients")
+    return found
+
+
+def _sample(runs: Sequence[Run], metric: str) -> Sample | None:
+    by_draw: dict[int, list[Influence]] = {}
+    for run in runs:
+        value = run.test["honest"].get(metric)
+        if value is not None:
+            try:
+                found = _influence(run, metric)
+            except MetricError:
+                return None
+            if found is None:
+                return None
+            by_draw.setdefault(run.draw, []).append(found._replace(value=value))
+    try:
+        sample = Sample.of([averaged(by_draw[draw]) for draw in sorted(by_draw)])
+        interval(sample, _KINDS.get(metric, "other"))
+    except MetricError:  # no draw has it, seeds differ in their images, patients are too few
+        return None
+    return sample
+
+
+def _influence(run: Run, metric: str) -> Influence | None:
+    """How patients move a figure of one cell; nothing where the record does not say.
+
+    Raises:
+        MetricError: Patients are too few.
+    """
+    images, known = run.test["images"], _patients(run)
+    if known is None:
+        return None
+    owners = [known["known_as"][number] for number in images["patient"]]
+    if metric in _OF_SCORES:
+        scores = images.get("raw_score", images["score"])
+        return _OF_SCORES[metric](scores, images["label"], owners)
+    if metric in _OF_DECISIONS and images.get("called"):
+        return _OF_DECISIONS[metric](images["called"], images["label"], owners)
+    plain = run.test.get("influence", {}).get(metric)
+    return Influence.of_plain(plain) if plain else None
