@@ -330,7 +330,7 @@ def test_every_test_image_has_a_picture_and_a_score(trained):
     count = len(datamodule.test_data)
     assert len(pictures) == count
     lines = (home / "test_scores.csv").read_text().splitlines()
-    assert lines[0] == "image,pred_score,pred_label,gt_label"
+    assert lines[0] == "image,pred_score,pred_label,gt_label,raw_score"
     assert len(lines) == count + 1
     assert "image_AUROC" in (home / "test_metrics.json").read_text()
 

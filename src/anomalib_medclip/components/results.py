@@ -80,15 +80,15 @@ class ResultsWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Add a row per image: path, score, the model's own one, label and, where known, truth."""
+        """Add a row per image: path, score, label, true label, score as the model gave it."""
         del trainer, pl_module, outputs, batch_idx, dataloader_idx
         kept = raw(batch)
         columns = {
             "image": batch.image_path,
             "pred_score": _as_list(batch.pred_score),
-            "raw_score": None if kept is None else _as_list(kept.pred_score),
             "pred_label": _as_list(batch.pred_label),
             "gt_label": _as_list(batch.gt_label),
+            "raw_score": None if kept is None else _as_list(kept.pred_score),
         }
         present = {name: values for name, values in columns.items() if values is not None}
         self._rows += [
