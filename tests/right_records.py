@@ -40,7 +40,7 @@ def right_record(model, draw=0, skill=1.0, *, seed=0, k=4, patients=20, facts=No
     ]  # fmt: skip
     known = {
         "untrained": False, "epochs": 4, "epoch_choice": "last", "zero_shot": False,
-        "learns_abnormal": True,
+        "learns_abnormal": True, "threshold_from": "validation",
     }  # fmt: skip
     return {
         "key": key, "status": "done", "cell": cell, "facts": {**known, **(facts or {})},

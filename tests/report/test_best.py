@@ -3,6 +3,7 @@
 import pytest
 from right_records import failed_record, grid_of, right_record, with_figure
 
+from anomalib_medclip.components.threshold import learnt_from
 from anomalib_medclip.report.summary import summarise
 
 
@@ -178,3 +179,20 @@ def test_sensitivity_alone_and_calibration_make_nobody_the_best():
             record = with_figure(record, metric, values[0 if ours else 1])
         told.append(record)
     assert best_of(*told)["MVFA"] == {"image_AUROC", "image_AP", "image_F1"}
+
+
+def test_a_threshold_from_images_learnt_from_is_said_to_be_off_and_which_way():
+    records = draws("MVFA", 5) + draws("MadCLIP", 0.5)
+    for record in records[-1:]:
+        record["facts"]["threshold_from"] = learnt_from(wants_abnormal=True)
+    caveats = caveats_of(*records)
+    assert not caveats["MVFA"]
+    (said,) = caveats["MadCLIP"]
+    assert said.startswith("Threshold from images it learnt from; expect it too high")
+
+
+@pytest.mark.parametrize(("rate", "warned"), [(0.4, True), (0.5, False), (None, False)])
+def test_a_threshold_that_is_bad_where_it_was_chosen_is_said_to_be(rate, warned):
+    records = draws("MVFA", 5)
+    records[0]["facts"]["threshold_rates"] = {"sensitivity": 1.0, "specificity": rate}
+    assert any("below one half" in said for said in caveats_of(*records)["MVFA"]) == warned

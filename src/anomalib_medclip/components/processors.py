@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
 from anomalib_medclip.components.anomaly_map import unit_interval
-from anomalib_medclip.components.threshold import MidwayThreshold
+from anomalib_medclip.components.threshold import FAIR_RATE, MidwayThreshold
 from anomalib_medclip.imaging import MaskRule, MethodResize, Resample, read_image
 from anomalib_medclip.intensity import IntensityPolicy
 from anomalib_medclip.metrics.raw import keep_raw
@@ -23,9 +23,6 @@ logger = logging.getLogger(__name__)
 
 _JUST_ABOVE_HALF = 0.5 + 2**-24
 """The next float32 number."""
-
-_POOR = 0.5
-"""Sensitivity or specificity, on the very images that a threshold was chosen on, to warn below."""
 
 
 class MedicalPreProcessor(PreProcessor):
@@ -163,7 +160,7 @@ class RankPreservingPostProcessor(PostProcessor):
         """Warn of a threshold that does badly even on the images that it was chosen on."""
         del trainer, pl_module
         for name, rate in self.own_rates.items():
-            if rate < _POOR:
+            if rate < FAIR_RATE:
                 logger.warning(
                     "on the very images that the threshold was chosen on, its %s is only %.2f: "
                     "this model hardly tells normal from abnormal images",

@@ -12,6 +12,9 @@ CROSS_FITTED = "support images, each scored by a model that had not seen its pat
 """It was found by training again without parts of the support; see ``CrossFit``."""
 
 
+FAIR_RATE = 0.5
+"""Sensitivity and specificity that a threshold should have on the very images it was chosen on."""
+
 LEARNT_FROM = "images it learnt from"
 """It was found on the images that the method learnt from, and is off; see ``learnt_from``."""
 

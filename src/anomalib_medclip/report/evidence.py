@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from anomalib_medclip.components.threshold import FAIR_RATE, LEARNT_FROM
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics.clustered import FEWEST_DRAWS, FEWEST_PATIENTS, Kind, Sample, interval
 from anomalib_medclip.metrics.influence import (
@@ -76,8 +77,20 @@ def caveats(runs: Sequence[Run], samples: Samples, zero_shot: bool) -> list[str]
              any((_patients(run) or {}).get("unknown") for run in runs)),
             ("No finite threshold: sensitivity, specificity and F1 at it are absent.",
              any(run.test["images"].get("called", ()) is None for run in runs)),
+            *_of_thresholds([run.record["facts"] for run in runs]),
         )
         if holds
+    ]  # fmt: skip
+
+
+def _of_thresholds(facts: Sequence[dict[str, Any]]) -> list[tuple[str, bool]]:
+    """Where thresholds are from, where they are off, or do badly where they were chosen."""
+    sources = dict.fromkeys(fact["threshold_from"] for fact in facts)
+    rates = [rate for fact in facts for rate in fact.get("threshold_rates", {}).values()]
+    return [
+        *((f"Threshold from {text}.", text.startswith(LEARNT_FROM)) for text in sources),
+        ("The threshold's own sensitivity or specificity, on the images it was chosen on, is below "
+         "one half.", any(rate is not None and rate < FAIR_RATE for rate in rates)),
     ]  # fmt: skip
 
 
