@@ -109,8 +109,9 @@ def _of_images(run: Run) -> tuple[Floats, Floats] | None:
     images = run.test["images"]
     if len(set(images["label"])) < 2:
         return None
-    false, found, _ = roc_curve(images["label"], images["score"])
-    precision, recall, _ = precision_recall_curve(images["label"], images["score"])
+    scores = images.get("raw_score", images["score"])  # normalised ones can tie
+    false, found, _ = roc_curve(images["label"], scores)
+    precision, recall, _ = precision_recall_curve(images["label"], scores)
     return np.interp(_GRID, false, found), _at_recall(recall[::-1], precision[::-1])
 
 
