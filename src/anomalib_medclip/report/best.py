@@ -127,7 +127,9 @@ def _reach(
         gaps = [difference(best, other) for other in others]
     except MetricError:  # not on the same images
         return
-    half = max((gap.high - gap.low) / 2 for gap in gaps)
+    half = max(((gap.high - gap.low) / 2 for gap in gaps if gap.p_value < 1), default=0.0)
+    if not half:  # no patient moves any difference
+        return
     yield (
         f"{patients} patients cannot tell apart methods whose image AUROC is closer than "
         f"{100 * half:.0f} points (half of the widest interval of a difference)."

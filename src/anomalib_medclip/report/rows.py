@@ -8,9 +8,9 @@ from anomalib_medclip.compare.store import AT_THRESHOLD, CHOSEN_ON_TEST
 METRICS = {
     "image_AUROC": "image AUROC",
     "image_AP": "image AP",
-    "image_Sensitivity": "sensitivity at the threshold",
-    "image_Specificity": "specificity at the threshold",
-    "image_F1": "F1 at the threshold",
+    "image_Sensitivity": "sensitivity",
+    "image_Specificity": "specificity",
+    "image_F1": "image F1",
     "image_F1Max": "image F1-max",
     "image_SpecificityAtSensitivity": "specificity at 95 % sensitivity",
     "image_ECE": "calibration error",
@@ -18,7 +18,8 @@ METRICS = {
     "pixel_AP": "pixel AP",
     "pixel_AUPRO": "AUPRO",
 }
-"""Figures of a record, in [0, 1], and their names; of the calibration error, less is better."""
+"""Figures of a record, in [0, 1], and their names; of the calibration error, less is better.
+Sensitivity, specificity and F1 are those of images at the stored threshold."""
 
 
 def protocols_of(metric: str) -> tuple[str, ...]:
