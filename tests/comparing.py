@@ -1,5 +1,6 @@
 """Small comparisons that tests share: their configs, how they are run, what they leave on disk."""
 
+import csv
 import json
 import multiprocessing
 import time
@@ -99,11 +100,10 @@ def records(out):
 
 def figures(out):
     """Lines of ``table.csv`` without what they cost."""
-    header, *lines = (Path(out) / "table.csv").read_text().splitlines()
-    costs = ("seconds_per_image", "train_seconds", "model_mb", "learnt_mb")
-    left_out = {header.split(",").index(name) for name in costs}
-    split = (line.split(",") for line in lines)
-    return [[word for n, word in enumerate(words) if n not in left_out] for words in split]
+    with (Path(out) / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    costs = {"seconds_per_image", "train_seconds", "model_mb", "learnt_mb"}
+    return [{name: value for name, value in row.items() if name not in costs} for row in rows]
 
 
 def held(out):

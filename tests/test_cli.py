@@ -160,7 +160,7 @@ def test_a_folder_of_ones_own_is_trained_on(home, monkeypatch):
         monkeypatch,
     )
     run = newest("MVFA/my_images/*/test_metrics.json").parent
-    assert set(metrics(run)) == {"image_AUROC", "image_F1Score", "support"}
+    assert set(metrics(run)) == {"image_AUROC", "image_F1Score", "support", "threshold_from"}
 
 
 @pytest.fixture

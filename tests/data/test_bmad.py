@@ -82,7 +82,7 @@ def test_oct2017_with_all_of_valid_as_support_validates_on_it(write_bmad, caplog
         data.setup()
     assert data.validates_on_support
     assert "BMAD Retina_OCT2017" in caplog.text
-    assert "come from the 16 support images" in caplog.text
+    assert "come from 16 images, of the support" in caplog.text
 
 
 def test_the_published_test_split_is_kept_with_a_warning(write_bmad, caplog):
