@@ -108,3 +108,23 @@ def test_a_threshold_that_is_bad_where_it_was_chosen_is_warned_of(scores, labels
     with caplog.at_level(logging.WARNING):
         processor.on_validation_end(SimpleNamespace(state=SimpleNamespace(fn="validate")), None)
     assert (said in caplog.text) if said else not caplog.text
+
+
+@given(examples=examples)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_in_half_precision_the_same_images_are_abnormal(dtype, examples):
+    scores, labels = zip(*examples, strict=True)
+    raw = torch.tensor(scores).to(dtype)
+    processor = RankPreservingPostProcessor()
+    batch = batch_of(scores, labels)
+    batch.pred_score = raw
+    processor.on_validation_batch_end(None, None, batch)
+    processor.on_validation_epoch_end(None, None)
+    threshold = processor.image_threshold
+    if any(labels):
+        best = max(f1((raw >= one).numpy(), np.array(labels)) for one in raw)
+        assert f1((raw.float() > threshold).numpy(), np.array(labels)) == pytest.approx(best)
+    tested = batch_of(scores, labels)
+    tested.pred_score = raw.clone()
+    processor.on_test_batch_end(None, None, tested)
+    assert torch.equal(tested.pred_label, raw.float() > threshold)

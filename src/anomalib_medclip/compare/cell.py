@@ -186,8 +186,11 @@ def _model(cell: Cell) -> AnomalibModule:
     """The cell's model, with figures that are exact and scores that keep their ranks."""
     config = cell.model_config
     options = {k: config[k] for k in ("class_path", "init_args")}
-    if "seed" in inspect.signature(find_class(options)).parameters:
+    known = inspect.signature(find_class(options)).parameters
+    if "seed" in known:
         options["init_args"] = {**options["init_args"], "seed": cell.seed}
+    if "cross_fit" in known:  # by default it depends on the clock, which no result may
+        options["init_args"] = {"cross_fit": True, **options["init_args"]}
     model = build_model(options, config["image_size"])
     if not isinstance(model.post_processor, RankPreservingPostProcessor):
         model.post_processor = RankPreservingPostProcessor()

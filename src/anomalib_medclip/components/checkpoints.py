@@ -69,6 +69,8 @@ class SlimCheckpoints(LightningModule):
     object_name = ""
     threshold_from = ""
     probes = torch.empty(0, dtype=torch.uint8)
+    has_learnt = False
+    """Whether it was trained, here or before it was restored."""
     _support_is_stale = True
     """Whether the adapters have changed since the support images were last handed to the model."""
 
@@ -132,6 +134,7 @@ class SlimCheckpoints(LightningModule):
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **own}
         self._check_options(file, checkpoint)
         super().on_load_checkpoint(checkpoint)
+        self.has_learnt = True
         self.object_name = notes["object_name"]
         self._support_is_stale = notes["support_is_stale"]
         self.threshold_from = notes["threshold_from"]

@@ -28,8 +28,9 @@ class CrossFit(Callback):
 
     On these the trained model is too sure, and its threshold would be off. So when training ends, a
     copy of the model as it was before is trained on the support without a third of its patients,
-    exactly as the model was, and scores that third; and so for all thirds. What the frozen tower
-    says of an image is kept, and computed once for all.
+    with the same options for as many epochs, and scores that third; and so for all thirds. What the
+    frozen tower says of an image is kept, and computed once for all. Callbacks of a user's own have
+    no part in it.
 
     Args:
         asked: Whether to do so; ``None`` where it takes less than ``AFFORDABLE`` seconds.
@@ -45,43 +46,50 @@ class CrossFit(Callback):
         self._asked = asked
         self._untrained: Any = None
         self._epochs: list[float] = []
-        self._epoch_began = 0.0
+        self._batch_began = 0.0
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:  # noqa: ANN401 - a method
         """Keep what the model is before it learns anything."""
-        if stage == "fit" and self._is_wanted(trainer):
-            self.held_out, self.seconds, self._epochs = {}, 0.0, []
+        if stage != "fit":
+            return
+        self.held_out, self.seconds, self._epochs, self._untrained = {}, 0.0, [], None
+        if not self._is_wanted(trainer):
+            return
+        if pl_module.has_learnt:
+            logger.warning(
+                "the model was trained before, and may have seen any patient: no part of the "
+                "support can be scored by a model that has not; begin with a new model for that"
+            )
+        else:
             self._untrained = _twin(pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to take the time."""
+        """Begin to count seconds of an epoch."""
         del trainer, pl_module
-        self._epoch_began = time.perf_counter()
+        self._epochs.append(0.0)
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        *_: Any,  # noqa: ANN401 - Lightning's
-    ) -> None:
-        """Take the time of an epoch, and after the first one say what is to be expected."""
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ANN401
+        """Begin to take the time of a batch."""
+        del trainer, pl_module
+        self._batch_began = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ANN401
+        """Take the time of a batch, and after the first epoch say what is to be expected."""
         del pl_module
-        if not trainer.is_last_batch:
-            return
-        self._epochs.append(time.perf_counter() - self._epoch_began)
-        if self._asked and self._untrained and len(self._epochs) == 1:
+        self._epochs[-1] += time.perf_counter() - self._batch_began
+        if self._asked and self._untrained and trainer.is_last_batch and len(self._epochs) == 1:
             logger.info(
                 "after training, %d parts of the support are scored by models trained without "
                 "them: about %.0f s more",
                 FOLDS,
-                self._cost(trainer.max_epochs or 1),
+                self._cost(max(1, trainer.max_epochs or 1)),
             )
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
-        """When training ends, train without each part of the support, and score it."""
-        if not (self._untrained and pl_module.is_last_epoch()):
+    def score_apart(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
+        """Now that training has ended, train without each part of the support, and score it."""
+        if self._untrained is None:
             return
-        expected = self._cost(trainer.current_epoch + 1)
+        expected = self._cost(_epochs(trainer))
         if self._asked is None and expected > AFFORDABLE:
             logger.warning(
                 "the threshold comes from images that the model learnt from; --model.cross_fit "
@@ -112,7 +120,8 @@ class CrossFit(Callback):
         device = trainer.strategy.root_device
         with TemporaryDirectory() as scratch:
             apart = Trainer(
-                max_epochs=trainer.current_epoch + 1,
+                max_epochs=_epochs(trainer),
+                max_steps=_steps(trainer, fold),
                 accelerator=device.type,
                 devices=1 if device.index is None else [device.index],
                 precision=trainer.precision,
@@ -133,11 +142,11 @@ class CrossFit(Callback):
 
     def _is_wanted(self, trainer: Trainer) -> bool:
         data = getattr(trainer, "datamodule", None)
-        on_support = getattr(data, "validates_on_support", False)
         return bool(
             self._asked is not False
-            and on_support
+            and getattr(data, "validates_on_support", False)
             and hasattr(data, "support_folds")
+            and trainer.limit_val_batches
             and trainer.world_size == 1
         )
 
@@ -145,6 +154,20 @@ class CrossFit(Callback):
         """Seconds of training so many epochs for each part, without that part."""
         later = self._epochs[1:] or self._epochs  # in the first, the frozen tower was run
         return (FOLDS - 1) * epochs * sum(later) / len(later)
+
+
+def _epochs(trainer: Trainer) -> int:
+    """How many epochs were trained, the last of them perhaps in part."""
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return int(progress.processed)
+
+
+def _steps(trainer: Trainer, fold: Any) -> int:  # noqa: ANN401 - a datamodule
+    """Steps of a last epoch that was cut short, for the images there are; -1 is no limit."""
+    if trainer.is_last_batch:
+        return -1
+    everything = len(trainer.datamodule.support_data)  # type: ignore[attr-defined]
+    return max(1, round(trainer.global_step * len(fold.support_data) / everything))
 
 
 def _twin(module: LightningModule) -> Any:  # noqa: ANN401 - a method

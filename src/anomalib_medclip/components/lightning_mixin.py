@@ -63,6 +63,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
     resample: Resample = "bicubic"
     wants_abnormal = True
     _validated_at: int | None = None
+    _finished_at: int | None = None
 
     @property
     def learning_type(self) -> LearningType:
@@ -135,7 +136,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         seed_everything(self.hparams["seed"], workers=True)
         self._meet_data()
         self._open_cache()
-        self._validated_at = self._readied_for = self._checkpoint = None
+        self._validated_at = self._finished_at = self._readied_for = self._checkpoint = None
         trainer = self.trainer
         if trainer.max_epochs == _LIGHTNING_EPOCHS:
             logger.info("training %d epochs, the default of this method", self.default_epochs)
@@ -154,7 +155,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor | None:
         """Augment a batch and return its loss; ``None`` if nothing can learn from it."""
         del batch_idx
-        self._support_is_stale = True
+        self._support_is_stale = self.has_learnt = True
         encoded, masks, labels = self._examples(batch)
         self._trains_masks = masks is not None
         loss: Tensor = self.model.loss(encoded, masks, labels, **self._own_text(batch))
@@ -184,6 +185,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         if self.trainer.state.fn != "fit":
             self._make_ready()
             self._encode_prompts(self._other_names())
+            self._mind_the_threshold()
         elif not self.trainer.sanity_checking:
             self._refit_support()
             self._validated_at = self.global_step
@@ -212,13 +214,33 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
     def on_train_epoch_end(self) -> None:
         """Validate at the end of training, however it came: thresholds need the last adapters."""
         if self.is_last_epoch():
-            self._refit_support()
-            self._keep_probes()
-            if self._validated_at != self.global_step:
-                # As Lightning's own training loop does it.
-                self.trainer.validating = True
-                self.trainer.fit_loop.epoch_loop.val_loop.run()
-                self.trainer.training = True
+            self._finish()
+
+    def on_train_end(self) -> None:
+        """Do so, too, where a callback has stopped training after its last epoch, and save it."""
+        super().on_train_end()
+        if self._finished_at == self.global_step:
+            return
+        self._finish()
+        for callback in self.trainer.checkpoint_callbacks:
+            last = getattr(callback, "best_model_path", "")
+            if last and getattr(callback, "monitor", None) is None:
+                self.trainer.save_checkpoint(last)
+
+    def _finish(self) -> None:
+        """Fit what depends on the adapters, and find the thresholds."""
+        self._finished_at = self.global_step
+        self._refit_support()
+        self._keep_probes()
+        callbacks: Any = self.trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks:
+            if isinstance(callback, CrossFit):
+                callback.score_apart(self.trainer, self)
+        if self._held_out() or self._validated_at != self.global_step:
+            # As Lightning's own training loop does it.
+            self.trainer.validating = True
+            self.trainer.fit_loop.epoch_loop.val_loop.run()
+            self.trainer.training = True
 
     def on_test_start(self) -> None:
         """Make sure that there is something to score with."""
@@ -242,6 +264,18 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
             return {}
         callbacks: Any = self.trainer.callbacks  # type: ignore[attr-defined]
         return next((one.held_out for one in callbacks if isinstance(one, CrossFit)), {})
+
+    def _mind_the_threshold(self) -> None:
+        """Keep the threshold of training, where these data have only images that it learnt from."""
+        post: Any = self.post_processor
+        known = post is not None and bool(post.image_threshold.isfinite())
+        keeps = known and self._data("validates_on_support", default=False)
+        if isinstance(post, RankPreservingPostProcessor):
+            post.keeps_threshold = keeps
+        if keeps:
+            logger.info("only support images are left for validation: the threshold stays")
+        else:
+            self.threshold_from = self._validated_with()
 
     def _validated_with(self) -> str:
         """Which images the threshold comes from, for whoever asks later."""

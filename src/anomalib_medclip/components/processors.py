@@ -21,6 +21,8 @@ from anomalib_medclip.metrics.raw import keep_raw
 
 logger = logging.getLogger(__name__)
 
+_FLOAT32 = torch.float32.itemsize
+
 _JUST_ABOVE_HALF = 0.5 + 2**-24
 """The next float32 number."""
 
@@ -138,6 +140,9 @@ class RankPreservingPostProcessor(PostProcessor):
         **kwargs: As of ``anomalib.post_processing.PostProcessor``.
     """
 
+    keeps_threshold = False
+    """Whether a validation leaves threshold and normalisation as they are."""
+
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - anomalib's options
         super().__init__(**kwargs)
         self._image_threshold_metric = MidwayThreshold(
@@ -155,6 +160,16 @@ class RankPreservingPostProcessor(PostProcessor):
         """
         found: Any = self._image_threshold_metric
         return {"sensitivity": found.sensitivity, "specificity": found.specificity}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find a new threshold."""
+        del trainer, pl_module
+        self.keeps_threshold = False
+
+    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - anomalib's
+        """Take a batch into account, unless the threshold stays."""
+        if not self.keeps_threshold:
+            super().on_validation_batch_end(*args, **kwargs)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn of a threshold that does badly even on the images that it was chosen on."""
@@ -184,6 +199,8 @@ class RankPreservingPostProcessor(PostProcessor):
     ) -> Tensor | None:
         if preds is None:
             return None
+        if preds.dtype.itemsize < _FLOAT32:  # whose steps are too wide to tell scores apart
+            preds = preds.float()
         centre = torch.where(torch.isnan(threshold), (norm_max + norm_min) / 2, threshold)
         spread = torch.where(norm_max > norm_min, norm_max - norm_min, 1.0)
         known = ~torch.isnan(norm_min) & ~torch.isnan(norm_max)
