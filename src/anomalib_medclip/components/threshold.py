@@ -69,8 +69,6 @@ class MidwayThreshold(F1AdaptiveThreshold):
 
     def compute(self) -> Tensor:  # type: ignore[override]  # torchmetrics' curve, not anomalib's
         """The threshold, to be applied by ``>``."""
-        # Half precision has no number between most scores.
-        self.preds = [p.to(torch.promote_types(p.dtype, torch.float32)) for p in self.preds]
         threshold: Tensor = super().compute()
         scores, abnormal = dim_zero_cat(self.preds), dim_zero_cat(self.target) == 1
         if abnormal.any():
