@@ -182,6 +182,15 @@ def test_however_training_ends_the_threshold_is_of_scores_held_out(ending, choic
     assert is_cross_fitted(model, trainer)
 
 
+def test_no_part_chooses_the_epoch_of_the_model_that_scores_it(many, tmp_path):
+    chosen, last = (
+        train(MEDICLIP, many, tmp_path / choice, cross_fit=True, epoch_choice=choice)[1]
+        for choice in ("validation", "last")
+    )
+    there, here = held_out(chosen), held_out(last)
+    assert all(torch.equal(there[path]["pred_score"], here[path]["pred_score"]) for path in there)
+
+
 def test_by_default_a_training_within_one_epoch_ends_well(many, tmp_path):
     model, trainer, _ = train(MEDICLIP, many, tmp_path, trainer=ENDINGS["within the first epoch"])
     assert is_cross_fitted(model, trainer)

@@ -116,6 +116,8 @@ class CrossFit(Callback):
         """Train a copy on a fold's support, and score its validation images."""
         twin = _twin(self._untrained)
         twin.lent_cache = module._cache
+        twin.hparams["epoch_choice"] = "last"  # nor may a part choose the model that scores it
+        twin.post_processor = twin.evaluator = None  # of no use, and with words of their own
         scores = _Scores()
         device = trainer.strategy.root_device
         with TemporaryDirectory() as scratch:
