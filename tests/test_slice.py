@@ -159,8 +159,19 @@ def test_a_second_run_waits_for_the_first_and_loses_nothing(config, tmp_path, un
         assert not tree.exists()
     assert ended(process)[0] == 0
     assert contents(out) == undisturbed
-    assert two_runs(config, out, 0)[0][0] == 0
-    assert contents(out) == undisturbed
+
+
+@pytest.mark.parametrize("offset", [0, 0.5])
+def test_two_runs_on_a_tree_that_is_not_there_yet_make_it_once(
+    offset, config, tmp_path, undisturbed
+):
+    out = tmp_path / "tree"
+    assert not out.exists()
+    (one, _), (two, said) = two_runs(config, out, offset)
+    assert (one, two) == (0, 0), said
+    found = contents(out)
+    assert len([path for path in found if path.suffix == ".png"]) == 6 * (5 + 2)  # and their masks
+    assert found == undisturbed
 
 
 @pytest.mark.nightly

@@ -120,7 +120,7 @@ def mask_values(path: str | Path) -> NDArray[Any]:
 
 
 def lesion_numbers(lesion: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Number of the lesion at each pixel, or 0: parts that touch, at a corner even, are one lesion."""
+    """Number of the lesion at each pixel, or 0; parts that touch, at a corner even, are one."""
     import cv2  # only for who counts lesions; the import takes a while
 
     numbers: NDArray[np.int32]
