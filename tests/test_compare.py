@@ -137,6 +137,25 @@ def test_where_there_is_no_comparison_there_is_no_report(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_a_record_that_is_no_json_is_named_and_once_deleted_made_again(lesions, tmp_path, capsys):
+    plain = {"class_path": "anomalib_medclip.baselines.MeanIntensity", "normals": ["support"]}
+    data, out = {"phantom": lesion_entry(lesions)}, tmp_path / "out"
+    config = write_config(tmp_path / "c.yaml", {"Mine": plain}, data)
+    assert compare(config, out) == 0
+    (path,) = out.glob("cells/*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "threshold": float("nan")}))
+    for how in ([], ["--report-only"]):
+        capsys.readouterr()
+        assert compare(config, out, *how) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"{path} is no JSON: NaN is no number in JSON; restore it, or delete it" in said
+    path.unlink()
+    assert compare(config, out) == 0
+    (out / "grid.json").write_text('{"cells": [')
+    assert compare(config, out, "--report-only") == 2
+    assert f"{out / 'grid.json'} is no JSON" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_kill_in_the_middle_costs_only_what_was_running(lesions, tmp_path):
     """The whole group is killed, as a job that ran out of memory or time is."""
     data = {"phantom": lesion_entry(lesions)}

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from anomalib_medclip.errors import NonFiniteError
-from anomalib_medclip.files import as_json, from_json
+from anomalib_medclip.errors import DamagedFileError, NonFiniteError
+from anomalib_medclip.files import as_json, from_json, read_json
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
@@ -26,3 +26,18 @@ def test_what_json_can_say_comes_back():
     value = {"score": 0.1, "map": None, "labels": [1, True], "name": "M\u00fcller"}
     assert from_json(as_json(value)) == value
     assert as_json(value, indent=2) == json.dumps(value, indent=2)
+
+
+BROKEN = [b'{"score": NaN}', b'{"score": 0.', b"", b'{"name": "M\xfcller"}']
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=["NaN", "cut off", "empty", "Latin 1"])
+def test_a_file_that_is_no_json_is_named(content, tmp_path):
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    with pytest.raises(
+        DamagedFileError, match=r"record\.json is no JSON: .*; restore it, or delete"
+    ):
+        read_json(path)
+    path.write_text('{"name": "M\u00fcller"}', encoding="utf-8")
+    assert read_json(path) == {"name": "M\u00fcller"}

@@ -18,7 +18,7 @@ from anomalib_medclip.commands import slice as command
 from anomalib_medclip.commands.slice import with_splits
 from anomalib_medclip.data import BMAD, VolumeSource
 from anomalib_medclip.data.cases import find_cases
-from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.errors import DamagedFileError, DataRootError
 from anomalib_medclip.files import alone_in
 
 SLICE = (volume(0, (1, 3))[0][::-1, ::-1, 1].T / 1000).astype(np.float32)
@@ -159,8 +159,19 @@ def test_a_second_run_waits_for_the_first_and_loses_nothing(config, tmp_path, un
         assert not tree.exists()
     assert ended(process)[0] == 0
     assert contents(out) == undisturbed
-    assert two_runs(config, out, 0)[0][0] == 0
-    assert contents(out) == undisturbed
+
+
+@pytest.mark.parametrize("offset", [0, 0.5])
+def test_two_runs_on_a_tree_that_is_not_there_yet_make_it_once(
+    offset, config, tmp_path, undisturbed
+):
+    out = tmp_path / "tree"
+    assert not out.exists()
+    (one, _), (two, said) = two_runs(config, out, offset)
+    assert (one, two) == (0, 0), said
+    found = contents(out)
+    assert len([path for path in found if path.suffix == ".png"]) == 6 * (5 + 2)  # and their masks
+    assert found == undisturbed
 
 
 @pytest.mark.nightly
@@ -203,6 +214,36 @@ def test_a_note_that_is_gone_sweeps_nothing(config, tmp_path, monkeypatch, capsy
     monkeypatch.undo()
     assert cut(config, tmp_path / "tree") == 0
     assert contents(tmp_path / "tree") == undisturbed
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_note_that_is_no_json_is_named_and_sweeps_nothing(jobs, config, tmp_path, capsys):
+    tree = tmp_path / "tree" / "Brain_AD"
+    cut(config, tmp_path / "tree")
+    before = contents(tree)
+    whole = json.loads((tree / "manifest.json").read_text())
+    del whole["volumes"], whole["failed"]
+    (tree / ".notes").mkdir()
+    (tree / ".notes" / "options.json").write_text(json.dumps(whole))
+    (tree / ".notes" / "test_P4.json").write_text('{"sources"')
+    (tree / "manifest.json").unlink()
+    assert cut(config, tmp_path / "tree", "--jobs", jobs) == 2
+    assert "test_P4.json is no JSON" in capsys.readouterr().err
+    pictures = {path for path in before if path.suffix == ".png"}
+    assert {path for path in contents(tree) if path.suffix == ".png"} == pictures
+    (tree / ".notes" / "test_P4.json").unlink()
+    assert cut(config, tmp_path / "tree") == 0
+    assert contents(tree) == before
+
+
+def test_a_manifest_that_is_no_json_is_named(config, tmp_path, capsys):
+    cut(config, tmp_path / "tree")
+    manifest = tmp_path / "tree" / "Brain_AD" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("1000", "Infinity", 1))
+    with pytest.raises(DamagedFileError, match=r"manifest\.json is no JSON: Infinity is no number"):
+        BMAD(tmp_path / "tree", "Brain", k_shot=2, intensity="dtype").setup()
+    assert cut(config, tmp_path / "tree") == 2
+    assert "manifest.json is no JSON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["img", "anomaly_mask"])

@@ -17,7 +17,7 @@ from tiny import OPTIONS, lesion_data, small
 from anomalib_medclip import cli
 from anomalib_medclip.components.checkpoints import read_checkpoint
 from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.weights import WEIGHTS_VARIABLE, read_weights
+from anomalib_medclip.components.weights import WEIGHTS_OPTIONS, WEIGHTS_VARIABLE, read_weights
 from anomalib_medclip.errors import (
     BackboneMismatchError,
     CheckpointError,
@@ -95,7 +95,7 @@ def test_scripted_weights_are_refused_by_their_kind_and_pipes_are_not_waited_for
         "error:",
         "error:",
     ]
-    assert "pipe.pt is no file; pass a local file as 'pretrained'" in said[3]
+    assert "pipe.pt is no file; give a local file by 'pretrained' (score --pretrained" in said[3]
     assert (tmp_path / "out2" / "scores.csv").is_file(), "adapters are in the checkpoint"
     assert not written.exists()
     torch.jit.load(scripted)
@@ -216,8 +216,9 @@ def test_weights_that_a_checkpoint_names_are_used_only_if_they_are_those_of_trai
 ):
     checkpoint, weights = moved
     words = r"trained on another backbone: .*other.safetensors.*\(score --pretrained"
-    with pytest.raises(BackboneMismatchError, match=words):
+    with pytest.raises(BackboneMismatchError, match=words) as caught:
         Inferencer(checkpoint)
+    assert WEIGHTS_OPTIONS in str(caught.value), "as where there are no weights at all"
     expected = Inferencer(on_weights[0]).predict(image)
     found = Inferencer(checkpoint, pretrained=str(weights)).predict(image)
     assert found.score == expected.score

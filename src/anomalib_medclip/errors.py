@@ -41,6 +41,10 @@ class VolumeError(MedclipError, ValueError):
     """A volume is not what it says: its size, its geometry, or which files belong to it."""
 
 
+class DamagedFileError(MedclipError, ValueError):
+    """A JSON file that this package wrote, or a user, is no JSON, or holds NaN."""
+
+
 class ResultsError(MedclipError, FileExistsError):
     """Results lie where others are to be written."""
 

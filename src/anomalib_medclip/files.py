@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from anomalib_medclip.errors import NonFiniteError
+from anomalib_medclip.errors import DamagedFileError, NonFiniteError
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,23 @@ def from_json(text: str, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON
         ValueError: NaN is no number in JSON
     """
     return json.loads(text, parse_constant=_refuse, **options)
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON has
+    """What a JSON file holds; see ``from_json``.
+
+    Raises:
+        DamagedFileError: It is no JSON.
+        OSError: There is no such file.
+    """
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of the encoding, too
+        msg = (
+            f"{path} is no JSON: {error}; restore it, or delete it and run again the command that "
+            "wrote it"
+        )
+        raise DamagedFileError(msg) from error
 
 
 def _refuse(word: str) -> NoReturn:

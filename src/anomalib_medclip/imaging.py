@@ -119,12 +119,19 @@ def mask_values(path: str | Path) -> NDArray[Any]:
     return values
 
 
-def lesion_parts(lesion: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
-    """Each lesion of a mask by itself: parts that touch, at a corner even, are one."""
+def lesion_numbers(lesion: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Number of the lesion at each pixel, or 0; parts that touch, at a corner even, are one."""
     import cv2  # only for who counts lesions; the import takes a while
 
-    count, numbers = cv2.connectedComponents(lesion.astype(np.uint8), connectivity=8)
-    for number in range(1, count):  # number 0 is the background
+    numbers: NDArray[np.int32]
+    _, numbers = cv2.connectedComponents(lesion.astype(np.uint8), connectivity=8)  # type: ignore[assignment]
+    return numbers
+
+
+def lesion_parts(lesion: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
+    """Each lesion of a mask by itself, see ``lesion_numbers``."""
+    numbers = lesion_numbers(lesion)
+    for number in range(1, int(numbers.max()) + 1):
         yield numbers == number
 
 
@@ -185,7 +192,7 @@ def _resize_image(image: torch.Tensor, side: int, filter_: Pillow.Resampling) ->
 
 
 def _resize_mask(mask: torch.Tensor, side: int) -> torch.Tensor:
-    picture = Pillow.fromarray(mask.cpu().numpy().astype(np.uint8))
+    picture = Pillow.fromarray(mask.cpu().numpy().astype(np.int32))  # which may number lesions
     resized = np.array(picture.resize((side, side), Pillow.Resampling.NEAREST))
     return torch.from_numpy(resized).to(mask.dtype)
 

@@ -26,6 +26,7 @@ from anomalib_medclip.compare.config import build_model, find_class, options_of_
 from anomalib_medclip.compare.store import AT_THRESHOLD, CHOSEN_ON_TEST, Store
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.bmad import SETS
+from anomalib_medclip.errors import ConfigError
 
 HERE = Settings(accelerator="cpu")
 AUROCS = ("image_AUROC", "pixel_AUROC")
@@ -301,6 +302,18 @@ def test_nothing_is_cropped_from_an_image_of_a_given_size(name):
     assert seen.shape == ramp.shape
     assert (seen[0, 0, 0, -1] - seen[0, 0, 0, 0]) * 0.229 == pytest.approx(1, abs=1e-5)
     assert options.get("input_shape") == ((56, 56) if name == "Glass" else None)
+
+
+@pytest.mark.parametrize(("name", "side"), [("Uflow", 448), ("WinClip", 240), ("MHPatchcore", 224)])
+def test_a_size_that_a_model_does_not_have_is_refused(name, side):
+    model = {"class_path": f"anomalib.models.{name}", "init_args": {}}
+    words = f"image_size is 256, and .* has images in {side} x {side}, .*; leave image_size out, or"
+    with pytest.raises(ConfigError, match=words):
+        build_model(model, 256)
+    ramp = torch.linspace(0, 1, 300).expand(1, 3, 300, 300)
+    own = options_of_size(find_class(model), side)["pre_processor"].transform(ramp)
+    assert own.shape[-2:] == (side, side)
+    assert own[0, 0, 0, -1] - own[0, 0, 0, 0] > 0.98 / 0.27  # the whole image
 
 
 def test_a_method_takes_the_size_as_its_option():

@@ -11,6 +11,7 @@ from anomalib_medclip.compare import cell as cell_module
 from anomalib_medclip.compare.cell import Settings, attempt
 from anomalib_medclip.compare.config import read_config
 from anomalib_medclip.compare.grid import plan
+from anomalib_medclip.compare.inputs import named_files
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.data import fingerprint
 
@@ -162,3 +163,22 @@ def test_nothing_of_a_changed_image_is_taken_from_shared_features(home):
     cell, settings = planned(home, {**MVFA, "max_epochs": 1, "init_args": SMALL})
     features = settings._replace(features=home / "features")
     assert attempt(cell, features)[0]["measured"]["features_from_cache"] == 0
+
+
+def test_a_name_is_no_folder_that_happens_to_be_called_so(home, monkeypatch):
+    """A file that another option names is hashed all the same."""
+    monkeypatch.chdir(home)
+    options = {"object_name": "brain", "more": {"prompt_name": "brain", "words": "words.txt"}}
+    (home / "words.txt").write_text("a scan")
+    model = {"class_path": "anomalib_medclip.MVFA", "init_args": options}
+
+    def named():
+        return named_files(model, [{"init_args": options}], {})
+
+    before = named()
+    assert list(before) == ["words.txt"]
+    (home / "brain").mkdir()
+    (home / "brain" / "one.txt").write_text("of something else")
+    assert named() == before
+    (home / "words.txt").write_text("an image")
+    assert named() != before

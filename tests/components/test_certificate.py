@@ -7,9 +7,10 @@ from anomalib_medclip.components.certificate import (
     Bound,
     check,
     compare,
+    read_certificate,
     run_in_batches,
 )
-from anomalib_medclip.errors import ParityError
+from anomalib_medclip.errors import DamagedFileError, ParityError
 
 IMAGES = torch.rand(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -108,3 +109,9 @@ def test_what_is_not_a_number_never_passes(field, bound):
 
     with pytest.raises(ParityError, match="nan"):
         check(measure(spoil_batches), bound)
+
+
+def test_a_certificate_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "model.json").write_text('{"files": {}, "figures": NaN}')
+    with pytest.raises(DamagedFileError, match=r"model\.json is no JSON: NaN is no number"):
+        read_certificate(tmp_path / "model.onnx")

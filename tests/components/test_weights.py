@@ -1,3 +1,4 @@
+import re
 import time
 import urllib.error
 import warnings
@@ -11,7 +12,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.weights import WEIGHTS_VARIABLE, find_weights, read_weights
+from anomalib_medclip.components.weights import (
+    WEIGHTS_OPTIONS,
+    WEIGHTS_VARIABLE,
+    find_weights,
+    read_weights,
+)
 from anomalib_medclip.errors import WeightsError
 
 
@@ -169,9 +175,14 @@ def test_the_variable_says_so_when_its_file_is_missing(monkeypatch):
 
 @pytest.mark.parametrize("given", ["clip.pt", "clip.safetensors", "models/clip", "/no/where.bin"])
 def test_a_missing_local_file_is_named_with_the_remedy(given):
-    words = f"weights file {given} does not exist; pass a local file as 'pretrained'"
-    with pytest.raises(WeightsError, match=words):
+    words = f"weights file {given} does not exist; give a local file by {WEIGHTS_OPTIONS}"
+    with pytest.raises(WeightsError, match=re.escape(words)):
         find_weights("ViT-L-14-336", given)
+
+
+def test_what_to_give_weights_by_is_said_for_every_way_to_run():
+    for way in ("'pretrained'", "score --pretrained", "--model.pretrained", WEIGHTS_VARIABLE):
+        assert way in WEIGHTS_OPTIONS
 
 
 def test_an_unknown_tag_lists_the_known_ones():
@@ -181,7 +192,10 @@ def test_an_unknown_tag_lists_the_known_ones():
 
 
 def test_a_model_of_ones_own_has_no_tags():
-    with pytest.raises(WeightsError, match=r"no weights 'openai' .* pass a local file"):
+    with pytest.raises(
+        WeightsError,
+        match=r"no weights 'openai' .* give a local file by 'pretrained' \(score --pretrained",
+    ):
         find_weights({"embed_dim": 24}, "openai")
 
 
@@ -223,7 +237,7 @@ def test_without_network_there_is_one_quick_error_with_the_remedy(network, error
     net, start = network(error), time.monotonic()
     words = (
         rf"could not download the weights ViT-L-14-336/openai.*{tmp_path / 'hub'}.*~/.cache/clip.*"
-        rf"pass a local file as 'pretrained', or in the variable {WEIGHTS_VARIABLE}"
+        rf"give a local file by {re.escape(WEIGHTS_OPTIONS)}"
     )
     with pytest.raises(WeightsError, match=words):
         find_weights("ViT-L-14-336", "openai")
@@ -270,5 +284,5 @@ def test_what_the_download_says_is_passed_on(network, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(open_clip_weights, "download_pretrained", full_disk)
-    with pytest.raises(WeightsError, match="No space left on device; pass a local file"):
+    with pytest.raises(WeightsError, match="No space left on device; give a local file"):
         find_weights("ViT-B-32", "openai")

@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 from torchvision.tv_tensors import Mask
 
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.data.lesions import LesionCount, count_lesions, lesion_problems, total
-from anomalib_medclip.imaging import MethodResize
+from anomalib_medclip.imaging import MethodResize, lesion_parts
 
 SIDE, SMALLER = 128, 30
 """As much smaller as 240 pixels are than 1024, which repeats after 64."""
@@ -55,6 +56,44 @@ def test_only_lost_lesions_are_a_problem():
         [one.kind for one in lesion_problems("m.png", LesionCount(2, lost), 240)] for lost in (1, 2)
     ]
     assert kinds == [["lesions lost"], ["no lesion left"]]
+
+
+def one_by_one(lesion, resize):
+    """As ``count_lesions``, by a resize of each lesion alone."""
+    parts = list(lesion_parts(lesion))
+    left = [resize(Mask(torch.from_numpy(part))).any() for part in parts]
+    return LesionCount(len(parts), sum(not bool(one) for one in left))
+
+
+RESIZES = {
+    "nearest": MethodResize(SMALLER),
+    "area": MethodResize(SMALLER, masks="area"),
+    "torchvision": Resize((SMALLER, 24), antialias=True),
+    "cropped": Compose([Resize((64, 64)), CenterCrop(SMALLER)]),
+    "larger": MethodResize(150),
+}
+
+
+@pytest.mark.parametrize("kind", RESIZES)
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
+def test_lesions_counted_at_once_are_those_counted_one_by_one(kind, share):
+    lesion = np.random.default_rng(int(100 * share)).random((SIDE, SIDE)) < share
+    found = count_lesions(lesion, RESIZES[kind])
+    assert found == one_by_one(lesion, RESIZES[kind])
+    if share < 0.3:
+        assert found.lesions > 255, "more than a byte can number"
+        assert (found.lost > 0) == (kind not in ("area", "larger"))
+
+
+def test_a_mask_is_resized_once_whatever_is_in_it():
+    calls = []
+
+    def resize(mask):
+        calls.append(mask)
+        return MethodResize(SMALLER)(mask)
+
+    assert count_lesions(squares(*((n, n) for n in range(0, 120, 8))), resize).lesions == 15
+    assert len(calls) == 1
 
 
 # --- by area

@@ -99,6 +99,13 @@ def test_where_no_support_is_drawn_one_run_may_decide():
     assert not any("support" in sentence for sentence in caveats_of(*records)["MVFA"])
 
 
+def test_what_learns_from_all_normal_images_has_no_one_support():
+    whole = {"kind": "baseline", "normals": "train", "k": None}
+    said = caveats_of(*draws("PatchCore", 5, 1, **whole), *draws("MVFA", 5, 1))
+    assert not any("support" in sentence for sentence in said["PatchCore"])
+    assert any("for this one support only" in sentence for sentence in said["MVFA"])
+
+
 def test_fewer_than_five_patients_are_too_few_to_compare():
     records = draws("MVFA", 6, patients=4) + draws("MadCLIP", 0.1, patients=4)
     assert best_of(*records) == {"MVFA": set(), "MadCLIP": set()}
@@ -189,6 +196,20 @@ def test_a_threshold_from_images_learnt_from_is_said_to_be_off_and_which_way():
     assert not caveats["MVFA"]
     (said,) = caveats["MadCLIP"]
     assert said.startswith("Threshold from images it learnt from; expect it too high")
+
+
+@pytest.mark.parametrize(
+    ("kind", "learns_abnormal", "said"),
+    [
+        ("method", True, ["Threshold from images it learnt from; expect it too high"]),
+        ("baseline", False, ["Threshold from images it learnt from; expect it too low"]),
+        ("trivial", False, []),
+    ],
+)
+def test_records_of_0_1_0_say_support_of_images_learnt_from(kind, learns_abnormal, said):
+    facts = {"threshold_from": "support", "learns_abnormal": learns_abnormal}
+    found = caveats_of(*draws("One", 5, 5, kind=kind, facts=facts))["One"]
+    assert [one.partition(", and")[0] for one in found] == said
 
 
 @pytest.mark.parametrize(("rate", "warned"), [(0.4, True), (0.5, False), (None, False)])

@@ -27,11 +27,12 @@ from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.cases import Case
 from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.volumes import Volumes
-from anomalib_medclip.errors import DataChangedError, DataRootError, MedclipError
+from anomalib_medclip.errors import DamagedFileError, DataChangedError, DataRootError, MedclipError
 from anomalib_medclip.files import (
     alone_in,
     as_json,
     from_json,
+    read_json,
     sha256_of_all,
     whole_file,
     write_whole,
@@ -147,12 +148,12 @@ class Tree:
     @property
     def count(self) -> int:
         """Pictures in the tree."""
-        return sum(len(note["slices"]) for note in _read(self.manifest)["volumes"])
+        return sum(len(note["slices"]) for note in read_json(self.manifest)["volumes"])
 
     def _begin(self) -> None:
         """Take up what is there, if it was made alike."""
         known = self.notes / "options.json"
-        former = next((_read(path) for path in (self.manifest, known) if path.is_file()), None)
+        former = next((read_json(path) for path in (self.manifest, known) if path.is_file()), None)
         if former is None and self.folder.is_dir() and any(self.folder.iterdir()):
             msg = f"{self.folder} holds other things; give another --out, or empty it"
             raise DataRootError(msg)
@@ -187,6 +188,8 @@ class Tree:
             for job in as_completed(jobs_of):
                 try:
                     job.result()
+                except DamagedFileError:
+                    raise  # of our own notes: it is not known what to sweep
                 except (MedclipError, OSError) as error:
                     failed[self._path(jobs_of[job])] = str(error)
                 progress.advance(task)
@@ -207,7 +210,7 @@ class Tree:
                 "work; no picture was swept; let nothing else change the folder, and start again"
             )
             raise DataChangedError(msg)
-        return [_read(path) for path in notes]
+        return [read_json(path) for path in notes]
 
     def _path(self, case: Case) -> str:
         return case.image.relative_to(self.data.root).as_posix()
@@ -227,7 +230,7 @@ class Tree:
         }
         note = self.notes / f"{name}.json"
         if note.is_file():
-            former = _read(note)
+            former = read_json(note)
             if former["sources"] == sources and all(path.is_file() for path in self._made(former)):
                 return
             note.unlink()
@@ -290,7 +293,3 @@ def _save(path: Path, pixels: NDArray[Any]) -> None:
 def _write(path: Path, content: Any) -> None:  # noqa: ANN401 - anything JSON holds
     """Write a JSON file, whole or not at all."""
     write_whole(path, as_json(content, indent=1))
-
-
-def _read(path: Path) -> Any:  # noqa: ANN401
-    return from_json(path.read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 import jsonargparse
 import yaml
 from anomalib.models.components.base import AnomalibModule
+from torchvision.transforms.v2 import CenterCrop, Resize
 
 from anomalib_medclip.compare.inputs import Options, for_k
 from anomalib_medclip.errors import ConfigError
@@ -224,6 +225,9 @@ def build_model(options: Mapping[str, Any], image_size: int | None = None) -> An
     Args:
         options: ``class_path`` and ``init_args``.
         image_size: Side of the square images it is for; by default as its class has it.
+
+    Raises:
+        ConfigError: The model has images in another size, whatever it is told.
     """
     kind = find_class(parse_model(options).model)
     # Not built by jsonargparse, which would hide what a constructor says is wrong.
@@ -241,6 +245,9 @@ def options_of_size(kind: Any, side: int) -> Options:  # noqa: ANN401 - the clas
     """Options of a model for square images: many ask when they are built how large these are.
 
     Models of anomalib know it from the resize that they are given, ``Glass`` by an option besides.
+
+    Raises:
+        ConfigError: The model has images in another size, whatever it is told.
     """
     known, square = inspect.signature(kind).parameters, (side, side)
     if "image_size" in known:
@@ -249,7 +256,22 @@ def options_of_size(kind: Any, side: int) -> Options:  # noqa: ANN401 - the clas
     asked = inspect.signature(resize).parameters
     crops = {"crop_size": side, "center_crop_size": square}  # which some do besides, by default
     given = resize(image_size=square, **{k: v for k, v in crops.items() if k in asked})
+    _check_size(kind, given, side)
     return {"pre_processor": given, **({"input_shape": square} if "input_shape" in known else {})}
+
+
+def _check_size(kind: Any, pre_processor: Any, side: int) -> None:  # noqa: ANN401 - anybody's
+    """Refuse a size that images do not have once they are resized and cropped."""
+    whole = getattr(pre_processor, "transform", None)
+    steps = getattr(whole, "transforms", [whole])
+    sizes = [tuple(step.size) for step in steps if isinstance(step, Resize | CenterCrop)]
+    if sizes and set(sizes[-1]) != {side}:
+        its = " x ".join(map(str, sizes[-1]))
+        msg = (
+            f"image_size is {side}, and {kind.__name__} has images in {its}, whatever it is told; "
+            "leave image_size out, or give that size"
+        )
+        raise ConfigError(msg)
 
 
 def _model_parser() -> jsonargparse.ArgumentParser:

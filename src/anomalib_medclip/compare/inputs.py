@@ -60,7 +60,8 @@ def check_lists(options: Options, where: str) -> None:
 def named_files(model: Options, data: Iterable[Options], known: Digests) -> dict[str, str]:
     """SHA-256 of what options name: files, and folders of a model, by the words that name them.
 
-    Folders of data are known by their images; see ``fingerprint``.
+    Folders of data are known by their images; see ``fingerprint``. Names of things are no paths:
+    an ``object_name`` ``brain`` is not the folder ``brain`` that happens to lie there.
 
     Args:
         model: Class and options of a model.
@@ -97,8 +98,9 @@ def code_of_package() -> str:
 
 
 def _words(value: Any) -> Iterator[str]:  # noqa: ANN401 - options of any depth
+    """Texts and paths, but those of options that end in ``_name``."""
     if isinstance(value, Mapping):
-        value = list(value.values())
+        value = [one for name, one in value.items() if not str(name).endswith("_name")]
     if isinstance(value, list | tuple):
         for one in value:
             yield from _words(one)

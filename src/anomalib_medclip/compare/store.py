@@ -10,7 +10,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.errors import ResultsError
-from anomalib_medclip.files import as_json, from_json, whole_file, write_whole
+from anomalib_medclip.files import as_json, read_json, whole_file, write_whole
 
 Record = dict[str, Any]
 """What is known of a cell that was run; ``docs/compare.md`` lists its parts."""
@@ -55,12 +55,13 @@ class Store:
 
         Raises:
             ResultsError: Nothing was planned in this folder.
+            DamagedFileError: What says so is no JSON.
         """
         path = self.folder / "grid.json"
         if not path.is_file():
             msg = f"{self.folder} holds no comparison; give a folder that compare wrote"
             raise ResultsError(msg)
-        found: dict[str, Any] = from_json(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(path)
         return found
 
     def config(self) -> str:
@@ -73,9 +74,13 @@ class Store:
         write_whole(self.folder / "grid.json", _as_json(grid))
 
     def record(self, key: str) -> Record | None:
-        """The record of a cell, if it was run."""
+        """The record of a cell, if it was run.
+
+        Raises:
+            DamagedFileError: It is no JSON.
+        """
         path = self._path(key, ".json")
-        return from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     def arrays(self, key: str) -> dict[str, npt.NDArray[Any]]:
         """Pictures and maps of a cell, by name; none where it has none."""

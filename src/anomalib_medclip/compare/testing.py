@@ -86,7 +86,11 @@ def at_threshold(called: Sequence[bool] | None, labels: Sequence[bool]) -> Figur
 
 
 def identities(table: DataFrame) -> Series:
-    """The patient of each row as digits, the same in every draw; names stay where they are."""
+    """A pseudonym of the patient of each row, the same in every draw and every comparison.
+
+    It is no secret: who has a list of names can compute theirs and compare, so that the records,
+    which hold them, stay inside as the names do. The report has none of them.
+    """
     return patients(table).map(lambda name: hashlib.sha256(name.encode()).hexdigest()[:12])
 
 

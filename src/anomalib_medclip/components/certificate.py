@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anomalib_medclip.components.runtimes import Run
 from anomalib_medclip.errors import CheckpointError, ParityError
-from anomalib_medclip.files import from_json, sha256
+from anomalib_medclip.files import read_json, sha256
 
 TOLERANCE = 1e-4
 """Largest difference of a score or a pixel, of the range of the maps where that is below 1."""
@@ -31,12 +31,13 @@ def read_certificate(path: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: There is no certificate, or it is of other files.
+        DamagedFileError: The certificate is no JSON.
     """
     certificate = path.with_suffix(".json")
     if not certificate.is_file():
         msg = f"{certificate} is missing; export the model again, or copy it together with {path}"
         raise CheckpointError(msg)
-    paper: dict[str, Any] = from_json(certificate.read_text(encoding="utf-8"))
+    paper: dict[str, Any] = read_json(certificate)
     for name, expected in paper["files"].items():
         file = path.parent / name
         beside = file.parent == path.parent and file.is_file()  # no pipe, nothing elsewhere

@@ -9,6 +9,7 @@ from anomalib.models.components.base import DynamicBufferMixin
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from anomalib_medclip.components.finite import FINITE_REMEDY
 from anomalib_medclip.components.nearest import Scan, search
 from anomalib_medclip.errors import NonFiniteError, NotReadyError
 
@@ -168,8 +169,7 @@ def _check_finite(tokens: Tensor, of: str) -> None:
     if not torch.linalg.vector_norm(tokens.detach(), dim=-1, dtype=torch.float32).isfinite().all():
         msg = (
             f"tokens of {of} are NaN, infinite, or too long for float32, and have no distance to a "
-            "memory bank: the model has diverged or overflowed; train with a lower learning rate, "
-            "or compute in fp32 if it was in half precision"
+            f"memory bank: the model has diverged or overflowed; {FINITE_REMEDY}"
         )
         raise NonFiniteError(msg)
 

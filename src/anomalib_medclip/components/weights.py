@@ -68,6 +68,12 @@ WEIGHTS_VARIABLE = "ANOMALIB_MEDCLIP_WEIGHTS"
 """Environment variable with a local CLIP weights file, used instead of any download: for machines
 without network, and for checkpoints that remember a path of another machine."""
 
+WEIGHTS_OPTIONS = (
+    "'pretrained' (score --pretrained, anomalib's --model.pretrained) or by the variable "
+    f"{WEIGHTS_VARIABLE}"
+)
+"""Where a user says which weights to take, for messages: ``by 'pretrained' ...``."""
+
 
 def find_weights(model: str | dict[str, Any], pretrained: str) -> Path:
     """The weights file for a model: given, cached or downloaded.
@@ -82,7 +88,7 @@ def find_weights(model: str | dict[str, Any], pretrained: str) -> Path:
     given = os.environ.get(WEIGHTS_VARIABLE, pretrained)
     if Path(given).is_file():
         return Path(given)
-    how = f"pass a local file as 'pretrained', or in the variable {WEIGHTS_VARIABLE}"
+    how = f"give a local file by {WEIGHTS_OPTIONS}"
     if WEIGHTS_VARIABLE in os.environ or Path(given).suffix in _SUFFIXES or os.sep in given:
         what = "is no file" if Path(given).exists() else "does not exist"
         msg = f"weights file {given} {what}; {how}"

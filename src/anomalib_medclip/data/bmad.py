@@ -12,7 +12,7 @@ from pandas import DataFrame, concat
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.integrity import images_in, masks_for, with_name
 from anomalib_medclip.errors import DataRootError
-from anomalib_medclip.files import from_json
+from anomalib_medclip.files import read_json
 from anomalib_medclip.intensity import IntensityPolicy
 
 
@@ -219,7 +219,7 @@ def _patients_of_manifest(folder: Path) -> dict[str, str]:
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         return {}
-    volumes = from_json(manifest.read_text(encoding="utf-8"))["volumes"]
+    volumes = read_json(manifest)["volumes"]
     return {
         str(folder / made["file"]): volume["patient"]
         for volume in volumes

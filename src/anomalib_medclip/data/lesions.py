@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torchvision.tv_tensors import Mask
 
 from anomalib_medclip.data.integrity import Problem
-from anomalib_medclip.imaging import lesion_parts
+from anomalib_medclip.imaging import lesion_numbers
 
 
 class LesionCount(NamedTuple):
@@ -29,11 +29,14 @@ def count_lesions(lesion: NDArray[np.bool_], resize: Callable[[Mask], Any]) -> L
 
     Args:
         lesion: Where there is one, ``(height, width)``.
-        resize: What a model does to a mask.
+        resize: What a model does to a mask: by nearest neighbour, or ``MethodResize`` by area.
     """
-    parts = list(lesion_parts(lesion))
-    left = (resize(Mask(torch.from_numpy(part.astype(np.uint8)))) for part in parts)
-    return LesionCount(len(parts), sum(not bool(one.any()) for one in left))
+    numbers = lesion_numbers(lesion)
+    every = set(range(1, int(numbers.max()) + 1))
+    if getattr(resize, "masks", "") == "area":  # which loses none, and knows no numbers
+        return LesionCount(len(every), 0)
+    left = resize(Mask(torch.from_numpy(numbers))).unique().tolist()
+    return LesionCount(len(every), len(every.difference(left)))
 
 
 def total(counts: Iterable[LesionCount]) -> dict[str, int]:

@@ -149,9 +149,9 @@ def interval(sample: Sample, kind: Kind = "auroc", confidence: float = 0.95) -> 
         middle = math.log(value / (1 - value))
         return Interval(value, _expit(middle - step), _expit(middle + step))
     if value < 0.5:
-        mirrored = _by_score(1 - value, sample, found, kind, confidence)
+        mirrored = _score_interval(1 - value, sample, found, kind, confidence)
         return Interval(value, 1 - mirrored.high, 1 - mirrored.low)
-    return _by_score(value, sample, found, kind, confidence)
+    return _score_interval(value, sample, found, kind, confidence)
 
 
 def difference(first: Sample, second: Sample, confidence: float = 0.95) -> Comparison:
@@ -229,7 +229,7 @@ def _expit(value: float) -> float:
     return float(1 / (1 + math.exp(-value)))
 
 
-def _by_score(
+def _score_interval(
     value: float, sample: Sample, found: Spread, kind: Kind, confidence: float
 ) -> Interval:
     """Score interval of a figure of one half or more."""

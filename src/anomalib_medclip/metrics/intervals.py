@@ -68,8 +68,8 @@ def auroc(scores: Floats, abnormal: npt.NDArray[np.bool_], weights: Floats) -> F
     """AUROC of every draw; an image of weight two counts as two images."""
     first, order = _ties(scores)
     drawn = weights.T[order]
-    ill = _by_score(drawn * abnormal[order, None], first)
-    well = _by_score(drawn * ~abnormal[order, None], first)
+    ill = _sum_ties(drawn * abnormal[order, None], first)
+    well = _sum_ties(drawn * ~abnormal[order, None], first)
     below = np.cumsum(well, axis=0) - well / 2
     wins: Floats = np.einsum("id,id->d", ill, below)
     return wins / (ill.sum(axis=0) * well.sum(axis=0))
@@ -79,8 +79,8 @@ def average_precision(scores: Floats, abnormal: npt.NDArray[np.bool_], weights: 
     """Average precision of every draw, in steps; see ``auroc``."""
     first, order = _ties(-scores)
     drawn = weights.T[order]
-    ill = _by_score(drawn * abnormal[order, None], first)
-    every = np.cumsum(_by_score(drawn, first), axis=0)
+    ill = _sum_ties(drawn * abnormal[order, None], first)
+    every = np.cumsum(_sum_ties(drawn, first), axis=0)
     found = np.cumsum(ill, axis=0)
     precision = np.divide(found, every, out=np.zeros_like(found), where=every > 0)
     total: Floats = np.einsum("id,id->d", ill, precision)
@@ -196,7 +196,7 @@ def _ties(scores: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     return first, order
 
 
-def _by_score(values: Floats, first: npt.NDArray[np.int64]) -> Floats:
+def _sum_ties(values: Floats, first: npt.NDArray[np.int64]) -> Floats:
     """Sums ``[score, draw]`` over images of equal score, from ``[image, draw]`` in their order."""
     if len(first) == len(values):
         return values

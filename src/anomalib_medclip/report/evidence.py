@@ -1,9 +1,10 @@
 """What the records say of how sure a figure is: its draws, and how each patient moves it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from anomalib_medclip.components.threshold import FAIR_RATE, LEARNT_FROM
+from anomalib_medclip.compare.store import AT_THRESHOLD, Record
+from anomalib_medclip.components.threshold import FAIR_RATE, LEARNT_FROM, learnt_from
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics.clustered import FEWEST_DRAWS, FEWEST_PATIENTS, Kind, Sample, interval
 from anomalib_medclip.metrics.influence import (
@@ -18,21 +19,20 @@ from anomalib_medclip.metrics.influence import (
 from anomalib_medclip.report.rows import Estimate
 from anomalib_medclip.report.runs import Run
 
-_OF_SCORES: Mapping[str, Callable[..., Influence]] = {
-    "image_AUROC": of_auroc,
-    "image_AP": of_average_precision,
-}
-_OF_DECISIONS: Mapping[str, Callable[..., Influence]] = {
-    "image_Sensitivity": of_sensitivity,
-    "image_Specificity": of_specificity,
-    "image_F1": of_f1,
-}
-_KINDS: Mapping[str, Kind] = {
-    "image_AUROC": "auroc",
-    "image_AP": "auroc",
-    "image_Sensitivity": "sensitivity",
-    "image_Specificity": "specificity",
-    "image_F1": "f1",
+
+class _Figure(NamedTuple):
+    """A figure of images: what decides how it nears 0 and 1, and how patients move it."""
+
+    kind: Kind
+    influence: Callable[..., Influence]
+
+
+_OF_IMAGES: Mapping[str, _Figure] = {
+    "image_AUROC": _Figure("auroc", of_auroc),
+    "image_AP": _Figure("auroc", of_average_precision),
+    "image_Sensitivity": _Figure("sensitivity", of_sensitivity),
+    "image_Specificity": _Figure("specificity", of_specificity),
+    "image_F1": _Figure("f1", of_f1),
 }
 
 Samples = Mapping[str, Sample]
@@ -54,7 +54,7 @@ def estimate(metric: str, values: Sequence[float], sample: Sample | None) -> Est
     mean = sum(values) / len(values)
     if sample is None:
         return Estimate(mean, None, None, tuple(values))
-    found = interval(sample, _KINDS.get(metric, "other"))
+    found = interval(sample, _kind(metric))
     source = "patients and draws" if len(values) > 1 else "patients"
     return Estimate(mean, found.low, found.high, tuple(values), source)
 
@@ -70,23 +70,23 @@ def caveats(runs: Sequence[Run], samples: Samples, zero_shot: bool) -> list[str]
              not any(_patients(run) for run in runs)),
             ("No interval of image AUROC: a class is of one patient, or seeds differ in images.",
              all(_patients(run) for run in runs) and "image_AUROC" not in samples),
-            *_of_draws(len({run.draw for run in runs}), zero_shot),
+            *_of_draws(runs, zero_shot),
             (f"Fewer than {FEWEST_PATIENTS} patients of a class: too few to compare.",
              any(one.fewest_patients < FEWEST_PATIENTS for one in samples.values())),
             ("No patient identity of some images or all: these were taken for independent.",
              any((_patients(run) or {}).get("unknown") for run in runs)),
             ("No finite threshold: sensitivity, specificity and F1 at it are absent.",
              any(run.test["images"].get("called", ()) is None for run in runs)),
-            *_of_thresholds([run.record["facts"] for run in runs]),
+            *_of_thresholds([run.record for run in runs]),
         )
         if holds
     ]  # fmt: skip
 
 
-def _of_thresholds(facts: Sequence[dict[str, Any]]) -> list[tuple[str, bool]]:
+def _of_thresholds(records: Sequence[Record]) -> list[tuple[str, bool]]:
     """Where thresholds are from, where they are off, or do badly where they were chosen."""
-    sources = dict.fromkeys(fact["threshold_from"] for fact in facts)
-    rates = [rate for fact in facts for rate in fact.get("threshold_rates", {}).values()]
+    sources = dict.fromkeys(map(_threshold_from, records))
+    rates = [r for record in records for r in record["facts"].get("threshold_rates", {}).values()]
     return [
         *((f"Threshold from {text}.", text.startswith(LEARNT_FROM)) for text in sources),
         ("The threshold's own sensitivity or specificity, on the images it was chosen on, is below "
@@ -94,12 +94,21 @@ def _of_thresholds(facts: Sequence[dict[str, Any]]) -> list[tuple[str, bool]]:
     ]  # fmt: skip
 
 
-def _of_draws(draws: int, zero_shot: bool) -> list[tuple[str, bool]]:
+def _threshold_from(record: Record) -> str:
+    """As the record says; one of 0.1.0 says ``support`` of what models had learnt from."""
+    said: str = record["facts"]["threshold_from"]
+    if said == "support" and record["cell"]["kind"] != "trivial":
+        return learnt_from(record["facts"]["learns_abnormal"])
+    return said
+
+
+def _of_draws(runs: Sequence[Run], zero_shot: bool) -> list[tuple[str, bool]]:
+    draws = len({run.draw for run in runs})
+    drawn = not zero_shot and runs[0].record["cell"]["normals"] != "train"
     return [
-        ("One draw: for this one support only, nothing is known of others.",
-         draws == 1 and not zero_shot),
+        ("One draw: for this one support only, nothing is known of others.", draws == 1 and drawn),
         ("Few draws: too sure if supports differ.", 1 < draws < FEWEST_DRAWS),
-    ]  # fmt: skip
+    ]
 
 
 def count_patients(runs: Sequence[Run]) -> int:
@@ -127,7 +136,7 @@ def _sample(runs: Sequence[Run], metric: str) -> Sample | None:
             by_draw.setdefault(run.draw, []).append(found._replace(value=value))
     try:
         sample = Sample.of([averaged(by_draw[draw]) for draw in sorted(by_draw)])
-        interval(sample, _KINDS.get(metric, "other"))
+        interval(sample, _kind(metric))
     except MetricError:  # no draw has it, seeds differ in their images, patients are too few
         return None
     return sample
@@ -143,10 +152,13 @@ def _influence(run: Run, metric: str) -> Influence | None:
     if known is None:
         return None
     owners = [known["known_as"][number] for number in images["patient"]]
-    if metric in _OF_SCORES:
-        scores = images.get("raw_score", images["score"])
-        return _OF_SCORES[metric](scores, images["label"], owners)
-    if metric in _OF_DECISIONS and images.get("called"):
-        return _OF_DECISIONS[metric](images["called"], images["label"], owners)
-    plain = run.test.get("influence", {}).get(metric)
-    return Influence.of_plain(plain) if plain else None
+    if metric not in _OF_IMAGES:
+        plain = run.test.get("influence", {}).get(metric)
+        return Influence.of_plain(plain) if plain else None
+    scores = images.get("raw_score", images["score"])
+    values = images.get("called") if metric in AT_THRESHOLD else scores
+    return _OF_IMAGES[metric].influence(values, images["label"], owners) if values else None
+
+
+def _kind(metric: str) -> Kind:
+    return _OF_IMAGES[metric].kind if metric in _OF_IMAGES else "other"

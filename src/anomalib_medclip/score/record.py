@@ -14,7 +14,7 @@ from anomalib_medclip.components.blocks import Precision
 from anomalib_medclip.components.provenance import NOTICE, versions
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import ResultsError
-from anomalib_medclip.files import as_json, from_json, sha256, sha256_of_all, write_whole
+from anomalib_medclip.files import as_json, from_json, read_json, sha256, sha256_of_all, write_whole
 from anomalib_medclip.inferencer import Inferencer
 
 
@@ -53,7 +53,7 @@ def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:
     certificate = path.with_suffix(".json")
     files = [path]
     if path.suffix != ".ckpt" and certificate.is_file():
-        named = from_json(certificate.read_text(encoding="utf-8"))["files"]
+        named = read_json(certificate)["files"]
         files = [path.parent / name for name in named]
     origin = {k: v for k, v in inferencer.origin.items() if k != "threshold_from"}
     return {
@@ -94,7 +94,7 @@ def kept_result(folder: Path, made_with: dict[str, Any]) -> dict[str, Any] | Non
     if not folder.exists():
         return None
     try:
-        found: dict[str, Any] = from_json((folder / "scores.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(folder / "scores.json")
         if found["provenance"] == made_with:
             return found
     except (OSError, ValueError, KeyError, TypeError):
