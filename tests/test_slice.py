@@ -121,11 +121,24 @@ def test_killed_and_started_again_it_makes_the_same_tree(config, tmp_path):
 
 
 COMMAND = "import sys; from anomalib_medclip.cli import main; sys.exit(main(sys.argv[1:]))"
+SLOW = (
+    """
+import sys, time
+from anomalib_medclip.commands import slice as command
+save = command._save
+def slow(path, pixels):
+    time.sleep(0.05)
+    save(path, pixels)
+command._save = slow
+"""
+    + COMMAND
+)
+"""It cuts for two seconds on one processor, so that runs half a second apart overlap."""
 
 
-def started(config, out):
+def started(config, out, script=COMMAND):
     """The command in a process of its own."""
-    words = [sys.executable, "-W", "ignore", "-c", COMMAND, "slice", str(config), "--out", str(out)]
+    words = [sys.executable, "-W", "ignore", "-c", script, "slice", str(config), "--out", str(out)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -142,11 +155,11 @@ def undisturbed(config, tmp_path):
     return contents(tmp_path / "whole")
 
 
-def two_runs(config, out, offset):
+def two_runs(config, out, offset, script=COMMAND):
     """Two runs on one tree, of which the second starts some seconds after the first."""
-    first = started(config, out)
+    first = started(config, out, script)
     time.sleep(offset)
-    second = started(config, out)
+    second = started(config, out, script)
     return ended(first), ended(second)
 
 
@@ -167,7 +180,7 @@ def test_two_runs_on_a_tree_that_is_not_there_yet_make_it_once(
 ):
     out = tmp_path / "tree"
     assert not out.exists()
-    (one, _), (two, said) = two_runs(config, out, offset)
+    (one, _), (two, said) = two_runs(config, out, offset, SLOW)
     assert (one, two) == (0, 0), said
     found = contents(out)
     assert len([path for path in found if path.suffix == ".png"]) == 6 * (5 + 2)  # and their masks
