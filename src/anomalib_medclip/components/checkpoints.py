@@ -13,7 +13,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from anomalib_medclip.components.clip import CLIP_PREFIXES, without_clip
 from anomalib_medclip.components.finite import refuse_non_finite_state
-from anomalib_medclip.components.weights import WEIGHTS_VARIABLE, read_plain
+from anomalib_medclip.components.weights import WEIGHTS_OPTIONS, read_plain
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -157,8 +157,7 @@ class SlimCheckpoints(LightningModule):
                 f"{file} was trained on another backbone: {notes['backbone']} (fingerprint "
                 f"{notes['fingerprint']}), not {clip.backbone} ({clip.fingerprint}); use the "
                 "weights, image size, activation and normalisation of the training run, the "
-                "weights by 'pretrained' (score --pretrained, anomalib's --model.pretrained) or by "
-                f"the variable {WEIGHTS_VARIABLE}"
+                f"weights by {WEIGHTS_OPTIONS}"
             )
             raise BackboneMismatchError(msg)
 
