@@ -86,7 +86,13 @@ class UnknownNameError(MedclipError, ValueError):
 
 
 class NonFiniteError(MedclipError, ValueError):
-    """A loss, weight, score or figure is NaN or infinite: what comes of it would be no result."""
+    """A loss, weight, score or figure is NaN or infinite: what comes of it would be no result.
+
+    Attributes:
+        remedy: What helps where a model made it, for messages.
+    """
+
+    remedy = "train with a lower learning rate, or compute in fp32 if it was in half precision"
 
 
 class MetricError(MedclipError, ValueError):

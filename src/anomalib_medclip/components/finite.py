@@ -15,9 +15,6 @@ from torch import Tensor
 
 from anomalib_medclip.errors import NonFiniteError
 
-FINITE_REMEDY = "train with a lower learning rate, or compute in fp32 if it was in half precision"
-"""What helps against NaN and infinity, for messages."""
-
 
 class FiniteOnly(Callback):
     """Stops training at a loss, and evaluation at a score or map, that is not finite.
@@ -126,7 +123,7 @@ def refuse_non_finite(
     of = f" of {names[int(broken.nonzero()[0])]}" if names else ""
     msg = (
         f"a score or map{of} is NaN or infinite, which is neither normal nor abnormal: the model "
-        f"has diverged or overflowed; {FINITE_REMEDY}"
+        f"has diverged or overflowed; {NonFiniteError.remedy}"
     )
     raise NonFiniteError(msg)
 
@@ -148,5 +145,6 @@ def refuse_non_finite_state(state: Mapping[str, Tensor], where: object) -> None:
         if name.startswith("post_processor."):
             fine |= value.isnan()
         if not fine.all():
-            msg = f"{name} of {where} is NaN or infinite: the model has diverged; {FINITE_REMEDY}"
+            why = "is NaN or infinite: the model has diverged"
+            msg = f"{name} of {where} {why}; {NonFiniteError.remedy}"
             raise NonFiniteError(msg)

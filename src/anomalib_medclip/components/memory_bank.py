@@ -9,7 +9,6 @@ from anomalib.models.components.base import DynamicBufferMixin
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from anomalib_medclip.components.finite import FINITE_REMEDY
 from anomalib_medclip.components.nearest import Scan, search
 from anomalib_medclip.errors import NonFiniteError, NotReadyError
 
@@ -169,7 +168,7 @@ def _check_finite(tokens: Tensor, of: str) -> None:
     if not torch.linalg.vector_norm(tokens.detach(), dim=-1, dtype=torch.float32).isfinite().all():
         msg = (
             f"tokens of {of} are NaN, infinite, or too long for float32, and have no distance to a "
-            f"memory bank: the model has diverged or overflowed; {FINITE_REMEDY}"
+            f"memory bank: the model has diverged or overflowed; {NonFiniteError.remedy}"
         )
         raise NonFiniteError(msg)
 
