@@ -232,10 +232,7 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         self._finished_at = self.global_step
         self._refit_support()
         self._keep_probes()
-        callbacks: Any = self.trainer.callbacks  # type: ignore[attr-defined]
-        for callback in callbacks:
-            if isinstance(callback, CrossFit):
-                callback.score_apart(self.trainer, self)
+        self._cross_fit().score_apart(self.trainer, self)
         if self._held_out() or self._validated_at != self.global_step:
             # As Lightning's own training loop does it.
             self.trainer.validating = True
@@ -258,12 +255,14 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
         on_support = self._data("validates_on_support", default=False)
         return self.trainer.state.fn == "fit" and (again or on_support)
 
+    def _cross_fit(self) -> CrossFit:
+        """The one of ``configure_callbacks``."""
+        callbacks: Any = self.trainer.callbacks  # type: ignore[attr-defined]
+        return next(one for one in callbacks if isinstance(one, CrossFit))
+
     def _held_out(self) -> HeldOut:
         """Scores of support images by models that have not seen them, where training made any."""
-        if self.trainer.state.fn != "fit":
-            return {}
-        callbacks: Any = self.trainer.callbacks  # type: ignore[attr-defined]
-        return next((one.held_out for one in callbacks if isinstance(one, CrossFit)), {})
+        return self._cross_fit().held_out if self.trainer.state.fn == "fit" else {}
 
     def _mind_the_threshold(self) -> None:
         """Keep the threshold of training, where these data have only images that it learnt from."""

@@ -11,7 +11,6 @@ VALIDATION = "validation"
 CROSS_FITTED = "support images, each scored by a model that had not seen its patient"
 """It was found by training again without parts of the support; see ``CrossFit``."""
 
-
 FAIR_RATE = 0.5
 """Sensitivity and specificity that a threshold should have on the very images it was chosen on."""
 

@@ -32,7 +32,6 @@ FEWEST_PATIENTS = 5
 BORDER = 0.97
 """Above it, and below one less it, the logit's interval is too narrow, and a score's is used."""
 
-
 _EDGE = 1e-9
 
 

@@ -12,8 +12,8 @@ Floats = npt.NDArray[np.float64]
 Statistic = Callable[[Floats, npt.NDArray[np.bool_], Floats], Floats]
 """``(scores [image], abnormal [image], weights [draw, image]) -> [draw]``, both classes in each."""
 
-_AT_A_TIME = 4_000_000
-"""Weights, of draws times images, that are in memory at once."""
+AT_A_TIME = 4_000_000
+"""Weights, of draws or patients times images, that are in memory at once."""
 
 _TRIES = 100
 """Rounds of drawing again what lacks a class, before we say that the patients are too few."""
@@ -70,7 +70,7 @@ class Images(NamedTuple):
             msg = f"{draws} draws make no interval; give 1000 or more"
             raise MetricError(msg)
         random = np.random.default_rng(seed)
-        size = max(1, _AT_A_TIME // len(self.owner))
+        size = max(1, AT_A_TIME // len(self.owner))
         for start in range(0, draws, size):
             times = self._draw(min(size, draws - start), random)
             # Draws lie side by side in memory, because all work on them goes image by image.

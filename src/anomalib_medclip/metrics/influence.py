@@ -13,11 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.metrics.images import Floats, Images
+from anomalib_medclip.metrics.images import AT_A_TIME, Floats, Images
 from anomalib_medclip.metrics.intervals import average_precision, placements
-
-_AT_A_TIME = 4_000_000
-"""Weights, of patients times images, that are in memory at once."""
 
 
 class Influence(NamedTuple):
@@ -89,7 +86,7 @@ def of_average_precision(
     def figure(weights: Floats) -> Floats:
         return average_precision(table.scores[0], table.abnormal, weights)
 
-    rows = max(1, _AT_A_TIME // len(table.owner))
+    rows = max(1, AT_A_TIME // len(table.owner))
     every = np.arange(len(known))
     without = [
         figure((table.owner != every[start : start + rows, None]).astype(np.float64))

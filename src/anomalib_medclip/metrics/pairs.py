@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from anomalib_medclip.errors import MetricError
+from anomalib_medclip.imaging import lesion_numbers
 
 
 def pairs(scores: Tensor, labels: Tensor) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
@@ -43,11 +43,11 @@ def regions_of(masks: Tensor) -> npt.NDArray[np.int64]:
         msg = f"masks of shape {tuple(masks.shape)} are no images; give fields of maps and masks"
         raise MetricError(msg)
     found, ahead = [np.empty(0, dtype=np.int64)], 0
-    stack = masks.detach().cpu().reshape(-1, *masks.shape[-2:]).numpy().astype(np.uint8)
+    stack = masks.detach().cpu().reshape(-1, *masks.shape[-2:]).numpy().astype(np.uint8) > 0
     for mask in stack[stack.any(axis=(1, 2))]:
-        count, numbers = cv2.connectedComponents(mask, connectivity=8)
-        found.append(numbers[mask > 0].astype(np.int64) - 1 + ahead)
-        ahead += count - 1  # number 0 is the background
+        numbers = lesion_numbers(mask)[mask].astype(np.int64)
+        found.append(numbers - 1 + ahead)  # number 0 is the background
+        ahead += int(numbers.max())
     return np.concatenate(found)
 
 

@@ -63,7 +63,7 @@ def summarise(grid: Mapping[str, Any], records: Sequence[Record]) -> list[Row]:
         printed = _published(line, is_zero_shot, found[0]["cell"], grid, tables)
         runs.append(runs_on(line.tested_on, found))
         samples.append(samples_of(runs[-1], list(METRICS)))
-        rows.append(_row(line, found, printed, samples[-1], is_zero_shot))
+        rows.append(_row(line, found, runs[-1], printed, samples[-1], is_zero_shot))
     return mark_best(rows, runs, samples, _incomplete(grid, records, zero_shot))
 
 
@@ -136,11 +136,11 @@ def _order(cells: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 - a key f
 def _row(
     line: _Line,
     records: Sequence[Record],
+    runs: Sequence[Run],
     printed: tuple[dict[str, Any], ...],
     samples: Samples,
     zero_shot: bool,
 ) -> Row:
-    runs = runs_on(line.tested_on, records)
     facts = [run.record["facts"] for run in runs]
     choices = dict.fromkeys(fact["epoch_choice"] for fact in facts if fact["epochs"] > 1)
     return Row(
