@@ -2,12 +2,15 @@
 
 import inspect
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import nn
 
 import anomalib_medclip
 from anomalib_medclip.bench.subjects import method_class
@@ -82,6 +85,33 @@ def shallow(method):
 
 
 METHODS = [method_class(name) for name in anomalib_medclip.list_models()]
+
+
+class OpenAIArchive(nn.Module):
+    """CLIP's towers under OpenAI's names, in half precision, its three numbers as buffers."""
+
+    def __init__(self, clip):
+        super().__init__()
+        self.visual, self.transformer = clip.visual, clip.transformer
+        self.token_embedding, self.ln_final = clip.token_embedding, clip.ln_final
+        self.positional_embedding = clip.positional_embedding
+        self.text_projection, self.logit_scale = clip.text_projection, clip.logit_scale
+        for name, value in (
+            ("input_resolution", 32),
+            ("context_length", 77),
+            ("vocab_size", 49408),
+        ):
+            self.register_buffer(name, torch.tensor(value))
+
+    def forward(self, image):
+        return self.logit_scale * self.visual(image)
+
+
+def traced(module, image, path):
+    """Write a module as TorchScript, and return the file."""
+    with warnings.catch_warnings(action="ignore"):  # torch would rather export than trace
+        torch.jit.trace(module, image, check_trace=False).save(path)
+    return path
 
 
 def write_lesions(root: Path, count: int = 12, size: tuple[int, int] = (40, 48)) -> Path:

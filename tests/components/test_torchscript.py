@@ -7,33 +7,13 @@ import zipfile
 import pytest
 import torch
 from hostile import Command, write_restoring
-from tiny import BACKBONE
+from tiny import BACKBONE, OpenAIArchive, traced
 from torch import nn
 
 from anomalib_medclip.components.clip import Backbone
 from anomalib_medclip.components.torchscript import is_scripted, read_scripted
 from anomalib_medclip.components.weights import read_weights
 from anomalib_medclip.errors import WeightsError
-
-
-class OpenAIArchive(nn.Module):
-    """CLIP's towers under OpenAI's names, in half precision, its three numbers as buffers."""
-
-    def __init__(self, clip):
-        super().__init__()
-        self.visual, self.transformer = clip.visual, clip.transformer
-        self.token_embedding, self.ln_final = clip.token_embedding, clip.ln_final
-        self.positional_embedding = clip.positional_embedding
-        self.text_projection, self.logit_scale = clip.text_projection, clip.logit_scale
-        for name, value in (
-            ("input_resolution", 32),
-            ("context_length", 77),
-            ("vocab_size", 49408),
-        ):
-            self.register_buffer(name, torch.tensor(value))
-
-    def forward(self, image):
-        return self.logit_scale * self.visual(image)
 
 
 class Odd(nn.Module):
@@ -52,12 +32,6 @@ class Odd(nn.Module):
 
     def forward(self, image):
         return image + self.mask
-
-
-def traced(module, image, path):
-    with warnings.catch_warnings(action="ignore"):  # torch would rather export than trace
-        torch.jit.trace(module, image, check_trace=False).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")

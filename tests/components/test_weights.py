@@ -1,7 +1,6 @@
 import re
 import time
 import urllib.error
-import warnings
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from huggingface_hub import constants as hub
 from open_clip import pretrained as open_clip_weights
 from safetensors.torch import save_file
+from tiny import OpenAIArchive, traced
 from torch import nn
 
 from anomalib_medclip.components.clip import Backbone
@@ -66,31 +66,9 @@ def test_half_precision_becomes_float32(state, tmp_path, suffix):
     assert_same(read_weights(path), {name: value.float() for name, value in half.items()})
 
 
-class OpenAIArchive(nn.Module):
-    """A module with CLIP's names and the three numbers that OpenAI stored as buffers."""
-
-    def __init__(self, clip):
-        super().__init__()
-        self.visual, self.transformer = clip.visual, clip.transformer
-        self.token_embedding, self.ln_final = clip.token_embedding, clip.ln_final
-        self.positional_embedding = clip.positional_embedding
-        self.text_projection, self.logit_scale = clip.text_projection, clip.logit_scale
-        for name, value in (
-            ("input_resolution", 32),
-            ("context_length", 77),
-            ("vocab_size", 49408),
-        ):
-            self.register_buffer(name, torch.tensor(value))
-
-    def forward(self, images):
-        return images * self.logit_scale
-
-
 def test_openais_torchscript_archive_is_read(tiny, state, tmp_path):
     archive = OpenAIArchive(tiny.load().clip.eval())
-    path = tmp_path / "ViT-tiny.pt"
-    with warnings.catch_warnings(action="ignore"):  # torch would rather export than script
-        torch.jit.trace(archive, torch.zeros(1)).save(path)
+    path = traced(archive, torch.zeros(1, 3, 32, 32), tmp_path / "ViT-tiny.pt")
     assert_same(read_weights(path), state)
 
 

@@ -132,7 +132,7 @@ def test_the_same_seed_draws_the_same_patients(study, monkeypatch):
     assert found == bootstrap(2 * scores + 5, labels, patients, draws=300, seed=1)
     assert found != bootstrap(scores, labels, patients, draws=300, seed=2)
     whole = bootstrap(scores, labels, patients, draws=300, statistic=average_precision)
-    monkeypatch.setattr("anomalib_medclip.metrics.images._AT_A_TIME", len(labels) * 7)
+    monkeypatch.setattr("anomalib_medclip.metrics.images.AT_A_TIME", len(labels) * 7)
     again = bootstrap(scores, labels, patients, draws=300, statistic=average_precision)
     assert again[0] == whole[0]  # drawn in small parts, of as many draws
     assert again == pytest.approx(whole, abs=0.02)
