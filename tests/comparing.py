@@ -10,7 +10,7 @@ import yaml
 from tiny import EVEN, OPTIONS
 
 from anomalib_medclip import cli
-from anomalib_medclip.compare.config import read_config
+from anomalib_medclip.compare.comparison import read_config
 from anomalib_medclip.compare.grid import plan
 from anomalib_medclip.compare.store import Store
 

@@ -1,5 +1,6 @@
 """Fixtures that several test files use: small trees of images, written to a temporary folder."""
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -132,3 +133,49 @@ def finished(lesions, tmp_path_factory):
     engine.fit(MVFA(**OPTIONS), datamodule=lesion_data(home / "lesions"))
     shutil.rmtree(home / "lesions")
     return engine.trainer.checkpoint_callback.best_model_path
+
+
+@pytest.fixture
+def tiny_config():
+    """Keyword arguments of a small ``open_clip.CLIP``, a fresh copy for every test."""
+    from tiny import BACKBONE
+
+    return copy.deepcopy(BACKBONE)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A random CLIP small enough to build in milliseconds."""
+    from tiny import BACKBONE
+
+    from anomalib_medclip.clip.backbone import Backbone
+
+    return Backbone(copy.deepcopy(BACKBONE), image_size=32)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tiny):
+    """The whole CLIP as open_clip has it, in evaluation mode."""
+    return tiny.load().clip.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_image_tower(tiny):
+    from anomalib_medclip.clip.towers import ImageTower
+
+    return ImageTower(tiny)
+
+
+@pytest.fixture(scope="session")
+def tiny_text_tower(tiny):
+    from anomalib_medclip.clip.towers import TextTower
+
+    return TextTower(tiny)
+
+
+@pytest.fixture
+def images():
+    """Two random images at the size of the small CLIP."""
+    import torch
+
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))

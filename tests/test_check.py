@@ -11,12 +11,12 @@ import yaml
 from PIL import Image
 
 from anomalib_medclip.cli import main
-from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data import BMADLeaveOneOut, MedicalFolder
 from anomalib_medclip.data.checks import check
 from anomalib_medclip.data.duplicates import near_duplicates, small_picture
 from anomalib_medclip.data.integrity import Problem
 from anomalib_medclip.errors import VolumeError
+from anomalib_medclip.provenance import NOTICE
 
 SIZE = (40, 48)
 SPLITS = ("train", "train", "valid", "valid", "test", "test")

@@ -5,7 +5,7 @@ import yaml
 from anomalib.data import AnomalibDataModule
 
 from anomalib_medclip import data
-from anomalib_medclip.compare.config import parse_model, read_config
+from anomalib_medclip.compare.comparison import parse_model, read_config
 from anomalib_medclip.compare.grid import plan
 from anomalib_medclip.data.bmad import SETS
 from anomalib_medclip.data.config import build_data

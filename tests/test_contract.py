@@ -15,9 +15,9 @@ from lightning.pytorch import Callback, Trainer
 from tiny import BACKBONE, METHODS, Training, lesion_data, small
 
 from anomalib_medclip import Inferencer
-from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.threshold import learnt_from
-from anomalib_medclip.components.towers import TextTower
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
 
 

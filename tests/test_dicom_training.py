@@ -12,11 +12,11 @@ from dicom_series import write_picture
 from PIL import Image
 from tiny import OPTIONS, lesion_data
 
-from anomalib_medclip.components.results import HeatMapVisualizer
 from anomalib_medclip.data import MedicalFolder
 from anomalib_medclip.errors import ImageReadError
-from anomalib_medclip.inferencer import Inferencer
 from anomalib_medclip.models.mvfa import MVFA
+from anomalib_medclip.score.inferencer import Inferencer
+from anomalib_medclip.training.results import HeatMapVisualizer
 
 
 def as_dicom(table, ending):

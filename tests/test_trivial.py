@@ -15,7 +15,7 @@ from torchvision.tv_tensors import Image as Tensors
 from torchvision.tv_tensors import Mask
 
 from anomalib_medclip.baselines.trivial import ImageSize, MeanIntensity, SizeAsBrightness
-from anomalib_medclip.compare.testing import Findings
+from anomalib_medclip.compare.evaluator import Findings
 from anomalib_medclip.data import MedicalFolder
 
 

@@ -15,9 +15,8 @@ from safetensors.torch import save_file
 from tiny import OPTIONS, lesion_data, small
 
 from anomalib_medclip import cli
-from anomalib_medclip.components.checkpoints import read_checkpoint
-from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.weights import WEIGHTS_OPTIONS, WEIGHTS_VARIABLE, read_weights
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.weights import WEIGHTS_OPTIONS, WEIGHTS_VARIABLE, read_weights
 from anomalib_medclip.errors import (
     BackboneMismatchError,
     CheckpointError,
@@ -25,8 +24,9 @@ from anomalib_medclip.errors import (
     TrustError,
     WeightsError,
 )
-from anomalib_medclip.inferencer import Inferencer
 from anomalib_medclip.models.mvfa import MVFA
+from anomalib_medclip.score.inferencer import Inferencer
+from anomalib_medclip.training.checkpoints import read_checkpoint
 
 
 def changed(checkpoint, path, **options):
@@ -47,7 +47,7 @@ def image(lesions):
 TRIED = """
 import json, os, sys
 from anomalib_medclip import cli
-from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.errors import MedclipError
 
 backbone, scripted, image, *checkpoints = json.loads(sys.argv[1])

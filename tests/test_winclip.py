@@ -20,10 +20,10 @@ from tiny import BACKBONE, OPTIONS, lesion_data
 import anomalib_medclip
 from anomalib_medclip import Inferencer, baselines
 from anomalib_medclip.baselines.winclip import WinCLIP, WinCLIPModel
-from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.data.bmad import SETS, BMADLeaveOneOut
 from anomalib_medclip.errors import BackboneMismatchError, NotReadyError, SupportError
-from anomalib_medclip.imaging import read_image
+from anomalib_medclip.readers.picture import read_image
 
 
 @pytest.fixture(scope="module")

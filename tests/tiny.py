@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import anomalib_medclip
-from anomalib_medclip.bench.subjects import method_class
+from anomalib_medclip.bench.build import method_class
 from anomalib_medclip.data import MedicalFolder
 
 BACKBONE = {

@@ -23,7 +23,7 @@ def list_models() -> list[str]:
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a method's class, known only once imported
     """Import the method folder ``models/<name in lower case>`` and return its class."""
     if name == "Inferencer":
-        return import_module(f"{__name__}.inferencer").Inferencer
+        return import_module(f"{__name__}.score.inferencer").Inferencer
     if name.startswith("_") or name.lower() not in list_models():
         msg = f"{__name__} has no model {name!r}; models: {', '.join(list_models())}"
         raise AttributeError(msg)

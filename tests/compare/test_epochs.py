@@ -13,9 +13,9 @@ from lightning.pytorch import Callback
 from tiny import METHODS, Training, lesion_data
 
 from anomalib_medclip.compare.epochs import EpochScores
-from anomalib_medclip.compare.testing import Findings
-from anomalib_medclip.components.encoding import SharedFeatures
+from anomalib_medclip.compare.evaluator import Findings
 from anomalib_medclip.models.mvfa import MVFA
+from anomalib_medclip.training.frozen_features import SharedFeatures
 
 EPOCHS = 2
 

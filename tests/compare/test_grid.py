@@ -8,7 +8,7 @@ from comparing import METHODS, MVFA, PATCHCORE, SMALL, cells_of, lesion_entry, p
 from PIL import Image
 
 from anomalib_medclip.compare import grid as grid_module
-from anomalib_medclip.compare import inputs
+from anomalib_medclip.compare import named_files
 from anomalib_medclip.data.bmad import SETS
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.errors import ConfigError
@@ -94,7 +94,7 @@ def test_k_stands_where_options_say_so(home):
 
 def test_k_stands_within_texts_of_any_depth(home):
     deep = {"a": [{"b": "x/$k_shot/$k_shot.pt"}, "$k_shot"], "c": 3, "d": None, "e": 0.5}
-    assert inputs.for_k(deep, 4) == {"a": [{"b": "x/4/4.pt"}, 4], "c": 3, "d": None, "e": 0.5}
+    assert named_files.for_k(deep, 4) == {"a": [{"b": "x/4/4.pt"}, 4], "c": 3, "d": None, "e": 0.5}
     model = {**MVFA, "init_args": {**SMALL, "adapters": "after-$k_shot-shot.pt"}}
     data = {"phantom": lesion_entry(home / "lesions")}
     cells = cells_of(home / "c.yaml", {"MVFA": model}, data, k_shot=[2, 3])
@@ -268,7 +268,7 @@ def test_a_key_changes_with_a_file_in_a_folder_that_a_model_names(home):
 def test_a_key_changes_with_the_code_of_a_parent(home, monkeypatch):
     """One's own method may be built on one of ours."""
     model = {**MVFA, "class_path": "unlucky.Raises"}
-    before, real = keys(home, model=model), inputs.digest_of
+    before, real = keys(home, model=model), named_files.digest_of
     own = lambda path, *more: "0" * 64 if path.name == "mvfa" else real(path, *more)  # noqa: E731
     monkeypatch.setattr(inputs, "digest_of", own)
     assert keys(home, model=model) != before

@@ -17,8 +17,8 @@ from comparing import (
 )
 from unlucky import RUNS
 
-from anomalib_medclip.compare.cell import Settings, now
-from anomalib_medclip.compare.crew import Crew
+from anomalib_medclip.compare.processes import Crew
+from anomalib_medclip.compare.run_cell import Settings, now
 from anomalib_medclip.compare.runners import Work, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import ProcessDiedError, RuntimeMissingError
@@ -158,7 +158,7 @@ def _ends(*_args):
 
 
 def test_a_crew_that_cannot_begin_says_so(lesions, tmp_path, monkeypatch, forking):
-    monkeypatch.setattr("anomalib_medclip.compare.crew._member", _ends)
+    monkeypatch.setattr("anomalib_medclip.compare.processes._member", _ends)
     work = work_of(tmp_path, lesions, "Counted")
     with pytest.raises(ProcessDiedError, match=r"code 3, .*; run with one job to see why"):
         Crew(work, Heard(), 2).run()

@@ -16,13 +16,13 @@ from tiny import METHODS, lesion_data, small
 from torch.utils.data import DataLoader
 
 from anomalib_medclip.components.finite import (
-    FiniteOnly,
     non_finite,
     refuse_non_finite,
     refuse_non_finite_state,
 )
 from anomalib_medclip.errors import NonFiniteError
 from anomalib_medclip.models.mvfa import MVFA
+from anomalib_medclip.training.divergence import FiniteOnly
 
 QUIET = {
     "accelerator": "cpu",

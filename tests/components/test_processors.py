@@ -20,7 +20,8 @@ from anomalib_medclip.components.processors import (
     RankPreservingPostProcessor,
 )
 from anomalib_medclip.errors import ImageReadError, IntensityError
-from anomalib_medclip.imaging import MethodResize, read_image
+from anomalib_medclip.readers.picture import read_image
+from anomalib_medclip.readers.resize import MethodResize
 
 # --- after the model
 

@@ -13,7 +13,7 @@ from anomalib_medclip.data.batch import (
     collate,
 )
 from anomalib_medclip.errors import MaskError, MissingMaskError
-from anomalib_medclip.imaging import MethodResize
+from anomalib_medclip.readers.resize import MethodResize
 
 
 def item(path="a.png", mask=True, label=1, **options):

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import Compose
 from anomalib_medclip.data.batch import MedicalBatch
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.errors import EmptySplitError, SupportError
-from anomalib_medclip.imaging import MethodResize
+from anomalib_medclip.readers.resize import MethodResize
 
 
 class Scans(MedicalDataModule):

@@ -12,7 +12,8 @@ from torchvision.tv_tensors import Mask
 
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.data.lesions import LesionCount, count_lesions, lesion_problems, total
-from anomalib_medclip.imaging import MethodResize, lesion_parts
+from anomalib_medclip.readers.picture import lesion_parts
+from anomalib_medclip.readers.resize import MethodResize
 
 SIDE, SMALLER = 128, 30
 """As much smaller as 240 pixels are than 1024, which repeats after 64."""

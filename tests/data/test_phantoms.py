@@ -9,9 +9,9 @@ from PIL import Image
 from torchvision.transforms.v2 import Compose
 
 from anomalib_medclip.data import phantoms
-from anomalib_medclip.data.drawing import Patient, clouds, draw_slice, ellipse
+from anomalib_medclip.data.phantom_drawing import Patient, clouds, draw_slice, ellipse
 from anomalib_medclip.data.phantoms import Phantoms
-from anomalib_medclip.imaging import MethodResize
+from anomalib_medclip.readers.resize import MethodResize
 
 ORGANS = ("head", "liver")
 

@@ -8,7 +8,7 @@ from dicom_series import numbers, oblique, straight, write_nifti, write_series
 
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, VolumeError
-from anomalib_medclip.volume import read_volume
+from anomalib_medclip.readers.volume import read_volume
 
 POLICY = {"percentiles": (1.0, 99.0)}
 ORDERS = [

@@ -13,11 +13,12 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.components.augmentation import Augmentation, all_copies
-from anomalib_medclip.components.clip import Backbone
 from anomalib_medclip.components.losses import dice, focal
-from anomalib_medclip.components.towers import ImageTower, TextTower
-from anomalib_medclip.imaging import MethodResize, read_image, read_mask
+from anomalib_medclip.readers.picture import read_image, read_mask
+from anomalib_medclip.readers.resize import MethodResize
 
 OBJECTS = {
     "Brain": "Brain",

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from anomalib_medclip.models.iqeclip import IQECLIP
-from anomalib_medclip.models.iqeclip.prompts import TEMPLATES
+from anomalib_medclip.models.iqeclip.image_prompts import TEMPLATES
 from anomalib_medclip.models.iqeclip.released import our_name
 from anomalib_medclip.models.iqeclip.torch_model import LossTerms
 from golden_cases.common import EXACT, Computed, Tolerance

@@ -11,7 +11,7 @@ from anomalib_medclip.components.anomaly_map import to_map
 from anomalib_medclip.components.augmentation import all_copies
 from anomalib_medclip.components.prompts import NORMAL_STATES, ensemble
 from anomalib_medclip.models.madclip import MadCLIP
-from anomalib_medclip.models.madclip.augmentation import SIXTEEN_FOLD, jitter, with_jitter
+from anomalib_medclip.models.madclip.jitter import SIXTEEN_FOLD, jitter, with_jitter
 from anomalib_medclip.models.madclip.lightning_model import ABNORMAL
 from anomalib_medclip.models.madclip.torch_model import siglip
 from golden_cases.common import (

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anomalib_medclip.components.clip import Backbone
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts
-from anomalib_medclip.components.towers import TextTower
 from anomalib_medclip.models.mediclip import MediCLIP
 from golden_cases import mediclip_synthesis as synthesis
 from golden_cases.common import EXACT, Computed, Tolerance

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import BACKBONE, EVEN, OPTIONS, lesion_data
 
-from anomalib_medclip.components.towers import ImageTower
+from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.data import BMADLeaveOneOut
 from anomalib_medclip.data.bmad import SETS
 from anomalib_medclip.errors import NotReadyError

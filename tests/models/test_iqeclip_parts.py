@@ -8,11 +8,11 @@ import torch
 from scipy.ndimage import gaussian_filter
 from tiny import EVEN, OPTIONS
 
-from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.towers import TextTower
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.models.iqeclip import IQECLIP
-from anomalib_medclip.models.iqeclip.prompts import TEMPLATES, ImagePrompts
+from anomalib_medclip.models.iqeclip.image_prompts import TEMPLATES, ImagePrompts
 from anomalib_medclip.models.iqeclip.query import Attention, QueryModule
 from anomalib_medclip.models.iqeclip.smoothing import GaussianSmoothing
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from tiny import BACKBONE, OPTIONS
 
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
-from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.towers import TextTower
 from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.models.madclip import MadCLIP
-from anomalib_medclip.models.madclip.augmentation import (
+from anomalib_medclip.models.madclip.jitter import (
     SIXTEEN_FOLD,
     drawn_jitters,
     jitter,

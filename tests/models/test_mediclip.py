@@ -7,8 +7,8 @@ from anomalib.engine import Engine
 from PIL import Image
 from tiny import BACKBONE, OPTIONS, lesion_data
 
-from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.towers import TextTower
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.models.mediclip import MediCLIP
 

@@ -5,9 +5,9 @@ import torch
 from lightning.pytorch import Callback
 from tiny import BACKBONE, OPTIONS, write_lesions
 
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
-from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.data import BMADLeaveOneOut, MedicalFolder
 from anomalib_medclip.data.bmad import SETS
 from anomalib_medclip.errors import NotReadyError, WeightsError

@@ -23,7 +23,7 @@ from tiny import METHODS, Training, lesion_data, shallow, write_lesions
 import anomalib_medclip
 from anomalib_medclip import Inferencer
 from anomalib_medclip.bench.machine import hardware
-from anomalib_medclip.imaging import read_image
+from anomalib_medclip.readers.picture import read_image
 
 FILES = {
     "checkpoint": ("model.ckpt", "torch"),

@@ -10,7 +10,7 @@ from compare_results import write_results
 from matplotlib import colormaps
 from PIL import Image
 
-from anomalib_medclip.compare.explain import Explanation
+from anomalib_medclip.compare.explanation import Explanation
 from anomalib_medclip.report import explain
 from anomalib_medclip.report.explain import charts, section
 

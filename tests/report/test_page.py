@@ -17,9 +17,9 @@ from report_page import PUBLISHED, page_of, records_of, rows_of
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.report.gallery import Gallery, pack
 from anomalib_medclip.report.palette import colours
+from anomalib_medclip.report.redaction import without_paths
 from anomalib_medclip.report.rows import Chart, Estimate
-from anomalib_medclip.report.withheld import without_paths
-from anomalib_medclip.report.words import summary
+from anomalib_medclip.report.sentences import summary
 from anomalib_medclip.report.write import write_report
 
 

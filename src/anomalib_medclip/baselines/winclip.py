@@ -31,19 +31,19 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 from torchvision.transforms.v2.functional import normalize as subtract_mean
 
-from anomalib_medclip.components.checkpoints import SlimCheckpoints
-from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.finite import FiniteOnly
-from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
+from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
     RankPreservingPostProcessor,
 )
-from anomalib_medclip.components.results import HeatMapVisualizer, ResultsWriter
 from anomalib_medclip.components.threshold import VALIDATION, learnt_from
 from anomalib_medclip.data.integrity import images_in
 from anomalib_medclip.errors import NotReadyError, SupportError
-from anomalib_medclip.imaging import read_image
+from anomalib_medclip.readers.picture import read_image
+from anomalib_medclip.training.checkpoints import SlimCheckpoints
+from anomalib_medclip.training.divergence import FiniteOnly
+from anomalib_medclip.training.method import ClipMethodMixin
+from anomalib_medclip.training.results import HeatMapVisualizer, ResultsWriter
 
 
 class _PerScale(BufferListDescriptor):

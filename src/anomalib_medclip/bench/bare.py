@@ -29,7 +29,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "mediclip": {"image_size": 224, "quick_gelu": True, "normalize": True},
     "iqeclip": {"image_size": 240},
 }
-"""The published methods, and how images enter CLIP in each; see ``components.clip.Backbone``."""
+"""The published methods, and how images enter CLIP in each; see ``clip.backbone.Backbone``."""
 
 COPIES = 11
 """Augmented copies that MVFA's memory bank holds of each image."""
@@ -75,8 +75,8 @@ def _module(name: str, **values: Any) -> None:  # noqa: ANN401 - anything
 
 def build(method: str, backbone: Any, precision: Any) -> Any:  # noqa: ANN401 - any torch model
     """A method's torch model as its Lightning model makes it by default, with random weights."""
+    from anomalib_medclip.clip.towers import ImageTower, TextTower
     from anomalib_medclip.components.prompts import ensemble
-    from anomalib_medclip.components.towers import ImageTower, TextTower
 
     module = import_module(f"anomalib_medclip.models.{method}.torch_model")
     torch.manual_seed(0)  # the same adapters in every precision
@@ -88,7 +88,7 @@ def build(method: str, backbone: Any, precision: Any) -> Any:  # noqa: ANN401 - 
     if method == "mediclip":
         return module.MediCLIPModel(tower, ensemble)
     text_tower = TextTower(backbone)
-    prompts = import_module("anomalib_medclip.models.iqeclip.prompts")
+    prompts = import_module("anomalib_medclip.models.iqeclip.image_prompts")
     query = import_module("anomalib_medclip.models.iqeclip.query")
     image_prompts = prompts.ImagePrompts(text_tower, tower.embed_dim)
     return module.IQECLIPModel(tower, text_tower, image_prompts, query.QueryModule(tower.embed_dim))
@@ -96,24 +96,24 @@ def build(method: str, backbone: Any, precision: Any) -> Any:  # noqa: ANN401 - 
 
 def measure(options: argparse.Namespace, method: str) -> Iterator[dict[str, Any]]:
     """Rows of a method, one for each batch size."""
-    from anomalib_medclip.bench import core, limit, timing
-    from anomalib_medclip.components.clip import Backbone
+    from anomalib_medclip.bench import roofline, scoring, timing
+    from anomalib_medclip.clip.backbone import Backbone
 
     device, entry = options.device, METHODS[method]
     size = options.image_size or entry["image_size"]
     backbone = Backbone(options.backbone, **{**entry, "image_size": size})
     exact = _ready(build(method, backbone, "fp32"), options)
-    batches = [core.random_images(exact, count).to(device) for count in options.batch_size]
-    expected = [core.scorer(exact, device, compiled=False)(images) for images in batches]
+    batches = [scoring.random_images(exact, count).to(device) for count in options.batch_size]
+    expected = [scoring.scorer(exact, device, compiled=False)(images) for images in batches]
     del exact  # its memory is not the method's
     model = _ready(build(method, backbone, options.precision), options)
-    run = core.scorer(model, device, compiled=options.compile)
-    work_of_one = limit.encoder_gflop(backbone)
-    product = limit.product_gflops(options.precision, device)
+    run = scoring.scorer(model, device, compiled=options.compile)
+    work_of_one = roofline.encoder_gflop(backbone)
+    product = roofline.product_gflops(options.precision, device)
     for batch_size, images, exactly in zip(options.batch_size, batches, expected, strict=True):
         timing.forget_peak(device)
         work = partial(run, images)
-        rounds = timing.alternate(work, core.encoder(model, images), device=device)
+        rounds = timing.alternate(work, scoring.encoder(model, images), device=device)
         found = work()
         row = {
             "what": "score",
@@ -136,11 +136,11 @@ def measure(options: argparse.Namespace, method: str) -> Iterator[dict[str, Any]
 
 def _ready(model: Any, options: argparse.Namespace) -> Any:  # noqa: ANN401 - any torch model
     """A torch model on its device, with all that scoring needs."""
-    from anomalib_medclip.bench import core
+    from anomalib_medclip.bench import scoring
 
-    core.know_prompts(model.eval())
+    scoring.know_prompts(model.eval())
     model.few_shot = options.k_shot > 0
-    core.fill_bank(model.to(options.device), options.k_shot, COPIES)
+    scoring.fill_bank(model.to(options.device), options.k_shot, COPIES)
     return model
 
 

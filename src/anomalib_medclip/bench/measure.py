@@ -9,13 +9,13 @@ import faiss
 import torch
 from anomalib.data import AnomalibDataModule
 
-from anomalib_medclip.bench import core, limit, quality, subjects, timing
+from anomalib_medclip.bench import build, quality, roofline, scoring, timing
+from anomalib_medclip.bench.output import Row
 from anomalib_medclip.bench.profile import profile
-from anomalib_medclip.bench.results import Row
 from anomalib_medclip.bench.settings import RUNTIMES, Setting
+from anomalib_medclip.clip.blocks import DTYPES
 from anomalib_medclip.compare.cost import device_name, model_mb
-from anomalib_medclip.components.blocks import DTYPES
-from anomalib_medclip.components.runtimes import Run
+from anomalib_medclip.export.runtimes import Run
 from anomalib_medclip.files import as_json
 
 
@@ -43,11 +43,11 @@ def measure(setting: Setting) -> Row:
         torch.set_num_threads(setting.threads)
         faiss.omp_set_num_threads(setting.threads)
     start = time.perf_counter()
-    method = subjects.build(setting)
+    method = build.build(setting)
     took = time.perf_counter() - start
     real = quality.meet(method, setting) if setting.images else None
     if not real:
-        core.fill_bank(method.model, setting.k_shot, len(method.augmentations))
+        scoring.fill_bank(method.model, setting.k_shot, len(method.augmentations))
     duel = _duel(method, setting, took, real)
     row = {**_about(method, setting), **_timed(duel, setting)}
     if count := row["epoch_images"]:
@@ -79,17 +79,17 @@ def _timed(duel: _Duel, setting: Setting) -> Row:
 
 def _share_of_limit(method: Any, row: Row) -> Row:  # noqa: ANN401 - any method
     """The encoder's operations a second, and what a plain product reaches in this precision."""
-    count = limit.encoder_gflop(method.model.clip.backbone)
+    count = roofline.encoder_gflop(method.model.clip.backbone)
     done = {"encoder_gflop": count, "gflops": count * row["images_per_second"]}
     if row["precision"] not in DTYPES:
         return done
-    return {**done, "product_gflops": limit.product_gflops(row["precision"], row["device"])}
+    return {**done, "product_gflops": roofline.product_gflops(row["precision"], row["device"])}
 
 
 def _about(method: Any, setting: Setting) -> Row:  # noqa: ANN401 - any method
     """What can be said without measuring."""
     backbone, exported = method.hparams["backbone"], bool(RUNTIMES[setting.runtime])
-    epoch = subjects.epoch_images(method, setting.k_shot) if "epoch" in setting.what else 0
+    epoch = build.epoch_images(method, setting.k_shot) if "epoch" in setting.what else 0
     return {
         "what": setting.what,
         "method": setting.method,
@@ -116,18 +116,18 @@ def _duel(
     took: float,
     real: quality.RealImages | None,
 ) -> _Duel:
-    images = core.random_images(method.model, setting.batch_size)
+    images = scoring.random_images(method.model, setting.batch_size)
     if real:
         images = real.images.repeat(-(-len(images) // len(real.images)), 1, 1, 1)[: len(images)]
     if setting.what == "bank":
-        return _Duel(*subjects.search(method, images), "matmul and max", took)
+        return _Duel(*build.search(method, images), "matmul and max", took)
     on_device = images.to(setting.device)
-    other, name = core.encoder(method.model, on_device), "open_clip image encoder"
+    other, name = scoring.encoder(method.model, on_device), "open_clip image encoder"
     if setting.what != "score":
-        return _Duel(subjects.training(method, setting, on_device), other, name, took)
+        return _Duel(build.training(method, setting, on_device), other, name, took)
     if not RUNTIMES[setting.runtime]:
         compiled = setting.runtime == "compile"
-        run = core.scorer(method.model, setting.device, compiled=compiled)
+        run = scoring.scorer(method.model, setting.device, compiled=compiled)
         return _Duel(lambda: run(on_device), other, name, took, run)
     run, took = _opened(method, setting, real and real.data)
     return _Duel(lambda: run(images), other, name, took, run)
@@ -140,7 +140,7 @@ def _opened(
 ) -> tuple[Run, float]:
     """An exported method as a function, and the seconds it takes to open the file."""
     with TemporaryDirectory() as folder:
-        open_file = subjects.export(method.cpu(), setting, Path(folder), data)
+        open_file = build.export(method.cpu(), setting, Path(folder), data)
         start = time.perf_counter()
         run = open_file()
         took = time.perf_counter() - start

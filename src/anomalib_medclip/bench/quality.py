@@ -13,15 +13,15 @@ from lightning import Trainer
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from anomalib_medclip.bench import subjects
-from anomalib_medclip.bench.results import Row
+from anomalib_medclip.bench import build
+from anomalib_medclip.bench.output import Row
 from anomalib_medclip.bench.settings import Setting
-from anomalib_medclip.components.certificate import rank_correlations, run_in_batches
-from anomalib_medclip.components.checkpoints import KEPT
-from anomalib_medclip.components.clip import without_clip
-from anomalib_medclip.components.export import in_turn
-from anomalib_medclip.components.runtimes import Run, torch_run
+from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.data.config import load_data
+from anomalib_medclip.export.exporter import in_turn
+from anomalib_medclip.export.parity import rank_correlations, run_in_batches
+from anomalib_medclip.export.runtimes import Run, torch_run
+from anomalib_medclip.training.checkpoints import KEPT
 
 IMAGES = 32
 """How many test images are compared, at most; both classes in turn."""
@@ -47,7 +47,7 @@ def meet(method: Any, setting: Setting) -> RealImages:  # noqa: ANN401 - any met
         DataRootError: There is no such data config.
         MedclipError: What reading the data raises.
     """
-    exact = subjects.build(replace(setting, runtime="eager", precision="fp32"))
+    exact = build.build(replace(setting, runtime="eager", precision="fp32"))
     data = load_data(str(setting.images))
     data.k_shot = setting.k_shot or data.k_shot
     data.eval_batch_size, data.num_workers = 1, 0

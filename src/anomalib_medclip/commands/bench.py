@@ -13,12 +13,12 @@ from rich.progress import track
 from rich.table import Table
 
 import anomalib_medclip
-from anomalib_medclip.bench import machine, results
-from anomalib_medclip.bench.apart import has_bank_apart, measure_apart
+from anomalib_medclip.bench import machine, output
+from anomalib_medclip.bench.fresh_process import has_bank_apart, measure_apart
 from anomalib_medclip.bench.settings import RUNTIMES, SMALL, Setting, What, plan
 from anomalib_medclip.commands.arguments import at_least_one, count, plain
-from anomalib_medclip.components.provenance import NOTICE, packages
 from anomalib_medclip.errors import MedclipError
+from anomalib_medclip.provenance import NOTICE, packages
 
 
 def run(arguments: list[str]) -> int:
@@ -32,11 +32,11 @@ def run(arguments: list[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     if options.table:
-        print(results.markdown(options.table))  # noqa: T201 - what it was asked for
+        print(output.markdown(options.table))  # noqa: T201 - what it was asked for
         return 0
     settings = _settings(options)
     if options.out.with_suffix(".json").exists():
-        results.load(options.out)  # before hours of measuring
+        output.load(options.out)  # before hours of measuring
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     described = {
         "id": now,
@@ -52,10 +52,10 @@ def run(arguments: list[str]) -> int:
         except MedclipError as error:
             console.print(f"{setting}: {error}", highlight=False, soft_wrap=True, markup=False)
             continue
-        results.save(options.out, row, described, options.overwrite)
+        output.save(options.out, row, described, options.overwrite)
         rows.append(row)
         console.print(f"{setting}: {row['ratio']:.2f} x {row['reference']}", highlight=False)
-    _show(rows, results.in_words(described))
+    _show(rows, output.in_words(described))
     console.print(f"wrote {options.out}; {NOTICE}", highlight=False, soft_wrap=True)
     return int(len(rows) < len(settings))
 
@@ -121,18 +121,18 @@ def _settings(options: argparse.Namespace) -> list[Setting]:
     )
 
 
-def _show(rows: list[results.Row], where: str) -> None:
+def _show(rows: list[output.Row], where: str) -> None:
     """The figures, and of the settings what is not the same in all rows; the file has all."""
-    told = [results.cells(row) for row in rows]
-    settings = results.HEADS.index("ms an image")
+    told = [output.cells(row) for row in rows]
+    settings = output.HEADS.index("ms an image")
     kept = []
-    for i, head in enumerate(results.HEADS):
+    for i, head in enumerate(output.HEADS):
         found = {cells[i] for cells in told}
         if (head in _ALWAYS and found != {""}) or (len(found) > 1 and i < settings):
             kept.append(i)
     lines = [[cells[i] for i in kept] for cells in told]
-    _print(where, [results.HEADS[i] for i in kept], lines)
-    heads, shares = results.profile(rows)
+    _print(where, [output.HEADS[i] for i in kept], lines)
+    heads, shares = output.profile(rows)
     if shares:
         _print("where the time goes", heads, shares)
 

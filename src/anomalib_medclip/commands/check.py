@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from anomalib_medclip.commands.arguments import at_least_one
-from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.checks import Report, check
 from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.integrity import Problem
 from anomalib_medclip.files import as_json, write_whole
+from anomalib_medclip.provenance import NOTICE
 
 _EXAMPLES = 3
 _COLOURS = {"error": "red", "warning": "yellow"}

@@ -13,14 +13,14 @@ from rich.progress import track
 
 from anomalib_medclip.commands.arguments import at_least_one, share
 from anomalib_medclip.commands.progress import Screen
-from anomalib_medclip.compare.cell import Settings, now
-from anomalib_medclip.compare.config import Comparison, read_config
-from anomalib_medclip.compare.crew import Crew
+from anomalib_medclip.compare.comparison import Comparison, read_config
 from anomalib_medclip.compare.grid import Cell, plan
+from anomalib_medclip.compare.processes import Crew
+from anomalib_medclip.compare.run_cell import Settings, now
 from anomalib_medclip.compare.runners import Work, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
-from anomalib_medclip.components.provenance import NOTICE, packages
 from anomalib_medclip.data.fingerprint import Digests
+from anomalib_medclip.provenance import NOTICE, packages
 from anomalib_medclip.report.write import write_report
 
 

@@ -14,11 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from anomalib_medclip.commands.arguments import at_least_one, count, plain, share
 from anomalib_medclip.data.slicing import Plane
-from anomalib_medclip.inferencer import Inferencer
+from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input, find_inputs
+from anomalib_medclip.score.nifti_out import slicing_from
 from anomalib_medclip.score.record import Settings, former_rows, write_table
 from anomalib_medclip.score.scorer import Job, Scorer
-from anomalib_medclip.score.volume import slicing_from
 
 logger = logging.getLogger(__name__)
 

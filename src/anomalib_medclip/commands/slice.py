@@ -23,7 +23,6 @@ from rich.progress import Progress
 
 from anomalib_medclip import __version__
 from anomalib_medclip.commands.arguments import at_least_one
-from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.data.cases import Case
 from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.volumes import Volumes
@@ -37,6 +36,7 @@ from anomalib_medclip.files import (
     whole_file,
     write_whole,
 )
+from anomalib_medclip.provenance import NOTICE
 
 logger = logging.getLogger(__name__)
 

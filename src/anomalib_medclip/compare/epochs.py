@@ -13,9 +13,9 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
-from anomalib_medclip.compare.testing import Figures, figures, rank_metrics
-from anomalib_medclip.components.epoch_choice import BestEpoch
+from anomalib_medclip.compare.evaluator import Figures, figures, rank_metrics
 from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.training.epoch_choice import BestEpoch
 
 _MEMORY = 1_000_000_000
 """Bytes of test images that are kept between epochs; more are read anew."""

@@ -8,9 +8,9 @@ from anomalib.models.components.base import AnomalibModule
 
 from anomalib_medclip.baselines.trivial import TrivialMixin
 from anomalib_medclip.compare.store import Record
-from anomalib_medclip.components.epoch_choice import BestEpoch
 from anomalib_medclip.components.threshold import VALIDATION, learnt_from
 from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.training.epoch_choice import BestEpoch
 
 
 def facts_of(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> Record:

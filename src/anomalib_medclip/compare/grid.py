@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from anomalib_medclip.baselines.trivial import TrivialMixin
-from anomalib_medclip.compare.config import Comparison, ModelEntry, find_class, parse_model
-from anomalib_medclip.compare.inputs import (
+from anomalib_medclip.compare.comparison import Comparison, ModelEntry, find_class, parse_model
+from anomalib_medclip.compare.named_files import (
     Options,
     check_lists,
     code_of,
@@ -16,13 +16,13 @@ from anomalib_medclip.compare.inputs import (
     for_k,
     named_files,
 )
-from anomalib_medclip.components.lightning_mixin import ClipMethodMixin
-from anomalib_medclip.components.provenance import versions
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.fingerprint import Digests, check_unchanged, fingerprint
 from anomalib_medclip.errors import ConfigError, DataChangedError
 from anomalib_medclip.files import as_json
+from anomalib_medclip.provenance import versions
+from anomalib_medclip.training.method import ClipMethodMixin
 
 
 def _trivial(name: str) -> ModelEntry:

@@ -7,8 +7,8 @@ by a lock of the system, and writes its record; a lock whose holder has died is 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from anomalib_medclip.compare.cell import Settings, attempt, died
 from anomalib_medclip.compare.grid import Cell
+from anomalib_medclip.compare.run_cell import Settings, attempt, died
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import RuntimeMissingError
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from anomalib_medclip.components.provenance import NOTICE
 from anomalib_medclip.errors import ResultsError
 from anomalib_medclip.files import as_json, read_json, whole_file, write_whole
+from anomalib_medclip.provenance import NOTICE
 
 Record = dict[str, Any]
 """What is known of a cell that was run; ``docs/compare.md`` lists its parts."""

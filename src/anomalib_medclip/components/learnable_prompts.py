@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from anomalib_medclip.components.towers import TextTower
+from anomalib_medclip.clip.towers import TextTower
 
 Position = Literal["end", "front", "middle"]
 """Where the phrase stands: after the context, before it, or between its halves."""

@@ -15,9 +15,10 @@ from torchvision.transforms.v2 import Resize
 
 from anomalib_medclip.components.anomaly_map import unit_interval
 from anomalib_medclip.components.threshold import FAIR_RATE, MidwayThreshold
-from anomalib_medclip.imaging import MaskRule, MethodResize, Resample, read_image
-from anomalib_medclip.intensity import IntensityPolicy
 from anomalib_medclip.metrics.raw import keep_raw
+from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.picture import read_image
+from anomalib_medclip.readers.resize import MaskRule, MethodResize, Resample
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class MedicalPreProcessor(PreProcessor):
                 if left:
                     logger.warning(
                         "%d DICOM files in %s are not predicted, since anomalib lists none; give "
-                        "them to anomalib_medclip.inferencer.Inferencer or to a MedicalFolder",
+                        "them to anomalib_medclip.Inferencer or to a MedicalFolder",
                         len(left),
                         folder,
                     )

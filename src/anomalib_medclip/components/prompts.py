@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from anomalib_medclip.components.towers import TextTower
+from anomalib_medclip.clip.towers import TextTower
 
 NORMAL_STATES = (
     "{}", "flawless {}", "perfect {}", "unblemished {}", "{} without flaw", "{} without defect",

@@ -16,8 +16,8 @@ from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import MissingMaskError
-from anomalib_medclip.imaging import read_image, read_lesion, read_mask
-from anomalib_medclip.intensity import IntensityPolicy
+from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.picture import read_image, read_lesion, read_mask
 
 CLASS_NAMES = ("normal", "abnormal")
 """Words for the labels 0 and 1."""

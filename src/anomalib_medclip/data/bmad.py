@@ -13,7 +13,7 @@ from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.integrity import images_in, masks_for, with_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import read_json
-from anomalib_medclip.intensity import IntensityPolicy
+from anomalib_medclip.readers.intensity import IntensityPolicy
 
 
 class BmadSet(NamedTuple):

@@ -31,8 +31,9 @@ from anomalib_medclip.data.lesions import LesionCount, count_lesions, lesion_pro
 from anomalib_medclip.data.shortcuts import separations, shortcut_problems
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
 from anomalib_medclip.files import sha256
-from anomalib_medclip.imaging import MethodResize, mask_values, read_image, read_lesion, read_mask
-from anomalib_medclip.intensity import IntensityPolicy
+from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.picture import mask_values, read_image, read_lesion, read_mask
+from anomalib_medclip.readers.resize import MethodResize
 
 _SQUASHED = 2.0  # the method's square would halve one side of such a picture
 _SIDE = 240  # pixels, of the methods' square by default

@@ -29,8 +29,8 @@ from anomalib_medclip.data.integrity import (
     undrawable_problems,
 )
 from anomalib_medclip.errors import SupportError
-from anomalib_medclip.imaging import read_image
-from anomalib_medclip.intensity import IntensityPolicy
+from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.picture import read_image
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class MedicalDataModule(OneSetLoaders):
         support_line: Which of the alternatives of that file.
         normals: What models that want normal images only are trained on: those of the support,
             or all normal images of the training split.
-        intensity: What to do with images of more than 8 bits; see ``anomalib_medclip.imaging``.
+        intensity: What to do with images of more than 8 bits; see ``readers.picture``.
         train_batch_size: Images a training batch; by default what the model prefers, else 8.
         eval_batch_size: Images a validation or test batch.
         num_workers: Processes that read images, at most one a processor core; the support is kept

@@ -19,7 +19,7 @@ from pandas import DataFrame, Series
 from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.data.tables import read_utf8
 from anomalib_medclip.errors import DataRootError, SupportError
-from anomalib_medclip.imaging import IMAGE_SUFFIXES
+from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from anomalib.visualization import ImageVisualizer
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.batch import CLASS_NAMES
-from anomalib_medclip.dicom import is_dicom
 from anomalib_medclip.errors import (
     DataRootError,
     EmptySplitError,
@@ -26,7 +25,8 @@ from anomalib_medclip.errors import (
     MissingMaskError,
     SupportError,
 )
-from anomalib_medclip.imaging import IMAGE_SUFFIXES, read_lesion
+from anomalib_medclip.readers.dicom import is_dicom
+from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_lesion
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ def undrawable_problems(table: DataFrame, callbacks: Sequence[object]) -> Iterat
             if is_dicom(path) or not path.is_file():
                 said = "is DICOM or a slice, which anomalib's visualizer cannot open"
                 remedy = (
-                    "give the model visualizer=anomalib_medclip.components.results."
+                    "give the model visualizer=anomalib_medclip.training.results."
                     "HeatMapVisualizer(), or False"
                 )
                 yield Problem("image to be drawn", str(path), said, remedy, error=ImageReadError)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torchvision.tv_tensors import Mask
 
 from anomalib_medclip.data.integrity import Problem
-from anomalib_medclip.imaging import lesion_numbers
+from anomalib_medclip.readers.picture import lesion_numbers
 
 
 class LesionCount(NamedTuple):

@@ -16,8 +16,8 @@ from PIL import Image
 
 from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.data.drawing import Patient, draw_slice
 from anomalib_medclip.data.integrity import with_name
+from anomalib_medclip.data.phantom_drawing import Patient, draw_slice
 from anomalib_medclip.files import as_json
 
 logger = logging.getLogger(__name__)

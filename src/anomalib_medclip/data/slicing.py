@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_medclip.errors import MaskError, VolumeError
-from anomalib_medclip.intensity import IntensityPolicy
-from anomalib_medclip.volume import (
+from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.volume import (
     Volume,
     check_same_slices,
     read_labels,
@@ -154,13 +154,13 @@ def cut(
     """Read a volume and cut it into pictures.
 
     Args:
-        image: See ``anomalib_medclip.volume.read_volume``.
+        image: See ``anomalib_medclip.readers.volume.read_volume``.
         intensity: How its numbers reach [0, 1].
         slicing: How it is cut.
         mask: Labels of lesions, on the same grid.
         lesion_labels: Which of the labels are lesions; by default all but 0.
         organ: Labels of organs, on the same grid; needed where ``slicing`` crops to one.
-        uneven: See ``anomalib_medclip.dicom.read_series``.
+        uneven: See ``anomalib_medclip.readers.dicom.read_series``.
 
     Raises:
         ImageReadError: A file is missing, cut off or cannot be decoded.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.imaging import lesion_numbers
+from anomalib_medclip.readers.picture import lesion_numbers
 
 
 def pairs(scores: Tensor, labels: Tensor) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:

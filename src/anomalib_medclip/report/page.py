@@ -10,14 +10,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from anomalib_medclip.compare.store import Record
-from anomalib_medclip.components.provenance import NOTICE
-from anomalib_medclip.report import words
+from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.report.drawing import GREY
 from anomalib_medclip.report.gallery import Gallery, label
 from anomalib_medclip.report.lost_lesions import lost_lesions
 from anomalib_medclip.report.palette import colours
+from anomalib_medclip.report.redaction import config_without_paths, without_paths
 from anomalib_medclip.report.rows import METRICS, Chart, Row, protocols_of
-from anomalib_medclip.report.withheld import config_without_paths, without_paths
 
 _CLOUD = re.compile(r"https://(?:cloud|chart-studio)\.plotly\.com[^\"']*")
 """Where plotly.js would upload a chart to, by a button that the page leaves out, too."""
@@ -87,7 +86,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    environment.globals |= {name: getattr(words, name) for name in _WORDS}
+    environment.globals |= {name: getattr(sentences, name) for name in _WORDS}
     environment.globals["label"] = label
     template = environment.get_template("page.html")
     return template.render(

@@ -9,7 +9,7 @@ from anomalib_medclip.report.charts import charts
 from anomalib_medclip.report.gallery import Gallery
 from anomalib_medclip.report.page import render
 from anomalib_medclip.report.summary import summarise
-from anomalib_medclip.report.tables import write_tables
+from anomalib_medclip.report.table_files import write_tables
 
 _LIMIT = 18_000_000
 """Bytes of the page with its pictures; 2 MB are left for what is said of them."""

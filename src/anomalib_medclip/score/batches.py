@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from anomalib_medclip.errors import NonFiniteError
-from anomalib_medclip.imaging import MethodResize
-from anomalib_medclip.inferencer import Answers, full_map
+from anomalib_medclip.readers.resize import MethodResize
+from anomalib_medclip.score.inferencer import Answers, full_map
 
 
 class SliceScores(NamedTuple):

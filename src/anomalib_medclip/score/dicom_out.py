@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomalib_medclip import __version__
-from anomalib_medclip.components.provenance import NOTICE
-from anomalib_medclip.dicom import headers_in_order
 from anomalib_medclip.errors import VolumeError
+from anomalib_medclip.provenance import NOTICE
+from anomalib_medclip.readers.dicom import headers_in_order
 
 THRESHOLD = 0.5
 """Above it, a voxel of a map counts as abnormal."""

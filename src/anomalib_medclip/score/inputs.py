@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from anomalib_medclip.dicom import dicom_files, read_header
 from anomalib_medclip.errors import DataRootError, ImageReadError, VolumeError
-from anomalib_medclip.imaging import IMAGE_SUFFIXES
-from anomalib_medclip.nifti import is_nifti
+from anomalib_medclip.readers.dicom import dicom_files, read_header
+from anomalib_medclip.readers.nifti import is_nifti
+from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 

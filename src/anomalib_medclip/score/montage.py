@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalib_medclip.components.provenance import NOTICE
+from anomalib_medclip.provenance import NOTICE
 
 _COLOURS = "inferno"
 _PAIRS = 3  # in a row

@@ -10,12 +10,12 @@ from typing import Any
 from filelock import FileLock
 from pandas import DataFrame, concat, read_csv
 
-from anomalib_medclip.components.blocks import Precision
-from anomalib_medclip.components.provenance import NOTICE, versions
+from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import ResultsError
 from anomalib_medclip.files import as_json, from_json, read_json, sha256, sha256_of_all, write_whole
-from anomalib_medclip.inferencer import Inferencer
+from anomalib_medclip.provenance import NOTICE, versions
+from anomalib_medclip.score.inferencer import Inferencer
 
 
 @dataclass(frozen=True)

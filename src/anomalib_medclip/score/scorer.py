@@ -15,13 +15,14 @@ from torch import Tensor
 from anomalib_medclip.components.threshold import LEARNT_FROM
 from anomalib_medclip.data.slicing import Sliced, cut
 from anomalib_medclip.errors import IntensityError, MaskError, MedclipError
-from anomalib_medclip.imaging import read_image
-from anomalib_medclip.inferencer import Inferencer
-from anomalib_medclip.score.ahead import ahead
+from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score.batches import SliceScores, Stack, in_batches, resized_slices
 from anomalib_medclip.score.dicom_out import THRESHOLD, write_dicom
+from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input
 from anomalib_medclip.score.montage import Panel, draw_montage
+from anomalib_medclip.score.nifti_out import slices_to_score, write_nifti
+from anomalib_medclip.score.prefetch import ahead
 from anomalib_medclip.score.record import (
     Settings,
     describe_model,
@@ -30,7 +31,6 @@ from anomalib_medclip.score.record import (
     whole_folder,
     write_scores,
 )
-from anomalib_medclip.score.volume import slices_to_score, write_nifti
 
 logger = logging.getLogger(__name__)
 

@@ -7,15 +7,15 @@ import torch
 from anomalib.models.components.base import AnomalibModule
 
 from anomalib_medclip.cache import CachePrecision
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.blocks import Precision
+from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
-from anomalib_medclip.components.blocks import Precision
-from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
-from anomalib_medclip.components.towers import ImageTower, TextTower
-from anomalib_medclip.models.iqeclip.prompts import ImagePrompts
+from anomalib_medclip.models.iqeclip.image_prompts import ImagePrompts
 from anomalib_medclip.models.iqeclip.query import QueryModule
 from anomalib_medclip.models.iqeclip.released import load_released
 from anomalib_medclip.models.iqeclip.torch_model import CrossEntropy, IQECLIPModel
+from anomalib_medclip.training.method import ClipMethodMixin, EpochChoice
 
 
 class IQECLIP(ClipMethodMixin, AnomalibModule):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from anomalib_medclip.components.weights import released_by_authors
+from anomalib_medclip.clip.weights import released_by_authors
 
 logger = logging.getLogger(__name__)
 

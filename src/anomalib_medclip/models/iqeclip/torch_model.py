@@ -10,11 +10,11 @@ from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.components.anomaly_map import abnormal_map, align
-from anomalib_medclip.components.clip_model import ClipModel, mean_patch, side_by_side
 from anomalib_medclip.components.losses import dice, focal
-from anomalib_medclip.components.towers import ImageTower, TextTower
-from anomalib_medclip.models.iqeclip.prompts import ImagePrompts
+from anomalib_medclip.components.model import ClipModel, mean_patch, side_by_side
+from anomalib_medclip.models.iqeclip.image_prompts import ImagePrompts
 from anomalib_medclip.models.iqeclip.query import QueryModule
 from anomalib_medclip.models.iqeclip.smoothing import GaussianSmoothing
 

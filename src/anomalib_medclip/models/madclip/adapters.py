@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from anomalib_medclip.clip.weights import released_by_authors
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts
-from anomalib_medclip.components.weights import released_by_authors
 from anomalib_medclip.errors import WeightsError
 
 logger = logging.getLogger(__name__)

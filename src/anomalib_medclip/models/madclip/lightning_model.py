@@ -7,16 +7,16 @@ from typing import Any, Literal
 from anomalib.models.components.base import AnomalibModule
 
 from anomalib_medclip.cache import CachePrecision
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.blocks import Precision
+from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.augmentation import Augmentation
-from anomalib_medclip.components.blocks import Precision
-from anomalib_medclip.components.clip import Backbone
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Position
-from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
 from anomalib_medclip.components.prompts import ABNORMAL_STATES, NORMAL_STATES, ensemble
-from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.models.madclip.adapters import load_released
-from anomalib_medclip.models.madclip.augmentation import SIXTEEN_FOLD, Jitter, drawn_jitters
+from anomalib_medclip.models.madclip.jitter import SIXTEEN_FOLD, Jitter, drawn_jitters
 from anomalib_medclip.models.madclip.torch_model import ImageScore, Loss, MadCLIPModel
+from anomalib_medclip.training.method import ClipMethodMixin, EpochChoice
 
 ABNORMAL = (*ABNORMAL_STATES, "disease {}", "abnormal {}")
 """MadCLIP's abnormal states: MVFA's and two more."""

@@ -9,10 +9,10 @@ from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.anomaly_map import abnormal_map, along
-from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder, mean_patch
 from anomalib_medclip.components.losses import LossTerms, dice, focal
-from anomalib_medclip.components.towers import ImageTower
+from anomalib_medclip.components.model import ClipModel, PromptEncoder, mean_patch
 from anomalib_medclip.models.madclip.adapters import HEADS, Adapter, Head
 
 Loss = Literal["sigmoid", "softmax"]

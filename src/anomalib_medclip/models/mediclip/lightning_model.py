@@ -14,15 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from anomalib_medclip.cache import CachePrecision
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.blocks import Precision
+from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.augmentation import unchanged
-from anomalib_medclip.components.blocks import Precision
-from anomalib_medclip.components.clip import Backbone
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Position
-from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
 from anomalib_medclip.components.prompts import ensemble
-from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.errors import NotReadyError
-from anomalib_medclip.imaging import Resample
 from anomalib_medclip.models.mediclip.class_names import ABNORMAL, NORMAL
 from anomalib_medclip.models.mediclip.synthesis import (
     TASKS,
@@ -32,6 +30,8 @@ from anomalib_medclip.models.mediclip.synthesis import (
 )
 from anomalib_medclip.models.mediclip.tasks import Pixels
 from anomalib_medclip.models.mediclip.torch_model import MediCLIPModel, Projection
+from anomalib_medclip.readers.resize import Resample
+from anomalib_medclip.training.method import ClipMethodMixin, EpochChoice
 
 logger = logging.getLogger(__name__)
 

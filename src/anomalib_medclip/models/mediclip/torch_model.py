@@ -10,11 +10,11 @@ from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from anomalib_medclip.clip.towers import ImageTower
+from anomalib_medclip.clip.weights import released_by_authors
 from anomalib_medclip.components.anomaly_map import abnormal_map, align
-from anomalib_medclip.components.clip_model import ClipModel, PromptEncoder, mean_patch
 from anomalib_medclip.components.losses import dice, focal
-from anomalib_medclip.components.towers import ImageTower
-from anomalib_medclip.components.weights import released_by_authors
+from anomalib_medclip.components.model import ClipModel, PromptEncoder, mean_patch
 from anomalib_medclip.errors import NotReadyError
 
 Projection = Literal["linear", "pooled"]

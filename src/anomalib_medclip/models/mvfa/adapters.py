@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from anomalib_medclip.components.weights import released_by_authors
+from anomalib_medclip.clip.weights import released_by_authors
 
 
 class Bottleneck(nn.Module):

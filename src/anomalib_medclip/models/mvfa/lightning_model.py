@@ -8,13 +8,13 @@ import torch
 from anomalib.models.components.base import AnomalibModule
 
 from anomalib_medclip.cache import CachePrecision
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.blocks import Precision
+from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
-from anomalib_medclip.components.blocks import Precision
-from anomalib_medclip.components.clip import Backbone
-from anomalib_medclip.components.lightning_mixin import ClipMethodMixin, EpochChoice
-from anomalib_medclip.components.towers import ImageTower
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.models.mvfa.torch_model import MVFAModel
+from anomalib_medclip.training.method import ClipMethodMixin, EpochChoice
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.anomaly_map import abnormal_map, align, to_map, unit_interval
-from anomalib_medclip.components.clip_model import ClipModel, NearestSupport, mean_patch
 from anomalib_medclip.components.losses import LossTerms, dice, focal
 from anomalib_medclip.components.memory_bank import MemoryBank
-from anomalib_medclip.components.towers import ImageTower
+from anomalib_medclip.components.model import ClipModel, NearestSupport, mean_patch
 from anomalib_medclip.models.mvfa.adapters import Adapters
 from anomalib_medclip.models.mvfa.fusion import Branches, Fusion
 

@@ -1,0 +1,1 @@
+"""CLIP as open_clip has it: which one, its weights, its frozen towers."""

@@ -1,0 +1,173 @@
+"""Where weights come from: a local file, open_clip's cache, or one download."""
+
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import constants as hub
+from open_clip import pretrained as open_clip_weights
+from safetensors.torch import load_file
+from torch import Tensor
+
+from anomalib_medclip.clip.torchscript import is_scripted, read_scripted
+from anomalib_medclip.errors import WeightsError
+
+
+def read_plain(path: str | Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    """What a torch file holds, if that is tensors and plain values; nothing in it is run.
+
+    Raises:
+        ValueError: It is no regular file, is damaged, or holds anything else.
+    """
+    if not Path(path).is_file():  # a pipe would be waited for, a device read for ever
+        msg = "it is no file" if Path(path).exists() else "it does not exist"
+        raise ValueError(msg)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch's own words advise to open it all the same, which would run it.
+        raise ValueError(_reason(str(error))) from None
+
+
+def _reason(said: str) -> str:
+    if "weights_only" not in said:
+        return said
+    named = re.search(r"GLOBAL (\S+)", said)
+    if "TorchScript" in said:
+        return "a TorchScript archive, which would run code of its own"
+    what = f"it names {named[1]}, and so" if named else "it is damaged, or"
+    return f"{what} holds more than tensors and plain values; nothing of it was run"
+
+
+@contextmanager
+def released_by_authors(path: str | Path, method: str, must_hold: str) -> Iterator[Any]:
+    """Read a file of the authors'; whatever goes wrong until its parts are loaded is of that file.
+
+    Args:
+        path: Torch file.
+        method: The method's name, for the message.
+        must_hold: What the file should have been, for the message.
+
+    Raises:
+        WeightsError: The file is missing, is no such file, or does not fit.
+    """
+    try:
+        yield read_plain(path)
+    except Exception as error:
+        msg = f"adapters file {path} does not fit {method}: {error}; it must hold {must_hold}"
+        raise WeightsError(msg) from error
+
+
+WEIGHTS_VARIABLE = "ANOMALIB_MEDCLIP_WEIGHTS"
+"""Environment variable with a local CLIP weights file, used instead of any download: for machines
+without network, and for checkpoints that remember a path of another machine."""
+
+WEIGHTS_OPTIONS = (
+    "'pretrained' (score --pretrained, anomalib's --model.pretrained) or by the variable "
+    f"{WEIGHTS_VARIABLE}"
+)
+"""Where a user says which weights to take, for messages: ``by 'pretrained' ...``."""
+
+
+def find_weights(model: str | dict[str, Any], pretrained: str) -> Path:
+    """The weights file for a model: given, cached or downloaded.
+
+    Args:
+        model: open_clip model name; a model of one's own can only take a local file.
+        pretrained: open_clip tag or path of a local file.
+
+    Raises:
+        WeightsError: No such file or tag, or the download failed.
+    """
+    given = os.environ.get(WEIGHTS_VARIABLE, pretrained)
+    if Path(given).is_file():
+        return Path(given)
+    how = f"give a local file by {WEIGHTS_OPTIONS}"
+    if WEIGHTS_VARIABLE in os.environ or Path(given).suffix in _SUFFIXES or os.sep in given:
+        what = "is no file" if Path(given).exists() else "does not exist"
+        msg = f"weights file {given} {what}; {how}"
+        raise WeightsError(msg)
+    if not isinstance(model, str):
+        msg = f"open_clip has no weights {given!r} for a CLIP of one's own; {how}"
+        raise WeightsError(msg)
+    entry = open_clip_weights.get_pretrained_cfg(model, given)
+    if not entry:
+        tags = ", ".join(open_clip_weights.list_pretrained_tags_by_model(model)) or "none"
+        msg = f"open_clip has no weights {given!r} for {model}, its tags are: {tags}; or {how}"
+        raise WeightsError(msg)
+    return _download(f"{model}/{given}", entry, how)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a CLIP state dict in open_clip's names as float32.
+
+    Takes a safetensors file, a torch file with a state dict (plain, or the ``state_dict`` of an
+    open_clip training checkpoint), or OpenAI's TorchScript archive. Of none of them is code run.
+
+    Raises:
+        WeightsError: The file is none of these.
+    """
+    try:
+        state = _read(path)
+        state = dict(state.get("state_dict", state))
+    except Exception as error:
+        msg = f"{path} is no CLIP weights file: {error}"
+        raise WeightsError(msg) from error
+    named = {str(k).removeprefix("module."): v for k, v in state.items() if k not in _OPENAI_EXTRAS}
+    if not all(isinstance(value, Tensor) for value in named.values()):
+        msg = f"{path} holds more than tensors; save the model's state_dict()"
+        raise WeightsError(msg)
+    return {k: v.float() if v.is_floating_point() else v for k, v in named.items()}
+
+
+_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+_OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
+
+
+_OF_CLIP = {"visual.conv1.weight", "token_embedding.weight", "logit_scale"}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        return dict(load_file(path))
+    if not is_scripted(path):
+        return dict(read_plain(path))
+    state = read_scripted(path)
+    if not state.keys() >= _OF_CLIP:
+        msg = "a TorchScript archive, but not of CLIP; save the model's state_dict()"
+        raise ValueError(msg)
+    return dict(state)
+
+
+def _download(title: str, entry: dict[str, Any], how: str) -> Path:
+    """Fetch through open_clip, which keeps a cache; without network one quick error, no retries."""
+    offline = hub.HF_HUB_OFFLINE
+    try:
+        # What is cached is still found then; the hub's retries would take a minute.
+        hub.HF_HUB_OFFLINE = offline or _hub_is_out_of_reach()
+        return Path(open_clip_weights.download_pretrained(entry))
+    except Exception as error:
+        msg = (
+            f"could not download the weights {title}, and they are not in the cache folders "
+            f"{hub.HF_HUB_CACHE} and ~/.cache/clip: {error}; {how}"
+        )
+        raise WeightsError(msg) from error
+    finally:
+        hub.HF_HUB_OFFLINE = offline
+
+
+def _hub_is_out_of_reach() -> bool:
+    request = urllib.request.Request(hub.ENDPOINT, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=10).close()
+    except urllib.error.HTTPError:
+        return False  # it answered
+    except OSError:
+        return True
+    return False

@@ -1,0 +1,119 @@
+"""Several processes at the same cells; one that dies is replaced, and its cell tried again."""
+
+import multiprocessing
+from collections import Counter
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from anomalib_medclip.compare.grid import Cell
+from anomalib_medclip.compare.run_cell import died
+from anomalib_medclip.compare.runners import LIVES, Watch, Work, rotated, run_here
+from anomalib_medclip.errors import ProcessDiedError
+
+
+class _Announce:
+    """Tells the parent process how it goes."""
+
+    def __init__(self, words: Connection) -> None:
+        self._words = words
+
+    def started(self, cell: Cell) -> None:
+        """Say so."""
+        self._words.send((cell.key, "started"))
+
+    def ended(self, cell: Cell, status: str) -> None:
+        """Say so."""
+        self._words.send((cell.key, status))
+
+
+def _member(work: Work, words: Connection) -> None:
+    """What each process does."""
+    # Loaders of images would else be spawned, too, and each import everything anew.
+    multiprocessing.set_start_method(None, force=True)
+    run_here(work, _Announce(words))
+
+
+@dataclass
+class _Member:
+    process: SpawnProcess
+    words: Connection
+    cell: Cell | None = None
+
+
+class Crew:
+    """Processes that work side by side.
+
+    Args:
+        work: What is to be done.
+        watch: Who wants to know.
+        jobs: How many processes.
+    """
+
+    def __init__(self, work: Work, watch: Watch, jobs: int) -> None:
+        self._work, self._watch, self._jobs = work, watch, min(jobs, len(work.cells))
+        self._cells = {cell.key: cell for cell in work.cells}
+        self._deaths: Counter[str] = Counter()
+        self._members: dict[int, _Member] = {}
+
+    def run(self) -> None:
+        """Run all cells.
+
+        Raises:
+            ProcessDiedError: Processes die while they run no cell, such as at their start.
+        """
+        try:
+            for number in range(self._jobs):
+                self._start(number)
+            while self._members:
+                ends = [m.process.sentinel for m in self._members.values()]
+                wait([*ends, *(m.words for m in self._members.values())])
+                for number, member in list(self._members.items()):
+                    alive = member.process.is_alive()  # asked before its last words are heard
+                    heard = self._listen(member)
+                    if not alive or not heard:
+                        self._left(number, member)
+        finally:
+            for member in self._members.values():
+                member.process.terminate()
+
+    def _start(self, number: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        # Each begins elsewhere in the list, so that they seldom want the same cell.
+        turned = self._work._replace(cells=rotated(self._work.cells, number, self._jobs))
+        process = context.Process(target=_member, args=(turned, theirs))
+        process.start()
+        theirs.close()
+        self._members[number] = _Member(process, ours)
+
+    def _listen(self, member: _Member) -> bool:
+        """Hear what it has to say; false if it will say no more."""
+        try:
+            while member.words.poll():
+                key, word = member.words.recv()
+                member.cell = self._cells[key] if word == "started" else None
+                if word == "started":
+                    self._watch.started(self._cells[key])
+                else:
+                    self._watch.ended(self._cells[key], word)
+        except EOFError:
+            return False
+        return True
+
+    def _left(self, number: int, member: _Member) -> None:
+        """Replace a process that died; record a cell that killed its process once too often."""
+        del self._members[number]
+        member.process.join()
+        if not member.process.exitcode:
+            return
+        how = f"a process ended with code {member.process.exitcode}"
+        key = member.cell.key if member.cell else ""
+        self._deaths[key] += 1
+        if self._deaths[key] >= LIVES:
+            if member.cell is None:
+                msg = f"{how}, and no cell was running; run with one job to see why"
+                raise ProcessDiedError(msg)
+            self._work.store.write(key, died(member.cell, how))
+            self._watch.ended(member.cell, "failed")
+        self._start(number)

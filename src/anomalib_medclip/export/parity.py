@@ -1,0 +1,168 @@
+"""Whether an exported model gives the answer of the trained one, in figures."""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from anomalib.data import InferenceBatch
+from jaxtyping import Float
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from anomalib_medclip.errors import CheckpointError, ParityError
+from anomalib_medclip.export.runtimes import Run
+from anomalib_medclip.files import read_json, sha256
+
+TOLERANCE = 1e-4
+"""Largest difference of a score or a pixel, of the range of the maps where that is below 1."""
+
+BATCHES = (1, 3)
+"""Images are run in batches of these sizes."""
+
+
+def read_certificate(path: Path) -> dict[str, Any]:
+    """What stands beside an exported model, once its files are those that it certifies.
+
+    Args:
+        path: The model file.
+
+    Raises:
+        CheckpointError: There is no certificate, or it is of other files.
+        DamagedFileError: The certificate is no JSON.
+    """
+    certificate = path.with_suffix(".json")
+    if not certificate.is_file():
+        msg = f"{certificate} is missing; export the model again, or copy it together with {path}"
+        raise CheckpointError(msg)
+    paper: dict[str, Any] = read_json(certificate)
+    for name, expected in paper["files"].items():
+        file = path.parent / name
+        beside = file.parent == path.parent and file.is_file()  # no pipe, nothing elsewhere
+        if not beside or sha256(file) != expected:
+            msg = f"{file} is not the file that {certificate} certifies; export again"
+            raise CheckpointError(msg)
+    return {**paper, "method": paper["model"]}
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How far an exported model is from the trained one on some images.
+
+    Attributes:
+        map: Largest difference of a pixel.
+        score: Largest difference of an image score.
+        labels: How many images have another label.
+        rank_correlation: Spearman's correlation of the pixels of a map; the lowest of all images.
+        allowed: Largest difference that passes for the same: ``TOLERANCE`` times the range of the
+            trained model's maps, or times 1 where that is larger.
+    """
+
+    map: float
+    score: float
+    labels: int
+    rank_correlation: float
+    allowed: float
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a compressed model must still satisfy.
+
+    Attributes:
+        rank_correlation: At least this in every image.
+        score: At most this difference of an image score.
+    """
+
+    rank_correlation: float
+    score: float
+
+
+def run_in_batches(
+    run: Run, images: Float[Tensor, "image 3 side side"], size: int
+) -> InferenceBatch:
+    """Outputs for all images, computed in batches of this size."""
+    parts = [run(part) for part in images.split(size)]
+    joined = [None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)]
+    return InferenceBatch(*joined)
+
+
+def compare(
+    expected: InferenceBatch, exported: Run, images: Float[Tensor, "image 3 side side"]
+) -> Differences:
+    """Run images through an exported model, one by one and in threes, and take the worst.
+
+    Args:
+        expected: What the trained model says of the images, one by one.
+        exported: The exported model.
+        images: RGB in [0, 1] at the model's size.
+    """
+    found = [_differences(expected, run_in_batches(exported, images, size)) for size in BATCHES]
+    # Tensors, whose extremes of anything and NaN are NaN: what is not a number never passes.
+    worst = torch.tensor([[f.map, f.score, f.labels, -f.rank_correlation] for f in found])
+    of_map, of_score, labels, ranks = worst.double().amax(dim=0).tolist()
+    return Differences(of_map, of_score, int(labels), -ranks, found[0].allowed)
+
+
+def rank_correlations(
+    expected: Float[Tensor, "image *pixels"], found: Float[Tensor, "image *pixels"]
+) -> list[float]:
+    """Spearman's correlation of the pixels of each map with the expected ones; NaN for a flat map.
+
+    Example:
+        >>> rank_correlations(torch.tensor([[0.1, 0.2, 0.4]]), torch.tensor([[1.0, 5.0, 3.0]]))
+        [0.5]
+    """
+    pairs = zip(expected.flatten(1).float(), found.flatten(1).float(), strict=True)
+    return [float(spearmanr(mine, theirs).statistic) for mine, theirs in pairs]
+
+
+def check(differences: Differences, bound: Bound | None = None) -> dict[str, Any]:
+    """Figures of an export that passes.
+
+    Args:
+        differences: What was measured.
+        bound: What a compressed model must satisfy; ``None`` for one that must be the same.
+
+    Raises:
+        ParityError: The exported model is another one.
+    """
+    found = {n: v if math.isfinite(v) else None for n, v in asdict(differences).items()}
+    if bound is None:
+        passed = differences.map <= differences.allowed
+        passed = passed and differences.score <= differences.allowed and differences.labels == 0
+        wanted = f"map and score within {differences.allowed:.1e} and equal labels"
+    else:
+        passed = differences.rank_correlation >= bound.rank_correlation
+        passed = passed and differences.score <= bound.score
+        wanted = f"rank correlation >= {bound.rank_correlation} and scores within {bound.score}"
+        found["bound"] = asdict(bound)
+        del found["allowed"]
+    if not passed:
+        msg = (
+            f"the exported model differs from the trained one: map by {differences.map:.1e}, score "
+            f"by {differences.score:.1e}, {differences.labels} labels, rank correlation "
+            f"{differences.rank_correlation:.4f}; wanted were {wanted}. Nothing was written. "
+            "Export with another version of the runtime, or without compression"
+        )
+        raise ParityError(msg)
+    return found
+
+
+def _differences(expected: Any, found: Any) -> Differences:  # noqa: ANN401 - fields not None
+    maps = expected.anomaly_map.flatten(1), found.anomaly_map.flatten(1)
+    labels = expected.pred_label, found.pred_label  # none without a post-processor
+    return Differences(
+        map=float((maps[0] - maps[1]).abs().max()),
+        score=float((expected.pred_score - found.pred_score).abs().max()),
+        labels=0 if labels[0] is None else int((labels[0] != labels[1]).sum()),
+        rank_correlation=float(np.min(rank_correlations(*maps))),
+        allowed=TOLERANCE * min(1.0, float(maps[0].max() - maps[0].min())),
+    )
+
+
+def number(value: Tensor) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return float(value) if value.isfinite() else None

@@ -1,0 +1,144 @@
+"""Prompts that depend on the image, with learnable vectors before every block of the text tower."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from anomalib_medclip.clip.partial_attention import Context, context, read
+from anomalib_medclip.clip.towers import TextTower
+from anomalib_medclip.models.iqeclip.class_tokens import ClassTokens
+
+TEMPLATES = ("a photo of a normal <|class|>.", "a photo of a abnormal <|class|>.")
+"""As the authors', letter by letter; ``<|class|>`` is no word of CLIP's and stays as it is."""
+
+
+class ImagePrompts(nn.Module):
+    """Two sentences that go on with class tokens of the image, to text features.
+
+    Args:
+        tower: The text tower they are made for.
+        embed_dim: Width of the space that images and text share.
+        length: Number of class tokens (r in eq. 1); they stand where the sentence would end.
+        class_prompts: Let class tokens depend on the image (eq. 3).
+        deep_length: Number of learnable prompts before each block (M in eq. 4), or 0.
+
+    Raises:
+        ValueError: There is no class token, or not so much room in the tower.
+    """
+
+    def __init__(
+        self,
+        tower: TextTower,
+        embed_dim: int,
+        length: int = 2,
+        class_prompts: bool = True,
+        deep_length: int = 1,
+    ) -> None:
+        super().__init__()
+        self.start = int(tower.tokenize(TEMPLATES).argmax(dim=-1)[0])
+        room = tower.context_length - self.start
+        if not 1 <= length <= room - max(0, deep_length):
+            msg = f"{length} class tokens and {deep_length} deep prompts: the first must be 1 or "
+            msg += f"more, and both together at most {room}"
+            raise ValueError(msg)
+        self.class_tokens = ClassTokens(length, embed_dim, class_prompts)
+        # None of CLIP's ViTs needs it: their text towers are as wide as the shared space.
+        same = tower.width == embed_dim
+        self.to_text = nn.Identity() if same else nn.Linear(embed_dim, tower.width)
+        self.deep = DeepPrompts(tower, deep_length) if deep_length else None
+
+    @torch.no_grad()
+    def templates(
+        self, tower: TextTower, _object_name: str = ""
+    ) -> Float[Tensor, "2 token text_width"]:
+        """What no image changes: embeddings of both sentences up to their end, with positions."""
+        embedded = tower.embed(tower.tokenize(TEMPLATES))
+        return (embedded + tower.positional_embedding)[:, : self.start]
+
+    def forward(
+        self,
+        tower: TextTower,
+        templates: Float[Tensor, "2 token text_width"],
+        feature: Float[Tensor, "batch embed_dim"],
+    ) -> Float[Tensor, "batch 2 embed_dim"]:
+        """Text features of each image, L2-normalised, row 0 normal and row 1 abnormal.
+
+        Args:
+            tower: The frozen text tower.
+            templates: See there.
+            feature: The image's class token in the shared space, un-normalised.
+        """
+        classes = self.to_text(self.class_tokens(feature))
+        end = self.start + classes.shape[1]
+        classes = classes + tower.positional_embedding[self.start : end]
+        stream = self._run(tower, templates, classes.repeat_interleave(2, dim=0))
+        if self.deep is not None:
+            stream = self.deep.prompt_norm(stream)
+        features = tower.ln_final(stream[:, -1]) @ tower.text_projection
+        return F.normalize(features, dim=-1).unflatten(0, (-1, 2))
+
+    def _run(
+        self, tower: TextTower, start: Tensor, classes: Float[Tensor, "sentence class_token width"]
+    ) -> Float[Tensor, "sentence 1 width"]:
+        """Run both sentences of each image, up to the last class token, which is what is read.
+
+        The authors pad them to the tower's 77 positions, which a causal tower does not notice. Nor
+        does their start notice the image, so it is run once for all.
+        """
+        images = classes.shape[0] // 2
+        *blocks, last = tower.transformer.resblocks
+        for number, block in enumerate(blocks):
+            start = self._with_deep(start, number)
+            first = context(block, start)
+            every = first.repeat(images).then(context(block, classes))
+            classes = read(block, classes, every, _causal(tower, classes, every))
+            start = read(block, start, first, _causal(tower, start, first))
+        start = self._with_deep(start, len(blocks))
+        every = context(last, start).repeat(images).then(context(last, classes))
+        return read(last, classes[:, -1:], every)
+
+    def _with_deep(self, start: Tensor, block: int) -> Tensor:
+        return start if self.deep is None else self.deep(start, block)
+
+
+def _causal(tower: TextTower, stream: Tensor, context: Context) -> Float[Tensor, "reader token"]:
+    """Each token reads itself and what stands before it; the stream is the context's end."""
+    count = context.key.shape[2]
+    return tower.causal_mask[count - stream.shape[1] : count, :count]
+
+
+class DeepPrompts(nn.Module):
+    """Learnable prompts after the start token, anew before each block (eq. 4).
+
+    The names of the parameters are those of the authors' files.
+
+    Args:
+        tower: The text tower they are made for.
+        length: Number of prompts (M).
+    """
+
+    def __init__(self, tower: TextTower, length: int = 1) -> None:
+        super().__init__()
+        width, later = tower.width, tower.depth - 1
+        self.prompt_embeddings = nn.Parameter(torch.empty(1, length, width).uniform_(-1, 1))
+        self.deep_prompt_embeddings = nn.Parameter(
+            torch.empty(later, length, width).uniform_(-1, 1)
+        )
+        self.prompt_proj = nn.Linear(width, width)
+        nn.init.kaiming_normal_(self.prompt_proj.weight, mode="fan_out")
+        self.prompt_norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(
+        self, stream: Float[Tensor, "sentence token width"], block: int
+    ) -> Float[Tensor, "sentence deep_token width"]:
+        """Put a block's prompts in the place of those of the block before; they have no positions.
+
+        Args:
+            stream: Sentences, without any prompts before the first block.
+            block: Number of the block they are to enter, from 0.
+        """
+        prompts = self.deep_prompt_embeddings[block - 1] if block else self.prompt_embeddings[0]
+        own = self.prompt_proj(prompts).expand(stream.shape[0], -1, -1)
+        rest = stream[:, 1 + (own.shape[1] if block else 0) :]
+        return torch.cat([stream[:, :1], own, rest], dim=1)

@@ -1,0 +1,1 @@
+"""Files to numbers: pictures, NIfTI, DICOM, and where the numbers lie in [0, 1]."""

@@ -1,0 +1,246 @@
+"""DICOM files to numbers: one picture, or a series that makes a volume.
+
+Slices are put in order by their geometry, never by name; rescaling, windows of the file and
+colours are applied by highdicom. What a file does not say is not guessed.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomalib_medclip.errors import ImageReadError, IntensityError, VolumeError
+from anomalib_medclip.readers.dicom_order import affine_of, check_alike, in_order
+from anomalib_medclip.readers.dicom_pixels import decoded, stored_range
+from anomalib_medclip.readers.intensity import IntensityPolicy, place
+
+_NEEDED = (
+    "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "PhotometricInterpretation",
+)  # fmt: skip
+"""Without these no pixel has a meaning."""
+
+_USED = (
+    "SeriesInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient",
+    "PixelSpacing", "SliceThickness", "RescaleSlope", "RescaleIntercept", "WindowCenter",
+    "WindowWidth", "VOILUTFunction",
+)  # fmt: skip
+"""What else is looked at, and so has to be understood."""
+
+
+class Series(NamedTuple):
+    """A volume made of a series.
+
+    Attributes:
+        voxels: Values in [0, 1], of shape ``(slice, row, column)``.
+        affine: From voxel indices to millimetres, towards right, anterior and superior.
+    """
+
+    voxels: NDArray[np.float32]
+    affine: NDArray[np.float64]
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file looks like DICOM: by its ending, or by the mark behind the preamble.
+
+    Archives name files by identifiers such as ``1.2.840.1``, whose last part is no ending.
+    """
+    if path.suffix.lower() in (".dcm", ".dicom"):
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """DICOM files of a folder by name, hidden files left out."""
+    files = (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    return sorted(path for path in files if path.name != "DICOMDIR" and is_dicom(path))
+
+
+def read_header(path: Path) -> Any:  # noqa: ANN401 - a pydicom dataset
+    """Everything but the pixels, of a file with a single frame.
+
+    Raises:
+        ImageReadError: The file cannot be read as DICOM, or holds no picture.
+        VolumeError: It holds several frames.
+    """
+    return _read(path, pixels=False)
+
+
+def read_picture(path: Path, intensity: IntensityPolicy) -> NDArray[np.float32]:
+    """Read one picture, such as an X-ray, a mammogram or an ultrasound image.
+
+    Args:
+        path: A DICOM file with a single frame.
+        intensity: What to do with more than 8 bits; windows are in rescaled units, ``"dtype"`` is
+            the range of the stored numbers. Unsigned numbers of 8 bits that are not rescaled are
+            divided by the largest they can be, except under ``"voi"``.
+
+    Returns:
+        Values in [0, 1], ``(row, column)``, or ``(row, column, 3)`` in colour. Inverted greys
+        (MONOCHROME1) are turned round, so that high is bright.
+
+    Raises:
+        ImageReadError: The file cannot be read or decoded.
+        IntensityError: The policy does not fit, or there is none.
+        VolumeError: The file holds several frames.
+    """
+    dataset = _read(path, pixels=True)
+    if dataset.SamplesPerPixel > 1 or dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return _coloured(path, dataset)
+    return _place(partial(decoded, path, dataset), intensity, path, [dataset])
+
+
+def series_of(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """The files of each series, by its unique identifier.
+
+    Raises:
+        ImageReadError: A file cannot be read as DICOM, or holds no picture.
+        VolumeError: A file holds several frames.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(str(read_header(path).get("SeriesInstanceUID", "")), []).append(path)
+    return found
+
+
+def read_series(paths: Sequence[Path], intensity: IntensityPolicy, uneven: bool = False) -> Series:
+    """Read the slices of one series as a volume, in the order of their geometry.
+
+    Args:
+        paths: The files of one series, in any order.
+        intensity: How its numbers reach [0, 1]; see ``read_picture``.
+        uneven: Take slices that are missing, doubled or unevenly spaced as they come, each place
+            once, as if evenly spaced by the middle distance; by default they are refused.
+
+    Raises:
+        ImageReadError: A file cannot be read or decoded.
+        IntensityError: The policy does not fit, or there is none.
+        VolumeError: Files of several series, other sizes or orientations, a tilted stack, or slices
+            that are missing, doubled or unevenly spaced.
+    """
+    if not paths:
+        msg = "a DICOM series without files was asked for; name its files"
+        raise VolumeError(msg)
+    datasets = [_read(path, pixels=True) for path in paths]
+    check_alike(paths, datasets)
+    order, spacing = in_order(paths, datasets, uneven)
+    folder = paths[0].parent
+    paths, datasets = [paths[i] for i in order], [datasets[i] for i in order]
+
+    def decode(**options: Any) -> NDArray[Any]:  # noqa: ANN401 - highdicom's
+        parts = zip(paths, datasets, strict=True)
+        return np.stack([decoded(path, dataset, **options) for path, dataset in parts])
+
+    voxels = _place(decode, intensity, folder, datasets)
+    return Series(voxels, affine_of(paths[0], datasets[0], spacing))
+
+
+def headers_in_order(paths: Sequence[Path], uneven: bool = False) -> list[Any]:
+    """Headers of one series, as the slices of ``read_series`` lie, without pixels.
+
+    Args:
+        paths: The files of one series, in any order.
+        uneven: See ``read_series``.
+
+    Raises:
+        ImageReadError: A file cannot be read.
+        VolumeError: See ``read_series``.
+    """
+    datasets = [_read(path, pixels=False) for path in paths]
+    check_alike(paths, datasets)
+    order, _ = in_order(paths, datasets, uneven)
+    return [datasets[index] for index in order]
+
+
+def _read(path: Path, *, pixels: bool) -> Any:  # noqa: ANN401 - a pydicom dataset
+    import pydicom
+
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        kind = dataset.SOPClassUID.name
+        # pydicom understands a value when it is first asked for.
+        lacking = [keyword for keyword in _NEEDED if dataset.get(keyword) in (None, "")]
+        _ = [dataset.get(keyword) for keyword in _USED]
+        if lacking:
+            msg = f"a {kind} file that states no {lacking[0]}"
+            raise ValueError(msg)
+    except Exception as error:
+        msg = f"cannot read {path} as a DICOM picture: {error}; replace it or take it out"
+        raise ImageReadError(msg) from error
+    # The newer objects keep geometry and rescaling elsewhere, even those of a single frame.
+    if frames > 1 or "SharedFunctionalGroupsSequence" in dataset:
+        msg = (
+            f"{path} is a multi-frame file of {frames} frames ({kind}); only single-frame files "
+            "are read: convert it to a series or to NIfTI"
+        )
+        raise VolumeError(msg)
+    return dataset
+
+
+def _coloured(path: Path, dataset: Any) -> NDArray[np.float32]:  # noqa: ANN401
+    colours = decoded(path, dataset, apply_icc_profile=False)
+    top = 255.0
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        top = 2.0 ** int(dataset.RedPaletteColorLookupTableDescriptor[2]) - 1
+    elif dataset.BitsStored != 8:
+        msg = f"{path} has colours of {dataset.BitsStored} bits, of which only 8 are read"
+        raise IntensityError(msg + "; convert it to grey")
+    return (colours / top).astype(np.float32)
+
+
+def _place(
+    decode: Callable[..., NDArray[Any]],
+    intensity: IntensityPolicy,
+    where: Path,
+    datasets: Sequence[Any],
+) -> NDArray[np.float32]:
+    """Apply the policy to a picture or to all slices, and turn inverted greys round."""
+    first = datasets[0]
+    inverted = first.PhotometricInterpretation == "MONOCHROME1"
+    if all(_is_shallow(dataset) for dataset in datasets) and intensity != "voi":
+        intensity = stored_range(first)
+    if intensity == "voi":
+        _check_one(datasets, ("WindowCenter", "WindowWidth", "VOILUTSequence"), where, "voi")
+        values = place(decode(apply_voi_transform=True), "unit", where)
+    elif intensity == "dtype":
+        _check_one(datasets, ("RescaleSlope", "RescaleIntercept"), where, "dtype")
+        values = place(decode(apply_modality_transform=False), stored_range(first), where)
+    elif inverted and isinstance(intensity, dict) and "percentiles" in intensity:
+        # Turned round first: what is dark in the picture is the ground, not what is small.
+        numbers = decode()
+        return place(numbers.max() - numbers, intensity, where)
+    else:
+        values = place(decode(), intensity, where)
+    return 1 - values if inverted else values
+
+
+def _is_shallow(dataset: Any) -> bool:  # noqa: ANN401
+    """Whether numbers are of 8 bits as in a picture: unsigned and not rescaled."""
+    rescaled = (dataset.get("RescaleSlope", 1), dataset.get("RescaleIntercept", 0)) != (1, 0)
+    changed = rescaled or dataset.PixelRepresentation or "ModalityLUTSequence" in dataset
+    return dataset.BitsStored <= 8 and not changed
+
+
+def _check_one(
+    datasets: Sequence[Any], keywords: tuple[str, ...], where: Path, policy: str
+) -> None:
+    """Refuse a policy that would treat slices of one volume differently, or has no window."""
+    first = datasets[0]
+    width = np.append(first.get("WindowWidth", 0), 0)[0]  # the first, where there are several
+    if policy == "voi" and not (width >= 1 or "VOILUTSequence" in first):
+        msg = f"{where} has no window of its own; give 'intensity' another policy than 'voi'"
+        raise IntensityError(msg)
+    for keyword in keywords:
+        if any(dataset.get(keyword) != first.get(keyword) for dataset in datasets):
+            msg = (
+                f"slices of {where} differ in {keyword}, so {policy!r} would treat them "
+                "differently; give a window or percentiles"
+            )
+            raise IntensityError(msg)

@@ -1,0 +1,196 @@
+"""A volume of voxels, and where it lies in the patient: from NIfTI, DICOM, or a stack of pictures.
+
+What cannot be read to the last byte, or does not say what it is, is refused.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise, zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomalib_medclip.errors import ImageReadError, MaskError, VolumeError
+from anomalib_medclip.readers.dicom import dicom_files, is_dicom, read_series, series_of
+from anomalib_medclip.readers.intensity import IntensityPolicy, place
+from anomalib_medclip.readers.nifti import NIFTI_SUFFIXES as NIFTI_SUFFIXES
+from anomalib_medclip.readers.nifti import is_nifti, numbers_of
+from anomalib_medclip.readers.nifti import read_nifti as read_nifti
+from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_lesion
+
+AS_SEEN = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+"""The affine of pictures that say nothing of the patient: rows go down an axial slice as it is
+usually shown, columns to the right of it, slices up."""
+
+_SAME_PLACE = 0.01  # of a voxel, at the farthest corner
+
+
+class Volume(NamedTuple):
+    """Voxels and their place.
+
+    Attributes:
+        voxels: Values in [0, 1], or labels, of shape ``(i, j, k)`` as in the file.
+        affine: From voxel indices to millimetres, towards right, anterior and superior.
+    """
+
+    voxels: NDArray[Any]
+    affine: NDArray[np.float64]
+
+
+def read_volume(
+    path: str | Path | Sequence[Path], intensity: IntensityPolicy = None, uneven: bool = False
+) -> Volume:
+    """Read a volume as float32 in [0, 1].
+
+    Args:
+        path: A NIfTI file, a folder with one DICOM series, the files of one series, or a folder of
+            grey pictures, which are its slices in the order of the numbers in their names.
+        intensity: How the numbers reach [0, 1]. Only 8-bit pictures need no policy.
+        uneven: See ``anomalib_medclip.readers.dicom.read_series``.
+
+    Raises:
+        ImageReadError: A file is missing, cut off or cannot be decoded.
+        IntensityError: The policy does not fit, or numbers are not finite.
+        VolumeError: It is not what it says.
+    """
+    if not isinstance(path, str | Path):
+        return Volume(*read_series(path, intensity, uneven))
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path, intensity, uneven)
+    if is_nifti(path):
+        image = read_nifti(path)
+        return Volume(place(numbers_of(image, path), intensity, path), image.affine)
+    if not path.exists():
+        msg = f"{path} does not exist; correct the path"
+    else:
+        msg = f"{path} is no volume: neither a NIfTI file nor a folder of slices"
+    raise ImageReadError(msg)
+
+
+def read_labels(path: str | Path) -> Volume:
+    """Read a volume of labels, such as lesion or organ masks, as whole numbers.
+
+    Args:
+        path: A NIfTI file, or a folder of masks as pictures, 1 on the lesion; DICOM is not read.
+
+    Raises:
+        ImageReadError: A file is missing, cut off or cannot be decoded.
+        MaskError: Numbers that are not whole.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _stack_masks(path)
+    image = read_nifti(path)
+    values = numbers_of(image, path)
+    if not np.isfinite(values).all() or (values != np.rint(values)).any():
+        msg = f"{path} holds numbers that are not whole, and so no labels; threshold it first"
+        raise MaskError(msg)
+    if values.size and max(abs(float(values.min())), abs(float(values.max()))) >= 2**31:
+        msg = f"{path} holds numbers of more than 31 bits, which are no labels; replace it"
+        raise MaskError(msg)
+    return Volume(values.astype(np.int32), image.affine)
+
+
+def same_grid(one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    """Whether two affines put every voxel to the same place, to a hundredth of a voxel."""
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+    corners = corners * [*(np.array(shape) - 1), 1]
+    apart = np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1)
+    return bool(apart.max() <= _SAME_PLACE * np.linalg.norm(one[:3, :3], axis=0).min())
+
+
+def _read_folder(folder: Path, intensity: IntensityPolicy, uneven: bool) -> Volume:
+    files, pictures = dicom_files(folder), _pictures(folder)
+    pictures = [path for path in pictures if path not in files]
+    if files and pictures:
+        msg = (
+            f"{folder} holds DICOM files and pictures such as {pictures[0]}; keep one kind of them"
+        )
+        raise VolumeError(msg)
+    if files:
+        series = series_of(files)
+        if len(series) > 1:
+            msg = f"{folder} holds files of {len(series)} DICOM series; give each series a folder"
+            raise VolumeError(msg)
+        return Volume(*read_series(files, intensity, uneven))
+    if not uneven:
+        _check_numbers(pictures)
+    slices = [read_image(path, intensity).numpy() for path in pictures]
+    for path, one in zip(pictures, slices, strict=True):
+        if (one != one[:1]).any():
+            msg = f"{path} is in colour, of which no volume is made; convert it to grey"
+            raise VolumeError(msg)
+    return Volume(_stacked(folder, pictures, [one[0] for one in slices]), AS_SEEN)
+
+
+def _stack_masks(folder: Path) -> Volume:
+    """Masks as pictures; one may be empty, as healthy slices' are."""
+    paths = _pictures(folder)
+    slices = [read_lesion(path) for path in paths]
+    return Volume(_stacked(folder, paths, slices).astype(np.int32), AS_SEEN)
+
+
+def check_same_slices(volume: str | Path | Sequence[Path], labels: str | Path) -> None:
+    """Refuse folders of pictures and masks that are numbered differently.
+
+    Raises:
+        MaskError: They are, so that a mask would be laid on another slice.
+    """
+    of_pictures = isinstance(volume, str | Path) and Path(volume).is_dir() and Path(labels).is_dir()
+    if not of_pictures or dicom_files(folder := Path(str(volume))):
+        return
+    for image, mask in zip_longest(_pictures(folder), _pictures(Path(labels))):
+        if image is None or mask is None or _in_name(image)[-1:] != _in_name(mask)[-1:]:
+            msg = f"mask {mask} and picture {image} are of the same place, but numbered otherwise"
+            raise MaskError(msg + "; give each slice a mask with its number, empty if need be")
+
+
+def _stacked(folder: Path, paths: list[Path], slices: list[NDArray[Any]]) -> NDArray[Any]:
+    if not paths:
+        msg = f"{folder} holds neither DICOM files nor pictures; correct the path"
+        raise ImageReadError(msg)
+    for path, one in zip(paths, slices, strict=True):
+        if one.shape != slices[0].shape:
+            msg = f"{path} is of shape {one.shape} but {paths[0]} of {slices[0].shape}"
+            raise VolumeError(msg + "; slices of a volume are of one size")
+    return np.stack(slices, axis=-1)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Pictures of a folder, in the order of the numbers in their names.
+
+    Raises:
+        VolumeError: Two names have the same numbers, so their order is unknown.
+    """
+    files = (p for p in folder.iterdir() if not p.name.startswith("."))
+    found = sorted((p for p in files if p.suffix.lower() in IMAGE_SUFFIXES), key=_in_name)
+    for one, other in pairwise(found):
+        if _in_name(one) == _in_name(other) and not is_dicom(one):
+            msg = f"{one} and {other} have the same numbers in their names; number the slices"
+            raise VolumeError(msg)
+    return found
+
+
+def _check_numbers(pictures: list[Path]) -> None:
+    """Refuse a stack in whose numbers there is a gap: a slice is missing.
+
+    Raises:
+        VolumeError: Of such a stack.
+    """
+    numbers = [_in_name(path) for path in pictures]
+    changing = [i for i, column in enumerate(zip(*numbers, strict=False)) if len({*column}) > 1]
+    if len(changing) != 1 or len({*map(len, numbers)}) > 1:
+        return
+    counted = [number[changing[0]] for number in numbers]
+    steps = [later - earlier for earlier, later in pairwise(counted)]
+    if wide := [i for i, step in enumerate(steps) if step != min(steps)]:
+        before, after = pictures[wide[0]], pictures[wide[0] + 1]
+        msg = f"slices are missing between {before} and {after}; complete the stack, or allow "
+        raise VolumeError(msg + "uneven slices")
+
+
+def _in_name(path: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", path.stem)]

@@ -1,0 +1,1 @@
+"""A method under Lightning and anomalib: what it learns, when, and what it leaves on disk."""

@@ -1,0 +1,66 @@
+"""The epoch that validation images like best, for those who prefer it to a fixed number."""
+
+import logging
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+
+from anomalib_medclip.clip.backbone import without_clip
+
+logger = logging.getLogger(__name__)
+
+
+def _cannot_choose(trainer: Trainer) -> bool:
+    """Whether validation must not or cannot choose: support, test images, or one class only."""
+    data = getattr(trainer, "datamodule", None)
+    samples = getattr(getattr(data, "val_data", None), "samples", None)
+    one_class = samples is not None and samples["label_index"].nunique() < 2
+    on_support = bool(getattr(data, "validates_on_support", False))
+    return one_class or on_support or getattr(data, "val_split_mode", "") == "same_as_test"
+
+
+class BestEpoch(Callback):
+    """Keeps the state of the best validation and puts it back when training ends.
+
+    The best is the highest sum of ``val_image_AUROC`` and, with masks, ``val_pixel_AUROC``; the
+    first of equals. Test images have no say; without validation images of both classes the last
+    epoch stays.
+    """
+
+    def __init__(self) -> None:
+        self._best = float("-inf")
+        self._epoch = 0
+        self._state: dict[str, Any] = {}
+
+    @property
+    def kept(self) -> int | None:
+        """Number of the epoch that is kept, counted from 1; ``None`` while it is the last."""
+        return self._epoch + 1 if self._state else None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the state if it is the best so far."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking or _cannot_choose(trainer):
+            return
+        metrics = trainer.callback_metrics
+        names = ("val_image_AUROC", "val_pixel_AUROC")
+        scores = [float(metrics[name]) for name in names if name in metrics]
+        if scores and sum(scores) > self._best:
+            self._best, self._epoch = sum(scores), trainer.current_epoch
+            learnt = without_clip(pl_module.state_dict())
+            self._state = {name: value.clone() for name, value in learnt.items()}
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the best state back, and write it over the last checkpoint."""
+        if not self._state:
+            logger.warning(
+                "no validation images of both classes besides support and test: "
+                "the last epoch is kept"
+            )
+            return
+        logger.info("epoch %d was best on the validation images; kept", self._epoch)
+        pl_module.load_state_dict(pl_module.state_dict() | self._state)
+        for callback in trainer.checkpoint_callbacks:
+            last = getattr(callback, "best_model_path", "")
+            if last:
+                trainer.save_checkpoint(last)

@@ -1,0 +1,264 @@
+"""Exports: what passes is the same model, what is not the same leaves no file."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from xml.etree import ElementTree
+
+import openvino
+import pytest
+import torch
+from anomalib.deploy.export import CompressionType
+from anomalib.engine import Engine
+from anomalib.models.components.base.export_mixin import ExportMixin
+from open_clip.transformer import QuickGELU
+from tiny import SHALLOW, lesion_data
+from torch import nn
+
+import anomalib_medclip
+from anomalib_medclip import Inferencer
+from anomalib_medclip.components.processors import MedicalPreProcessor
+from anomalib_medclip.data import BMADLeaveOneOut
+from anomalib_medclip.data.bmad import SETS
+from anomalib_medclip.errors import CheckpointError, NotReadyError, ParityError
+from anomalib_medclip.export.openvino_precision import read_in_bf16
+from anomalib_medclip.models.mvfa import MVFA
+
+
+@pytest.fixture
+def model(finished):
+    return MVFA.load_from_checkpoint(finished)
+
+
+def paper(path):
+    return json.loads(path.with_suffix(".json").read_text())
+
+
+def test_a_checkpoint_is_exported_without_its_images_and_without_network(
+    finished, tmp_path, monkeypatch
+):
+    def no_network(*_args):
+        msg = "unreachable"
+        raise OSError(msg)
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    path = MVFA.load_from_checkpoint(finished).to_onnx(tmp_path)
+    assert path == tmp_path / "weights" / "onnx" / "model.onnx"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["weights"], "nothing is left aside"
+    assert sum(f.stat().st_size for f in path.parent.iterdir()) < 2e6, "no text tower in it"
+    assert str(Path(anomalib_medclip.__file__).parent).encode() not in path.read_bytes()
+
+
+def test_the_certificate_says_what_a_user_must_know(model, finished, tmp_path):
+    said = paper(model.to_torch(tmp_path))
+    assert said["figures"]["map"] == said["figures"]["score"] == said["figures"]["labels"] == 0
+    assert said["images"] >= 8
+    assert (said["input_size"], said["object_name"]) == ([32, 32], "phantom")
+    assert said["threshold_from"] == "validation"
+    assert said["image_threshold"] == 0.5, "that of the scores as they come out"
+    raw = float(model.post_processor.image_threshold)
+    assert said["raw_image_threshold"] == pytest.approx(raw)
+    assert len(said["weights_sha256"]) == 64
+    assert said["checkpoint"]["file"] == "model.ckpt"
+    assert len(said["checkpoint"]["sha256"]) == len(said["files"]["model.pt"]) == 64
+    assert said["backbone_fingerprint"] == model.model.clip.fingerprint
+    assert said["versions"]["anomalib"].startswith("2.")
+    assert said["notice"] == "research use only"
+    assert {"resize", "intensity", "normalisation", "pixel_threshold"} <= set(said)
+
+
+def another_activation(model):
+    for block in model.model.clip.visual.transformer.resblocks:
+        block.mlp.gelu = QuickGELU()
+
+
+def another_resize(model):
+    model.pre_processor = Blurred(32)
+
+
+class Blurred(MedicalPreProcessor):
+    def forward(self, batch):
+        smaller = nn.functional.interpolate(batch, size=(24, 24), mode="bilinear")
+        return nn.functional.interpolate(smaller, size=(32, 32), mode="bilinear")
+
+
+def another_bank_row(model):
+    """One row is turned round, the nearest of a token that it is the nearest of."""
+    torch_model = model.model
+    stream = torch_model.encode(model.probes[:1].float() / 255)
+    queries = torch_model.adapted_tokens(stream).segment[0][0, 1:]
+    rows = torch_model.memory_bank.rows
+    nearest = (nn.functional.normalize(queries, dim=-1) @ rows[0].float().T).argmax(dim=-1)[0]
+    torch_model.memory_bank.rows = rows.clone()
+    torch_model.memory_bank.rows[0, nearest] *= -1
+
+
+@pytest.mark.parametrize("plant", [another_activation, another_resize, another_bank_row])
+def test_a_planted_error_fails_the_export_and_leaves_no_file(
+    plant, model, finished, tmp_path, monkeypatch
+):
+    """What reaches the exporter is not what was trained."""
+    save = torch.save
+
+    def save_another(obj, f):
+        other = MVFA.load_from_checkpoint(finished).eval()
+        with torch.no_grad():
+            plant(other)
+        save({"model": other}, f)
+
+    monkeypatch.setattr(torch, "save", save_another)
+    with pytest.raises(ParityError, match="differs from the trained one"):
+        model.to_torch(tmp_path)
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_compression_without_a_bound_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="no bound to be certified by; take fp16, int8, int8_ptq"):
+        model.to_openvino(tmp_path, compression_type=CompressionType.INT8_ACQ)
+
+
+def test_another_input_size_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="takes images of 32 x 32 pixels only"):
+        model.to_onnx(tmp_path, input_size=(64, 64))
+
+
+def test_a_model_that_has_seen_no_images_cannot_be_certified(tmp_path):
+    with pytest.raises(NotReadyError, match="no images to certify an export with"):
+        MVFA(**SHALLOW).to_torch(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_torch_export_holds_no_picture_and_no_path_of_the_support(lesions, finished, tmp_path):
+    engine = Engine(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    trained = MVFA(**SHALLOW)
+    engine.fit(trained, datamodule=lesion_data(lesions))
+    for model in (trained, MVFA.load_from_checkpoint(finished)):
+        written = torch.load(model.to_torch(tmp_path), weights_only=False)["model"]
+        assert len(written.probes) == 0
+        assert len(model.probes) == 8
+        assert not hasattr(written, "_owners")
+        assert str(lesions) not in str(vars(written))
+
+
+def test_a_model_without_its_processors_is_not_certified(finished, tmp_path):
+    model = MVFA.load_from_checkpoint(finished)
+    model.post_processor = None
+    with pytest.raises(ParityError, match="its own pre- and post-processor"):
+        model.to_torch(tmp_path)
+
+
+def test_weights_trained_on_are_not_certified_under_the_old_name(finished, lesions, tmp_path):
+    model = MVFA.load_from_checkpoint(finished)
+    assert model._checkpoint["file"] == "model.ckpt"
+    engine = Engine(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    engine.fit(model, datamodule=lesion_data(lesions))
+    assert paper(model.to_torch(tmp_path))["checkpoint"] is None
+
+
+@pytest.fixture(scope="module")
+def one_onnx(finished, tmp_path_factory):
+    """What anomalib writes on the way to OpenVINO."""
+    model, home = MVFA.load_from_checkpoint(finished), tmp_path_factory.mktemp("onnx")
+    return ExportMixin.to_onnx(model, home, "model", (32, 32), opset_version=18, verbose=False)
+
+
+@pytest.fixture
+def only_once(one_onnx, monkeypatch):
+    """All compressions begin with the same ONNX file."""
+
+    def copy(_model, export_root, *_args, **_kwargs):
+        shutil.copytree(one_onnx.parent, export_root, dirs_exist_ok=True)
+        return Path(export_root) / one_onnx.name
+
+    monkeypatch.setattr(ExportMixin, "to_onnx", copy)
+
+
+@pytest.mark.usefixtures("only_once")
+@pytest.mark.parametrize("compression", ["FP16", "INT8", "INT8_PTQ"])
+def test_a_compressed_model_stays_within_its_bound(compression, model, lesions, tmp_path):
+    kind = CompressionType[compression]
+    images = lesion_data(lesions) if kind == CompressionType.INT8_PTQ else None
+    path = model.to_openvino(tmp_path, compression_type=kind, datamodule=images)
+    figures = paper(path)["figures"]
+    assert figures["rank_correlation"] >= figures["bound"]["rank_correlation"] >= 0.99
+    assert 0 < figures["score"] <= figures["bound"]["score"]
+    assert figures["by default"]["rank_correlation"] > 0.98
+    assert ("in bf16" in figures) == (compression == "FP16")
+    if compression == "FP16":
+        assert figures["in bf16"]["rank_correlation"] > 0.99
+    else:
+        with pytest.raises(
+            CheckpointError, match=r"model.xml has the precision .* without integers"
+        ):
+            Inferencer(path, precision="bf16")
+    written = openvino.Core().read_model(path)
+    constants = [o for o in written.get_ops() if o.get_type_name() == "Constant"]
+    types = {o.get_element_type().get_type_name() for o in constants}
+    kinds = {o.get_type_name() for o in written.get_ops()}
+    assert types & {"FP16": {"f16"}}.get(compression, {"i8", "u8"})
+    assert ("FakeQuantize" in kinds) == (compression == "INT8_PTQ")
+
+
+def test_in_bf16_openvino_computes_all_but_clips_blocks_in_float32(model, tmp_path):
+    file = model.to_openvino(tmp_path)
+    inside, outside = set(), set()
+    for layer in ElementTree.parse(file).iter("layer"):
+        of = inside if layer.get("name").split("/")[0] in model._tower_nodes else outside
+        of.add((layer.get("type"), layer.find("rt_info/attribute[@name='precise']") is not None))
+    assert {("MatMul", False), ("Gelu", False)} <= inside
+    assert {exact for kind, exact in inside if kind == "Add"} == {True, False}, "stream and bias"
+    assert {kind for kind, exact in inside if exact} == {"Add"}
+    assert {("MatMul", True), ("Convolution", True), ("MVN", True)} <= outside
+    assert {kind for kind, exact in outside if not exact} <= {"Const", "Parameter", "Result"}
+
+    opened = read_in_bf16(file)
+    inside, outside = set(), set()
+    for operation in opened.get_ops():
+        of = inside if operation.get_friendly_name() in model._tower_nodes else outside
+        of.add((operation.get_type_name(), operation.get_output_element_type(0)))
+    exact, short = openvino.Type.f32, openvino.Type.bf16
+    assert {("MatMul", short), ("Gelu", short), ("Add", exact)} <= inside
+    assert {("MatMul", exact), ("MVN", exact), ("Subtract", exact)} <= outside
+    assert {kind for kind, type_ in inside if type_ == exact} == {"Add"}
+    assert {kind for kind, type_ in outside if type_ == short} == {"Convert"}
+    assert short not in {output.get_element_type() for output in opened.outputs}
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert computed_in(opened, "FullyConnected") == {"bf16", "f32"}
+    assert computed_in(opened, "MVN", "Softmax", "Reduce") == {"f32"}
+
+    file.write_text(file.read_text().replace('"precise"', '"forgotten"'))
+    with pytest.raises(CheckpointError, match=r"model.xml does not say .* export again"):
+        read_in_bf16(file)
+
+
+def computed_in(model, *kinds):
+    """Precisions that OpenVINO computes some kinds of operations in, once it has rewritten all."""
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    notes = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
+    of_kind = [note for note in notes if note["layerType"].astype(str) in kinds]
+    return {note["outputPrecisions"].astype(str) for note in of_kind}
+
+
+def test_a_zero_shot_model_is_certified_on_images_of_validation(bmad_tree, tmp_path):
+    for category in SETS:
+        bmad_tree(category, tmp_path / "BMAD")
+    engine = Engine(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    model = MVFA(**SHALLOW)
+    engine.fit(model, datamodule=BMADLeaveOneOut(tmp_path / "BMAD", "Brain", num_workers=0))
+    assert paper(model.to_onnx(tmp_path / "out"))["images"] == 8
+
+
+def test_a_model_trained_on_labels_alone_is_certified(lesions, tmp_path):
+    engine = Engine(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
+    )
+    model = MVFA(**SHALLOW)
+    engine.fit(model, datamodule=lesion_data(lesions, mask_column=None))
+    assert paper(model.to_onnx(tmp_path / "out"))["images"] == 8
