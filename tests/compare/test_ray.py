@@ -21,7 +21,8 @@ def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(
     runs.touch()
     monkeypatch.setenv(RUNS, str(runs))
     # Ray's workers are processes of their own, which know nothing of pytest's search path.
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    tests = Path(__file__).parents[1]
+    paths = [str(tests), str(tests / "helpers"), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     models = {"Mine": {**MVFA, "class_path": "unlucky.DiesOnce", "max_epochs": 1}}
     data = {"phantom": lesion_entry(lesions)}

@@ -1,6 +1,6 @@
 """Keeps models of a released version, which every later one must read to the same bits.
 
-    PYTHONPATH=tests OMP_NUM_THREADS=1 python tests/released/record.py
+    PYTHONPATH=tests:tests/helpers OMP_NUM_THREADS=1 python tests/released/record.py
 
 trains each method a little and keeps its checkpoint, its ONNX and OpenVINO exports, and what each
 says of a few pictures, in a folder named after the version. That is done once, by the version as it

@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from anomalib_medclip.compare.store import Record
 from anomalib_medclip.provenance import NOTICE
+from anomalib_medclip.report import sentences
 from anomalib_medclip.report.drawing import GREY
 from anomalib_medclip.report.gallery import Gallery, label
 from anomalib_medclip.report.lost_lesions import lost_lesions

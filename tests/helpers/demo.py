@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from anomalib_medclip.data.phantoms import Phantoms
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 RADII = (0.05, 0.075, 0.1)  # of lesions, in sides, for the blob filter
 
 
