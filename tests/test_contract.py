@@ -276,7 +276,7 @@ def test_a_checkpoint_of_mid_training_is_completed_or_refused(method, lesions, t
     path = tmp_path / "all" / "epoch=0.ckpt"
     alone, model = Engine(accelerator="cpu", default_root_dir=tmp_path), small(method)
     options = {"data_path": lesions / "images" / "normal", "ckpt_path": path}
-    if hasattr(model.model, "fit_support"):
+    if model.model.has_memory:
         with pytest.raises(NotReadyError, match="saved in the middle of training"):
             alone.predict(model, **options)
     else:
@@ -370,7 +370,7 @@ def test_no_image_is_encoded_twice(method, lesions, tmp_path):
     trained, validated = len(datamodule.train_data), len(datamodule.val_data)
     first, *later = seen.counts
     assert first >= trained + validated
-    assert set(later) == {0 if len(method.augmentations) > 1 else trained}
+    assert set(later) == {trained if method.makes_images else 0}
 
 
 def test_later_epochs_need_no_frozen_block_nor_text_that_cannot_have_changed(
@@ -389,11 +389,11 @@ def test_later_epochs_need_no_frozen_block_nor_text_that_cannot_have_changed(
     steps = engine.trainer.num_training_batches
     first, levels = model.model.levels[0], range(1, model.model.clip.depth + 1)
     assert set(work.epochs[0]) >= set(levels), "the first epoch encodes"
-    learn = isinstance(model.model.prompts, torch.nn.Module)
+    learn = model.model.prompts.learns
     for blocks in work.epochs[1:]:
         texts = blocks.pop("text", 0)
         assert texts == (steps + 1 if learn else 0), "once a step, and once for validation"
-        if len(method.augmentations) == 1:
+        if model.makes_images:
             assert set(blocks.values()) == {steps}, "validation images are not encoded again"
         elif hasattr(model.model, "adapters"):
             assert set(blocks) == set(levels[first:])
@@ -415,7 +415,7 @@ def test_images_learnt_from_are_not_encoded_again_to_find_the_threshold(method, 
         cross_fit=False,
     )
     assert data.validates_on_support
-    makes_new = len(method.augmentations) == 1
+    makes_new = method.makes_images
     assert seen.counts[0] >= len(data.train_data)
     assert seen.counts[1] == (len(data.train_data) + len(data.val_data) if makes_new else 0)
 
@@ -436,7 +436,7 @@ def test_a_loaded_model_holds_no_text_tower_but_one_that_every_image_needs(
     assert 0 <= inferencer.predict(lesions / "images" / "normal" / "0.png").score <= 1
     gc.collect()
     held = sum(text() is not None for text in built)
-    needed = hasattr(model.model, "text_tower")
+    needed = model.model.text_tower is not None
     assert held == (2 if needed else 0)
     embeddings = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
     assert bool(embeddings) is needed

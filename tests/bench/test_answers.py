@@ -149,7 +149,7 @@ def test_integers_are_calibrated_with_the_data_and_never_with_what_is_scored(ima
     calibrated = torch.cat(method._calibration_images(real.data))
     distance = (calibrated[:, None] - real.images[None]).abs().amax(dim=(2, 3, 4))
     assert distance.min() > 0
-    support = method.probes.float() / 255
+    support = method.exporter.probes.float() / 255
     assert (support[:, None] - real.images[None]).abs().amax(dim=(2, 3, 4)).min() > 0.01
 
 

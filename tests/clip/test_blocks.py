@@ -87,9 +87,8 @@ def test_every_method_takes_bf16_and_stays_near(method, images):
     scored = {}
     for precision in ("fp32", "bf16"):
         model = small(method, precision=precision).eval().model
-        if hasattr(model, "few_shot"):
-            model.few_shot = False
-        tower = getattr(model, "text_tower", None) or TextTower(model.clip.backbone)
+        model.few_shot = False
+        tower = model.text_tower or TextTower(model.clip.backbone)
         model.text = model.prompts(tower, "liver").detach()
         with torch.inference_mode():
             scored[precision] = model(images).anomaly_map
@@ -99,7 +98,7 @@ def test_every_method_takes_bf16_and_stays_near(method, images):
 
 def test_a_model_in_bf16_is_not_traced(tmp_path):
     model = small(anomalib_medclip.MediCLIP, precision="bf16")
-    model.probes = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    model.exporter.probes = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     with pytest.raises(ParityError, match="load the model with precision fp32"):
         model.to_onnx(tmp_path)
     assert not list(tmp_path.rglob("*.onnx"))

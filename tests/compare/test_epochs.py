@@ -48,7 +48,9 @@ def train(kind, lesions, home, every, epochs=EPOCHS, features=None, **options):
     data = lesion_data(lesions, train_batch_size=16)
     model, notes = model_of(kind, **options), Notes()
     recorded = EpochScores({"lesions": data}, every)
-    model.evaluator, model.visualizer, model.shared_features = Findings(), None, features
+    model.evaluator, model.visualizer = Findings(), None
+    if features is not None:
+        model.features.shared = features
     engine = Engine(
         callbacks=[recorded, notes], default_root_dir=home, accelerator="cpu", max_epochs=epochs,
         enable_progress_bar=False, enable_model_summary=False, logger=False,

@@ -121,8 +121,8 @@ def test_the_levels_of_madclip_are_what_its_map_is_the_mean_of(lesions, tmp_path
     model, _, items = fit(MadCLIP, lesions, tmp_path)
     encoded = model.model.encode(stacked(items))
     with torch.no_grad():
-        maps = model.model.level_maps(encoded)["text"]
-        whole = model.model.score(encoded).anomaly_map
+        maps = model.model.level_maps(encoded, model.model.text)["text"]
+        whole = model.model.score(encoded, model.model.text).anomaly_map
     torch.testing.assert_close(maps.mean(dim=0), whole)
     assert not torch.allclose(maps[0], maps[-1])
 
@@ -131,10 +131,11 @@ def test_mvfa_has_one_branch_zero_shot_and_two_few_shot(mvfa):
     model, _, items = mvfa
     torch_model, encoded = model.model, model.model.encode(stacked(items))
     with torch.no_grad():
-        both = torch_model.level_maps(encoded)
+        text = torch_model.text
+        both = torch_model.level_maps(encoded, text)
         torch_model.few_shot = False
-        alone, nearest = torch_model.level_maps(encoded), torch_model.nearest_support(encoded)
-        whole = torch_model.score(encoded).anomaly_map
+        alone, nearest = torch_model.level_maps(encoded, text), torch_model.nearest_support(encoded)
+        whole = torch_model.score(encoded, text).anomaly_map
         torch_model.few_shot = True
     assert list(both) == ["text", "memory"]
     assert list(alone) == ["text"]

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from anomalib_medclip.components.losses import LossTerms
 from anomalib_medclip.models.iqeclip import IQECLIP
-from anomalib_medclip.models.iqeclip.image_prompts import TEMPLATES
+from anomalib_medclip.models.iqeclip.image_prompts import SENTENCES
 from anomalib_medclip.models.iqeclip.released import our_name
-from anomalib_medclip.models.iqeclip.torch_model import LossTerms
 from golden_cases.common import EXACT, Computed, Tolerance
 
 BRANCHES = ("text", "query")
@@ -82,7 +82,7 @@ class IQECLIPCase:
         yield "plain_text_tokens", (tokens := text_tower.tokenize(self.config["plain_texts"]))
         yield "plain_text_embed", text_tower(tokens)
         yield "visual_positional_embedding_resized", clip.visual.positional_embedding
-        for name, sentence in zip(("normal", "abnormal"), TEMPLATES, strict=True):
+        for name, sentence in zip(("normal", "abnormal"), SENTENCES, strict=True):
             yield f"tokens_{name}", text_tower.tokenize([sentence])
 
     @torch.no_grad()
@@ -93,7 +93,7 @@ class IQECLIPCase:
         yield "ln_post_cls", model.clip.visual.ln_post(encoded[:, -1, 0])
         yield "class_token", model.image_prompts.class_tokens(image)
         yield "query_tokens", model.query_module.queries(image)
-        features = model.features(encoded)
+        features = model.features(encoded, model.text)
         yield "text_embeddings", features.text
         queries = torch.nn.functional.normalize(features.queries, dim=-1)
         for level in range(len(model.levels)):
@@ -105,7 +105,7 @@ class IQECLIPCase:
     @torch.no_grad()
     def scores(self) -> Computed:
         model = self.model
-        logits = model.logits(model.features(self.encoded))
+        logits = model.logits(model.features(self.encoded, model.text))
         maps, means = model.maps(logits), model.patch_mean(logits)
         for branch, name in enumerate(BRANCHES):
             for level in range(len(model.levels)):
@@ -116,14 +116,14 @@ class IQECLIPCase:
         yield "map_mix", model.mix(maps)
         yield from self.set_scores("few", terms=2)
         yield from self.set_scores("zero", terms=2 * len(model.levels))
-        smoothed = model.score(self.encoded).anomaly_map
+        smoothed = model.score(self.encoded, self.model.text).anomaly_map
         yield "map_mix_smoothed", smoothed
         yield "segment_scores", _min_max(smoothed)
 
     def set_scores(self, kind: str, terms: int) -> Computed:
         """Image scores of one of the two kinds; the authors' are sums."""
         self.model.few_shot = kind == "few"
-        total = terms * self.model.score(self.encoded).pred_score
+        total = terms * self.model.score(self.encoded, self.model.text).pred_score
         yield f"image_score_{kind}_unnorm", total
         yield f"image_score_{kind}", _min_max(total)
 
@@ -151,18 +151,20 @@ class IQECLIPCase:
         optimizer, losses = method.configure_optimizers(), []
         for _ in range(3):
             optimizer.zero_grad()
-            loss = method.model.loss(self.encoded, self.array("mask"), self.array("labels"))
+            truth = self.array("mask"), self.array("labels")
+            loss = method.model.loss(self.encoded, *truth, method.model.text)
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
         yield "adam3_losses", losses
         yield "adam3_prompt_temp", method.model.temperature
         with torch.no_grad():
-            logits = method.model.logits(method.model.features(self.encoded))
+            features = method.model.features(self.encoded, method.model.text)
+            logits = method.model.logits(features)
             yield "adam3_map_mix", method.model.mix(method.model.maps(logits))
 
     def terms(self, masks: Tensor | None) -> LossTerms:
-        return self.model.loss_terms(self.encoded, masks, self.array("labels"))
+        return self.model.loss_terms(self.encoded, masks, self.array("labels"), self.model.text)
 
     def gradients(self, terms: LossTerms) -> Iterator[tuple[str, Tensor]]:
         """Gradients by the authors' names."""

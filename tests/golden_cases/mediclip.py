@@ -131,7 +131,7 @@ class MediCLIPCase:
     def terms(self, method: MediCLIP, mask: Tensor):
         model = method.model
         encoded, text = model.encode(self.images), model.prompts(self.text_tower)
-        return model.loss_terms(encoded, mask[:, None], text=text)
+        return model.loss_terms(encoded, mask[:, None], mask.flatten(1).any(1), text)
 
     def method(self) -> MediCLIP:
         """A fresh model with the case's initial weights."""

@@ -96,7 +96,7 @@ class MVFACase(BMADCase):
         yield "init/few_map_level", few[[0, 5]]
         yield "init/zero_logit_level", logits[[5]]
         yield "init/zero_map_level", logits.softmax(dim=2)[[0, 5], :, 1]
-        branches = model.branches(model.encode(self.test_images))
+        branches = model.branches(model.encode(self.test_images), model.text)
         yield "init/few_map_sum", branches.memory_map * len(model.levels)
         yield "init/zero_map_sum", branches.text_map * len(model.levels)
 
@@ -110,7 +110,7 @@ class MVFACase(BMADCase):
         yield "init/few_test_seg/pAUC_AUC", both
         yield "init/few_test_seg/result", both.sum()
         scores, _ = self.transductive(model := self.fitted("Chest"))
-        raw = model.branches(model.encode(self.test_images))
+        raw = model.branches(model.encode(self.test_images), model.text)
         yield "init/few_test_cls/raw_zero_score", raw.text_score * len(model.levels)
         yield "init/few_test_cls/raw_few_score", raw.memory_score * len(model.levels)
         yield "init/few_test_cls/image_score", scores
@@ -136,7 +136,9 @@ class MVFACase(BMADCase):
         losses = []
         for step, image in enumerate(images.split(1)):
             target = masks[step : step + 1] if name in WITH_MASKS else None
-            terms = model.loss_terms(model.encode(image), target, labels[step : step + 1])
+            terms = model.loss_terms(
+                model.encode(image), target, labels[step : step + 1], model.text
+            )
             losses.append(self.step(model, optimizer, terms.total(), target is not None))
             if step == 0:
                 yield f"{prefix}/step0_bce", terms.detection
@@ -253,7 +255,7 @@ class MVFACase(BMADCase):
         """Scores and maps scaled on the test images themselves, as the authors do."""
         stream = model.encode(self.test_images)
         model.set_scales([(stream, None)])
-        return model.fusion(model.branches(stream), model.has_masks)
+        return model.fusion(model.branches(stream, model.text), model.has_masks)
 
     @torch.no_grad()
     def zero_shot(self, model: MVFAModel) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,9 @@ def test_each_option_changes_something_and_everything_learns(option, masks):
         assert (usual.model(images).anomaly_map != method.model(images).anomaly_map).any() or (
             "dropout" in option or "bce" in option
         )
-    losses = [m.model.loss(m.model.encode(images), masks, LABELS) for m in (usual, method)]
+    losses = [
+        m.model.loss(m.model.encode(images), masks, LABELS, m.model.text) for m in (usual, method)
+    ]
     assert losses[0] != losses[1] or set(option) <= {"alpha", "sigma"}
     trained = {n: p for n, p in method.model.named_parameters() if p.requires_grad}
     before = {name: parameter.clone() for name, parameter in trained.items()}
@@ -84,7 +86,7 @@ def test_each_option_changes_something_and_everything_learns(option, masks):
 def test_only_the_image_tells_prompts_apart(encoded):
     def texts(**options):
         model = built(**options).model
-        return model.features(encoded).text
+        return model.features(encoded, model.text).text
 
     assert not torch.allclose(*texts()[:2], atol=1e-4)
     same = texts(class_prompts=False)
@@ -95,7 +97,7 @@ def test_without_the_last_block_among_the_levels_its_class_token_is_still_read()
     model = built(levels=[1, 2]).model
     encoded = model.encode(images := torch.rand(2, 3, 32, 32))
     assert encoded.shape[1] == 3
-    assert len(model.features(encoded).patches) == 2
+    assert len(model.features(encoded, model.text).patches) == 2
     expected = built().model.encode(images)[:, -1]
     torch.testing.assert_close(encoded[:, -1], expected)
 
@@ -107,12 +109,12 @@ def test_a_text_tower_of_another_width_gets_a_layer_in_between():
 
 def test_few_shot_scores_are_means_of_pixels_and_zero_shot_scores_of_patches(encoded):
     model = built(few_shot=False).model
-    logits = model.logits(model.features(encoded))
+    logits = model.logits(model.features(encoded, model.text))
     patches = logits.softmax(dim=-1)[..., 1].mean(dim=(0, 1, 3))
-    torch.testing.assert_close(model.score(encoded).pred_score, patches)
+    torch.testing.assert_close(model.score(encoded, model.text).pred_score, patches)
     model.few_shot = True
     pixels = model.maps(logits).mean(dim=(0, 1, 3, 4))
-    torch.testing.assert_close(model.score(encoded).pred_score, pixels)
+    torch.testing.assert_close(model.score(encoded, model.text).pred_score, pixels)
     assert not torch.allclose(patches, pixels, atol=1e-6)
 
 

@@ -54,7 +54,7 @@ def test_adapters_are_normed_between_their_layers_without_weights(tower, encoded
 
 def test_normal_and_abnormal_scores_are_of_opposite_texts(tower, encoded):
     model = ready(tower, branches="shared", heads="one").model
-    scores = model.scores(encoded)
+    scores = model.scores(encoded, model.text)
     assert torch.equal(scores.detect, scores.segment)
     torch.testing.assert_close(scores.detect[..., 0], -scores.detect[..., 1])
     assert scores.detect.abs().max() <= 2
@@ -62,8 +62,8 @@ def test_normal_and_abnormal_scores_are_of_opposite_texts(tower, encoded):
 
 
 def test_without_subtraction_a_score_is_a_cosine(tower, encoded):
-    plain = ready(tower, subtract=False).model.scores(encoded).detect
-    both = ready(tower).model.scores(encoded).detect
+    models = ready(tower, subtract=False).model, ready(tower).model
+    plain, both = (model.scores(encoded, model.text).detect for model in models)
     assert plain.abs().max() <= 1 + 1e-6
     assert not torch.allclose(plain, both)
 
@@ -83,13 +83,12 @@ def test_a_head_that_nobody_reads_is_not_computed(has_masks, image_score, tower,
     model.has_masks = has_masks
     for name, layer in model.named_modules():
         layer.register_forward_hook(lambda *_, name=name: ran.add(name.rpartition(".")[2]))
-    model.score(encoded)
+    model.score(encoded, model.text)
     both = has_masks and image_score == "mean"
     assert ran & {"fc2", "fc3"} == ({"fc2", "fc3"} if both else {"fc3" if has_masks else "fc2"})
     ran.clear()
-    model.loss(
-        encoded, torch.ones(2, 1, 32, 32) if has_masks else None, torch.tensor([True, False])
-    )
+    masks, labels = torch.ones(2, 1, 32, 32) if has_masks else None, torch.tensor([True, False])
+    model.loss(encoded, masks, labels, model.text)
     assert ran & {"fc2", "fc3"} == ({"fc2", "fc3"} if has_masks else {"fc2"})
 
 
@@ -108,7 +107,7 @@ def test_scores_and_gradients_are_those_of_normalised_tokens(one_head, tower, en
             kept.append(torch.stack(own, dim=-1))
     whole = [torch.stack(kept) for kept in plain.values()]
     learnt = [p for n, p in model.named_parameters() if "adapters" in n]
-    for way in (model.scores(patches), whole):
+    for way in (model.scores(patches, text), whole):
         total = sum((1 + i) * s.sigmoid().sum() for i, s in enumerate(way))
         found.append((*way, *torch.autograd.grad(total, learnt)))
     for ours, expected in zip(*found, strict=True):
@@ -117,13 +116,13 @@ def test_scores_and_gradients_are_those_of_normalised_tokens(one_head, tower, en
 
 def test_the_image_score_is_the_maps_maximum_where_there_are_masks(tower, encoded):
     model = ready(tower).model
-    result = model.score(encoded)
+    result = model.score(encoded, model.text)
     assert torch.equal(result.pred_score, result.anomaly_map.amax(dim=(1, 2)))
-    mean = model.patch_score(model.scores(encoded).detect)
+    mean = model.patch_score(model.scores(encoded, model.text).detect)
     model.image_score = "mean"
-    assert torch.equal(model.score(encoded).pred_score, mean)
+    assert torch.equal(model.score(encoded, model.text).pred_score, mean)
     model.image_score, model.has_masks = None, False
-    assert torch.equal(model.score(encoded).pred_score, mean)
+    assert torch.equal(model.score(encoded, model.text).pred_score, mean)
 
 
 def test_causal_text_is_another_text(tower):

@@ -64,31 +64,35 @@ def test_a_sample_depends_on_seed_epoch_and_image_and_on_nothing_else(lesions, t
     method.on_fit_start()
     items = [data.train_data[i] for i in range(2)]
     both, first, last = (data.train_data.collate_fn(part) for part in (items, items[:1], items[1:]))
-    together, masks, _ = method._examples(both)
+    together, masks, _ = method.examples(both)
     for index, batch in enumerate((first, last)):
-        alone, mask, _ = method._examples(batch)
+        alone, mask, _ = method.examples(batch)
         torch.testing.assert_close(alone[0], together[index])
         assert torch.equal(mask[0], masks[index])
     engine.trainer.fit_loop.epoch_progress.current.completed += 1
-    later, _, _ = method._examples(both)
+    later, _, _ = method.examples(both)
     assert not torch.equal(later, together)
 
 
 def test_labels_below_one_are_normal_for_the_focal_loss_only(tower, encoded):
-    model, masks = ready(tower).model, torch.ones(2, 1, 32, 32)
-    hard, soft = model.loss_terms(encoded, masks), model.loss_terms(encoded, 0.999 * masks)
-    empty = model.loss_terms(encoded, 0 * masks)
+    model, labels = ready(tower).model, torch.ones(2).bool()
+    hard, soft, empty = (
+        model.loss_terms(encoded, value * torch.ones(2, 1, 32, 32), labels, model.text)
+        for value in (1, 0.999, 0)
+    )
     assert soft.focal == empty.focal
     assert soft.dice.item() == pytest.approx(hard.dice.item(), abs=1e-3)
 
 
 def test_the_score_is_the_maps_maximum(tower, encoded):
-    result = ready(tower).model.score(encoded)
+    model = ready(tower).model
+    result = model.score(encoded, model.text)
     assert torch.equal(result.pred_score, result.anomaly_map.amax(dim=(1, 2)))
 
 
 def test_the_papers_temperature_sharpens_the_map(tower, encoded):
-    maps = [ready(tower, temperature=t).model.score(encoded).anomaly_map for t in (1.0, 0.07)]
+    models = [ready(tower, temperature=t).model for t in (1.0, 0.07)]
+    maps = [model.score(encoded, model.text).anomaly_map for model in models]
     torch.testing.assert_close(
         torch.logit(maps[1]), torch.logit(maps[0]) / 0.07, rtol=1e-3, atol=1e-3
     )
@@ -97,7 +101,7 @@ def test_the_papers_temperature_sharpens_the_map(tower, encoded):
 def test_pooled_channels_have_nothing_to_learn(tower, encoded):
     model = ready(tower, projection="pooled").model
     assert list(model.adapters.parameters()) == []
-    assert model.score(encoded).anomaly_map.shape == (2, 32, 32)
+    assert model.score(encoded, model.text).anomaly_map.shape == (2, 32, 32)
 
 
 def test_causal_and_fixed_prompts_are_other_texts(tower):

@@ -69,7 +69,7 @@ def test_scales_are_the_extremes_of_support_images_scored_without_themselves(mod
         kept, healthy = copies[:, others], torch.zeros(int(others.sum())).bool()
         alone.fit_support(kept[0], kept, healthy, owners[~labels][others])
         with torch.no_grad():
-            expected.append(alone.branches(stream[None]))
+            expected.append(alone.branches(stream[None], alone.text))
     for kind, name in enumerate(("map", "score")):
         for branch, source in enumerate(("text", "memory")):
             values = torch.cat([getattr(b, f"{source}_{name}").flatten() for b in expected])
@@ -126,14 +126,15 @@ def test_few_shot_without_support_says_what_to_do(model):
 def test_the_loss_of_a_batch_is_the_mean_over_its_images(model):
     streams, masks = torch.rand(3, 17, 32), (torch.rand(3, 1, 32, 32) > 0.7).float()
     labels = torch.tensor([True, False, True])
-    together = model.loss(streams, masks, labels)
+    together = model.loss(streams, masks, labels, model.text)
     samples = zip(streams, masks, labels, strict=True)
-    alone = [model.loss(i[None], m[None], c[None]) for i, m, c in samples]
+    alone = [model.loss(i[None], m[None], c[None], model.text) for i, m, c in samples]
     torch.testing.assert_close(together, torch.stack(alone).mean())
 
 
 def test_gradients_reach_all_adapters_but_the_last_layer_that_nothing_reads(model):
-    loss = model.loss(torch.rand(2, 17, 32), torch.ones(2, 1, 32, 32), torch.ones(2).bool())
+    masks, labels = torch.ones(2, 1, 32, 32), torch.ones(2).bool()
+    loss = model.loss(torch.rand(2, 17, 32), masks, labels, model.text)
     loss.backward()
     without = {n for n, p in model.named_parameters() if p.requires_grad and p.grad is None}
     assert without == set()
@@ -195,7 +196,8 @@ def test_released_adapters_are_tested_without_training(model, tmp_path):
     method.model.fusion.scales = used[0]
     images = torch.stack([data.test_data[i].image for i in range(len(data.test_data))])
     with torch.no_grad():
-        branches = method.model.branches(method.model.encode(images.as_subclass(torch.Tensor)))
+        stream = method.model.encode(images.as_subclass(torch.Tensor))
+        branches = method.model.branches(stream, method.model.text)
         _, fused = method.model.fusion(branches, True)
     scales = method.model.fusion.scales[0]
     torch.testing.assert_close(scales[0, 1], branches.text_map.max(), atol=1e-6, rtol=0)

@@ -40,9 +40,15 @@ from anomalib_medclip.components.threshold import VALIDATION, learnt_from
 from anomalib_medclip.data.integrity import images_in
 from anomalib_medclip.errors import NotReadyError, SupportError
 from anomalib_medclip.readers.picture import read_image
-from anomalib_medclip.training.checkpoints import SlimCheckpoints
+from anomalib_medclip.training.checkpoints import (
+    Notes,
+    complete,
+    read_checkpoint,
+    read_checkpoints_plainly,
+    slim,
+)
 from anomalib_medclip.training.divergence import FiniteOnly
-from anomalib_medclip.training.method import ClipMethodMixin
+from anomalib_medclip.training.evaluation import evaluator
 from anomalib_medclip.training.results import HeatMapVisualizer, ResultsWriter
 
 
@@ -132,8 +138,7 @@ class WinCLIPModel(WinClipModel):
         return pooled.unflatten(0, (-1, len(tokens)))
 
 
-# Lightning and anomalib disagree on to_onnx; anomalib's is the one that is found.
-class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
+class WinCLIP(WinClip):
     """WinCLIP, zero-shot or with a few normal images, on the data of this package or any other.
 
     A baseline and none of the package's methods: nothing is trained. ``anomalib train`` takes
@@ -157,6 +162,8 @@ class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
     """
 
     model: WinCLIPModel
+    object_name = ""
+    threshold_from = ""
     _readied_for: int | None = None
 
     def __init__(
@@ -197,7 +204,7 @@ class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
         """Threshold at one half, every rank kept."""
         return RankPreservingPostProcessor(enable_threshold_matching=False)
 
-    configure_evaluator = staticmethod(ClipMethodMixin.configure_evaluator)
+    configure_evaluator = staticmethod(evaluator)
 
     @classmethod
     def configure_visualizer(cls) -> HeatMapVisualizer:
@@ -211,7 +218,7 @@ class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
 
     def setup(self, stage: str) -> None:
         """Little yet: whether a checkpoint holds all that is needed is known only later."""
-        self.read_checkpoints_plainly()
+        read_checkpoints_plainly(self.trainer)
 
     def on_validation_start(self) -> None:
         """Encode prompts and reference images, unless that is done or a checkpoint holds them.
@@ -243,6 +250,39 @@ class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
 
     on_test_start = on_predict_start = on_validation_start
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's
+        """As anomalib's, but no file is opened that the checkpoint names, except its backbone.
+
+        Raises:
+            CheckpointError: It is no checkpoint of this baseline.
+            BackboneMismatchError: The weights it names are not those it was made with.
+        """
+        if isinstance(checkpoint_path, str | Path):
+            read_checkpoint(checkpoint_path)
+        kwargs = {"few_shot_source": None, **kwargs}
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out CLIP.
+
+        Raises:
+            NonFiniteError: An embedding is NaN or infinite.
+        """
+        super().on_save_checkpoint(checkpoint)
+        clip = self.model.clip
+        notes = Notes(
+            method=type(self).__name__,
+            fingerprint=clip.fingerprint,
+            backbone=str(clip.backbone),
+            object_name=self.object_name,
+            support_is_stale=not self.is_setup,
+            threshold_from=self.threshold_from,
+            probes=torch.empty(0, dtype=torch.uint8),
+            model={},
+        )
+        slim(checkpoint, notes)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take prompts and reference images from the checkpoint.
 
@@ -250,7 +290,9 @@ class WinCLIP(SlimCheckpoints, WinClip):  # type: ignore[misc]
             CheckpointError: It is of another method, or was made with other options.
             BackboneMismatchError: It was made with another backbone.
         """
+        notes = complete(checkpoint, self)
         super().on_load_checkpoint(checkpoint)
+        self.object_name, self.threshold_from = notes.object_name, notes.threshold_from
         self.model.k_shot = len(checkpoint["state_dict"]["model._patch_embeddings"])
         self.is_setup, self._readied_for = True, None
 

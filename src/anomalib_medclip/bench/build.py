@@ -6,16 +6,15 @@ of a memory bank may depend on its rows, so they are mixed from tokens of images
 
 from collections.abc import Callable
 from importlib import import_module
-from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 import torch.nn.functional as F
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
 from anomalib.models.components.base import AnomalibModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomalib_medclip.bench.scoring import Images, know_prompts, random_images
 from anomalib_medclip.bench.settings import RUNTIMES, Setting
@@ -35,9 +34,7 @@ def method_class(name: str) -> Any:  # noqa: ANN401 - a method's class, known on
 
 def has_bank(name: str) -> bool:
     """Whether a method compares with the support images when it scores."""
-    return "few_shot" in signature(method_class(name)).parameters and hasattr(
-        import_module(f"anomalib_medclip.models.{name}.torch_model"), "MemoryBank"
-    )
+    return bool(get_type_hints(method_class(name))["model"].has_memory)
 
 
 def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
@@ -57,8 +54,7 @@ def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
     method = method_class(setting.method)(**options, pretrained=setting.pretrained).eval()
     model = method.model
     know_prompts(model)
-    if hasattr(model, "few_shot"):
-        model.few_shot = setting.k_shot > 0
+    model.few_shot = setting.k_shot > 0
     return method.to(setting.device)
 
 
@@ -85,7 +81,7 @@ def export(
         RuntimeMissingError: The runtime is not installed.
     """
     if data is None:
-        method.probes = (random_images(method.model, PROBES) * 255).to(torch.uint8)
+        method.exporter.probes = (random_images(method.model, PROBES) * 255).to(torch.uint8)
     if setting.runtime == "onnx":
         path = method.to_onnx(folder)
         return lambda: open_onnx(path, torch.device(setting.device).type)
@@ -110,7 +106,7 @@ def training(method: Any, setting: Setting, images: Images) -> Work:  # noqa: AN
     masks[labels, :, side // 4 : side // 2, side // 4 : side // 2] = 1
     prompts = _prompts(method)
     kept = model.encode(images)
-    afresh = setting.what == "first-epoch" or method.hparams.get("synthesis", False)
+    afresh = setting.what == "first-epoch" or method.makes_images
 
     def work() -> None:
         encoded = model.encode(images) if afresh else kept
@@ -125,7 +121,7 @@ def training(method: Any, setting: Setting, images: Images) -> Work:  # noqa: AN
 def epoch_images(method: Any, k_shot: int) -> int:  # noqa: ANN401 - any method
     """Images of an epoch at K, copies included."""
     classes = 2 if method.wants_abnormal else 1
-    return classes * k_shot * len(method.augmentations)
+    return classes * k_shot * len(method.augmentations.masks)
 
 
 def search(method: Any, images: Images) -> tuple[Work, Work]:  # noqa: ANN401 - any method
@@ -137,7 +133,7 @@ def search(method: Any, images: Images) -> tuple[Work, Work]:  # noqa: ANN401 - 
     Raises:
         ConfigError: The method has no memory bank.
     """
-    bank = getattr(method.model, "memory_bank", None)
+    bank = method.model.memory_bank
     if bank is None or bank.is_empty:
         msg = "there is no memory bank to search; name a method that has one and K above 0"
         raise ConfigError(msg)
@@ -162,7 +158,7 @@ def search(method: Any, images: Images) -> tuple[Work, Work]:  # noqa: ANN401 - 
 def _prompts(method: Any) -> Callable[[], Tensor]:  # noqa: ANN401 - any method
     """Text features of a batch: with their gradient, where prompts learn."""
     model = method.model
-    if not isinstance(model.prompts, nn.Module):
-        return lambda: model.text
-    tower = TextTower(model.clip.backbone).to(model.text.device)
+    if not model.prompts.learns:
+        return model.known_text
+    tower = TextTower(model.clip.backbone).to(model.device)
     return lambda: model.prompts(tower, "organ")

@@ -21,7 +21,6 @@ from anomalib_medclip.data.config import load_data
 from anomalib_medclip.export.exporter import in_turn
 from anomalib_medclip.export.parity import rank_correlations, run_in_batches
 from anomalib_medclip.export.runtimes import Run, torch_run
-from anomalib_medclip.training.checkpoints import KEPT
 
 IMAGES = 32
 """How many test images are compared, at most; both classes in turn."""
@@ -64,9 +63,7 @@ def meet(method: Any, setting: Setting) -> RealImages:  # noqa: ANN401 - any met
             enable_progress_bar=False,
         )
         trainer.predict(exact, datamodule=data, return_predictions=False)
-    exact.model.few_shot = setting.k_shot > 0 and getattr(exact.model, "few_shot", False)
-    if not setting.k_shot and hasattr(exact.model, "memory_bank"):
-        exact.model.memory_bank = type(exact.model.memory_bank)()
+    exact.model.few_shot = setting.k_shot > 0
     _take_over(exact.eval().to(setting.device), method)
     images, abnormal = _test_images(exact, data)
     run = torch_run(exact.model, setting.device)
@@ -101,10 +98,8 @@ def agreement(run: Run, real: RealImages, batch_size: int) -> Row:
 def _take_over(exact: Any, method: Any) -> None:  # noqa: ANN401 - any method
     """Give a method the state of another one of its kind, on the same CLIP."""
     method.load_state_dict({**method.state_dict(), **without_clip(exact.state_dict())})
-    method.probes = exact.probes
-    for name in KEPT:
-        if hasattr(exact.model, name):
-            setattr(method.model, name, getattr(exact.model, name))
+    method.exporter.probes = exact.exporter.probes
+    method.model.has_masks, method.model.few_shot = exact.model.has_masks, exact.model.few_shot
 
 
 def _test_images(method: Any, data: AnomalibDataModule) -> tuple[Tensor, list[bool]]:  # noqa: ANN401

@@ -9,22 +9,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from anomalib_medclip.bench.timing import Work
+from anomalib_medclip.components.model import ClipModel
 
 Images = Float[Tensor, "batch 3 side side"]
 """RGB in [0, 1] at the model's size."""
 
 
-def random_images(model: Any, count: int, seed: int = 1) -> Images:  # noqa: ANN401 - any method's
+def random_images(model: ClipModel, count: int, seed: int = 1) -> Images:
     """Smooth random images at a model's size, the same for the same seed."""
     random = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 3, 8, 8, generator=random)
     return F.interpolate(coarse, model.clip.size, mode="bilinear", antialias=True)
 
 
-def know_prompts(model: Any) -> None:  # noqa: ANN401 - any method's
+def know_prompts(model: ClipModel) -> None:
     """Give a model text features to compare with: random ones, which cost what others do."""
-    tower = getattr(model, "text_tower", None)
-    random = torch.Generator().manual_seed(0)
+    tower, random = model.text_tower, torch.Generator().manual_seed(0)
     if tower is None:
         model.text = F.normalize(torch.randn(2, model.clip.embed_dim, generator=random), dim=-1)
     else:  # its prompts depend on the image, and so not on any object's name
@@ -32,28 +32,27 @@ def know_prompts(model: Any) -> None:  # noqa: ANN401 - any method's
 
 
 @torch.no_grad()
-def fill_bank(model: Any, k_shot: int, copies: int) -> None:  # noqa: ANN401 - any method's
-    """Put into the memory bank, if there is one, what K images would leave there.
+def fill_bank(model: ClipModel, k_shot: int, copies: int) -> None:
+    """Put into a model's memory, if it has one, what K normal images would leave there.
 
-    Tokens of each are mixed at random from those of eight smooth random images.
+    Frozen features of each copy are mixed at random from those of eight smooth random images.
 
     Args:
         model: On its device.
         k_shot: Images; 0 for zero-shot.
         copies: How many augmented copies a method makes of each, itself included.
     """
-    if not (k_shot and hasattr(model, "memory_bank")):
+    if not (k_shot and model.has_memory):
         return
     random = torch.Generator().manual_seed(0)
-    count = k_shot * copies
-    images = random_images(model, 8, seed=0).to(model.text.device)
-    tokens = model.bank_tokens(model.encode(images))
-    shares = (3 * torch.randn(count, 8, generator=random)).softmax(dim=1).to(tokens)
-    mixed = torch.einsum("ci,litw->lctw", shares, tokens)
-    model.memory_bank.fill(mixed, torch.arange(count))
+    encoded = model.encode(random_images(model, 8, seed=0).to(model.device))
+    shares = (3 * torch.randn(copies * k_shot, 8, generator=random)).softmax(dim=1).to(encoded)
+    mixed = torch.einsum("ci,i...->c...", shares, encoded).unflatten(0, (copies, k_shot))
+    normal = torch.zeros(k_shot, dtype=torch.bool, device=model.device)
+    model.fit_support(mixed[0], mixed, normal, torch.arange(k_shot, device=model.device))
 
 
-def encoder(model: Any, images: Images) -> Work:  # noqa: ANN401 - any method's
+def encoder(model: ClipModel, images: Images) -> Work:
     """open_clip's image encoder as open_clip runs it, with weights like the model's, in fp32."""
     visual = model.clip.backbone.load().clip.visual.eval().to(images.device)
 

@@ -136,8 +136,8 @@ def explain(
     with unchanged(model), torch.no_grad():
         embedded, vectors = _vectors(torch_model, items)
         images = _stacked([items[number] for number in shown])
-        encoded = torch_model.encode(images.to(torch_model.text.device))
-        level_maps = torch_model.level_maps(encoded)
+        encoded = torch_model.encode(images.to(torch_model.device))
+        level_maps = torch_model.level_maps(encoded, torch_model.known_text())
         nearest = torch_model.nearest_support(encoded)
         if not (level_maps or nearest or vectors):
             return None
@@ -166,7 +166,7 @@ def _maps(
     level_maps: Mapping[str, Tensor],
 ) -> dict[str, Any]:
     """The final maps and those of each level, all brought to the one scale of the threshold."""
-    answers = model.model.score(encoded)
+    answers = model.model.score(encoded, model.model.known_text())
 
     def normalised(maps: Tensor) -> UInt8[np.ndarray, "image height width"]:
         batch = InferenceBatch(pred_score=answers.pred_score, anomaly_map=maps)
@@ -215,7 +215,7 @@ def _matches(
     needed = sorted({(m["support"], m["copy"]) for of_image in matches for m in of_image})
     for one in (m for of_image in matches for m in of_image):
         one["picture"] = needed.index((one["support"], one["copy"]))
-    augment = model.augmentations_of(abnormal=False)
+    augment = model.augmentations.normal
     copies = [augment[copy](_stacked([normal[number]])) for number, copy in needed]
     return {
         "grid": grid,
@@ -233,8 +233,8 @@ def _vectors(
     found: dict[str, list[Tensor]] = {}
     for start in range(0, len(chosen), _BATCH):
         images = _stacked([items[number] for number in chosen[start : start + _BATCH]])
-        encoded = model.encode(images.to(model.text.device))
-        for name, vectors in model.embeddings(encoded).items():
+        encoded = model.encode(images.to(model.device))
+        for name, vectors in model.embeddings(encoded, model.known_text()).items():
             found.setdefault(name, []).append(vectors.cpu())
     whole = {name: torch.cat(parts).double().numpy() for name, parts in found.items()}
     whole = {name: vectors for name, vectors in whole.items() if _can_be_placed(vectors)}

@@ -22,7 +22,7 @@ from anomalib_medclip.data.fingerprint import Digests, check_unchanged, fingerpr
 from anomalib_medclip.errors import ConfigError, DataChangedError
 from anomalib_medclip.files import as_json
 from anomalib_medclip.provenance import versions
-from anomalib_medclip.training.method import ClipMethodMixin
+from anomalib_medclip.training.method import ClipMethod
 
 
 def _trivial(name: str) -> ModelEntry:
@@ -239,7 +239,7 @@ def _model(name: str, entry: ModelEntry) -> tuple[str, Options]:
         msg = f"model {name}: {error}; correct its options"
         raise ConfigError(msg) from error
     options["class_path"] = parsed.model.class_path  # which may have been given by the name alone
-    kinds = {"method": ClipMethodMixin, "trivial": TrivialMixin}
+    kinds = {"method": ClipMethod, "trivial": TrivialMixin}
     found = [kind for kind, base in kinds.items() if issubclass(find_class(options), base)]
     return (*found, "baseline")[0], options
 

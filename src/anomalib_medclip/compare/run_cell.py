@@ -38,7 +38,7 @@ from anomalib_medclip.files import as_json
 from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.frozen_features import SharedFeatures
-from anomalib_medclip.training.method import ClipMethodMixin
+from anomalib_medclip.training.method import ClipMethod
 
 _LOG = 4000
 """Characters of its last words that the record of a failure holds."""
@@ -176,7 +176,7 @@ def run(cell: Cell, settings: Settings) -> tuple[Record, Arrays]:
     check_inputs(cell, sets, known)
     measured |= {
         "seconds_per_image": cost.seconds_per_image(model, _some_images(data)),
-        "features_from_cache": getattr(model, "features_found", 0),
+        "features_from_cache": model.features.found if isinstance(model, ClipMethod) else 0,
         "device": cost.device_name(model.device),
     }
     return {"facts": facts, "tests": tests, "measured": measured}, arrays
@@ -208,7 +208,7 @@ def _engine(
         ConfigError: Nobody says for how many epochs to train.
     """
     asked: dict[str, Any] = {"max_epochs": cell.model_config["max_epochs"]}
-    known = isinstance(model, ClipMethodMixin) or "max_epochs" in model.trainer_arguments
+    known = isinstance(model, ClipMethod) or "max_epochs" in model.trainer_arguments
     if asked["max_epochs"] is None:
         asked = {}
         if not known:
@@ -223,13 +223,13 @@ def _engine(
 
 def _share(model: AnomalibModule, cell: Cell, settings: Settings) -> None:
     """Let cells share what the frozen tower says of the images of the same data."""
-    if isinstance(model, ClipMethodMixin) and settings.features is not None:
+    if isinstance(model, ClipMethod) and settings.features is not None:
         told: list[Any] = [cell.determined_by[k] for k in ("data", "versions", "package", "code")]
         for options in cell.data_configs.values():
             given = {k: v for k, v in options["init_args"].items() if k not in _OF_THE_DRAW}
             told += [options["class_path"], given]
         scope = as_json(told, sort_keys=True, default=str)
-        model.shared_features = SharedFeatures(settings.features, scope, settings.feature_cache)
+        model.features.shared = SharedFeatures(settings.features, scope, settings.feature_cache)
 
 
 def _tested(

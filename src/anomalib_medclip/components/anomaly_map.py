@@ -90,6 +90,15 @@ def abnormal_map(
     return to_map(abnormal - normal, size).sigmoid()
 
 
+def text_map(
+    tokens: Float[Tensor, "batch patch width"],
+    text: Float[Tensor, "*per_image 2 width"],
+    size: tuple[int, int],
+) -> Float[Tensor, "batch 1 height width"]:
+    """Probability of abnormal at each pixel, by ``align`` and ``abnormal_map``."""
+    return abnormal_map(align(tokens, text), size)
+
+
 @cache
 def _enlargement(side: int, length: int) -> Float[np.ndarray, "length side"]:
     """Linear interpolation of a row of patches, corners aligned, as a matrix.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,29 @@ from torch import Tensor
 
 Augmentation = Callable[[Tensor], Tensor]
 """Images ``(batch, channel, height, width)`` to images of the same shape."""
+
+
+class Copies(NamedTuple):
+    """The copies of support images that an epoch sees, the first being the image itself.
+
+    Attributes:
+        masks: What is done to masks.
+        normal: What is done to normal images, number by number along with ``masks``.
+        abnormal: What is done to abnormal ones.
+    """
+
+    masks: Sequence[Augmentation]
+    normal: Sequence[Augmentation]
+    abnormal: Sequence[Augmentation]
+
+    @classmethod
+    def alike(cls, augmentations: Sequence[Augmentation]) -> "Copies":
+        """The same for masks and for images of both classes."""
+        return cls(augmentations, augmentations, augmentations)
+
+    def of(self, abnormal: bool) -> Sequence[Augmentation]:
+        """What is done to images of a class."""
+        return self.abnormal if abnormal else self.normal
 
 
 def warp(

@@ -1,7 +1,7 @@
 """Prompts whose context words are learnt (CoOp), in front of, after or around fixed phrases."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import TextTower
+from anomalib_medclip.components.prompts import PromptEncoder
 
 Position = Literal["end", "front", "middle"]
 """Where the phrase stands: after the context, before it, or between its halves."""
 
 
-class LearnablePrompts(nn.Module):
+class LearnablePrompts(PromptEncoder):
     """Two groups of phrases, normal and abnormal, each with context vectors of its own.
 
     A phrase is tokenised with a trailing full stop after as many placeholders as there are
@@ -32,6 +33,8 @@ class LearnablePrompts(nn.Module):
             and MediCLIP attend to all 77, padding included.
         seed: Seed of the initial vectors, N(0, 0.02^2); the global generator is left alone.
     """
+
+    learns: ClassVar[bool] = True
 
     def __init__(
         self,

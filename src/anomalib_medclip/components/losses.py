@@ -1,5 +1,6 @@
 """Losses of a heat map against a lesion mask."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -9,15 +10,46 @@ from torch import Tensor, nn
 
 
 class LossTerms(NamedTuple):
-    """Loss of each level; focal and dice are empty for images without masks."""
+    """Losses of a batch, of each level and branch that a method has; empty where there are none.
 
-    detection: Float[Tensor, "level"]
-    focal: Float[Tensor, "mask_level"]
-    dice: Float[Tensor, "mask_level"]
+    Attributes:
+        detection: Of the image scores.
+        focal: Of the maps, where there are masks.
+        dice: Likewise.
+    """
+
+    detection: Float[Tensor, "*level"]
+    focal: Float[Tensor, "*level"]
+    dice: Float[Tensor, "*level"]
 
     def total(self) -> Float[Tensor, ""]:
-        """All terms of all levels, each with weight 1."""
-        return torch.cat(self).sum()
+        """All terms, each with weight 1."""
+        return torch.cat([term.flatten() for term in self]).sum()
+
+
+def with_masks(
+    detection: Float[Tensor, "*level"],
+    maps: Sequence[Float[Tensor, "batch 1 height width"]],
+    masks: Float[Tensor, "batch 1 height width"],
+) -> LossTerms:
+    """Terms of a batch with masks: the detection losses, focal and dice loss of every map.
+
+    Args:
+        detection: Losses of the image scores.
+        maps: Probability of abnormal, as many as there are detection losses.
+        masks: 1 on the lesion, 0 elsewhere.
+    """
+    return LossTerms(
+        detection,
+        torch.stack([focal(one, masks) for one in maps]).view_as(detection),
+        torch.stack([dice(one, masks) for one in maps]).view_as(detection),
+    )
+
+
+def without_masks(detection: Float[Tensor, "*level"]) -> LossTerms:
+    """Terms of a batch with labels only."""
+    nothing = detection.new_zeros(0)
+    return LossTerms(detection, nothing, nothing)
 
 
 def focal(

@@ -5,15 +5,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from anomalib.models.components.base import DynamicBufferMixin
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from anomalib_medclip.components.buffers import SizedByState
 from anomalib_medclip.components.nearest import Scan, search
 from anomalib_medclip.errors import NonFiniteError, NotReadyError
 
 
-class MemoryBank(DynamicBufferMixin):
+class MemoryBank(SizedByState):
     """Exact nearest neighbour by cosine, level by level.
 
     The rows are kept in half precision, in the checkpoint and alive alike, so that a restored bank

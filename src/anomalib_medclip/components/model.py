@@ -1,29 +1,33 @@
 """What every method's torch model has: a frozen tower, levels, text features, and its verbs."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from anomalib.data import InferenceBatch
-from anomalib.models.components.base import DynamicBufferMixin
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower, TextTower
-from anomalib_medclip.components.prompts import ensemble
-from anomalib_medclip.errors import NotReadyError
+from anomalib_medclip.components.buffers import SizedByState
+from anomalib_medclip.components.losses import LossTerms
+from anomalib_medclip.components.memory_bank import MemoryBank
+from anomalib_medclip.components.prompts import FixedPrompts, PromptEncoder
+from anomalib_medclip.errors import ConfigError, NotReadyError
 
-PromptEncoder = Callable[[TextTower, str], Tensor]
-"""The text tower and the object's name, to text features ``(2, embed_dim)``."""
 
+class ModelOutput(NamedTuple):
+    """What a model says of images, each by itself; fields as in anomalib's ``InferenceBatch``.
 
-class Terms(Protocol):
-    """The terms of a loss, in whatever order a method has them."""
+    Attributes:
+        pred_score: How abnormal each image is, in [0, 1].
+        anomaly_map: How abnormal each pixel is, in [0, 1].
+    """
 
-    def total(self) -> Float[Tensor, ""]:
-        """All terms, each with weight 1."""
+    pred_score: Float[Tensor, "batch"]
+    anomaly_map: Float[Tensor, "batch side side"]
 
 
 class NearestSupport(NamedTuple):
@@ -41,59 +45,79 @@ class NearestSupport(NamedTuple):
     patch: Int[Tensor, "level batch patch"]
 
 
-class ClipModel(DynamicBufferMixin):
+class ClipModel(SizedByState):
     """``encode`` does what no training changes; ``score`` and ``loss`` go on from there.
 
     So frozen features are computed once, however often an image is seen. A method implements
-    ``score(encoded, text)`` and ``loss_terms(encoded, masks, labels, text)``. To be explained, it
-    also implements whichever of ``level_maps``, ``nearest_support`` and ``embeddings`` it can; they
-    change nothing, and by default there is nothing to show.
+    ``score`` and ``loss_terms``. The other verbs do nothing unless a method has a use for them, and
+    may be called of any.
 
     Args:
         clip: The frozen image tower.
         levels: Blocks to read, counted from 1; by default those at the method's ``quarters``.
-        prompts: Gives the text features; a ``torch.nn.Module`` where prompts learn.
+        prompts: Gives the text features.
 
     Attributes:
         quarters: Quarters of the tower's depth that the method reads.
-        text: Features ``(2, embed_dim)`` of the normal and the abnormal prompt; empty until known.
+        has_memory: Whether ``fit_support`` keeps something of the support images.
+        text: What the prompts say of the target, row 0 normal and row 1 abnormal; empty until
+            known. Most methods have vectors of the space that images and text share.
+        text_tower: The model's own text tower, where scoring needs one.
+        memory_bank: Tokens of normal support images, where scores are distances to them.
         has_masks: Whether the lesions of the images learnt from are outlined.
+        few_shot: Whether the images learnt from are of the same kind as those to score.
 
     Raises:
         ValueError: The tower has no such levels.
     """
 
-    quarters: Sequence[int] = (1, 2, 3, 4)
+    quarters: ClassVar[Sequence[int]] = (1, 2, 3, 4)
+    has_memory: ClassVar[bool] = False
     text: Tensor
 
     def __init__(
         self,
         clip: ImageTower,
         levels: Sequence[int] | None = None,
-        prompts: PromptEncoder = ensemble,
+        prompts: PromptEncoder | None = None,
     ) -> None:
         super().__init__()
-        self.prompts = prompts
+        self.prompts = prompts or FixedPrompts()
         self.clip = clip
         by_default = [clip.depth * quarter // 4 for quarter in self.quarters]
         self.levels = clip.checked(by_default if levels is None else levels)
+        self.text_tower: TextTower | None = None
+        self.memory_bank: MemoryBank | None = None
         self.has_masks = True
+        self.few_shot = True
         self.register_buffer("text", torch.empty(0))
 
-    def forward(self, images: Float[Tensor, "batch 3 side side"]) -> InferenceBatch:
-        """Score images, each by itself.
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.text.device
+
+    def forward(self, images: Float[Tensor, "batch 3 side side"]) -> ModelOutput:
+        """Score images of the target, each by itself.
 
         Args:
             images: RGB in [0, 1] at the tower's image size.
 
-        Returns:
-            ``pred_score`` of shape ``(batch,)`` and ``anomaly_map`` of shape ``(batch, side,
-            side)``, both in [0, 1].
-
         Raises:
             NotReadyError: Something is missing that training or a checkpoint gives.
         """
-        return self.score(self.encode(images))
+        return self.score(self.encode(images), self.known_text())
+
+    def known_text(self) -> Float[Tensor, "2 *feature"]:
+        """The target's text features.
+
+        Raises:
+            NotReadyError: There are none.
+        """
+        if self.text.numel() == 0:
+            msg = "no text features: train with an object_name, or load a checkpoint"
+            raise NotReadyError(msg)
+        return self.text
 
     def encode(
         self, images: Float[Tensor, "batch 3 side side"]
@@ -103,9 +127,19 @@ class ClipModel(DynamicBufferMixin):
 
     @abstractmethod
     def score(
-        self, encoded: Tensor, text: Float[Tensor, "2 embed_dim"] | None = None
-    ) -> InferenceBatch:
-        """Score images that are encoded already; ``text`` only where it is not the target's."""
+        self,
+        encoded: Tensor,
+        text: Float[Tensor, "2 *feature"],
+        leave_out: Int[Tensor, "batch"] | None = None,
+    ) -> ModelOutput:
+        """Score images that are encoded already.
+
+        Args:
+            encoded: What ``encode`` gives.
+            text: Text features of the images' own set.
+            leave_out: Owner of each image, as ``fit_support`` was told, whose images are not to be
+                compared with; -1 for none. Of no meaning to a method without a memory.
+        """
 
     @abstractmethod
     def loss_terms(
@@ -113,8 +147,8 @@ class ClipModel(DynamicBufferMixin):
         encoded: Tensor,
         masks: Float[Tensor, "batch 1 side side"] | None,
         labels: Bool[Tensor, "batch"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
-    ) -> Terms:
+        text: Float[Tensor, "2 *feature"],
+    ) -> LossTerms:
         """The terms of ``loss``."""
 
     def loss(
@@ -122,7 +156,7 @@ class ClipModel(DynamicBufferMixin):
         encoded: Tensor,
         masks: Float[Tensor, "batch 1 side side"] | None,
         labels: Bool[Tensor, "batch"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
+        text: Float[Tensor, "2 *feature"],
     ) -> Float[Tensor, ""]:
         """Loss of a batch: all terms, each with weight 1.
 
@@ -130,26 +164,68 @@ class ClipModel(DynamicBufferMixin):
             encoded: What ``encode`` gives.
             masks: 1 on the lesion; ``None`` for a set with labels only.
             labels: True for abnormal.
-            text: Text features of the batch's own set, where it is not the target, or with their
-                gradient where prompts learn.
+            text: Text features of the batch's own set; with their gradient where prompts learn.
         """
         return self.loss_terms(encoded, masks, labels, text).total()
+
+    def idle_parameters(self, has_masks: bool) -> Iterable[nn.Parameter]:
+        """Parameters that a batch with or without masks does not train; none of them by default."""
+        del has_masks
+        return ()
+
+    def fit_support(
+        self,
+        support: Tensor,
+        copies: Float[Tensor, "copy normal ..."],
+        labels: Bool[Tensor, "image"],
+        owners: Int[Tensor, "image"],
+    ) -> None:
+        """Keep what scoring needs of the support images; called where ``has_memory``.
+
+        Args:
+            support: What ``encode`` gives of the support images.
+            copies: The same of every augmentation of the normal ones.
+            labels: True for abnormal.
+            owners: Number of each image's patient or, where unknown, of the image.
+        """
+
+    def bank_tokens(self, encoded: Tensor) -> Float[Tensor, "level image token embed_dim"]:
+        """What ``memory_bank`` keeps of images, of those methods that have one.
+
+        Raises:
+            ConfigError: This one has none.
+        """
+        msg = f"{type(self).__name__} has no memory bank; take a method that has one"
+        raise ConfigError(msg)
+
+    def load_released(self, path: str | Path) -> None:
+        """Load a file as the method's authors release or save it.
+
+        Raises:
+            WeightsError: The file is missing, is no such file, or does not fit.
+            ConfigError: No file of authors is known for this method.
+        """
+        msg = f"{path}: {type(self).__name__} knows no files of its authors; leave adapters out"
+        raise ConfigError(msg)
 
     @property
     def scored_levels(self) -> tuple[int, ...]:
         """Levels that scores are made of, counted from 1."""
         return self.levels
 
-    def level_maps(self, encoded: Tensor) -> dict[str, Float[Tensor, "level batch side side"]]:
+    def level_maps(
+        self, encoded: Tensor, text: Float[Tensor, "2 *feature"]
+    ) -> dict[str, Float[Tensor, "level batch side side"]]:
         """Heat map of each of ``scored_levels`` by itself, in [0, 1], by branch.
 
         Args:
             encoded: What ``encode`` gives.
+            text: Text features of the images' own set.
 
         Returns:
             By the branch's name, such as ``text``, maps on the scale of ``score``'s own.
         """
-        del encoded
+        del encoded, text
         return {}
 
     def nearest_support(self, encoded: Tensor) -> NearestSupport | None:
@@ -157,31 +233,21 @@ class ClipModel(DynamicBufferMixin):
         del encoded
         return None
 
-    def embeddings(self, encoded: Tensor) -> dict[str, Float[Tensor, "batch vector width"]]:
+    def embeddings(
+        self, encoded: Tensor, text: Float[Tensor, "2 *feature"]
+    ) -> dict[str, Float[Tensor, "batch vector width"]]:
         """Vectors of each image to be plotted, by what they are, such as ``with adapters``.
 
         Args:
             encoded: What ``encode`` gives.
+            text: Text features of the images' own set.
 
         Returns:
             One vector an image, or two: of what is normal, and of what is abnormal. Each entry has
             its own width.
         """
-        del encoded
+        del encoded, text
         return {}
-
-    def text_or(self, given: Tensor | None) -> Float[Tensor, "2 embed_dim"]:
-        """The text features that are given, else the target's.
-
-        Raises:
-            NotReadyError: There are none.
-        """
-        if given is not None:
-            return given
-        if self.text.numel() == 0:
-            msg = "no text features: train with an object_name, or load a checkpoint"
-            raise NotReadyError(msg)
-        return self.text
 
 
 def side_by_side(

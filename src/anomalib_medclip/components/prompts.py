@@ -1,11 +1,13 @@
 """Words about an object, to one text feature for normal and one for abnormal."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import TextTower
 
@@ -66,3 +68,43 @@ def ensemble(
     """
     groups = [tower.encode(sentences(object_name, states)) for states in (normal, abnormal)]
     return F.normalize(torch.stack([group.mean(dim=0) for group in groups]), dim=-1)
+
+
+class PromptEncoder(nn.Module):
+    """From the text tower and the object's name to what images are compared with.
+
+    Attributes:
+        learns: Whether training changes it; text features then carry a gradient.
+    """
+
+    learns: ClassVar[bool] = False
+
+    @abstractmethod
+    def forward(self, tower: TextTower, object_name: str = "") -> Float[Tensor, "2 *feature"]:
+        """What the prompts say of normal (row 0) and of abnormal images (row 1).
+
+        Args:
+            tower: The frozen text tower.
+            object_name: What the images show.
+        """
+
+
+class FixedPrompts(PromptEncoder):
+    """Sentences that do not change; see ``ensemble``.
+
+    Args:
+        normal: States of a normal object, ``{}`` where its name goes.
+        abnormal: States of an abnormal object.
+    """
+
+    def __init__(
+        self,
+        normal: Sequence[str] = NORMAL_STATES,
+        abnormal: Sequence[str] = ABNORMAL_STATES,
+    ) -> None:
+        super().__init__()
+        self.normal, self.abnormal = tuple(normal), tuple(abnormal)
+
+    def forward(self, tower: TextTower, object_name: str = "") -> Float[Tensor, "2 embed_dim"]:
+        """Unit vectors, row 0 normal and row 1 abnormal."""
+        return ensemble(tower, object_name, self.normal, self.abnormal)

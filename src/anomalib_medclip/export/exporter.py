@@ -12,13 +12,12 @@ from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
-from lightning import LightningModule
 from torch import Tensor
 
 from anomalib_medclip.clip.backbone import without_clip
@@ -28,6 +27,7 @@ from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.errors import NotReadyError, ParityError
 from anomalib_medclip.export import parity
 from anomalib_medclip.export.compression import BOUNDS, compress, tidy
+from anomalib_medclip.export.description import Exportable, describe
 from anomalib_medclip.export.openvino_precision import mark_exact
 from anomalib_medclip.export.runtimes import (
     Run,
@@ -38,7 +38,6 @@ from anomalib_medclip.export.runtimes import (
     torch_run,
 )
 from anomalib_medclip.files import as_json, sha256
-from anomalib_medclip.provenance import NOTICE, sha256_of_tensors, versions
 
 logger = logging.getLogger(__name__)
 
@@ -49,22 +48,29 @@ PROBES = 8
 """How many real images a checkpoint keeps to certify exports with."""
 
 
-class CertifiedExport(LightningModule):
+class Writer(Protocol):
+    """One of anomalib's exports of a model, all said but the folder it goes to."""
+
+    def __call__(self, folder: Path) -> Path:
+        """Write the model below a folder, and return its file."""
+
+
+class CertifiedExporter:
     """anomalib's three exports, certified.
 
-    An export needs no data: its images are kept in the checkpoint, see ``SlimCheckpoints``. What
-    has learnt NaN or infinity is refused by a ``NonFiniteError``.
+    An export needs no data: its images are kept here, and in the checkpoint. What has learnt NaN or
+    infinity is refused by a ``NonFiniteError``.
+
+    Attributes:
+        probes: Real images ``(image, 3, side, side)`` as uint8, to certify exports with.
+        checkpoint: Name and SHA-256 of the file that the model was restored from.
     """
 
-    model: Any
-    object_name: str
-    pre_processor: Any
-    post_processor: Any
-    probes: Tensor
-    threshold_from: str
-    _checkpoint: dict[str, str] | None = None
-    _is_writing = False
-    _tower_nodes: frozenset[str] | set[str] = frozenset()
+    def __init__(self) -> None:
+        self.probes = torch.empty(0, dtype=torch.uint8)
+        self.checkpoint: dict[str, str] | None = None
+        self._is_writing = False
+        self._tower_nodes: frozenset[str] | set[str] = frozenset()
 
     def keep_probes(self, dataset: Any) -> None:  # noqa: ANN401 - any data set of anomalib's
         """Keep a few images of a data set, both classes in turn, and copies where there are few."""
@@ -73,144 +79,126 @@ class CertifiedExport(LightningModule):
         copies = all_copies(images, ELEVEN_FOLD)[:PROBES]
         self.probes = (copies.cpu() * 255).round().to(torch.uint8)
 
-    @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's
-        """As Lightning's; the certificate will name the file."""
-        model = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
-        if isinstance(checkpoint_path, str | Path) and (path := Path(checkpoint_path)).is_file():
-            model._checkpoint = {"file": path.name, "sha256": sha256(path)}
-        return model
+    def restored_from(self, path: str | Path) -> None:
+        """Name the file that a model was restored from; certificates will."""
+        if (file := Path(path)).is_file():
+            self.checkpoint = {"file": file.name, "sha256": sha256(file)}
 
-    def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
+    def to_torch(self, method: Exportable, write: Writer, export_root: Path | str) -> Path:
         """Write a ``.pt`` file with everything but the images kept to certify exports with.
+
+        Args:
+            method: The model.
+            write: anomalib's export of it.
+            export_root: Folder; the file goes to ``weights/torch`` in it.
 
         Raises:
             ParityError: The file gives other answers than this model.
             NotReadyError: There are no images to compare on.
         """
-        exporter: Any = super()
 
-        def write(folder: Path) -> Path:
+        def without_probes(folder: Path) -> Path:
             probes, self.probes = self.probes, self.probes[:0].clone()
             try:
-                path: Path = exporter.to_torch(folder, model_file_name)
+                return write(folder)
             finally:
                 self.probes = probes
-            return path
 
-        return self._certified(write, export_root, open_torch)
+        return self._certified(method, without_probes, export_root, open_torch)
 
-    def to_onnx(  # type: ignore[override]  # anomalib's, not Lightning's
-        self,
-        export_root: Path | str,
-        model_file_name: str = "model",
-        input_size: tuple[int, int] | None = None,
-        **kwargs: Any,  # noqa: ANN401 - passed on to torch.onnx.export
-    ) -> Path:
+    def to_onnx(self, method: Exportable, write: Writer, export_root: Path | str) -> Path:
         """Write an ONNX file for images of the model's size, in batches of any size.
 
         Args:
+            method: The model.
+            write: anomalib's export of it.
             export_root: Folder; the file goes to ``weights/onnx`` in it.
-            model_file_name: Its name without ending.
-            input_size: Height and width; only the model's own will do.
-            **kwargs: Options of ``torch.onnx.export``.
 
         Raises:
             ParityError: The file gives other answers than this model, or the model is in bf16.
             NotReadyError: There are no images to compare on.
-            ValueError: Another input size.
         """
-        exporter: Any = super()
-        kwargs = {"verbose": False, "opset_version": 18, **kwargs}
-        size = self._fixed(input_size)
 
-        def write(folder: Path | str) -> Path:
-            if self.model.clip.precision != "fp32":
+        def tidied(folder: Path) -> Path:
+            if method.model.clip.precision != "fp32":
                 msg = "graphs are made in fp32, for any runtime: load the model with precision fp32"
                 raise ParityError(msg)
             # A change of mode within the graph would hide the names of the frozen blocks.
             with torch.no_grad():
-                path: Path = exporter.to_onnx(folder, model_file_name, size, **kwargs)
+                path = write(folder)
             self._tower_nodes = tidy(path)
             return path
 
         if self._is_writing:  # on the way to OpenVINO, which is certified itself
-            return write(export_root)
+            return tidied(Path(export_root))
         runtime("onnxruntime")
-        return self._certified(write, export_root, open_onnx)
+        return self._certified(method, tidied, export_root, open_onnx)
 
     def to_openvino(
         self,
+        method: Exportable,
+        write: Writer,
         export_root: Path | str,
-        model_file_name: str = "model",
-        input_size: tuple[int, int] | None = None,
-        compression_type: CompressionType | None = None,
-        datamodule: AnomalibDataModule | None = None,
-        *_acq: Any,  # noqa: ANN401 - for INT8_ACQ, which is refused
-        **kwargs: Any,  # noqa: ANN401 - passed on
+        compression: CompressionType | None,
     ) -> Path:
         """Write an OpenVINO model for images of the model's size, in batches of any size.
 
         Args:
+            method: The model.
+            write: anomalib's export of it, which comes back to ``to_onnx`` and ``compress``.
             export_root: Folder; the files go to ``weights/openvino`` in it.
-            model_file_name: Their name without ending.
-            input_size: Height and width; only the model's own will do.
-            compression_type: ``FP16``, ``INT8`` (weights only) or ``INT8_PTQ``.
-            datamodule: Images to calibrate ``INT8_PTQ`` with; by default those in the checkpoint.
-            **kwargs: ``ov_kwargs`` and ``onnx_kwargs``, as anomalib's.
+            compression: ``FP16``, ``INT8`` (weights only) or ``INT8_PTQ``.
 
         Raises:
             ParityError: The files give other answers than this model, a compressed model leaves
                 its bound, or the model is in bf16.
             NotReadyError: There are no images to compare on.
-            ValueError: Another input size, or ``INT8_ACQ``, for which there is no bound.
+            ValueError: ``INT8_ACQ``, for which there is no bound.
         """
-        if compression_type and compression_type not in BOUNDS:
+        if compression and compression not in BOUNDS:
             names = ", ".join(BOUNDS)
-            msg = f"compression {compression_type} has no bound to be certified by; take {names}"
+            msg = f"compression {compression} has no bound to be certified by; take {names}"
             raise ValueError(msg)
         runtime("openvino")
-        exporter: Any = super()
-        size = self._fixed(input_size)
 
-        def write(folder: Path) -> Path:
-            path: Path = exporter.to_openvino(
-                folder, model_file_name, size, compression_type, datamodule, **kwargs
-            )
+        def marked(folder: Path) -> Path:
+            path = write(folder)
             mark_exact(path, self._tower_nodes)
             return path
 
         also = {"by default": partial(open_openvino, precision=None)}
-        if compression_type in (None, CompressionType.FP16):
+        if compression in (None, CompressionType.FP16):
             also["in bf16"] = partial(open_openvino, precision="bf16")
-        return self._certified(write, export_root, open_openvino, compression_type, also)
+        return self._certified(method, marked, export_root, open_openvino, compression, also)
 
-    def _compress_ov_model(
+    def compress(
         self,
-        model: Any,  # noqa: ANN401 - an OpenVINO model
-        compression_type: CompressionType | None = None,
-        datamodule: AnomalibDataModule | None = None,
-        *_args: Any,  # noqa: ANN401 - of INT8_ACQ
-        **_kwargs: Any,  # noqa: ANN401 - of INT8_ACQ
+        method: Exportable,
+        graph: Any,  # noqa: ANN401 - an OpenVINO model
+        compression: CompressionType | None,
+        datamodule: AnomalibDataModule | None,
     ) -> Any:  # noqa: ANN401 - an OpenVINO model
-        """As anomalib's, but on images of the model's size, and in CLIP's blocks only."""
-        integers = compression_type == CompressionType.INT8
-        images = None if integers else self._calibration_images(datamodule)
-        return compress(model, self._tower_nodes, images)
+        """An OpenVINO model with integers in CLIP's blocks only, calibrated at the model's size."""
+        integers = compression == CompressionType.INT8
+        images = None if integers else self._calibration_images(method, datamodule)
+        return compress(graph, self._tower_nodes, images)
 
-    def _calibration_images(self, datamodule: AnomalibDataModule | None) -> list[Tensor]:
+    def _calibration_images(
+        self, method: Exportable, datamodule: AnomalibDataModule | None
+    ) -> list[Tensor]:
         """Images one by one, at the model's size: of validation, or those in the checkpoint."""
         if datamodule is None:
             return list(self._probe_images().split(1))
         datamodule.prepare_data()
         datamodule.setup("fit")
-        resize, items = self.pre_processor.resize, datamodule.val_data
+        resize, items = method.pre_processor.resize, datamodule.val_data
         chosen = in_turn(items)[:CALIBRATION]
         return [resize(items[index].image).as_subclass(Tensor)[None] for index in chosen]
 
     def _certified(
         self,
-        write: Callable[[Path], Path],
+        method: Exportable,
+        write: Writer,
         export_root: Path | str,
         open_file: Callable[[Path], Run],
         compression: CompressionType | None = None,
@@ -219,18 +207,19 @@ class CertifiedExport(LightningModule):
         """Write aside, compare, and move into place together with the certificate.
 
         Args:
-            write: Writes the model below a folder and returns its file.
+            method: The model.
+            write: Writes it below a folder and returns its file.
             export_root: Folder for the model.
             open_file: Opens the file as exactly as its runtime can.
             compression: How the model was compressed, if it was.
             also: Other ways to open it, whose figures are noted for information.
         """
         root, probes = Path(export_root), self._probe_images()
-        if not isinstance(self.pre_processor, MedicalPreProcessor) or not self.post_processor:
+        if not isinstance(method.pre_processor, MedicalPreProcessor) or not method.post_processor:
             msg = "only a model with its own pre- and post-processor can be certified; leave both"
             raise ParityError(msg)
-        refuse_non_finite_state(without_clip(self.state_dict()), "the model to export")
-        self.eval()
+        refuse_non_finite_state(without_clip(method.state_dict()), "the model to export")
+        method.eval()
         root.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=root) as aside:
             self._is_writing = True
@@ -238,14 +227,14 @@ class CertifiedExport(LightningModule):
                 written = write(Path(aside))
             finally:
                 self._is_writing = False
-            expected = parity.run_in_batches(torch_run(self, self.device), probes, 1)
+            expected = parity.run_in_batches(torch_run(method, method.device), probes, 1)
             differences = parity.compare(expected, open_file(written), probes)
             figures = parity.check(differences, BOUNDS[compression] if compression else None)
             for way, open_so in also.items():
                 loose = parity.compare(expected, open_so(written), probes)
                 figures[way] = {k: v for k, v in asdict(loose).items() if k != "allowed"}
             paper = {
-                **self._description(),
+                **describe(method, self.checkpoint),
                 "format": written.parent.name,
                 "compression": compression,
                 "images": len(probes),
@@ -263,44 +252,11 @@ class CertifiedExport(LightningModule):
         )
         return home / written.name
 
-    def _fixed(self, input_size: tuple[int, int] | None) -> tuple[int, int]:
-        """The model's own input size: a tower has one grid, and the resize stays outside."""
-        side = self.model.clip.backbone.image_size
-        if input_size is not None and tuple(input_size) != (side, side):
-            msg = f"this model takes images of {side} x {side} pixels only; leave input_size out"
-            raise ValueError(msg)
-        return side, side
-
     def _probe_images(self) -> Tensor:
         if not len(self.probes):
             msg = "no images to certify an export with: export a checkpoint of a finished training"
             raise NotReadyError(msg)
         return self.probes.float() / 255
-
-    def _description(self) -> dict[str, Any]:
-        """What a reader of the file must know to use it as it was trained."""
-        backbone, post = self.model.clip.backbone, self.post_processor
-        return {
-            "model": type(self).__name__,
-            "object_name": self.object_name,
-            "input_size": list(self._fixed(None)),
-            "resize": "antialiased to the square, by Pillow on whole 255ths",
-            "resample": self.pre_processor.resize.resample,
-            "intensity": self.pre_processor.intensity,
-            "slicing": self.pre_processor.slicing,
-            "normalisation": "CLIP's mean and deviation" if backbone.normalize else "none",
-            "image_threshold": parity.number(post.normalized_image_threshold),
-            "pixel_threshold": parity.number(post.normalized_pixel_threshold),
-            "raw_image_threshold": parity.number(post.image_threshold),
-            "raw_pixel_threshold": parity.number(post.pixel_threshold),
-            "threshold_from": self.threshold_from,
-            "backbone": str(backbone),
-            "backbone_fingerprint": self.model.clip.fingerprint,
-            "checkpoint": self._checkpoint,
-            "weights_sha256": sha256_of_tensors(without_clip(self.state_dict())),
-            "versions": versions(),
-            "notice": NOTICE,
-        }
 
 
 def in_turn(dataset: Any) -> list[int]:  # noqa: ANN401 - any data set of anomalib's

@@ -51,8 +51,8 @@ def torch_run(model: torch.nn.Module, device: str | torch.device = "cpu") -> Run
 
     def run(images: Tensor) -> InferenceBatch:
         with torch.inference_mode():
-            outputs: InferenceBatch = model(images.to(device))
-        return InferenceBatch(*[None if v is None else v.cpu() for v in outputs])
+            outputs = model(images.to(device))._asdict()
+        return InferenceBatch(**{n: v.cpu() for n, v in outputs.items() if v is not None})
 
     return run
 

@@ -6,10 +6,14 @@ import time
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+from anomalib.data import ImageBatch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
+
+from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +52,25 @@ class CrossFit(Callback):
         self._epochs: list[float] = []
         self._batch_began = 0.0
 
+    @classmethod
+    def of(cls, trainer: Trainer) -> "CrossFit":
+        """The one of a trainer that trains or tests a method."""
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        return next(one for one in callbacks if isinstance(one, cls))
+
+    def answers(self, batch: ImageBatch, device: torch.device) -> dict[str, Tensor]:
+        """What was found of the images of a batch, by the names of its fields."""
+        found = [self.held_out[str(path)] for path in batch.image_path or ()]
+        return {name: torch.stack([one[name] for one in found]).to(device) for name in found[0]}
+
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:  # noqa: ANN401 - a method
         """Keep what the model is before it learns anything."""
         if stage != "fit":
             return
         self.held_out, self.seconds, self._epochs, self._untrained = {}, 0.0, [], None
-        if not self._is_wanted(trainer):
+        if not self._is_wanted(trainer, pl_module.data):
             return
-        if pl_module.has_learnt:
+        if pl_module.support.readiness.has_learnt:
             logger.warning(
                 "the model was trained before, and may have seen any patient: no part of the "
                 "support can be scored by a model that has not; begin with a new model for that"
@@ -98,7 +113,7 @@ class CrossFit(Callback):
             )
             return
         begun = time.perf_counter()
-        folds = trainer.datamodule.support_folds(FOLDS)  # type: ignore[attr-defined]
+        folds = pl_module.data.support_folds(FOLDS)
         if not folds:
             logger.warning(
                 "the support has too few patients to leave some out: the threshold comes from "
@@ -112,10 +127,10 @@ class CrossFit(Callback):
             pl_module.to(trainer.strategy.root_device)
         self.seconds = time.perf_counter() - begun
 
-    def _scored_apart(self, trainer: Trainer, module: LightningModule, fold: Any) -> HeldOut:  # noqa: ANN401
+    def _scored_apart(self, trainer: Trainer, module: Any, fold: Any) -> HeldOut:  # noqa: ANN401
         """Train a copy on a fold's support, and score its validation images."""
         twin = _twin(self._untrained)
-        twin.lent_cache = module._cache
+        twin.features.lent = module.features.cache
         twin.hparams["epoch_choice"] = "last"  # nor may a part choose the model that scores it
         twin.post_processor = twin.evaluator = None  # of no use, and with words of their own
         scores = _Scores()
@@ -142,12 +157,11 @@ class CrossFit(Callback):
             apart.fit(twin, datamodule=fold)
         return scores.found
 
-    def _is_wanted(self, trainer: Trainer) -> bool:
-        data = getattr(trainer, "datamodule", None)
+    def _is_wanted(self, trainer: Trainer, data: DatamoduleView) -> bool:
         return bool(
             self._asked is not False
-            and getattr(data, "validates_on_support", False)
-            and hasattr(data, "support_folds")
+            and data.validates_on_support
+            and data.has_folds
             and trainer.limit_val_batches
             and trainer.world_size == 1
         )
@@ -191,7 +205,7 @@ class _Scores(Callback):
         *_: Any,  # noqa: ANN401 - Lightning's
     ) -> None:
         del trainer, pl_module
-        given = {name: getattr(outputs, name) for name in ("pred_score", "anomaly_map")}
+        given = {"pred_score": outputs.pred_score, "anomaly_map": outputs.anomaly_map}
         for index, path in enumerate(outputs.image_path):
             self.found[str(path)] = {
                 name: values[index].detach().cpu().clone()

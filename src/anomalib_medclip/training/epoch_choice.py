@@ -5,19 +5,18 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from anomalib_medclip.clip.backbone import without_clip
+from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 logger = logging.getLogger(__name__)
 
 
 def _cannot_choose(trainer: Trainer) -> bool:
     """Whether validation must not or cannot choose: support, test images, or one class only."""
-    data = getattr(trainer, "datamodule", None)
-    samples = getattr(getattr(data, "val_data", None), "samples", None)
-    one_class = samples is not None and samples["label_index"].nunique() < 2
-    on_support = bool(getattr(data, "validates_on_support", False))
-    return one_class or on_support or getattr(data, "val_split_mode", "") == "same_as_test"
+    data = DatamoduleView.of(trainer)
+    return data.validates_on_one_class or data.validates_on_support or data.validates_on_test
 
 
 class BestEpoch(Callback):
@@ -61,6 +60,5 @@ class BestEpoch(Callback):
         logger.info("epoch %d was best on the validation images; kept", self._epoch)
         pl_module.load_state_dict(pl_module.state_dict() | self._state)
         for callback in trainer.checkpoint_callbacks:
-            last = getattr(callback, "best_model_path", "")
-            if last:
-                trainer.save_checkpoint(last)
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+                trainer.save_checkpoint(callback.best_model_path)

@@ -1,172 +1,127 @@
-"""A method under Lightning and anomalib: training, thresholds, slim checkpoints.
+"""A method under Lightning and anomalib: the hooks of training, and the options all methods share.
 
-A method's torch model is a ``ClipModel``. It may offer ``fit_support`` (whatever it keeps of the
-support images) and ``idle_parameters`` (what a batch without masks does not train).
+What a method knows lies in its parts, each with its own state: ``model`` computes, ``text`` holds
+what the prompts say, ``features`` what the frozen tower says, ``support`` hands over the support,
+``schedule`` says when training validates, ``exporter`` writes and certifies.
 """
 
 import logging
-import sys
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import torch
-from anomalib import LearningType
 from anomalib.data import ImageBatch
-from anomalib.metrics import Evaluator, F1Score
-from anomalib.post_processing import PostProcessor
 from lightning import seed_everything
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from anomalib_medclip.components.augmentation import Copies
+from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.processors import (
-    MedicalPreProcessor,
     RankPreservingPostProcessor,
 )
 from anomalib_medclip.components.threshold import CROSS_FITTED, VALIDATION, learnt_from
-from anomalib_medclip.export.exporter import CertifiedExport
-from anomalib_medclip.metrics.ranked import AUROC
-from anomalib_medclip.readers.resize import Resample
-from anomalib_medclip.training.checkpoints import SlimCheckpoints
-from anomalib_medclip.training.cross_fit import CrossFit, HeldOut
+from anomalib_medclip.export.exporter import CertifiedExporter
+from anomalib_medclip.export.verbs import ExportVerbs
+from anomalib_medclip.files import as_json
+from anomalib_medclip.training.checkpoints import (
+    Notes,
+    complete,
+    read_checkpoint,
+    read_checkpoints_plainly,
+    slim,
+)
+from anomalib_medclip.training.cross_fit import CrossFit
+from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.epoch_choice import BestEpoch
-from anomalib_medclip.training.results import HeatMapVisualizer, ResultsWriter
-from anomalib_medclip.training.support import MeetsData
+from anomalib_medclip.training.frozen_features import FrozenFeatures
+from anomalib_medclip.training.options import SharedOptions
+from anomalib_medclip.training.preparation import Preparation
+from anomalib_medclip.training.results import ResultsWriter
+from anomalib_medclip.training.schedule import Schedule, is_last_epoch, save_again
+from anomalib_medclip.training.support import SupportFitter
+from anomalib_medclip.training.text_features import TextFeatures
 
 logger = logging.getLogger(__name__)
 
-EpochChoice = Literal["last", "validation"]
-
-_LIGHTNING_EPOCHS = 1000
-"""What Lightning's trainer says when nobody chose a number of epochs."""
-
-_NEVER = sys.maxsize
-"""Epochs between Lightning's own validations, where one at the end of training is enough."""
+_OF_TRAINING = {
+    "seed", "lr", "object_name", "epoch_choice", "cross_fit", "cache_memory", "transductive",
+}  # fmt: skip
+"""Options that do not change what the frozen tower says of an image; any other may. Copies of an
+image are kept apart by the seed."""
 
 
-class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
-    """What the methods share, to be mixed into an ``AnomalibModule``.
+class ClipMethod(ExportVerbs, SharedOptions):
+    """What the methods share; a method derives from it and, after it, from ``AnomalibModule``.
 
-    A mixin and not a base class, because anomalib takes every direct subclass of
-    ``AnomalibModule`` for a model.
+    Its constructor names its own options, passes the others on, and gives the torch model to
+    ``assemble``.
 
     Attributes:
+        augmentations: The fixed copies made of each support image.
         default_batch_size: Training images a batch, where the data do not say.
         default_epochs: Epochs trained, where ``--trainer.max_epochs`` does not say.
-        resample: Filter of the resize of images.
         wants_abnormal: Whether it learns from abnormal images, too.
+        makes_images: Whether each epoch has training images of its own, which nothing can keep.
+        threshold_from: Which images the threshold was found on; empty while there is none.
     """
 
-    default_batch_size = 1
-    default_epochs = 50
-    resample: Resample = "bicubic"
+    augmentations: Copies
+    default_batch_size: ClassVar[int] = 1
+    default_epochs: ClassVar[int] = 50
     wants_abnormal = True
-    _validated_at: int | None = None
-    _finished_at: int | None = None
+    makes_images = False
+    threshold_from = ""
+    model: ClipModel
+    _trains_masks = False
+
+    def assemble(self, model: ClipModel) -> None:
+        """Take the torch model, and make the parts that serve it."""
+        self.model = model
+        options = self.hparams
+        if adapters := options.pop("adapters", None):  # a checkpoint holds them; the file may go
+            model.load_released(adapters)
+        of_features = {k: v for k, v in options.items() if k not in _OF_TRAINING}
+        told = [type(self).__qualname__, model.clip.fingerprint, of_features]
+        self.text = TextFeatures(model, self.names_the_object)
+        self.features = FrozenFeatures(
+            model,
+            self.augmentations,
+            options["cache"],
+            options["cache_memory"],
+            options["seed"],
+            as_json(told, sort_keys=True, default=str),
+        )
+        self.support = SupportFitter(model, self.features)
+        self.schedule = Schedule(self.default_epochs, options["epoch_choice"] == "validation")
+        self.exporter = CertifiedExporter()
+        asked = options["object_name"], options.get("few_shot")
+        self.preparation = Preparation(model, self.text, self.support, self.exporter, *asked)
 
     @property
-    def learning_type(self) -> LearningType:
-        """One class: anomalib skips training for what it calls few-shot or zero-shot."""
-        return LearningType.ONE_CLASS
+    def data(self) -> DatamoduleView:
+        """What the trainer's datamodule says of its images."""
+        return DatamoduleView.of(self._trainer)
 
     @property
-    def trainer_arguments(self) -> dict[str, Any]:
-        """Only what no user would want otherwise: whatever stands here silently wins."""
-        return {"num_sanity_val_steps": 0}
+    def object_name(self) -> str:
+        """What the images of the target show."""
+        return self.text.object_name
 
     @property
     def copies(self) -> int:
         """How many fixed augmentations of each image an epoch trains on."""
-        return 1 if self._data("zero_shot", default=False) else len(self.augmentations)
-
-    def configure_pre_processor(
-        self, image_size: tuple[int, int] | None = None
-    ) -> MedicalPreProcessor:
-        """The one resize, to the backbone's image size."""
-        side = image_size[0] if image_size else self.hparams["image_size"]
-        return MedicalPreProcessor(side, resample=self.resample)
-
-    def configure_post_processor(self) -> PostProcessor:
-        """Threshold at one half, every rank kept.
-
-        A set without masks has no pixel threshold; that of its images is on another scale, so maps
-        are then centred on the middle of their own range.
-        """
-        return RankPreservingPostProcessor(enable_threshold_matching=False)
-
-    @staticmethod
-    def configure_evaluator() -> Evaluator:
-        """AUROC and F1 of images and, with masks, pixels; AUROC on validation images, too.
-
-        The AUROCs are exact and of the model's own scores, whatever a post-processor makes of them.
-        """
-        metrics: dict[str, list[Any]] = {"val_": [], "": []}
-        for stage, found in metrics.items():
-            for prefix, score, truth, strict in (
-                (f"{stage}image_", "pred_score", "gt_label", True),
-                (f"{stage}pixel_", "anomaly_map", "gt_mask", False),
-            ):
-                found.append(AUROC(fields=[score, truth], prefix=prefix, strict=strict))
-        for prefix, decision, truth, strict in (
-            ("image_", "pred_label", "gt_label", True),
-            ("pixel_", "pred_mask", "gt_mask", False),
-        ):
-            metrics[""].append(F1Score(fields=[decision, truth], prefix=prefix, strict=strict))
-        return Evaluator(val_metrics=metrics["val_"], test_metrics=metrics[""])
-
-    @classmethod
-    def configure_visualizer(cls) -> HeatMapVisualizer:
-        """A picture per image, none overwritten."""
-        return HeatMapVisualizer()
+        return 1 if self.data.zero_shot else len(self.augmentations.masks)
 
     def configure_callbacks(self) -> list[Callback]:
         """What stops at NaN, what anomalib calls back, results, cross-fitting, the best epoch."""
         callbacks = [FiniteOnly(), *cast("Sequence[Callback]", super().configure_callbacks())]
-        callbacks += [ResultsWriter(), CrossFit(self.hparams.get("cross_fit"))]
+        callbacks += [ResultsWriter(), CrossFit(self.hparams["cross_fit"])]
         if self.hparams["epoch_choice"] == "validation":
             callbacks.append(BestEpoch())
         return callbacks
-
-    def setup(self, stage: str) -> None:
-        """Learn from the datamodule what the images show, and settle epochs and seed."""
-        self.read_checkpoints_plainly()
-        if stage != "fit":
-            return
-        seed_everything(self.hparams["seed"], workers=True)
-        self._meet_data()
-        self._open_cache()
-        self._validated_at = self._finished_at = self._readied_for = self._checkpoint = None
-        trainer = self.trainer
-        if trainer.max_epochs == _LIGHTNING_EPOCHS:
-            logger.info("training %d epochs, the default of this method", self.default_epochs)
-            trainer.fit_loop.max_epochs = self.default_epochs
-        if not self._validation_chooses() and trainer.check_val_every_n_epoch == 1:
-            logger.info("the epochs are fixed beforehand: validation comes after the last one")
-            trainer.check_val_every_n_epoch = _NEVER
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback._save_on_train_epoch_end is None:
-                callback._save_on_train_epoch_end = True  # a crash then loses one epoch at most
-
-    def on_fit_start(self) -> None:
-        """Encode the prompts of every set trained on."""
-        self._refresh_text(self._other_names())
-
-    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor | None:
-        """Augment a batch and return its loss; ``None`` if nothing can learn from it."""
-        del batch_idx
-        self._support_is_stale = self.has_learnt = True
-        encoded, masks, labels = self._examples(batch)
-        self._trains_masks = masks is not None
-        loss: Tensor = self.model.loss(encoded, masks, labels, **self._own_text(batch))
-        self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(encoded))
-        return loss if loss.requires_grad else None
-
-    def on_after_backward(self) -> None:
-        """Take gradients from what this batch does not train; Adam then leaves it alone."""
-        if hasattr(self.model, "idle_parameters"):
-            for parameter in self.model.idle_parameters(self._trains_masks):
-                parameter.grad = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Adam on whatever requires a gradient, without weight decay; ``None`` if nothing does."""
@@ -175,100 +130,131 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
             return None
         return torch.optim.Adam(trained, lr=self.learning_rate, betas=(0.5, 0.999))
 
-    @property
-    def learning_rate(self) -> float:
-        """Step size of Adam."""
-        return float(self.hparams["lr"])
+    def setup(self, stage: str) -> None:
+        """Learn from the datamodule what the images show, and settle epochs and seed."""
+        read_checkpoints_plainly(self.trainer)
+        if stage != "fit":
+            return
+        seed_everything(self.hparams["seed"], workers=True)
+        self.preparation.meet(self.data, self.pre_processor)
+        self.features.open(self.trainer.default_root_dir)
+        self.support.begin()
+        self.exporter.checkpoint = None
+        self.schedule.settle(self.trainer)
+
+    def on_fit_start(self) -> None:
+        """Encode the prompts of every set trained on."""
+        self.text.refresh(self.preparation.other_names(self.data), keep_tower=True)
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor | None:
+        """Augment a batch and return its loss; ``None`` if nothing can learn from it."""
+        del batch_idx
+        self.support.learnt()
+        encoded, masks, labels = self.examples(batch)
+        self._trains_masks = masks is not None
+        text = self.text.of_batch(batch, training=True)
+        loss = self.model.loss(encoded, masks, labels, text)
+        self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(encoded))
+        return loss if loss.requires_grad else None
+
+    def examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What a training batch teaches: frozen features, masks if there are any, labels."""
+        masks = self.features.masks_of(batch)
+        return self.features.of_batch(batch), masks, cast("Tensor", batch.gt_label)
+
+    def on_after_backward(self) -> None:
+        """Take gradients from what this batch does not train; Adam then leaves it alone."""
+        for parameter in self.model.idle_parameters(self._trains_masks):
+            parameter.grad = None
 
     def on_validation_start(self) -> None:
         """Refit what depends on the adapters before thresholds are found with it."""
         if self.trainer.state.fn != "fit":
-            self._make_ready()
-            self._encode_prompts(self._other_names())
+            self.preparation.without_training(self.data, self.pre_processor)
+            self.text.encode(self.preparation.other_names(self.data), keep_tower=False)
             self._mind_the_threshold()
         elif not self.trainer.sanity_checking:
-            self._refit_support()
-            self._validated_at = self.global_step
+            self.ready_to_score()
+            self.schedule.note_validation(self.trainer)
             self.threshold_from = self._validated_with()
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:  # noqa: ANN401 - a batch
         """Score a batch; support images without themselves, other sets with their own text."""
         del batch_idx
-        if held_out := self._held_out():
-            found = [held_out[str(path)] for path in batch.image_path or ()]
-            parts: dict[str, Any] = {
-                name: torch.stack([one[name] for one in found]).to(self.device) for name in found[0]
-            }
-            return batch.update(**parts)
-        options = self._own_text(batch)
-        if self._data("validates_on_support", default=False) and hasattr(self, "_owners"):
-            owners = [self._owners.get(path, -1) for path in batch.image_path or ()]
-            options["leave_out"] = torch.tensor(owners, device=self.device)
-        encoded = self._encoded(batch) if self._sees_again() else self.model.encode(batch.image)
-        return batch.update(**self.model.score(encoded, **options)._asdict())
+        cross_fit = CrossFit.of(self.trainer)
+        if self._is_fitting and cross_fit.held_out:
+            answers: dict[str, Any] = cross_fit.answers(batch, self.device)
+            return batch.update(**answers)
+        on_support = self.data.validates_on_support
+        again = self._is_fitting and (on_support or self.schedule.validates_often(self.trainer))
+        images = cast("Tensor", batch.image)
+        encoded = self.features.of_batch(batch) if again else self.model.encode(images)
+        text = self.text.of_batch(batch, training=False)
+        leave_out = self.support.leave_out(batch) if on_support else None
+        return batch.update(**self.model.score(encoded, text, leave_out)._asdict())
 
     def ready_to_score(self) -> None:
         """Refit what depends on the adapters, for whoever scores images between epochs."""
-        self._refit_support()
+        self.preparation.refit(self.data, keep_tower=self._is_fitting)
 
     def on_train_epoch_end(self) -> None:
         """Validate at the end of training, however it came: thresholds need the last adapters."""
-        if self.is_last_epoch():
+        if is_last_epoch(self.trainer):
             self._finish()
 
     def on_train_end(self) -> None:
         """Do so, too, where a callback has stopped training after its last epoch, and save it."""
         super().on_train_end()
-        if self._finished_at == self.global_step:
-            return
-        self._finish()
-        for callback in self.trainer.checkpoint_callbacks:
-            last = getattr(callback, "best_model_path", "")
-            if last and getattr(callback, "monitor", None) is None:
-                self.trainer.save_checkpoint(last)
+        if not self.schedule.is_finished(self.trainer):
+            self._finish()
+            save_again(self.trainer)
 
-    def _finish(self) -> None:
-        """Fit what depends on the adapters, and find the thresholds."""
-        self._finished_at = self.global_step
-        self._refit_support()
-        self._keep_probes()
-        self._cross_fit().score_apart(self.trainer, self)
-        if self._held_out() or self._validated_at != self.global_step:
-            # As Lightning's own training loop does it.
-            self.trainer.validating = True
-            self.trainer.fit_loop.epoch_loop.val_loop.run()
-            self.trainer.training = True
+    def on_fit_end(self) -> None:
+        """Let features and the text tower go."""
+        super().on_fit_end()
+        self.text.release()
+        self.features.close()
 
     def on_test_start(self) -> None:
         """Make sure that there is something to score with."""
-        self._make_ready()
-        if self.shared_features is not None:
-            self._open_cache()
+        self.preparation.without_training(self.data, self.pre_processor)
+        if self.features.shared is not None:
+            self.features.open(self.trainer.default_root_dir)
+
+    def test_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - anomalib's
+        """Score a batch, of which other runs may have encoded images."""
+        if self.features.cache is None:
+            return super().test_step(batch, batch_idx, *args, **kwargs)
+        encoded = self.features.of_batch(batch)
+        return batch.update(**self.model.score(encoded, self.model.known_text())._asdict())
+
+    def on_test_end(self) -> None:
+        """Let features go."""
+        super().on_test_end()
+        self.features.close()
 
     def on_predict_start(self) -> None:
         """Make sure that there is something to score with."""
-        self._make_ready()
+        self.preparation.without_training(self.data, self.pre_processor)
 
-    def _sees_again(self) -> bool:
-        """Whether images of validation come back, or were learnt from."""
-        again = self.trainer.check_val_every_n_epoch != _NEVER
-        on_support = self._data("validates_on_support", default=False)
-        return self.trainer.state.fn == "fit" and (again or on_support)
+    @property
+    def _is_fitting(self) -> bool:
+        return self.trainer.state.fn == "fit"
 
-    def _cross_fit(self) -> CrossFit:
-        """The one of ``configure_callbacks``."""
-        callbacks: Any = self.trainer.callbacks  # type: ignore[attr-defined]
-        return next(one for one in callbacks if isinstance(one, CrossFit))
-
-    def _held_out(self) -> HeldOut:
-        """Scores of support images by models that have not seen them, where training made any."""
-        return self._cross_fit().held_out if self.trainer.state.fn == "fit" else {}
+    def _finish(self) -> None:
+        """Fit what depends on the adapters, and find the thresholds."""
+        self.schedule.note_finish(self.trainer)
+        self.ready_to_score()
+        self.preparation.keep_probes(self.data)
+        cross_fit = CrossFit.of(self.trainer)
+        cross_fit.score_apart(self.trainer, self)
+        self.schedule.validate(self.trainer, anew=bool(cross_fit.held_out))
 
     def _mind_the_threshold(self) -> None:
         """Keep the threshold of training, where these data have only images that it learnt from."""
         post: Any = self.post_processor
         known = post is not None and bool(post.image_threshold.isfinite())
-        keeps = known and self._data("validates_on_support", default=False)
+        keeps = known and self.data.validates_on_support
         if isinstance(post, RankPreservingPostProcessor):
             post.keeps_threshold = keeps
         if keeps:
@@ -278,12 +264,53 @@ class ClipMethodMixin(MeetsData, SlimCheckpoints, CertifiedExport):
 
     def _validated_with(self) -> str:
         """Which images the threshold comes from, for whoever asks later."""
-        if not self._data("validates_on_support", default=False):
+        if not self.data.validates_on_support:
             return VALIDATION
-        return CROSS_FITTED if self._held_out() else learnt_from(self.wants_abnormal)
+        apart = self._is_fitting and CrossFit.of(self.trainer).held_out
+        return CROSS_FITTED if apart else learnt_from(self.wants_abnormal)
 
-    def _validation_chooses(self) -> bool:
-        """Whether an epoch is kept, or training stopped, for what validation says."""
-        trainer: Any = self.trainer
-        monitors = [str(getattr(callback, "monitor", None)) for callback in trainer.callbacks]
-        return self.hparams["epoch_choice"] == "validation" or any("val" in m for m in monitors)
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's
+        """As anomalib's, but no file is opened that the checkpoint names, except its backbone.
+
+        Raises:
+            CheckpointError: It is no checkpoint of this method.
+            BackboneMismatchError: The weights it names are not those it was trained on.
+        """
+        is_file = isinstance(checkpoint_path, str | Path)
+        if is_file:
+            read_checkpoint(checkpoint_path)
+        kwargs = {"adapters": None, **kwargs}
+        method: Any = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        if is_file:
+            method.exporter.restored_from(checkpoint_path)
+        return method
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out CLIP and, in a finished run, the optimiser; see ``checkpoints``."""
+        super().on_save_checkpoint(checkpoint)
+        clip = self.model.clip
+        notes = Notes(
+            method=type(self).__name__,
+            fingerprint=clip.fingerprint,
+            backbone=str(clip.backbone),
+            object_name=self.object_name,
+            support_is_stale=self.support.readiness.is_stale,
+            threshold_from=self.threshold_from,
+            probes=self.exporter.probes,
+            model={"has_masks": self.model.has_masks, "few_shot": self.model.few_shot},
+        )
+        slim(checkpoint, notes)
+        if is_last_epoch(self.trainer):
+            checkpoint.update(optimizer_states=[], lr_schedulers=[])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check the backbone and restore what goes with the adapters; see ``checkpoints``."""
+        notes = complete(checkpoint, self)
+        super().on_load_checkpoint(checkpoint)
+        self.support.restored(is_stale=notes.support_is_stale)
+        self.text.object_name = notes.object_name
+        self.threshold_from = notes.threshold_from
+        self.exporter.probes = notes.probes
+        self.model.has_masks = notes.model["has_masks"]
+        self.model.few_shot = notes.model.get("few_shot", self.model.few_shot)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from anomalib.data import ImageBatch
+from anomalib.data import ImageBatch, PredictDataset
 from anomalib.visualization import ImageVisualizer
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from anomalib_medclip.files import as_json, write_whole
 from anomalib_medclip.metrics.raw import raw
+from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class ResultsWriter(Callback):
 
     on_predict_batch_end = on_test_batch_end
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
         """Write scores and metrics, and say where everything is."""
         folder = Path(trainer.default_root_dir)
         _write_table(folder / f"test_scores{_rank(trainer)}.csv", self._rows)
@@ -106,11 +107,10 @@ class ResultsWriter(Callback):
         metrics: dict[str, Any] = {
             name: v if math.isfinite(v) else None for name, v in found.items()
         }
-        datamodule = getattr(trainer, "datamodule", None)
-        if support := getattr(datamodule, "support_counts", None):
+        if support := DatamoduleView.of(trainer).support_counts:
             metrics["support"] = support  # what K really means: images and patients by class
-        if source := getattr(pl_module, "threshold_from", ""):
-            metrics["threshold_from"] = source
+        if pl_module.threshold_from:
+            metrics["threshold_from"] = pl_module.threshold_from
         if trainer.is_global_zero:
             write_whole(folder / "test_metrics.json", as_json(metrics, indent=2) + "\n")
         logger.info("metrics, scores and pictures are in %s", folder)
@@ -152,7 +152,7 @@ def _paths_under_evaluation(trainer: Trainer, dataloader_idx: int) -> list[str |
         msg = f"cannot name pictures of a {type(loader).__name__}; pass a torch DataLoader"
         raise TypeError(msg)
     dataset: Any = loader.dataset
-    if hasattr(dataset, "image_filenames"):  # anomalib's PredictDataset
+    if isinstance(dataset, PredictDataset):
         return list(dataset.image_filenames)
     return list(dataset.samples.image_path)
 

@@ -1,70 +1,86 @@
-"""From the words of the data to text features; the text tower stays no longer than it is needed."""
+"""Text features of every set that batches come from; the text tower stays no longer than needed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from anomalib.data import ImageBatch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomalib_medclip.clip.towers import TextTower
-from anomalib_medclip.training.frozen_features import EncodesOnce
+from anomalib_medclip.components.model import ClipModel
 
 
-class Prompts(EncodesOnce):
-    """Text features of every set that batches may come from.
+class TextFeatures:
+    """What the prompts say of the target, and of the other sets that batches come from.
 
-    Fixed prompts are encoded once. Prompts that learn, a ``torch.nn.Module``, are encoded for each
-    training batch, with their gradient, and again before scores are wanted.
+    Fixed prompts are encoded once. Prompts that learn are encoded for each training batch, with
+    their gradient, and again before scores are wanted.
+
+    Args:
+        model: Whose prompts they are; it keeps those of the target.
+        names_the_object: Whether the prompts say what the images show.
 
     Attributes:
-        names_the_object: Whether the prompts say what the images show.
+        object_name: What the images of the target show.
     """
 
-    names_the_object = True
-    object_name: str
-    _texts: Mapping[str, Tensor] = MappingProxyType({})
-    _tower: tuple[TextTower, ...] = ()  # in a tuple, so that it is no submodule
+    def __init__(self, model: ClipModel, names_the_object: bool) -> None:
+        self.object_name = ""
+        self.names_the_object = names_the_object
+        self._model = model
+        self._texts: Mapping[str, Tensor] = MappingProxyType({})
+        self._tower: TextTower | None = model.text_tower
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the text tower."""
-        return {**super().__getstate__(), "_tower": ()}
+        """Without the text tower, unless it is the model's own; nor with other sets' features."""
+        return self.__dict__ | {"_tower": self._model.text_tower, "_texts": dict(self._texts)}
 
-    def on_fit_end(self) -> None:
-        """Let the text tower go."""
-        super().on_fit_end()
-        self._tower = ()
+    def encode(self, names: Iterable[str], *, keep_tower: bool) -> None:
+        """Encode the prompts of sets; where they are fixed, of new ones only.
 
-    @property
-    def _prompts_learn(self) -> bool:
-        return isinstance(self.model.prompts, nn.Module)
-
-    def _encode_prompts(self, names: set[str]) -> None:
-        """Text features of sets; where prompts are fixed, of new ones only."""
-        missing = sorted(names if self._prompts_learn else names - self._texts.keys())
-        if missing:
+        Args:
+            names: What their images show.
+            keep_tower: Whether prompts will be encoded again.
+        """
+        learns = self._model.prompts.learns
+        if missing := sorted(set(names) if learns else set(names) - self._texts.keys()):
             tower = self._text_tower()
             with torch.no_grad():
-                found = {name: self.model.prompts(tower, name) for name in missing}
+                found = {name: self._model.prompts(tower, name) for name in missing}
             self._texts = {**self._texts, **found}
-        if not (self._prompts_learn and self.trainer.state.fn == "fit"):
-            self._tower = ()  # nothing will change any more
+        if not (learns and keep_tower):
+            self.release()
 
-    def _refresh_text(self, names: set[str]) -> None:
-        """Encode the prompts as they are now."""
-        self._encode_prompts({self.object_name, *names})
-        self.model.text = self._texts[self.object_name].to(self.device)
+    def refresh(self, others: Iterable[str] = (), *, keep_tower: bool = False) -> None:
+        """Encode the prompts of the target, as they are now, and of other sets."""
+        self.encode({self.object_name, *others}, keep_tower=keep_tower)
+        self._model.text = self._texts[self.object_name].to(self._model.device)
 
-    def _own_text(self, batch: ImageBatch) -> dict[str, Any]:
-        """The text features of a batch's own set, if they are not the model's own."""
+    def release(self) -> None:
+        """Let the text tower go."""
+        self._tower = self._model.text_tower
+
+    def of_batch(self, batch: ImageBatch, *, training: bool) -> Tensor:
+        """The text features of a batch's own set, with their gradient where it is learnt from.
+
+        Raises:
+            NotReadyError: Those of the target are not known.
+        """
+        name = self._name_of(batch)
+        if training and self._model.prompts.learns:
+            return self._model.prompts(self._text_tower(), name)
+        if name == self.object_name:
+            return self._model.known_text()
+        return self._texts[name].to(self._model.device)
+
+    def _name_of(self, batch: ImageBatch) -> str:
+        # anomalib's batches have no such field.
         names = getattr(batch, "object_name", None) if self.names_the_object else None
-        name = names[0] if names else self.object_name
-        if self._prompts_learn and self.trainer.training:
-            return {"text": self.model.prompts(self._text_tower(), name)}
-        return {} if name == self.object_name else {"text": self._texts[name].to(self.device)}
+        return names[0] if names else self.object_name
 
     def _text_tower(self) -> TextTower:
-        if not self._tower:
-            self._tower = (TextTower(self.model.clip.backbone),)
-        return self._tower[0].to(self.device)
+        if self._tower is None:
+            self._tower = TextTower(self._model.clip.backbone)
+        return self._tower.to(self._model.device)

@@ -7,10 +7,32 @@ from torch import Tensor, nn
 
 from anomalib_medclip.clip.partial_attention import Context, context, read
 from anomalib_medclip.clip.towers import TextTower
+from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.models.iqeclip.class_tokens import ClassTokens
 
-TEMPLATES = ("a photo of a normal <|class|>.", "a photo of a abnormal <|class|>.")
+SENTENCES = ("a photo of a normal <|class|>.", "a photo of a abnormal <|class|>.")
 """As the authors', letter by letter; ``<|class|>`` is no word of CLIP's and stays as it is."""
+
+
+class Templates(PromptEncoder):
+    """What no image changes: both sentences up to their end, whatever the images show.
+
+    Args:
+        length: Number of their tokens before that end.
+    """
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+
+    @torch.no_grad()
+    def forward(
+        self, tower: TextTower, object_name: str = ""
+    ) -> Float[Tensor, "2 token text_width"]:
+        """Embeddings of both sentences, with positions."""
+        del object_name
+        embedded = tower.embed(tower.tokenize(SENTENCES))
+        return (embedded + tower.positional_embedding)[:, : self.length]
 
 
 class ImagePrompts(nn.Module):
@@ -36,25 +58,18 @@ class ImagePrompts(nn.Module):
         deep_length: int = 1,
     ) -> None:
         super().__init__()
-        self.start = int(tower.tokenize(TEMPLATES).argmax(dim=-1)[0])
+        self.start = int(tower.tokenize(SENTENCES).argmax(dim=-1)[0])
         room = tower.context_length - self.start
         if not 1 <= length <= room - max(0, deep_length):
             msg = f"{length} class tokens and {deep_length} deep prompts: the first must be 1 or "
             msg += f"more, and both together at most {room}"
             raise ValueError(msg)
+        self.templates = Templates(self.start)
         self.class_tokens = ClassTokens(length, embed_dim, class_prompts)
         # None of CLIP's ViTs needs it: their text towers are as wide as the shared space.
         same = tower.width == embed_dim
         self.to_text = nn.Identity() if same else nn.Linear(embed_dim, tower.width)
         self.deep = DeepPrompts(tower, deep_length) if deep_length else None
-
-    @torch.no_grad()
-    def templates(
-        self, tower: TextTower, _object_name: str = ""
-    ) -> Float[Tensor, "2 token text_width"]:
-        """What no image changes: embeddings of both sentences up to their end, with positions."""
-        embedded = tower.embed(tower.tokenize(TEMPLATES))
-        return (embedded + tower.positional_embedding)[:, : self.start]
 
     def forward(
         self,
@@ -66,7 +81,7 @@ class ImagePrompts(nn.Module):
 
         Args:
             tower: The frozen text tower.
-            templates: See there.
+            templates: What ``templates`` gives.
             feature: The image's class token in the shared space, un-normalised.
         """
         classes = self.to_text(self.class_tokens(feature))

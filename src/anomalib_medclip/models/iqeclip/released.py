@@ -46,7 +46,7 @@ def our_name(theirs: str) -> str:
     return theirs
 
 
-def load_released(model: nn.Module, path: str | Path) -> None:
+def load_trained(model: nn.Module, path: str | Path) -> None:
     """Load a file of all that the authors train.
 
     Args:

@@ -2,36 +2,30 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from anomalib.data import InferenceBatch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.components.anomaly_map import abnormal_map, align
-from anomalib_medclip.components.losses import dice, focal
-from anomalib_medclip.components.model import ClipModel, mean_patch, side_by_side
+from anomalib_medclip.components.losses import LossTerms, with_masks, without_masks
+from anomalib_medclip.components.model import (
+    ClipModel,
+    ModelOutput,
+    mean_patch,
+    side_by_side,
+)
 from anomalib_medclip.models.iqeclip.image_prompts import ImagePrompts
 from anomalib_medclip.models.iqeclip.query import QueryModule
+from anomalib_medclip.models.iqeclip.released import load_trained
 from anomalib_medclip.models.iqeclip.smoothing import GaussianSmoothing
 
 CrossEntropy = Literal["logits", "probabilities"]
 """What the binary cross-entropy takes the mean patch probability for."""
-
-
-class LossTerms(NamedTuple):
-    """Loss of each branch and level (eq. 13); focal and dice are empty without masks."""
-
-    detection: Float[Tensor, "branch level"]
-    focal: Float[Tensor, "mask_branch level"]
-    dice: Float[Tensor, "mask_branch level"]
-
-    def total(self) -> Float[Tensor, ""]:
-        """All terms, each with weight 1; eq. 14 weighs the branches."""
-        return torch.cat(self).sum()
 
 
 class Features(NamedTuple):
@@ -75,7 +69,6 @@ class IQECLIPModel(ClipModel):
         bce: CrossEntropy = "logits",
     ) -> None:
         super().__init__(clip, levels, prompts.templates)
-        self.few_shot = True
         self.bce = bce
         self.text_tower = text_tower
         self.image_prompts = prompts
@@ -94,54 +87,50 @@ class IQECLIPModel(ClipModel):
     def score(
         self,
         encoded: Float[Tensor, "batch tap token width"],
-        text: Float[Tensor, "2 token text_width"] | None = None,
-    ) -> InferenceBatch:
-        """Score images that are encoded already, each by itself.
-
-        Args:
-            encoded: What ``encode`` gives.
-            text: Embeddings of the templates; they are the same for all sets.
-
-        Raises:
-            NotReadyError: There are no such embeddings.
-        """
+        text: Float[Tensor, "2 token text_width"],
+        leave_out: Int[Tensor, "batch"] | None = None,
+    ) -> ModelOutput:
+        """Score images that are encoded already; see ``ClipModel``."""
+        del leave_out
         logits = self.logits(self.features(encoded, text))
         maps = self.maps(logits)
         score = maps.mean(dim=(-2, -1)) if self.few_shot else self.patch_mean(logits)
-        return InferenceBatch(
-            pred_score=score.mean(dim=(0, 1)), anomaly_map=self.smooth(self.mix(maps))
-        )
+        return ModelOutput(score.mean(dim=(0, 1)), self.smooth(self.mix(maps)))
 
     def level_maps(
-        self, encoded: Float[Tensor, "batch tap token width"]
+        self,
+        encoded: Float[Tensor, "batch tap token width"],
+        text: Float[Tensor, "2 token text_width"],
     ) -> dict[str, Float[Tensor, "level batch side side"]]:
         """What the heat map is mixed of: ``text`` and, with a query module, ``query``."""
-        maps = self.maps(self.logits(self.features(encoded)))
+        maps = self.maps(self.logits(self.features(encoded, text)))
         return dict(zip(("text", "query"), self.smooth(maps), strict=False))
 
     def embeddings(
-        self, encoded: Float[Tensor, "batch tap token width"]
+        self,
+        encoded: Float[Tensor, "batch tap token width"],
+        text: Float[Tensor, "2 token text_width"],
     ) -> dict[str, Float[Tensor, "batch vector width"]]:
         """The mean patch without adapters and with them, and the image's own text and queries."""
-        patches, text, queries = self.features(encoded)
+        patches, own_text, queries = self.features(encoded, text)
         found = {
             "without adapters": mean_patch(encoded[:, : len(self.levels), 1:].transpose(0, 1)),
             "with adapters": mean_patch(patches),
-            "text embeddings": text,
+            "text embeddings": own_text,
         }
         return found if queries is None else {**found, "query embeddings": side_by_side(queries)}
 
     def features(
         self,
         encoded: Float[Tensor, "batch tap token width"],
-        text: Float[Tensor, "2 token text_width"] | None = None,
+        text: Float[Tensor, "2 token text_width"],
     ) -> Features:
         """Adapted patches of each level (eq. 5), text features and queries, all of the image."""
         feature = self.clip.pool(encoded[:, -1])
         # As the code; eq. 5 has a ReLU.
         adapted = [linear(encoded[:, level, 1:]) for level, linear in enumerate(self.linears)]
         patches = torch.stack(adapted)
-        own_text = self.image_prompts(self.text_tower, self.text_or(text), feature)
+        own_text = self.image_prompts(self.text_tower, text, feature)
         queries = None
         if self.query_module is not None:
             queries = self.query_module(feature, patches, own_text)
@@ -183,19 +172,18 @@ class IQECLIPModel(ClipModel):
         encoded: Float[Tensor, "batch tap token width"],
         masks: Float[Tensor, "batch 1 side side"] | None,
         labels: Bool[Tensor, "batch"],
-        text: Float[Tensor, "2 token text_width"] | None = None,
+        text: Float[Tensor, "2 token text_width"],
     ) -> LossTerms:
         """The terms of ``loss``, by branch and level."""
         logits = self.logits(self.features(encoded, text))
         detection = self._cross_entropy(self.patch_mean(logits), labels)
         if masks is None:
-            return LossTerms(detection, detection[:0], detection[:0])
-        maps = self.maps(logits).flatten(0, 1).unsqueeze(2)
-        return LossTerms(
-            detection,
-            torch.stack([focal(m, masks) for m in maps]).view_as(detection),
-            torch.stack([dice(m, masks) for m in maps]).view_as(detection),
-        )
+            return without_masks(detection)
+        return with_masks(detection, self.maps(logits).flatten(0, 1).unsqueeze(2).unbind(), masks)
+
+    def load_released(self, path: str | Path) -> None:
+        """Load all that the authors train; see ``released.load_trained``."""
+        load_trained(self, path)
 
     def _cross_entropy(
         self, probability: Float[Tensor, "branch level batch"], labels: Bool[Tensor, "batch"]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.weights import released_by_authors
-from anomalib_medclip.components.learnable_prompts import LearnablePrompts
+from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.errors import WeightsError
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Adapter(nn.Module):
         super().__init__()
         self.fc1 = nn.Sequential(nn.Linear(width, width, bias=False), nn.LeakyReLU())
         self.fc2 = nn.Sequential(nn.Linear(width, embed_dim, bias=False), nn.LeakyReLU())
+        self.fc3: nn.Module | None = None
         if not one_head:
             self.fc3 = nn.Sequential(nn.Linear(width, embed_dim, bias=False), nn.LeakyReLU())
 
@@ -44,36 +45,39 @@ class Adapter(nn.Module):
         """Tokens of each head that is asked for; by default for detection and for segmentation."""
         # The authors write InstanceNorm1d; on their axes it is this.
         shared = F.layer_norm(self.fc1(tokens), (tokens.shape[-1],))
-        layers = {"detect": self.fc2, "segment": getattr(self, "fc3", self.fc2)}
+        layers = {"detect": self.fc2, "segment": self.fc2 if self.fc3 is None else self.fc3}
         found = {layer: layer(shared) for layer in dict.fromkeys(layers[head] for head in heads)}
         return tuple(found[layers[head]] for head in heads)
 
 
-def load_released(adapters: nn.Module, prompts: LearnablePrompts | None, path: str | Path) -> None:
+def load_branches(
+    normal: nn.ModuleList, abnormal: nn.ModuleList, prompts: PromptEncoder, path: str | Path
+) -> None:
     """Load a file as the authors release them; of its copy of the text tower nothing is taken.
 
     Args:
-        adapters: Holds ``normal_det_adapters`` and ``abnormal_det_adapters``.
-        prompts: Learnable prompts, if there are any.
+        normal: Adapters of the normal branch.
+        abnormal: Those of the abnormal branch.
+        prompts: Take the file's context vectors, if they learn.
         path: Torch file with ``normal_det_adapters``, ``abnormal_det_adapters``,
             ``prompt_maker_normal`` and ``prompt_maker_abnormal``.
 
     Raises:
         WeightsError: The file is missing, is no such file, or does not fit.
     """
-    if adapters.normal_det_adapters is adapters.abnormal_det_adapters:
+    if normal is abnormal:
         msg = f"file {path} holds adapters for two branches; leave branches at two"
         raise WeightsError(msg)
-    if prompts is None:
+    if not prompts.learns:
         logger.warning("prompts are fixed: those of %s are not read", path)
     parts = (
         "normal_det_adapters, abnormal_det_adapters, prompt_maker_normal and "
         "prompt_maker_abnormal for these levels and this backbone"
     )
     with released_by_authors(path, "MadCLIP", parts) as state:
-        for name in ("normal_det_adapters", "abnormal_det_adapters"):
-            getattr(adapters, name).load_state_dict(state[name])
-        if prompts is not None:
+        normal.load_state_dict(state["normal_det_adapters"])
+        abnormal.load_state_dict(state["abnormal_det_adapters"])
+        if prompts.learns:
             prompts.load_state_dict(_contexts(state))
 
 

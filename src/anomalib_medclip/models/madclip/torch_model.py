@@ -1,19 +1,20 @@
 """MadCLIP's computation: frozen tokens to heat maps, and the loss of adapters and prompts."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from anomalib.data import InferenceBatch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.anomaly_map import abnormal_map, along
-from anomalib_medclip.components.losses import LossTerms, dice, focal
-from anomalib_medclip.components.model import ClipModel, PromptEncoder, mean_patch
-from anomalib_medclip.models.madclip.adapters import HEADS, Adapter, Head
+from anomalib_medclip.components.losses import LossTerms, with_masks, without_masks
+from anomalib_medclip.components.model import ClipModel, ModelOutput, mean_patch
+from anomalib_medclip.components.prompts import PromptEncoder
+from anomalib_medclip.models.madclip.adapters import HEADS, Adapter, Head, load_branches
 
 Loss = Literal["sigmoid", "softmax"]
 """How patch scores meet the label: SigLIP's loss, or cross-entropy after a softmax."""
@@ -74,26 +75,33 @@ class MadCLIPModel(ClipModel):
     def score(
         self,
         encoded: Float[Tensor, "batch level token width"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
-    ) -> InferenceBatch:
+        text: Float[Tensor, "2 embed_dim"],
+        leave_out: Int[Tensor, "batch"] | None = None,
+    ) -> ModelOutput:
         """Score images that are encoded already; see ``ClipModel``."""
+        del leave_out
         by_map = self.has_masks if self.image_score is None else self.image_score == "max"
         heads = [self._map_head] if by_map else [self._map_head, "detect"]
         for_map, *for_image = self.head_scores(encoded, text, heads)
         maps = self._level_maps(for_map).mean(dim=0)
         score = self.patch_score(*for_image) if for_image else maps.amax(dim=(-2, -1))
-        return InferenceBatch(pred_score=score, anomaly_map=maps)
+        return ModelOutput(score, maps)
 
     def level_maps(
-        self, encoded: Float[Tensor, "batch level token width"]
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        text: Float[Tensor, "2 embed_dim"],
     ) -> dict[str, Float[Tensor, "level batch side side"]]:
         """What the heat map is the mean of: ``text``."""
-        return {"text": self._level_maps(*self.head_scores(encoded, None, [self._map_head]))}
+        return {"text": self._level_maps(*self.head_scores(encoded, text, [self._map_head]))}
 
     def embeddings(
-        self, encoded: Float[Tensor, "batch level token width"]
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        text: Float[Tensor, "2 embed_dim"],
     ) -> dict[str, Float[Tensor, "batch vector width"]]:
         """The mean patch without adapters, and with those of the normal and the abnormal branch."""
+        del text
         patches = encoded[:, :, 1:].transpose(0, 1)
         adapted = [
             torch.stack([one(p, HEADS[:1])[0] for one, p in zip(branch, patches, strict=True)])
@@ -107,7 +115,7 @@ class MadCLIPModel(ClipModel):
     def scores(
         self,
         encoded: Float[Tensor, "batch level token width"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
+        text: Float[Tensor, "2 embed_dim"],
     ) -> Scores:
         """What both heads say; see ``head_scores``."""
         return Scores(*self.head_scores(encoded, text))
@@ -115,11 +123,11 @@ class MadCLIPModel(ClipModel):
     def head_scores(
         self,
         encoded: Float[Tensor, "batch level token width"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
+        text: Float[Tensor, "2 embed_dim"],
         heads: Sequence[Head] = HEADS,
     ) -> list[Float[Tensor, "level batch patch 2"]]:
         """Likeness of each patch to its branch's class, less that to the other class, by head."""
-        normal, abnormal = self.text_or(text)
+        normal, abnormal = text
         # Only the difference of the two texts is needed: one product for each branch and head.
         towards_normal = normal - abnormal if self.subtract else normal
         towards_abnormal = abnormal - normal if self.subtract else abnormal
@@ -143,7 +151,7 @@ class MadCLIPModel(ClipModel):
         encoded: Float[Tensor, "batch level token width"],
         masks: Float[Tensor, "batch 1 side side"] | None,
         labels: Bool[Tensor, "batch"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
+        text: Float[Tensor, "2 embed_dim"],
     ) -> LossTerms:
         """The terms of ``loss``, level by level."""
         detect, *segment = self.head_scores(
@@ -152,14 +160,12 @@ class MadCLIPModel(ClipModel):
         of_image = siglip if self.kind == "sigmoid" else cross_entropy
         detection = torch.stack([of_image(s, labels) for s in detect])
         if masks is None:
-            nothing = encoded.new_zeros(0)
-            return LossTerms(detection, nothing, nothing)
-        maps = [abnormal_map(s, self.clip.size) for s in segment[0]]
-        return LossTerms(
-            detection,
-            torch.stack([focal(m, masks) for m in maps]),
-            torch.stack([dice(m, masks) for m in maps]),
-        )
+            return without_masks(detection)
+        return with_masks(detection, [abnormal_map(s, self.clip.size) for s in segment[0]], masks)
+
+    def load_released(self, path: str | Path) -> None:
+        """Load adapters and prompts as the authors release them; see ``adapters.load_branches``."""
+        load_branches(self.normal_det_adapters, self.abnormal_det_adapters, self.prompts, path)
 
     @property
     def _map_head(self) -> Head:

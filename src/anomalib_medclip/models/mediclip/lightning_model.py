@@ -2,9 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -13,13 +12,9 @@ from anomalib.models.components.base import AnomalibModule
 from PIL import Image
 from torch import Tensor
 
-from anomalib_medclip.cache import CachePrecision
-from anomalib_medclip.clip.backbone import Backbone
-from anomalib_medclip.clip.blocks import Precision
-from anomalib_medclip.clip.towers import ImageTower
-from anomalib_medclip.components.augmentation import unchanged
+from anomalib_medclip.components.augmentation import Copies, unchanged
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Position
-from anomalib_medclip.components.prompts import ensemble
+from anomalib_medclip.components.prompts import FixedPrompts, PromptEncoder
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.models.mediclip.class_names import ABNORMAL, NORMAL
 from anomalib_medclip.models.mediclip.synthesis import (
@@ -31,12 +26,12 @@ from anomalib_medclip.models.mediclip.synthesis import (
 from anomalib_medclip.models.mediclip.tasks import Pixels
 from anomalib_medclip.models.mediclip.torch_model import MediCLIPModel, Projection
 from anomalib_medclip.readers.resize import Resample
-from anomalib_medclip.training.method import ClipMethodMixin, EpochChoice
+from anomalib_medclip.training.method import ClipMethod
 
 logger = logging.getLogger(__name__)
 
 
-class MediCLIP(ClipMethodMixin, AnomalibModule):
+class MediCLIP(ClipMethod, AnomalibModule):
     """Synthetic anomalies on K normal images, adapters and learnable prompts (MICCAI 2024).
 
     The defaults are those of the published numbers. See ``anomalib_medclip.models.mediclip`` for
@@ -44,16 +39,10 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
     of its images to ``synthetic_anomalies.png`` in its folder.
 
     Args:
-        backbone: open_clip name of a ViT, or keyword arguments of ``open_clip.CLIP``.
-        pretrained: open_clip tag, local weights file, or ``None`` for random weights.
+        backbone: As in all methods; the published numbers use this one.
         image_size: Side of the square input in pixels.
         quick_gelu: The activation that OpenAI trained with.
         normalize: Apply CLIP's mean and standard deviation.
-        backbone_seed: Seed of random backbone weights.
-        precision: What the frozen image tower computes its products in. ``bf16`` is faster where
-            the hardware has it; ``docs/performance.md`` says how much.
-        levels: Blocks with adapters, from 1; by default 12, 18 and 24 of 24.
-        lr: Adam's step size.
         synthesis: Make anomalies on normal images; without, learn from abnormal images and their
             masks as they are, for the auxiliary data sets of table 5.
         tasks: Weights of the synthesis tasks ``CutPaste``, ``GaussIntensityChange``, ``Source`` and
@@ -66,36 +55,25 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         shared_context: One context for all class names of a group.
         causal: Let the text tower attend to earlier tokens only, as CLIP was trained.
         temperature: What cosines are divided by before the softmax; 0.07 in the paper.
-        adapters: File of adapters and prompts as the authors' training writes them.
-        epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
-        cross_fit: Where thresholds come from the support: find them by models trained without parts
-            of it, which takes twice as long as training; by default where that is below 30 s.
-        cache: How tokens of validation images are kept; those of training images are new each time.
-        cache_memory: GB of memory for them; what exceeds it goes to disk.
-        seed: Seed of adapters, prompts, synthesis, order of training images, and everything else.
-        **kwargs: ``pre_processor``, ``post_processor``, ``evaluator`` and ``visualizer``, as in
-            every anomalib model.
+        **kwargs: The options that all methods share; see ``SharedOptions``. Only tokens of
+            validation images are kept, since training images are new each time.
     """
 
-    augmentations = (unchanged,)
+    augmentations = Copies.alike((unchanged,))
     default_batch_size = 8
     default_epochs = 200
     names_the_object = False
-    resample: Resample = "bilinear"
+    resample: ClassVar[Resample] = "bilinear"
+    makes_images = True
     wants_abnormal = False
     model: MediCLIPModel
 
     def __init__(
         self,
         backbone: dict[str, Any] | str = "ViT-L-14",
-        pretrained: str | None = "openai",
         image_size: int = 224,
         quick_gelu: bool = True,
         normalize: bool = True,
-        backbone_seed: int = 0,
-        precision: Precision = "fp32",
-        levels: Sequence[int] | None = None,
-        lr: float = 1e-3,
         synthesis: bool = True,
         tasks: dict[str, float] | None = None,
         poisson: bool = False,
@@ -106,33 +84,32 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         shared_context: bool = False,
         causal: bool = False,
         temperature: float = 1.0,
-        adapters: str | None = None,
-        epoch_choice: EpochChoice = "last",
-        cross_fit: bool | None = None,
-        cache: CachePrecision = "float32",
-        cache_memory: float = 4.0,
-        seed: int = 111,
-        **kwargs: Any,  # noqa: ANN401 - anomalib's components
+        **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
-        super().__init__(**kwargs)
-        self.hparams.pop("adapters", None)  # a checkpoint holds them; the file may be gone
+        super().__init__(
+            backbone=backbone,
+            image_size=image_size,
+            quick_gelu=quick_gelu,
+            normalize=normalize,
+            **kwargs,
+        )
+        self.wants_abnormal = not synthesis
+        self.makes_images = synthesis
         self.tasks = dict(TASKS if tasks is None else tasks)
         task_chances(self.tasks)
-        self.wants_abnormal = not synthesis
-        clip = Backbone(backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed)
-        learnable = prompts == "learnable" and LearnablePrompts(
-            clip.text_width, NORMAL, ABNORMAL, context, positions, shared_context, causal, seed
-        )
-        fixed = partial(ensemble, normal=NORMAL, abnormal=ABNORMAL)
-        self.model = MediCLIPModel(
-            ImageTower(clip, precision), learnable or fixed, levels, projection, temperature, seed
-        )
-        if adapters:
-            self.model.load_released(adapters)
+        self._normals: dict[str, Pixels] = {}
+        width, seed = self.backbone.text_width, self.hparams["seed"]
+        encoder: PromptEncoder = FixedPrompts(NORMAL, ABNORMAL)
+        if prompts == "learnable":
+            encoder = LearnablePrompts(
+                width, NORMAL, ABNORMAL, context, positions, shared_context, causal, seed
+            )
+        levels, tower = self.hparams["levels"], self.image_tower()
+        self.assemble(MediCLIPModel(tower, encoder, levels, projection, temperature, seed))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the training images."""
-        return {k: v for k, v in super().__getstate__().items() if k != "_normals"}
+        return super().__getstate__() | {"_normals": {}}
 
     def on_fit_start(self) -> None:
         """Read the normal images, and draw what the synthesis makes of the first two.
@@ -141,9 +118,9 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
             NotReadyError: There is no datamodule.
         """
         super().on_fit_start()
-        if not self.hparams["synthesis"]:
+        if not self.makes_images:
             return
-        data = self._data("train_data", default=None)
+        data = self.data.train_data
         if data is None:
             msg = "MediCLIP makes its training images from those of a datamodule; pass one"
             raise NotReadyError(msg)
@@ -156,10 +133,10 @@ class MediCLIP(ClipMethodMixin, AnomalibModule):
         contact_sheet(pixels[:2], pixels, self.tasks, seed, self.hparams["poisson"]).save(path)
         logger.info("what the synthesis makes of the images is drawn in %s", path)
 
-    def _examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
+    def examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
         """Synthetic anomalies; each sample has its own stream of chance, so that runs repeat."""
-        if not self.hparams["synthesis"]:
-            return super()._examples(batch)
+        if not self.makes_images:
+            return super().examples(batch)
         sources = list(self._normals.values())
         index_of = {path: index for index, path in enumerate(self._normals)}
         made = []

@@ -2,34 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from anomalib.data import InferenceBatch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.clip.weights import released_by_authors
 from anomalib_medclip.components.anomaly_map import abnormal_map, align
-from anomalib_medclip.components.losses import dice, focal
-from anomalib_medclip.components.model import ClipModel, PromptEncoder, mean_patch
+from anomalib_medclip.components.losses import LossTerms, dice, focal
+from anomalib_medclip.components.model import ClipModel, ModelOutput, mean_patch
+from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.errors import NotReadyError
 
 Projection = Literal["linear", "pooled"]
 """How tokens reach the shared space."""
-
-
-class LossTerms(NamedTuple):
-    """Focal and dice loss of the map."""
-
-    focal: Float[Tensor, ""]
-    dice: Float[Tensor, ""]
-
-    def total(self) -> Float[Tensor, ""]:
-        """Both terms, each with weight 1."""
-        return self.focal + self.dice
 
 
 class ChannelPooling(nn.Module):
@@ -65,7 +54,7 @@ class MediCLIPModel(ClipModel):
         seed: Seed of the adapters' initial weights.
     """
 
-    quarters = (2, 3, 4)
+    quarters: ClassVar[Sequence[int]] = (2, 3, 4)
 
     def __init__(
         self,
@@ -90,32 +79,38 @@ class MediCLIPModel(ClipModel):
     def score(
         self,
         encoded: Float[Tensor, "batch level token width"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
-    ) -> InferenceBatch:
+        text: Float[Tensor, "2 embed_dim"],
+        leave_out: Int[Tensor, "batch"] | None = None,
+    ) -> ModelOutput:
         """Score images that are encoded already: the map, and its maximum; see ``ClipModel``."""
+        del leave_out
         abnormal = self.maps(encoded, text)[:, 0]
-        return InferenceBatch(pred_score=abnormal.amax(dim=(-2, -1)), anomaly_map=abnormal)
+        return ModelOutput(abnormal.amax(dim=(-2, -1)), abnormal)
 
     def cosines(
         self,
         encoded: Float[Tensor, "batch level token width"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
+        text: Float[Tensor, "2 embed_dim"],
     ) -> Float[Tensor, "level batch patch 2"]:
         """Cosine of each adapted patch with both texts."""
-        text = self.text_or(text)
         return torch.stack([align(one, text, scale=1.0) for one in self._adapted(encoded)])
 
     def level_maps(
-        self, encoded: Float[Tensor, "batch level token width"]
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        text: Float[Tensor, "2 embed_dim"],
     ) -> dict[str, Float[Tensor, "level batch side side"]]:
         """What the heat map would be if there were one level: ``text``."""
-        logits = self.cosines(encoded) / self.temperature
+        logits = self.cosines(encoded, text) / self.temperature
         return {"text": torch.stack([abnormal_map(one, self.clip.size)[:, 0] for one in logits])}
 
     def embeddings(
-        self, encoded: Float[Tensor, "batch level token width"]
+        self,
+        encoded: Float[Tensor, "batch level token width"],
+        text: Float[Tensor, "2 embed_dim"],
     ) -> dict[str, Float[Tensor, "batch 1 width"]]:
         """The mean patch without adapters and with them."""
+        del text
         return {
             "without adapters": mean_patch(encoded[:, :, 1:].transpose(0, 1)),
             "with adapters": mean_patch(torch.stack(self._adapted(encoded))),
@@ -124,7 +119,7 @@ class MediCLIPModel(ClipModel):
     def maps(
         self,
         encoded: Float[Tensor, "batch level token width"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
+        text: Float[Tensor, "2 embed_dim"],
     ) -> Float[Tensor, "batch 1 side side"]:
         """Probability of abnormal at each pixel.
 
@@ -137,8 +132,8 @@ class MediCLIPModel(ClipModel):
         self,
         encoded: Float[Tensor, "batch level token width"],
         masks: Float[Tensor, "batch 1 side side"] | None,
-        labels: Bool[Tensor, "batch"] | None = None,
-        text: Float[Tensor, "2 embed_dim"] | None = None,
+        labels: Bool[Tensor, "batch"],
+        text: Float[Tensor, "2 embed_dim"],
     ) -> LossTerms:
         """The terms of ``loss``; for the focal loss, a label below 1 counts as normal.
 
@@ -156,7 +151,8 @@ class MediCLIPModel(ClipModel):
             msg = "MediCLIP learns from masks; without synthesis the data must have some"
             raise NotReadyError(msg)
         maps = self.maps(encoded, text)
-        return LossTerms(focal(maps, masks.floor()), dice(maps, masks))
+        of_map, of_overlap = focal(maps, masks.floor()), dice(maps, masks)
+        return LossTerms(of_map.new_zeros(0), of_map, of_overlap)
 
     def _adapted(self, encoded: Tensor) -> list[Float[Tensor, "batch patch embed_dim"]]:
         levels = zip(self.adapters, encoded[:, :, 1:].unbind(dim=1), strict=True)
@@ -174,7 +170,7 @@ class MediCLIPModel(ClipModel):
         parts = "adapter_state_dict and prompt_state_dict for these levels and this backbone"
         with released_by_authors(path, "MediCLIP", parts) as state:
             self.load_adapters(state["adapter_state_dict"])
-            if isinstance(self.prompts, nn.Module):
+            if self.prompts.learns:
                 self.prompts.load_state_dict(state["prompt_state_dict"])
 
     def load_adapters(self, weights: dict[str, Tensor]) -> None:

@@ -2,19 +2,24 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower
-from anomalib_medclip.components.anomaly_map import abnormal_map, align, to_map, unit_interval
-from anomalib_medclip.components.losses import LossTerms, dice, focal
+from anomalib_medclip.components.anomaly_map import align, text_map, to_map, unit_interval
+from anomalib_medclip.components.losses import LossTerms, with_masks, without_masks
 from anomalib_medclip.components.memory_bank import MemoryBank
-from anomalib_medclip.components.model import ClipModel, NearestSupport, mean_patch
+from anomalib_medclip.components.model import (
+    ClipModel,
+    ModelOutput,
+    NearestSupport,
+    mean_patch,
+)
 from anomalib_medclip.models.mvfa.adapters import Adapters
 from anomalib_medclip.models.mvfa.fusion import Branches, Fusion
 
@@ -45,6 +50,9 @@ class MVFAModel(ClipModel):
         seed: Seed of the adapters' initial weights.
     """
 
+    has_memory: ClassVar[bool] = True
+    memory_bank: MemoryBank
+
     def __init__(
         self,
         clip: ImageTower,
@@ -73,28 +81,21 @@ class MVFAModel(ClipModel):
     def score(
         self,
         stream: Float[Tensor, "batch token width"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
+        text: Float[Tensor, "2 embed_dim"],
         leave_out: Int[Tensor, "batch"] | None = None,
-    ) -> InferenceBatch:
-        """Score images that are encoded already.
-
-        Args:
-            stream: What ``encode`` gives.
-            text: Text features of the images' own set, where it is not the target.
-            leave_out: See ``MemoryBank.distance``.
+    ) -> ModelOutput:
+        """Score images that are encoded already; see ``ClipModel``.
 
         Raises:
-            NotReadyError: There are no text features or, few-shot, no memory bank.
+            NotReadyError: Few-shot, there is no memory bank, or nothing in it to compare with.
         """
         if self.few_shot:
-            score, fused = self.fusion(self.branches(stream, leave_out), self.has_masks)
-            return InferenceBatch(unit_interval(score), anomaly_map=unit_interval(fused))
+            branches = self.branches(stream, text, leave_out)
+            score, fused = self.fusion(branches, self.has_masks)
+            return ModelOutput(unit_interval(score), unit_interval(fused))
         adapted = self.scored_tokens(stream)
         tokens = adapted.segment if self.has_masks else adapted.detect
-        return InferenceBatch(
-            pred_score=self.text_score(adapted.detect, text),
-            anomaly_map=self.text_map(tokens, text),
-        )
+        return ModelOutput(self.text_score(adapted.detect, text), self.text_map(tokens, text))
 
     def adapted_tokens(self, stream: Float[Tensor, "batch token width"]) -> Adapted:
         """Tokens of every level; each level's adapters feed the next block (eq. 2)."""
@@ -117,7 +118,7 @@ class MVFAModel(ClipModel):
     def text_map(
         self,
         tokens: Float[Tensor, "level batch token embed_dim"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
+        text: Float[Tensor, "2 embed_dim"],
     ) -> Float[Tensor, "batch height width"]:
         """Probability of abnormal at each pixel, mean over levels (eq. 4)."""
         return self._text_maps(tokens, text).mean(dim=0)
@@ -125,13 +126,13 @@ class MVFAModel(ClipModel):
     def text_score(
         self,
         tokens: Float[Tensor, "level batch token embed_dim"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
+        text: Float[Tensor, "2 embed_dim"],
     ) -> Float[Tensor, "batch"]:
         """Probability of abnormal, mean over patches and levels.
 
         Paper eq. 4 takes the maximum over patches; the authors' code takes the mean.
         """
-        return torch.stack([self._patch_probability(t, text) for t in tokens]).mean(dim=0)
+        return torch.stack([_patch_probability(t, text) for t in tokens]).mean(dim=0)
 
     def memory_map(
         self,
@@ -147,13 +148,13 @@ class MVFAModel(ClipModel):
         return tuple(self.levels[position] for position in self.scored)
 
     def level_maps(
-        self, stream: Float[Tensor, "batch token width"]
+        self, stream: Float[Tensor, "batch token width"], text: Float[Tensor, "2 embed_dim"]
     ) -> dict[str, Float[Tensor, "level batch side side"]]:
         """Each level's ``text`` and, few-shot, ``memory`` map, scaled as their means are."""
         tokens = self.bank_tokens(stream)
         if not self.few_shot:
-            return {"text": self._text_maps(tokens)}
-        branches = {"text": self._text_maps(tokens), "memory": self._memory_maps(tokens)}
+            return {"text": self._text_maps(tokens, text)}
+        branches = {"text": self._text_maps(tokens, text), "memory": self._memory_maps(tokens)}
         return {
             name: unit_interval(self.fusion.scaled(number, maps))
             for number, (name, maps) in enumerate(branches.items())
@@ -170,9 +171,10 @@ class MVFAModel(ClipModel):
         return NearestSupport(distances, rows // length, rows % length - 1)
 
     def embeddings(
-        self, stream: Float[Tensor, "batch token width"]
+        self, stream: Float[Tensor, "batch token width"], text: Float[Tensor, "2 embed_dim"]
     ) -> dict[str, Float[Tensor, "batch 1 width"]]:
         """The mean patch of the tower as it was, and of the detection adapters."""
+        del text
         frozen: list[Tensor] = []
 
         def keep(_level: int, stream: Tensor) -> Tensor:
@@ -190,6 +192,7 @@ class MVFAModel(ClipModel):
     def branches(
         self,
         stream: Float[Tensor, "batch token width"],
+        text: Float[Tensor, "2 embed_dim"],
         leave_out: Int[Tensor, "batch"] | None = None,
     ) -> Branches:
         """Both branches, from the segmentation adapters where there are masks to train them."""
@@ -197,9 +200,9 @@ class MVFAModel(ClipModel):
         tokens = adapted.segment if self.has_masks else adapted.detect
         memory_map = self.memory_map(tokens, leave_out)
         return Branches(
-            text_map=self.text_map(tokens),
+            text_map=self.text_map(tokens, text),
             memory_map=memory_map,
-            text_score=self.text_score(adapted.detect),
+            text_score=self.text_score(adapted.detect, text),
             # Pixels, not patches: enlarging with aligned corners gives border patches less weight.
             memory_score=memory_map.mean(dim=(-2, -1)),
         )
@@ -209,24 +212,21 @@ class MVFAModel(ClipModel):
         stream: Float[Tensor, "batch token width"],
         masks: Float[Tensor, "batch 1 side side"] | None,
         labels: Bool[Tensor, "batch"],
-        text: Float[Tensor, "2 embed_dim"] | None = None,
+        text: Float[Tensor, "2 embed_dim"],
     ) -> LossTerms:
         """The terms of ``loss``, level by level."""
         adapted = self.adapted_tokens(stream)
         # As the code: the sigmoid of this loss comes on top of a probability.
-        detection = [
-            F.binary_cross_entropy_with_logits(self._patch_probability(t, text), labels.float())
-            for t in adapted.detect
-        ]
-        if masks is None:
-            nothing = stream.new_zeros(0)
-            return LossTerms(torch.stack(detection), nothing, nothing)
-        maps = [self._abnormal_map(t, text) for t in adapted.segment]
-        return LossTerms(
-            torch.stack(detection),
-            torch.stack([focal(m, masks) for m in maps]),
-            torch.stack([dice(m, masks) for m in maps]),
+        detection = torch.stack(
+            [
+                F.binary_cross_entropy_with_logits(_patch_probability(t, text), labels.float())
+                for t in adapted.detect
+            ]
         )
+        if masks is None:
+            return without_masks(detection)
+        maps = [text_map(t[:, 1:], text, self.clip.size) for t in adapted.segment]
+        return with_masks(detection, maps, masks)
 
     def idle_parameters(self, has_masks: bool) -> Iterable[nn.Parameter]:
         """Parameters that a batch does not train: without masks, the segmentation adapters.
@@ -246,12 +246,6 @@ class MVFAModel(ClipModel):
         """Fill the memory bank from the normal support images and set the branches' scales.
 
         The scales come from all support images, each scored against a bank without its owner.
-
-        Args:
-            support: What ``encode`` gives of the support images.
-            copies: The same of every augmentation of the normal ones.
-            labels: True for abnormal.
-            owners: Number of each image's patient or, where unknown, of the image.
         """
         tokens = [self.bank_tokens(part) for part in copies.flatten(0, 1).split(8)]
         self.memory_bank.fill(torch.cat(tokens, dim=1), owners[~labels].repeat(len(copies)))
@@ -270,17 +264,20 @@ class MVFAModel(ClipModel):
 
     @torch.no_grad()
     def set_scales(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:
-        """Bring the two branches to one scale on these images.
+        """Bring the two branches to one scale on these images of the target.
 
         Args:
             batches: What ``encode`` gives of images, each with its ``leave_out`` or ``None``.
         """
-        self.fusion.fit(self.branches(stream, leave_out) for stream, leave_out in batches)
+        text = self.known_text()
+        self.fusion.fit(self.branches(stream, text, leave_out) for stream, leave_out in batches)
 
-    def _text_maps(
-        self, tokens: Tensor, text: Tensor | None = None
-    ) -> Float[Tensor, "level batch side side"]:
-        return torch.stack([self._abnormal_map(t, text)[:, 0] for t in tokens])
+    def load_released(self, path: str | Path) -> None:
+        """Load adapters as the authors release them; see ``Adapters.load_released``."""
+        self.adapters.load_released(path)
+
+    def _text_maps(self, tokens: Tensor, text: Tensor) -> Float[Tensor, "level batch side side"]:
+        return torch.stack([text_map(t[:, 1:], text, self.clip.size)[:, 0] for t in tokens])
 
     def _memory_maps(
         self, tokens: Tensor, leave_out: Tensor | None = None
@@ -289,12 +286,12 @@ class MVFAModel(ClipModel):
         found = [bank.distance(t[:, 1:], level, leave_out) for level, t in enumerate(tokens)]
         return torch.stack([to_map(d.unsqueeze(-1), self.clip.size)[:, 0] for d in found])
 
-    def _abnormal_map(self, tokens: Tensor, text: Tensor | None = None) -> Tensor:
-        """Probability of abnormal at each pixel of one level, ``(batch, 1, height, width)``."""
-        return abnormal_map(align(tokens[:, 1:], self.text_or(text)), self.clip.size)
 
-    def _patch_probability(self, tokens: Tensor, text: Tensor | None = None) -> Tensor:
-        return align(tokens[:, 1:], self.text_or(text)).softmax(dim=-1)[..., 1].mean(dim=1)
+def _patch_probability(
+    tokens: Float[Tensor, "batch token embed_dim"], text: Float[Tensor, "2 embed_dim"]
+) -> Float[Tensor, "batch"]:
+    """Probability of abnormal, mean over the patches of one level."""
+    return align(tokens[:, 1:], text).softmax(dim=-1)[..., 1].mean(dim=1)
 
 
 def _positions(scored: Sequence[int], levels: Sequence[int]) -> list[int]:

@@ -1,0 +1,184 @@
+"""The options that all methods share, and what follows from them for anomalib."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+from anomalib import LearningType
+from anomalib.metrics import Evaluator
+from anomalib.post_processing import PostProcessor
+from lightning import LightningModule
+
+from anomalib_medclip.cache import CachePrecision
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.blocks import Precision
+from anomalib_medclip.clip.towers import ImageTower
+from anomalib_medclip.components.processors import (
+    MedicalPreProcessor,
+    RankPreservingPostProcessor,
+)
+from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.readers.resize import Resample
+from anomalib_medclip.training.evaluation import evaluator
+from anomalib_medclip.training.results import HeatMapVisualizer
+
+EpochChoice = Literal["last", "validation"]
+"""Which epoch is kept."""
+
+_CHOICES = {"precision": Precision, "epoch_choice": EpochChoice, "cache": CachePrecision}
+
+if TYPE_CHECKING:
+    from anomalib.models.components.base import AnomalibModule as Base
+else:  # a mixin, because anomalib takes every direct subclass of AnomalibModule for a model
+    Base = LightningModule
+
+
+class SharedOptions(Base):
+    """The constructor that methods pass on to what they do not know themselves.
+
+    Args:
+        backbone: open_clip name of a ViT, or keyword arguments of ``open_clip.CLIP``.
+        pretrained: open_clip tag, local weights file, or ``None`` for random weights.
+        image_size: Side of the square input in pixels.
+        quick_gelu: The activation that OpenAI trained with, instead of the exact GELU.
+        normalize: Apply CLIP's mean and standard deviation.
+        backbone_seed: Seed of random backbone weights.
+        precision: What the frozen image tower computes its products in. ``bf16`` is faster where
+            the hardware has it; ``docs/performance.md`` says how much.
+        levels: Blocks to read, from 1; by default as published.
+        lr: Adam's step size; by default as published.
+        object_name: Words for the prompt; by default as the data say.
+        adapters: File of what was learnt, as the authors' code saves it, to start from.
+        epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
+        cross_fit: Where thresholds come from the support: find them by models trained without parts
+            of it, which takes twice as long as training; by default where that is below 30 s.
+        cache: How frozen tokens are kept, so that images are encoded once.
+        cache_memory: GB of memory for them; what exceeds it goes to disk.
+        seed: Seed of initial weights, order of training images, and everything else random.
+        **kwargs: ``pre_processor``, ``post_processor``, ``evaluator`` and ``visualizer``, as in
+            every anomalib model.
+
+    Attributes:
+        default_lr: Step size, where ``--model.lr`` does not say.
+        names_the_object: Whether prompts say what the images show.
+        resample: Filter of the resize of images.
+
+    Raises:
+        ConfigError: An option has a word that it does not know, or the method no such option.
+        WeightsError: CLIP or its weights cannot be found or read.
+    """
+
+    default_lr: ClassVar[float] = 1e-3
+    names_the_object: ClassVar[bool] = True
+    resample: ClassVar[Resample] = "bicubic"
+
+    def __init__(
+        self,
+        backbone: dict[str, Any] | str = "ViT-L-14-336",
+        pretrained: str | None = "openai",
+        image_size: int = 240,
+        quick_gelu: bool = False,
+        normalize: bool = False,
+        backbone_seed: int = 0,
+        precision: Precision = "fp32",
+        levels: Sequence[int] | None = None,
+        lr: float | None = None,
+        object_name: str | None = None,
+        adapters: str | None = None,
+        epoch_choice: EpochChoice = "last",
+        cross_fit: bool | None = None,
+        cache: CachePrecision = "float32",
+        cache_memory: float = 4.0,
+        seed: int = 111,
+        **kwargs: Any,  # noqa: ANN401 - anomalib's components
+    ) -> None:
+        super().__init__(**kwargs)
+        _check_choices(self.hparams)
+        if object_name is not None and not self.names_the_object:
+            msg = f"the prompts of {type(self).__name__} name no object; leave object_name out"
+            raise ConfigError(msg)
+        self.backbone = Backbone(
+            backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed
+        )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - of any metaclass
+        """Let a method's signature say all its options."""
+        super().__init_subclass__(**kwargs)
+        cls.__signature__ = whole_signature(cls)  # type: ignore[attr-defined]
+
+    def image_tower(self) -> ImageTower:
+        """The frozen image tower that was asked for, to build the torch model on."""
+        return ImageTower(self.backbone, self.hparams["precision"])
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size of Adam."""
+        asked = self.hparams["lr"]
+        return float(self.default_lr if asked is None else asked)
+
+    @property
+    def learning_type(self) -> LearningType:
+        """One class: anomalib skips training for what it calls few-shot or zero-shot."""
+        return LearningType.ONE_CLASS
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """Only what no user would want otherwise: whatever stands here silently wins."""
+        return {"num_sanity_val_steps": 0}
+
+    def configure_pre_processor(  # type: ignore[override]  # the size is an option here
+        self, image_size: tuple[int, int] | None = None
+    ) -> MedicalPreProcessor:
+        """The one resize, to the backbone's image size."""
+        side = image_size[0] if image_size else self.hparams["image_size"]
+        return MedicalPreProcessor(side, resample=self.resample)
+
+    def configure_post_processor(self) -> PostProcessor:
+        """Threshold at one half, every rank kept.
+
+        A set without masks has no pixel threshold; that of its images is on another scale, so maps
+        are then centred on the middle of their own range.
+        """
+        return RankPreservingPostProcessor(enable_threshold_matching=False)
+
+    @staticmethod
+    def configure_evaluator() -> Evaluator:
+        """Exact figures of the model's own scores; see ``evaluation``."""
+        return evaluator()
+
+    @classmethod
+    def configure_visualizer(cls) -> HeatMapVisualizer:
+        """A picture per image, none overwritten."""
+        return HeatMapVisualizer()
+
+
+def _check_choices(options: Mapping[str, Any]) -> None:
+    """Refuse a word that an option does not know; the command line does so by itself.
+
+    Raises:
+        ConfigError: It names option, word and those there are.
+    """
+    for name, kind in _CHOICES.items():
+        if options[name] not in get_args(kind):
+            known = ", ".join(map(repr, get_args(kind)))
+            msg = f"{name} is {options[name]!r}, and must be one of {known}"
+            raise ConfigError(msg)
+
+
+def whole_signature(method: type) -> inspect.Signature:
+    """All options of a class by name: those of its parents come first, its own after them.
+
+    A method's constructor says its own options and passes the others on by ``**kwargs``; an editor,
+    ``help`` and whoever asks whether a model has an option should see them all.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for parent in reversed(method.__mro__):
+        if "__init__" in vars(parent):
+            _, *options = inspect.signature(vars(parent)["__init__"]).parameters.values()
+            kinds = {one.kind for one in options}
+            if inspect.Parameter.VAR_KEYWORD not in kinds:
+                found = {}  # what it does not name does not reach its parents
+            for one in options:
+                if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+                    found[one.name] = one.replace(kind=one.KEYWORD_ONLY)
+    return inspect.Signature(list(found.values()))

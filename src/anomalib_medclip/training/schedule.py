@@ -1,0 +1,94 @@
+"""When a training validates, and when it is finished."""
+
+import logging
+import sys
+from typing import Any, cast
+
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+logger = logging.getLogger(__name__)
+
+_LIGHTNING_EPOCHS = 1000
+"""What Lightning's trainer says when nobody chose a number of epochs."""
+
+_NEVER = sys.maxsize
+"""Epochs between Lightning's own validations, where one at the end of training is enough."""
+
+
+def is_last_epoch(trainer: Trainer) -> bool:
+    """Whether training ends with the epoch at hand."""
+    last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0) > 0
+    return last or trainer.should_stop or trainer.global_step == trainer.max_steps
+
+
+class Schedule:
+    """Epochs and validations of a training.
+
+    Args:
+        default_epochs: Epochs trained, where nobody chose a number.
+        chooses: Whether validation chooses the epoch that is kept.
+    """
+
+    def __init__(self, default_epochs: int, chooses: bool) -> None:
+        self._default_epochs, self._chooses = default_epochs, chooses
+        self._validated_at: int | None = None
+        self._finished_at: int | None = None
+
+    def settle(self, trainer: Trainer) -> None:
+        """Before training: how many epochs there are, and whether each ends in a validation."""
+        self._validated_at = self._finished_at = None
+        if trainer.max_epochs == _LIGHTNING_EPOCHS:
+            logger.info("training %d epochs, the default of this method", self._default_epochs)
+            trainer.fit_loop.max_epochs = self._default_epochs
+        if not self._validation_chooses(trainer) and trainer.check_val_every_n_epoch == 1:
+            logger.info("the epochs are fixed beforehand: validation comes after the last one")
+            trainer.check_val_every_n_epoch = _NEVER
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback._save_on_train_epoch_end is None:
+                callback._save_on_train_epoch_end = True  # a crash then loses one epoch at most
+
+    def note_validation(self, trainer: Trainer) -> None:
+        """A validation begins."""
+        self._validated_at = trainer.global_step
+
+    def is_finished(self, trainer: Trainer) -> bool:
+        """Whether what is learnt so far was finished."""
+        return self._finished_at == trainer.global_step
+
+    def note_finish(self, trainer: Trainer) -> None:
+        """What is learnt so far is being finished."""
+        self._finished_at = trainer.global_step
+
+    def validate(self, trainer: Trainer, *, anew: bool) -> None:
+        """Run a validation within the training, unless one was made of what is learnt.
+
+        Args:
+            trainer: Which is training.
+            anew: Run it all the same.
+        """
+        if anew or self._validated_at != trainer.global_step:
+            # As Lightning's own training loop does it.
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
+
+    @staticmethod
+    def validates_often(trainer: Trainer) -> bool:
+        """Whether images of validation come back in later epochs."""
+        return trainer.check_val_every_n_epoch != _NEVER
+
+    def _validation_chooses(self, trainer: Any) -> bool:  # noqa: ANN401 - a trainer
+        """Whether an epoch is kept, or training stopped, for what validation says."""
+        # Callbacks of anyone's making; only some watch a metric.
+        monitors = [str(getattr(callback, "monitor", None)) for callback in trainer.callbacks]
+        return self._chooses or any("val" in monitor for monitor in monitors)
+
+
+def save_again(trainer: Trainer) -> None:
+    """Write what was finished after the last epoch over the checkpoint of that epoch."""
+    for callback in trainer.checkpoint_callbacks:
+        is_of_epochs = isinstance(callback, ModelCheckpoint) and callback.monitor is None
+        path = cast("ModelCheckpoint", callback).best_model_path if is_of_epochs else ""
+        if path:
+            trainer.save_checkpoint(path)
