@@ -1,6 +1,7 @@
 """Tokens and text features, to a heat map."""
 
 import math
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -90,13 +91,20 @@ def abnormal_map(
     return to_map(abnormal - normal, size).sigmoid()
 
 
-def text_map(
-    tokens: Float[Tensor, "batch patch width"],
-    text: Float[Tensor, "*per_image 2 width"],
+def text_maps(
+    levels: Iterable[Float[Tensor, "batch patch width"]],
+    text: Float[Tensor, "2 width"],
     size: tuple[int, int],
-) -> Float[Tensor, "batch 1 height width"]:
-    """Probability of abnormal at each pixel, by ``align`` and ``abnormal_map``."""
-    return abnormal_map(align(tokens, text), size)
+) -> list[Float[Tensor, "batch 1 height width"]]:
+    """Probability of abnormal at each pixel, level by level; see ``align``, ``abnormal_map``."""
+    return [abnormal_map(align(tokens, text), size) for tokens in levels]
+
+
+def text_scores(
+    levels: Iterable[Float[Tensor, "batch patch width"]], text: Float[Tensor, "2 width"]
+) -> list[Float[Tensor, "batch"]]:
+    """Probability of abnormal, mean over patches, level by level; see ``align``."""
+    return [align(tokens, text).softmax(dim=-1)[..., 1].mean(dim=1) for tokens in levels]
 
 
 @cache

@@ -32,9 +32,10 @@ class Copies(NamedTuple):
         """The same for masks and for images of both classes."""
         return cls(augmentations, augmentations, augmentations)
 
-    def of(self, abnormal: bool) -> Sequence[Augmentation]:
-        """What is done to images of a class."""
-        return self.abnormal if abnormal else self.normal
+    def of(self, abnormal: Sequence[bool], numbers: Sequence[int]) -> list[Augmentation]:
+        """What is done to images, each of a class, that are to become copies of some numbers."""
+        pairs = zip(abnormal, numbers, strict=True)
+        return [(self.abnormal if ill else self.normal)[number] for ill, number in pairs]
 
 
 def warp(

@@ -92,7 +92,7 @@ class FrozenFeatures:
         # Data of others' making may augment by chance; ours is the same in every epoch.
         paths = None if numbers is None else batch.image_path
         numbers = numbers or [0] * len(images)
-        chosen = [self.copies.of(bool(a))[n] for a, n in zip(labels, numbers, strict=True)]
+        chosen = self.copies.of(labels, numbers)
         return self._encoded(images, paths, numbers, chosen)
 
     def masks_of(self, batch: ImageBatch) -> Tensor | None:
@@ -113,8 +113,8 @@ class FrozenFeatures:
             paths: Their names.
             labels: True for abnormal.
         """
-        first = [self.copies.of(abnormal)[0] for abnormal in labels]
-        support = self._encoded(images, paths, [0] * len(paths), first)
+        numbers = [0] * len(paths)
+        support = self._encoded(images, paths, numbers, self.copies.of(labels, numbers))
         normal = ~torch.tensor(labels)
         names = [path for path, abnormal in zip(paths, labels, strict=True) if not abnormal]
         copies = [support[normal]]  # the first copy is the image itself

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower
-from anomalib_medclip.components.anomaly_map import align, text_map, to_map, unit_interval
+from anomalib_medclip.components.anomaly_map import text_maps, text_scores, to_map, unit_interval
 from anomalib_medclip.components.losses import LossTerms, with_masks, without_masks
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.model import (
@@ -132,7 +132,7 @@ class MVFAModel(ClipModel):
 
         Paper eq. 4 takes the maximum over patches; the authors' code takes the mean.
         """
-        return torch.stack([_patch_probability(t, text) for t in tokens]).mean(dim=0)
+        return torch.stack(text_scores(tokens[:, :, 1:], text)).mean(dim=0)
 
     def memory_map(
         self,
@@ -219,13 +219,13 @@ class MVFAModel(ClipModel):
         # As the code: the sigmoid of this loss comes on top of a probability.
         detection = torch.stack(
             [
-                F.binary_cross_entropy_with_logits(_patch_probability(t, text), labels.float())
-                for t in adapted.detect
+                F.binary_cross_entropy_with_logits(score, labels.float())
+                for score in text_scores(adapted.detect[:, :, 1:], text)
             ]
         )
         if masks is None:
             return without_masks(detection)
-        maps = [text_map(t[:, 1:], text, self.clip.size) for t in adapted.segment]
+        maps = text_maps(adapted.segment[:, :, 1:], text, self.clip.size)
         return with_masks(detection, maps, masks)
 
     def idle_parameters(self, has_masks: bool) -> Iterable[nn.Parameter]:
@@ -277,7 +277,7 @@ class MVFAModel(ClipModel):
         self.adapters.load_released(path)
 
     def _text_maps(self, tokens: Tensor, text: Tensor) -> Float[Tensor, "level batch side side"]:
-        return torch.stack([text_map(t[:, 1:], text, self.clip.size)[:, 0] for t in tokens])
+        return torch.stack(text_maps(tokens[:, :, 1:], text, self.clip.size))[:, :, 0]
 
     def _memory_maps(
         self, tokens: Tensor, leave_out: Tensor | None = None
@@ -285,13 +285,6 @@ class MVFAModel(ClipModel):
         bank = self.memory_bank
         found = [bank.distance(t[:, 1:], level, leave_out) for level, t in enumerate(tokens)]
         return torch.stack([to_map(d.unsqueeze(-1), self.clip.size)[:, 0] for d in found])
-
-
-def _patch_probability(
-    tokens: Float[Tensor, "batch token embed_dim"], text: Float[Tensor, "2 embed_dim"]
-) -> Float[Tensor, "batch"]:
-    """Probability of abnormal, mean over the patches of one level."""
-    return align(tokens[:, 1:], text).softmax(dim=-1)[..., 1].mean(dim=1)
 
 
 def _positions(scored: Sequence[int], levels: Sequence[int]) -> list[int]:
