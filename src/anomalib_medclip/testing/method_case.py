@@ -1,0 +1,164 @@
+"""A method as it is checked: small, offline, trained once for all who only look at it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from anomalib.engine import Engine
+from torch import Tensor
+
+from anomalib_medclip.data.folder import MedicalFolder
+from anomalib_medclip.testing.small import OPTIONS, SHALLOW, lesion_data, write_lesions
+from anomalib_medclip.training.method import ClipMethod
+
+SIDE = 32
+"""Side of the images that a small method takes, in pixels."""
+
+
+class Trained(NamedTuple):
+    """A training run, and what its test found."""
+
+    model: Any
+    engine: Engine
+    data: MedicalFolder
+    metrics: dict[str, float]
+
+    @property
+    def checkpoint(self) -> Path:
+        """What the run has saved."""
+        callback: Any = self.engine.trainer.checkpoint_callback
+        return Path(callback.best_model_path)
+
+    @property
+    def home(self) -> Path:
+        """Where the run has left its results."""
+        return Path(self.engine.trainer.default_root_dir)
+
+
+@dataclass
+class MethodCase:
+    """A method, and what it needs to learn soon what the pictures show.
+
+    Args:
+        method: Its class.
+        options: Its own options, besides a small random CLIP; such as a larger ``lr``.
+        epochs: After so many it has learnt.
+        batch_size: Images of a training batch.
+        exempt: Promises that it does not mean to keep, each with the reason.
+
+    Raises:
+        ValueError: An exemption has no reason.
+    """
+
+    method: type[ClipMethod]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 3
+    batch_size: int = 4
+    exempt: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Look at the exemptions."""
+        if unexplained := [name for name, reason in self.exempt.items() if not reason.strip()]:
+            msg = f"the exemption from {unexplained[0]} has no reason; say why it is not kept"
+            raise ValueError(msg)
+
+    @property
+    def name(self) -> str:
+        """Of the method's class."""
+        return self.method.__name__
+
+    def small(self, **options: Any) -> Any:  # noqa: ANN401 - the method, whose options are its own
+        """A small and offline model of the method."""
+        return self.method(**{**OPTIONS, **self.options, **options})
+
+    def shallow(self) -> Any:  # noqa: ANN401 - the method
+        """The same with half the blocks."""
+        return self.small(**SHALLOW)
+
+    @cached_property
+    def scratch(self) -> TemporaryDirectory[str]:
+        """Folder that lasts as long as this case."""
+        return TemporaryDirectory(prefix="anomalib_medclip_")
+
+    @cached_property
+    def lesions(self) -> Path:
+        """Folder of pictures with lesions, and their table."""
+        return write_lesions(Path(self.scratch.name) / "lesions").parent
+
+    @contextmanager
+    def home(self) -> Iterator[Path]:
+        """A folder for a while."""
+        with TemporaryDirectory(dir=self.scratch.name) as folder:
+            yield Path(folder)
+
+    @cached_property
+    def trained(self) -> Trained:
+        """A run with masks, to look at and not to change."""
+        return self.train(Path(self.scratch.name) / "trained")
+
+    @cached_property
+    def shallow_checkpoint(self) -> Path:
+        """Of a run with half the blocks, to be exported."""
+        engine = self.engine(Path(self.scratch.name) / "shallow", max_epochs=2)
+        engine.fit(self.shallow(), datamodule=self.data(train_batch_size=8))
+        callback: Any = engine.trainer.checkpoint_callback
+        return Path(callback.best_model_path)
+
+    @cached_property
+    def images(self) -> Tensor:
+        """All test images of that run, as the model takes them."""
+        data = self.trained.data.test_data
+        images: list[Any] = [data[index].image for index in range(len(data))]
+        return torch.stack(images).as_subclass(Tensor)
+
+    def engine(self, home: Path, **trainer: Any) -> Engine:  # noqa: ANN401 - Lightning's
+        """Anomalib's Engine on the processor, without a progress bar."""
+        usual = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+        return Engine(default_root_dir=home, **{**usual, **trainer})
+
+    def data(self, **options: Any) -> MedicalFolder:  # noqa: ANN401 - of MedicalFolder
+        """A datamodule over the pictures."""
+        return lesion_data(self.lesions, **{"train_batch_size": self.batch_size, **options})
+
+    def data_tested_on(self, label: int) -> MedicalFolder:
+        """The same, of whose test images only those of a class are tested."""
+        data = self.data()
+        setup = data.setup
+
+        def without_others(stage: str | None = None) -> None:
+            setup(stage)
+            if data.test_data is not None:
+                table = data.test_data.samples
+                data.test_data.samples = table[table["label_index"] == label]
+
+        data.setup = without_others  # type: ignore[method-assign]
+        return data
+
+    def train(
+        self,
+        home: Path,
+        *,
+        epochs: int | None = None,
+        trainer: Mapping[str, Any] | None = None,
+        data: MedicalFolder | None = None,
+        **options: Any,  # noqa: ANN401 - the method's
+    ) -> Trained:
+        """Train the method, and test it.
+
+        Args:
+            home: Where its results go.
+            epochs: How many; by default those of the case.
+            trainer: Options of Lightning's trainer.
+            data: What to train on; by default the pictures.
+            **options: Options of the method.
+        """
+        model = self.small(**options)
+        engine = self.engine(home, **{"max_epochs": epochs or self.epochs, **(trainer or {})})
+        data = data or self.data()
+        found: Any = engine.train(model, datamodule=data)
+        return Trained(model, engine, data, dict(found[0]))

@@ -1,0 +1,254 @@
+"""What a method does while it is trained."""
+
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from anomalib.data import Folder
+from lightning.pytorch import Trainer
+from torchvision.transforms.v2 import RandomHorizontalFlip
+
+from anomalib_medclip.components.threshold import learnt_from
+from anomalib_medclip.errors import ConfigError, NotReadyError
+from anomalib_medclip.testing.method_case import SIDE, MethodCase
+from anomalib_medclip.testing.promises.promise import differing, hold, learnt, refused
+from anomalib_medclip.testing.promises.watching import Encoded, Epochs, Fits, Steps, StopAt, Work
+from anomalib_medclip.training.checkpoints import read_checkpoint
+
+
+def learns(case: MethodCase) -> None:
+    """It finds the lesions that it was shown: pixel AUROC above 0.8 on other patients."""
+    metrics, model = case.trained.metrics, case.trained.model
+    names = {"image_AUROC", "pixel_AUROC", "image_F1Score", "pixel_F1Score"}
+    hold(names <= metrics.keys(), f"figures are missing: {sorted(names - metrics.keys())}")
+    hold(metrics["pixel_AUROC"] > 0.8, f"pixel AUROC is {metrics['pixel_AUROC']:.3f}")
+    hold(model.object_name == case.trained.data.object_name, "it was told another name")
+
+
+def changes_no_frozen_weight(case: MethodCase) -> None:
+    """Training changes what takes a gradient, and nothing of CLIP."""
+    model, before = case.trained.model, dict(case.small().named_parameters())
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    hold(changed, "no parameter has changed")
+    frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+    hold(not changed & frozen, f"frozen weights have changed: {sorted(changed & frozen)[:1]}")
+    hold(not any(".clip." in name for name in changed), "weights of CLIP have changed")
+
+
+def trains_as_long_as_asked(case: MethodCase) -> None:
+    """The user's number of epochs is trained, and without one the method's own."""
+    trainer: Any = case.trained.engine.trainer
+    hold(trainer.current_epoch == case.epochs, f"{trainer.current_epoch} epochs were trained")
+    with case.home() as home:
+        engine = case.engine(home, callbacks=[StopAt(1)])
+        engine.fit(case.small(), datamodule=case.data())
+        own, asked = case.method.default_epochs, engine.trainer.max_epochs
+        hold(asked == own, f"without being asked it would train {asked} epochs, not {own}")
+
+
+def repeats_a_run_by_its_seed(case: MethodCase) -> None:
+    """A seed gives the same weights to the bit, whatever happened before; another one does not."""
+    with case.home() as home:
+        first = learnt(case.train(home / "first", epochs=1).model)
+        torch.manual_seed(12345)
+        again = learnt(case.train(home / "again", epochs=1).model)
+        other = learnt(case.train(home / "other", epochs=1, seed=5).model)
+    different = differing(first, again)
+    hold(not different, f"a second run has other weights: {different[:1]}")
+    hold(differing(first, other), "another seed gives the same weights")
+
+
+def learns_the_same_whatever_is_tested(case: MethodCase) -> None:
+    """Other test images give the same weights, memory and thresholds to the bit."""
+    found = []
+    for asked in (None, 1):
+        with case.home() as home:
+            model = case.small()
+            data = case.data() if asked is None else case.data_tested_on(asked)
+            case.engine(home, max_epochs=1).fit(model, datamodule=data)
+            found.append(learnt(model))
+    different = differing(*found)
+    hold(not different, f"with other test images it has learnt other {different[:1]}")
+
+
+def finds_thresholds_when_steps_end_training(case: MethodCase) -> None:
+    """A number of steps that ends in the middle of an epoch leaves a threshold, saved, too."""
+    _finds_thresholds(case, {"max_steps": 7})
+
+
+def finds_thresholds_when_it_is_stopped(case: MethodCase) -> None:
+    """A callback that stops training leaves a threshold, saved, too."""
+    _finds_thresholds(case, {"callbacks": [StopAt(5)]})
+
+
+def _finds_thresholds(case: MethodCase, early: dict[str, Any]) -> None:
+    with case.home() as home:
+        trained = case.train(home, epochs=9, trainer=early)
+        hold(trained.model.post_processor.image_threshold.isfinite(), "there is no threshold")
+        state = read_checkpoint(trained.checkpoint)["state_dict"]
+        hold(state["post_processor._image_threshold"].isfinite(), "the checkpoint has none")
+
+
+def sees_its_support_after_the_last_step(case: MethodCase) -> None:
+    """What it keeps of the support is of the last adapters, in a second training as well."""
+    with case.home() as home:
+        fits = Fits()
+        trained = case.train(home, epochs=1, trainer={"callbacks": [fits]})
+        before, first = learnt(trained.model), (fits.steps, fits.last)
+        fits = Fits()
+        again = case.engine(home, max_epochs=1, callbacks=[fits])
+        again.fit(trained.model, datamodule=trained.data)
+    hold(differing(before, learnt(trained.model)), "a second training changed nothing")
+    for steps, last in (first, (fits.steps, fits.last)):
+        seen = trained.model.model.has_memory
+        hold(bool(steps) is seen, f"it was handed the support {len(steps)} times")
+        hold(not seen or steps[-1] == last, f"last seen after step {steps[-1:]} of {last}")
+
+
+def learns_from_labels_alone(case: MethodCase) -> None:
+    """Without masks it is trained on labels, and measured on images only."""
+    with case.home() as home:
+        trained = case.train(home, epochs=1, data=case.data(mask_column=None))
+    hold(not trained.model.model.has_masks, "it thinks that there are masks")
+    names = set(trained.metrics)
+    hold(names == {"image_AUROC", "image_F1Score"}, f"figures are {sorted(names)}")
+    shape = trained.model(torch.rand(2, 3, SIDE, SIDE)).anomaly_map.shape
+    hold(shape == (2, SIDE, SIDE), f"maps are {shape}")
+
+
+def learns_from_one_image_of_each_class(case: MethodCase) -> None:
+    """One normal and one abnormal image are enough, and that the threshold is from them is said."""
+    with case.home() as home:
+        trained = case.train(home, epochs=1, data=case.data(k_shot=1, val_ratio=0.1))
+    hold(trained.model.post_processor.image_threshold.isfinite(), "there is no threshold")
+    said = trained.model.threshold_from
+    hold(said == learnt_from(trained.model.wants_abnormal), f"the threshold is said from {said!r}")
+
+
+def keeps_the_best_epoch_by_validation(case: MethodCase) -> None:
+    """With ``epoch_choice`` validation the state of that epoch comes back, and is saved."""
+
+    def second_is_best(trainer: Trainer) -> dict[str, torch.Tensor]:
+        return {"val_image_AUROC": torch.tensor(float(trainer.current_epoch == 1))}
+
+    epochs = Epochs()
+    with case.home() as home, patch.object(Trainer, "callback_metrics", property(second_is_best)):
+        trained = case.train(
+            home, epochs=3, trainer={"callbacks": [epochs]}, epoch_choice="validation"
+        )
+        kept = case.method.load_from_checkpoint(trained.checkpoint)
+    _, best, last = epochs.states
+    hold(differing(best, last), "the last epoch learnt nothing")
+    for model in (trained.model, kept):
+        different = differing(best, learnt(model))
+        hold(not different, f"not of the best epoch: {different[:1]}")
+
+
+def encodes_no_image_twice(case: MethodCase) -> None:
+    """The frozen tower sees each image of training and validation once in a whole run."""
+    seen = Encoded()
+    with case.home() as home:
+        options: dict[str, Any] = {"epoch_choice": "validation", "trainer": {"callbacks": [seen]}}
+        trained = case.train(home, epochs=3, **options)
+    learnt_from_, validated = len(trained.data.train_data), len(trained.data.val_data)
+    first, *later = seen.counts
+    hold(first >= learnt_from_ + validated, f"the first epoch encodes {first} images")
+    wanted = {learnt_from_ if trained.model.makes_images else 0}
+    hold(set(later) == wanted, f"later epochs encode {later}, and should {wanted}")
+
+
+def runs_nothing_again_that_cannot_have_changed(case: MethodCase) -> None:
+    """Later epochs run no block that is left of what learns, and no text that does not learn."""
+    work = Work()
+    with case.home() as home:
+        options: dict[str, Any] = {"epoch_choice": "validation", "trainer": {"callbacks": [work]}}
+        trained = case.train(home, epochs=3, **options)
+    model, steps = trained.model.model, trained.engine.trainer.num_training_batches
+    hold(work.epochs[0].keys() >= set(range(1, model.levels[0] + 1)), "the first epoch encodes")
+    for blocks in work.epochs[1:]:
+        texts = blocks.pop("text", 0)
+        wanted = steps + 1 if model.prompts.learns else 0  # a step each, and once for validation
+        hold(texts == wanted, f"texts are read {texts} times in an epoch, and should {wanted}")
+        early = [number for number in blocks if number <= model.levels[0]]
+        if trained.model.makes_images:
+            hold(set(blocks.values()) == {steps}, "validation images are encoded again")
+        else:
+            hold(not early, f"block {early[:1]} runs again, before anything that learns")
+
+
+def learns_the_same_with_and_without_a_cache(case: MethodCase) -> None:
+    """Kept features change no loss, no gradient and no score; rounded ones by their rounding."""
+    runs: dict[str, Steps] = {}
+    for kept in ("off", "float32", "float16"):
+        runs[kept] = Steps()
+        with case.home() as home:
+            options: dict[str, Any] = {
+                "epoch_choice": "validation",
+                "trainer": {"callbacks": [runs[kept]]},
+            }
+            data = case.data(train_batch_size=8)
+            case.train(home, epochs=2, cache=kept, data=data, **options)
+    without, second = runs["off"], len(runs["off"].losses) // 2
+    for kept, allowed, steps in (("float32", 1e-6, (0, second)), ("float16", 5e-3, (0,))):
+        found = runs[kept]
+        for step in steps:  # the second epoch reads what is kept
+            torch.testing.assert_close(
+                without.losses[step], found.losses[step], atol=allowed, rtol=allowed
+            )
+            expected, gradients = without.gradients[step], found.gradients[step]
+            hold(expected.keys() == gradients.keys(), "other parameters have gradients")
+            for name, gradient in expected.items():
+                apart = (gradient - gradients[name]).norm()
+                hold(apart <= allowed * max(1, gradient.norm()), f"{kept}: gradient of {name}")
+    torch.testing.assert_close(without.scores, runs["float32"].scores, atol=1e-4, rtol=0)
+
+
+def keeps_nothing_that_others_augment_by_chance(case: MethodCase) -> None:
+    """Anomalib's own data may change an image in every epoch: then it is encoded in every epoch."""
+    data = Folder(
+        name="other", root=case.lesions, normal_dir="images/normal",
+        abnormal_dir="images/abnormal", train_batch_size=4, eval_batch_size=4, num_workers=0,
+        train_augmentations=RandomHorizontalFlip(),
+    )  # fmt: skip
+    words = {"object_name": "square"} if case.method.names_the_object else {}
+    seen = Encoded()
+    with case.home() as home:
+        engine = case.engine(home, max_epochs=2, callbacks=[seen], limit_val_batches=0)
+        engine.fit(case.small(**words), datamodule=data)
+    hold(seen.counts[1] >= len(data.train_data) > 0, f"epochs encode {seen.counts} images")
+
+
+def asks_what_the_images_show_if_it_must_know(case: MethodCase) -> None:
+    """If prompts name the object, nameless data are refused; if not, the option is."""
+    data = Folder(
+        name="other", root=case.lesions, normal_dir="images/normal",
+        abnormal_dir="images/abnormal", train_batch_size=4, eval_batch_size=4, num_workers=0,
+    )  # fmt: skip
+    with case.home() as home:
+        engine = case.engine(home, max_epochs=1)
+        if case.method.names_the_object:
+            with refused(NotReadyError, "--model.object_name"):
+                engine.train(case.small(), datamodule=data)
+        else:
+            hold(engine.train(case.small(), datamodule=data), "it was not trained")
+            with refused(ConfigError, "leave object_name out"):
+                case.small(object_name="square")
+
+
+def learns_in_bf16_as_in_fp32(case: MethodCase) -> None:
+    """With frozen blocks in bf16 the first gradient is nearly that of fp32, and the loss falls."""
+    runs: dict[str, Steps] = {}
+    for precision in ("fp32", "bf16"):
+        runs[precision] = Steps()
+        with case.home() as home:
+            options: dict[str, Any] = {
+                "precision": precision,
+                "trainer": {"callbacks": [runs[precision]]},
+            }
+            case.train(home, epochs=2, data=case.data(train_batch_size=8), **options)
+    exact, found = (runs[precision].first_gradient() for precision in ("fp32", "bf16"))
+    hold(found.dtype == torch.float32, f"gradients are {found.dtype}")
+    apart = float((found - exact).norm() / exact.norm())
+    hold(0 < apart < 0.02, f"the first gradient is {apart:.4f} of its length away")
+    before, after = torch.stack(runs["bf16"].losses).chunk(2)
+    hold(after.mean() < before.mean(), f"the loss goes from {before.mean()} to {after.mean()}")

@@ -1,0 +1,94 @@
+"""What a method leaves in a checkpoint, and what comes back."""
+
+import gc
+import weakref
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from anomalib.callbacks import ModelCheckpoint
+
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
+from anomalib_medclip.score.inferencer import Inferencer
+from anomalib_medclip.testing.method_case import MethodCase
+from anomalib_medclip.testing.promises.promise import hold, refused
+from anomalib_medclip.training.checkpoints import read_checkpoint
+
+
+def saves_no_clip_and_no_optimiser(case: MethodCase) -> None:
+    """The checkpoint of a finished run holds what was learnt: no frozen tower, no optimiser."""
+    state = read_checkpoint(case.trained.checkpoint)
+    towers = [name for name in state["state_dict"] if ".clip." in name or ".text_tower." in name]
+    hold(not towers, f"it holds {towers[:1]}")
+    hold(state["optimizer_states"] == [], "it holds the state of the optimiser")
+    hold("model.text" in state["state_dict"], "it does not hold the text features")
+    noted = state["anomalib_medclip"]["fingerprint"]
+    hold(noted == case.trained.model.model.clip.fingerprint, "it notes another backbone")
+
+
+def restores_the_same_scores(case: MethodCase) -> None:
+    """A checkpoint gives the scores and maps of the run to the bit, without any data."""
+    model, path = case.trained.model.eval(), case.trained.checkpoint
+    restored = case.method.load_from_checkpoint(path).eval()
+    hold(restored.object_name == model.object_name, "the object's name is another one")
+    with torch.inference_mode():
+        for mine, theirs in zip(model(case.images), restored(case.images), strict=True):
+            hold(torch.equal(mine, theirs), "a restored model scores otherwise")
+
+
+def refuses_another_backbone(case: MethodCase) -> None:
+    """Weights that were learnt on one CLIP are not put on another."""
+    state = read_checkpoint(case.trained.checkpoint)
+    with refused(BackboneMismatchError, "trained on another backbone"):
+        case.small(backbone_seed=1).on_load_checkpoint(state)
+
+
+def refuses_a_missing_weight(case: MethodCase) -> None:
+    """A checkpoint that lacks a weight is refused, and the weight is named."""
+    state = read_checkpoint(case.trained.checkpoint)
+    name = next(n for n in state["state_dict"] if n.startswith("model.") and n != "model.text")
+    del state["state_dict"][name]
+    with refused(CheckpointError, f"does not fit this model, first at {name}"):
+        case.small().on_load_checkpoint(state)
+
+
+def finishes_what_was_saved_in_the_middle(case: MethodCase) -> None:
+    """A checkpoint from the middle of training is finished with its data, or refused without."""
+    with case.home() as home:
+        keep = ModelCheckpoint(dirpath=home / "all", save_top_k=-1, filename="{epoch}")
+        case.train(home, epochs=2, trainer={"callbacks": [keep]})
+        path, model = home / "all" / "epoch=0.ckpt", case.small()
+        scores: dict[str, Any] = {
+            "data_path": case.lesions / "images" / "normal",
+            "ckpt_path": path,
+        }
+        if model.model.has_memory and model.model.few_shot:
+            with refused(NotReadyError, "saved in the middle of training"):
+                case.engine(home).predict(model, **scores)
+        else:
+            hold(case.engine(home).predict(model, **scores), "nothing was predicted")
+        [found] = case.engine(home).test(case.small(), datamodule=case.data(), ckpt_path=path)
+        hold(found["pixel_AUROC"] > 0.5, f"finished, its pixel AUROC is {found['pixel_AUROC']}")
+
+
+def holds_a_text_tower_only_if_images_need_it(case: MethodCase) -> None:
+    """A restored model keeps and reads CLIP's text tower only if every image goes through it."""
+    built: list[weakref.ref[Any]] = []
+    load = Backbone.load
+
+    def loaded(backbone: Backbone) -> Any:  # noqa: ANN401 - as Backbone.load
+        found = load(backbone)
+        built.append(weakref.ref(found.clip.transformer))
+        return found
+
+    path = case.trained.checkpoint
+    with patch.object(Backbone, "load", loaded):
+        model, inferencer = case.method.load_from_checkpoint(path), Inferencer(path)
+        score = inferencer.predict(case.lesions / "images" / "normal" / "0.png").score
+    hold(0 <= score <= 1, f"it scores {score}")
+    gc.collect()
+    held = sum(text() is not None for text in built)
+    needed = model.model.text_tower is not None
+    hold(held == (2 if needed else 0), f"two models hold {held} text towers")
+    hold(len(built) == (4 if needed else 2), f"CLIP was read {len(built)} times for two models")
