@@ -152,7 +152,7 @@ def test_a_model_without_its_processors_is_not_certified(finished, tmp_path):
 
 def test_weights_trained_on_are_not_certified_under_the_old_name(finished, lesions, tmp_path):
     model = MVFA.load_from_checkpoint(finished)
-    assert model._checkpoint["file"] == "model.ckpt"
+    assert model.exporter.checkpoint["file"] == "model.ckpt"
     engine = Engine(
         default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
     )
@@ -208,7 +208,7 @@ def test_in_bf16_openvino_computes_all_but_clips_blocks_in_float32(model, tmp_pa
     file = model.to_openvino(tmp_path)
     inside, outside = set(), set()
     for layer in ElementTree.parse(file).iter("layer"):
-        of = inside if layer.get("name").split("/")[0] in model._tower_nodes else outside
+        of = inside if layer.get("name").split("/")[0] in model.exporter._tower_nodes else outside
         of.add((layer.get("type"), layer.find("rt_info/attribute[@name='precise']") is not None))
     assert {("MatMul", False), ("Gelu", False)} <= inside
     assert {exact for kind, exact in inside if kind == "Add"} == {True, False}, "stream and bias"
@@ -219,7 +219,7 @@ def test_in_bf16_openvino_computes_all_but_clips_blocks_in_float32(model, tmp_pa
     opened = read_in_bf16(file)
     inside, outside = set(), set()
     for operation in opened.get_ops():
-        of = inside if operation.get_friendly_name() in model._tower_nodes else outside
+        of = inside if operation.get_friendly_name() in model.exporter._tower_nodes else outside
         of.add((operation.get_type_name(), operation.get_output_element_type(0)))
     exact, short = openvino.Type.f32, openvino.Type.bf16
     assert {("MatMul", short), ("Gelu", short), ("Add", exact)} <= inside

@@ -18,6 +18,7 @@ from anomalib_medclip.components.threshold import CROSS_FITTED, VALIDATION, lear
 from anomalib_medclip.data.few_shot import parts_by_patient, patients
 from anomalib_medclip.training import cross_fit
 from anomalib_medclip.training.cross_fit import CrossFit
+from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 (MEDICLIP,) = (one for one in METHODS if one.__name__ == "MediCLIP")
 
@@ -256,12 +257,12 @@ def test_a_later_validation_on_other_images_finds_a_threshold_and_says_so(many, 
 
 
 def test_several_processes_do_without():
-    data = SimpleNamespace(validates_on_support=True, support_folds=None)
-    asked = {"datamodule": data, "world_size": 2, "limit_val_batches": 1.0}
-    assert not CrossFit(asked=True)._is_wanted(SimpleNamespace(**asked))
-    assert CrossFit(asked=True)._is_wanted(SimpleNamespace(**{**asked, "world_size": 1}))
+    data = DatamoduleView(SimpleNamespace(validates_on_support=True, support_folds=list))
+    asked = {"world_size": 2, "limit_val_batches": 1.0}
+    assert not CrossFit(asked=True)._is_wanted(SimpleNamespace(**asked), data)
+    assert CrossFit(asked=True)._is_wanted(SimpleNamespace(**{**asked, "world_size": 1}), data)
     without = {**asked, "world_size": 1, "limit_val_batches": 0}
-    assert not CrossFit(asked=True)._is_wanted(SimpleNamespace(**without))
+    assert not CrossFit(asked=True)._is_wanted(SimpleNamespace(**without), data)
 
 
 tables = st.lists(

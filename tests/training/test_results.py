@@ -239,7 +239,7 @@ def test_a_metric_that_is_not_a_number_is_null(tmp_path):
     trainer = SimpleNamespace(
         default_root_dir=tmp_path, logged_metrics=metrics, world_size=1, is_global_zero=True
     )
-    ResultsWriter().on_test_end(trainer, None)
+    ResultsWriter().on_test_end(trainer, SimpleNamespace(threshold_from=""))
     written = json.loads((tmp_path / "test_metrics.json").read_text(), parse_constant=pytest.fail)
     assert written == {"image_AUROC": 0.5, "pixel_AUROC": None}
 
@@ -253,7 +253,7 @@ def test_metrics_say_how_many_patients_the_support_has(tmp_path):
         is_global_zero=True,
         datamodule=SimpleNamespace(support_counts=counts),
     )
-    ResultsWriter().on_test_end(trainer, None)
+    ResultsWriter().on_test_end(trainer, SimpleNamespace(threshold_from=""))
     written = json.loads((tmp_path / "test_metrics.json").read_text())
     assert written == {"image_AUROC": 0.5, "support": counts}
 
