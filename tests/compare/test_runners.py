@@ -17,9 +17,10 @@ from comparing import (
 )
 from unlucky import RUNS
 
+from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.processes import Crew
-from anomalib_medclip.compare.run_cell import Settings, now
-from anomalib_medclip.compare.runners import Work, rotated, run_here, run_on_ray
+from anomalib_medclip.compare.run_cell import now
+from anomalib_medclip.compare.runners import CellQueue, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import ProcessDiedError, RuntimeMissingError
 
@@ -60,7 +61,7 @@ class Heard:
 def work_of(home, lesions, name, **options):
     data = {"phantom": lesion_entry(lesions)}
     cells = cells_of(home / "c.yaml", {"Mine": model(name)}, data, **options)
-    return Work(cells, Store(home / "out"), Settings(accelerator="cpu"), now())
+    return CellQueue(cells, Store(home / "out"), CellSettings(accelerator="cpu"), now())
 
 
 def test_a_share_begins_elsewhere_and_leaves_nothing_out():

@@ -8,7 +8,7 @@ from multiprocessing.context import SpawnProcess
 
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.run_cell import died
-from anomalib_medclip.compare.runners import LIVES, Watch, Work, rotated, run_here
+from anomalib_medclip.compare.runners import LIVES, CellQueue, Watch, rotated, run_here
 from anomalib_medclip.errors import ProcessDiedError
 
 
@@ -27,7 +27,7 @@ class _Announce:
         self._words.send((cell.key, status))
 
 
-def _member(work: Work, words: Connection) -> None:
+def _member(work: CellQueue, words: Connection) -> None:
     """What each process does."""
     # Loaders of images would else be spawned, too, and each import everything anew.
     multiprocessing.set_start_method(None, force=True)
@@ -50,7 +50,7 @@ class Crew:
         jobs: How many processes.
     """
 
-    def __init__(self, work: Work, watch: Watch, jobs: int) -> None:
+    def __init__(self, work: CellQueue, watch: Watch, jobs: int) -> None:
         self._work, self._watch, self._jobs = work, watch, min(jobs, len(work.cells))
         self._cells = {cell.key: cell for cell in work.cells}
         self._deaths: Counter[str] = Counter()
