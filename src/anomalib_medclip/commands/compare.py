@@ -17,7 +17,7 @@ from anomalib_medclip.compare.cell_record import ComparisonGrid
 from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.comparison import ComparisonConfig, read_config
 from anomalib_medclip.compare.grid import Cell, plan_cells
-from anomalib_medclip.compare.processes import Crew
+from anomalib_medclip.compare.processes import ProcessPool
 from anomalib_medclip.compare.run_cell import now
 from anomalib_medclip.compare.runners import CellQueue, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
@@ -94,7 +94,7 @@ def _run(work: CellQueue, options: argparse.Namespace) -> None:
             work = work._replace(cells=rotated(work.cells, number, of))
             run_here(work, screen, wait=False)
         elif (options.jobs or 1) > 1:
-            Crew(work, screen, options.jobs).run()
+            ProcessPool(work, screen, options.jobs).run()
         else:
             run_here(work, screen)
 

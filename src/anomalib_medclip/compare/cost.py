@@ -24,7 +24,7 @@ Prints = dict[str, str]
 
 
 class TrainingCost(NamedTuple):
-    """What a training costs; see ``ModelCost``."""
+    """What a training costs; see ``MeasuredCost``."""
 
     train_seconds: float
     threshold_seconds: float
@@ -32,13 +32,9 @@ class TrainingCost(NamedTuple):
     model_mb: float
 
 
-class ModelCost(NamedTuple):
-    """What a model costs, of ``MeasuredCost`` all that is its own."""
+class ScoringCost(NamedTuple):
+    """What scoring costs; see ``MeasuredCost``."""
 
-    train_seconds: float
-    threshold_seconds: float
-    learnt_mb: float
-    model_mb: float
     seconds_per_image: float
     features_from_cache: int
     device: str
@@ -56,10 +52,9 @@ def train(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> Tra
     return TrainingCost(seconds - recorded - apart, apart, learnt, model_mb(model))
 
 
-def cost_of(model: AnomalibModule, training: TrainingCost, images: Tensor) -> ModelCost:
-    """What a trained model costs; it scores images ``(batch, 3, height, width)`` for that."""
-    return ModelCost(
-        *training,
+def scoring_cost(model: AnomalibModule, images: Tensor) -> ScoringCost:
+    """What scoring costs a trained model, timed on images ``(batch, 3, height, width)``."""
+    return ScoringCost(
         seconds_per_image=seconds_per_image(model, images),
         features_from_cache=declared_by(model).features_found,
         device=device_name(model.device),

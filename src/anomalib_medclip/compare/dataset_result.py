@@ -118,8 +118,8 @@ class KeptPictures:
     volume: tuple[str, ...]
     slice: tuple[int, ...]
     pictures: str
-    masks: str | None
-    maps: str | None
+    masks: str | None = None
+    maps: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,41 +43,43 @@ def attempt(cell: Cell, settings: CellSettings) -> tuple[CellRecord, Arrays]:
     """Run a cell; what it raises becomes its record."""
     begun = now()
     start = time.perf_counter()
-    found, error = None, None
     with captured_log() as said:
         try:
-            found = run_cell(cell, settings)
-        except Exception as raised:  # whatever it is, the others go on
-            error = _told(raised, said.getvalue())
-    measured = MeasuredCost(
-        started=begun,
-        seconds=time.perf_counter() - start,
-        machine=cost.machine(),
-        **(found.cost._asdict() if found else {}),
-    )
+            found: CellFindings | CellError = run_cell(cell, settings)
+        except Exception as error:  # whatever it is, the others go on
+            found = _told(error, said.getvalue())
+    seconds = time.perf_counter() - start
+    measured = MeasuredCost(started=begun, seconds=seconds, machine=cost.machine())
+    if isinstance(found, CellError):
+        return _failed(cell, found, measured), {}
+    costs = {**found.training._asdict(), **found.scoring._asdict()}
     record = CellRecord(
         key=cell.key,
         cell=cell.planned(),
         determined_by=cell.determined_by,
-        status="done" if found else "failed",
-        facts=found and found.facts,
-        tests=found.tests if found else (),
-        error=error,
-        measured=measured,
+        status="done",
+        facts=found.facts,
+        tests=found.tests,
+        measured=replace(measured, **costs),
     )
-    return record, found.arrays if found else {}
+    return record, found.arrays
 
 
 def died(cell: Cell, how: str) -> CellRecord:
     """The record of a cell whose process is no more."""
     message = f"{how}; was there enough memory?"
+    error = CellError(type="ProcessDied", message=message, traceback="")
+    return _failed(cell, error, MeasuredCost(started=now(), seconds=0.0))
+
+
+def _failed(cell: Cell, error: CellError, measured: MeasuredCost) -> CellRecord:
     return CellRecord(
         key=cell.key,
         cell=cell.planned(),
         determined_by=cell.determined_by,
         status="failed",
-        error=CellError(type="ProcessDied", message=message, traceback=""),
-        measured=MeasuredCost(started=now(), seconds=0.0),
+        error=error,
+        measured=measured,
     )
 
 
@@ -94,7 +97,8 @@ class CellFindings(NamedTuple):
 
     facts: TrainingFacts
     tests: tuple[DatasetResult, ...]
-    cost: cost.ModelCost
+    training: cost.TrainingCost
+    scoring: cost.ScoringCost
     arrays: Arrays
 
 
@@ -121,7 +125,8 @@ def run_cell(cell: Cell, settings: CellSettings) -> CellFindings:
         facts = facts_of(model, data, engine)
         tests, arrays = evaluate(cell, model, engine, tested, epochs.epochs, facts)
     check_inputs(cell, sets, known)
-    return CellFindings(facts, tests, cost.cost_of(model, training, _some_images(data)), arrays)
+    scoring = cost.scoring_cost(model, _some_images(data))
+    return CellFindings(facts, tests, training, scoring, arrays)
 
 
 def _some_images(data: MedicalDataModule) -> Tensor:
