@@ -6,7 +6,7 @@ from anomalib.data import AnomalibDataModule
 
 from anomalib_medclip import data
 from anomalib_medclip.compare.comparison import parse_model, read_config
-from anomalib_medclip.compare.grid import plan
+from anomalib_medclip.compare.grid import plan_cells
 from anomalib_medclip.data.bmad import SETS
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.published import published
@@ -54,7 +54,7 @@ def test_a_comparison_names_what_there_is(path):
 
 def test_the_demo_compares_four_methods_and_two_baselines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cells = plan(read_config(FOLDER / "compare" / "demo.yaml"))
+    cells = plan_cells(read_config(FOLDER / "compare" / "demo.yaml"))
     assert len({cell.key for cell in cells}) == len(cells) == 36
     kinds = {cell.model: cell.kind for cell in cells}
     assert list(kinds.values()).count("method") == 4

@@ -1,5 +1,7 @@
 """Figures, scores, curves and pictures of a test, against scikit-learn and the files themselves."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -86,7 +88,7 @@ def test_pixel_curves_are_points_of_scikit_learns(found):
     pixels = pixels_of(kept)
     false, true, _ = roc_curve(*pixels, drop_intermediate=False)
     precision, recall, _ = precision_recall_curve(*pixels)
-    curves = {name: np.array(values) for name, values in findings.curves.items()}
+    curves = {name: np.array(values) for name, values in asdict(findings.curves).items()}
     points = list(zip(*curves.values(), strict=True))
     assert len(points) > 20
     for alarms, hits, right in points:
@@ -104,59 +106,59 @@ def test_a_second_test_forgets_the_first(found):
     again.start()
     assert (again.figures, again.scores, again.maps, again.curves) == ({}, [], {}, None)
     assert len(before[1]) == len(data.test_data.samples) == len(kept.scores)
-    assert before[2] == pictures.chosen(data)
+    assert before[2] == pictures.paths_to_keep(data)
 
 
 def test_maps_of_the_gallery_are_those_of_the_model(found):
     findings, kept, data = found
     record, arrays = pictures.keep(data, findings.maps, "test0_")
     paths = list(data.test_data.samples["image_path"])
-    for place, index in enumerate(record["image"]):
+    for place, index in enumerate(record.image):
         of_model = kept.maps[kept.paths.index(paths[index])]
         assert np.array_equal(arrays["test0_maps"][place], small_map(of_model))
 
 
 def test_a_small_map_has_its_threshold_in_the_middle():
     half = small_map(torch.full((32, 32), 0.5))
-    assert half.shape == (pictures.SIDE, pictures.SIDE)
+    assert half.shape == (pictures.PICTURE_SIDE, pictures.PICTURE_SIDE)
     assert half.dtype == np.uint8
     assert np.unique(half).tolist() == [128]
     assert np.unique(small_map(torch.tensor([[2.0, 2.0], [2.0, 2.0]]))).tolist() == [255]
 
 
 def records_of(store):
-    return [store.record(cell["key"]) for cell in store.grid()["cells"]]
+    return [store.record(cell.key) for cell in store.grid().cells]
 
 
 def test_figures_of_a_record_follow_from_its_scores(compared):
     for record in records_of(Store(compared[0])):
-        for test in record["tests"]:
-            images = test["images"]
-            assert test["honest"]["image_AUROC"] == pytest.approx(
-                roc_auc_score(images["label"], images["raw_score"]), abs=1e-9
+        for test in record.tests:
+            images = test.images
+            assert test.honest["image_AUROC"] == pytest.approx(
+                roc_auc_score(images.label, images.raw_score), abs=1e-9
             )
-            assert test["honest"]["image_AP"] == pytest.approx(
-                average_precision_score(images["label"], images["raw_score"]), abs=1e-9
+            assert test.honest["image_AP"] == pytest.approx(
+                average_precision_score(images.label, images.raw_score), abs=1e-9
             )
-            assert len(images["name"]) == len(set(images["name"])) == 12
-            assert len(images["patient"]) == 12
-            assert all(0 <= score <= 1 for score in images["score"])
+            assert len(images.name) == len(set(images.name)) == 12
+            assert len(images.patient) == 12
+            assert all(0 <= score <= 1 for score in images.score)
 
 
 def test_every_model_shows_the_same_images(compared):
     store = Store(compared[0])
-    first = [record for record in records_of(store) if record["cell"]["draw"] == 0]
-    assert len({record["cell"]["model"] for record in first}) == 5
+    first = [record for record in records_of(store) if record.cell.draw == 0]
+    assert len({record.cell.model for record in first}) == 5
     shown = []
     for record in first:
-        kept, arrays = record["tests"][0]["gallery"], store.arrays(record["key"])
-        shape = (len(kept["image"]), pictures.SIDE, pictures.SIDE)
-        assert {arrays[kept[kind]].shape for kind in ("pictures", "masks", "maps")} == {shape}
+        kept, arrays = record.tests[0].gallery, store.arrays(record.key)
+        shape = (len(kept.image), pictures.PICTURE_SIDE, pictures.PICTURE_SIDE)
+        assert {arrays[name].shape for name in (kept.pictures, kept.masks, kept.maps)} == {shape}
         assert all(array.dtype == np.uint8 for array in arrays.values())
-        names = [record["tests"][0]["images"]["name"][i] for i in kept["image"]]
-        label = np.array([record["tests"][0]["images"]["label"][i] for i in kept["image"]])
-        assert np.array_equal(arrays[kept["masks"]].any(axis=(1, 2)), label == 1)
-        shown.append((names, arrays[kept["pictures"]], arrays[kept["masks"]]))
+        names = [record.tests[0].images.name[i] for i in kept.image]
+        label = np.array([record.tests[0].images.label[i] for i in kept.image])
+        assert np.array_equal(arrays[kept.masks].any(axis=(1, 2)), label == 1)
+        shown.append((names, arrays[kept.pictures], arrays[kept.masks]))
     for names, shots, masks in shown[1:]:
         assert names == shown[0][0]
         assert np.array_equal(shots, shown[0][1])
@@ -165,11 +167,11 @@ def test_every_model_shows_the_same_images(compared):
 
 def test_other_draws_keep_figures_and_no_pictures(compared):
     store = Store(compared[0])
-    others = [record for record in records_of(store) if record["cell"]["draw"] > 0]
+    others = [record for record in records_of(store) if record.cell.draw > 0]
     assert others
     for record in others:
-        assert record["tests"][0]["gallery"] is None
-        assert store.arrays(record["key"]) == {}
+        assert record.tests[0].gallery is None
+        assert store.arrays(record.key) == {}
 
 
 def test_volumes_are_kept_whole(tmp_path):
@@ -183,9 +185,7 @@ def test_volumes_are_kept_whole(tmp_path):
     record, arrays = pictures.keep(data, findings.maps, "t_")
     table = data.test_data.samples
     stacks = {}
-    for volume, number, index in zip(
-        record["volume"], record["slice"], record["image"], strict=True
-    ):
+    for volume, number, index in zip(record.volume, record.slice, record.image, strict=True):
         row = table.iloc[index]
         if volume:
             assert row["image_path"].endswith(f"_{number:03d}.png")
@@ -193,4 +193,4 @@ def test_volumes_are_kept_whole(tmp_path):
             stacks.setdefault(volume, []).append(number)
     assert len(stacks) == 2
     assert all(numbers == list(range(6)) for numbers in stacks.values())
-    assert len(arrays["t_pictures"]) == len(arrays["t_maps"]) == len(record["image"])
+    assert len(arrays["t_pictures"]) == len(arrays["t_maps"]) == len(record.image)

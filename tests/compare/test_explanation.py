@@ -1,13 +1,16 @@
 import json
 import random
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from anomalib.engine import Engine
 from anomalib.models import Patchcore
+from right_records import right_record
 from tiny import METHODS, lesion_data, small
 
+from anomalib_medclip.compare.cell_record import CellRecord
 from anomalib_medclip.compare.explanation import explain
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
@@ -104,17 +107,19 @@ def test_the_store_gives_back_what_was_found(explanation, tmp_path):
     positions = [100 + n for n in range(24)]
     record, arrays = explanation.as_record("test0_explain", positions)
     store = Store(tmp_path)
-    store.write("a", {"tests": [{"explain": record}]}, arrays)
-    found = store.record("a")["tests"][0]["explain"]
-    assert found == json.loads(json.dumps(record))
-    assert found["image"] == [100 + n for n in explanation.shown]
+    whole = CellRecord.of_plain(right_record("MVFA"))
+    whole = replace(whole, tests=(replace(whole.tests[0], explain=record),))
+    store.write("a", whole, arrays)
+    found = store.record("a").tests[0].explain
+    assert found == record
+    assert found.image == tuple(100 + n for n in explanation.shown)
     kept = store.arrays("a")
     assert all(name.startswith("test0_explain_") for name in kept)
-    assert np.array_equal(kept[found["pictures"]], explanation.pictures)
+    assert np.array_equal(kept[found.pictures], explanation.pictures)
     for name, value in explanation.level_maps.items():
-        assert np.array_equal(kept[found["level_maps"][name]], value)
+        assert np.array_equal(kept[found.level_maps[name]], value)
     for name, value in explanation.embeddings.items():
-        assert np.array_equal(kept[found["embeddings"][name]], value)
+        assert np.array_equal(kept[found.embeddings[name]], value)
 
 
 def test_the_levels_of_madclip_are_what_its_map_is_the_mean_of(lesions, tmp_path):
@@ -149,7 +154,7 @@ def test_levels_that_do_not_score_are_not_shown(lesions, tmp_path):
     found = explain(model, items, data.support_data, seed=0)
     assert found.levels == (2, 4)
     assert found.level_maps["memory"].shape[1] == 2
-    assert [match["level"] for match in found.nearest[0]] == [2, 4]
+    assert [match.level for match in found.nearest[0]] == [2, 4]
 
 
 @pytest.mark.parametrize("copy", [0, 3, 9])
@@ -169,12 +174,12 @@ def test_a_copy_of_a_support_image_finds_itself(mvfa, copy):
             if item.gt_label:
                 continue
             matched += 1
-            assert match["distance"] < 1e-3
-            assert match["support"] == [n.image_path for n in normal].index(item.image_path)
-            assert match["copy"] == copy
-            assert match["support_patch"] == match["patch"]
+            assert match.distance < 1e-3
+            assert match.support == [n.image_path for n in normal].index(item.image_path)
+            assert match.copy == copy
+            assert match.support_patch == match.patch
             query = (item.image.movedim(0, -1) * 255).round().byte().numpy()
-            assert np.array_equal(found.support_pictures[match["picture"]], query)
+            assert np.array_equal(found.support_pictures[match.picture], query)
     assert matched == 2 * len(found.levels)
 
 
@@ -187,8 +192,8 @@ def test_the_hottest_patch_is_the_farthest_from_the_support(mvfa):
         for level, of_level in enumerate(tokens):
             distance = model.model.memory_bank.distance(of_level[:, 1:], level)
             for image, matches in enumerate(found.nearest):
-                row, column = matches[level]["patch"]
-                assert matches[level]["distance"] == float(distance[image].max())
+                row, column = matches[level].patch
+                assert matches[level].distance == float(distance[image].max())
                 assert distance[image, 4 * row + column] == distance[image].max()
 
 
@@ -205,15 +210,15 @@ def test_too_few_images_have_maps_but_no_places(mvfa):
     assert found.embedded == ()
     assert len(found.maps) == 2
     record, arrays = found.as_record("t", [0, 1])
-    assert record["embeddings"] == {}
+    assert record.embeddings == {}
     assert set(arrays) >= {"t_pictures", "t_maps", "t_support_pictures"}
 
 
 def test_no_folder_of_a_file_is_kept(mvfa, lesions):
     model, data, items = mvfa
     record, _ = explain(model, items, data.support_data, seed=0).as_record("t", range(24))
-    assert "/" not in json.dumps(record)
-    assert str(lesions) not in json.dumps(record)
+    assert "/" not in json.dumps(asdict(record))
+    assert str(lesions) not in json.dumps(asdict(record))
 
 
 def test_a_baseline_is_not_explained(mvfa):

@@ -80,7 +80,7 @@ def test_tests_on_other_data_are_of_one_cell(home):
     data = {"a": lesion_entry(home / "lesions"), "b": phantom_entry(home / "pictures")}
     (cell,) = cells_of(home / "c.yaml", {"MVFA": MVFA}, data, tests={"a": ["a", "b"]})
     assert (cell.data, cell.tests) == ("a", ("a", "b"))
-    assert set(cell.determined_by["data"]) == {"a", "b"}
+    assert set(cell.determined_by.data) == {"a", "b"}
 
 
 def test_k_stands_where_options_say_so(home):
@@ -270,7 +270,7 @@ def test_a_key_changes_with_the_code_of_a_parent(home, monkeypatch):
     model = {**MVFA, "class_path": "unlucky.Raises"}
     before, real = keys(home, model=model), named_files.digest_of
     own = lambda path, *more: "0" * 64 if path.name == "mvfa" else real(path, *more)  # noqa: E731
-    monkeypatch.setattr(inputs, "digest_of", own)
+    monkeypatch.setattr(named_files, "digest_of", own)
     assert keys(home, model=model) != before
 
 

@@ -8,10 +8,11 @@ from comparing import MVFA, SMALL, compare, figures, lesion_entry, records, writ
 from conftest import save_picture
 
 from anomalib_medclip.compare import run_cell as cell_module
+from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.comparison import read_config
-from anomalib_medclip.compare.grid import plan
+from anomalib_medclip.compare.grid import plan_cells
 from anomalib_medclip.compare.named_files import named_files
-from anomalib_medclip.compare.run_cell import Settings, attempt
+from anomalib_medclip.compare.run_cell import attempt
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.data import fingerprint
 
@@ -29,8 +30,8 @@ def planned(home, model=PLAIN, **options):
     """The one cell of a comparison, and how it is run."""
     data, known = {"phantom": lesion_entry(home / "lesions", **options)}, {}
     config = read_config(write_config(home / "c.yaml", {"Mine": model}, data))
-    (cell,) = plan(config, known=known)
-    return cell, Settings(accelerator="cpu", known=known)
+    (cell,) = plan_cells(config, known=known)
+    return cell, CellSettings(accelerator="cpu", known=known)
 
 
 # --- what changes while a comparison runs
@@ -59,10 +60,10 @@ CHANGES = (other_image, other_mask, image_gone, other_table)
 
 
 def refused(record, path):
-    error = record["error"]
-    assert (record["status"], error["type"]) == ("failed", "DataChangedError")
+    error = record.error
+    assert (record.status, error.type) == ("failed", "DataChangedError")
     said = rf".*{re.escape(str(path))}.* has changed since the comparison was planned; leave"
-    assert re.match(said, error["message"])
+    assert re.match(said, error.message)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.__name__)
@@ -75,14 +76,14 @@ def test_what_has_changed_since_planning_is_no_result(change, home):
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.__name__)
 def test_what_changes_under_a_running_cell_is_no_result(change, home, monkeypatch):
     cell, settings = planned(home)
-    real, changed = cell_module._tested, []
+    real, changed = cell_module.evaluate, []
 
     def late(*arguments):
         found = real(*arguments)
         changed.append(change(home / "lesions"))
         return found
 
-    monkeypatch.setattr(cell_module, "_tested", late)
+    monkeypatch.setattr(cell_module, "evaluate", late)
     record, arrays = attempt(cell, settings)
     refused(record, changed[0])
     assert arrays == {}
@@ -102,15 +103,15 @@ def test_what_planning_has_read_is_not_read_again(home, monkeypatch):
     cell, settings = planned(home)
     monkeypatch.setattr(fingerprint, "sha256", None)
     record, _ = attempt(cell, settings)
-    assert record["status"] == "done", record["error"]["traceback"]
+    assert record.status == "done", record.error.traceback
 
 
 def test_a_cell_of_its_own_reads_what_it_has_to_know(home):
     cell, _ = planned(home)
-    assert attempt(cell, Settings(accelerator="cpu"))[0]["status"] == "done"
+    assert attempt(cell, CellSettings(accelerator="cpu"))[0].status == "done"
     other_image(home / "lesions")
-    error = attempt(cell, Settings(accelerator="cpu"))[0]["error"]
-    assert "the list of images or labels has changed" in error["message"]
+    error = attempt(cell, CellSettings(accelerator="cpu"))[0].error
+    assert "the list of images or labels has changed" in error.message
 
 
 # --- run, correct, run again
@@ -148,7 +149,7 @@ def test_corrected_labels_give_what_a_fresh_folder_gives(patients, tmp_path):
     assert compare(config, fresh) == 0
     assert figures(out) == figures(fresh)
     assert figures(out) != before
-    keys = {cell["key"] for cell in Store(out).grid()["cells"]}
+    keys = {cell.key for cell in Store(out).grid().cells}
     assert not keys & set(old)
     assert {key: records(out)[key] for key in keys} == records(fresh)
 
@@ -157,12 +158,12 @@ def test_nothing_of_a_changed_image_is_taken_from_shared_features(home):
     """The shelf of features is named by what the images are, not by their paths."""
     cell, settings = planned(home, {**MVFA, "max_epochs": 1, "init_args": SMALL})
     features = settings._replace(features=home / "features")
-    assert attempt(cell, features)[0]["measured"]["features_from_cache"] == 0
-    assert attempt(cell, features)[0]["measured"]["features_from_cache"] > 0
+    assert attempt(cell, features)[0].measured.features_from_cache == 0
+    assert attempt(cell, features)[0].measured.features_from_cache > 0
     other_image(home / "lesions")
     cell, settings = planned(home, {**MVFA, "max_epochs": 1, "init_args": SMALL})
     features = settings._replace(features=home / "features")
-    assert attempt(cell, features)[0]["measured"]["features_from_cache"] == 0
+    assert attempt(cell, features)[0].measured.features_from_cache == 0
 
 
 def test_a_name_is_no_folder_that_happens_to_be_called_so(home, monkeypatch):

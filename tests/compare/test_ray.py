@@ -41,5 +41,5 @@ def test_a_cell_whose_workers_die_has_failed(lesions, tmp_path):
 
     (cell,) = cells_of(tmp_path / "c.yaml", {"MVFA": MVFA}, {"phantom": lesion_entry(lesions)})
     record, arrays = _fetched(None, cell, SimpleNamespace(get=get, exceptions=ray.exceptions))
-    assert (record["status"], record["error"]["type"], arrays) == ("failed", "ProcessDied", {})
-    assert "its Ray workers died 2 times" in record["error"]["message"]
+    assert (record.status, record.error.type, arrays) == ("failed", "ProcessDied", {})
+    assert "its Ray workers died 2 times" in record.error.message

@@ -17,9 +17,10 @@ from comparing import (
 )
 from unlucky import RUNS
 
-from anomalib_medclip.compare.processes import Crew
-from anomalib_medclip.compare.run_cell import Settings, now
-from anomalib_medclip.compare.runners import Work, rotated, run_here, run_on_ray
+from anomalib_medclip.compare.cell_setup import CellSettings
+from anomalib_medclip.compare.processes import ProcessPool
+from anomalib_medclip.compare.run_cell import now
+from anomalib_medclip.compare.runners import CellQueue, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import ProcessDiedError, RuntimeMissingError
 
@@ -39,7 +40,7 @@ def runs(tmp_path, monkeypatch):
 
 @pytest.fixture
 def forking(monkeypatch):
-    """Processes of a crew are copies of this one, which need not import everything anew."""
+    """Processes of a pool are copies of this one, which need not import everything anew."""
     real = multiprocessing.get_context
     monkeypatch.setattr(multiprocessing, "get_context", lambda _=None: real("fork"))
 
@@ -60,7 +61,7 @@ class Heard:
 def work_of(home, lesions, name, **options):
     data = {"phantom": lesion_entry(lesions)}
     cells = cells_of(home / "c.yaml", {"Mine": model(name)}, data, **options)
-    return Work(cells, Store(home / "out"), Settings(accelerator="cpu"), now())
+    return CellQueue(cells, Store(home / "out"), CellSettings(accelerator="cpu"), now())
 
 
 def test_a_share_begins_elsewhere_and_leaves_nothing_out():
@@ -100,7 +101,7 @@ def test_a_failure_of_before_is_tried_again_and_one_of_now_is_not(lesions, tmp_p
     assert work.status(cell) == "failed"
 
 
-def test_a_crew_outlives_its_dead(lesions, tmp_path, runs, forking):
+def test_a_pool_outlives_its_dead(lesions, tmp_path, runs, forking):
     """One cell kills its process once, another always: the first is run again, the rest whole."""
     models = {"once": model("DiesOnce"), "always": model("Dies"), "raises": model("Raises")}
     data = {"phantom": lesion_entry(lesions)}
@@ -121,16 +122,16 @@ def test_a_crew_outlives_its_dead(lesions, tmp_path, runs, forking):
     assert "ProcessDied" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_a_crew_finds_what_one_process_finds(lesions, tmp_path, runs, forking):
+def test_a_pool_finds_what_one_process_finds(lesions, tmp_path, runs, forking):
     data = {"phantom": lesion_entry(lesions)}
     config = write_config(
         tmp_path / "c.yaml", {"Mine": model("Counted")}, data, draws=2, seeds=[0, 1]
     )
-    assert compare(config, tmp_path / "crew", "--jobs", "2") == 0
+    assert compare(config, tmp_path / "pool", "--jobs", "2") == 0
     assert runs() == ["0 0", "0 1", "1 0", "1 1"]
     assert compare(config, tmp_path / "one") == 0
-    assert records(tmp_path / "crew") == records(tmp_path / "one")
-    assert figures(tmp_path / "crew") == figures(tmp_path / "one")
+    assert records(tmp_path / "pool") == records(tmp_path / "one")
+    assert figures(tmp_path / "pool") == figures(tmp_path / "one")
 
 
 def test_shares_run_each_cell_once_and_report_all(lesions, tmp_path, runs):
@@ -157,11 +158,11 @@ def _ends(*_args):
     os._exit(3)
 
 
-def test_a_crew_that_cannot_begin_says_so(lesions, tmp_path, monkeypatch, forking):
-    monkeypatch.setattr("anomalib_medclip.compare.processes._member", _ends)
+def test_a_pool_that_cannot_begin_says_so(lesions, tmp_path, monkeypatch, forking):
+    monkeypatch.setattr("anomalib_medclip.compare.processes._work_on", _ends)
     work = work_of(tmp_path, lesions, "Counted")
     with pytest.raises(ProcessDiedError, match=r"code 3, .*; run with one job to see why"):
-        Crew(work, Heard(), 2).run()
+        ProcessPool(work, Heard(), 2).run()
     assert records(tmp_path / "out") == {}
 
 

@@ -4,14 +4,25 @@ import json
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from right_records import grid_of, right_record
 
+from anomalib_medclip.compare.cell_record import CellRecord
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import ResultsError
 
 KEY = "0123456789abcdef"
+
+
+SMALL, LARGE = right_record("MVFA"), right_record("MVFA", patients=1000)
+
+
+def record_of(plain=SMALL, **measured):
+    """A record, but for what it cost."""
+    return CellRecord.of_plain({**plain, "measured": {**plain["measured"], **measured}})
 
 
 def test_a_record_and_its_arrays_come_back(tmp_path):
@@ -19,8 +30,11 @@ def test_a_record_and_its_arrays_come_back(tmp_path):
     arrays = {"maps": np.arange(6, dtype=np.uint8).reshape(1, 2, 3)}
     assert store.record(KEY) is None
     assert store.arrays(KEY) == {}
-    store.write(KEY, {"key": KEY, "score": 1 / 3}, arrays)
-    assert store.record(KEY) == {"notice": "research use only", "key": KEY, "score": 1 / 3}
+    store.write(KEY, record_of(seconds=1 / 3), arrays)
+    assert store.record(KEY) == record_of(seconds=1 / 3)
+    written = json.loads((tmp_path / "new" / "cells" / f"{KEY}.json").read_text())
+    assert list(written)[:2] == ["notice", "key"]
+    assert written["notice"] == "research use only"
     (found,) = store.arrays(KEY).items()
     assert found[0] == "maps"
     assert found[1].dtype == np.uint8
@@ -31,18 +45,20 @@ def test_what_was_planned_comes_back(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(ResultsError, match="holds no comparison; give a folder that compare wrote"):
         store.grid()
-    store.write_grid({"title": "A"}, "title: A  # ä\n")
-    assert store.grid() == {"title": "A"}
+    grid = grid_of([right_record("MVFA")])
+    store.write_grid(grid, "title: A  # ä\n")
+    assert store.grid() == grid
     assert store.config() == "title: A  # ä\n"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), object()])
 def test_a_record_that_cannot_be_written_leaves_the_old_one(bad, tmp_path):
     store = Store(tmp_path)
-    store.write(KEY, {"key": KEY})
+    store.write(KEY, record_of(seconds=1.0))
+    written, worse = record_of(seconds=1.0), replace(record_of().measured, seconds=bad)
     with pytest.raises((ValueError, TypeError)):
-        store.write(KEY, {"key": bad})
-    assert store.record(KEY)["key"] == KEY
+        store.write(KEY, replace(written, measured=worse))
+    assert store.record(KEY) == written
     assert [path.name for path in (tmp_path / "cells").iterdir()] == [f"{KEY}.json"]
 
 
@@ -50,7 +66,7 @@ def test_arrays_are_there_before_their_record_is(tmp_path):
     """Whoever sees a record finds its pictures, so a crash in between costs the record."""
     store = Store(tmp_path)
     with pytest.raises(ValueError, match="nan"):
-        store.write(KEY, {"key": float("nan")}, {"maps": np.zeros(3)})
+        store.write(KEY, record_of(seconds=float("nan")), {"maps": np.zeros(3)})
     assert store.record(KEY) is None
 
 
@@ -58,7 +74,8 @@ def _write_for_ever(folder, ready):
     store, number = Store(folder), 0
     while True:
         number += 1
-        store.write(KEY, {"numbers": [number] * 20_000}, {"maps": np.full(50_000, number)})
+        record = record_of(LARGE, seconds=number, train_seconds=number)
+        store.write(KEY, record, {"maps": np.full(50_000, number)})
         if number == 2:
             ready.set()
 
@@ -71,12 +88,13 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path):
     assert ready.wait(60)
     store = Store(tmp_path)
     for _ in range(5):  # while it writes, too
-        assert len(set(store.record(KEY)["numbers"])) == 1
+        measured = store.record(KEY).measured
+        assert measured.seconds == measured.train_seconds
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()
-    numbers = store.record(KEY)["numbers"]
-    assert len(numbers) == 20_000
-    assert len(set(numbers)) == 1
+    found = store.record(KEY)
+    assert found.tests == record_of(LARGE).tests
+    assert found.measured.seconds == found.measured.train_seconds > 0
     assert len(np.unique(store.arrays(KEY)["maps"])) == 1
     json.loads((tmp_path / "cells" / f"{KEY}.json").read_text())
 

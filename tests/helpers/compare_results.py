@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from anomalib_medclip.compare.store import AT_THRESHOLD, CHOSEN_ON_TEST, Store
+from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid
+from anomalib_medclip.compare.dataset_result import AT_THRESHOLD, CHOSEN_ON_TEST
+from anomalib_medclip.compare.store import Store
 
 METRICS = (
     "image_AUROC", "image_AP", "image_Sensitivity", "image_Specificity", "image_F1", "image_F1Max",
@@ -28,22 +30,24 @@ def write_results(folder, shots=(4, 16), draws=(0, 1), tests=("heads", "volumes"
             for data in tests:
                 for k in shots if normals == "support" else shots[:1]:
                     for draw in draws:
-                        cell = {
-                            "model": model, "kind": kind, "normals": normals, "data": data,
-                            "tests": [data], "k_shot": k, "draw": draw, "seed": 0,
-                            "note": "untrained backbone" if kind == "baseline" else "",
-                        }  # fmt: skip
                         key = f"{len(planned):016x}"
-                        planned.append({"key": key, **cell})
+                        cell = {
+                            "key": key, "model": model, "kind": kind, "normals": normals,
+                            "data": data, "tests": [data], "k_shot": k, "draw": draw, "seed": 0,
+                            "note": "untrained backbone" if kind == "baseline" else "",
+                            "keeps": ["pictures"], "data_configs": {},
+                            "model_config": {"class_path": f"made_up.{model}"},
+                        }  # fmt: skip
+                        planned.append(cell)
                         _write_cell(store, key, cell)
     grid = {"title": "Made-up results", "command": "anomalib-medclip compare made_up.yaml",
             "versions": {"anomalib-medclip": "0", "anomalib": "2.7.0"}, "cells": planned,
             "published": {"heads": "Brain"}}  # fmt: skip
     if failing:
         planned.append({**planned[0], "key": "f" * 16, "model": "Broken"})
-        store.write("f" * 16, failed({**planned[-1]}))
+        store.write("f" * 16, CellRecord.of_plain(failed(planned[-1])))
         planned.append({**planned[0], "key": "e" * 16, "model": "MediCLIP"})  # not run yet
-    store.write_grid(grid, "title: Made-up results\n")
+    store.write_grid(ComparisonGrid.of_plain(grid), "title: Made-up results\n")
     return store
 
 
@@ -52,7 +56,13 @@ def failed(cell):
     error = {"type": "RuntimeError", "message": "out of <memory>", "traceback": "Traceback ..."}
     taken = {"started": "2026-01-01T00:00:00+00:00", "seconds": 1.0, "machine": "x86_64, 2 cores"}
     return {"key": cell["key"], "status": "failed", "cell": cell, "error": error,
-            "measured": taken}  # fmt: skip
+            "determined_by": determined_by(cell), "measured": taken}  # fmt: skip
+
+
+def determined_by(cell):
+    """What the findings of a cell depend on."""
+    return {"data": {cell["data"]: "0" * 64}, "versions": {"anomalib": "2.7.0"},
+            "package": "0" * 64, "code": [], "files": {}}  # fmt: skip
 
 
 def measured(seed):
@@ -75,7 +85,7 @@ def _write_cell(store, key, cell):
         "key": key,
         "status": "done",
         "cell": cell,
-        "determined_by": {"data": {cell["data"]: "0" * 64}, "versions": {"anomalib": "2.7.0"}},
+        "determined_by": determined_by(cell),
         "facts": {
             "untrained": kind != "trivial", "epochs": epochs, "epoch_choice": "last",
             "support": {"normal": support, "abnormal": support}, "trained_on": 2 * cell["k_shot"],
@@ -84,7 +94,7 @@ def _write_cell(store, key, cell):
         "tests": [test],
         "measured": measured(int(key, 16)),
     }  # fmt: skip
-    store.write(key, record, arrays)
+    store.write(key, CellRecord.of_plain(record), arrays)
 
 
 def _test(cell, skill, epochs, random):

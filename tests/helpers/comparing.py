@@ -11,7 +11,7 @@ from tiny import EVEN, OPTIONS
 
 from anomalib_medclip import cli
 from anomalib_medclip.compare.comparison import read_config
-from anomalib_medclip.compare.grid import plan
+from anomalib_medclip.compare.grid import plan_cells
 from anomalib_medclip.compare.store import Store
 
 SMALL = {**OPTIONS, "backbone": EVEN}
@@ -65,7 +65,7 @@ def write_config(path, models, data, **options):
 
 def cells_of(path, models, data, **options):
     """The cells of a comparison."""
-    return plan(read_config(write_config(path, models, data, **options)))
+    return plan_cells(read_config(write_config(path, models, data, **options)))
 
 
 def command(config, out, *more):
@@ -109,7 +109,7 @@ def figures(out):
 def held(out):
     """Keys of the cells that somebody holds, once whoever was killed has had time to die."""
     store = Store(out)
-    keys = [cell["key"] for cell in store.grid()["cells"]]
+    keys = [cell.key for cell in store.grid().cells]
     for _ in range(100):
         locks = {key: store.claim(key) for key in keys}
         for lock in filter(None, locks.values()):

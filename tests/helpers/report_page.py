@@ -4,9 +4,10 @@ from statistics import fmean
 
 from compare_results import write_results
 
+from anomalib_medclip.report.columns import METRICS
 from anomalib_medclip.report.gallery import pack
 from anomalib_medclip.report.page import render
-from anomalib_medclip.report.rows import METRICS, Chart, Estimate, Row
+from anomalib_medclip.report.rows import Chart, Estimate, ReportRow
 
 PUBLISHED = {
     "paper": "MVFA", "table": 2, "method": "MVFA", "metric": "image_AUROC", "value": 92.44,
@@ -15,7 +16,7 @@ PUBLISHED = {
 
 
 def records_of(store):
-    found = (store.record(cell["key"]) for cell in store.grid()["cells"])
+    found = (store.record(cell.key) for cell in store.grid().cells)
     return [record for record in found if record]
 
 
@@ -23,13 +24,13 @@ def rows_of(records):
     """One row a finished cell of the first draw; its interval is made up."""
     rows = []
     for record in records:
-        cell = record["cell"]
-        if record["status"] != "done" or cell["draw"]:
+        cell = record.cell
+        if record.status != "done" or cell.draw:
             continue
-        (test,) = record["tests"]
+        (test,) = record.tests
         figures = {
-            protocol: {name: test[protocol].get(name) for name in METRICS}
-            for protocol in ("honest", "oracle")
+            protocol: {name: found.get(name) for name in METRICS}
+            for protocol, found in (("honest", test.honest), ("oracle", test.oracle))
         }
         estimates = {
             protocol: {
@@ -42,13 +43,13 @@ def rows_of(records):
             name: Estimate(estimates["oracle"][name].mean - honest.mean, None, None, ())
             for name, honest in estimates["honest"].items() if name in estimates["oracle"]
         }  # fmt: skip
-        rows.append(Row(
-            model=cell["model"], normals=cell["normals"], kind=cell["kind"], note=cell["note"],
-            untrained=record["facts"]["untrained"], trained_on=cell["data"],
-            tested_on=test["data"], k_shot=None if cell["normals"] == "train" else cell["k_shot"],
+        rows.append(ReportRow(
+            model=cell.model, normals=cell.normals, kind=cell.kind, note=cell.note,
+            untrained=record.facts.untrained, trained_on=cell.data,
+            tested_on=test.data, k_shot=None if cell.normals == "train" else cell.k_shot,
             draws=2, failed=0, **estimates, gap=gap, epoch="last epoch",
-            published=(PUBLISHED,) if cell["model"] == "MVFA" else (),
-            cost={"seconds_per_image": record["measured"]["seconds_per_image"]},
+            published=(PUBLISHED,) if cell.model == "MVFA" else (),
+            cost={"seconds_per_image": record.measured.seconds_per_image},
         ))  # fmt: skip
     return rows
 

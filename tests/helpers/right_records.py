@@ -3,17 +3,21 @@
 import zlib
 
 import numpy as np
-from compare_results import measured
+from compare_results import determined_by, measured
 from sklearn.metrics import average_precision_score, roc_auc_score
+
+from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid
 
 
 def right_record(model, draw=0, skill=1.0, *, seed=0, k=4, patients=20, facts=None, **cell):
     """A finished cell; the images of a draw are the same for every model, the scores are not."""
     cell = {
         "model": model, "kind": "method", "normals": "support", "data": "heads",
-        "tests": ["heads"], "k_shot": k, "draw": draw, "seed": seed, "note": "", **cell,
+        "tests": ["heads"], "k_shot": k, "draw": draw, "seed": seed, "note": "", "keeps": [],
+        "model_config": {"class_path": f"made_up.{model}"}, "data_configs": {}, **cell,
     }  # fmt: skip
     key = "-".join(map(str, (model, cell["normals"], cell["data"], k, draw, seed)))
+    cell["key"] = key
     random = np.random.default_rng([zlib.crc32(key.encode()), draw])
     patient, number = np.divmod(np.arange(4 * patients), 4)
     label = number % 2
@@ -40,19 +44,21 @@ def right_record(model, draw=0, skill=1.0, *, seed=0, k=4, patients=20, facts=No
     ]  # fmt: skip
     known = {
         "untrained": False, "epochs": 4, "epoch_choice": "last", "zero_shot": False,
-        "learns_abnormal": True, "threshold_from": "validation",
+        "learns_abnormal": True, "threshold_from": "validation", "support": {}, "trained_on": 8,
     }  # fmt: skip
     return {
         "key": key, "status": "done", "cell": cell, "facts": {**known, **(facts or {})},
-        "tests": tests, "measured": measured(draw),
+        "tests": tests, "measured": measured(draw), "determined_by": determined_by(cell),
     }  # fmt: skip
 
 
 def failed_record(record):
     """The same cell, had it raised."""
     error = {"type": "RuntimeError", "message": "out of memory", "traceback": ""}
-    return {"key": f"{record['key']}-failed", "status": "failed", "cell": record["cell"],
-            "error": error, "measured": measured(0)}  # fmt: skip
+    key = f"{record['key']}-failed"
+    cell = {**record["cell"], "key": key}
+    return {"key": key, "status": "failed", "cell": cell, "error": error,
+            "determined_by": record["determined_by"], "measured": measured(0)}  # fmt: skip
 
 
 def with_figure(record, metric, value, protocol="honest"):
@@ -61,8 +67,15 @@ def with_figure(record, metric, value, protocol="honest"):
     return {**record, "tests": tests}
 
 
+def typed(records):
+    """Records as the store gives them, of what their files hold."""
+    return [CellRecord.of_plain(record) for record in records]
+
+
 def grid_of(records, **more):
     """The grid that would have planned these records."""
-    cells = [{"key": record["key"], **record["cell"]} for record in records]
-    return {"title": "Right results", "command": "anomalib-medclip compare right.yaml",
-            "versions": {"anomalib": "2.7.0"}, "cells": cells, "published": {}, **more}  # fmt: skip
+    cells = [record["cell"] for record in records]
+    return ComparisonGrid.of_plain({
+        "title": "Right results", "command": "anomalib-medclip compare right.yaml",
+        "versions": {"anomalib": "2.7.0"}, "cells": cells, "published": {}, **more,
+    })  # fmt: skip

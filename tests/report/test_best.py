@@ -1,18 +1,18 @@
 """The best row is marked where patients and draws support it against every other row."""
 
 import pytest
-from right_records import failed_record, grid_of, right_record, with_figure
+from right_records import failed_record, grid_of, right_record, typed, with_figure
 
 from anomalib_medclip.components.threshold import learnt_from
 from anomalib_medclip.report.summary import summarise
 
 
 def best_of(*records, **grid):
-    return {row.model: set(row.best) for row in summarise(grid_of(records, **grid), records)}
+    return {row.model: set(row.best) for row in summarise(grid_of(records, **grid), typed(records))}
 
 
 def caveats_of(*records):
-    return {row.model: row.caveats for row in summarise(grid_of(records), records)}
+    return {row.model: row.caveats for row in summarise(grid_of(records), typed(records))}
 
 
 def draws(model, skill, count=4, **cell):
@@ -127,10 +127,10 @@ def test_nothing_is_marked_while_a_cell_of_the_comparison_is_missing(how):
     records, others = draws("MVFA", 5) + draws("MadCLIP", 0.5), draws("MVFA", 5, k=16)
     missing = right_record("MadCLIP", 4, 0.5)
     others += draws("MadCLIP", 0.5, k=16)
-    grid = {"cells": grid_of([*records, *others, missing])["cells"]}
+    grid = {"cells": [record["cell"] for record in (*records, *others, missing)]}
     if how == "failed":
         others.append(failed_record(missing))
-    rows = summarise(grid_of([], **grid), [*records, *others])
+    rows = summarise(grid_of([], **grid), typed([*records, *others]))
     here, there = ([row for row in rows if row.k_shot == k] for k in (4, 16))
     assert [row.best for row in here] == [frozenset()] * 2
     assert all("failed or were not run: no best" in row.caveats[0] for row in here)
@@ -151,7 +151,7 @@ def test_other_draws_decide_nothing():
 
 def test_one_patient_decides_nothing_and_has_no_interval():
     records = changed(draws("MVFA", 5) + draws("MadCLIP", 0.5), "patient", lambda whole: [0] * 80)
-    rows = summarise(grid_of(records), records)
+    rows = summarise(grid_of(records), typed(records))
     assert [row.best for row in rows] == [frozenset()] * 2
     assert rows[0].honest["image_AUROC"].low is None
     assert "No interval of image AUROC: a class is of one patient" in rows[0].caveats[0]
@@ -170,7 +170,7 @@ def test_records_without_patients_have_no_interval_and_say_so():
         for part in ("patients", "influence"):
             del record["tests"][0][part]
         del record["tests"][0]["images"]["called"]
-    rows = summarise(grid_of(records), records)
+    rows = summarise(grid_of(records), typed(records))
     assert [row.best for row in rows] == [frozenset()] * 2
     assert {row.honest["image_AUROC"].low for row in rows} == {None}
     assert "the records hold nothing of how patients move the figures" in rows[0].caveats[0]

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from compare_results import write_results
 from plotly import graph_objects as go
-from right_records import failed_record, grid_of, right_record, with_figure
+from right_records import failed_record, grid_of, right_record, typed, with_figure
 from sklearn.metrics import auc
 
 from anomalib_medclip.metrics import reliability_curve
-from anomalib_medclip.report.charts import charts
-from anomalib_medclip.report.drawing import looks
+from anomalib_medclip.report.charts import charts_of
+from anomalib_medclip.report.drawing import styles_of
 from anomalib_medclip.report.summary import summarise
 
 RIGHT = [
@@ -24,7 +24,8 @@ RIGHT = [
 
 def drawn(records, **grid):
     grid = grid_of(records, **grid)
-    return {chart.name: chart for chart in charts(summarise(grid, records), records)}
+    records = typed(records)
+    return {chart.name: chart for chart in charts_of(summarise(grid, records), records)}
 
 
 def traces(chart, name, axis="x"):
@@ -39,14 +40,14 @@ def traces(chart, name, axis="x"):
 def made_up(tmp_path_factory):
     store = write_results(tmp_path_factory.mktemp("results"))
     grid = store.grid()
-    found = (store.record(cell["key"]) for cell in grid["cells"])
+    found = (store.record(cell.key) for cell in grid.cells)
     return grid, [record for record in found if record is not None]
 
 
 def test_a_chart_is_plain_small_json_that_plotly_takes(made_up):
     grid, records = made_up
     rows = summarise(grid, records)
-    found = charts(rows, records)
+    found = charts_of(rows, records)
     assert {chart.section for chart in found} == {"gap", "curves", "calibration", "shots", "cost"}
     assert len({chart.name for chart in found}) == len(found) == 12
     for chart in found:
@@ -56,12 +57,12 @@ def test_a_chart_is_plain_small_json_that_plotly_takes(made_up):
         go.Figure(chart.figure)
         assert chart.name.replace("_", "").isalnum()
         assert min(map(len, (chart.title, chart.caption, chart.alt))) > 10
-    assert charts(rows, records) == found
+    assert charts_of(rows, records) == found
 
 
 def test_the_page_decides_on_the_colours_of_text_and_ground(made_up):
     grid, records = made_up
-    for chart in charts(summarise(grid, records), records):
+    for chart in charts_of(summarise(grid, records), records):
         layout = chart.figure["layout"]
         assert "template" not in layout
         assert "color" not in layout.get("font", {})
@@ -79,34 +80,34 @@ def test_sets_that_differ_in_a_comma_have_charts_of_their_own():
         right_record("MVFA", data=name, tests=[name], skill=skill)
         for name, skill in (("set a", 1), ("set_a", 3))
     ]
-    grid, records = grid_of(both), both
-    found = charts(summarise(grid, records), records)
+    grid, records = grid_of(both), typed(both)
+    found = charts_of(summarise(grid, records), records)
     assert len({chart.name for chart in found}) == len(found)
 
 
 def test_no_patient_and_no_file_is_in_a_chart(made_up):
     grid, records = made_up
-    text = json.dumps(charts(summarise(grid, records), records))
-    names = {name for r in records for t in r.get("tests", []) for name in t["images"]["name"]}
+    text = json.dumps(charts_of(summarise(grid, records), records))
+    names = {name for r in records for t in r.tests for name in t.images.name}
     assert names
     assert not [name for name in names if name in text or name.split("_")[0] + "_" in text]
 
 
 def test_backbones_with_random_weights_are_said_to_be_so(made_up):
     grid, records = made_up
-    for chart in charts(summarise(grid, records), records):
+    for chart in charts_of(summarise(grid, records), records):
         assert "† Backbone with random weights." in chart.caption
     assert not any("†" in chart.caption + chart.alt for chart in drawn(RIGHT).values())
 
 
 def test_no_two_rows_look_alike_even_without_colour(made_up):
     grid, records = made_up
-    found = looks(summarise(grid, records)).values()
+    found = styles_of(summarise(grid, records)).values()
     assert len({look.symbol for look in found}) == len({look.dash for look in found}) == len(found)
 
 
 def test_the_gap_shows_both_protocols_with_the_interval_of_the_honest_one():
-    row = summarise(grid_of(RIGHT), RIGHT)[0]
+    row = summarise(grid_of(RIGHT), typed(RIGHT))[0]
     chart = drawn(RIGHT)["gap_heads"]
     (honest,), (oracle,) = traces(chart, "honest"), traces(chart, "oracle")
     assert honest["y"][0] == oracle["y"][0] == "MVFA, K = 4"
@@ -120,7 +121,7 @@ def test_the_gap_shows_both_protocols_with_the_interval_of_the_honest_one():
 
 
 def test_curves_hold_the_area_that_the_rows_say():
-    row = summarise(grid_of(RIGHT), RIGHT)[1]
+    row = summarise(grid_of(RIGHT), typed(RIGHT))[1]
     chart = drawn(RIGHT)["curves_image_heads"]
     assert "K = 16" in chart.title
     (roc,), (precision,) = traces(chart, "MVFA"), traces(chart, "MVFA", "x2")
@@ -145,7 +146,7 @@ def test_the_band_reaches_from_the_lowest_to_the_highest_draw():
 
 def test_curves_of_pixels_go_through_their_points(made_up):
     grid, records = made_up
-    found = {chart.name: chart for chart in charts(summarise(grid, records), records)}
+    found = {chart.name: chart for chart in charts_of(summarise(grid, records), records)}
     (roc,) = traces(found["curves_pixel_heads"], "MVFA†")
     expected = np.interp(roc["x"][1:], np.linspace(0, 1, 50), np.linspace(0, 1, 50) ** 0.3)
     np.testing.assert_allclose(roc["y"][1:], expected, atol=2e-4)
@@ -209,7 +210,7 @@ def test_scores_that_are_no_shares_are_left_out_of_the_calibration_and_this_is_s
 def test_shots_stand_at_their_k_with_the_papers_beside():
     normals = right_record("PatchCore", normals="train", kind="baseline")
     chart = drawn([*RIGHT, normals], published={"heads": "Brain"})["shots_heads"]
-    rows = summarise(grid_of(RIGHT), RIGHT)
+    rows = summarise(grid_of(RIGHT), typed(RIGHT))
     _, line = traces(chart, "MVFA")  # after its intervals
     assert line["x"] == pytest.approx([4, 16], rel=0.05)
     means = [row.honest["image_AUROC"].mean for row in rows[:2]]
@@ -230,7 +231,7 @@ def test_cost_leaves_out_what_takes_no_time():
     free = right_record("size", kind="trivial", k=16)
     free["measured"]["train_seconds"] = 0.0
     chart = drawn([*RIGHT, free])["cost_heads"]
-    row = summarise(grid_of(RIGHT), RIGHT)[1]
+    row = summarise(grid_of(RIGHT), typed(RIGHT))[1]
     (bubble,) = traces(chart, "MVFA")
     assert bubble["x"] == pytest.approx([row.cost["seconds_per_image"]], rel=1e-3)
     assert bubble["marker"]["size"] == pytest.approx([row.cost["model_mb"]], rel=1e-3)

@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,9 +11,12 @@ from compare_results import write_results
 from matplotlib import colormaps
 from PIL import Image
 
+from anomalib_medclip.compare.dataset_result import NearestPatch
 from anomalib_medclip.compare.explanation import Explanation
 from anomalib_medclip.report import explain
-from anomalib_medclip.report.explain import charts, section
+from anomalib_medclip.report.embedding_charts import embedding_charts
+from anomalib_medclip.report.explain import section
+from anomalib_medclip.report.explanations import explanations_in
 
 LEVELS = (6, 12)
 SIDE = 24
@@ -27,10 +31,10 @@ def made_up(few_shot=True, shown=(1, 0), masks=True, seed=0):
         return random.integers(0, 256, shape, dtype=np.uint8)
 
     def match(level):
-        return {
-            "level": level, "distance": 0.25, "mean": 0.125, "patch": [1, 2], "support": 1,
-            "copy": level // 12, "support_patch": None if level == 12 else [3, 0], "picture": 0,
-        }  # fmt: skip
+        return NearestPatch(
+            level=level, distance=0.25, mean=0.125, patch=(1, 2), support=1, copy=level // 12,
+            support_patch=None if level == 12 else (3, 0), picture=0,
+        )  # fmt: skip
 
     count, branches = len(shown), ("text", "memory") if few_shot else ("text",)
     outlines = np.zeros((count, SIDE, SIDE), np.uint8)
@@ -44,7 +48,7 @@ def made_up(few_shot=True, shown=(1, 0), masks=True, seed=0):
         masks=outlines if masks else None,
         maps=pixels(count, SIDE, SIDE),
         level_maps={name: pixels(count, len(LEVELS), SIDE, SIDE) for name in branches},
-        nearest=[[match(level) for level in LEVELS] for _ in shown] if few_shot else [],
+        nearest=tuple(tuple(map(match, LEVELS)) for _ in shown) if few_shot else (),
         support=("normal one.png", SECRET) if few_shot else (),
         support_pictures=pixels(1 if few_shot else 0, SIDE, SIDE, 3),
         embeddings={
@@ -57,14 +61,14 @@ def made_up(few_shot=True, shown=(1, 0), masks=True, seed=0):
 def add(store, key, explanation):
     """Write an explanation into the first test of a record."""
     record = store.record(key)
-    test = record["tests"][0]
-    positions = range(len(test["images"]["name"]))
-    test["explain"], arrays = explanation.as_record("test0_explain", positions)
+    (test,) = record.tests
+    found, arrays = explanation.as_record("test0_explain", range(len(test.images.name)))
+    record = replace(record, tests=(replace(test, explain=found),))
     store.write(key, record, {**store.arrays(key), **arrays})
 
 
 def keys_of(store, model):
-    return [cell["key"] for cell in store.grid()["cells"] if cell["model"] == model]
+    return [cell.key for cell in store.grid().cells if cell.model == model]
 
 
 @pytest.fixture
@@ -105,7 +109,7 @@ def captioned(page, words):
 
 def test_without_explanations_there_is_no_section(store):
     assert section(store, store.grid(), names=True) == ""
-    assert charts(store, store.grid()) == []
+    assert embedding_charts(store, store.grid()) == []
 
 
 def test_every_picture_is_in_the_page_and_has_words(explained):
@@ -121,9 +125,9 @@ def test_every_picture_is_in_the_page_and_has_words(explained):
 
 
 def test_no_file_is_named_unless_asked_for(explained):
-    name = explained.record(keys_of(explained, "MVFA")[0])["tests"][0]["images"]["name"][1]
+    name = explained.record(keys_of(explained, "MVFA")[0]).tests[0].images.name[1]
     page = section(explained, explained.grid(), names=False)
-    drawn = json.dumps([chart._asdict() for chart in charts(explained, explained.grid())])
+    drawn = json.dumps([chart._asdict() for chart in embedding_charts(explained, explained.grid())])
     for secret in (name, "Ann", "normal one.png"):
         assert secret not in page
         assert secret not in drawn
@@ -188,7 +192,7 @@ def test_of_several_draws_the_first_with_an_explanation_is_shown(store):
     add(store, first, made_up())
     page = section(store, store.grid(), names=False)
     assert "draw 0, seed 0" in page
-    assert page.count("<h3>") == len(charts(store, store.grid())) == 1
+    assert page.count("<h3>") == len(embedding_charts(store, store.grid())) == 1
 
 
 def test_the_pictures_stay_within_their_budget(store, monkeypatch):
@@ -196,7 +200,7 @@ def test_the_pictures_stay_within_their_budget(store, monkeypatch):
         add(store, keys_of(store, model)[0], made_up(shown=(1, 0, 3, 2)))
     assert section(store, store.grid(), names=False).count("<h4>") == 8
     of_two = sum(explain._strip(next(found(store)), place, names=False).size for place in (0, 1))
-    monkeypatch.setattr(explain, "BUDGET", 2 * of_two + 1)
+    monkeypatch.setattr(explain, "EXPLANATION_BUDGET", 2 * of_two + 1)
     page = section(store, store.grid(), names=False)
     scale, *pictures = Pictures(page).found
     assert sum(len(picture["src"]) for picture in pictures) == 2 * of_two
@@ -206,11 +210,11 @@ def test_the_pictures_stay_within_their_budget(store, monkeypatch):
 
 
 def found(store):
-    return explain._all_found(store, list(explain._explained(store, store.grid())))
+    return explanations_in(store, store.grid())
 
 
 def test_embeddings_become_a_chart_with_a_panel_each(explained):
-    [chart] = charts(explained, explained.grid())
+    [chart] = embedding_charts(explained, explained.grid())
     assert chart.section == "explain"
     assert "MVFA on heads, K = 4" in chart.title
     assert "12 test images" in chart.caption
@@ -232,6 +236,6 @@ def test_a_chart_says_in_words_which_points_lie_beside_their_own(store):
     apart = np.stack([10.0 * label, np.arange(12.0)], axis=1)
     made.embeddings["with adapters"] = apart[:, None].astype(np.float32)
     add(store, keys_of(store, "MVFA")[0], made)
-    [chart] = charts(store, store.grid())
+    [chart] = embedding_charts(store, store.grid())
     words = "6 of 6 normal and 6 of 6 abnormal points lie nearest to a point of their own class."
     assert chart.alt == f"with adapters: {words}"

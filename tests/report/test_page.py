@@ -5,7 +5,7 @@ import io
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,13 +14,20 @@ from compare_results import failed, write_results
 from PIL import Image
 from report_page import PUBLISHED, page_of, records_of, rows_of
 
+from anomalib_medclip.compare.cell_record import CellRecord
+from anomalib_medclip.compare.dataset_result import LostLesions
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.report.gallery import Gallery, pack
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.redaction import without_paths
 from anomalib_medclip.report.rows import Chart, Estimate
-from anomalib_medclip.report.sentences import summary
+from anomalib_medclip.report.sentences import conclusions
 from anomalib_medclip.report.write import write_report
+
+
+def failed_record(cell):
+    """The record of a planned cell that raised."""
+    return CellRecord.of_plain(failed(asdict(cell)))
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +113,11 @@ data:
 
 
 def test_no_name_and_no_path_is_shown_unless_asked_for(store):
-    grid = {
-        **store.grid(),
-        "command": "anomalib-medclip compare /zward/7/heads.yaml --out /out/zdoe",
-    }
-    planned = {**grid["cells"][0], "key": "f" * 16}
-    broken = failed(planned)
-    broken["error"] |= {"message": "cannot read zdoe.dcm", "traceback": "File '/zward/7/zdoe.dcm'"}
+    command = "anomalib-medclip compare /zward/7/heads.yaml --out /out/zdoe"
+    grid = replace(store.grid(), command=command)
+    broken = failed_record(replace(grid.cells[0], key="f" * 16))
+    told = {"message": "cannot read zdoe.dcm", "traceback": "File '/zward/7/zdoe.dcm'"}
+    broken = replace(broken, error=replace(broken.error, **told))
     changes = {"grid": grid, "config": CONFIG, "records": [*records_of(store)[:-1], broken]}
     quiet, named = page_of(store, **changes), page_of(store, names=True, **changes)
     secrets = ["p00.nii.gz", "p00_1.png", "zdoe", "Zroe", "zroe", "zward", "zmasks", "zlabels"]
@@ -148,7 +153,7 @@ def test_what_looks_like_markup_stays_text(store):
     ]
     figure = {"data": [{"type": "bar", "name": evil}], "layout": {}}
     charts = [Chart("evil", "gap", evil, evil, evil, figure)]
-    changes = {"grid": {**store.grid(), "title": evil}, "config": f"title: '{evil}'"}
+    changes = {"grid": replace(store.grid(), title=evil), "config": f"title: '{evil}'"}
     parsed = Parsed(page_of(store, rows=rows, charts=charts, **changes))
     assert len(parsed.of("script")) == 4
     assert parsed.of("img") == []
@@ -158,14 +163,16 @@ def test_what_looks_like_markup_stays_text(store):
 
 def test_lesions_too_small_for_an_input_size_are_told(store, page):
     assert "Lesions too small" not in Parsed(page).words()
-    records = records_of(store)
-    for record in records:
-        for test in record.get("tests", []):
-            lost = 3 * (record["cell"]["model"] != "PatchCore") * (test["data"] == "heads")
-            test["lesions"] = {
-                "size": [240, 240], "images": 60, "images_lost": lost // 3, "lesions": 84,
-                "lesions_lost": lost,
-            }  # fmt: skip
+    records = []
+    for record in records_of(store):
+        tests = []
+        for test in record.tests:
+            lost = 3 * (record.cell.model != "PatchCore") * (test.data == "heads")
+            lesions = LostLesions(
+                size=(240, 240), images=60, images_lost=lost // 3, lesions=84, lesions_lost=lost
+            )
+            tests.append(replace(test, lesions=lesions))
+        records.append(replace(record, tests=tuple(tests)))
     words = Parsed(page_of(store, records=records)).words()
     assert "Lesions too small for a model's input size count for none of its pixel figures" in words
     told = re.search(
@@ -242,12 +249,12 @@ def test_failed_and_waiting_trainings_are_listed(page):
 
 def test_records_of_several_versions_are_told(store):
     records = records_of(store)
-    records[0]["determined_by"]["versions"]["anomalib"] = "2.6.1"
+    records[0].determined_by.versions["anomalib"] = "2.6.1"
     assert "anomalib 2.6.1, 2.7.0" in Parsed(page_of(store, records=records)).words()
 
 
 def test_a_page_where_all_has_failed_says_so(store):
-    records = [failed(cell) for cell in store.grid()["cells"]]
+    records = [failed_record(cell) for cell in store.grid().cells]
     parsed = Parsed(page_of(store, records=records, rows=[], charts=[], gallery=Gallery()))
     assert f"Trainings finished 0 of {len(records)} Failed {len(records)}" in parsed.words()
     assert "there is nothing to compare yet" in parsed.words()
@@ -261,12 +268,12 @@ def test_summary_names_the_best_the_gap_and_who_loses_to_trivial(store):
     for row in rows:
         row.honest["image_AUROC"] = Estimate(means[row.model], None, None, ())
         row.gap["image_AUROC"] = Estimate(0.02 if row.model == "MVFA" else 0.01, None, None, ())
-    none, gap, trivial = summary(rows)
+    none, gap, trivial = conclusions(rows)
     assert none == "Patients and draws support no best method by image AUROC in the one comparison."
     assert "by +1.5 points on average, and raise it at most by 2.0, for MVFA on heads" in gap
     assert trivial.endswith("by the mean: PatchCore in 1 of 1 comparisons.")
     rows[0] = replace(rows[0], best=frozenset({"image_AUROC"}))
-    best, *_ = summary(rows)
+    best, *_ = conclusions(rows)
     assert best.endswith("a best method by image AUROC for: MVFA on heads (K = 4) with 90.0 %.")
 
 
@@ -274,7 +281,7 @@ def test_of_many_best_methods_the_summary_only_counts(store):
     rows = rows_of(records_of(store))
     methods = [row for row in rows if row.kind != "trivial"]
     marked = [replace(row, best=frozenset({"image_AUROC"})) for row in methods]
-    best, *_ = summary(marked)
+    best, *_ = conclusions(marked)
     assert len(marked) > 4
     assert "MVFA in 4" in best
     assert best.endswith(" cases.")
@@ -292,7 +299,7 @@ def decoded(text):
 
 def test_pictures_and_maps_are_those_of_the_records(store):
     gallery = pack(store.grid(), store)
-    arrays = store.arrays(store.grid()["cells"][0]["key"])
+    arrays = store.arrays(store.grid().cells[0].key)
     for i, image in enumerate(gallery.groups[0]["images"]):
         picture = decoded(gallery.pictures[image["picture"]])
         heat = decoded(gallery.maps[image["maps"][0]])
@@ -318,10 +325,10 @@ def test_one_draw_of_each_k_is_shown_with_what_k_does_not_change(store):
 
 def test_scores_and_ranks_are_those_of_the_whole_test_set(store):
     group = pack(store.grid(), store).groups[0]
-    images = store.record(store.grid()["cells"][0]["key"])["tests"][0]["images"]
+    images = store.record(store.grid().cells[0].key).tests[0].images
     for image in group["images"]:
-        score = images["score"][image["number"] - 1]
-        below = np.mean(np.asarray(images["score"]) < score) * 96 / 95
+        score = images.score[image["number"] - 1]
+        below = np.mean(np.asarray(images.score) < score) * 96 / 95
         assert image["scores"][0] == pytest.approx(score, abs=1e-4)
         assert image["ranks"][0] == pytest.approx(below, abs=1e-4)
 

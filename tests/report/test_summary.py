@@ -6,20 +6,21 @@ from collections import defaultdict
 import numpy as np
 import pytest
 from compare_results import write_results
-from right_records import failed_record, grid_of, right_record, with_figure
+from right_records import failed_record, grid_of, right_record, typed, with_figure
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from anomalib_medclip.compare.cell_record import CellRecord
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import UnknownNameError
 from anomalib_medclip.metrics.clustered import Sample, interval
 from anomalib_medclip.metrics.influence import Influence, averaged, of_auroc
 from anomalib_medclip.published import published
-from anomalib_medclip.report.rows import METRICS
-from anomalib_medclip.report.summary import label, summarise
+from anomalib_medclip.report.columns import METRICS
+from anomalib_medclip.report.summary import summarise
 
 
 def rows_of(*records, **grid):
-    return summarise(grid_of(records, **grid), records)
+    return summarise(grid_of(records, **grid), typed(records))
 
 
 def on_disk(folder):
@@ -45,16 +46,16 @@ def test_every_figure_is_recomputed_from_the_files(tmp_path):
     for draw in (0, 1, 2):  # seeds of a draw, of a skill of their own
         for seed in (0, 1, 2)[: draw + 1]:
             record = right_record("right", draw, skill=1 + seed, seed=seed)
-            store.write(record["key"], record)
+            store.write(record["key"], CellRecord.of_plain(record))
     records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("cells/*.json"))]
-    rows = summarise(store.grid(), records)
+    rows = summarise(store.grid(), typed(records))
     expected = on_disk(tmp_path)
     compared = 0
     for row in rows:
         for protocol in ("honest", "oracle", "gap"):
             for metric in METRICS:
                 place = (row.model, row.normals, row.tested_on, row.k_shot, metric, protocol)
-                found = getattr(row, protocol).get(metric)
+                found = row.estimates[protocol].get(metric)
                 if place not in expected:
                     assert found is None
                     continue
@@ -75,7 +76,7 @@ def test_image_figures_are_those_of_the_scores(tmp_path):
     store = Store(tmp_path)
     for draw in range(3):
         record = right_record("MVFA", draw)
-        store.write(record["key"], record)
+        store.write(record["key"], CellRecord.of_plain(record))
     written = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("cells/*.json"))]
     row = rows_of(*written)[0]
     images = [record["tests"][0]["images"] for record in written]
@@ -236,7 +237,7 @@ def test_methods_come_first_then_baselines_then_trivial_ones_as_in_the_config():
     assert [(row.model, row.k_shot) for row in rows] == [
         ("MVFA", 4), ("MVFA", 16), ("IQECLIP", 4), ("PatchCore", 4), ("size", 4),
     ]  # fmt: skip
-    assert summarise(grid_of(records), records[::-1]) == rows
+    assert summarise(grid_of(records), typed(records[::-1])) == rows
 
 
 def test_all_normals_and_zero_shot_have_no_k():
@@ -248,7 +249,7 @@ def test_all_normals_and_zero_shot_have_no_k():
         right_record("MVFA"),
     ]
     rows = rows_of(*records)
-    assert [(label(row), row.k_shot, row.failed) for row in rows] == [
+    assert [(row.label, row.k_shot, row.failed) for row in rows] == [
         ("MVFA", 4, 0),
         ("MVFA, zero-shot, from others", None, 1),
         ("PatchCore, all normals", None, 0),

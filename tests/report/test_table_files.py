@@ -2,14 +2,15 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from compare_results import write_results
-from right_records import failed_record, grid_of, right_record
+from right_records import failed_record, grid_of, right_record, typed
 
 from anomalib_medclip.provenance import NOTICE
-from anomalib_medclip.report.rows import METRICS
+from anomalib_medclip.report.columns import METRICS
 from anomalib_medclip.report.summary import summarise
 from anomalib_medclip.report.table_files import write_tables
 
@@ -19,7 +20,7 @@ def made_up(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     store = write_results(folder)
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("cells/*.json"))]
-    rows = summarise(store.grid(), records)
+    rows = summarise(store.grid(), typed(records))
     write_tables(folder / "tables", store.grid(), rows)
     return folder / "tables", store.grid(), rows, records
 
@@ -52,16 +53,16 @@ def test_every_mean_of_the_csv_is_recomputed_from_the_records(made_up):
 def test_the_json_holds_the_rows_in_full(made_up, tmp_path):
     folder, grid, rows, _ = made_up
     found = json.loads((folder / "table.json").read_text(encoding="utf-8"))
-    assert (found["command"], found["versions"]) == (grid["command"], grid["versions"])
-    told = {**grid, "command": "compare /ward/doe.csv --out doe"}
+    assert (found["command"], found["versions"]) == (grid.command, grid.versions)
+    told = replace(grid, command="compare /ward/doe.csv --out doe")
     for names, command in ((False, "compare (path withheld) --out (path withheld)"),
-                           (True, told["command"])):  # fmt: skip
+                           (True, told.command)):  # fmt: skip
         _, path, _ = write_tables(tmp_path, told, rows, names)
         assert json.loads(path.read_text())["command"] == command
     assert len(found["rows"]) == len(rows)
     for line, row in zip(found["rows"], rows, strict=True):
         for protocol in ("honest", "oracle", "gap"):
-            estimates = getattr(row, protocol)
+            estimates = row.estimates[protocol]
             assert list(line[protocol]) == list(estimates)
             for metric, estimate in estimates.items():
                 as_read = {**line[protocol][metric]}
@@ -116,7 +117,7 @@ def test_latex_has_a_table_for_each_set_with_as_many_cells_as_columns(made_up):
 
 def written(folder, records):
     grid = grid_of(records)
-    return write_tables(folder, grid, summarise(grid, records))
+    return write_tables(folder, grid, summarise(grid, typed(records)))
 
 
 def test_only_the_marked_is_bold(tmp_path):
@@ -126,7 +127,7 @@ def test_only_the_marked_is_bold(tmp_path):
         for draw in range(4)
     ]
     csv, _, latex = written(tmp_path, records)
-    (row, *_) = summarise(grid_of(records), records)
+    (row, *_) = summarise(grid_of(records), typed(records))
     best = f"{100 * row.honest['image_AUROC'].mean:.1f}"
     assert re.findall(r"\\textbf\{([\d.]+)\}", latex.read_text()) == [best]
     table = pd.read_csv(csv)

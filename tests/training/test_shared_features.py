@@ -6,7 +6,8 @@ import pytest
 from comparing import METHODS, MVFA, SMALL, cells_of, phantom_entry
 
 from anomalib_medclip.compare import grid
-from anomalib_medclip.compare.run_cell import Settings, attempt
+from anomalib_medclip.compare.cell_setup import CellSettings
+from anomalib_medclip.compare.run_cell import attempt
 
 
 @pytest.fixture(scope="module")
@@ -16,10 +17,11 @@ def heads(tmp_path_factory):
 
 def run(cell, features, gigabytes=1.0):
     """A record without what it cost, how many features were found, and the pictures."""
-    record, arrays = attempt(cell, Settings(features, gigabytes, accelerator="cpu"))
-    assert record["status"] == "done", record["error"]["traceback"]
-    found = record.pop("measured")["features_from_cache"]
-    return json.dumps(record, sort_keys=True), found, {k: v.tolist() for k, v in arrays.items()}
+    record, arrays = attempt(cell, CellSettings(features, gigabytes, accelerator="cpu"))
+    assert record.status == "done", record.error.traceback
+    plain, found = record.as_plain(), record.measured.features_from_cache
+    del plain["measured"]
+    return json.dumps(plain, sort_keys=True), found, {k: v.tolist() for k, v in arrays.items()}
 
 
 def files(folder):

@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import Resize
 from torchvision.tv_tensors import Image
 
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
+from anomalib_medclip.components.threshold import SUPPORT, VALIDATION
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +44,17 @@ class Brightness(nn.Module):
 
 
 class TrivialMixin:
-    """What the two share: one look at the support."""
+    """What the two share: one look at the support.
+
+    Attributes:
+        wants_abnormal: Whether it trains on abnormal images, which it does on none.
+        threshold_from: Which images its threshold was found on; empty before it is fitted.
+    """
 
     model: Any
     trainer: Any
+    wants_abnormal = False
+    threshold_from = ""
 
     @property
     def learning_type(self) -> LearningType:
@@ -68,7 +76,10 @@ class TrivialMixin:
     def on_fit_start(self) -> None:
         """See whether the abnormal images of the support are the higher ones."""
         self.model.sign.fill_(1)
+        # Any datamodule of anomalib's will do, which has no support.
         support: Any = getattr(self.trainer.datamodule, "support_data", None)
+        on_support = getattr(self.trainer.datamodule, "validates_on_support", False)
+        self.threshold_from = SUPPORT if on_support else VALIDATION
         means: dict[bool, list[float]] = {False: [], True: []}
         for index in range(0 if support is None else len(support)):
             item = support[index]

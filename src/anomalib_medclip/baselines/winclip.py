@@ -36,7 +36,7 @@ from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
     RankPreservingPostProcessor,
 )
-from anomalib_medclip.components.threshold import VALIDATION, learnt_from
+from anomalib_medclip.components.threshold import SUPPORT, VALIDATION, learnt_from
 from anomalib_medclip.data.integrity import images_in
 from anomalib_medclip.errors import NotReadyError, SupportError
 from anomalib_medclip.readers.picture import read_image
@@ -164,6 +164,7 @@ class WinCLIP(WinClip):
     model: WinCLIPModel
     object_name = ""
     threshold_from = ""
+    wants_abnormal = False
     _readied_for: int | None = None
 
     def __init__(
@@ -245,7 +246,7 @@ class WinCLIP(WinClip):
         self.model.reference_images = None  # an export would hold them
         self.is_setup, self._readied_for = True, id(data)
         on_support = getattr(data, "validates_on_support", False)
-        support = learnt_from(wants_abnormal=False) if self.k_shot else "support images"
+        support = learnt_from(wants_abnormal=False) if self.k_shot else SUPPORT
         self.threshold_from = support if on_support else VALIDATION
 
     on_test_start = on_predict_start = on_validation_start

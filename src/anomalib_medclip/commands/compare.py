@@ -13,11 +13,13 @@ from rich.progress import track
 
 from anomalib_medclip.commands.arguments import at_least_one, share
 from anomalib_medclip.commands.progress import Screen
-from anomalib_medclip.compare.comparison import Comparison, read_config
-from anomalib_medclip.compare.grid import Cell, plan
-from anomalib_medclip.compare.processes import Crew
-from anomalib_medclip.compare.run_cell import Settings, now
-from anomalib_medclip.compare.runners import Work, rotated, run_here, run_on_ray
+from anomalib_medclip.compare.cell_record import ComparisonGrid
+from anomalib_medclip.compare.cell_setup import CellSettings
+from anomalib_medclip.compare.comparison import ComparisonConfig, read_config
+from anomalib_medclip.compare.grid import Cell, plan_cells
+from anomalib_medclip.compare.processes import ProcessPool
+from anomalib_medclip.compare.run_cell import now
+from anomalib_medclip.compare.runners import CellQueue, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.data.fingerprint import Digests
 from anomalib_medclip.provenance import NOTICE, packages
@@ -42,13 +44,14 @@ def run(arguments: list[str]) -> int:
     if not options.report_only:
         config = read_config(options.config)
         known: Digests = {}
-        cells = plan(config, options.explain, _track, known)
+        cells = plan_cells(config, options.explain, _track, known)
         text = options.config.read_text(encoding="utf-8")
         store.write_grid(_grid(config, cells, arguments), text)
-        _run(Work(cells, store, _settings(config, options, known), now()), options)
-    keys = [cell["key"] for cell in store.grid()["cells"]]
+        _run(CellQueue(cells, store, _settings(config, options, known), now()), options)
+    keys = [cell.key for cell in store.grid().cells]
     with store.claim_report():  # of several shares, the last one writes what all have found
-        found = Counter((store.record(key) or {"status": "not run"})["status"] for key in keys)
+        records = [store.record(key) for key in keys]
+        found = Counter("not run" if one is None else one.status for one in records)
         written = write_report(store, names=options.names)
     for path in written:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
@@ -81,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(work: Work, options: argparse.Namespace) -> None:
+def _run(work: CellQueue, options: argparse.Namespace) -> None:
     done = sum(work.status(cell) == "done" for cell in work.cells)
     with Screen(len(work.cells), done) as screen:
         if options.runner == "ray":
@@ -91,15 +94,17 @@ def _run(work: Work, options: argparse.Namespace) -> None:
             work = work._replace(cells=rotated(work.cells, number, of))
             run_here(work, screen, wait=False)
         elif (options.jobs or 1) > 1:
-            Crew(work, screen, options.jobs).run()
+            ProcessPool(work, screen, options.jobs).run()
         else:
             run_here(work, screen)
 
 
-def _settings(config: Comparison, options: argparse.Namespace, known: Digests) -> Settings:
+def _settings(
+    config: ComparisonConfig, options: argparse.Namespace, known: Digests
+) -> CellSettings:
     """How cells are run; several at once share the processor."""
     jobs = options.jobs or 1
-    return Settings(
+    return CellSettings(
         features=Store(options.out).features.absolute() if config.feature_cache else None,
         feature_cache=config.feature_cache,
         accelerator=options.device,
@@ -108,16 +113,15 @@ def _settings(config: Comparison, options: argparse.Namespace, known: Digests) -
     )
 
 
-def _grid(config: Comparison, cells: list[Cell], arguments: list[str]) -> dict[str, Any]:
+def _grid(config: ComparisonConfig, cells: list[Cell], arguments: list[str]) -> ComparisonGrid:
     published = {name: entry.get("published") for name, entry in config.data.items()}
-    return {
-        "notice": NOTICE,
-        "title": config.title,
-        "command": shlex.join(["anomalib-medclip", "compare", *arguments]),
-        "versions": packages(),
-        "published": {name: found for name, found in published.items() if found},
-        "cells": [cell.as_plain() for cell in cells],
-    }
+    return ComparisonGrid(
+        title=config.title,
+        command=shlex.join(["anomalib-medclip", "compare", *arguments]),
+        versions=packages(),
+        published={name: found for name, found in published.items() if found},
+        cells=tuple(cell.planned() for cell in cells),
+    )
 
 
 def _track(items: Iterable[Any], count: int) -> Iterable[Any]:

@@ -62,7 +62,7 @@ class DataEntry(TypedDict, total=False):
 
 
 @dataclass
-class Comparison:
+class ComparisonConfig:
     """A grid of cells.
 
     Attributes:
@@ -92,7 +92,7 @@ class Comparison:
         return self.draws[k_shot] if isinstance(self.draws, dict) else self.draws
 
 
-def read_config(path: Path) -> Comparison:
+def read_config(path: Path) -> ComparisonConfig:
     """Read a comparison, and the configs it names.
 
     Raises:
@@ -115,14 +115,14 @@ def read_config(path: Path) -> Comparison:
     return config
 
 
-def _parse(options: Any) -> Comparison:  # noqa: ANN401 - whatever a YAML file holds
+def _parse(options: Any) -> ComparisonConfig:  # noqa: ANN401 - whatever a YAML file holds
     if not isinstance(options, dict):
         msg = "it is no mapping"
         raise TypeError(msg)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Comparison)
+    parser.add_class_arguments(ComparisonConfig)
     parsed = parser.instantiate_classes(parser.parse_object(copy.deepcopy(options)))
-    config = Comparison(**vars(parsed))
+    config = ComparisonConfig(**vars(parsed))
     for kind, entries in (("models", config.models), ("data", config.data)):
         for name, entry in entries.items():
             # As they are written: the parser has read their words as YAML once more, "-1" as -1.
@@ -151,7 +151,7 @@ def _merge(entry: ModelEntry | DataEntry, kind: str, path: Path) -> None:
     entry["init_args"] = {**(below.get("init_args") or {}), **entry.get("init_args", {})}
 
 
-def _check(config: Comparison, path: Path) -> None:
+def _check(config: ComparisonConfig, path: Path) -> None:
     """Refuse numbers and names that fit nothing."""
     shots, draws = config.k_shot, config.draws
     if isinstance(draws, dict) and set(draws) != set(shots):
@@ -176,7 +176,7 @@ def _check(config: Comparison, path: Path) -> None:
             raise ConfigError(msg)
 
 
-def _check_support(config: Comparison, path: Path) -> None:
+def _check_support(config: ComparisonConfig, path: Path) -> None:
     """Refuse one list of support images for several K: all of them would be the same."""
     for name, entry in config.data.items():
         listed = entry["init_args"].get("support_list")
@@ -198,6 +198,7 @@ def find_class(options: Mapping[str, Any]) -> type:
     path = str(options["class_path"])
     module, _, name = path.rpartition(".")
     try:
+        # Whatever class a config names, of any package.
         found: type = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         msg = f"no class {path}: {error}; give all of its path, as in configs/compare/"
@@ -262,6 +263,7 @@ def options_of_size(kind: Any, side: int) -> Options:  # noqa: ANN401 - the clas
 
 def _check_size(kind: Any, pre_processor: Any, side: int) -> None:  # noqa: ANN401 - anybody's
     """Refuse a size that images do not have once they are resized and cropped."""
+    # Anomalib's pre-processors hold one transform or a composition, and those of others neither.
     whole = getattr(pre_processor, "transform", None)
     steps = getattr(whole, "transforms", [whole])
     sizes = [tuple(step.size) for step in steps if isinstance(step, Resize | CenterCrop)]

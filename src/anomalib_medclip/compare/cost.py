@@ -5,24 +5,67 @@ import os
 import platform
 import time
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from anomalib.engine import Engine
 from anomalib.models.components.base import AnomalibModule
 from torch import Tensor
 
-from anomalib_medclip.compare.epochs import unchanged
+from anomalib_medclip.compare.declared import declared_by
+from anomalib_medclip.compare.epochs import EpochScores, callbacks_of
+from anomalib_medclip.compare.untouched import untouched
+from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.training.cross_fit import CrossFit
 
 _IMAGES, _TIMES = 8, 3
 
 Prints = dict[str, str]
 
 
+class TrainingCost(NamedTuple):
+    """What a training costs; see ``MeasuredCost``."""
+
+    train_seconds: float
+    threshold_seconds: float
+    learnt_mb: float
+    model_mb: float
+
+
+class ScoringCost(NamedTuple):
+    """What scoring costs; see ``MeasuredCost``."""
+
+    seconds_per_image: float
+    features_from_cache: int
+    device: str
+
+
+def train(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> TrainingCost:
+    """Train a model; the time for what is only recorded or cross-fitted is not the training's."""
+    before = prints(model)
+    start = time.perf_counter()
+    engine.fit(model=model, datamodule=data)
+    seconds = time.perf_counter() - start
+    recorded = sum(one.seconds for one in callbacks_of(engine.trainer, EpochScores))
+    apart = sum(one.seconds for one in callbacks_of(engine.trainer, CrossFit))
+    learnt = learnt_mb(model, before)
+    return TrainingCost(seconds - recorded - apart, apart, learnt, model_mb(model))
+
+
+def scoring_cost(model: AnomalibModule, images: Tensor) -> ScoringCost:
+    """What scoring costs a trained model, timed on images ``(batch, 3, height, width)``."""
+    return ScoringCost(
+        seconds_per_image=seconds_per_image(model, images),
+        features_from_cache=declared_by(model).features_found,
+        device=device_name(model.device),
+    )
+
+
 def seconds_per_image(model: AnomalibModule, images: Tensor) -> float:
     """Median of a few passes over a batch ``(batch, 3, height, width)``, after one to warm up."""
     batch = images[:_IMAGES].as_subclass(Tensor).to(model.device)
     taken = []
-    with unchanged(model), torch.inference_mode():
+    with untouched(model), torch.inference_mode():
         for _ in range(1 + _TIMES):
             start = time.perf_counter()
             model.model(batch)
@@ -35,7 +78,7 @@ def seconds_per_image(model: AnomalibModule, images: Tensor) -> float:
 def model_mb(model: AnomalibModule) -> float:
     """Megabytes (1e6 bytes) of parameters and buffers, frozen ones included."""
     held = {t.data_ptr(): t for t in (*model.model.parameters(), *model.model.buffers())}
-    return sum(map(_bytes, held.values())) / 1e6
+    return sum(map(_size, held.values())) / 1e6
 
 
 def prints(model: AnomalibModule) -> Prints:
@@ -46,7 +89,7 @@ def prints(model: AnomalibModule) -> Prints:
 def learnt_mb(model: AnomalibModule, before: Prints) -> float:
     """Megabytes of what training changed or added."""
     state = model.model.state_dict()
-    return sum(_bytes(v) for k, v in state.items() if before.get(k) != _print(v)) / 1e6
+    return sum(_size(v) for k, v in state.items() if before.get(k) != _print(v)) / 1e6
 
 
 def machine() -> str:
@@ -59,7 +102,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _bytes(value: Any) -> int:  # noqa: ANN401 - a tensor, or what else a state holds
+def _size(value: Any) -> int:  # noqa: ANN401 - a tensor, or what else a state holds
     return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
 
 

@@ -3,22 +3,30 @@
 import copy
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from anomalib.data import ImageBatch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
-from lightning.pytorch.utilities.seed import isolate_rng
-from torch import nn
 
-from anomalib_medclip.compare.evaluator import Figures, figures, rank_metrics
+from anomalib_medclip.compare.dataset_result import Figures
+from anomalib_medclip.compare.declared import declared_by
+from anomalib_medclip.compare.evaluator import figures, rank_metrics
+from anomalib_medclip.compare.untouched import untouched
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.training.epoch_choice import BestEpoch
 
+_C = TypeVar("_C", bound=Callback)
+
 _MEMORY = 1_000_000_000
 """Bytes of test images that are kept between epochs; more are read anew."""
+
+
+def callbacks_of(trainer: Trainer, kind: type[_C]) -> list[_C]:
+    """The callbacks of a training that are of a kind."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [one for one in callbacks if isinstance(one, kind)]
 
 
 class EpochScores(Callback):
@@ -34,14 +42,14 @@ class EpochScores(Callback):
         every: Epochs from one record to the next; 0 is never.
 
     Attributes:
-        epochs: By name of the data: figures by name, with ``epoch``, counted from 1.
+        epochs: By name of the data and epoch, counted from 1: figures by name.
         seconds: What the recording took.
     """
 
     def __init__(self, tests: Mapping[str, MedicalDataModule], every: int = 1) -> None:
         self.tests = tests
         self.every = every
-        self.epochs: dict[str, list[dict[str, Any]]] = {name: [] for name in tests}
+        self.epochs: dict[str, dict[int, Figures]] = {name: {} for name in tests}
         self.seconds = 0.0
         self._metrics = rank_metrics()
         self._room = _MEMORY
@@ -50,20 +58,15 @@ class EpochScores(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the test images with the model as it is."""
         number = trainer.current_epoch + 1
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        chosen = any(isinstance(callback, BestEpoch) for callback in callbacks)
-        tested = number == trainer.max_epochs and not chosen
+        tested = number == trainer.max_epochs and not callbacks_of(trainer, BestEpoch)
         if not self.every or number % self.every or tested:
             return
         start = time.perf_counter()
-        ready: Any = getattr(pl_module, "ready_to_score", None)
-        with unchanged(pl_module), torch.no_grad():
+        with untouched(pl_module), torch.no_grad():
             trainer.validating = True  # as Lightning's own training loop does it
-            if ready is not None:
-                ready()
+            declared_by(pl_module).ready_to_score()
             for name in self.tests:
-                found = self._score(name, trainer, pl_module)
-                self.epochs[name].append({"epoch": number, **found})
+                self.epochs[name][number] = self._score(name, trainer, pl_module)
             trainer.training = True
         self.seconds += time.perf_counter() - start
 
@@ -103,16 +106,3 @@ class EpochScores(Callback):
         if size <= self._room:
             self._room -= size
             self._batches[name] = kept
-
-
-@contextmanager
-def unchanged(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; then modes and random numbers are as they were."""
-    training = {part: part.training for part in module.modules()}
-    with isolate_rng():
-        module.eval()
-        try:
-            yield
-        finally:
-            for part, mode in training.items():
-                part.training = mode

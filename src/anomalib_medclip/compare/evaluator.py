@@ -15,8 +15,8 @@ from lightning import LightningModule, Trainer
 from pandas import DataFrame, Series
 from torch import Tensor
 
-from anomalib_medclip.compare.pictures import SIDE, chosen
-from anomalib_medclip.compare.store import AT_THRESHOLD
+from anomalib_medclip.compare.dataset_result import AT_THRESHOLD, Figures, PixelCurves
+from anomalib_medclip.compare.pictures import PICTURE_SIDE, as_255ths, paths_to_keep
 from anomalib_medclip.data.few_shot import patients
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics.calibration import CalibrationError
@@ -32,9 +32,6 @@ from anomalib_medclip.metrics.ranked import (
 from anomalib_medclip.metrics.raw import raw
 
 logger = logging.getLogger(__name__)
-
-Figures = dict[str, float | None]
-"""By name, in [0, 1]; ``None`` where the images do not define it."""
 
 _SHORT = {"AveragePrecision": "AP", "CalibrationError": "ECE"}
 
@@ -108,7 +105,7 @@ class Findings(Evaluator):
         called: Whether each is called abnormal; ``None`` where the model has no finite threshold.
         influences: Of every patient on the figures of pixels, by their names; none without masks,
             or where one patient alone has lesions.
-        maps: Map of each image to look at, by path: in [0, 1] times 255, ``(SIDE, SIDE)``.
+        maps: Map of each image to look at, by path: in [0, 1] times 255, of ``PICTURE_SIDE``.
         curves: Pixel curves as the record holds them; ``None`` without masks.
     """
 
@@ -129,7 +126,7 @@ class Findings(Evaluator):
         self._labels: list[bool] = []
         self._pixels = PatientPixels()
         self.maps: dict[str, npt.NDArray[np.uint8]] = {}
-        self.curves: dict[str, list[float]] | None = None
+        self.curves: PixelCurves | None = None
         for metric in self.of_test:
             metric.reset()
 
@@ -137,7 +134,7 @@ class Findings(Evaluator):
         """Begin anew."""
         self.start()
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self.shown = set(chosen(data))
+        self.shown = set(paths_to_keep(data))
         table = data.test_data.samples
         self._patient_of = dict(zip(table["image_path"], identities(table), strict=True))
         processor: Any = pl_module.post_processor
@@ -178,7 +175,8 @@ class Findings(Evaluator):
         if self.figures["pixel_AUROC"] is not None:
             pixels = next(m for m in self.of_test if isinstance(m, AUPRO))
             curve: dict[str, Any] = pixels.curve()._asdict()
-            self.curves = {name: np.round(v, 5).tolist() for name, v in curve.items()}
+            rounded = {name: tuple(np.round(v, 5).tolist()) for name, v in curve.items()}
+            self.curves = PixelCurves(**rounded)
             self.influences = self._of_patients(pixels)
         self._pixels = PatientPixels()
 
@@ -192,13 +190,10 @@ class Findings(Evaluator):
 
 
 def small_map(anomaly_map: Tensor) -> npt.NDArray[np.uint8]:
-    """A map ``(height, width)`` in [0, 1] as the gallery shows it, ``(SIDE, SIDE)`` in 0 to 255."""
-    plain = (
-        anomaly_map.detach()
-        .as_subclass(Tensor)
-        .float()
-        .cpu()
-        .reshape(1, 1, *anomaly_map.shape[-2:])
+    """A map ``(height, width)`` in [0, 1] as the gallery shows it: of one size, in 0 to 255."""
+    plain = anomaly_map.detach().as_subclass(Tensor).float().cpu()
+    whole = plain.reshape(1, 1, *anomaly_map.shape[-2:])
+    resized = F.interpolate(
+        whole, size=(PICTURE_SIDE, PICTURE_SIDE), mode="bilinear", antialias=True
     )
-    resized = F.interpolate(plain, size=(SIDE, SIDE), mode="bilinear", antialias=True)
-    return (resized[0, 0].clamp(0, 1) * 255).round().byte().numpy()
+    return as_255ths(resized[0, 0])

@@ -18,8 +18,10 @@ from jaxtyping import Float, UInt8
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from anomalib_medclip.compare.epochs import unchanged
-from anomalib_medclip.compare.store import Record
+from anomalib_medclip.compare.cell_record import Arrays
+from anomalib_medclip.compare.dataset_result import KeptExplanation, NearestPatch
+from anomalib_medclip.compare.pictures import as_255ths
+from anomalib_medclip.compare.untouched import untouched
 from anomalib_medclip.components.model import ClipModel, NearestSupport
 from anomalib_medclip.data.batch import MedicalDataset, MedicalItem
 
@@ -47,12 +49,7 @@ class Explanation:
         maps: The final maps, times 255; the threshold lies at one half.
         level_maps: By branch, the map of each level alone, on the scale of ``maps``.
         nearest: For each image shown and each level, the hottest patch and the support patch that
-            is nearest to it: ``level`` (block), ``distance`` (one minus cosine, in [0, 2]),
-            ``mean`` (the mean distance of all patches), ``patch`` (row and column), ``support``
-            (number of the normal support image), ``copy`` (which augmentation of it, 0 being
-            itself), ``support_patch`` (row and column; ``None`` for the class token) and
-            ``picture`` (position in ``support_pictures``). Empty where nothing is compared with a
-            support.
+            is nearest to it. Empty where nothing is compared with a support.
         support: File names of the normal support images, without folders.
         support_pictures: Each copy of a support image that ``nearest`` points to, as it is in the
             memory bank.
@@ -67,46 +64,43 @@ class Explanation:
     masks: UInt8[np.ndarray, "image height width"] | None
     maps: UInt8[np.ndarray, "image height width"]
     level_maps: dict[str, UInt8[np.ndarray, "image level height width"]]
-    nearest: list[list[dict[str, Any]]]
+    nearest: tuple[tuple[NearestPatch, ...], ...]
     support: tuple[str, ...]
     support_pictures: UInt8[np.ndarray, "picture height width 3"]
     embeddings: dict[str, Float[np.ndarray, "image vector 2"]]
 
-    def as_record(
-        self, prefix: str, positions: Sequence[int]
-    ) -> tuple[Record, dict[str, np.ndarray]]:
+    def as_record(self, prefix: str, positions: Sequence[int]) -> tuple[KeptExplanation, Arrays]:
         """A part for the cell's JSON, and the arrays that it names.
 
         Args:
             prefix: Begins the names of the arrays, such as ``test0_explain``.
             positions: Of each item given, its position among the record's test images.
         """
-        arrays: dict[str, np.ndarray] = {f"{prefix}_pictures": self.pictures}
+        arrays: Arrays = {}
+        support = self.support_pictures
 
-        def keep(name: str, value: np.ndarray | None) -> str | None:
-            if value is None or not len(value):
-                return None
+        def keep(name: str, value: np.ndarray) -> str:
             arrays[f"{prefix}_{name}"] = value
             return f"{prefix}_{name}"
 
-        def keep_all(name: str, values: Mapping[str, np.ndarray]) -> dict[str, str | None]:
+        def keep_all(name: str, values: Mapping[str, np.ndarray]) -> dict[str, str]:
             return {key: keep(f"{name}{n}", value) for n, (key, value) in enumerate(values.items())}
 
-        record: Record = {
-            "image": [int(positions[number]) for number in self.shown],
-            "embedded": [int(positions[number]) for number in self.embedded],
-            "levels": list(self.levels),
-            "grid": self.grid,
-            "nearest": self.nearest,
-            "support": list(self.support),
-            "pictures": f"{prefix}_pictures",
-            "masks": keep("masks", self.masks),
-            "maps": keep("maps", self.maps),
-            "level_maps": keep_all("level_maps", self.level_maps),
-            "support_pictures": keep("support_pictures", self.support_pictures),
-            "embeddings": keep_all("embedding", self.embeddings),
-        }
-        return record, arrays
+        kept = KeptExplanation(
+            image=tuple(int(positions[number]) for number in self.shown),
+            embedded=tuple(int(positions[number]) for number in self.embedded),
+            levels=self.levels,
+            grid=self.grid,
+            nearest=self.nearest,
+            support=self.support,
+            pictures=keep("pictures", self.pictures),
+            masks=None if self.masks is None else keep("masks", self.masks),
+            maps=keep("maps", self.maps),
+            level_maps=keep_all("level_maps", self.level_maps),
+            support_pictures=keep("support_pictures", support) if len(support) else None,
+            embeddings=keep_all("embedding", self.embeddings),
+        )
+        return kept, arrays
 
 
 def explain(
@@ -133,7 +127,7 @@ def explain(
     if not isinstance(torch_model, ClipModel) or not items:
         return None
     shown = _in_turn(items)[:pictures]
-    with unchanged(model), torch.no_grad():
+    with untouched(model), torch.no_grad():
         embedded, vectors = _vectors(torch_model, items)
         images = _stacked([items[number] for number in shown])
         encoded = torch_model.encode(images.to(torch_model.device))
@@ -171,7 +165,7 @@ def _maps(
     def normalised(maps: Tensor) -> UInt8[np.ndarray, "image height width"]:
         batch = InferenceBatch(pred_score=answers.pred_score, anomaly_map=maps)
         post = model.post_processor
-        return _bytes(cast("Tensor", (batch if post is None else post(batch)).anomaly_map))
+        return as_255ths(cast("Tensor", (batch if post is None else post(batch)).anomaly_map))
 
     return {
         "maps": normalised(answers.anomaly_map),
@@ -190,36 +184,37 @@ def _matches(
     """The hottest patch of each image and level, and the support patch nearest to it."""
     if nearest is None or support is None:
         nothing = np.zeros((0, 0, 0, 3), np.uint8)
-        return {"grid": 0, "nearest": [], "support": (), "support_pictures": nothing}
+        return {"grid": 0, "nearest": (), "support": (), "support_pictures": nothing}
     normal = [item for item in map(support.__getitem__, range(len(support))) if not item.gt_label]
     levels, images, patches = nearest.distance.shape
     grid = math.isqrt(patches)
     hottest = nearest.distance.argmax(dim=-1, keepdim=True)
     mean = nearest.distance.mean(dim=-1)
     there = [part.gather(-1, hottest)[..., 0].tolist() for part in nearest]
+    entries = {entry for of_level in there[1] for entry in of_level}
+    needed = sorted(divmod(entry, len(normal))[::-1] for entry in entries)
 
-    def match(image: int, level: int) -> dict[str, Any]:
+    def match(image: int, level: int) -> NearestPatch:
         distance, entry, patch = (part[level][image] for part in there)
         copy, number = divmod(entry, len(normal))
-        return {
-            "level": model.model.scored_levels[level],
-            "distance": distance,
-            "mean": float(mean[level, image]),
-            "patch": list(divmod(int(hottest[level, image]), grid)),
-            "support": number,
-            "copy": copy,
-            "support_patch": None if patch < 0 else list(divmod(patch, grid)),
-        }
+        return NearestPatch(
+            level=model.model.scored_levels[level],
+            distance=distance,
+            mean=float(mean[level, image]),
+            patch=divmod(int(hottest[level, image]), grid),
+            support=number,
+            copy=copy,
+            support_patch=None if patch < 0 else divmod(patch, grid),
+            picture=needed.index((number, copy)),
+        )
 
-    matches = [[match(image, level) for level in range(levels)] for image in range(images)]
-    needed = sorted({(m["support"], m["copy"]) for of_image in matches for m in of_image})
-    for one in (m for of_image in matches for m in of_image):
-        one["picture"] = needed.index((one["support"], one["copy"]))
     augment = model.augmentations.normal
     copies = [augment[copy](_stacked([normal[number]])) for number, copy in needed]
     return {
         "grid": grid,
-        "nearest": matches,
+        "nearest": tuple(
+            tuple(match(image, level) for level in range(levels)) for image in range(images)
+        ),
         "support": tuple(Path(str(item.image_path)).name for item in normal),
         "support_pictures": _pictures(torch.cat(copies)),
     }
@@ -265,15 +260,10 @@ def _stacked(items: Sequence[MedicalItem]) -> Float[Tensor, "image 3 height widt
 
 def _masks(items: Sequence[MedicalItem]) -> UInt8[np.ndarray, "image height width"] | None:
     masks: list[Any] = [item.gt_mask for item in items if item.gt_mask is not None]
-    return _bytes(torch.stack(masks).as_subclass(Tensor).float()) if masks else None
+    return as_255ths(torch.stack(masks)) if masks else None
 
 
 def _pictures(
     images: Float[Tensor, "image 3 height width"],
 ) -> UInt8[np.ndarray, "image height width 3"]:
-    return _bytes(images.movedim(1, -1))
-
-
-def _bytes(values: Tensor) -> UInt8[np.ndarray, "*any"]:
-    """Numbers in [0, 1], as 255ths."""
-    return (values.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return as_255ths(images.movedim(1, -1))

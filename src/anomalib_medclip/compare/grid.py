@@ -7,7 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from anomalib_medclip.baselines.trivial import TrivialMixin
-from anomalib_medclip.compare.comparison import Comparison, ModelEntry, find_class, parse_model
+from anomalib_medclip.compare.cell_record import Determinants, PlannedCell
+from anomalib_medclip.compare.comparison import (
+    ComparisonConfig,
+    ModelEntry,
+    find_class,
+    parse_model,
+)
 from anomalib_medclip.compare.named_files import (
     Options,
     check_lists,
@@ -69,7 +75,7 @@ class Cell:
     keeps: tuple[str, ...]
     model_config: Options
     data_configs: dict[str, Options]
-    determined_by: dict[str, Any]
+    determined_by: Determinants
 
     @property
     def key(self) -> str:
@@ -78,18 +84,18 @@ class Cell:
         text = as_json(told, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def as_plain(self) -> Options:
+    def planned(self) -> PlannedCell:
         """As the record and the grid hold it."""
         plain = asdict(self)
         del plain["determined_by"]
-        return {"key": self.key, **plain}
+        return PlannedCell(key=self.key, **plain)
 
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
-def plan(
-    config: Comparison,
+def plan_cells(
+    config: ComparisonConfig,
     explain: bool = False,
     progress: Progress = lambda items, _: items,
     known: Digests | None = None,
@@ -100,7 +106,7 @@ def plan(
         config: What is asked for.
         explain: Whether the first draw of the largest K keeps what its scores come from.
         progress: Passes an iterator on and shows how far the reading of files is.
-        known: Files that were read already; it is added to, for ``Settings``.
+        known: Files that were read already; it is added to, for ``CellSettings``.
 
     Raises:
         ConfigError: A model cannot be built so, or data name a table or list that is not there.
@@ -118,7 +124,7 @@ def plan(
     return sorted(cells, key=lambda cell: order[cell.kind])
 
 
-def _kept(cell: Cell, config: Comparison, explain: bool) -> tuple[str, ...]:
+def _kept(cell: Cell, config: ComparisonConfig, explain: bool) -> tuple[str, ...]:
     if cell.draw != 0 or cell.seed != config.seeds[0]:
         return ()
     explained = explain and cell.kind == "method" and cell.k_shot in (None, max(config.k_shot))
@@ -139,11 +145,15 @@ class _Seen(NamedTuple):
 class _Sources:
     """Data of the grid, looked at once for each draw."""
 
-    def __init__(self, config: Comparison, progress: Progress, known: Digests) -> None:
+    def __init__(self, config: ComparisonConfig, progress: Progress, known: Digests) -> None:
         self.config = config
         # Shared features are computed one image at a time, which may round the last digit.
         shared, package = config.feature_cache > 0, code_of_package()
-        self.ours = {"versions": versions(), "package": package, "shared_features": shared}
+        self.ours: dict[str, Any] = {
+            "versions": versions(),
+            "package": package,
+            "shared_features": shared,
+        }
         self._progress = progress
         self.known = known
         self._seen: dict[tuple[str, int], _Seen] = {}
@@ -195,12 +205,12 @@ def _cells(name: str, entry: ModelEntry, trained: str, sources: _Sources) -> Ite
             configs = {one: sources.options(one, k_shot, draw) for one in names}
             configs[trained] = sources.options(trained, k_shot, draw, normals)
             given = {**options, "init_args": for_k(options["init_args"], k_shot)}
-            determined = {
+            determined = Determinants(
                 **sources.ours,
-                "data": {one: sources.look(one, draw).fingerprint for one in names},
-                "code": code_of(map(find_class, (given, *configs.values())), sources.known),
-                "files": named_files(given, configs.values(), sources.known),
-            }
+                data={one: sources.look(one, draw).fingerprint for one in names},
+                code=tuple(code_of(map(find_class, (given, *configs.values())), sources.known)),
+                files=named_files(given, configs.values(), sources.known),
+            )
             for seed in seeds:
                 yield Cell(
                     name, kind, normals, trained, tests, k_shot, draw, seed,
@@ -255,7 +265,7 @@ def check_inputs(cell: Cell, data: Mapping[str, MedicalDataModule], known: Diges
     Raises:
         DataChangedError: Something has changed; it names the file.
     """
-    before = cell.determined_by["files"]
+    before = cell.determined_by.files
     now = named_files(cell.model_config, cell.data_configs.values(), known)
     for word in sorted({*before, *now}):
         if before.get(word) != now.get(word):
@@ -265,4 +275,4 @@ def check_inputs(cell: Cell, data: Mapping[str, MedicalDataModule], known: Diges
             )
             raise DataChangedError(msg)
     for name, one in data.items():
-        check_unchanged(one, cell.determined_by["data"][name], known, name)
+        check_unchanged(one, cell.determined_by.data[name], known, name)

@@ -7,23 +7,24 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import UInt8
 from pandas import DataFrame
 from torch import Tensor
 from torchvision.transforms.v2 import Resize
 
+from anomalib_medclip.compare.cell_record import Arrays
+from anomalib_medclip.compare.dataset_result import KeptPictures
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import common_folder
 
-SIDE = 128
+PICTURE_SIDE = 128
 """Height and width of pictures and maps that are kept."""
 
 _OF_EACH_CLASS = 24
 _VOLUMES = 2
 
-Arrays = dict[str, npt.NDArray[Any]]
 
-
-def chosen(data: MedicalDataModule) -> list[str]:
+def paths_to_keep(data: MedicalDataModule) -> list[str]:
     """Paths of the test images to keep, the same for every model: some of each class, by name.
 
     Of volumes also all slices of those with the most abnormal ones.
@@ -57,11 +58,12 @@ def _stacks(data: MedicalDataModule) -> dict[str, tuple[str, int]]:
 
 def keep(
     data: MedicalDataModule, maps: Mapping[str, npt.NDArray[np.uint8]], prefix: str
-) -> tuple[dict[str, Any], Arrays]:
+) -> tuple[KeptPictures, Arrays]:
     """What the record says of the pictures kept, and the pictures themselves.
 
-    Pictures are ``(image, SIDE, SIDE)``, with a last axis of 3 if any is coloured, and as the
-    methods see them, square; lesions and maps ``(image, SIDE, SIDE)``; all in 0 to 255.
+    Pictures are ``(image, side, side)`` with the side ``PICTURE_SIDE``, and a last axis of 3 if any
+    is coloured; they are as the methods see them, square. Lesions and maps are ``(image, side,
+    side)``; all are in 0 to 255.
 
     Args:
         data: The data, after a test.
@@ -70,40 +72,43 @@ def keep(
     """
     table = data.test_data.samples
     index_of = {path: index for index, path in enumerate(table["image_path"])}
-    paths = chosen(data)
-    found = pictures(data, [index_of[path] for path in paths])
+    paths = paths_to_keep(data)
+    found = load_pictures(data, [index_of[path] for path in paths])
     if set(paths) <= set(maps):
         found["maps"] = np.stack([maps[path] for path in paths])
-    kinds = ("pictures", "masks", "maps")
-    told = {kind: f"{prefix}{kind}" if kind in found else None for kind in kinds}
+    named = {kind: f"{prefix}{kind}" for kind in found}
     stacks = _stacks(data)
     places = [stacks.get(path, ("", 0)) for path in paths]
-    return {
-        "image": [index_of[path] for path in paths],
-        "volume": [volume for volume, _ in places],
-        "slice": [number for _, number in places],
-        **told,
-    }, {f"{prefix}{kind}": array for kind, array in found.items()}
+    kept = KeptPictures(
+        image=tuple(index_of[path] for path in paths),
+        volume=tuple(volume for volume, _ in places),
+        slice=tuple(number for _, number in places),
+        pictures=named["pictures"],
+        masks=named.get("masks"),
+        maps=named.get("maps"),
+    )
+    return kept, {named[kind]: array for kind, array in found.items()}
 
 
-def pictures(data: MedicalDataModule, positions: Sequence[int]) -> Arrays:
+def load_pictures(data: MedicalDataModule, positions: Sequence[int]) -> Arrays:
     """Pictures of some test images and, where the data have masks, their lesions; see ``keep``."""
     shown = data._dataset(data.test_data.samples)
-    shown.augmentations = Resize((SIDE, SIDE), antialias=True)
+    shown.augmentations = Resize((PICTURE_SIDE, PICTURE_SIDE), antialias=True)
     items: list[Any] = [shown[index] for index in positions]
-    colours = np.stack([_bytes(item.image) for item in items]).transpose(0, 2, 3, 1)
+    colours = np.stack([as_255ths(item.image) for item in items]).transpose(0, 2, 3, 1)
     grey = bool((colours == colours[..., :1]).all())
-    masks = [_bytes(item.gt_mask.float()) for item in items if item.gt_mask is not None]
+    masks = [as_255ths(item.gt_mask) for item in items if item.gt_mask is not None]
     found: Arrays = {"pictures": colours[..., 0] if grey else colours}
     return found | ({"masks": np.stack(masks)} if masks else {})
 
 
-def names(table: DataFrame) -> list[str]:
+def relative_paths(table: DataFrame) -> list[str]:
     """Path of each image below the folder of all."""
     base = common_folder(table)
     return [str(Path(path).relative_to(base)) for path in table["image_path"]]
 
 
-def _bytes(image: Tensor) -> npt.NDArray[np.uint8]:
-    plain = image.as_subclass(Tensor)
+def as_255ths(values: Tensor) -> UInt8[np.ndarray, "*any"]:
+    """Numbers in [0, 1] as whole 255ths."""
+    plain = values.detach().as_subclass(Tensor).float().cpu()
     return (plain.clamp(0, 1) * 255).round().byte().numpy()

@@ -8,7 +8,7 @@ from multiprocessing.context import SpawnProcess
 
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.run_cell import died
-from anomalib_medclip.compare.runners import LIVES, Watch, Work, rotated, run_here
+from anomalib_medclip.compare.runners import LIVES, CellQueue, Watch, rotated, run_here
 from anomalib_medclip.errors import ProcessDiedError
 
 
@@ -27,7 +27,7 @@ class _Announce:
         self._words.send((cell.key, status))
 
 
-def _member(work: Work, words: Connection) -> None:
+def _work_on(work: CellQueue, words: Connection) -> None:
     """What each process does."""
     # Loaders of images would else be spawned, too, and each import everything anew.
     multiprocessing.set_start_method(None, force=True)
@@ -35,13 +35,13 @@ def _member(work: Work, words: Connection) -> None:
 
 
 @dataclass
-class _Member:
+class _Worker:
     process: SpawnProcess
     words: Connection
     cell: Cell | None = None
 
 
-class Crew:
+class ProcessPool:
     """Processes that work side by side.
 
     Args:
@@ -50,11 +50,11 @@ class Crew:
         jobs: How many processes.
     """
 
-    def __init__(self, work: Work, watch: Watch, jobs: int) -> None:
+    def __init__(self, work: CellQueue, watch: Watch, jobs: int) -> None:
         self._work, self._watch, self._jobs = work, watch, min(jobs, len(work.cells))
         self._cells = {cell.key: cell for cell in work.cells}
         self._deaths: Counter[str] = Counter()
-        self._members: dict[int, _Member] = {}
+        self._workers: dict[int, _Worker] = {}
 
     def run(self) -> None:
         """Run all cells.
@@ -65,34 +65,34 @@ class Crew:
         try:
             for number in range(self._jobs):
                 self._start(number)
-            while self._members:
-                ends = [m.process.sentinel for m in self._members.values()]
-                wait([*ends, *(m.words for m in self._members.values())])
-                for number, member in list(self._members.items()):
-                    alive = member.process.is_alive()  # asked before its last words are heard
-                    heard = self._listen(member)
+            while self._workers:
+                ends = [one.process.sentinel for one in self._workers.values()]
+                wait([*ends, *(one.words for one in self._workers.values())])
+                for number, worker in list(self._workers.items()):
+                    alive = worker.process.is_alive()  # asked before its last words are heard
+                    heard = self._listen(worker)
                     if not alive or not heard:
-                        self._left(number, member)
+                        self._left(number, worker)
         finally:
-            for member in self._members.values():
-                member.process.terminate()
+            for worker in self._workers.values():
+                worker.process.terminate()
 
     def _start(self, number: int) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         # Each begins elsewhere in the list, so that they seldom want the same cell.
         turned = self._work._replace(cells=rotated(self._work.cells, number, self._jobs))
-        process = context.Process(target=_member, args=(turned, theirs))
+        process = context.Process(target=_work_on, args=(turned, theirs))
         process.start()
         theirs.close()
-        self._members[number] = _Member(process, ours)
+        self._workers[number] = _Worker(process, ours)
 
-    def _listen(self, member: _Member) -> bool:
+    def _listen(self, worker: _Worker) -> bool:
         """Hear what it has to say; false if it will say no more."""
         try:
-            while member.words.poll():
-                key, word = member.words.recv()
-                member.cell = self._cells[key] if word == "started" else None
+            while worker.words.poll():
+                key, word = worker.words.recv()
+                worker.cell = self._cells[key] if word == "started" else None
                 if word == "started":
                     self._watch.started(self._cells[key])
                 else:
@@ -101,19 +101,19 @@ class Crew:
             return False
         return True
 
-    def _left(self, number: int, member: _Member) -> None:
+    def _left(self, number: int, worker: _Worker) -> None:
         """Replace a process that died; record a cell that killed its process once too often."""
-        del self._members[number]
-        member.process.join()
-        if not member.process.exitcode:
+        del self._workers[number]
+        worker.process.join()
+        if not worker.process.exitcode:
             return
-        how = f"a process ended with code {member.process.exitcode}"
-        key = member.cell.key if member.cell else ""
+        how = f"a process ended with code {worker.process.exitcode}"
+        key = worker.cell.key if worker.cell else ""
         self._deaths[key] += 1
         if self._deaths[key] >= LIVES:
-            if member.cell is None:
+            if worker.cell is None:
                 msg = f"{how}, and no cell was running; run with one job to see why"
                 raise ProcessDiedError(msg)
-            self._work.store.write(key, died(member.cell, how))
-            self._watch.ended(member.cell, "failed")
+            self._work.store.write(key, died(worker.cell, how))
+            self._watch.ended(worker.cell, "failed")
         self._start(number)

@@ -7,8 +7,9 @@ by a lock of the system, and writes its record; a lock whose holder has died is 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.grid import Cell
-from anomalib_medclip.compare.run_cell import Settings, attempt, died
+from anomalib_medclip.compare.run_cell import attempt, died
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import RuntimeMissingError
 
@@ -26,7 +27,7 @@ class Watch(Protocol):
         """A cell has been run: ``done`` or ``failed``."""
 
 
-class Work(NamedTuple):
+class CellQueue(NamedTuple):
     """What is to be done.
 
     Attributes:
@@ -38,7 +39,7 @@ class Work(NamedTuple):
 
     cells: Sequence[Cell]
     store: Store
-    settings: Settings
+    settings: CellSettings
     since: str
 
     def status(self, cell: Cell) -> str:
@@ -46,11 +47,11 @@ class Work(NamedTuple):
         record = self.store.record(cell.key)
         if record is None:
             return ""
-        old = record["status"] == "failed" and record["measured"]["started"] < self.since
-        return "" if old else str(record["status"])
+        old = record.status == "failed" and record.measured.started < self.since
+        return "" if old else record.status
 
 
-def run_here(work: Work, watch: Watch, *, wait: bool = True) -> None:
+def run_here(work: CellQueue, watch: Watch, *, wait: bool = True) -> None:
     """Run cells one after another, in this process.
 
     Args:
@@ -63,7 +64,7 @@ def run_here(work: Work, watch: Watch, *, wait: bool = True) -> None:
         _taken(work, watch, cell, wait=True)
 
 
-def _taken(work: Work, watch: Watch, cell: Cell, *, wait: bool) -> bool:
+def _taken(work: CellQueue, watch: Watch, cell: Cell, *, wait: bool) -> bool:
     """Run a cell that has no record; false if somebody else is at it."""
     if work.status(cell):
         return True
@@ -75,7 +76,7 @@ def _taken(work: Work, watch: Watch, cell: Cell, *, wait: bool) -> bool:
             watch.started(cell)
             record, arrays = attempt(cell, work.settings)
             work.store.write(cell.key, record, arrays)
-            watch.ended(cell, record["status"])
+            watch.ended(cell, record.status)
     return True
 
 
@@ -91,7 +92,7 @@ def rotated(cells: Sequence[Cell], number: int, of: int) -> list[Cell]:
     return [*cells[start:], *cells[:start]]
 
 
-def run_on_ray(work: Work, watch: Watch, address: str | None, jobs: int | None) -> None:
+def run_on_ray(work: CellQueue, watch: Watch, address: str | None, jobs: int | None) -> None:
     """Run cells on a Ray cluster; a cell whose worker dies is run again by another.
 
     Records come back to this process, so the nodes need see the images and weights only.
@@ -127,7 +128,7 @@ def run_on_ray(work: Work, watch: Watch, address: str | None, jobs: int | None) 
                 cell = waiting.pop(done)
                 record, arrays = _fetched(done, cell, ray)
                 work.store.write(cell.key, record, arrays)
-                watch.ended(cell, record["status"])
+                watch.ended(cell, record.status)
     finally:
         ray.shutdown()
 

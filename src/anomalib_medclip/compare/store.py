@@ -1,29 +1,18 @@
 """Records of cells on disk: one JSON each, written whole or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
+from anomalib_medclip.compare.cell_record import Arrays, CellRecord, ComparisonGrid
 from anomalib_medclip.errors import ResultsError
 from anomalib_medclip.files import as_json, read_json, whole_file, write_whole
 from anomalib_medclip.provenance import NOTICE
 
-Record = dict[str, Any]
-"""What is known of a cell that was run; ``docs/compare.md`` lists its parts."""
-
-Arrays = Mapping[str, npt.NDArray[Any]]
-"""Pictures and maps of a cell, by name."""
-
-
-CHOSEN_ON_TEST = ("image_F1Max", "image_SpecificityAtSensitivity")
-"""Figures whose threshold is chosen on the test labels, so that they are no honest ones."""
-
-AT_THRESHOLD = ("image_Sensitivity", "image_Specificity", "image_F1")
-"""Figures at the stored threshold, which is that of the honest epoch alone."""
+_T = TypeVar("_T")
 
 
 class Store:
@@ -50,39 +39,43 @@ class Store:
         """Folder of features that cells share."""
         return self.folder / "features"
 
-    def grid(self) -> dict[str, Any]:
+    def grid(self) -> ComparisonGrid:
         """What was planned.
 
         Raises:
-            ResultsError: Nothing was planned in this folder.
-            DamagedFileError: What says so is no JSON.
+            ResultsError: Nothing was planned in this folder, or what says so is no plan.
+            DamagedFileError: It is no JSON.
         """
         path = self.folder / "grid.json"
         if not path.is_file():
             msg = f"{self.folder} holds no comparison; give a folder that compare wrote"
             raise ResultsError(msg)
-        found: dict[str, Any] = read_json(path)
-        return found
+        remedy = "restore it, or run the comparison again, which writes it and keeps its cells"
+        return _read(ComparisonGrid.of_plain, path, f"no grid of a comparison: {{}}; {remedy}")
 
     def config(self) -> str:
         """The config, as it was given."""
         return (self.folder / "config.yaml").read_text(encoding="utf-8")
 
-    def write_grid(self, grid: Mapping[str, Any], config: str) -> None:
+    def write_grid(self, grid: ComparisonGrid, config: str) -> None:
         """Write what is planned, and the config it came from."""
         write_whole(self.folder / "config.yaml", config)
-        write_whole(self.folder / "grid.json", _as_json(grid))
+        write_whole(self.folder / "grid.json", _as_json(grid.as_plain()))
 
-    def record(self, key: str) -> Record | None:
+    def record(self, key: str) -> CellRecord | None:
         """The record of a cell, if it was run.
 
         Raises:
+            ResultsError: The file is no record of a cell.
             DamagedFileError: It is no JSON.
         """
         path = self._path(key, ".json")
-        return read_json(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        remedy = "restore it, or delete it and run the comparison again, which runs this cell anew"
+        return _read(CellRecord.of_plain, path, f"no record of a cell: {{}}; {remedy}")
 
-    def arrays(self, key: str) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self, key: str) -> Arrays:
         """Pictures and maps of a cell, by name; none where it has none."""
         path = self._path(key, ".npz")
         if not path.is_file():
@@ -90,12 +83,12 @@ class Store:
         with np.load(path) as found:
             return dict(found)
 
-    def write(self, key: str, record: Record, arrays: Arrays | None = None) -> None:
+    def write(self, key: str, record: CellRecord, arrays: Arrays | None = None) -> None:
         """Write a record; it is there once all of it is."""
         if arrays:
             with whole_file(self._path(key, ".npz")) as aside, aside.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **dict(arrays))
-        write_whole(self._path(key, ".json"), _as_json({"notice": NOTICE, **record}))
+                np.savez_compressed(file, allow_pickle=False, **arrays)
+        write_whole(self._path(key, ".json"), _as_json({"notice": NOTICE, **record.as_plain()}))
 
     def claim(self, key: str, *, wait: bool = False) -> AcquireReturnProxy[Any] | None:
         """The cell's lock, held until its context ends; ``None`` if we neither get it nor wait."""
@@ -115,6 +108,15 @@ class Store:
 
     def _path(self, key: str, ending: str) -> Path:
         return self.folder / "cells" / f"{key}{ending}"
+
+
+def _read(of_plain: Callable[[object], _T], path: Path, wrong: str) -> _T:
+    plain = read_json(path)
+    try:
+        return of_plain(plain)
+    except ValueError as error:
+        msg = f"{path} is {wrong.format(error)}"
+        raise ResultsError(msg) from error
 
 
 def _as_json(value: Mapping[str, Any]) -> str:

@@ -8,6 +8,9 @@ from torchmetrics.utilities.data import dim_zero_cat
 VALIDATION = "validation"
 """The threshold was found on images that nothing was learnt from."""
 
+SUPPORT = "support images"
+"""It was found on the support, of which the model has learnt nothing but a sign or a prompt."""
+
 CROSS_FITTED = "support images, each scored by a model that had not seen its patient"
 """It was found by training again without parts of the support; see ``CrossFit``."""
 

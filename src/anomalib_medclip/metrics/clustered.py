@@ -16,7 +16,7 @@ from scipy import optimize, stats
 
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics.images import Floats
-from anomalib_medclip.metrics.influence import Influence
+from anomalib_medclip.metrics.influence import Influence, strata
 from anomalib_medclip.metrics.intervals import NO_VARIANCE, Comparison, Interval
 
 Kind = Literal["auroc", "sensitivity", "specificity", "f1", "other"]
@@ -208,9 +208,7 @@ def _by_patient(parts: Floats, present: npt.NDArray[np.bool_]) -> float:
 
 def _freedom_of_patients(parts: Floats, present: npt.NDArray[np.bool_]) -> float:
     squares = parts.sum(axis=1) ** 2
-    stratum = present @ np.array([1, 2])
-    members = [stratum == kind for kind in np.unique(stratum)]
-    groups = [(squares[of].sum(), np.count_nonzero(of)) for of in members]
+    groups = [(squares[of].sum(), np.count_nonzero(of)) for of in strata(present)]
     known = [(total, count) for total, count in groups if count > 1]
     if not known:
         msg = "no two patients have images of the same classes; add patients"

@@ -137,15 +137,27 @@ def by_leaving_out(
         images: ``[patient, class]``: how many images each has; of pixels any counts will do.
     """
     present = images > 0
-    stratum = present @ np.array([1, 2])
     moved = np.empty(len(without))
-    for kind in np.unique(stratum):
-        members = stratum == kind
+    for members in strata(present):
         among = members if np.count_nonzero(members) > 1 else np.ones_like(members)
         count = np.count_nonzero(among)
         moved[members] = (count - 1) / count * (without[among].mean() - without[members])
     parts = moved[:, None] * present / present.sum(axis=1, keepdims=True)
     return Influence(value, tuple(patients), parts, images)
+
+
+def strata(present: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.bool_]]:
+    """Members of each stratum: patients with images of the same classes.
+
+    Args:
+        present: ``[patient, class]``: whether he has images of it.
+
+    Example:
+        >>> [one.tolist() for one in strata(np.array([[True, False], [True, True], [True, True]]))]
+        [[True, False, False], [False, True, True]]
+    """
+    stratum = present @ np.array([1, 2])
+    return [stratum == kind for kind in np.unique(stratum)]
 
 
 def averaged(seeds: Sequence[Influence]) -> Influence:

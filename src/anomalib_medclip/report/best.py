@@ -6,8 +6,8 @@ from dataclasses import replace
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics.clustered import FEWEST_DRAWS, clear_best, difference, enough
 from anomalib_medclip.report.evidence import Samples, count_patients
-from anomalib_medclip.report.rows import Row
-from anomalib_medclip.report.runs import Run
+from anomalib_medclip.report.rows import ReportRow
+from anomalib_medclip.report.runs import CellRun
 
 Setup = tuple[str, str, int | None]
 """Training set, test set and K: rows of the same compete."""
@@ -20,17 +20,17 @@ _FEW = 20
 """Patients below which the page says how close methods may lie to be told apart."""
 
 
-def setup_of(row: Row) -> Setup:
+def setup_of(row: ReportRow) -> Setup:
     """What decides which rows compete."""
     return row.trained_on, row.tested_on, row.k_shot
 
 
 def mark_best(
-    rows: Sequence[Row],
-    runs: Sequence[Sequence[Run]],
+    rows: Sequence[ReportRow],
+    runs: Sequence[Sequence[CellRun]],
     samples: Sequence[Samples],
     incomplete: Collection[Setup],
-) -> list[Row]:
+) -> list[ReportRow]:
     """The same rows, ``best`` filled in, and ``caveats`` that concern a whole comparison added.
 
     Rows of the same training set, test set and K compete, methods, baselines and trivial ones
@@ -70,8 +70,8 @@ def mark_best(
 
 def _winner(
     rivals: Sequence[int],
-    rows: Sequence[Row],
-    runs: Sequence[Sequence[Run]],
+    rows: Sequence[ReportRow],
+    runs: Sequence[Sequence[CellRun]],
     samples: Sequence[Samples],
     metric: str,
 ) -> int | None:
@@ -79,7 +79,7 @@ def _winner(
         return None
     if not _of_same_images([runs[place] for place in rivals]):
         return None
-    found = [samples[place][metric] for place in rivals]
+    found = [samples[place][metric].sample for place in rivals]
     without_support = all(_is_zero_shot(rows[place]) for place in rivals)
     draws = 1 if without_support else FEWEST_DRAWS
     if not all(enough(sample, draws) for sample in found):
@@ -91,32 +91,32 @@ def _winner(
     return None if winner is None else rivals[winner]
 
 
-def _is_zero_shot(row: Row) -> bool:
+def _is_zero_shot(row: ReportRow) -> bool:
     return row.k_shot is None and row.normals == "support"
 
 
-def _of_same_images(rivals: Sequence[Sequence[Run]]) -> bool:
+def _of_same_images(rivals: Sequence[Sequence[CellRun]]) -> bool:
     """Whether all have the same draws, and each draw the same images."""
-    images: dict[int, dict[str, list[object]]] = {}
+    images: dict[int, tuple[object, ...]] = {}
     for runs in rivals:
         for run in runs:
-            first = images.setdefault(run.draw, run.test["images"])
-            own = run.test["images"]
-            if any(own[part] != first[part] for part in ("name", "patient", "label")):
+            own = run.test.images
+            tested = own.name, own.patient, own.label
+            if tested != images.setdefault(run.draw, tested):
                 return False
     return len({frozenset(run.draw for run in runs) for runs in rivals}) <= 1
 
 
 def _reach(
-    rows: Sequence[Row],
+    rows: Sequence[ReportRow],
     places: Sequence[int],
-    runs: Sequence[Sequence[Run]],
+    runs: Sequence[Sequence[CellRun]],
     samples: Sequence[Samples],
 ) -> Iterator[str]:
     """Of few patients, how far apart methods have to be to be told apart."""
     patients = min(count_patients(runs[place]) for place in places)
     known = [
-        (row.honest["image_AUROC"].mean, samples[place]["image_AUROC"])
+        (row.honest["image_AUROC"].mean, samples[place]["image_AUROC"].sample)
         for row, place in zip(rows, places, strict=True)
         if "image_AUROC" in samples[place]
     ]

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from anomalib_medclip.compare.store import Record
-from anomalib_medclip.report import curve_charts, figure_charts
-from anomalib_medclip.report.rows import Chart, Row
+from anomalib_medclip.compare.cell_record import CellRecord
+from anomalib_medclip.report.curve_charts import calibration_charts, roc_and_pr_charts
+from anomalib_medclip.report.figure_charts import cost_charts, gap_charts, k_charts
+from anomalib_medclip.report.rows import Chart, ReportRow
 
 
-def charts(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
+def charts_of(rows: Sequence[ReportRow], records: Sequence[CellRecord]) -> list[Chart]:
     """Gap, curves, calibration, accuracy against K and against cost, in this order.
 
     What has nothing to draw is left out: accuracy against K needs two K. A figure has no colours of
@@ -18,11 +19,11 @@ def charts(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
         records: What the rows were made of.
     """
     every = (
-        *figure_charts.gap(rows),
-        *curve_charts.curves(rows, records),
-        *curve_charts.calibration(rows, records),
-        *figure_charts.shots(rows),
-        *figure_charts.cost(rows),
+        *gap_charts(rows),
+        *roc_and_pr_charts(rows, records),
+        *calibration_charts(rows, records),
+        *k_charts(rows),
+        *cost_charts(rows),
     )
     return list(_told_apart(every))
 

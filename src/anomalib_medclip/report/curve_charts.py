@@ -4,29 +4,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from plotly import graph_objects as go
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from anomalib_medclip.compare.store import Record
+from anomalib_medclip.compare.cell_record import CellRecord
 from anomalib_medclip.metrics import reliability_curve
+from anomalib_medclip.metrics.images import Floats
+from anomalib_medclip.report.columns import METRICS
 from anomalib_medclip.report.drawing import (
     GREY,
-    Look,
+    SeriesStyle,
     by_largest_k,
     canvas,
+    estimate_in_words,
     finished,
     heading,
-    looks,
     notes,
-    words,
+    styles_of,
 )
-from anomalib_medclip.report.rows import METRICS, Chart, Row
-from anomalib_medclip.report.runs import Run, runs_of
-from anomalib_medclip.report.summary import label
+from anomalib_medclip.report.rows import Chart, ReportRow
+from anomalib_medclip.report.runs import CellRun, runs_of
 
-Floats = npt.NDArray[np.float64]
-Points = Callable[[Run], tuple[Floats, Floats] | None]
+Points = Callable[[CellRun], tuple[Floats, Floats] | None]
 """Curve of a run at the places of ``_GRID``: ROC and precision-recall, or nothing."""
 
 _GRID = np.linspace(0, 1, 101) ** 2
@@ -36,9 +35,9 @@ _SCORES = 15
 """Bins of the calibration curve, as of the calibration error."""
 
 
-def curves(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
+def roc_and_pr_charts(rows: Sequence[ReportRow], records: Sequence[CellRecord]) -> list[Chart]:
     """ROC and precision-recall of images and of pixels, for each test set at its largest K."""
-    look, found = looks(rows), []
+    styles, found = styles_of(rows), []
     for test, here in by_largest_k(rows):
         for level, points in (("image", _of_images), ("pixel", _of_pixels)):
             every = ((row, _draws(runs_of(row, records), points)) for row in here)
@@ -48,7 +47,7 @@ def curves(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
             shown = [row for row, _ in drawn]
             figure = canvas(["ROC", "precision-recall"], 480)
             for row, draws in drawn:
-                for column, trace in _bands(row, draws, look[label(row)]):
+                for column, trace in _bands(row, draws, styles[row.label]):
                     figure.add_trace(trace, row=1, col=column)
             _finish(figure, [run for row in shown for run in runs_of(row, records)], level)
             caption = (
@@ -62,12 +61,12 @@ def curves(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
     return found
 
 
-def calibration(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
+def calibration_charts(rows: Sequence[ReportRow], records: Sequence[CellRecord]) -> list[Chart]:
     """How often a score is right, all draws pooled, for each test set at its largest K.
 
     Trivial scores are no probabilities and have no curve.
     """
-    look, found = looks(rows), []
+    styles, found = styles_of(rows), []
     for test, here in by_largest_k(rows):
         here = [row for row in here if row.kind != "trivial"]
         every = [(row, *_pooled(runs_of(row, records))) for row in here]
@@ -82,14 +81,14 @@ def calibration(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
         alts = []
         for row, scores, abnormal in drawn:
             curve = reliability_curve(scores, abnormal, bins=_SCORES)
-            for place, trace in enumerate(_reliability(curve, label(row), look[label(row)]), 1):
+            for place, trace in enumerate(_reliability(curve, row.label, styles[row.label]), 1):
                 figure.add_trace(trace, row=place, col=1)
-            alts.append(f"{label(row)}: calibration error of all draws together {curve.error:.3f}")
+            alts.append(f"{row.label}: calibration error of all draws together {curve.error:.3f}")
         figure.update_xaxes(title_text="score", row=2, col=1, range=[0, 1])
         figure.update_yaxes(title_text="abnormal", row=1, col=1, range=[-0.03, 1.03])
         figure.update_layout(legend_y=-0.12)
         shown = [row for row, *_ in drawn]
-        others = ", ".join(label(row) for row in here if row not in shown)
+        others = ", ".join(row.label for row in here if row not in shown)
         caption = (
             "Scores of all draws together, in 15 bins; bins with few images say little. On the "
             "diagonal 8 of 10 images with a score of 0.8 are abnormal; below it, fewer. Scores are "
@@ -105,22 +104,21 @@ def calibration(rows: Sequence[Row], records: Sequence[Record]) -> list[Chart]:
     return found
 
 
-def _of_images(run: Run) -> tuple[Floats, Floats] | None:
-    images = run.test["images"]
-    if len(set(images["label"])) < 2:
+def _of_images(run: CellRun) -> tuple[Floats, Floats] | None:
+    images = run.test.images
+    if len(set(images.label)) < 2:
         return None
-    scores = images.get("raw_score", images["score"])  # normalised ones can tie
-    false, found, _ = roc_curve(images["label"], scores)
-    precision, recall, _ = precision_recall_curve(images["label"], scores)
+    false, found, _ = roc_curve(images.label, images.ranked_by)
+    precision, recall, _ = precision_recall_curve(images.label, images.ranked_by)
     return np.interp(_GRID, false, found), _at_recall(recall[::-1], precision[::-1])
 
 
-def _of_pixels(run: Run) -> tuple[Floats, Floats] | None:
-    found = run.test["pixel_curves"]
+def _of_pixels(run: CellRun) -> tuple[Floats, Floats] | None:
+    found = run.test.pixel_curves
     if found is None:
         return None
-    parts = (np.array(found[p]) for p in ("false_positive_rate", "recall", "precision"))
-    false, recall, precision = parts
+    parts = (found.false_positive_rate, found.recall, found.precision)
+    false, recall, precision = map(np.array, parts)
     order = np.lexsort((recall, false))
     roc = np.interp(_GRID, false[order], recall[order])
     return roc, _at_recall(recall[order], precision[order])
@@ -134,7 +132,7 @@ def _at_recall(recall: Floats, precision: Floats) -> Floats:
     return chosen
 
 
-def _draws(runs: Sequence[Run], points: Points) -> list[tuple[Floats, Floats]]:
+def _draws(runs: Sequence[CellRun], points: Points) -> list[tuple[Floats, Floats]]:
     """The two curves of each draw, the mean over its seeds."""
     of_draw: dict[int, list[tuple[Floats, Floats]]] = {}
     for run in runs:
@@ -146,22 +144,22 @@ def _draws(runs: Sequence[Run], points: Points) -> list[tuple[Floats, Floats]]:
 
 
 def _bands(
-    row: Row, draws: Sequence[tuple[Floats, Floats]], look: Look
+    row: ReportRow, draws: Sequence[tuple[Floats, Floats]], style: SeriesStyle
 ) -> Iterator[tuple[int, Any]]:
     """Column and trace: band and mean of both curves."""
-    name = label(row)
+    name = row.label
     for column in (1, 2):
         every = np.stack([draw[column - 1] for draw in draws])
-        style = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+        shared = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
         if len(draws) > 1:
             edges = [*_GRID, *_GRID[::-1]], [*every.max(axis=0), *every.min(axis=0)[::-1]]
-            style |= {"fill": "toself", "fillcolor": look.veil, "line": {"width": 0}}
-            yield column, go.Scatter(x=edges[0], y=edges[1], **style)
+            shared |= {"fill": "toself", "fillcolor": style.veil, "line": {"width": 0}}
+            yield column, go.Scatter(x=edges[0], y=edges[1], **shared)
         mean = go.Scatter(
             x=[*(0.0,) * (column == 1), *_GRID],
             y=[*(0.0,) * (column == 1), *every.mean(axis=0)],
             mode="lines",
-            line={"color": look.colour, "dash": look.dash, "width": 2},
+            line={"color": style.colour, "dash": style.dash, "width": 2},
             name=name,
             legendgroup=name,
             showlegend=column == 1,
@@ -170,11 +168,11 @@ def _bands(
         yield column, mean
 
 
-def _finish(figure: Any, runs: Sequence[Run], level: str) -> None:  # noqa: ANN401 - plotly's
+def _finish(figure: Any, runs: Sequence[CellRun], level: str) -> None:  # noqa: ANN401 - plotly's
     """Axes, and what chance would give."""
     figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], **_quiet()), row=1, col=1)
     if level == "image":
-        share = float(np.mean([np.mean(run.test["images"]["label"]) for run in runs]))
+        share = float(np.mean([np.mean(run.test.images.label) for run in runs]))
         figure.add_trace(go.Scatter(x=[0, 1], y=[share, share], **_quiet()), row=1, col=2)
     figure.update_xaxes(title_text="false positive rate", range=[0, 1], col=1)
     figure.update_yaxes(title_text="recall", range=[0, 1.01], col=1)
@@ -187,17 +185,17 @@ def _quiet() -> dict[str, Any]:
     return {"mode": "lines", "line": line, "hoverinfo": "skip", "showlegend": False}
 
 
-def _areas(row: Row, level: str) -> str:
+def _areas(row: ReportRow, level: str) -> str:
     areas = (f"{level}_AUROC", f"{level}_AP")
-    found = [f"{METRICS[m]} {words(row.honest[m])}" for m in areas if m in row.honest]
-    return f"{label(row)}: {', '.join(found)}"
+    found = [f"{METRICS[m]} {estimate_in_words(row.honest[m])}" for m in areas if m in row.honest]
+    return f"{row.label}: {', '.join(found)}"
 
 
-def _pooled(runs: Sequence[Run]) -> tuple[list[float], list[int]]:
-    images = [run.test["images"] for run in runs]
+def _pooled(runs: Sequence[CellRun]) -> tuple[list[float], list[int]]:
+    images = [run.test.images for run in runs]
     return (
-        [score for part in images for score in part["score"]],
-        [abnormal for part in images for abnormal in part["label"]],
+        [score for part in images for score in part.score],
+        [abnormal for part in images for abnormal in part.label],
     )
 
 
@@ -205,25 +203,25 @@ def _are_shares(scores: Sequence[float]) -> bool:
     return bool(scores) and min(scores) >= 0 and max(scores) <= 1
 
 
-def _reliability(curve: Any, name: str, look: Look) -> Iterator[Any]:  # noqa: ANN401 - lazily named
+def _reliability(curve: Any, name: str, style: SeriesStyle) -> Iterator[Any]:  # noqa: ANN401 - lazily named
     filled = curve.scores > 0
-    style: Mapping[str, Any] = {"legendgroup": name, "name": name}
+    shared: Mapping[str, Any] = {"legendgroup": name, "name": name}
     yield go.Scatter(
         x=curve.mean_score[filled].tolist(),
         y=curve.abnormal[filled].tolist(),
         mode="lines+markers",
-        line={"color": look.colour, "dash": look.dash, "width": 2},
-        marker={"symbol": look.symbol, "size": 8},
+        line={"color": style.colour, "dash": style.dash, "width": 2},
+        marker={"symbol": style.symbol, "size": 8},
         text=curve.scores[filled].tolist(),
         hovertemplate=f"{name}<br>%{{x:.2f}}: %{{y:.2f}} abnormal of %{{text}}<extra></extra>",
-        **style,
+        **shared,
     )
     yield go.Scatter(
         x=((np.arange(_SCORES) + 0.5) / _SCORES).tolist(),
         y=curve.scores.tolist(),
         mode="lines",
-        line={"color": look.colour, "dash": look.dash, "width": 1.5, "shape": "hvh"},
+        line={"color": style.colour, "dash": style.dash, "width": 1.5, "shape": "hvh"},
         hoverinfo="skip",
         showlegend=False,
-        **style,
+        **shared,
     )

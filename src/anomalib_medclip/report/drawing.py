@@ -9,8 +9,7 @@ from plotly.subplots import make_subplots
 
 from anomalib_medclip.files import from_json
 from anomalib_medclip.report.palette import colours
-from anomalib_medclip.report.rows import Chart, Estimate, Row
-from anomalib_medclip.report.summary import label
+from anomalib_medclip.report.rows import Chart, Estimate, ReportRow
 
 GREY = "#888888"
 """Of what is no model: chance, and what links two dots."""
@@ -27,7 +26,7 @@ _DASHES = (
 )  # fmt: skip
 
 
-class Look(NamedTuple):
+class SeriesStyle(NamedTuple):
     """How a row is told from others: never by colour alone."""
 
     colour: str
@@ -41,12 +40,12 @@ class Look(NamedTuple):
         return f"rgba({red},{green},{blue},0.15)"
 
 
-def looks(rows: Sequence[Row]) -> dict[str, Look]:
-    """Look of each label: the model's colour, trivial models grey; symbol and dash its own."""
+def styles_of(rows: Sequence[ReportRow]) -> dict[str, SeriesStyle]:
+    """Style of each label: the model's colour, trivial models grey; symbol and dash its own."""
     colour = colours([row.model for row in rows])
-    names = {label(row): row for row in rows}
+    names = {row.label: row for row in rows}
     return {
-        name: Look(
+        name: SeriesStyle(
             GREY if row.kind == "trivial" else colour[row.model],
             _SYMBOLS[place % len(_SYMBOLS)],
             _DASHES[place % len(_DASHES)],
@@ -55,24 +54,24 @@ def looks(rows: Sequence[Row]) -> dict[str, Look]:
     }
 
 
-def by_test(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+def by_test(rows: Sequence[ReportRow]) -> Iterator[tuple[str, list[ReportRow]]]:
     """Each test set, with its rows that have any figure."""
     for test in dict.fromkeys(row.tested_on for row in rows):
         yield test, [row for row in rows if row.tested_on == test and row.honest]
 
 
-def shots_of(rows: Sequence[Row]) -> list[int]:
+def shots_of(rows: Sequence[ReportRow]) -> list[int]:
     """Every K of the rows, ascending; empty where none has one."""
     return sorted({row.k_shot for row in rows if row.k_shot is not None})
 
 
-def by_largest_k(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+def by_largest_k(rows: Sequence[ReportRow]) -> Iterator[tuple[str, list[ReportRow]]]:
     """Each test set, with its rows of the largest K and those that have no K."""
     for test, here in by_test(rows):
         yield test, [row for row in here if row.k_shot in (None, *shots_of(here)[-1:])]
 
 
-def heading(test: str, rows: Sequence[Row]) -> str:
+def heading(test: str, rows: Sequence[ReportRow]) -> str:
     """A test set, and the largest K of its rows if they have one."""
     return ", K = ".join([test, *(str(k) for k in shots_of(rows)[-1:])])
 
@@ -98,7 +97,7 @@ def canvas(titles: Sequence[str], height: int = 420, **options: Any) -> Any:  # 
     return figure
 
 
-def as_json(figure: Any) -> dict[str, Any]:  # noqa: ANN401 - plotly's
+def figure_as_json(figure: Any) -> dict[str, Any]:  # noqa: ANN401 - plotly's
     """The figure as plain JSON, numbers in four digits."""
 
     def four_digits(text: str) -> float:
@@ -122,10 +121,10 @@ def whiskers(
     return along, across
 
 
-def words(estimate: Estimate) -> str:
+def estimate_in_words(estimate: Estimate) -> str:
     """An estimate with its interval, in three digits.
 
-    >>> words(Estimate(0.9123, 0.85, 0.95, (0.9, 0.9246)))
+    >>> estimate_in_words(Estimate(0.9123, 0.85, 0.95, (0.9, 0.9246)))
     '0.912 (0.850 to 0.950)'
     """
     if estimate.low is None or estimate.high is None:
@@ -154,9 +153,9 @@ def finished(section: str, of: str, figure: Any, title: str, caption: str, alt: 
         alt: Its figures in words.
     """
     name = identifier(section, of)
-    return Chart(name, section, title, caption, f"{title}. {alt}.", as_json(figure))
+    return Chart(name, section, title, caption, f"{title}. {alt}.", figure_as_json(figure))
 
 
-def notes(rows: Sequence[Row]) -> str:
+def notes(rows: Sequence[ReportRow]) -> str:
     """What the daggers of labels mean, where there are any."""
     return " † Backbone with random weights." if any(row.untrained for row in rows) else ""

@@ -15,9 +15,12 @@ from jaxtyping import UInt8
 from PIL import Image
 from scipy.stats import rankdata
 
-from anomalib_medclip.compare.store import Arrays, Store
+from anomalib_medclip.compare.cell_record import Arrays, ComparisonGrid, PlannedCell
+from anomalib_medclip.compare.dataset_result import DatasetResult, KeptPictures
+from anomalib_medclip.compare.store import Store
+from anomalib_medclip.report.rows import model_label
 
-BUDGET = 10_000_000
+GALLERY_BUDGET = 10_000_000
 """Bytes of the page that pictures and maps may take."""
 
 _QUALITY = 85
@@ -53,17 +56,18 @@ class _View(NamedTuple):
     """What one record shows of one test set."""
 
     key: str
-    cell: dict[str, Any]
-    test: dict[str, Any]
+    cell: PlannedCell
+    test: DatasetResult
+    kept: KeptPictures
     k: int | None  # None where K changes nothing
 
     @property
     def draw(self) -> tuple[int, int]:
-        return self.cell["draw"], self.cell["seed"]
+        return self.cell.draw, self.cell.seed
 
     @property
     def names(self) -> list[str]:
-        return [self.test["images"]["name"][position] for position in self.test["gallery"]["image"]]
+        return [self.test.images.name[position] for position in self.kept.image]
 
 
 class _Images(NamedTuple):
@@ -81,7 +85,7 @@ _Encoded = Mapping[tuple[str, str], _Images]
 
 
 def pack(
-    grid: Mapping[str, Any], store: Store, names: bool = False, budget: int = BUDGET
+    grid: ComparisonGrid, store: Store, names: bool = False, budget: int = GALLERY_BUDGET
 ) -> Gallery:
     """Pictures and maps of all finished cells that have any, of the lowest draw of each K.
 
@@ -89,43 +93,37 @@ def pack(
     every K and method; ``stored`` still counts them.
 
     Args:
-        grid: What was planned, from ``store.grid()``.
+        grid: What was planned.
         store: Where records and arrays lie.
         names: Whether names of files and volumes may be shown.
         budget: Bytes for pictures, outlines and maps together.
     """
     groups = list(_groups(_views(grid, store)))
     views = list({_id(view): view for of_group in groups for view in of_group}.values())
-    encoded = {_id(view): _encode(view.test, store.arrays(view.key)) for view in views}
+    encoded = {_id(view): _encode(view, store.arrays(view.key)) for view in views}
     kept = _kept(views, encoded, budget)
     packer = _Packer(encoded, kept, names)
     packed = [packer.group(of_group) for of_group in groups]
     return Gallery(packer.pictures.items, packer.maps.items, packer.outlines.items, packed)
 
 
-def label(model: str, normals: str) -> str:
-    """A model's name in the page; it says so where a baseline was given all normal images."""
-    return f"{model}, all normals" if normals == "train" else model
-
-
-def _views(grid: Mapping[str, Any], store: Store) -> Iterable[_View]:
-    for planned in grid["cells"]:
-        record = store.record(planned["key"])
-        if record is None or record["status"] != "done":
+def _views(grid: ComparisonGrid, store: Store) -> Iterable[_View]:
+    for planned in grid.cells:
+        record = store.record(planned.key)
+        if record is None or record.facts is None:
             continue
-        cell = record["cell"]
-        without_k = cell["normals"] == "train" or record["facts"].get("zero_shot", False)
-        for test in record["tests"]:
-            if test.get("gallery"):
-                k = None if without_k else cell["k_shot"]
-                yield _View(planned["key"], cell, test, k)
+        cell = record.cell
+        k = None if cell.normals == "train" or record.facts.zero_shot else cell.k_shot
+        for test in record.tests:
+            if test.gallery:
+                yield _View(planned.key, cell, test, test.gallery, k)
 
 
 def _groups(views: Iterable[_View]) -> Iterable[list[_View]]:
     """Views that stand side by side: one draw for each K; what K does not change stands in each."""
     by_set: dict[tuple[str, str], list[_View]] = {}
     for view in views:
-        by_set.setdefault((view.cell["data"], view.test["data"]), []).append(view)
+        by_set.setdefault((view.cell.data, view.test.data), []).append(view)
     for found in by_set.values():
         always = _of_lowest_draw(view for view in found if view.k is None)
         shots = sorted({view.k for view in found if view.k is not None})
@@ -143,32 +141,32 @@ def _of_lowest_draw(views: Iterable[_View]) -> list[_View]:
 
 def _in_order(views: Sequence[_View]) -> list[_View]:
     """Methods, baselines, trivial ones; the views of a model together."""
-    models = list(dict.fromkeys(view.cell["model"] for view in views))
+    models = list(dict.fromkeys(view.cell.model for view in views))
 
     def order(view: _View) -> tuple[int, int]:
-        return _KINDS.index(view.cell["kind"]), models.index(view.cell["model"])
+        return _KINDS.index(view.cell.kind), models.index(view.cell.model)
 
     return sorted(views, key=order)
 
 
 def _model(view: _View) -> dict[str, Any]:
-    model, kind, scores = view.cell["model"], view.cell["kind"], view.test["images"]["score"]
+    model, kind, scores = view.cell.model, view.cell.kind, view.test.images.score
     # A trivial score has no threshold, and one beyond [0, 1] none at a half.
     judged = kind != "trivial" and min(scores) >= 0 and max(scores) <= 1
-    name = label(model, view.cell["normals"])
+    name = model_label(model, view.cell.normals)
     return {"model": model, "label": name, "kind": kind, "judged": judged}
 
 
 def _id(view: _View) -> tuple[str, str]:
-    return view.key, view.test["data"]
+    return view.key, view.test.data
 
 
-def _encode(test: Mapping[str, Any], arrays: Arrays) -> _Images:
-    shown = test["gallery"]
-    pictures = arrays[shown["pictures"]]
-    masks = arrays[shown["masks"]] if shown.get("masks") else ()
-    maps = arrays[shown["maps"]] if shown.get("maps") else ()
-    scores = np.asarray(test["images"]["score"], dtype=float)
+def _encode(view: _View, arrays: Arrays) -> _Images:
+    kept = view.kept
+    pictures = arrays[kept.pictures]
+    masks = arrays[kept.masks] if kept.masks else ()
+    maps = arrays[kept.maps] if kept.maps else ()
+    scores = np.asarray(view.test.images.score, dtype=float)
     ranks = (rankdata(scores) - 1) / max(1, len(scores) - 1)
     none = [""] * len(pictures)
     return _Images(
@@ -176,7 +174,7 @@ def _encode(test: Mapping[str, Any], arrays: Arrays) -> _Images:
         outlines=[outline(mask) for mask in masks] or none,
         maps=[_jpeg(heat) for heat in maps] or none,
         sizes=[picture.shape[:2] for picture in pictures],
-        ranks=ranks[shown["image"]].round(4).tolist(),
+        ranks=ranks[[*kept.image]].round(4).tolist(),
     )
 
 
@@ -205,7 +203,7 @@ def _kept(views: Sequence[_View], encoded: _Encoded, budget: int) -> dict[str, s
     pieces: dict[str, dict[str, set[str]]] = {}
     for view in views:
         images = encoded[_id(view)]
-        of_set = pieces.setdefault(view.test["data"], {})
+        of_set = pieces.setdefault(view.test.data, {})
         for name, *several in zip(
             view.names, images.pictures, images.outlines, images.maps, strict=True
         ):
@@ -254,35 +252,34 @@ class _Packer:
         rows: dict[str, dict[str, Any]] = {}
         for column, view in enumerate(views):
             for i, name in enumerate(view.names):
-                if name in self.kept[test["data"]]:
+                if name in self.kept[test.data]:
                     row = rows.setdefault(name, self._row(view, i, len(views)))
                     self._fill(row, column, view, i)
         images = sorted(rows.values(), key=lambda row: row["number"])
         return {
-            "data": test["data"],
-            "trained_on": cell["data"],
+            "data": test.data,
+            "trained_on": cell.data,
             "k": views[0].k,
-            "draw": cell["draw"],
-            "seed": cell["seed"],
+            "draw": cell.draw,
+            "seed": cell.seed,
             "models": [_model(view) for view in views],
             "images": images,
             "volumes": self._number_volumes(images),
             "stored": len({name for view in views for name in view.names}),
-            "tested": len(test["images"]["name"]),
+            "tested": len(test.images.name),
         }
 
     def _row(self, view: _View, i: int, columns: int) -> dict[str, Any]:
-        shown, images = view.test["gallery"], self.encoded[_id(view)]
-        position = shown["image"][i]
+        images, position = self.encoded[_id(view)], view.kept.image[i]
         height, width = images.sizes[i]
         return {
             "number": position + 1,
             "name": view.names[i] if self.names else f"image {position + 1}",
-            "label": view.test["images"]["label"][position],
+            "label": view.test.images.label[position],
             "height": height,
             "width": width,
-            "volume": shown["volume"][i] or None,
-            "slice": shown["slice"][i],
+            "volume": view.kept.volume[i] or None,
+            "slice": view.kept.slice[i],
             "picture": self.pictures.add(images.pictures[i]),
             "outline": self.outlines.add(images.outlines[i]),
             "scores": [None] * columns,
@@ -292,7 +289,7 @@ class _Packer:
 
     def _fill(self, row: dict[str, Any], column: int, view: _View, i: int) -> None:
         images = self.encoded[_id(view)]
-        score = view.test["images"]["score"][view.test["gallery"]["image"][i]]
+        score = view.test.images.score[view.kept.image[i]]
         row["scores"][column] = round(score, 4)
         row["ranks"][column] = images.ranks[i]
         row["maps"][column] = self.maps.add(images.maps[i])

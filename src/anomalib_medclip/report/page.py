@@ -1,7 +1,7 @@
 """One page, whole in one file, that asks the network for nothing."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -9,15 +9,16 @@ import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from anomalib_medclip.compare.store import Record
+from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid
 from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.report import sentences
+from anomalib_medclip.report.columns import COSTS, METRICS, protocols_of
 from anomalib_medclip.report.drawing import GREY
-from anomalib_medclip.report.gallery import Gallery, label
+from anomalib_medclip.report.gallery import Gallery
 from anomalib_medclip.report.lost_lesions import lost_lesions
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.redaction import config_without_paths, without_paths
-from anomalib_medclip.report.rows import METRICS, Chart, Row, protocols_of
+from anomalib_medclip.report.rows import Chart, ReportRow, model_label
 
 _CLOUD = re.compile(r"https://(?:cloud|chart-studio)\.plotly\.com[^\"']*")
 """Where plotly.js would upload a chart to, by a button that the page leaves out, too."""
@@ -32,17 +33,9 @@ MAIN = {
     "image_Specificity": ("honest",),
     "pixel_AUROC": ("honest", "oracle", "gap", "published"),
     "pixel_AUPRO": ("honest",),
-    "cost": ("seconds_per_image", "train_seconds", "model_mb"),
+    "cost": tuple(one.name for one in COSTS if one.main),
 }
 """Columns of the table as it opens; all others are a choice away."""
-
-COSTS = {
-    "seconds_per_image": "s / image",
-    "train_seconds": "train s",
-    "model_mb": "MB",
-    "learnt_mb": "learnt MB",
-}
-"""Keys of ``Row.cost`` and their headings."""
 
 SECTIONS = {
     "gap": ("Honest against oracle", "Gap", "The same trainings, read at two epochs."),
@@ -56,10 +49,10 @@ SECTIONS = {
 
 
 def render(
-    grid: Mapping[str, Any],
+    grid: ComparisonGrid,
     config: str,
-    records: Sequence[Record],
-    rows: Sequence[Row],
+    records: Sequence[CellRecord],
+    rows: Sequence[ReportRow],
     charts: Sequence[Chart],
     gallery: Gallery,
     explained: str = "",
@@ -68,7 +61,7 @@ def render(
     """The page ``report.html``: the same records give the same bytes.
 
     Args:
-        grid: What was planned, from ``store.grid()``.
+        grid: What was planned.
         config: The config as it was given.
         records: What was run of it, finished or failed.
         rows: Lines of the table.
@@ -87,12 +80,11 @@ def render(
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    environment.globals |= {name: getattr(sentences, name) for name in _WORDS}
-    environment.globals["label"] = label
+    environment.globals |= _WORDS
     template = environment.get_template("page.html")
     return template.render(
         notice=NOTICE,
-        title=grid.get("title") or "Comparison",
+        title=grid.title or "Comparison",
         names=names,
         lost=lost_lesions(records),
         **_assets(),
@@ -102,7 +94,18 @@ def render(
     )
 
 
-_WORDS = ("percent", "interval", "amount", "shots", "learns_from", "place", "summary", "limits")
+_WORDS = {
+    "percent": sentences.percent,
+    "interval_in_percent": sentences.interval_in_percent,
+    "amount": sentences.amount,
+    "k_in_words": sentences.k_in_words,
+    "learns_from": sentences.learns_from,
+    "setup_in_words": sentences.setup_in_words,
+    "conclusions": sentences.conclusions,
+    "limits": sentences.limits,
+    "model_label": model_label,
+}
+"""What the templates call."""
 
 
 def _assets() -> dict[str, Any]:
@@ -117,7 +120,7 @@ def _assets() -> dict[str, Any]:
 
 
 def _results(
-    rows: Sequence[Row], charts: Sequence[Chart], gallery: Gallery, explained: str
+    rows: Sequence[ReportRow], charts: Sequence[Chart], gallery: Gallery, explained: str
 ) -> dict[str, Any]:
     ordered = _side_by_side(rows)
     by_section = {name: [chart for chart in charts if chart.section == name] for name in SECTIONS}
@@ -127,7 +130,7 @@ def _results(
         | {row.model: GREY for row in rows if row.kind == "trivial"},
         "metrics": METRICS,
         "main": MAIN,
-        "costs": COSTS,
+        "costs": {one.name: one.heading for one in COSTS},
         "published": (published := {name: _published(ordered, name) for name in METRICS}),
         "protocols": {
             name: [*protocols_of(name), *(["published"] if published[name] else [])]
@@ -145,18 +148,18 @@ def _results(
     }
 
 
-def _side_by_side(rows: Sequence[Row]) -> list[Row]:
+def _side_by_side(rows: Sequence[ReportRow]) -> list[ReportRow]:
     """Rows of one test set together, K ascending, what K does not change last."""
     places = list(dict.fromkeys((row.tested_on, row.trained_on) for row in rows))
 
-    def order(row: Row) -> tuple[int, bool, int]:
+    def order(row: ReportRow) -> tuple[int, bool, int]:
         where = places.index((row.tested_on, row.trained_on))
         return where, row.k_shot is None, row.k_shot or 0
 
     return sorted(rows, key=order)
 
 
-def _published(rows: Sequence[Row], metric: str) -> dict[int, list[dict[str, Any]]]:
+def _published(rows: Sequence[ReportRow], metric: str) -> dict[int, list[dict[str, Any]]]:
     """Published figures of a metric, by the row's position; rows without any are absent."""
     found = {
         i: [cell for cell in row.published if cell["metric"] == metric]
@@ -165,32 +168,31 @@ def _published(rows: Sequence[Row], metric: str) -> dict[int, list[dict[str, Any
     return {i: cells for i, cells in found.items() if cells}
 
 
-def _progress(grid: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
-    known = {record["key"]: record for record in records}
+def _progress(grid: ComparisonGrid, records: Sequence[CellRecord]) -> dict[str, Any]:
+    known = {record.key for record in records}
     return {
-        "planned": len(grid["cells"]),
-        "done": sum(record["status"] == "done" for record in records),
-        "failures": [record for record in records if record["status"] == "failed"],
-        "waiting": [cell for cell in grid["cells"] if cell["key"] not in known],
+        "planned": len(grid.cells),
+        "done": sum(record.status == "done" for record in records),
+        "failures": [record for record in records if record.status == "failed"],
+        "waiting": [cell for cell in grid.cells if cell.key not in known],
     }
 
 
 def _origin(
-    grid: Mapping[str, Any], config: str, records: Sequence[Record], names: bool
+    grid: ComparisonGrid, config: str, records: Sequence[CellRecord], names: bool
 ) -> dict[str, Any]:
     """How to reproduce the page: command, versions, hashes, machines, config."""
-    versions: dict[str, set[str]] = {name: {of} for name, of in grid["versions"].items()}
+    versions: dict[str, set[str]] = {name: {of} for name, of in grid.versions.items()}
     hashes: dict[str, set[str]] = {}
     for record in records:
-        determined = record.get("determined_by", {})
-        for name, version in determined.get("versions", {}).items():
+        for name, version in record.determined_by.versions.items():
             versions.setdefault(name, set()).add(version)
-        for name, digest in determined.get("data", {}).items():
+        for name, digest in record.determined_by.data.items():
             hashes.setdefault(name, set()).add(digest)
-    measured = [record["measured"] for record in records if record["status"] == "done"]
-    machines = {f"{one['machine']}, {one['device']}" for one in measured}
+    measured = [record.measured for record in records if record.status == "done"]
+    machines = {f"{one.machine}, {one.device}" for one in measured}
     return {
-        "command": grid["command"] if names else without_paths(grid["command"]),
+        "command": grid.command if names else without_paths(grid.command),
         "versions": {name: sorted(several) for name, several in versions.items()},
         "hashes": {name: sorted(several) for name, several in hashes.items()},
         "machines": sorted(machines),

@@ -3,38 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from anomalib_medclip.compare.store import AT_THRESHOLD, CHOSEN_ON_TEST
-
-METRICS = {
-    "image_AUROC": "image AUROC",
-    "image_AP": "image AP",
-    "image_Sensitivity": "sensitivity",
-    "image_Specificity": "specificity",
-    "image_F1": "image F1",
-    "image_F1Max": "image F1-max",
-    "image_SpecificityAtSensitivity": "specificity at 95 % sensitivity",
-    "image_ECE": "calibration error",
-    "pixel_AUROC": "pixel AUROC",
-    "pixel_AP": "pixel AP",
-    "pixel_AUPRO": "AUPRO",
-}
-"""Figures of a record, in [0, 1], and their names; of the calibration error, less is better.
-Sensitivity, specificity and F1 are those of images at the stored threshold."""
-
-
-def protocols_of(metric: str) -> tuple[str, ...]:
-    """Protocols by which a figure is shown.
-
-    A threshold that is chosen on the test labels makes no honest figure, whatever the epoch; the
-    stored threshold is that of the honest epoch.
-
-    >>> protocols_of("image_F1Max"), protocols_of("image_F1")
-    (('oracle',), ('honest',))
-    """
-    if metric in CHOSEN_ON_TEST:
-        return ("oracle",)
-    return ("honest",) if metric in AT_THRESHOLD else ("honest", "oracle", "gap")
-
 
 class Estimate(NamedTuple):
     """A figure over draws and seeds: its mean, 95 % interval, and the values it is of.
@@ -51,7 +19,7 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One line of the table: a model on one test set, for one K.
 
     Attributes:
@@ -65,7 +33,8 @@ class Row:
         k_shot: K; ``None`` for all normal images, and zero-shot.
         draws: Number of draws and seeds that were finished.
         failed: Number of those that failed.
-        honest: By metric of ``METRICS``: fixed or validation-chosen epoch. Absent if undefined.
+        honest: By metric of ``columns.METRICS``: fixed or validation-chosen epoch. Absent if
+            undefined.
         oracle: By metric: the epoch that was best on the test images, the published practice.
         gap: By metric: oracle less honest, draw by draw.
         best: Metrics (honest) in which the row is the best of its test set and K, and patients and
@@ -73,7 +42,7 @@ class Row:
         epoch: What chose the honest epoch, in words; nothing where there is one epoch.
         learns_abnormal: Whether it learns from abnormal images, too.
         published: Cells of ``anomalib_medclip.published`` of the same method, set and K, as dicts.
-        cost: Medians of ``seconds_per_image``, ``train_seconds``, ``model_mb``, ``learnt_mb``.
+        cost: Medians of ``columns.COSTS``, by name.
         keys: Keys of the records.
         caveats: What has to be said with its intervals, in sentences.
     """
@@ -98,6 +67,33 @@ class Row:
     cost: dict[str, float] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Name of the row among those of one test set and K.
+
+        A dagger marks a backbone with random weights: its figures mean nothing.
+        """
+        learnt = ", zero-shot" if self.k_shot is None else ""
+        if self.normals == "train":
+            learnt = ", all normals"
+        other = f", from {self.trained_on}" if self.trained_on != self.tested_on else ""
+        return f"{self.model}{'†' if self.untrained else ''}{learnt}{other}"
+
+    @property
+    def label_with_k(self) -> str:
+        """Name of the row among those of one test set."""
+        return self.label if self.k_shot is None else f"{self.label}, K = {self.k_shot}"
+
+    @property
+    def estimates(self) -> dict[str, dict[str, Estimate]]:
+        """Its figures by protocol, and in these by metric."""
+        return {"honest": self.honest, "oracle": self.oracle, "gap": self.gap}
+
+
+def model_label(model: str, normals: str) -> str:
+    """Name of a model in the page; it says so where a baseline was given all normal images."""
+    return f"{model}, all normals" if normals == "train" else model
 
 
 class Chart(NamedTuple):

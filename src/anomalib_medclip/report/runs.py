@@ -1,44 +1,45 @@
 """What the records hold for a row: the finished cells behind it, draw by draw."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from anomalib_medclip.compare.store import Record
-from anomalib_medclip.report.rows import Row
+from anomalib_medclip.compare.cell_record import CellRecord, TrainingFacts
+from anomalib_medclip.compare.dataset_result import DatasetResult
+from anomalib_medclip.report.rows import ReportRow
 
 
-class Run(NamedTuple):
-    """A finished cell on one of its test sets: its record, and what the record says of this set."""
+class CellRun(NamedTuple):
+    """A finished cell on one of its test sets: its record, and what that says of this set."""
 
-    record: Record
-    test: dict[str, Any]
+    record: CellRecord
+    facts: TrainingFacts
+    test: DatasetResult
 
     @property
     def draw(self) -> int:
         """Number of the draw of its support."""
-        draw: int = self.record["cell"]["draw"]
-        return draw
+        return self.record.cell.draw
 
 
-def runs_on(test: str, records: Sequence[Record]) -> list[Run]:
+def runs_on(test: str, records: Sequence[CellRecord]) -> list[CellRun]:
     """Every finished cell that was tested on this set."""
     return [
-        Run(record, tested)
+        CellRun(record, record.facts, tested)
         for record in records
-        if record["status"] == "done"
-        for tested in record["tests"]
-        if tested["data"] == test
+        if record.facts is not None
+        for tested in record.tests
+        if tested.data == test
     ]
 
 
-def runs_of(row: Row, records: Sequence[Record]) -> list[Run]:
+def runs_of(row: ReportRow, records: Sequence[CellRecord]) -> list[CellRun]:
     """The finished cells behind a row."""
-    return runs_on(row.tested_on, [record for record in records if record["key"] in row.keys])
+    return runs_on(row.tested_on, [record for record in records if record.key in row.keys])
 
 
-def by_draw(runs: Sequence[Run], protocol: str, metric: str) -> dict[int, float]:
+def by_draw(runs: Sequence[CellRun], protocol: str, metric: str) -> dict[int, float]:
     """A figure of each draw, in their order: the mean over its seeds.
 
     Draws are independent, seeds of one draw are not. A figure that is undefined is no zero: a draw
@@ -47,7 +48,7 @@ def by_draw(runs: Sequence[Run], protocol: str, metric: str) -> dict[int, float]
     Args:
         runs: Finished cells of one row.
         protocol: ``honest``, ``oracle`` or ``gap``, oracle less honest of the same cell.
-        metric: One of ``METRICS``.
+        metric: One of ``columns.METRICS``.
     """
     found: dict[int, list[float]] = {}
     for run in runs:
@@ -57,9 +58,7 @@ def by_draw(runs: Sequence[Run], protocol: str, metric: str) -> dict[int, float]
     return {draw: float(np.mean(found[draw])) for draw in sorted(found)}
 
 
-def _figure(test: Mapping[str, Any], protocol: str, metric: str) -> float | None:
-    if protocol != "gap":
-        value: float | None = test[protocol].get(metric)
-        return value
-    oracle, honest = test["oracle"].get(metric), test["honest"].get(metric)
-    return None if oracle is None or honest is None else oracle - honest
+def _figure(test: DatasetResult, protocol: str, metric: str) -> float | None:
+    honest, oracle = test.honest.get(metric), test.oracle.get(metric)
+    gap = None if oracle is None or honest is None else oracle - honest
+    return {"honest": honest, "oracle": oracle, "gap": gap}[protocol]

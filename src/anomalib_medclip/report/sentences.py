@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from anomalib_medclip.report.rows import Estimate, Row
+from anomalib_medclip.report.rows import Estimate, ReportRow
 
 _METRIC = "image_AUROC"
 _FEW = 4
@@ -19,10 +19,10 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}".replace("-", "\u2212")
 
 
-def interval(estimate: Estimate) -> str:
+def interval_in_percent(estimate: Estimate) -> str:
     r"""The 95 % interval in percent; empty where nothing supports one.
 
-    >>> ascii(interval(Estimate(0.912, 0.904, 0.92, (0.912,), "patients")))
+    >>> ascii(interval_in_percent(Estimate(0.912, 0.904, 0.92, (0.912,), "patients")))
     "'90.4\\u201392.0'"
     """
     if estimate.low is None or estimate.high is None:
@@ -30,10 +30,10 @@ def interval(estimate: Estimate) -> str:
     return f"{percent(estimate.low)}\u2013{percent(estimate.high)}"
 
 
-def shots(row: Row) -> str:
+def k_in_words(row: ReportRow) -> str:
     """K in words, for the table.
 
-    >>> shots(Row("MVFA", "support", "method", "", False, "heads", "heads", 4, 2, 0, {}, {}, {}))
+    >>> k_in_words(ReportRow("A", "support", "method", "", False, "x", "x", 4, 2, 0, {}, {}, {}))
     '4'
     """
     if row.k_shot is not None:
@@ -41,7 +41,7 @@ def shots(row: Row) -> str:
     return "all" if row.normals == "train" else "0"
 
 
-def learns_from(row: Row) -> str:
+def learns_from(row: ReportRow) -> str:
     """Which images of the training set a model is given, in words."""
     if row.kind == "trivial":
         return "learns nothing"
@@ -65,13 +65,13 @@ def amount(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def place(row: Row) -> str:
+def setup_in_words(row: ReportRow) -> str:
     """The test set and K of a row, in words."""
     source = "" if row.trained_on == row.tested_on else f" after training on {row.trained_on}"
-    return f"{row.tested_on}{source} (K = {shots(row)})"
+    return f"{row.tested_on}{source} (K = {k_in_words(row)})"
 
 
-def summary(rows: Sequence[Row]) -> list[str]:
+def conclusions(rows: Sequence[ReportRow]) -> list[str]:
     """Which method is best where, how large the gap is, and what trivial scores reach.
 
     Returns:
@@ -83,13 +83,13 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return [*_best(scored), *_gap(scored), *_trivial(scored)]
 
 
-def limits(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def limits(rows: Sequence[ReportRow]) -> list[tuple[str, str]]:
     """What the intervals cannot say: each sentence, and where it holds."""
     found: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         for sentence in row.caveats:
-            found.setdefault(sentence, {}).setdefault(place(row), []).append(row.model)
-    every = Counter(place(row) for row in rows)
+            found.setdefault(sentence, {}).setdefault(setup_in_words(row), []).append(row.model)
+    every = Counter(setup_in_words(row) for row in rows)
     return [(sentence, _where(places, every)) for sentence, places in found.items()]
 
 
@@ -105,13 +105,13 @@ def _where(places: Mapping[str, Sequence[str]], every: Mapping[str, int]) -> str
     return "; ".join(named[:_FEW]) + more
 
 
-def _best(rows: Sequence[Row]) -> Iterable[str]:
-    rivals = Counter(place(row) for row in rows if row.kind != "trivial")
+def _best(rows: Sequence[ReportRow]) -> Iterable[str]:
+    rivals = Counter(setup_in_words(row) for row in rows if row.kind != "trivial")
     places = [where for where, count in rivals.items() if count > 1]
     best = [row for row in rows if _METRIC in row.best]
     if best:
         yield f"Patients and draws support a best method by image AUROC for: {_named(best)}."
-    without = len(set(places) - {place(row) for row in best})
+    without = len(set(places) - {setup_in_words(row) for row in best})
     if best and without:
         yield f"In the other {without} of {len(places)} comparisons they support none."
     elif without:
@@ -119,17 +119,18 @@ def _best(rows: Sequence[Row]) -> Iterable[str]:
         yield f"Patients and draws support no best method by image AUROC {where}."
 
 
-def _named(best: Sequence[Row]) -> str:
+def _named(best: Sequence[ReportRow]) -> str:
     """Each of the best where they are few, else how often each model is."""
     if len(best) > _FEW:
         counts = Counter(f"{row.model}{', all normals' * (row.normals == 'train')}" for row in best)
         return ", ".join(f"{model} in {count}" for model, count in counts.most_common()) + " cases"
     return ", ".join(
-        f"{row.model} on {place(row)} with {percent(row.honest[_METRIC].mean)} %" for row in best
+        f"{row.model} on {setup_in_words(row)} with {percent(row.honest[_METRIC].mean)} %"
+        for row in best
     )
 
 
-def _gap(rows: Sequence[Row]) -> Iterable[str]:
+def _gap(rows: Sequence[ReportRow]) -> Iterable[str]:
     found = [row for row in rows if _METRIC in row.gap and row.kind == "method"]
     if not found:
         return
@@ -142,18 +143,18 @@ def _gap(rows: Sequence[Row]) -> Iterable[str]:
     yield (
         "Choosing the epoch on the test images, as published tables do, would change the methods' "
         f"image AUROC by {change} points on average, and raise it at most by "
-        f"{percent(largest.gap[_METRIC].mean)}, for {largest.model} on {place(largest)}."
+        f"{percent(largest.gap[_METRIC].mean)}, for {largest.model} on {setup_in_words(largest)}."
     )
 
 
-def _trivial(rows: Sequence[Row]) -> Iterable[str]:
+def _trivial(rows: Sequence[ReportRow]) -> Iterable[str]:
     trivial: dict[str, float] = {}
     for row in rows:
         if row.kind == "trivial":
             mean = row.honest[_METRIC].mean
-            trivial[place(row)] = max(mean, trivial.get(place(row), mean))
-    rivals = [row for row in rows if row.kind != "trivial" and place(row) in trivial]
-    beaten = [row for row in rivals if row.honest[_METRIC].mean <= trivial[place(row)]]
+            trivial[setup_in_words(row)] = max(mean, trivial.get(setup_in_words(row), mean))
+    rivals = [row for row in rows if row.kind != "trivial" and setup_in_words(row) in trivial]
+    beaten = [row for row in rivals if row.honest[_METRIC].mean <= trivial[setup_in_words(row)]]
     if beaten:
         compared = Counter(row.model for row in rivals)
         counts = Counter(row.model for row in beaten)

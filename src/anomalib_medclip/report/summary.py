@@ -1,24 +1,29 @@
 """Records become rows: means, intervals, both protocols, and the papers' figures beside them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from statistics import median
 from typing import Any, NamedTuple
 
 from pandas import DataFrame
 
-from anomalib_medclip.compare.store import Record
+from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid, PlannedCell
 from anomalib_medclip.files import from_json
 from anomalib_medclip.published import published
 from anomalib_medclip.report.best import Setup, mark_best
+from anomalib_medclip.report.columns import COSTS, METRICS, protocols_of
 from anomalib_medclip.report.evidence import Samples, caveats, estimate, samples_of
-from anomalib_medclip.report.rows import METRICS, Estimate, Row, protocols_of
-from anomalib_medclip.report.runs import Run, by_draw, runs_on
+from anomalib_medclip.report.rows import Estimate, ReportRow
+from anomalib_medclip.report.runs import CellRun, by_draw, runs_on
 
 _KINDS = ("method", "baseline", "trivial")
-_COSTS = ("seconds_per_image", "train_seconds", "model_mb", "learnt_mb")
 _EPOCHS = {"last": "last epoch", "validation": "best epoch on the validation images"}
 _PRINTED_AS = {"cflow": "cflowad", "reversedistillation": "rd4ad"}
 """Classes of anomalib that the papers call otherwise."""
+
+
+_Setup = tuple[str, str, str, int | None]
+"""Model, kind of training, training set and K of a cell."""
 
 
 class _Line(NamedTuple):
@@ -32,7 +37,7 @@ class _Line(NamedTuple):
     k_shot: int | None
 
 
-def summarise(grid: Mapping[str, Any], records: Sequence[Record]) -> list[Row]:
+def summarise(grid: ComparisonGrid, records: Sequence[CellRecord]) -> list[ReportRow]:
     """Rows of the table, methods first, then baselines, then trivial ones, each as in the config.
 
     A row takes the draws and seeds of one model, data, test set and K; a cell that failed counts in
@@ -42,25 +47,25 @@ def summarise(grid: Mapping[str, Any], records: Sequence[Record]) -> list[Row]:
     is undefined in every cell is absent.
 
     Args:
-        grid: What ``Store.grid`` gives; ``published`` in it names the sets as the papers do.
+        grid: What was planned; ``published`` in it names the sets as the papers do.
         records: Finished and failed cells.
 
     Raises:
         UnknownNameError: ``published`` of the grid names a set that no paper has.
     """
-    zero_shot = {_setup(record) for record in records if _is_zero_shot(record)}
-    groups: dict[_Line, list[Record]] = {}
+    zero_shot = {_setup(one.cell) for one in records if one.facts and one.facts.zero_shot}
+    groups: dict[_Line, list[CellRecord]] = {}
     for record in records:
-        for line in _lines(record, _setup(record) in zero_shot):
+        for line in _lines(record.cell, zero_shot):
             groups.setdefault(line, []).append(record)
-    order = _order([*grid["cells"], *(record["cell"] for record in records)])
-    names = {data: name for data, name in grid.get("published", {}).items() if name}
+    order = _order([*grid.cells, *(record.cell for record in records)])
+    names = {data: name for data, name in grid.published.items() if name}
     tables = {data: published(dataset=name) for data, name in names.items()}
     rows, runs, samples = [], [], []
     for line in sorted(groups, key=order):
         found = groups[line]
-        is_zero_shot = _setup(found[0]) in zero_shot
-        printed = _published(line, is_zero_shot, found[0]["cell"], grid, tables)
+        is_zero_shot = _setup(found[0].cell) in zero_shot
+        printed = _published(line, is_zero_shot, found[0].cell, names, tables)
         runs.append(runs_on(line.tested_on, found))
         samples.append(samples_of(runs[-1], list(METRICS)))
         rows.append(_row(line, found, runs[-1], printed, samples[-1], is_zero_shot))
@@ -68,65 +73,49 @@ def summarise(grid: Mapping[str, Any], records: Sequence[Record]) -> list[Row]:
 
 
 def _incomplete(
-    grid: Mapping[str, Any], records: Sequence[Record], zero_shot: set[tuple[Any, ...]]
+    grid: ComparisonGrid, records: Sequence[CellRecord], zero_shot: set[_Setup]
 ) -> set[Setup]:
     """Comparisons of which cells have failed or were not run."""
-    done = {record["key"] for record in records if record["status"] == "done"}
-    planned = [*grid["cells"], *({"key": one["key"], **one["cell"]} for one in records)]
+    done = {record.key for record in records if record.status == "done"}
     return {
         (line.trained_on, line.tested_on, line.k_shot)
-        for cell in planned
-        if cell["key"] not in done
-        for line in _lines({"cell": cell}, _setup({"cell": cell}) in zero_shot)
+        for cell in (*grid.cells, *(record.cell for record in records))
+        if cell.key not in done
+        for line in _lines(cell, zero_shot)
     }
 
 
-def label(row: Row) -> str:
-    """Name of a row among those of one test set and K.
-
-    A dagger marks a backbone with random weights: its figures mean nothing.
-    """
-    learnt = ", zero-shot" if row.k_shot is None else ""
-    if row.normals == "train":
-        learnt = ", all normals"
-    other = f", from {row.trained_on}" if row.trained_on != row.tested_on else ""
-    return f"{row.model}{'†' if row.untrained else ''}{learnt}{other}"
-
-
-def _is_zero_shot(record: Record) -> bool:
-    return record["status"] == "done" and bool(record["facts"]["zero_shot"])
-
-
-def _setup(record: Record) -> tuple[Any, ...]:
+def _setup(cell: PlannedCell) -> _Setup:
     """What decides whether a cell is zero-shot; one that failed does not know by itself."""
-    return tuple(record["cell"][part] for part in ("model", "normals", "data", "k_shot"))
+    return cell.model, cell.normals, cell.data, cell.k_shot
 
 
-def _lines(record: Record, zero_shot: bool) -> list[_Line]:
-    cell = record["cell"]
-    k = None if zero_shot or cell["normals"] == "train" else cell["k_shot"]
+def _lines(cell: PlannedCell, zero_shot: set[_Setup]) -> list[_Line]:
+    k = None if _setup(cell) in zero_shot or cell.normals == "train" else cell.k_shot
     return [
-        _Line(cell["model"], cell["normals"], cell["kind"], cell["data"], tested, k)
-        for tested in cell["tests"]
+        _Line(cell.model, cell.normals, cell.kind, cell.data, tested, k) for tested in cell.tests
     ]
 
 
-def _order(cells: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 - a key function for sorted
+def _order(cells: Sequence[PlannedCell]) -> Callable[[_Line], tuple[float, ...]]:
     """Sort key: kinds, then models, normals and data as the config has them, then K."""
-    places: dict[str, dict[str, int]] = {
-        part: {name: place for place, name in enumerate(dict.fromkeys(c[part] for c in cells))}
-        for part in ("model", "normals", "data")
-    }
-    tests = dict.fromkeys(name for cell in cells for name in cell["tests"])
-    tested = {name: place for place, name in enumerate(tests)}
+    models, normals, data = (
+        list(dict.fromkeys(names))
+        for names in (
+            (cell.model for cell in cells),
+            (cell.normals for cell in cells),
+            (cell.data for cell in cells),
+        )
+    )
+    tests = list(dict.fromkeys(name for cell in cells for name in cell.tests))
 
     def key(line: _Line) -> tuple[float, ...]:
         return (
             _KINDS.index(line.kind),
-            places["model"][line.model],
-            places["normals"][line.normals],
-            places["data"][line.trained_on],
-            tested[line.tested_on],
+            models.index(line.model),
+            normals.index(line.normals),
+            data.index(line.trained_on),
+            tests.index(line.tested_on),
             float("inf") if line.k_shot is None else line.k_shot,
         )
 
@@ -135,65 +124,65 @@ def _order(cells: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 - a key f
 
 def _row(
     line: _Line,
-    records: Sequence[Record],
-    runs: Sequence[Run],
+    records: Sequence[CellRecord],
+    runs: Sequence[CellRun],
     printed: tuple[dict[str, Any], ...],
     samples: Samples,
     zero_shot: bool,
-) -> Row:
-    facts = [run.record["facts"] for run in runs]
-    choices = dict.fromkeys(fact["epoch_choice"] for fact in facts if fact["epochs"] > 1)
-    return Row(
+) -> ReportRow:
+    facts = [run.facts for run in runs]
+    choices = dict.fromkeys(fact.epoch_choice for fact in facts if fact.epochs > 1)
+    return ReportRow(
         **line._asdict(),
-        note=records[0]["cell"]["note"],
-        untrained=any(fact["untrained"] for fact in facts),
+        note=records[0].cell.note,
+        untrained=any(fact.untrained for fact in facts),
         draws=len(runs),
-        failed=sum(record["status"] == "failed" for record in records),
+        failed=sum(record.status == "failed" for record in records),
         honest=_estimates(runs, "honest", samples),
         oracle=_estimates(runs, "oracle", {}),
         gap=_estimates(runs, "gap", {}),
-        learns_abnormal=any(fact["learns_abnormal"] for fact in facts),
-        epoch=" or ".join(_EPOCHS.get(choice, choice) for choice in choices),
+        learns_abnormal=any(fact.learns_abnormal for fact in facts),
+        epoch=" or ".join(_EPOCHS.get(choice, choice) for choice in choices if choice),
         published=printed,
         cost=_cost(runs),
-        keys=tuple(record["key"] for record in records),
+        keys=tuple(record.key for record in records),
         caveats=tuple(caveats(runs, samples, zero_shot)),
     )
 
 
-def _estimates(runs: Sequence[Run], protocol: str, samples: Samples) -> dict[str, Estimate]:
+def _estimates(runs: Sequence[CellRun], protocol: str, samples: Samples) -> dict[str, Estimate]:
     found = {}
     for metric in METRICS:
         values = list(by_draw(runs, protocol, metric).values())
         if values and protocol in protocols_of(metric):
-            found[metric] = estimate(metric, values, samples.get(metric))
+            found[metric] = estimate(values, samples.get(metric))
     return found
 
 
-def _cost(runs: Sequence[Run]) -> dict[str, float]:
-    measured = [run.record["measured"] for run in runs]
-    found = {name: [m[name] for m in measured if m.get(name) is not None] for name in _COSTS}
-    return {name: float(median(values)) for name, values in found.items() if values}
+def _cost(runs: Sequence[CellRun]) -> dict[str, float]:
+    measured = [asdict(run.record.measured) for run in runs]
+    found = {one.name: [m[one.name] for m in measured] for one in COSTS}
+    known = {name: [v for v in values if v is not None] for name, values in found.items()}
+    return {name: float(median(values)) for name, values in known.items() if values}
 
 
 def _published(
     line: _Line,
     zero_shot: bool,
-    cell: Mapping[str, Any],
-    grid: Mapping[str, Any],
+    cell: PlannedCell,
+    names: Mapping[str, str],
     tables: Mapping[str, DataFrame],
 ) -> tuple[dict[str, Any], ...]:
     """Printed cells of the same method, set, K and kind of training, ablations left out."""
     if line.tested_on not in tables:
         return ()
     table = tables[line.tested_on]
-    path = (cell.get("model_config") or {}).get("class_path") or line.model
-    name = _plain(path.rsplit(".", 1)[-1])
+    name = _plain(cell.model_config["class_path"].rsplit(".", 1)[-1])
     settings, source = ["few-shot", "few-normal-shot"], ""
     if zero_shot:
         settings = ["zero-shot"]
     elif line.trained_on != line.tested_on:
-        settings, source = ["cross-dataset"], grid["published"].get(line.trained_on, "unknown")
+        settings, source = ["cross-dataset"], names.get(line.trained_on, "unknown")
     elif line.normals == "train":
         settings = ["full-shot"]
     k = table["k"].isna() if line.k_shot is None else table["k"].eq(line.k_shot).fillna(False)

@@ -1,19 +1,19 @@
 """The rows as tables to work with: CSV, JSON and LaTeX."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pandas import DataFrame, MultiIndex
 
+from anomalib_medclip.compare.cell_record import ComparisonGrid
 from anomalib_medclip.files import as_json, write_whole
 from anomalib_medclip.provenance import NOTICE
+from anomalib_medclip.report.columns import COSTS, METRICS, PROTOCOLS
 from anomalib_medclip.report.redaction import without_paths
-from anomalib_medclip.report.rows import METRICS, Estimate, Row
-from anomalib_medclip.report.summary import label
+from anomalib_medclip.report.rows import ReportRow
 
-_PROTOCOLS = ("honest", "oracle", "gap")
 _ABOUT = (
     "model", "kind", "normals", "note", "untrained", "trained_on", "tested_on", "k_shot", "draws",
     "failed", "epoch", "caveats",
@@ -21,7 +21,6 @@ _ABOUT = (
 _FIGURE = (
     "metric", "protocol", "mean", "low", "high", "interval_source", "values", "best", "published",
 )  # fmt: skip
-_COSTS = ("seconds_per_image", "train_seconds", "model_mb", "learnt_mb")
 _PRINTED = ("image_AUROC", "pixel_AUROC")
 _SPECIAL = str.maketrans({
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -31,7 +30,7 @@ _PREAMBLE = f"% {NOTICE}\n% needs \\usepackage{{booktabs}} and \\usepackage{{xco
 
 
 def write_tables(
-    folder: Path, grid: Mapping[str, Any], rows: Sequence[Row], names: bool = False
+    folder: Path, grid: ComparisonGrid, rows: Sequence[ReportRow], names: bool = False
 ) -> list[Path]:
     """Write ``table.csv``, ``table.json`` and ``table.tex``, each whole or not at all.
 
@@ -45,14 +44,14 @@ def write_tables(
 
     Args:
         folder: It is made where it does not exist; tables that are there are replaced.
-        grid: What ``Store.grid`` gives.
+        grid: What was planned.
         rows: What ``summarise`` gives.
         names: Whether the command in ``table.json`` may hold paths.
     """
     lines = [line for row in rows for line in _lines(row)]
-    columns = [*_ABOUT, *_FIGURE, *_COSTS, "notice"]
-    command = grid["command"] if names else without_paths(grid["command"])
-    about = {"title": grid["title"], "command": command, "versions": grid["versions"]}
+    columns = [*_ABOUT, *_FIGURE, *(one.name for one in COSTS), "notice"]
+    command = grid.command if names else without_paths(grid.command)
+    about = {"title": grid.title, "command": command, "versions": grid.versions}
     whole = {"notice": NOTICE, **about, "rows": [_as_dict(row) for row in rows]}
     texts = {
         "table.csv": DataFrame(lines, columns=columns, dtype=object).to_csv(
@@ -66,14 +65,15 @@ def write_tables(
     return [folder / name for name in texts]
 
 
-def _lines(row: Row) -> Iterator[dict[str, Any]]:
-    about = {name: getattr(row, name) for name in _ABOUT} | row.cost | {"notice": NOTICE}
+def _lines(row: ReportRow) -> Iterator[dict[str, Any]]:
+    plain = asdict(row)
+    about = {name: plain[name] for name in _ABOUT} | row.cost | {"notice": NOTICE}
     about["caveats"] = " ".join(row.caveats)
     if not row.honest and not row.oracle:
         yield about
     for metric in METRICS:
-        for protocol in _PROTOCOLS:
-            estimate: Estimate | None = getattr(row, protocol).get(metric)
+        for protocol in PROTOCOLS:
+            estimate = row.estimates[protocol].get(metric)
             if estimate is not None:
                 yield {
                     **about,
@@ -89,21 +89,21 @@ def _lines(row: Row) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _cited(row: Row, metric: str) -> Iterator[str]:
+def _cited(row: ReportRow, metric: str) -> Iterator[str]:
     for cell in row.published:
         if cell["metric"] == metric:
             yield f"{cell['value']} ({cell['paper']}, table {cell['table']})"
 
 
-def _as_dict(row: Row) -> dict[str, Any]:
+def _as_dict(row: ReportRow) -> dict[str, Any]:
     estimates = {
-        protocol: {metric: found._asdict() for metric, found in getattr(row, protocol).items()}
-        for protocol in _PROTOCOLS
+        protocol: {metric: found._asdict() for metric, found in by_metric.items()}
+        for protocol, by_metric in row.estimates.items()
     }
     return {**asdict(row), **estimates, "best": sorted(row.best)}
 
 
-def _latex(rows: Sequence[Row]) -> Iterator[str]:
+def _latex(rows: Sequence[ReportRow]) -> Iterator[str]:
     """A table for each test set: its rows by K and metric."""
     for test in dict.fromkeys(row.tested_on for row in rows):
         here = [row for row in rows if row.tested_on == test]
@@ -113,7 +113,7 @@ def _latex(rows: Sequence[Row]) -> Iterator[str]:
         columns = [(k, metric) for k in shots for metric in metrics]
         cells: dict[str, list[str]] = {}
         for row in here:
-            line = cells.setdefault(_escaped(label(row)), ["--"] * len(columns))
+            line = cells.setdefault(_escaped(row.label), ["--"] * len(columns))
             for place, (k, metric) in enumerate(columns):
                 if k == row.k_shot:
                     line[place] = _cell(row, metric)
@@ -130,7 +130,7 @@ def _latex(rows: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def _cell(row: Row, metric: str) -> str:
+def _cell(row: ReportRow, metric: str) -> str:
     """Honest mean, half its interval, and the oracle mean, in percent."""
     if not row.honest and row.failed:
         return "failed"
@@ -147,7 +147,7 @@ def _cell(row: Row, metric: str) -> str:
     return text
 
 
-def _caption(test: str, rows: Sequence[Row]) -> str:
+def _caption(test: str, rows: Sequence[ReportRow]) -> str:
     counts = sorted({len(found.values) for row in rows for found in row.honest.values()}) or [0]
     draws = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     epochs = " or ".join(dict.fromkeys(row.epoch for row in rows if row.epoch))

@@ -1,12 +1,17 @@
 """Records become a page and tables, in the folder they lie in."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from anomalib_medclip.compare.store import Record, Store
+from anomalib_medclip.compare.cell_record import CellRecord
+from anomalib_medclip.compare.dataset_result import DatasetResult
+from anomalib_medclip.compare.store import Store
 from anomalib_medclip.files import write_whole
-from anomalib_medclip.report import explain, gallery
-from anomalib_medclip.report.charts import charts
-from anomalib_medclip.report.gallery import Gallery
+from anomalib_medclip.report.charts import charts_of
+from anomalib_medclip.report.embedding_charts import embedding_charts
+from anomalib_medclip.report.explain import section
+from anomalib_medclip.report.gallery import GALLERY_BUDGET, Gallery, pack
 from anomalib_medclip.report.page import render
 from anomalib_medclip.report.summary import summarise
 from anomalib_medclip.report.table_files import write_tables
@@ -30,17 +35,18 @@ def write_report(store: Store, *, names: bool = False) -> list[Path]:
     """
     store = _ReadOnce(store.folder)
     grid, config = store.grid(), store.config()
-    found = (store.record(cell["key"]) for cell in grid["cells"])
+    found = (store.record(cell.key) for cell in grid.cells)
     records = [record for record in found if record is not None]
     rows = summarise(grid, records)
-    every = [*charts(rows, records), *explain.charts(store, grid)]
-    explained = explain.section(store, grid, names)
+    every = [*charts_of(rows, records), *embedding_charts(store, grid)]
+    explained = section(store, grid, names)
 
     def page(pictures: Gallery) -> str:
         return render(grid, config, records, rows, every, pictures, explained, names)
 
     room = _LIMIT - len(page(Gallery()).encode())
-    pictures = gallery.pack(grid, store, names=names, budget=max(0, min(gallery.BUDGET, room)))
+    budget = max(0, min(GALLERY_BUDGET, room))
+    pictures = pack(grid, store, names=names, budget=budget)
     path = store.folder / "report.html"
     write_whole(path, page(pictures))
     return [path, *write_tables(store.folder, grid, rows, names)]
@@ -54,15 +60,18 @@ class _ReadOnce(Store):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._read: dict[str, Record | None] = {}
-        self._lists: dict[tuple[object, ...], list[object]] = {}
+        self._read: dict[str, CellRecord | None] = {}
+        self._lists: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
-    def record(self, key: str) -> Record | None:
+    def record(self, key: str) -> CellRecord | None:
         """The record of a cell, if it was run."""
         if key not in self._read:
-            self._read[key] = found = super().record(key)
-            for test in (found or {}).get("tests", []):
-                for part in ("name", "patient", "label"):
-                    whole = test["images"][part]
-                    test["images"][part] = self._lists.setdefault(tuple(whole), whole)
+            found = super().record(key)
+            self._read[key] = found and replace(found, tests=tuple(map(self._shared, found.tests)))
         return self._read[key]
+
+    def _shared(self, test: DatasetResult) -> DatasetResult:
+        parts = test.images.name, test.images.patient, test.images.label
+        name, patient, label = (self._lists.setdefault(part, part) for part in parts)
+        images = replace(test.images, name=name, patient=patient, label=label)
+        return replace(test, images=images)

@@ -111,6 +111,11 @@ class ClipMethod(ExportVerbs, SharedOptions):
         return self.text.object_name
 
     @property
+    def features_found(self) -> int:
+        """Images whose frozen features another run had computed."""
+        return self.features.found
+
+    @property
     def copies(self) -> int:
         """How many fixed augmentations of each image an epoch trains on."""
         return 1 if self.data.zero_shot else len(self.augmentations.masks)

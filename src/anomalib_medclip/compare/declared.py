@@ -1,0 +1,37 @@
+"""What a model says of itself, be it ours or not."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Declared(NamedTuple):
+    """What models of this package declare, and what holds of those that do not.
+
+    Attributes:
+        wants_abnormal: Whether it learns from abnormal images, too.
+        threshold_from: Which images its threshold was found on; empty where it does not say.
+        features_found: Images whose frozen features another cell had computed.
+        ready_to_score: Brings the model to where it can score between two epochs.
+    """
+
+    wants_abnormal: bool
+    threshold_from: str
+    features_found: int
+    ready_to_score: Callable[[], None]
+
+
+def declared_by(model: Any) -> Declared:  # noqa: ANN401 - an AnomalibModule of whatever making
+    """What a model declares.
+
+    A comparison runs any model of anomalib's and of third parties, which have none of these names.
+    """
+    return Declared(
+        wants_abnormal=bool(getattr(model, "wants_abnormal", False)),
+        threshold_from=str(getattr(model, "threshold_from", "")),
+        features_found=int(getattr(model, "features_found", 0)),
+        ready_to_score=getattr(model, "ready_to_score", _nothing),
+    )
+
+
+def _nothing() -> None:
+    """A model that is trained step by step can score at any time."""

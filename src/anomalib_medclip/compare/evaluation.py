@@ -1,0 +1,125 @@
+"""A trained model is tested on each of its sets, and what is worth keeping is kept."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from anomalib.engine import Engine
+from anomalib.models.components.base import AnomalibModule
+
+from anomalib_medclip.compare import pictures
+from anomalib_medclip.compare.cell_record import Arrays, TrainingFacts
+from anomalib_medclip.compare.dataset_result import (
+    CHOSEN_ON_TEST,
+    DatasetResult,
+    Figures,
+    ImageScores,
+    KeptExplanation,
+    KeptPictures,
+    KnownPatients,
+    LostLesions,
+    PatientInfluence,
+)
+from anomalib_medclip.compare.evaluator import Findings, identities
+from anomalib_medclip.compare.explanation import explain
+from anomalib_medclip.compare.grid import Cell
+from anomalib_medclip.compare.oracle import oracle_of
+from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.data.lesions import count_lesions, total
+
+
+def evaluate(
+    cell: Cell,
+    model: AnomalibModule,
+    engine: Engine,
+    tested: Mapping[str, MedicalDataModule],
+    after_epochs: Mapping[str, Mapping[int, Figures]],
+    facts: TrainingFacts,
+) -> tuple[tuple[DatasetResult, ...], Arrays]:
+    """Test a model on each of some data.
+
+    Args:
+        cell: The cell.
+        model: Its model, trained.
+        engine: What trained it.
+        tested: The data, by name.
+        after_epochs: Figures after other epochs, by name of the data and epoch.
+        facts: What was done in the training.
+
+    Returns:
+        What was found on each, and the arrays that this names.
+    """
+    results: list[DatasetResult] = []
+    arrays: Arrays = {}
+    for number, (name, data) in enumerate(tested.items()):
+        engine.test(model=model, datamodule=data)
+        findings = model.evaluator
+        assert isinstance(findings, Findings)  # which the cell gave it
+        gallery, explanation, kept = _kept(cell, model, data, findings, f"test{number}_")
+        others, epoch = after_epochs[name], facts.tested_epoch
+        result = DatasetResult(
+            data=name,
+            object_name=data.object_name,
+            has_masks=data.has_masks,
+            lesions=_lost_lesions(data),
+            honest={k: v for k, v in findings.figures.items() if k not in CHOSEN_ON_TEST},
+            images=_image_scores(findings, data),
+            patients=_known_patients(data),
+            influence={k: PatientInfluence.of(v) for k, v in findings.influences.items()},
+            pixel_curves=findings.curves,
+            gallery=gallery,
+            explain=explanation,
+            **oracle_of(findings.figures, epoch, others, facts.epochs)._asdict(),
+        )
+        results.append(result)
+        arrays |= kept
+    return tuple(results), arrays
+
+
+def _image_scores(findings: Findings, data: MedicalDataModule) -> ImageScores:
+    """Scores in the order of the data's table."""
+    table = data.test_data.samples
+    place = {path: at for at, path in enumerate(findings.paths)}
+    order = [place[path] for path in table["image_path"]]
+    called = findings.called
+    return ImageScores(
+        name=tuple(pictures.relative_paths(table)),
+        patient=tuple(identities(table).factorize(sort=True)[0].tolist()),
+        label=tuple(table["label_index"].astype(int).tolist()),
+        score=tuple(findings.scores[at] for at in order),
+        raw_score=tuple(findings.raw_scores[at] for at in order),
+        called=None if called is None else tuple(int(called[at]) for at in order),
+    )
+
+
+def _known_patients(data: MedicalDataModule) -> KnownPatients:
+    table = data.test_data.samples
+    _, known = identities(table).factorize(sort=True)
+    return KnownPatients(known_as=tuple(known), unknown=int((table["group"] == "").sum()))
+
+
+def _lost_lesions(data: MedicalDataModule) -> LostLesions | None:
+    """How many lesions the test masks outline, and how many are lost at the model's size."""
+    test: Any = data.test_data
+    resize = test.augmentations
+    if not data.has_masks or resize is None:
+        return None
+    found = total(count_lesions(lesion, resize) for lesion in test.lesions())
+    height, width = test[0].image.shape[-2:]
+    return LostLesions(size=(height, width), **found)
+
+
+def _kept(
+    cell: Cell, model: AnomalibModule, data: MedicalDataModule, findings: Findings, prefix: str
+) -> tuple[KeptPictures | None, KeptExplanation | None, Arrays]:
+    """What a cell keeps to look at after a test: pictures, explanations, their arrays."""
+    if "pictures" not in cell.keeps:
+        return None, None, {}
+    kept, arrays = pictures.keep(data, findings.maps, prefix)
+    if "explanations" not in cell.keeps:
+        return kept, None, arrays
+    shown: list[Any] = [data.test_data[index] for index in kept.image]
+    explanation = explain(model, shown, data.support_data, cell.seed)
+    if explanation is None:
+        return kept, None, arrays
+    found, more = explanation.as_record(f"{prefix}explain", kept.image)
+    return kept, found, arrays | more
