@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 import torch
@@ -11,12 +12,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-import anomalib_medclip
 from anomalib_medclip import baselines
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.components.finite import refuse_non_finite
-from anomalib_medclip.errors import CheckpointError, MedclipError, NotReadyError
+from anomalib_medclip.errors import CheckpointError, MedclipError, NotReadyError, UnknownNameError
 from anomalib_medclip.export.parity import read_certificate
 from anomalib_medclip.export.runtimes import (
     Run,
@@ -25,6 +25,7 @@ from anomalib_medclip.export.runtimes import (
     open_openvino,
     torch_run,
 )
+from anomalib_medclip.models import get_model
 from anomalib_medclip.provenance import sha256_of_tensors
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.picture import read_image
@@ -240,8 +241,7 @@ def _from_checkpoint(
     if "method" not in notes:
         msg = f"{path} was not made by a model of anomalib-medclip; pass one that was"
         raise CheckpointError(msg)
-    known = hasattr(anomalib_medclip, notes["method"])
-    method = getattr(anomalib_medclip if known else baselines, notes["method"])
+    method = _method_class(path, notes)
     notes = {**notes, "backbone_fingerprint": notes["fingerprint"]}
     has_choice = "precision" in signature(method).parameters
     if precision == "bf16" and not has_choice:
@@ -252,6 +252,18 @@ def _from_checkpoint(
     model = method.load_from_checkpoint(path, map_location=device, **chosen)
     notes["weights_sha256"] = sha256_of_tensors(without_clip(model.state_dict()))
     return _from_module(model, device, notes)
+
+
+def _method_class(path: Path, notes: dict[str, Any]) -> Any:  # noqa: ANN401 - any method or baseline
+    name: str = notes["method"]
+    if name in baselines.__all__:
+        return resolve_name(f"{baselines.__name__}:{name}")
+    try:
+        return get_model(name)
+    except UnknownNameError as error:
+        named = f"the one with the module {notes['package']}" if "package" in notes else "that one"
+        msg = f"{path} is of the method {name}, which is of another package; install {named}"
+        raise CheckpointError(msg) from error
 
 
 def _from_torch(path: Path, device: str, precision: Precision | None, trust: bool) -> _Opened:
