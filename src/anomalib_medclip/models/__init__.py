@@ -62,7 +62,8 @@ def get_model(name: str) -> "type[AnomalibModule]":
 
 
 def _folders() -> list[str]:
-    return [path.parent.name for path in Path(__file__).parent.glob("*/lightning_model.py")]
+    found = (Path(folder).glob("*/lightning_model.py") for folder in __path__)
+    return [path.parent.name for paths in found for path in paths]
 
 
 def _entry_of_folder(name: str) -> EntryPoint:
