@@ -1,4 +1,4 @@
-"""Public names are listed, documented and imported when asked for; mypy reads ``public_names.py``."""
+"""Public names are listed, and imported when asked for; mypy reads ``public_names.py``."""
 
 import pydoc
 import subprocess

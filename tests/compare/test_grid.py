@@ -270,7 +270,7 @@ def test_a_key_changes_with_the_code_of_a_parent(home, monkeypatch):
     model = {**MVFA, "class_path": "unlucky.Raises"}
     before, real = keys(home, model=model), named_files.digest_of
     own = lambda path, *more: "0" * 64 if path.name == "mvfa" else real(path, *more)  # noqa: E731
-    monkeypatch.setattr(inputs, "digest_of", own)
+    monkeypatch.setattr(named_files, "digest_of", own)
     assert keys(home, model=model) != before
 
 

@@ -21,7 +21,7 @@ from test_score import UP, numbers, record, write_stack, write_volume
 from tiny import BACKBONE
 
 import anomalib_medclip
-from anomalib_medclip.bench.build import build
+from anomalib_medclip.bench.build import build_method
 from anomalib_medclip.bench.scoring import fill_bank
 from anomalib_medclip.bench.settings import Setting
 from anomalib_medclip.cli import main
@@ -133,7 +133,7 @@ def test_nor_does_a_scan_of_the_bank(precision, most, monkeypatch):
 
 def filled(setting):
     """A method, its memory bank full if it has one."""
-    method = build(setting)
+    method = build_method(setting)
     fill_bank(method.model, setting.k_shot, len(method.augmentations))
     return method.model
 

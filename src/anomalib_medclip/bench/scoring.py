@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from anomalib_medclip.bench.timing import Work
+from anomalib_medclip.bench.timing import TimedCall
 
-Images = Float[Tensor, "batch 3 side side"]
+RGBImages = Float[Tensor, "batch 3 side side"]
 """RGB in [0, 1] at the model's size."""
 
 
-def random_images(model: Any, count: int, seed: int = 1) -> Images:  # noqa: ANN401 - any method's
+def random_images(model: Any, count: int, seed: int = 1) -> RGBImages:  # noqa: ANN401 - any method's
     """Smooth random images at a model's size, the same for the same seed."""
     random = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 3, 8, 8, generator=random)
@@ -39,7 +39,7 @@ def fill_bank(model: Any, k_shot: int, copies: int) -> None:  # noqa: ANN401 - a
 
     Args:
         model: On its device.
-        k_shot: Images; 0 for zero-shot.
+        k_shot: RGBImages; 0 for zero-shot.
         copies: How many augmented copies a method makes of each, itself included.
     """
     if not (k_shot and hasattr(model, "memory_bank")):
@@ -53,7 +53,7 @@ def fill_bank(model: Any, k_shot: int, copies: int) -> None:  # noqa: ANN401 - a
     model.memory_bank.fill(mixed, torch.arange(count))
 
 
-def encoder(model: Any, images: Images) -> Work:  # noqa: ANN401 - any method's
+def encoder(model: Any, images: RGBImages) -> TimedCall:  # noqa: ANN401 - any method's
     """open_clip's image encoder as open_clip runs it, with weights like the model's, in fp32."""
     visual = model.clip.backbone.load().clip.visual.eval().to(images.device)
 
