@@ -10,7 +10,7 @@ from typing import Any
 
 from anomalib_medclip.lazy import lazy_names
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _listed, __dir__, __all__ = lazy_names(__name__, __file__)
 
