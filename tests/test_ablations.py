@@ -6,9 +6,10 @@ import pytest
 import torch
 import yaml
 from anomalib.engine import Engine
-from tiny import EVEN, OPTIONS, lesion_data, method_class
+from tiny import EVEN, OPTIONS, lesion_data
 
 from anomalib_medclip.errors import NotReadyError
+from anomalib_medclip.models import get_model
 from anomalib_medclip.models.mediclip import lightning_model, synthesis
 
 FOLDER = Path(__file__).parents[1] / "configs" / "ablations"
@@ -19,7 +20,7 @@ DEPTHS = {"levels", "scored_levels"}
 def built(name, options):
     """A method on a small CLIP of 4 blocks, where the papers' have 24, with its text."""
     options = {k: [level // 6 for level in v] if k in DEPTHS else v for k, v in options.items()}
-    method = method_class(name.lower())(**{**OPTIONS, "backbone": EVEN, **options})
+    method = get_model(name)(**{**OPTIONS, "backbone": EVEN, **options})
     method.object_name = options.get("object_name", "brain")
     return method
 

@@ -44,13 +44,6 @@ def test_importing_the_package_imports_nothing_heavy():
     run(sys.executable, "-c", script)
 
 
-def test_an_unknown_model_is_answered_with_those_there_are():
-    import anomalib_medclip
-
-    with pytest.raises(AttributeError, match=r"no model 'Nope'; models: .*mvfa"):
-        _ = anomalib_medclip.Nope
-
-
 def test_json_is_read_and_written_in_one_place():
     """Python's own functions write NaN, which is no JSON, and read it."""
     words = {"dump", "dumps", "load", "loads", "JSONEncoder", "JSONDecoder"}

@@ -16,7 +16,7 @@ import anomalib_medclip
 from anomalib_medclip import data
 for name in anomalib_medclip.list_models():
     __import__(f"anomalib_medclip.models.{name}.lightning_model")
-for name in data._HOME:
+for name in data.__all__:
     getattr(data, name)
 assert "anomalib_medclip.components.memory_bank" in sys.modules
 print(*set(sys.modules) - its_own)

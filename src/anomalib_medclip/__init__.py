@@ -1,30 +1,35 @@
 """CLIP adapters for few-shot medical anomaly detection, as anomalib models.
 
-Every folder of ``models/`` that holds a ``lightning_model.py`` is a method, and is found by name:
-``anomalib_medclip.MVFA`` imports ``anomalib_medclip.models.mvfa`` when it is first asked for.
-``anomalib_medclip.Inferencer`` scores images with what was trained or exported.
+``anomalib_medclip.MVFA`` and its like are models, ``data`` and ``metrics`` hold what goes with
+them, ``Inferencer`` scores images with what was trained or exported. All are imported when they are
+first asked for; ``__init__.pyi`` lists them. A method that is not listed there is found by its
+class's name, be it a folder of ``models`` or another package's; see ``anomalib_medclip.models``.
 """
 
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from anomalib_medclip import models
+from anomalib_medclip.lazy import lazy_names
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-
-def list_models() -> list[str]:
-    """Names of the method folders, in alphabetical order."""
-    found = (Path(folder).glob("*/lightning_model.py") for folder in models.__path__)
-    return sorted(path.parent.name for paths in found for path in paths)
+_listed, __dir__, __all__ = lazy_names(__name__, __file__)
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - a method's class, known only once imported
-    """Import the method folder ``models/<name in lower case>`` and return its class."""
-    if name == "Inferencer":
-        return import_module(f"{__name__}.score.inferencer").Inferencer
-    if name.startswith("_") or name.lower() not in list_models():
-        msg = f"{__name__} has no model {name!r}; models: {', '.join(list_models())}"
-        raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.models.{name.lower()}"), name)
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class or module, known only once imported
+    """A listed name, or the class of any method.
+
+    Raises:
+        AttributeError: There is none; it says which there are.
+        PluginError: Another package's method of this name cannot be used.
+    """
+    if name in __all__ or name.startswith("_"):
+        return _listed(name)
+    from anomalib_medclip.models import get_model, list_models  # not needed for what is listed
+
+    if name.lower() in list_models():
+        found = get_model(name)
+        if found.__name__ == name:
+            return found
+    there = ", ".join(__all__)
+    msg = f"{__name__} has no {name!r}; it has {there}; models: {', '.join(list_models())}"
+    raise AttributeError(msg)

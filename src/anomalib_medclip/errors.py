@@ -81,6 +81,10 @@ class NotReadyError(MedclipError, RuntimeError):
     """The model is asked for scores before prompts or memory bank exist."""
 
 
+class PluginError(MedclipError, ImportError):
+    """A method of another package cannot be imported, or shares its name with one of a third."""
+
+
 class UnknownNameError(MedclipError, ValueError):
     """A name or number to look up is not among those there are."""
 

@@ -3,16 +3,17 @@
 import json
 import time
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
-from test_bench import METHODS, RUN, TINY, is_sound
+from bench_rows import METHODS, RUN, TINY, is_sound
 from tiny import write_lesions
 
 from anomalib_medclip.bench import build, measure, output, quality, scoring
-from anomalib_medclip.bench.profile import PARTS, REST, profile
-from anomalib_medclip.bench.settings import plan
+from anomalib_medclip.bench.profile import PARTS, REST, profile_parts
+from anomalib_medclip.bench.settings import SMALL, plan_settings
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.errors import ConfigError, DataRootError
 
 CONFIG = """
@@ -40,51 +41,62 @@ def images(tmp_path_factory):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_profile_has_the_parts_of_its_method(method):
-    model = build.build(replace(TINY, method=method, k_shot=1))
+    model = build.build_method(replace(TINY, method=method, k_shot=1))
     scoring.fill_bank(model.model, 1, len(model.augmentations))
     run = scoring.scorer(model.model, "cpu", compiled=False)
     images = scoring.random_images(model.model, 2)
     named = {name: set(vars(module)) for name, module in model.named_modules()}
-    spent = profile(model.model, lambda: run(images), rounds=1)
+    spent = profile_parts(model.model, lambda: run(images), rounds=1)
     assert set(spent) == OF[method] | {"image tower", "maps", REST}
     assert list(spent) == [part for part in (*PARTS, REST) if part in spent]
     assert {n: set(vars(m)) for n, m in model.named_modules()} == named, "nothing stays behind"
 
 
+class Takes(torch.nn.Module):
+    """Takes seconds of a clock, then does something else."""
+
+    def __init__(self, clock, seconds, then):
+        super().__init__()
+        self.clock, self.seconds, self.then = clock, seconds, then
+
+    def forward(self, given):
+        self.clock[0] += self.seconds
+        return self.then(given)
+
+
 class Nested(torch.nn.Module):
     """A score that goes through an adapter, which goes through a query module."""
 
-    def __init__(self):
+    def __init__(self, clock):
         super().__init__()
-        self.adapters, self.query_module = torch.nn.Identity(), torch.nn.Identity()
+        self.clock, self.clip = clock, ImageTower(Backbone(SMALL, image_size=32))
+        self.query_module = Takes(clock, 5.0, lambda given: given)
+        self.adapters = Takes(clock, 2.0, self.query_module)
 
     def score(self):
+        self.clock[0] += 1.0
         self.adapters(0), self.adapters(0)
 
+    def loss(self):
+        """None is asked for."""
+
     def forward(self):
+        self.clock[0] += 0.5
         self.score()
 
 
 def test_each_moment_belongs_to_one_part(monkeypatch):
     """By a clock that moves only where something is done."""
-    model, clock = Nested(), [0.0]
-
-    def takes(seconds, then, *given):
-        clock[0] += seconds
-        return then(*given)
-
-    model.query_module.forward = partial(takes, 5.0, lambda given: given)
-    model.adapters.forward = partial(takes, 2.0, model.query_module)
-    monkeypatch.setattr(model, "score", partial(takes, 1.0, model.score))
+    clock = [0.0]
+    model = Nested(clock)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    work = partial(takes, 0.5, model)
-    assert profile(model, work, rounds=3) == {
+    assert profile_parts(model, model, rounds=3) == {
         "adapters": 4.0, "query module": 10.0, "maps": 1.0, REST: 0.5,
     }  # fmt: skip
 
 
 def test_a_step_of_training_is_profiled_and_its_rest_is_the_backward_pass(tmp_path):
-    row = measure.measure(replace(TINY, method="madclip", what="first-epoch", profile=True))
+    row = measure.measure_setting(replace(TINY, method="madclip", what="first-epoch", profile=True))
     assert is_sound(row)
     assert set(row["parts"]) == {"image tower", "adapters", "prompts", "maps", REST}
     output.save(tmp_path / "bench.csv", row, RUN, overwrite=False)
@@ -96,21 +108,21 @@ def test_a_step_of_training_is_profiled_and_its_rest_is_the_backward_pass(tmp_pa
 
 
 def test_a_row_without_a_profile_has_no_table_of_it(tmp_path):
-    row = measure.measure(replace(TINY, method="mediclip"))
+    row = measure.measure_setting(replace(TINY, method="mediclip"))
     output.save(tmp_path / "bench.csv", row, RUN, overwrite=False)
-    assert output.profile([row])[1] == []
+    assert output.profile_table([row])[1] == []
     assert "profile of" not in output.markdown([tmp_path / "bench.csv"])
 
 
 def test_only_eager_can_be_profiled():
     options = (["score"], ["mvfa"], ["compile"], [0], [1], lambda _: True)
     with pytest.raises(ConfigError, match="--profile looks into eager torch only"):
-        plan(replace(TINY, profile=True), *options)
+        plan_settings(replace(TINY, profile=True), *options)
 
 
 @pytest.mark.parametrize(("method", "k_shot"), [("mvfa", 1), ("iqeclip", 0)])
 def test_a_model_agrees_with_itself(method, k_shot, images):
-    row = measure.measure(replace(TINY, method=method, k_shot=k_shot, images=images))
+    row = measure.measure_setting(replace(TINY, method=method, k_shot=k_shot, images=images))
     assert is_sound(row)
     assert row["rank_correlation"] == pytest.approx(1, abs=1e-9)
     assert row["auroc"] == row["auroc_fp32"]
@@ -120,12 +132,12 @@ def test_a_model_agrees_with_itself(method, k_shot, images):
 
 def test_bf16_is_compared_with_fp32_in_the_same_state(images):
     setting = replace(TINY, method="mvfa", precision="bf16", k_shot=1, images=images)
-    row = measure.measure(setting)
+    row = measure.measure_setting(setting)
     assert 0.97 < row["rank_correlation"] <= row["rank_correlation_median"] < 1
 
 
 def test_zero_shot_takes_no_bank_from_the_data(images):
-    method = build.build(TINY)
+    method = build.build_method(TINY)
     real = quality.meet(method, replace(TINY, images=images))
     assert not method.model.few_shot
     assert method.model.memory_bank.is_empty
@@ -139,12 +151,12 @@ def test_zero_shot_takes_no_bank_from_the_data(images):
 
 
 def test_integers_are_calibrated_with_the_data_and_never_with_what_is_scored(images, monkeypatch):
-    method = build.build(replace(TINY, method="madclip"))
+    method = build.build_method(replace(TINY, method="madclip"))
     setting = replace(TINY, method="madclip", runtime="openvino-int8", precision="int8")
     real = quality.meet(method, replace(setting, images=images))
     given = {}
     monkeypatch.setattr(method, "to_openvino", lambda folder, **options: given.update(options))
-    build.export(method, setting, None, real.data)
+    build.export_method(method, setting, None, real.data)
     assert given["datamodule"] is real.data
     calibrated = torch.cat(method._calibration_images(real.data))
     distance = (calibrated[:, None] - real.images[None]).abs().amax(dim=(2, 3, 4))
@@ -155,4 +167,4 @@ def test_integers_are_calibrated_with_the_data_and_never_with_what_is_scored(ima
 
 def test_data_that_are_not_there_are_named():
     with pytest.raises(DataRootError, match=r"no data config nowhere\.yaml"):
-        measure.measure(replace(TINY, images="nowhere.yaml"))
+        measure.measure_setting(replace(TINY, images="nowhere.yaml"))

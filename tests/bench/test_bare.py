@@ -11,6 +11,7 @@ import torch
 from anomalib_medclip.bench import bare, build, scoring
 from anomalib_medclip.bench.settings import SMALL, Setting
 from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.models import get_model
 
 PACKAGES = (
     "anomalib", "faiss", "jaxtyping", "jsonargparse", "lightning", "monai", "nibabel", "pandas",
@@ -26,10 +27,10 @@ runpy.run_module("anomalib_medclip.bench.bare", run_name="__main__", alter_sys=T
 
 @pytest.mark.parametrize("method", bare.METHODS)
 def test_it_builds_what_a_method_is_by_default(method):
-    of_class = signature(build.method_class(method)).parameters
+    of_class = signature(get_model(method)).parameters
     entry = bare.METHODS[method]
     assert entry == {name: of_class[name].default for name in entry}
-    full = build.build(Setting(method=method, backbone=SMALL, image_size=32)).model
+    full = build.build_method(Setting(method=method, backbone=SMALL, image_size=32)).model
     alone = bare.build(method, Backbone(SMALL, **{**entry, "image_size": 32}), "fp32").eval()
     assert alone.clip.backbone == full.clip.backbone
     assert type(alone) is type(full)
@@ -43,7 +44,7 @@ def test_it_builds_what_a_method_is_by_default(method):
 
 
 def test_a_bank_holds_the_copies_that_mvfa_makes():
-    assert len(build.method_class("mvfa").augmentations) == bare.COPIES
+    assert len(get_model("mvfa").augmentations) == bare.COPIES
 
 
 def without_packages(*arguments):

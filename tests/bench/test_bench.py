@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import os
 from dataclasses import replace
 from functools import partial
@@ -11,32 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench_rows import METHODS, RUN, TINY, is_sound
 from torch._dynamo.testing import CompileCounterWithBackend
 
-import anomalib_medclip
 from anomalib_medclip import cli
-from anomalib_medclip.bench import build, fresh_process, machine, measure, output, roofline, scoring
-from anomalib_medclip.bench.settings import SMALL, Setting
+from anomalib_medclip.bench import build, fresh_process, measure, output, roofline, scoring
+from anomalib_medclip.bench.settings import SMALL
 from anomalib_medclip.bench.timing import Rounds, alternate
 from anomalib_medclip.commands import bench
 from anomalib_medclip.errors import ConfigError, ProcessDiedError, ResultsError
-from anomalib_medclip.provenance import packages
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "performance.md"
-TINY = Setting(backbone=SMALL, image_size=32, batch_size=2, rounds=2, at_least=0.0)
-METHODS = anomalib_medclip.list_models()
-RUN = {"id": "first", "command": "bench", "hardware": machine.hardware()}
-RUN["versions"] = packages()
-
-
-def is_sound(row):
-    """All columns are known, and every time is one."""
-    assert set(row) <= set(output.COLUMNS)
-    for name in ("ms_per_image", "reference_ms_per_image", "images_per_second", "load_s"):
-        assert 0 < row[name] < math.inf
-    assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"] < math.inf
-    assert row["images_per_second"] == pytest.approx(1e3 / row["ms_per_image"])
-    return True
 
 
 def test_subject_and_reference_take_turns():
@@ -65,7 +49,7 @@ def test_a_slow_minute_changes_no_ratio():
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("what", ["score", "first-epoch", "later-epoch"])
 def test_every_method_is_measured(method, what):
-    row = measure.measure(replace(TINY, method=method, what=what, k_shot=2))
+    row = measure.measure_setting(replace(TINY, method=method, what=what, k_shot=2))
     assert is_sound(row)
     assert (row["method"], row["image_size"], row["batch_size"]) == (method, 32, 2)
     assert row["reference"] == "open_clip image encoder"
@@ -76,15 +60,15 @@ def test_every_method_is_measured(method, what):
 @pytest.mark.parametrize(("method", "of_four"), [("mvfa", 88), ("madclip", 128), ("mediclip", 4)])
 def test_an_epoch_has_all_copies_of_both_classes(method, of_four):
     """4 + 4 images in 11 or 16 copies; MediCLIP learns from normal images, once each."""
-    assert build.epoch_images(build.build(replace(TINY, method=method)), 4) == of_four
+    assert build.epoch_images(build.build_method(replace(TINY, method=method)), 4) == of_four
 
 
 @pytest.mark.parametrize("what", ["first-epoch", "later-epoch"])
 @pytest.mark.parametrize(("method", "keeps"), [("madclip", True), ("mediclip", False)])
 def test_later_epochs_encode_only_images_that_are_made_anew(method, keeps, what, monkeypatch):
     setting = replace(TINY, method=method, what=what)
-    model = build.build(setting)
-    work = build.training(model, setting, scoring.random_images(model.model, 2))
+    model = build.build_method(setting)
+    work = build.training_step(model, setting, scoring.random_images(model.model, 2))
     encoded = []
     monkeypatch.setattr(model.model, "encode", encoded.append)
     monkeypatch.setattr(model.model, "loss", lambda *_: torch.zeros((), requires_grad=True))
@@ -94,16 +78,16 @@ def test_later_epochs_encode_only_images_that_are_made_anew(method, keeps, what,
 
 def test_a_step_of_training_trains():
     setting = replace(TINY, what="later-epoch", method="madclip")
-    model = build.build(setting)
+    model = build.build_method(setting)
     before = {name: value.clone() for name, value in model.named_parameters()}
-    build.training(model, setting, scoring.random_images(model.model, 2))()
+    build.training_step(model, setting, scoring.random_images(model.model, 2))()
     changed = {n for n, value in model.named_parameters() if not torch.equal(value, before[n])}
     assert changed
     assert all(model.get_parameter(name).requires_grad for name in changed)
 
 
 def test_the_bank_has_the_rows_of_its_k():
-    model = build.build(replace(TINY, method="mvfa", k_shot=16))
+    model = build.build_method(replace(TINY, method="mvfa", k_shot=16))
     scoring.fill_bank(model.model, 16, len(model.augmentations))
     assert model.model.few_shot
     rows = model.model.memory_bank.rows  # 16 images, 11 copies, 4 x 4 patches and a class token
@@ -111,18 +95,18 @@ def test_the_bank_has_the_rows_of_its_k():
 
 
 def test_the_search_gives_what_the_plain_product_gives():
-    model = build.build(replace(TINY, method="mvfa", k_shot=1))
+    model = build.build_method(replace(TINY, method="mvfa", k_shot=1))
     scoring.fill_bank(model.model, 1, len(model.augmentations))
-    search, plain = build.search(model, scoring.random_images(model.model, 2))
+    search, plain = build.bank_search(model, scoring.random_images(model.model, 2))
     for distance, cosine in zip(search(), plain(), strict=True):
         torch.testing.assert_close(distance, 1 - cosine)
-    row = measure.measure(replace(TINY, what="bank", k_shot=1))
+    row = measure.measure_setting(replace(TINY, what="bank", k_shot=1))
     assert is_sound(row)
     assert row["reference"] == "matmul and max"
 
 
 def test_the_reference_is_open_clips_own_encoder():
-    model = build.build(TINY)
+    model = build.build_method(TINY)
     images = scoring.random_images(model.model, 2)
     clip = model.model.clip.backbone.load().clip.eval()
     with torch.inference_mode():
@@ -133,7 +117,7 @@ def test_the_reference_is_open_clips_own_encoder():
 def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
     """In one graph, traced and decomposed; only the compiler's own code, slow to make, is not."""
     setting = replace(TINY, method=method, k_shot=k_shot)
-    model = build.build(setting)
+    model = build.build_method(setting)
     scoring.fill_bank(model.model, k_shot, len(model.augmentations))
     images = scoring.random_images(model.model, 2)
     expected = scoring.scorer(model.model, "cpu", compiled=False)(images)
@@ -150,17 +134,17 @@ def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
 def test_a_row_of_a_compiled_model_is_of_a_compiled_model(monkeypatch):
     backend = CompileCounterWithBackend("eager")
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    assert is_sound(measure.measure(replace(TINY, method="mediclip", runtime="compile")))
+    assert is_sound(measure.measure_setting(replace(TINY, method="mediclip", runtime="compile")))
     assert backend.frame_count
 
 
 def test_bf16_is_measured_beside_an_encoder_in_fp32():
     setting = replace(TINY, method="madclip", precision="bf16")
-    model = build.build(setting)
+    model = build.build_method(setting)
     images = scoring.random_images(model.model, 2)
     scoring.scorer(model.model, "cpu", compiled=False)(images)
     assert scoring.encoder(model.model, images)().dtype == torch.float32
-    exact = build.build(replace(setting, precision="fp32"))
+    exact = build.build_method(replace(setting, precision="fp32"))
     found, expected = (
         scoring.scorer(one.model, "cpu", compiled=False)(images).anomaly_map
         for one in (model, exact)
@@ -169,8 +153,8 @@ def test_bf16_is_measured_beside_an_encoder_in_fp32():
 
 
 def test_onnx_is_measured(monkeypatch):
-    monkeypatch.setattr(subjects, "PROBES", 2)
-    row = measure.measure(replace(TINY, method="mediclip", runtime="onnx"))
+    monkeypatch.setattr(build, "PROBES", 2)
+    row = measure.measure_setting(replace(TINY, method="mediclip", runtime="onnx"))
     assert is_sound(row)
     assert row["threads"] is None
 
@@ -180,17 +164,17 @@ def test_onnx_is_measured(monkeypatch):
 )
 def test_openvino_computes_in_what_it_is_told(runtime, precision, monkeypatch):
     setting = replace(TINY, method="mediclip", runtime=runtime, precision=precision)
-    model = build.build(setting)
+    model = build.build_method(setting)
     monkeypatch.setattr(model, "to_openvino", lambda folder, **_: folder / "model.xml")
-    monkeypatch.setattr(subjects, "open_openvino", lambda path, precision: (path, precision))
-    opened = build.export(model, setting, Path("exported"))()
+    monkeypatch.setattr(build, "open_openvino", lambda path, precision: (path, precision))
+    opened = build.export_method(model, setting, Path("exported"))()
     assert opened == (Path("exported") / "model.xml", precision)
 
 
 def test_integers_reach_the_tower_of_a_method_that_encodes_all_at_once(monkeypatch):
-    monkeypatch.setattr(subjects, "PROBES", 2)
+    monkeypatch.setattr(build, "PROBES", 2)
     setting = replace(TINY, method="madclip", runtime="openvino-int8", precision="int8")
-    assert is_sound(measure.measure(setting))
+    assert is_sound(measure.measure_setting(setting))
 
 
 def test_only_mvfa_has_a_bank():
@@ -199,7 +183,7 @@ def test_only_mvfa_has_a_bank():
 
 @pytest.fixture(scope="module")
 def row():
-    return measure.measure(TINY)
+    return measure.measure_setting(TINY)
 
 
 def test_rows_are_added_unless_they_are_to_be_replaced(row, tmp_path):
@@ -216,7 +200,7 @@ def test_rows_are_added_unless_they_are_to_be_replaced(row, tmp_path):
     assert found["notice"] == "research use only"
     with table.open(newline="") as file:
         written = list(csv.DictReader(file))
-    assert tuple(written[0]) == output.COLUMNS
+    assert tuple(written[0]) == output.CSV_COLUMNS
     assert [float(one["ratio"]) for one in written] == [r["ratio"] for r in found["rows"]]
 
 
@@ -234,7 +218,7 @@ def test_a_table_says_where_it_was_measured_and_all_its_rows(row, tmp_path):
     assert RUN["hardware"]["cpu"] in head
     assert "research use only" in head
     assert len(lines) == 3
-    assert all(line.count("|") == len(output.HEADS) + 1 for line in lines)
+    assert all(line.count("|") == len(output.TABLE_HEADS) + 1 for line in lines)
     assert f"| {row['ratio']:.2f} |" in lines[-1]
 
 
@@ -286,13 +270,13 @@ def test_too_small_a_gpu_is_named(monkeypatch):
     def too_much(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(measure, "measure", too_much)
+    monkeypatch.setattr(measure, "measure_setting", too_much)
     with pytest.raises(ProcessDiedError, match=r"too small for score mvfa.*smaller batch"):
         fresh_process._measure(TINY)
 
 
 def test_the_encoders_operations_are_those_of_its_layers():
-    model = build.build(TINY)
+    model = build.build_method(TINY)
     found = roofline.encoder_gflop(model.model.clip.backbone)
     width, tokens, blocks = 32, 17, 4
     layers = blocks * tokens * 12 * width**2 + blocks * 2 * tokens**2 * width
@@ -301,7 +285,7 @@ def test_the_encoders_operations_are_those_of_its_layers():
 
 
 def test_a_row_says_how_near_it_is_to_a_products_rate():
-    row = measure.measure(replace(TINY, method="mediclip"))
+    row = measure.measure_setting(replace(TINY, method="mediclip"))
     assert row["gflops"] == pytest.approx(row["encoder_gflop"] * row["images_per_second"])
     assert row["product_gflops"] > 0
     share = row["gflops"] / row["product_gflops"]
@@ -311,14 +295,14 @@ def test_a_row_says_how_near_it_is_to_a_products_rate():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match="no GPU for --device cuda; leave --device out"):
-        build.build(replace(TINY, device="cuda"))
+        build.build_method(replace(TINY, device="cuda"))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_gpu_is_measured(precision):
-    row = measure.measure(replace(TINY, device="cuda", precision=precision, k_shot=1))
+    row = measure.measure_setting(replace(TINY, device="cuda", precision=precision, k_shot=1))
     assert is_sound(row)
     assert row["peak_gpu_mb"] > 0
     assert row["device_name"] == torch.cuda.get_device_name()

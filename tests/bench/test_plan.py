@@ -2,12 +2,12 @@
 
 import pytest
 
-from anomalib_medclip.bench.settings import Setting, plan
+from anomalib_medclip.bench.settings import Setting, plan_settings
 from anomalib_medclip.errors import ConfigError
 
 
 def planned(whats=("score",), methods=("mvfa", "madclip"), runtimes=("eager",), ks=(0,), **base):
-    found = plan(Setting(**base), whats, methods, runtimes, ks, (1, 8), lambda name: name == "mvfa")
+    found = plan_settings(Setting(**base), whats, methods, runtimes, ks, (1, 8), "mvfa".__eq__)
     return [(s.what, s.method, s.runtime, s.precision, s.k_shot, s.batch_size) for s in found]
 
 

@@ -98,7 +98,7 @@ def test_a_missing_config_is_refused_by_name(tmp_path):
 MODELS = {
     "an unknown class": (
         {"class_path": "anomalib_medclip.Nope"},
-        "no model 'Nope'; models: .*mvfa",
+        "has no 'Nope'; it has .*MVFA.*; models: .*mvfa",
     ),
     "no model at all": ({"class_path": "collections.Counter"}, "not correspond to a subclass"),
     "an unknown option": ({"init_args": {**SMALL, "nope": 1}}, "Option 'nope' is not accepted"),

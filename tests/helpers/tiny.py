@@ -13,7 +13,6 @@ from PIL import Image
 from torch import nn
 
 import anomalib_medclip
-from anomalib_medclip.bench.build import method_class
 from anomalib_medclip.data import MedicalFolder
 
 BACKBONE = {
@@ -84,7 +83,7 @@ def shallow(method):
     return small(method, **(SHALLOW if told else {}))
 
 
-METHODS = [method_class(name) for name in anomalib_medclip.list_models()]
+METHODS = [anomalib_medclip.get_model(name) for name in anomalib_medclip.list_models()]
 
 
 class OpenAIArchive(nn.Module):

@@ -5,7 +5,6 @@ of a memory bank may depend on its rows, so they are mixed from tokens of images
 """
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,31 +12,24 @@ import torch
 import torch.nn.functional as F
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
-from anomalib.models.components.base import AnomalibModule
 from torch import Tensor
 
-from anomalib_medclip.bench.scoring import Images, know_prompts, random_images
+from anomalib_medclip.bench.scoring import RGBImages, know_prompts, random_images
 from anomalib_medclip.bench.settings import RUNTIMES, Setting
-from anomalib_medclip.bench.timing import Work
+from anomalib_medclip.bench.timing import TimedCall
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.export.exporter import PROBES
 from anomalib_medclip.export.runtimes import open_onnx, open_openvino
-
-
-def method_class(name: str) -> Any:  # noqa: ANN401 - a method's class, known only once imported
-    """The anomalib model of a method's folder."""
-    module = import_module(f"anomalib_medclip.models.{name}")
-    found = [value for value in vars(module).values() if isinstance(value, type)]
-    return next(value for value in found if issubclass(value, AnomalibModule))
+from anomalib_medclip.models import get_model
 
 
 def has_bank(name: str) -> bool:
     """Whether a method compares with the support images when it scores."""
-    return bool(get_type_hints(method_class(name))["model"].has_memory)
+    return bool(get_type_hints(get_model(name))["model"].has_memory)
 
 
-def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
+def build_method(setting: Setting) -> Any:  # noqa: ANN401 - any method
     """A method's model, ready to score, on its device.
 
     Raises:
@@ -51,14 +43,15 @@ def build(setting: Setting) -> Any:  # noqa: ANN401 - any method
     options = {name: value for name, value in given.items() if value is not None}
     if not RUNTIMES[setting.runtime]:  # what is exported is made in fp32
         options["precision"] = setting.precision
-    method = method_class(setting.method)(**options, pretrained=setting.pretrained).eval()
+    kind: Any = get_model(setting.method)
+    method = kind(**options, pretrained=setting.pretrained).eval()
     model = method.model
     know_prompts(model)
     model.few_shot = setting.k_shot > 0
     return method.to(setting.device)
 
 
-def export(
+def export_method(
     method: Any,  # noqa: ANN401 - any method
     setting: Setting,
     folder: Path,
@@ -91,7 +84,7 @@ def export(
     return lambda: open_openvino(path, precision="bf16" if setting.precision == "bf16" else "fp32")
 
 
-def training(method: Any, setting: Setting, images: Images) -> Work:  # noqa: ANN401 - any method
+def training_step(method: Any, setting: Setting, images: RGBImages) -> TimedCall:  # noqa: ANN401 - any method
     """A step of training: in the first epoch with the frozen part, in later ones without.
 
     Half of the images are abnormal, with a square lesion. A method that makes its training images
@@ -124,7 +117,7 @@ def epoch_images(method: Any, k_shot: int) -> int:  # noqa: ANN401 - any method
     return classes * k_shot * len(method.augmentations.masks)
 
 
-def search(method: Any, images: Images) -> tuple[Work, Work]:  # noqa: ANN401 - any method
+def bank_search(method: Any, images: RGBImages) -> tuple[TimedCall, TimedCall]:  # noqa: ANN401 - any method
     """The memory bank's search for all patches of all levels, and a plain product and maximum.
 
     The rows of the plain one are unit vectors in float32 already, and all that it gives is the

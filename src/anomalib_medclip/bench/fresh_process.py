@@ -8,33 +8,33 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
-from anomalib_medclip.bench.output import Row
+from anomalib_medclip.bench.output import Measurement
 from anomalib_medclip.bench.settings import Setting
 from anomalib_medclip.errors import ProcessDiedError
 
 
-def measure_apart(setting: Setting) -> Row:
-    """As ``measure.measure``, in a fresh process.
+def measure_apart(setting: Setting) -> Measurement:
+    """As ``measure.measure_setting``, in a fresh process.
 
     Raises:
         ProcessDiedError: The process ended by itself, or the GPU's memory was too small.
-        MedclipError: What ``measure`` raises.
+        MedclipError: What ``measure_setting`` raises.
     """
     return _apart(_measure, setting)
 
 
 def has_bank_apart(method: str) -> bool:
-    """As ``subjects.has_bank``, without importing torch into this process."""
+    """As ``build.has_bank``, without importing torch into this process."""
     return bool(_apart(_has_bank, method))
 
 
-def _measure(setting: Setting) -> Row:
+def _measure(setting: Setting) -> Measurement:
     import torch
 
-    from anomalib_medclip.bench.measure import measure
+    from anomalib_medclip.bench.measure import measure_setting
 
     try:
-        return measure(setting)
+        return measure_setting(setting)
     except torch.OutOfMemoryError as error:
         msg = f"the GPU's memory is too small for {setting}; take a smaller batch"
         raise ProcessDiedError(msg) from error

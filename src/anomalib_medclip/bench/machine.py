@@ -21,7 +21,8 @@ def hardware() -> dict[str, Any]:
         minute, ``None`` where unknown. Figures mean little where others worked, too.
     """
     about = _cpu_info()
-    allowed = getattr(os, "sched_getaffinity", None)
+    allowed = getattr(os, "sched_getaffinity", None)  # Python has it on some systems only, and
+    has_load = hasattr(os, "getloadavg")  # this on other ones
     return {
         "cpu": about.get("model name") or platform.processor() or platform.machine(),
         "units": [unit for unit in _UNITS if unit in about.get("flags", "").split()],
@@ -29,7 +30,7 @@ def hardware() -> dict[str, Any]:
         "cores_allowed": len(allowed(0)) if allowed else os.cpu_count(),
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.machine()}",
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "load": round(os.getloadavg()[0], 2) if has_load else None,
     }
 
 

@@ -10,8 +10,8 @@ import torch
 from anomalib.data import AnomalibDataModule
 
 from anomalib_medclip.bench import build, quality, roofline, scoring, timing
-from anomalib_medclip.bench.output import Row
-from anomalib_medclip.bench.profile import profile
+from anomalib_medclip.bench.output import Measurement
+from anomalib_medclip.bench.profile import profile_parts
 from anomalib_medclip.bench.settings import RUNTIMES, Setting
 from anomalib_medclip.clip.blocks import DTYPES
 from anomalib_medclip.compare.cost import device_name, model_mb
@@ -25,14 +25,14 @@ class _Duel(NamedTuple):
     And the subject as a function of images, where these are what it takes.
     """
 
-    subject: timing.Work
-    other: timing.Work
+    subject: timing.TimedCall
+    other: timing.TimedCall
     reference: str
     load_s: float
     run: Run | None = None
 
 
-def measure(setting: Setting) -> Row:
+def measure_setting(setting: Setting) -> Measurement:
     """Time a subject and its reference in turn.
 
     Raises:
@@ -43,7 +43,7 @@ def measure(setting: Setting) -> Row:
         torch.set_num_threads(setting.threads)
         faiss.omp_set_num_threads(setting.threads)
     start = time.perf_counter()
-    method = build.build(setting)
+    method = build.build_method(setting)
     took = time.perf_counter() - start
     real = quality.meet(method, setting) if setting.images else None
     if not real:
@@ -55,14 +55,14 @@ def measure(setting: Setting) -> Row:
     if setting.what == "score":
         row.update(_share_of_limit(method, row))
     if setting.profile:
-        spent = profile(method.model, duel.subject, setting.rounds, setting.device)
+        spent = profile_parts(method.model, duel.subject, setting.rounds, setting.device)
         row["parts"] = {part: 1e3 * s / setting.batch_size for part, s in spent.items()}
     if real and duel.run:
         row.update(quality.agreement(duel.run, real, setting.batch_size))
     return row
 
 
-def _timed(duel: _Duel, setting: Setting) -> Row:
+def _timed(duel: _Duel, setting: Setting) -> Measurement:
     """Times and memory."""
     timing.forget_peak(setting.device)
     rounds = timing.alternate(
@@ -77,7 +77,7 @@ def _timed(duel: _Duel, setting: Setting) -> Row:
     }
 
 
-def _share_of_limit(method: Any, row: Row) -> Row:  # noqa: ANN401 - any method
+def _share_of_limit(method: Any, row: Measurement) -> Measurement:  # noqa: ANN401 - any method
     """The encoder's operations a second, and what a plain product reaches in this precision."""
     count = roofline.encoder_gflop(method.model.clip.backbone)
     done = {"encoder_gflop": count, "gflops": count * row["images_per_second"]}
@@ -86,7 +86,7 @@ def _share_of_limit(method: Any, row: Row) -> Row:  # noqa: ANN401 - any method
     return {**done, "product_gflops": roofline.product_gflops(row["precision"], row["device"])}
 
 
-def _about(method: Any, setting: Setting) -> Row:  # noqa: ANN401 - any method
+def _about(method: Any, setting: Setting) -> Measurement:  # noqa: ANN401 - any method
     """What can be said without measuring."""
     backbone, exported = method.hparams["backbone"], bool(RUNTIMES[setting.runtime])
     epoch = build.epoch_images(method, setting.k_shot) if "epoch" in setting.what else 0
@@ -120,11 +120,11 @@ def _duel(
     if real:
         images = real.images.repeat(-(-len(images) // len(real.images)), 1, 1, 1)[: len(images)]
     if setting.what == "bank":
-        return _Duel(*build.search(method, images), "matmul and max", took)
+        return _Duel(*build.bank_search(method, images), "matmul and max", took)
     on_device = images.to(setting.device)
     other, name = scoring.encoder(method.model, on_device), "open_clip image encoder"
     if setting.what != "score":
-        return _Duel(build.training(method, setting, on_device), other, name, took)
+        return _Duel(build.training_step(method, setting, on_device), other, name, took)
     if not RUNTIMES[setting.runtime]:
         compiled = setting.runtime == "compile"
         run = scoring.scorer(method.model, setting.device, compiled=compiled)
@@ -140,7 +140,7 @@ def _opened(
 ) -> tuple[Run, float]:
     """An exported method as a function, and the seconds it takes to open the file."""
     with TemporaryDirectory() as folder:
-        open_file = build.export(method.cpu(), setting, Path(folder), data)
+        open_file = build.export_method(method.cpu(), setting, Path(folder), data)
         start = time.perf_counter()
         run = open_file()
         took = time.perf_counter() - start

@@ -12,8 +12,8 @@ from anomalib_medclip.errors import ResultsError
 from anomalib_medclip.files import as_json, from_json, write_whole
 from anomalib_medclip.provenance import NOTICE
 
-Row = dict[str, Any]
-"""What was measured of one setting, by the names of ``COLUMNS``."""
+Measurement = dict[str, Any]
+"""What was measured of one setting, by the names of ``CSV_COLUMNS``."""
 
 _SETTING = (
     "what", "method", "k_shot", "runtime", "precision", "device", "device_name", "backbone",
@@ -21,7 +21,7 @@ _SETTING = (
 )  # fmt: skip
 """What makes two rows measurements of the same."""
 
-COLUMNS = (
+CSV_COLUMNS = (
     *_SETTING,
     "rounds", "images_per_second", "ms_per_image", "reference", "reference_ms_per_image", "ratio",
     "ratio_low", "ratio_high", "encoder_gflop", "gflops", "product_gflops", "epoch_images",
@@ -30,7 +30,7 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of the CSV; ``docs/performance.md`` says what they are."""
 
-HEADS = (
+TABLE_HEADS = (
     "measured", "method", "K", "runtime", "precision", "device", "px", "batch", "images", "threads",
     "ms an image", "images a second", "reference, ms", "ratio", "its range", "of a product's rate",
     "epoch, s", "load, s", "model, MB", "peak, MB", "rank correlation", "AUROC (fp32)",
@@ -40,7 +40,7 @@ HEADS = (
 NOTHING = "Nothing has been measured yet."
 
 
-def save(path: Path, row: Row, run: dict[str, Any], overwrite: bool) -> None:
+def save(path: Path, row: Measurement, run: dict[str, Any], overwrite: bool) -> None:
     """Add a row to a file, as a whole, and write the CSV again from all that it holds.
 
     Args:
@@ -90,8 +90,8 @@ def load(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def cells(row: Row) -> list[str]:
-    """A row in words, one for each of ``HEADS``."""
+def cells(row: Measurement) -> list[str]:
+    """A row in words, one for each of ``TABLE_HEADS``."""
     threads = "its own" if row["threads"] is None else str(row["threads"])
     peak = row["peak_mb"] if row["peak_gpu_mb"] is None else row["peak_gpu_mb"]
     return [
@@ -120,7 +120,7 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def profile(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
+def profile_table(rows: Iterable[Measurement]) -> tuple[list[str], list[list[str]]]:
     """Where the time of rows goes: heads and cells of a table, without rows that do not say.
 
     A cell is milliseconds an image and, of all that the row took, the share.
@@ -148,8 +148,8 @@ def markdown(files: Sequence[Path]) -> str:
     for found in map(load, files):
         for run in found["runs"]:
             rows = [cells(row) for row in found["rows"] if row["run"] == run["id"]]
-            parts.append(f"**{in_words(run)}**\n\n{_lines(HEADS, rows)}")
-            heads, shares = profile(row for row in found["rows"] if row["run"] == run["id"])
+            parts.append(f"**{in_words(run)}**\n\n{_lines(TABLE_HEADS, rows)}")
+            heads, shares = profile_table(row for row in found["rows"] if row["run"] == run["id"])
             if shares:
                 parts.append(_lines(heads, shares))
     return "\n\n".join(parts) or NOTHING
@@ -173,9 +173,9 @@ def _lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(words) + " |" for words in all_rows)
 
 
-def _csv(rows: Iterable[Row]) -> str:
+def _csv(rows: Iterable[Measurement]) -> str:
     text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     table.writeheader()
     for row in rows:
         parts = row.get("parts")
@@ -199,6 +199,6 @@ def _with_four(share: float | None) -> str:
     return "" if share is None else f"{share:.4f}"
 
 
-def _areas(row: Row) -> str:
+def _areas(row: Measurement) -> str:
     found = [_with_four(row.get(name)) for name in ("auroc", "auroc_fp32")]
     return f"{found[0]} ({found[1]})" if all(found) else ""

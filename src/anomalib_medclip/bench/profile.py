@@ -4,28 +4,35 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import wraps
+from itertools import product
 from typing import Any
 from unittest.mock import patch
 
 from torch import nn
 
-from anomalib_medclip.bench.timing import Work, wait
+from anomalib_medclip.bench.timing import TimedCall, wait
 
-PARTS = {
-    "image tower": ("clip.taps", "clip.resume", "clip.pool"),
-    "adapters": ("adapters", "linears", "normal_det_adapters", "abnormal_det_adapters"),
-    "memory bank": ("memory_bank.distance",),
-    "prompts": ("prompts", "image_prompts"),
-    "query module": ("query_module",),
-    "maps": ("score", "loss"),
+PARTS = ("image tower", "adapters", "memory bank", "prompts", "query module", "maps")
+"""What a torch model may consist of, and where its time goes."""
+
+_OF_MODULES = {
+    "adapters": "adapters",
+    "linears": "adapters",
+    "normal_det_adapters": "adapters",
+    "abnormal_det_adapters": "adapters",
+    "prompts": "prompts",
+    "image_prompts": "prompts",
+    "query_module": "query module",
 }
-"""Modules and methods of the torch models that make up each part; a model has some of them."""
+"""Parts of modules, by their names in the torch models; a model has some of them."""
 
 REST = "the rest"
 """What is in no part: of a training step, the backward pass and the optimiser."""
 
 
-def profile(model: nn.Module, work: Work, rounds: int, device: str = "cpu") -> dict[str, float]:
+def profile_parts(
+    model: nn.Module, work: TimedCall, rounds: int, device: str = "cpu"
+) -> dict[str, float]:
     """Seconds that each part takes itself, without other parts that it calls.
 
     So an adapter between two blocks of the tower counts as adapter, and ``maps`` is what remains of
@@ -49,30 +56,27 @@ def _total(spent: dict[str, float]) -> float:
     return sum(spent.values())
 
 
-def _round(model: nn.Module, work: Work, device: str) -> dict[str, float]:
+def _round(model: nn.Module, work: TimedCall, device: str) -> dict[str, float]:
     watch = _Watch(device)
     with ExitStack() as patches:
-        for part, paths in PARTS.items():
-            for owner, name in (found for path in paths for found in _callables(model, path)):
-                timed = watch.timed(part, getattr(owner, name))
-                patches.enter_context(patch.object(owner, name, timed))
+        for part, method in _methods(model):
+            timed = watch.timed(part, method)
+            patches.enter_context(patch.object(method.__self__, method.__name__, timed))
         watch.timed(REST, work)()
     return {part: watch.spent[part] for part in (*PARTS, REST) if part in watch.spent}
 
 
-def _callables(model: nn.Module, path: str) -> Iterator[tuple[Any, str]]:
-    """Owner and name of what a path stands for: a method, or ``forward`` of modules."""
-    owner: Any = model
-    *owners, name = path.split(".")
-    for one in owners:
-        owner = getattr(owner, one, None)
-    found = getattr(owner, name, None)
-    if isinstance(found, nn.ModuleList):
-        yield from ((child, "forward") for child in found)
-    elif isinstance(found, nn.Module):
-        yield found, "forward"
-    elif found is not None:
-        yield owner, name
+def _methods(model: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any torch model
+    """What is called for each part."""
+    yield from product(("image tower",), (model.clip.taps, model.clip.resume, model.clip.pool))
+    yield from product(("maps",), (model.score, model.loss))
+    modules: dict[str, Any] = dict(model.named_children())
+    if "memory_bank" in modules:
+        yield "memory bank", modules["memory_bank"].distance
+    for name in _OF_MODULES.keys() & modules.keys():
+        found = modules[name]
+        for module in found if isinstance(found, nn.ModuleList) else (found,):
+            yield _OF_MODULES[name], module.forward
 
 
 class _Watch:

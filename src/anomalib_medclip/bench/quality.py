@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from anomalib_medclip.bench import build
-from anomalib_medclip.bench.output import Row
+from anomalib_medclip.bench.output import Measurement
 from anomalib_medclip.bench.settings import Setting
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.data.config import load_data
@@ -46,7 +46,7 @@ def meet(method: Any, setting: Setting) -> RealImages:  # noqa: ANN401 - any met
         DataRootError: There is no such data config.
         MedclipError: What reading the data raises.
     """
-    exact = build.build(replace(setting, runtime="eager", precision="fp32"))
+    exact = build.build_method(replace(setting, runtime="eager", precision="fp32"))
     data = load_data(str(setting.images))
     data.k_shot = setting.k_shot or data.k_shot
     data.eval_batch_size, data.num_workers = 1, 0
@@ -72,7 +72,7 @@ def meet(method: Any, setting: Setting) -> RealImages:  # noqa: ANN401 - any met
     return RealImages(images, abnormal, expected, data)
 
 
-def agreement(run: Run, real: RealImages, batch_size: int) -> Row:
+def agreement(run: Run, real: RealImages, batch_size: int) -> Measurement:
     """How the answers of a method compare with those in fp32.
 
     Returns:

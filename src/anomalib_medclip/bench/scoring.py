@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from anomalib_medclip.bench.timing import Work
+from anomalib_medclip.bench.timing import TimedCall
 from anomalib_medclip.components.model import ClipModel
 
-Images = Float[Tensor, "batch 3 side side"]
+RGBImages = Float[Tensor, "batch 3 side side"]
 """RGB in [0, 1] at the model's size."""
 
 
-def random_images(model: ClipModel, count: int, seed: int = 1) -> Images:
+def random_images(model: ClipModel, count: int, seed: int = 1) -> RGBImages:
     """Smooth random images at a model's size, the same for the same seed."""
     random = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 3, 8, 8, generator=random)
@@ -52,7 +52,7 @@ def fill_bank(model: ClipModel, k_shot: int, copies: int) -> None:
     model.fit_support(mixed[0], mixed, normal, torch.arange(k_shot, device=model.device))
 
 
-def encoder(model: ClipModel, images: Images) -> Work:
+def encoder(model: ClipModel, images: RGBImages) -> TimedCall:
     """open_clip's image encoder as open_clip runs it, with weights like the model's, in fp32."""
     visual = model.clip.backbone.load().clip.visual.eval().to(images.device)
 

@@ -78,7 +78,7 @@ class Setting:
         )
 
 
-def plan(
+def plan_settings(
     base: Setting,
     whats: Sequence[What],
     methods: Sequence[str],

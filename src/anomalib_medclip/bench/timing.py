@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-Work = Callable[[], Any]
+TimedCall = Callable[[], Any]
 """What is timed."""
 
 _PROCESS = Path("/proc") / "self"
@@ -50,7 +50,11 @@ class Rounds(NamedTuple):
 
 
 def alternate(
-    subject: Work, reference: Work, rounds: int = 3, at_least: float = 0.2, device: str = "cpu"
+    subject: TimedCall,
+    reference: TimedCall,
+    rounds: int = 3,
+    at_least: float = 0.2,
+    device: str = "cpu",
 ) -> Rounds:
     """Time two calls in turn; the first of a round is the second of the next.
 
@@ -98,7 +102,7 @@ def peak_of_gpu_mb(device: str) -> float | None:
     return torch.cuda.max_memory_allocated(device) / 1e6 if device.startswith("cuda") else None
 
 
-def seconds(work: Work, calls: int, device: str) -> float:
+def seconds(work: TimedCall, calls: int, device: str) -> float:
     """Mean seconds of a call."""
     wait(device)
     start = time.perf_counter()

@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import get_args
@@ -15,7 +16,7 @@ from rich.table import Table
 import anomalib_medclip
 from anomalib_medclip.bench import machine, output
 from anomalib_medclip.bench.fresh_process import has_bank_apart, measure_apart
-from anomalib_medclip.bench.settings import RUNTIMES, SMALL, Setting, What, plan
+from anomalib_medclip.bench.settings import RUNTIMES, SMALL, Setting, What, plan_settings
 from anomalib_medclip.commands.arguments import at_least_one, count, plain
 from anomalib_medclip.errors import MedclipError
 from anomalib_medclip.provenance import NOTICE, packages
@@ -108,9 +109,8 @@ def _settings(options: argparse.Namespace) -> list[Setting]:
         images=options.images,
     )
     if options.quick:
-        quick = {"backbone": SMALL, "image_size": options.image_size or 32, "at_least": 0.0}
-        base = Setting(**{**vars(base), **quick})
-    return plan(
+        base = replace(base, backbone=SMALL, image_size=base.image_size or 32, at_least=0.0)
+    return plan_settings(
         base,
         options.measure,
         options.method,
@@ -121,18 +121,18 @@ def _settings(options: argparse.Namespace) -> list[Setting]:
     )
 
 
-def _show(rows: list[output.Row], where: str) -> None:
+def _show(rows: list[output.Measurement], where: str) -> None:
     """The figures, and of the settings what is not the same in all rows; the file has all."""
     told = [output.cells(row) for row in rows]
-    settings = output.HEADS.index("ms an image")
+    settings = output.TABLE_HEADS.index("ms an image")
     kept = []
-    for i, head in enumerate(output.HEADS):
+    for i, head in enumerate(output.TABLE_HEADS):
         found = {cells[i] for cells in told}
         if (head in _ALWAYS and found != {""}) or (len(found) > 1 and i < settings):
             kept.append(i)
     lines = [[cells[i] for i in kept] for cells in told]
-    _print(where, [output.HEADS[i] for i in kept], lines)
-    heads, shares = output.profile(rows)
+    _print(where, [output.TABLE_HEADS[i] for i in kept], lines)
+    heads, shares = output.profile_table(rows)
     if shares:
         _print("where the time goes", heads, shares)
 

@@ -17,29 +17,6 @@
 =================  ============================================================================
 """
 
-from importlib import import_module
-from typing import Any
+from anomalib_medclip.lazy import lazy_names
 
-_HOME = {
-    "AUPRO": "ranked",
-    "AUROC": "ranked",
-    "AveragePrecision": "ranked",
-    "CalibrationError": "calibration",
-    "Comparison": "intervals",
-    "F1Max": "ranked",
-    "Interval": "intervals",
-    "SpecificityAtSensitivity": "ranked",
-    "bootstrap": "intervals",
-    "compare_by_patient": "intervals",
-    "delong": "intervals",
-    "mean_interval": "intervals",
-    "reliability_curve": "calibration",
-}
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - a metric or function, known only once imported
-    """Import the module of a metric when it is first asked for."""
-    if name not in _HOME:
-        msg = f"{__name__} has no {name!r}; it has {', '.join(_HOME)}"
-        raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -1,1 +1,94 @@
-"""Every folder here is a method."""
+"""The methods: every folder here is one, and other packages may bring more.
+
+A folder is found by its ``lightning_model.py``, and is called as its class, in lower case. Another
+package names its class in an entry point of the group ``anomalib_medclip.models``:
+
+.. code-block:: toml
+
+    [project.entry-points."anomalib_medclip.models"]
+    probe = "my_package.probe:Probe"
+
+So named, it is a model like those here: ``anomalib_medclip.Probe``, ``bench --method probe``,
+checkpoints that ``Inferencer`` and ``score`` read.
+"""
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anomalib_medclip.errors import PluginError, UnknownNameError
+
+if TYPE_CHECKING:
+    from anomalib.models.components.base import AnomalibModule
+
+GROUP = "anomalib_medclip.models"
+"""Entry points of other packages' methods."""
+
+
+def list_models() -> list[str]:
+    """Names of all methods, in alphabetical order; none is imported.
+
+    Example:
+        >>> {"iqeclip", "madclip", "mediclip", "mvfa"} <= set(list_models())
+        True
+    """
+    return sorted({*_folders(), *(entry.name.lower() for entry in entry_points(group=GROUP))})
+
+
+def get_model(name: str) -> "type[AnomalibModule]":
+    """The class of a method; no other method is imported.
+
+    Args:
+        name: Of the method, or of its class: ``"mvfa"`` or ``"MVFA"``.
+
+    Raises:
+        UnknownNameError: There is no such method.
+        PluginError: Two packages bring it, or what one brings cannot be used.
+    """
+    wanted = name.lower()
+    found = [entry for entry in entry_points(group=GROUP) if entry.name.lower() == wanted]
+    if wanted in _folders():
+        found.append(_entry_of_folder(wanted))
+    if not found:
+        msg = f"no model {name!r}; there are {', '.join(list_models())}: correct the name, or "
+        msg += "install the package that brings it"
+        raise UnknownNameError(msg)
+    if len(found) > 1:
+        owners = " and ".join(sorted(map(_package, found)))
+        msg = f"the model {wanted} is brought by {owners}; uninstall one of them"
+        raise PluginError(msg)
+    return _load(found[0])
+
+
+def _folders() -> list[str]:
+    found = (Path(folder).glob("*/lightning_model.py") for folder in __path__)
+    return [path.parent.name for paths in found for path in paths]
+
+
+def _entry_of_folder(name: str) -> EntryPoint:
+    card = import_module(f"{__name__}.{name}")
+    named = next((one for one in card.__all__ if one.lower() == name), name)
+    return EntryPoint(name, f"{card.__name__}:{named}", GROUP)
+
+
+def _load(entry: EntryPoint) -> "type[AnomalibModule]":
+    from anomalib.models.components.base import AnomalibModule  # not needed to list names
+
+    owner = _package(entry)
+    named = f"the model {entry.name} of the package {owner}, {entry.value},"
+    try:
+        found = entry.load()
+    except Exception as error:  # whatever another's code raises when it is imported
+        msg = f"{named} cannot be imported: {error!r}; update or uninstall {owner}"
+        raise PluginError(msg) from error
+    is_model = isinstance(found, type) and issubclass(found, AnomalibModule)
+    if not is_model or found.__name__.lower() != entry.name.lower():
+        msg = f"{named} is no AnomalibModule of that name; update or uninstall {owner}"
+        raise PluginError(msg)
+    return found
+
+
+def _package(entry: EntryPoint) -> str:
+    """The distribution that brings a method, by the name to install or uninstall it by."""
+    return entry.dist.name if entry.dist else "anomalib-medclip"

@@ -47,7 +47,6 @@ nothing later; all images, sentences and levels are batched; and attention folds
 projections around the image's tokens, see ``query.Attention``.
 """
 
-from anomalib_medclip.models.iqeclip.lightning_model import IQECLIP
-from anomalib_medclip.models.iqeclip.torch_model import IQECLIPModel
+from anomalib_medclip.lazy import lazy_names
 
-__all__ = ["IQECLIP", "IQECLIPModel"]
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -33,7 +33,6 @@ The ablations (a) to (f) of section 3 are the options ``prompts``, ``object_name
 ``subtract``, ``loss`` and ``heads``.
 """
 
-from anomalib_medclip.models.madclip.lightning_model import MadCLIP
-from anomalib_medclip.models.madclip.torch_model import MadCLIPModel
+from anomalib_medclip.lazy import lazy_names
 
-__all__ = ["MadCLIP", "MadCLIPModel"]
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

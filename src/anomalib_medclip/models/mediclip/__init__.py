@@ -31,7 +31,6 @@ Tables 4 and 5 of the paper are the options ``prompts``, ``projection``, ``tasks
 ``synthesis``.
 """
 
-from anomalib_medclip.models.mediclip.lightning_model import MediCLIP
-from anomalib_medclip.models.mediclip.torch_model import MediCLIPModel
+from anomalib_medclip.lazy import lazy_names
 
-__all__ = ["MediCLIP", "MediCLIPModel"]
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

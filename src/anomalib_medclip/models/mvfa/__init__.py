@@ -28,7 +28,6 @@ from support images, and the published number of epochs is trained, without look
 ``transductive=True`` restores the authors' scaling for comparison with their tables.
 """
 
-from anomalib_medclip.models.mvfa.lightning_model import MVFA
-from anomalib_medclip.models.mvfa.torch_model import MVFAModel
+from anomalib_medclip.lazy import lazy_names
 
-__all__ = ["MVFA", "MVFAModel"]
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import io
+from typing import get_type_hints
 
 import torch
 
@@ -43,6 +44,9 @@ def declares_what_it_has(case: MethodCase) -> None:
     fits = type(model).fit_support is not ClipModel.fit_support
     words = f"has_memory is {model.has_memory}, but fit_support is {'' if fits else 'not '}its own"
     hold(model.has_memory == fits, words)
+    hinted = get_type_hints(case.method)["model"]
+    words = f"annotate it in the method's class: model: {type(model).__name__}"
+    hold(hinted is type(model), f"the torch model is said to be a {hinted.__name__}; {words}")
     hold(isinstance(model.prompts, PromptEncoder), "prompts are no PromptEncoder")
     numbers = case.method.default_epochs, case.method.default_batch_size, case.method.default_lr
     hold(all(number > 0 for number in numbers), "default epochs, batch and lr must be positive")

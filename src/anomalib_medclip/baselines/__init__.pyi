@@ -1,0 +1,5 @@
+from .trivial import ImageSize as ImageSize
+from .trivial import MeanIntensity as MeanIntensity
+from .winclip import WinCLIP as WinCLIP
+
+__all__: list[str]

@@ -1,0 +1,13 @@
+from .calibration import CalibrationError as CalibrationError
+from .calibration import reliability_curve as reliability_curve
+from .intervals import Comparison as Comparison
+from .intervals import Interval as Interval
+from .intervals import bootstrap as bootstrap
+from .intervals import compare_by_patient as compare_by_patient
+from .intervals import delong as delong
+from .intervals import mean_interval as mean_interval
+from .ranked import AUPRO as AUPRO
+from .ranked import AUROC as AUROC
+from .ranked import AveragePrecision as AveragePrecision
+from .ranked import F1Max as F1Max
+from .ranked import SpecificityAtSensitivity as SpecificityAtSensitivity

@@ -1,0 +1,2 @@
+from .lightning_model import MVFA as MVFA
+from .torch_model import MVFAModel as MVFAModel
