@@ -48,7 +48,9 @@ def attach(data, **model):
     """Meet a model that says this about itself, as a trainer would arrange."""
     resize = SimpleNamespace(transform=Compose([MethodResize(8)]))
     data.trainer = SimpleNamespace(
-        lightning_module=SimpleNamespace(**model), model=SimpleNamespace(pre_processor=resize)
+        callbacks=[],
+        lightning_module=SimpleNamespace(**model),
+        model=SimpleNamespace(pre_processor=resize),
     )
     data.setup("fit")
     return data
@@ -251,7 +253,7 @@ def test_a_method_that_wants_abnormal_images_is_refused_where_there_are_none(nor
 def test_but_it_may_be_tested_there(normals_alone):
     data = Scans(normals_alone, k_shot=4)
     model = SimpleNamespace(wants_abnormal=True, copies=11)
-    data.trainer = SimpleNamespace(lightning_module=model)
+    data.trainer = SimpleNamespace(callbacks=[], lightning_module=model)
     data.setup("test")
     assert len(data.test_data) == 12
 

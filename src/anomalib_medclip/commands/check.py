@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
         return track(items, "reading", count, console=shown, transient=True)
 
     report = check(data, progress, options.image_size)
-    show(report, console, getattr(data, "root", None))
+    show(report, console, data.root)
     if options.json:
         write_whole(options.json, as_json(as_plain(report, options.config), indent=2) + "\n")
     return 1 if report.count("error") else 0
@@ -54,13 +54,12 @@ def run(arguments: list[str]) -> int:
 
 def as_plain(report: Report, config: str) -> dict[str, Any]:
     """The report as JSON holds it."""
-    names = ("severity", "kind", "file", "problem", "remedy")
     return {
         "notice": NOTICE,
         "config": config,
         "errors": report.count("error"),
         "warnings": report.count("warning"),
-        "problems": [{name: getattr(one, name) for name in names} for one in report.problems],
+        "problems": [_problem_as_plain(one) for one in report.problems],
         "splits": report.splits,
         "support": report.support,
         "shortcuts": report.shortcuts,
@@ -68,7 +67,7 @@ def as_plain(report: Report, config: str) -> dict[str, Any]:
     }
 
 
-def show(report: Report, console: Console, root: Path | None = None) -> None:
+def show(report: Report, console: Console, root: Path = Path()) -> None:
     """Print problems by kind, a few examples each, and what the data are.
 
     Args:
@@ -80,11 +79,22 @@ def show(report: Report, console: Console, root: Path | None = None) -> None:
     for problem in report.problems:
         kinds[problem.severity, problem.kind].append(problem)
     if kinds:
-        table = _table(kinds, f"{root}{os.sep}" if root else "")
-        table.caption = f"files are below {root}" if root else None
+        table = _table(kinds, f"{root}{os.sep}")
+        if root != Path():
+            table.caption = f"files are below {root}"
         console.print(table)
     for line in _closing(report):
         console.print(Text(line))
+
+
+def _problem_as_plain(one: Problem) -> dict[str, str]:
+    return {
+        "severity": one.severity,
+        "kind": one.kind,
+        "file": one.file,
+        "problem": one.problem,
+        "remedy": one.remedy,
+    }
 
 
 def _table(kinds: dict[tuple[str, str], list[Problem]], above: str) -> Table:

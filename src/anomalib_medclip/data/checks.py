@@ -32,7 +32,7 @@ from anomalib_medclip.data.shortcuts import separations, shortcut_problems
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
 from anomalib_medclip.files import sha256
 from anomalib_medclip.readers.intensity import IntensityPolicy
-from anomalib_medclip.readers.picture import mask_values, read_image, read_lesion, read_mask
+from anomalib_medclip.readers.picture import mask_values, read_image, read_mask
 from anomalib_medclip.readers.resize import MethodResize
 
 _SQUASHED = 2.0  # the method's square would halve one side of such a picture
@@ -185,25 +185,22 @@ def _readable(table: DataFrame) -> DataFrame:
 
 
 def _looker(data: MedicalDataModule, side: int) -> Callable[[dict[str, Any]], Look]:
-    labels, resize = getattr(data, "lesion_labels", None), MethodResize(side)
-    read_slice = getattr(data, "read_slice", None)
+    resize = MethodResize(side)
 
     def look_at(row: dict[str, Any]) -> Look:
-        path, ill, lesion = row["image_path"], row["label_index"] == 1, None
+        path, ill, outlined = row["image_path"], row["label_index"] == 1, bool(row["has_masks"])
         if not data.in_files:
             look, mask = look_at_pixels(path, data.read_picture(path)), path
-            if ill and row["has_masks"] and read_slice:
-                lesion = read_slice(path)[1].numpy() > 0
         else:
             look, mask = look_at_image(path, data.intensity), row["mask_path"]
-            if row["has_masks"] and is_usable(mask):
-                found = list(mask_problems(mask, look.size, ill, labels is not None))
+            outlined = outlined and is_usable(mask)
+            if outlined:
+                found = list(mask_problems(mask, look.size, ill, data.lesion_labels is not None))
                 look.problems.extend(found)
-                if ill and not any(one.severity == "error" for one in found):
-                    lesion = read_lesion(mask)
-        if lesion is None:
+                outlined = all(one.severity != "error" for one in found)
+        if not (ill and outlined):
             return look
-        count = count_lesions(lesion, resize)
+        count = count_lesions(data.read_lesion(row), resize)
         look.problems.extend(lesion_problems(mask, count, side))
         return look._replace(lesions=count)
 

@@ -247,3 +247,14 @@ def undrawable_problems(table: DataFrame, callbacks: Sequence[object]) -> Iterat
                     "HeatMapVisualizer(), or False"
                 )
                 yield Problem("image to be drawn", str(path), said, remedy, error=ImageReadError)
+
+
+def unlearnable_problems(method: str, where: str) -> Iterator[Problem]:
+    """A method that learns from both classes, where only the test split has abnormal images."""
+    said = f"learns from normal and abnormal images, but {where} holds only normal images outside "
+    remedy = (
+        "use a method that learns from normal images, such as MediCLIP, or add abnormal ones for "
+        "training or validation"
+    )
+    said += "the test split"
+    yield Problem("no abnormal image to learn from", method, said, remedy, error=SupportError)
