@@ -48,7 +48,7 @@ class MedicalDataModule(OneSetLoaders):
     same data. Support images are never validation or test images.
 
     Where only the test split holds abnormal images, nothing is taken from it: the support is of K
-    normal images, thresholds come from such alone, and a method that wants abnormal ones is refused.
+    normal images, thresholds are of such alone, and a method that wants abnormal ones is refused.
 
     A subclass implements ``load_table``, and sets the attributes that are not as they are here.
 
