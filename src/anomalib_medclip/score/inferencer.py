@@ -1,8 +1,5 @@
 """Scores one image after another, with a trained checkpoint or an exported model."""
 
-from collections.abc import Callable
-from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,25 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-import anomalib_medclip
-from anomalib_medclip import baselines
-from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.components.finite import refuse_non_finite
-from anomalib_medclip.errors import CheckpointError, MedclipError, NotReadyError
-from anomalib_medclip.export.parity import read_certificate
-from anomalib_medclip.export.runtimes import (
-    Run,
-    load_trusted,
-    open_onnx,
-    open_openvino,
-    torch_run,
-)
-from anomalib_medclip.provenance import sha256_of_tensors
+from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.picture import read_image
-from anomalib_medclip.readers.resize import MethodResize
-from anomalib_medclip.training.checkpoints import read_checkpoint
+from anomalib_medclip.score.model_file import open_model
 
 
 class Prediction(NamedTuple):
@@ -107,6 +91,8 @@ class Inferencer:
         origin: What the file says of itself: ``method``, ``object_name``, ``backbone``,
             ``backbone_fingerprint``, ``weights_sha256`` and ``threshold_from``, ``None`` where it
             does not say.
+        certified: SHA-256 of the files of an exported model, by name, as its certificate says and
+            as they were found to be; empty where there is none.
 
     Raises:
         CheckpointError: No such file, no certificate beside it, or it is of another kind, or its
@@ -126,23 +112,7 @@ class Inferencer:
         trust: bool = False,
     ) -> None:
         path = Path(path)
-        if path.suffix not in _OPENERS:
-            msg = f"{path} is no model file; its ending should be {', '.join(_OPENERS)}"
-            raise CheckpointError(msg)
-        if not path.is_file():
-            msg = f"model file {path} does not exist"
-            raise CheckpointError(msg)
-        if pretrained and path.suffix != ".ckpt":
-            msg = f"{path} holds weights of its own; leave pretrained out, or give the checkpoint"
-            raise CheckpointError(msg)
-        asked: dict[str, Any] = {".ckpt": {"pretrained": pretrained}, ".pt": {"trust": trust}}
-        try:
-            opened = _OPENERS[path.suffix](path, device, precision, **asked.get(path.suffix, {}))
-        except MedclipError:
-            raise
-        except Exception as error:
-            msg = f"{path} cannot be opened: {error}; train or export it again"
-            raise CheckpointError(msg) from error
+        opened = open_model(path, device, precision, pretrained, trust)
         self.run, self.resize, trained_with, self.slicing, self.precision, notes = opened
         self.shares_batches = (
             path.suffix != ".onnx" and device.lower() == "cpu" and not notes.get("compression")
@@ -151,6 +121,7 @@ class Inferencer:
         self._gpu = device if in_torch and device.startswith("cuda") else None
         self.intensity = intensity if intensity is not None else trained_with
         self.origin = {name: notes.get(name) or None for name in _ORIGIN}
+        self.certified: dict[str, str] = notes.get("files", {})
 
     def predict(self, path: str | Path) -> Prediction:
         """Score one image file.
@@ -212,17 +183,6 @@ def full_map(
     return F.interpolate(one[None, None], size=size, mode="bilinear")[0, 0]
 
 
-class _Opened(NamedTuple):
-    """A model as a function, and what must be known to use it as it was trained."""
-
-    run: Run
-    resize: MethodResize
-    intensity: IntensityPolicy
-    slicing: dict[str, Any] | None
-    precision: Precision
-    notes: dict[str, Any]
-
-
 _ORIGIN = (
     "method",
     "object_name",
@@ -231,81 +191,3 @@ _ORIGIN = (
     "weights_sha256",
     "threshold_from",
 )
-
-
-def _from_checkpoint(
-    path: Path, device: str, precision: Precision | None, pretrained: str | None
-) -> _Opened:
-    notes = read_checkpoint(path).get("anomalib_medclip", {})
-    if "method" not in notes:
-        msg = f"{path} was not made by a model of anomalib-medclip; pass one that was"
-        raise CheckpointError(msg)
-    known = hasattr(anomalib_medclip, notes["method"])
-    method = getattr(anomalib_medclip if known else baselines, notes["method"])
-    notes = {**notes, "backbone_fingerprint": notes["fingerprint"]}
-    has_choice = "precision" in signature(method).parameters
-    if precision == "bf16" and not has_choice:
-        msg = f"{path} is of {notes['method']}, which computes in fp32 only; leave precision out"
-        raise CheckpointError(msg)
-    chosen: dict[str, Any] = {"precision": precision} if precision and has_choice else {}
-    chosen |= {"pretrained": pretrained} if pretrained else {}
-    model = method.load_from_checkpoint(path, map_location=device, **chosen)
-    notes["weights_sha256"] = sha256_of_tensors(without_clip(model.state_dict()))
-    return _from_module(model, device, notes)
-
-
-def _from_torch(path: Path, device: str, precision: Precision | None, trust: bool) -> _Opened:
-    paper = read_certificate(path) if path.with_suffix(".json").is_file() else {}
-    opened = _from_module(load_trusted(path, device, trust=trust), device, paper)
-    _check_precision(path, precision, opened.precision)
-    return opened
-
-
-def _from_module(model: Any, device: str, notes: dict[str, Any]) -> _Opened:  # noqa: ANN401
-    reading = model.pre_processor
-    run = torch_run(model.eval().to(device), device)
-    precision: Precision = getattr(getattr(model.model, "clip", None), "precision", "fp32")
-    return _Opened(run, reading.resize, reading.intensity, reading.slicing, precision, notes)
-
-
-def _from_onnx(path: Path, device: str, precision: Precision | None) -> _Opened:
-    _check_precision(path, precision, "fp32")
-    return _certified(path, open_onnx, device, "fp32")
-
-
-def _from_openvino(path: Path, device: str, precision: Precision | None) -> _Opened:
-    computed = precision or "fp32"
-    return _certified(path, partial(open_openvino, precision=computed), device, computed)
-
-
-def _check_precision(path: Path, asked: Precision | None, own: Precision) -> None:
-    if asked not in (None, own):
-        msg = f"{path} has the precision that it was exported with, {own}; leave precision out, "
-        msg += "or give the checkpoint or an OpenVINO model (.xml) without integers"
-        raise CheckpointError(msg)
-
-
-def _certified(
-    path: Path, open_file: Callable[[Path, str], Run], device: str, precision: Precision
-) -> _Opened:
-    """A model whose resize, intensity policy and slicing stand in the certificate beside it."""
-    paper = read_certificate(path)
-    if str(paper.get("compression")).startswith("int8"):
-        _check_precision(path, precision, "fp32")  # integers in blocks, fp32 around them
-    intensity = paper["intensity"]
-    return _Opened(
-        open_file(path, device),
-        MethodResize(paper["input_size"][0], paper["resample"]),
-        tuple(intensity) if isinstance(intensity, list) else intensity,
-        paper.get("slicing"),
-        precision,
-        paper,
-    )
-
-
-_OPENERS: dict[str, Callable[..., _Opened]] = {
-    ".ckpt": _from_checkpoint,
-    ".onnx": _from_onnx,
-    ".xml": _from_openvino,
-    ".pt": _from_torch,
-}

@@ -50,14 +50,9 @@ def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:
         path: The file that was opened.
         inferencer: What it was opened with.
     """
-    certificate = path.with_suffix(".json")
-    files = [path]
-    if path.suffix != ".ckpt" and certificate.is_file():
-        named = read_json(certificate)["files"]
-        files = [path.parent / name for name in named]
     origin = {k: v for k, v in inferencer.origin.items() if k != "threshold_from"}
     return {
-        "model": {"sha256": {file.name: sha256(file) for file in files}, **origin},
+        "model": {"sha256": inferencer.certified or {path.name: sha256(path)}, **origin},
         "threshold": {"value": 0.5, "from": inferencer.origin["threshold_from"] or "unknown"},
         "intensity": inferencer.intensity,
         "versions": versions(),

@@ -210,11 +210,12 @@ class Scorer:
         """Write map and sheet; what else there is to say of them."""
         settings, more = self.settings, {}
         voxels = sliced.restore(found.maps)
-        like = one.files[0] if one.kind == "nifti" else None
+        like = sliced.headers[0] if one.kind == "nifti" else None
         write_nifti(folder / "map.nii.gz", voxels, sliced.affine, like)
         if one.kind == "series" and settings.dicom:
             method = self.inferencer.origin["method"] or "anomaly detection"
-            any_above = write_dicom(folder, one.files, voxels, method, settings.uneven)
+            series = one.files[0].parent
+            any_above = write_dicom(folder, series, sliced.headers, voxels, method)
             above = "segmentation.dcm" if any_above else f"none: no voxel is above {THRESHOLD}"
             more["segmentation"] = above
         draw_montage(folder / "montage.png", _worst(sliced, found, settings.worst), sliced.aspect)

@@ -1,0 +1,157 @@
+"""A model file becomes a function of images, and says all that its use in training was like."""
+
+from collections.abc import Callable
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anomalib_medclip
+from anomalib_medclip import baselines
+from anomalib_medclip.clip.backbone import without_clip
+from anomalib_medclip.clip.blocks import Precision
+from anomalib_medclip.errors import CheckpointError, MedclipError
+from anomalib_medclip.export.parity import read_certificate
+from anomalib_medclip.export.runtimes import (
+    Run,
+    load_trusted,
+    open_onnx,
+    open_openvino,
+    torch_run,
+)
+from anomalib_medclip.provenance import sha256_of_tensors
+from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.resize import MethodResize
+from anomalib_medclip.training.checkpoints import read_checkpoint
+
+
+class OpenedModel(NamedTuple):
+    """A model as a function, and what must be known to use it as it was trained.
+
+    Attributes:
+        run: The function.
+        resize: What images pass before it.
+        intensity: What training did with images of more than 8 bits.
+        slicing: How training cut volumes into images; ``None`` where it did not.
+        precision: What it computes most products in.
+        notes: What the checkpoint or the certificate says of it.
+    """
+
+    run: Run
+    resize: MethodResize
+    intensity: IntensityPolicy
+    slicing: dict[str, Any] | None
+    precision: Precision
+    notes: dict[str, Any]
+
+
+def open_model(
+    path: Path,
+    device: str,
+    precision: Precision | None = None,
+    pretrained: str | None = None,
+    trust: bool = False,
+) -> OpenedModel:
+    """Open a checkpoint or an exported model; arguments and errors are those of ``Inferencer``."""
+    if path.suffix not in _OPENERS:
+        msg = f"{path} is no model file; its ending should be {', '.join(_OPENERS)}"
+        raise CheckpointError(msg)
+    if not path.is_file():
+        msg = f"model file {path} does not exist"
+        raise CheckpointError(msg)
+    if pretrained and path.suffix != ".ckpt":
+        msg = f"{path} holds weights of its own; leave pretrained out, or give the checkpoint"
+        raise CheckpointError(msg)
+    asked: dict[str, Any] = {".ckpt": {"pretrained": pretrained}, ".pt": {"trust": trust}}
+    try:
+        return _OPENERS[path.suffix](path, device, precision, **asked.get(path.suffix, {}))
+    except MedclipError:
+        raise
+    except Exception as error:
+        msg = f"{path} cannot be opened: {error}; train or export it again"
+        raise CheckpointError(msg) from error
+
+
+def _from_checkpoint(
+    path: Path, device: str, precision: Precision | None, pretrained: str | None
+) -> OpenedModel:
+    notes = read_checkpoint(path).get("anomalib_medclip", {})
+    if "method" not in notes:
+        msg = f"{path} was not made by a model of anomalib-medclip; pass one that was"
+        raise CheckpointError(msg)
+    method = _class_called(notes["method"])
+    notes = {**notes, "backbone_fingerprint": notes["fingerprint"]}
+    has_choice = "precision" in signature(method).parameters
+    if precision == "bf16" and not has_choice:
+        msg = f"{path} is of {notes['method']}, which computes in fp32 only; leave precision out"
+        raise CheckpointError(msg)
+    chosen: dict[str, Any] = {"precision": precision} if precision and has_choice else {}
+    chosen |= {"pretrained": pretrained} if pretrained else {}
+    with path.open("rb") as file:  # which was read above, and says nothing of code to run
+        model = method.load_from_checkpoint(file, map_location=device, **chosen)
+    notes["weights_sha256"] = sha256_of_tensors(without_clip(model.state_dict()))
+    return _from_module(model, device, notes)
+
+
+def _class_called(name: str) -> Any:  # noqa: ANN401 - a model class, known only once imported
+    """The method or baseline of a name."""
+    home = anomalib_medclip if name.lower() in anomalib_medclip.list_models() else baselines
+    return getattr(home, name)  # by name, for both modules import their classes lazily
+
+
+def _from_torch(path: Path, device: str, precision: Precision | None, trust: bool) -> OpenedModel:
+    paper = read_certificate(path) if path.with_suffix(".json").is_file() else {}
+    opened = _from_module(load_trusted(path, device, trust=trust), device, paper)
+    _check_precision(path, precision, opened.precision)
+    return opened
+
+
+def _from_module(model: Any, device: str, notes: dict[str, Any]) -> OpenedModel:  # noqa: ANN401
+    reading = model.pre_processor
+    run = torch_run(model.eval().to(device), device)
+    # A .pt file may hold any model of anomalib: most have no CLIP, WinCLIP has open_clip's own.
+    precision: Precision = getattr(getattr(model.model, "clip", None), "precision", "fp32")
+    return OpenedModel(run, reading.resize, reading.intensity, reading.slicing, precision, notes)
+
+
+def _from_onnx(path: Path, device: str, precision: Precision | None) -> OpenedModel:
+    _check_precision(path, precision, "fp32")
+    return _certified(path, open_onnx, device, "fp32")
+
+
+def _from_openvino(path: Path, device: str, precision: Precision | None) -> OpenedModel:
+    computed = precision or "fp32"
+    return _certified(path, partial(open_openvino, precision=computed), device, computed)
+
+
+def _check_precision(path: Path, asked: Precision | None, own: Precision) -> None:
+    if asked not in (None, own):
+        msg = f"{path} has the precision that it was exported with, {own}; leave precision out, "
+        msg += "or give the checkpoint or an OpenVINO model (.xml) without integers"
+        raise CheckpointError(msg)
+
+
+def _certified(
+    path: Path, open_file: Callable[[Path, str], Run], device: str, precision: Precision
+) -> OpenedModel:
+    """A model whose resize, intensity policy and slicing stand in the certificate beside it."""
+    paper = read_certificate(path)
+    if str(paper.get("compression")).startswith("int8"):
+        _check_precision(path, precision, "fp32")  # integers in blocks, fp32 around them
+    intensity = paper["intensity"]
+    return OpenedModel(
+        open_file(path, device),
+        MethodResize(paper["input_size"][0], paper["resample"]),
+        tuple(intensity) if isinstance(intensity, list) else intensity,
+        paper.get("slicing"),
+        precision,
+        paper,
+    )
+
+
+_OPENERS: dict[str, Callable[..., OpenedModel]] = {
+    ".ckpt": _from_checkpoint,
+    ".onnx": _from_onnx,
+    ".xml": _from_openvino,
+    ".pt": _from_torch,
+}
