@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import Resize
 from torchvision.tv_tensors import Image
 
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
+from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class TrivialMixin:
     def on_fit_start(self) -> None:
         """See whether the abnormal images of the support are the higher ones."""
         self.model.sign.fill_(1)
-        support: Any = getattr(self.trainer.datamodule, "support_data", None)
+        support = DatamoduleView(self.trainer.datamodule).support_data
         means: dict[bool, list[float]] = {False: [], True: []}
         for index in range(0 if support is None else len(support)):
             item = support[index]

@@ -1,0 +1,116 @@
+"""What a datamodule says of its images; anomalib's own do not know most of it."""
+
+from typing import Any
+
+from anomalib import TaskType
+from lightning import Trainer
+
+
+class DatamoduleView:
+    """A datamodule of any making, with a default for whatever it does not have.
+
+    Models and datamodules meet in plain attributes, and do not import each other. Those of this
+    package have all that is read here; anomalib's, and none at all, have few.
+
+    Args:
+        datamodule: The trainer's, or ``None``.
+    """
+
+    def __init__(self, datamodule: Any) -> None:  # noqa: ANN401 - of any making
+        self._datamodule = datamodule
+
+    @classmethod
+    def of(cls, trainer: Trainer | None) -> "DatamoduleView":
+        """That of a trainer, which has none before it was given one."""
+        return cls(getattr(trainer, "datamodule", None))
+
+    @property
+    def identity(self) -> int | None:
+        """What tells it from another, where its images have a name; ``None`` where not."""
+        return id(self._datamodule) if self.object_name else None
+
+    @property
+    def object_name(self) -> str:
+        """What the images show; empty where it is not said."""
+        return str(self._find("object_name", ""))
+
+    @property
+    def object_names(self) -> set[str]:
+        """What the images of all sets show that batches may come from."""
+        return set(self._find("object_names", ()))
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether lesions are outlined."""
+        task = self._find("task", TaskType.CLASSIFICATION)
+        return bool(self._find("has_masks", task == TaskType.SEGMENTATION))
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether the images learnt from are of other sets than those to score."""
+        return bool(self._find("zero_shot", False))
+
+    @property
+    def intensity(self) -> Any:  # noqa: ANN401 - an IntensityPolicy
+        """What is done with images of more than 8 bits."""
+        return self._find("intensity", None)
+
+    @property
+    def slicing(self) -> dict[str, Any] | None:
+        """How volumes are cut into images, in plain values; ``None`` where they are not."""
+        slicing = self._find("slicing", None)
+        return slicing and slicing.as_plain()
+
+    @property
+    def support_data(self) -> Any:  # noqa: ANN401 - a data set
+        """The images of both classes that a method learns from; ``None`` where nobody drew any."""
+        return self._find("support_data", None)
+
+    @property
+    def train_data(self) -> Any:  # noqa: ANN401 - a data set
+        """The images of training; ``None`` without a datamodule."""
+        return self._find("train_data", None)
+
+    @property
+    def val_data(self) -> Any:  # noqa: ANN401 - a data set
+        """The images of validation; ``None`` without a datamodule."""
+        return self._find("val_data", None)
+
+    @property
+    def support_counts(self) -> dict[str, Any]:
+        """Images and patients of each class in the support; empty where nobody counted."""
+        return dict(self._find("support_counts", {}))
+
+    @property
+    def validates_on_support(self) -> bool:
+        """Whether the images of validation are those that were learnt from."""
+        return bool(self._find("validates_on_support", False))
+
+    @property
+    def validates_on_one_class(self) -> bool:
+        """Whether the images of validation are known to be of one class only."""
+        samples = getattr(self.val_data, "samples", None)  # a data set of anyone's making
+        return samples is not None and samples["label_index"].nunique() < 2
+
+    @property
+    def validates_on_test(self) -> bool:
+        """Whether the images of validation are those of the test."""
+        return bool(self._find("val_split_mode", "") == "same_as_test")
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether it can leave parts of its support out."""
+        return self._find("support_folds", None) is not None
+
+    def support_folds(self, count: int) -> list[Any]:
+        """Datamodules of the same images, each without a part of the support."""
+        return list(self._datamodule.support_folds(count)) if self.has_folds else []
+
+    def test_batches(self) -> Any:  # noqa: ANN401 - batches
+        """The images of the test, in batches; ``None`` without a datamodule."""
+        loader = self._find("test_dataloader", None)
+        return loader and loader()
+
+    def _find(self, name: str, default: Any) -> Any:  # noqa: ANN401 - any attribute
+        # Asked by name, because it may be of anyone's making.
+        return getattr(self._datamodule, name, default)
