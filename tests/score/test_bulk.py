@@ -32,7 +32,7 @@ from anomalib_medclip.export.runtimes import torch_run
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score import model_file
 from anomalib_medclip.score.batches import Stack, in_batches
-from anomalib_medclip.score.inferencer import Answers, Inferencer
+from anomalib_medclip.score.inferencer import BatchPrediction, Inferencer
 from anomalib_medclip.score.prefetch import ahead
 
 NAMES = ["a", "b", "c", "d", "e", "x", "y"]
@@ -160,7 +160,7 @@ def test_batches_are_full_and_go_across_inputs_in_their_order():
 
     def answer(images):
         sizes.append(len(images))
-        return Answers(images.mean((1, 2, 3)), images[:, 0, 0, 0] > 0, images[:, 0])
+        return BatchPrediction(images.mean((1, 2, 3)), images[:, 0, 0, 0] > 0, images[:, 0])
 
     def stacks():
         for number, count in enumerate((3, 1, 6, 2)):
@@ -188,7 +188,7 @@ def test_one_input_without_a_number_fails_and_its_neighbours_get_theirs():
         if images.isnan().any():
             msg = "overflowed"
             raise NonFiniteError(msg)
-        return Answers(images.mean((1, 2, 3)), images[:, 0, 0, 0] > 0, images[:, 0])
+        return BatchPrediction(images.mean((1, 2, 3)), images[:, 0, 0, 0] > 0, images[:, 0])
 
     def stacks():
         for number, count in enumerate((3, 4, 9, 2)):

@@ -31,7 +31,7 @@ from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.readers.volume import read_volume
 from anomalib_medclip.score.batches import Stack, in_batches, resized_slices
-from anomalib_medclip.score.inferencer import Answers
+from anomalib_medclip.score.inferencer import BatchPrediction
 from anomalib_medclip.score.inputs import find_inputs
 from anomalib_medclip.score.nifti_out import slices_to_score, slicing_from
 from anomalib_medclip.score.record import whole_folder
@@ -294,7 +294,7 @@ class Mirror:
 
     def answer(self, images):
         scores = images.amax((1, 2, 3))
-        return Answers(scores, scores > 0.5, images[:, 0])
+        return BatchPrediction(scores, scores > 0.5, images[:, 0])
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])

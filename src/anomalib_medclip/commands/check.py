@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from anomalib_medclip.commands.arguments import at_least_one
-from anomalib_medclip.data.checks import Report, check
+from anomalib_medclip.data.checks import Report, check_data
 from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.integrity import Problem
 from anomalib_medclip.files import as_json, write_whole
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
         shown = Console(stderr=True)
         return track(items, "reading", count, console=shown, transient=True)
 
-    report = check(data, progress, options.image_size)
+    report = check_data(data, progress, options.image_size)
     show(report, console, data.root)
     if options.json:
         write_whole(options.json, as_json(as_plain(report, options.config), indent=2) + "\n")

@@ -197,7 +197,7 @@ def with_splits(cases: Sequence[Case], shares: Sequence[float], seed: int) -> li
     return [case._replace(split=splits[case.patient]) for case in cases]
 
 
-def read_labels(path: Path, names: Collection[str]) -> Labels:
+def read_label_table(path: Path, names: Collection[str]) -> Labels:
     """Labels of volumes and slices, from a table.
 
     Args:

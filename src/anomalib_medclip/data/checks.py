@@ -67,7 +67,7 @@ class Report:
         return sum(one.severity == severity for one in self.problems)
 
 
-class Look(NamedTuple):
+class CheckedImage(NamedTuple):
     """What is remembered of a picture file.
 
     Attributes:
@@ -87,7 +87,7 @@ class Look(NamedTuple):
     lesions: LesionCount | None = None
 
 
-def check(
+def check_data(
     data: MedicalDataModule,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, _: items,
     side: int = _SIDE,
@@ -184,10 +184,10 @@ def _readable(table: DataFrame) -> DataFrame:
     return once.loc[pictures].reset_index(drop=True)
 
 
-def _looker(data: MedicalDataModule, side: int) -> Callable[[dict[str, Any]], Look]:
+def _looker(data: MedicalDataModule, side: int) -> Callable[[dict[str, Any]], CheckedImage]:
     resize = MethodResize(side)
 
-    def look_at(row: dict[str, Any]) -> Look:
+    def look_at(row: dict[str, Any]) -> CheckedImage:
         path, ill, outlined = row["image_path"], row["label_index"] == 1, bool(row["has_masks"])
         if not data.in_files:
             look, mask = look_at_pixels(path, data.read_picture(path)), path
@@ -207,7 +207,7 @@ def _looker(data: MedicalDataModule, side: int) -> Callable[[dict[str, Any]], Lo
     return look_at
 
 
-def look_at_image(path: str, intensity: IntensityPolicy) -> Look:
+def look_at_image(path: str, intensity: IntensityPolicy) -> CheckedImage:
     """Read a picture file as training does.
 
     Args:
@@ -225,14 +225,14 @@ def look_at_image(path: str, intensity: IntensityPolicy) -> Look:
             problems += look_at_image(
                 path, (0.0, 1.0)
             ).problems  # which only finds what no window can
-        return Look([one for one in problems if one.severity == "error"], digest)
+        return CheckedImage([one for one in problems if one.severity == "error"], digest)
     except OSError as error:  # which no reader has put into words
         said, remedy = f"cannot be read: {error}", "let yourself read it"
-        return Look([Problem("unreadable image", path, said, remedy)], digest)
+        return CheckedImage([Problem("unreadable image", path, said, remedy)], digest)
     return look_at_pixels(path, image)._replace(digest=digest)
 
 
-def look_at_pixels(path: str, image: Tensor) -> Look:
+def look_at_pixels(path: str, image: Tensor) -> CheckedImage:
     """Look at a picture that has been read.
 
     Args:
@@ -242,7 +242,7 @@ def look_at_pixels(path: str, image: Tensor) -> Look:
     digest = hashlib.sha256(image.numpy().tobytes()).hexdigest()
     pixels = image.numpy().mean(axis=0)
     height, width = pixels.shape
-    look = Look([], digest, (height, width), float(pixels.mean(dtype=np.float64)))
+    look = CheckedImage([], digest, (height, width), float(pixels.mean(dtype=np.float64)))
     if pixels.min() == pixels.max():
         said, remedy = f"has one value everywhere, {pixels.min():.3g}", "look at it, or take it out"
         look.problems.append(Problem("constant image", path, said, remedy, "warning"))

@@ -24,7 +24,7 @@ from anomalib_medclip.data.cases import (
     VolumeSource,
     check_sources,
     find_cases,
-    read_labels,
+    read_label_table,
 )
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
@@ -259,7 +259,7 @@ class Volumes(MedicalDataModule):
     def _table_labels(self) -> Labels:
         """Labels by volume and slice."""
         names = {case.image.relative_to(self.root).as_posix() for case in self.cases()}
-        return read_labels(Path(self.table), names) if self.table else {}
+        return read_label_table(Path(self.table), names) if self.table else {}
 
     def file_problems(self, table: DataFrame) -> Iterator[Problem]:
         """None: every volume has been read whole."""

@@ -25,7 +25,7 @@ _HOME = {
     "AUROC": "ranked",
     "AveragePrecision": "ranked",
     "CalibrationError": "calibration",
-    "Comparison": "intervals",
+    "PairedDifference": "intervals",
     "F1Max": "ranked",
     "Interval": "intervals",
     "SpecificityAtSensitivity": "ranked",

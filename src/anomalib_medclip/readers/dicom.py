@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anomalib_medclip.errors import ImageReadError, IntensityError, VolumeError
 from anomalib_medclip.readers.dicom_order import affine_of, check_alike, in_order
 from anomalib_medclip.readers.dicom_pixels import decoded, stored_range
-from anomalib_medclip.readers.intensity import IntensityPolicy, place
+from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 
 _NEEDED = (
     "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
@@ -203,16 +203,16 @@ def _place(
         intensity = stored_range(first)
     if intensity == "voi":
         _check_one(datasets, ("WindowCenter", "WindowWidth", "VOILUTSequence"), where, "voi")
-        values = place(decode(apply_voi_transform=True), "unit", where)
+        values = apply_intensity(decode(apply_voi_transform=True), "unit", where)
     elif intensity == "dtype":
         _check_one(datasets, ("RescaleSlope", "RescaleIntercept"), where, "dtype")
-        values = place(decode(apply_modality_transform=False), stored_range(first), where)
+        values = apply_intensity(decode(apply_modality_transform=False), stored_range(first), where)
     elif inverted and isinstance(intensity, dict) and "percentiles" in intensity:
         # Turned round first: what is dark in the picture is the ground, not what is small.
         numbers = decode()
-        return place(numbers.max() - numbers, intensity, where)
+        return apply_intensity(numbers.max() - numbers, intensity, where)
     else:
-        values = place(decode(), intensity, where)
+        values = apply_intensity(decode(), intensity, where)
     return 1 - values if inverted else values
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError, MaskError, VolumeError
 from anomalib_medclip.readers.dicom import dicom_files, is_dicom, read_series, series_of
-from anomalib_medclip.readers.intensity import IntensityPolicy, place
+from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.nifti import NIFTI_SUFFIXES as NIFTI_SUFFIXES
 from anomalib_medclip.readers.nifti import is_nifti, numbers_of
 from anomalib_medclip.readers.nifti import read_nifti as read_nifti
@@ -65,7 +65,7 @@ def read_volume(
         return _read_folder(path, intensity, uneven)
     if is_nifti(path):
         image = read_nifti(path)
-        voxels = place(numbers_of(image, path), intensity, path)
+        voxels = apply_intensity(numbers_of(image, path), intensity, path)
         return Volume(voxels, image.affine, (image.header,))
     if not path.exists():
         msg = f"{path} does not exist; correct the path"

@@ -6,7 +6,13 @@ from typing import Any, NamedTuple
 from anomalib_medclip.compare.store import AT_THRESHOLD, Record
 from anomalib_medclip.components.threshold import FAIR_RATE, LEARNT_FROM, learnt_from
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.metrics.clustered import FEWEST_DRAWS, FEWEST_PATIENTS, Kind, Sample, interval
+from anomalib_medclip.metrics.clustered import (
+    FEWEST_DRAWS,
+    FEWEST_PATIENTS,
+    FigureKind,
+    Sample,
+    clustered_interval,
+)
 from anomalib_medclip.metrics.influence import (
     Influence,
     averaged,
@@ -23,7 +29,7 @@ from anomalib_medclip.report.runs import Run
 class _Figure(NamedTuple):
     """A figure of images: what decides how it nears 0 and 1, and how patients move it."""
 
-    kind: Kind
+    kind: FigureKind
     influence: Callable[..., Influence]
 
 
@@ -54,7 +60,7 @@ def estimate(metric: str, values: Sequence[float], sample: Sample | None) -> Est
     mean = sum(values) / len(values)
     if sample is None:
         return Estimate(mean, None, None, tuple(values))
-    found = interval(sample, _kind(metric))
+    found = clustered_interval(sample, _kind(metric))
     source = "patients and draws" if len(values) > 1 else "patients"
     return Estimate(mean, found.low, found.high, tuple(values), source)
 
@@ -136,7 +142,7 @@ def _sample(runs: Sequence[Run], metric: str) -> Sample | None:
             by_draw.setdefault(run.draw, []).append(found._replace(value=value))
     try:
         sample = Sample.of([averaged(by_draw[draw]) for draw in sorted(by_draw)])
-        interval(sample, _kind(metric))
+        clustered_interval(sample, _kind(metric))
     except MetricError:  # no draw has it, seeds differ in their images, patients are too few
         return None
     return sample
@@ -160,5 +166,5 @@ def _influence(run: Run, metric: str) -> Influence | None:
     return _OF_IMAGES[metric].influence(values, images["label"], owners) if values else None
 
 
-def _kind(metric: str) -> Kind:
+def _kind(metric: str) -> FigureKind:
     return _OF_IMAGES[metric].kind if metric in _OF_IMAGES else "other"

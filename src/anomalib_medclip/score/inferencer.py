@@ -32,7 +32,7 @@ class Prediction(NamedTuple):
     full_map: Float[Tensor, "height width"]
 
 
-class Answers(NamedTuple):
+class BatchPrediction(NamedTuple):
     """What a model says of a batch of images at its own size.
 
     Attributes:
@@ -159,7 +159,7 @@ class Inferencer:
             return images
         return images.pin_memory().to(self._gpu, non_blocking=True)
 
-    def answer(self, images: Float[Tensor, "batch 3 side side"]) -> Answers:
+    def answer(self, images: Float[Tensor, "batch 3 side side"]) -> BatchPrediction:
         """Score images in [0, 1] that ``resize`` has made, as one batch.
 
         Raises:
@@ -173,7 +173,7 @@ class Inferencer:
         maps = found.anomaly_map.float().reshape(len(images), *found.anomaly_map.shape[-2:])
         scores = found.pred_score.float().reshape(-1)
         refuse_non_finite(scores, maps)
-        return Answers(scores, found.pred_label.bool().reshape(-1), maps)
+        return BatchPrediction(scores, found.pred_label.bool().reshape(-1), maps)
 
 
 def full_map(

@@ -24,7 +24,7 @@ from anomalib_medclip.score.montage import Panel, draw_montage
 from anomalib_medclip.score.nifti_out import slices_to_score, write_nifti
 from anomalib_medclip.score.prefetch import ahead
 from anomalib_medclip.score.record import (
-    Settings,
+    ScoreSettings,
     describe_model,
     kept_result,
     provenance,
@@ -78,7 +78,7 @@ class Scorer:
         model: Path,
         out: Path,
         inferencer: Inferencer,
-        settings: Settings,
+        settings: ScoreSettings,
         organ: Path | None = None,
         overwrite: bool = False,
         workers: int = 0,
