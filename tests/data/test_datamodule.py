@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -42,6 +43,22 @@ def table(tmp_path, picture):
         return pd.DataFrame(rows, columns=["image_path", "label_index", "split", "group"])
 
     return make
+
+
+def test_a_datamodule_has_all_that_is_asked_of_it_before_it_has_read_anything():
+    class Bare(MedicalDataModule):
+        def load_table(self):
+            return pd.DataFrame()
+
+    data = Bare()
+    expected = {
+        "object_name": "", "object_names": [""], "has_masks": False, "lesion_labels": None,
+        "root": Path(), "slicing": None, "zero_shot": False, "published_test": False,
+        "in_files": True, "stacks": False, "intensity": None, "support_data": None,
+        "support_counts": {}, "validates_on_support": False, "only_normals": False,
+    }  # fmt: skip
+    assert {name: getattr(data, name) for name in expected} == expected
+    assert data.cases() == []
 
 
 def attach(data, **model):

@@ -4,15 +4,13 @@ import argparse
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 
 from anomalib_medclip.commands.arguments import at_least_one, share
-from anomalib_medclip.commands.progress import Screen
+from anomalib_medclip.commands.progress import Screen, reading
 from anomalib_medclip.compare.comparison import Comparison, read_config
 from anomalib_medclip.compare.grid import Cell, plan
 from anomalib_medclip.compare.processes import Crew
@@ -42,7 +40,7 @@ def run(arguments: list[str]) -> int:
     if not options.report_only:
         config = read_config(options.config)
         known: Digests = {}
-        cells = plan(config, options.explain, _track, known)
+        cells = plan(config, options.explain, reading, known)
         text = options.config.read_text(encoding="utf-8")
         store.write_grid(_grid(config, cells, arguments), text)
         _run(Work(cells, store, _settings(config, options, known), now()), options)
@@ -118,7 +116,3 @@ def _grid(config: Comparison, cells: list[Cell], arguments: list[str]) -> dict[s
         "published": {name: found for name, found in published.items() if found},
         "cells": [cell.as_plain() for cell in cells],
     }
-
-
-def _track(items: Iterable[Any], count: int) -> Iterable[Any]:
-    return track(items, "reading", count, console=Console(stderr=True), transient=True)

@@ -53,6 +53,16 @@ class Problem:
     error: type[MedclipError] = DataRootError
     cause: MedclipError | None = field(default=None, compare=False)
 
+    def as_plain(self) -> dict[str, str]:
+        """What is said of it, as JSON holds it."""
+        return {
+            "severity": self.severity,
+            "kind": self.kind,
+            "file": self.file,
+            "problem": self.problem,
+            "remedy": self.remedy,
+        }
+
 
 def problem_of(error: MedclipError, kind: str, file: str) -> Problem:
     """What an error says, as a problem; errors of this package end in ``; <remedy>``."""

@@ -187,7 +187,7 @@ def _check_tiff(path: str | Path, picture: Any) -> Pillow.Image:  # noqa: ANN401
 
 def _is_deep(picture: Pillow.Image) -> bool:
     """Whether a channel has more than 8 bits; Pillow would cut 16-bit colour without a word."""
-    # Pillow's images have tiles where they were opened from a file, and most formats say them.
+    # Of Pillow's images only those have tiles that it has opened from a file and not yet decoded.
     return picture.mode in _DEEP_MODES or any(
         ";16" in str(part) for tile in getattr(picture, "tile", []) for part in tile
     )
