@@ -12,7 +12,7 @@ from PIL import Image
 
 from anomalib_medclip.cli import main
 from anomalib_medclip.data import BMADLeaveOneOut, MedicalFolder
-from anomalib_medclip.data.checks import check
+from anomalib_medclip.data.checks import check_data
 from anomalib_medclip.data.duplicates import near_duplicates, small_picture
 from anomalib_medclip.data.integrity import Problem
 from anomalib_medclip.errors import VolumeError
@@ -92,7 +92,7 @@ class Clinic:
         return MedicalFolder(**self.write())
 
     def check(self):
-        return check(self.data())
+        return check_data(self.data())
 
     def command(self, *arguments):
         config = self.root / "data.yaml"
@@ -258,7 +258,7 @@ def test_images_that_are_set_aside_are_read_and_leak_nothing(clinic):
 def test_a_folder_that_is_not_there_is_a_problem_and_no_crash(clinic):
     shutil.rmtree(clinic.root)
     data = MedicalFolder(clinic.root, k_shot=2)
-    (problem,) = check(data).problems
+    (problem,) = check_data(data).problems
     assert problem.kind == "data cannot be listed"
     assert "no images in" in problem.problem
 
@@ -305,7 +305,7 @@ def test_labels_are_welcome_where_the_data_say_which_are_lesions(clinic):
     save(clinic.mask(9), outline(4))
     data = clinic.data()
     data.lesion_labels = (4,)
-    assert check(data).problems == []
+    assert check_data(data).problems == []
 
 
 def test_a_soft_mask_is_a_warning(clinic):
@@ -388,13 +388,13 @@ def test_in_a_published_test_split_it_is_a_warning(clinic):
     clinic.rows[20]["patient"] = clinic.rows[8]["patient"]
     data = clinic.data()
     data.published_test = True
-    assert kinds(check(data)) == {("warning", "patient on both sides", "20.png")}
+    assert kinds(check_data(data)) == {("warning", "patient on both sides", "20.png")}
 
 
 def test_in_a_zero_shot_setting_numbers_of_patients_mean_nothing_across_sets(write_bmad):
     for name in ("Brain", "Liver", "Retina_RESC", "Retina_OCT2017", "Chest", "Histopathology"):
         root = write_bmad(name, count=2)
-    report = check(BMADLeaveOneOut(root, "Liver"))
+    report = check_data(BMADLeaveOneOut(root, "Liver"))
     found = {one.kind for one in report.problems}
     assert "patient on both sides" not in found
     assert "duplicate across splits" in found  # every set is of the same noise

@@ -7,7 +7,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib_medclip import data
 from anomalib_medclip.compare.comparison import parse_model, read_config
 from anomalib_medclip.compare.grid import plan_cells
-from anomalib_medclip.data.bmad import SETS
+from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.published import published
 
@@ -28,7 +28,7 @@ def test_a_data_config_builds_its_datamodule(path):
 def test_every_set_of_bmad_has_a_config(kind):
     configs = [yaml.safe_load(path.read_text()) for path in DATA]
     there = [c["init_args"]["category"] for c in configs if c["class_path"].endswith(f".{kind}")]
-    assert sorted(there) == sorted(SETS)
+    assert sorted(there) == sorted(BMAD_SETS)
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)

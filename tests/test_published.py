@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from anomalib_medclip import list_models
-from anomalib_medclip.data.bmad import SETS
+from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.errors import MedclipError, UnknownNameError
 from anomalib_medclip.published import published
 
@@ -139,8 +139,8 @@ def test_figures_are_percent(cells):
 def test_names_are_known(cells):
     other = {"BrainMRI", "BUSI", "CheXpert", "NIHChest", "ADNI", "OCTDL", "MVTecAD"}
     means = {"mean_BMAD", "mean_cross_dataset"}
-    assert set(cells["dataset"]) == set(SETS) | other | means
-    assert set(cells["trained_on"]) - {""} <= set(SETS) | other | {"Visa"}
+    assert set(cells["dataset"]) == set(BMAD_SETS) | other | means
+    assert set(cells["trained_on"]) - {""} <= set(BMAD_SETS) | other | {"Visa"}
     assert set(cells["metric"]) == set(METRICS.values())
     ours = {"MVFA", "MadCLIP", "MediCLIP", "IQE-CLIP"}
     assert set(cells["paper"]) == ours
@@ -152,7 +152,7 @@ def test_names_are_known(cells):
 
 
 def test_only_sets_with_masks_have_pixel_figures(cells):
-    masked = {name for name, known in SETS.items() if known.has_masks}
+    masked = {name for name, known in BMAD_SETS.items() if known.has_masks}
     found = set(cells.loc[cells["metric"] == "pixel_AUROC", "dataset"])
     assert found == masked | {"BUSI", "MVTecAD", "mean_BMAD"}
 

@@ -14,10 +14,8 @@ import yaml
 from volumes import save_nifti, volume, write_patients
 
 from anomalib_medclip.cli import main
-from anomalib_medclip.commands import slice as command
-from anomalib_medclip.commands.slice import with_splits
-from anomalib_medclip.data import BMAD, VolumeSource
-from anomalib_medclip.data.cases import find_cases
+from anomalib_medclip.data import BMAD, VolumeSource, slice_tree
+from anomalib_medclip.data.cases import find_cases, with_splits
 from anomalib_medclip.errors import DamagedFileError, DataRootError
 from anomalib_medclip.files import alone_in
 
@@ -94,8 +92,9 @@ def test_the_manifest_says_where_every_picture_is_from(config, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from anomalib_medclip.commands import slice as command
-save, count = command._save, 0
+from anomalib_medclip.cli import main
+from anomalib_medclip.data import slice_tree
+save, count = slice_tree._save, 0
 def deadly(path, pixels):
     global count
     count += 1
@@ -104,8 +103,8 @@ def deadly(path, pixels):
         path.with_name("." + path.name + ".partial").write_bytes(b"half a picture")
         os.kill(os.getpid(), signal.SIGKILL)
     save(path, pixels)
-command._save = deadly
-command.run(sys.argv[1:])
+slice_tree._save = deadly
+main(["slice", *sys.argv[1:]])
 """
 
 
@@ -124,12 +123,12 @@ COMMAND = "import sys; from anomalib_medclip.cli import main; sys.exit(main(sys.
 SLOW = (
     """
 import sys, time
-from anomalib_medclip.commands import slice as command
-save = command._save
+from anomalib_medclip.data import slice_tree
+save = slice_tree._save
 def slow(path, pixels):
     time.sleep(0.05)
     save(path, pixels)
-command._save = slow
+slice_tree._save = slow
 """
     + COMMAND
 )
@@ -211,15 +210,15 @@ def test_a_run_killed_beside_another_loses_nothing(run, config, tmp_path, undist
 
 def test_a_note_that_is_gone_sweeps_nothing(config, tmp_path, monkeypatch, capsys, undisturbed):
     """As a run of another machine, or of an older version, would remove it at its own end."""
-    real, seen = command.Tree._cut, []
+    real, seen = slice_tree._Tree._cut, []
 
     def careless(tree, name, case):
         real(tree, name, case)
         seen.append(name)
         if len(seen) == 6:
-            shutil.rmtree(tree.notes)
+            shutil.rmtree(tree.notes.folder)
 
-    monkeypatch.setattr(command.Tree, "_cut", careless)
+    monkeypatch.setattr(slice_tree._Tree, "_cut", careless)
     assert cut(config, tmp_path / "tree", "--jobs", "1") == 2
     assert "test_P4.json (1 of 6) was removed" in capsys.readouterr().err
     pictures = {path for path in undisturbed if path.suffix == ".png"}

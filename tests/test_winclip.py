@@ -21,7 +21,7 @@ import anomalib_medclip
 from anomalib_medclip import Inferencer, baselines
 from anomalib_medclip.baselines.winclip import WinCLIP, WinCLIPModel
 from anomalib_medclip.clip.backbone import Backbone
-from anomalib_medclip.data.bmad import SETS, BMADLeaveOneOut
+from anomalib_medclip.data.bmad import BMAD_SETS, BMADLeaveOneOut
 from anomalib_medclip.errors import BackboneMismatchError, NotReadyError, SupportError
 from anomalib_medclip.readers.picture import read_image
 
@@ -249,7 +249,7 @@ def test_too_few_references_are_an_error(lesions, tmp_path):
 
 
 def test_without_normal_images_of_the_target_there_is_no_reference(write_bmad, tested, tmp_path):
-    for category in SETS:
+    for category in BMAD_SETS:
         root = write_bmad(category, count=2)
     data = BMADLeaveOneOut(root, "Retina_RESC", num_workers=0)
     engine = silent(tmp_path)

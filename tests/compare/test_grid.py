@@ -9,7 +9,7 @@ from PIL import Image
 
 from anomalib_medclip.compare import grid as grid_module
 from anomalib_medclip.compare import named_files
-from anomalib_medclip.data.bmad import SETS
+from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.errors import ConfigError
 
@@ -65,7 +65,7 @@ def test_all_normals_only_where_there_are_normal_training_images(home):
 
 
 def test_zero_shot_data_give_cells_without_k(bmad_tree, home):
-    for category in SETS:
+    for category in BMAD_SETS:
         bmad_tree(category, home / "BMAD", count=2)
     options = {"root": str(home / "BMAD"), "category": "Brain", "num_workers": 0}
     entry = {"class_path": "anomalib_medclip.data.BMADLeaveOneOut", "init_args": options}
@@ -183,7 +183,7 @@ def test_planning_names_what_is_not_there(what, home, monkeypatch):
 
 
 def test_zero_shot_data_have_no_k_to_name_a_file_by(bmad_tree, home):
-    for category in SETS:
+    for category in BMAD_SETS:
         bmad_tree(category, home / "BMAD", count=2)
     options = {"root": str(home / "BMAD"), "category": "Brain", "num_workers": 0}
     entry = {"class_path": "anomalib_medclip.data.BMADLeaveOneOut", "init_args": options}

@@ -27,7 +27,7 @@ from anomalib_medclip.compare.dataset_result import AT_THRESHOLD, CHOSEN_ON_TEST
 from anomalib_medclip.compare.run_cell import attempt, died
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
-from anomalib_medclip.data.bmad import SETS
+from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.errors import ConfigError
 
 HERE = CellSettings(accelerator="cpu")
@@ -226,7 +226,7 @@ def test_lesions_lost_by_the_resize_of_a_model_are_counted(tmp_path):
 
 
 def test_zero_shot_data_need_no_k(bmad_tree, tmp_path):
-    for category in SETS:
+    for category in BMAD_SETS:
         bmad_tree(category, tmp_path / "BMAD", count=2)
     options = {"root": str(tmp_path / "BMAD"), "category": "Brain", "num_workers": 0}
     entry = {"class_path": "anomalib_medclip.data.BMADLeaveOneOut", "init_args": options}

@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from anomalib_medclip.data import bmad
-from anomalib_medclip.data.bmad import BMAD, SETS, BMADLeaveOneOut
+from anomalib_medclip.data.bmad import BMAD, BMAD_SETS, BMADLeaveOneOut
 from anomalib_medclip.errors import DataRootError, EmptySplitError, MissingMaskError, SupportError
 
 LAYOUTS = {
@@ -192,7 +192,7 @@ def test_bmad_may_lie_one_folder_deeper_as_an_archive_unpacks(write_bmad, tmp_pa
 
 @pytest.fixture
 def all_sets(write_bmad):
-    for category in SETS:
+    for category in BMAD_SETS:
         root = write_bmad(category, count=2)
     return root
 
@@ -206,7 +206,7 @@ def test_leave_one_out_never_shows_the_target_before_the_test(all_sets):
     data.setup()
     assert data.zero_shot
     assert data.support_data is None
-    assert of_set(data.train_data) == of_set(data.val_data) == set(SETS) - {"Liver"}
+    assert of_set(data.train_data) == of_set(data.val_data) == set(BMAD_SETS) - {"Liver"}
     assert of_set(data.test_data) == {"Liver"}
 
 
@@ -237,9 +237,9 @@ def test_batches_of_leave_one_out_have_one_set_and_its_masks(all_sets, size):
     for loader in (data.train_dataloader(), data.val_dataloader()):
         seen = 0
         for batch in loader:
-            (category,) = {c for c in SETS for p in batch.image_path if f"/{c}_AD/" in p}
-            assert batch.object_name == [SETS[category].words] * len(batch.image)
-            assert (batch.gt_mask is not None) == SETS[category].has_masks
+            (category,) = {c for c in BMAD_SETS for p in batch.image_path if f"/{c}_AD/" in p}
+            assert batch.object_name == [BMAD_SETS[category].words] * len(batch.image)
+            assert (batch.gt_mask is not None) == BMAD_SETS[category].has_masks
             seen += len(batch.image)
         assert seen == len(loader.dataset)
 

@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -44,11 +45,29 @@ def table(tmp_path, picture):
     return make
 
 
+def test_a_datamodule_has_all_that_is_asked_of_it_before_it_has_read_anything():
+    class Bare(MedicalDataModule):
+        def load_table(self):
+            return pd.DataFrame()
+
+    data = Bare()
+    expected = {
+        "object_name": "", "object_names": [""], "has_masks": False, "lesion_labels": None,
+        "root": Path(), "slicing": None, "zero_shot": False, "published_test": False,
+        "in_files": True, "stacks": False, "intensity": None, "support_data": None,
+        "support_counts": {}, "validates_on_support": False, "only_normals": False,
+    }  # fmt: skip
+    assert {name: getattr(data, name) for name in expected} == expected
+    assert data.cases() == []
+
+
 def attach(data, **model):
     """Meet a model that says this about itself, as a trainer would arrange."""
     resize = SimpleNamespace(transform=Compose([MethodResize(8)]))
     data.trainer = SimpleNamespace(
-        lightning_module=SimpleNamespace(**model), model=SimpleNamespace(pre_processor=resize)
+        callbacks=[],
+        lightning_module=SimpleNamespace(**model),
+        model=SimpleNamespace(pre_processor=resize),
     )
     data.setup("fit")
     return data
@@ -251,7 +270,7 @@ def test_a_method_that_wants_abnormal_images_is_refused_where_there_are_none(nor
 def test_but_it_may_be_tested_there(normals_alone):
     data = Scans(normals_alone, k_shot=4)
     model = SimpleNamespace(wants_abnormal=True, copies=11)
-    data.trainer = SimpleNamespace(lightning_module=model)
+    data.trainer = SimpleNamespace(callbacks=[], lightning_module=model)
     data.setup("test")
     assert len(data.test_data) == 12
 

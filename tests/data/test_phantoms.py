@@ -151,7 +151,9 @@ def test_a_model_that_learns_from_normal_images_only_gets_no_abnormal_one(make):
     data = make()
     resize = SimpleNamespace(transform=Compose([MethodResize(32)]))
     data.trainer = SimpleNamespace(
-        lightning_module=SimpleNamespace(), model=SimpleNamespace(pre_processor=resize)
+        callbacks=[],
+        lightning_module=SimpleNamespace(),
+        model=SimpleNamespace(pre_processor=resize),
     )
     data.setup("fit")
     assert list(data.train_data.samples["label_index"]) == [0, 0]

@@ -10,7 +10,7 @@ from volumes import SIDE, save_nifti, volume, write_patients
 
 from anomalib_medclip import MVFA
 from anomalib_medclip.data import Volumes, VolumeSource
-from anomalib_medclip.data.checks import check
+from anomalib_medclip.data.checks import check_data
 from anomalib_medclip.errors import (
     DataRootError,
     EmptySplitError,
@@ -258,7 +258,7 @@ def test_check_lists_every_damaged_volume_at_once(tmp_path):
     data = volumes(
         tmp_path, splits=dict.fromkeys(PATIENTS[:4], "train") | {"P4": "test", "P5": "test"}
     )
-    report = check(data)
+    report = check_data(data)
     errors = {Path(one.file).parent.name: one for one in report.problems if one.severity == "error"}
     assert errors.keys() == {"P1", "P2"}
     assert "empty" in errors["P1"].problem
@@ -274,7 +274,7 @@ def test_check_sees_the_slices_of_whole_volumes(tmp_path):
     for name in ("flair.nii.gz", "seg.nii.gz"):
         (copy / name).write_bytes((tmp_path / "P0" / name).read_bytes())
     splits = {"P0": "train", "P1": "train", "P2": "test", "P9": "test"}
-    report = check(volumes(tmp_path, splits=splits))
+    report = check_data(volumes(tmp_path, splits=splits))
     found = [one for one in report.problems if one.severity == "error"]
     assert len(found) == 6, "every slice of the copied patient"
     assert {one.kind for one in found} == {"duplicate across splits"}
@@ -283,7 +283,7 @@ def test_check_sees_the_slices_of_whole_volumes(tmp_path):
 def test_check_counts_the_lesions_of_slices(root):
     splits = dict.fromkeys(PATIENTS[:4], "train") | dict.fromkeys(PATIENTS[4:], "test")
     data = volumes(root, splits=splits)
-    report = check(data, side=1)
+    report = check_data(data, side=1)
     table = data.load_table()
     ill = int((table["label_index"] == 1).sum())
     assert report.lesions["images"] == report.lesions["lesions"] == ill
@@ -328,7 +328,7 @@ def test_air_at_the_ends_of_volumes_is_no_copy_of_other_air(tmp_path):
         save_nifti(tmp_path / f"P{patient}" / "flair.nii.gz", voxels)
         save_nifti(tmp_path / f"P{patient}" / "seg.nii.gz", mask)
     splits = {"P0": "train", "P1": "train", "P2": "test", "P3": "test"}
-    report = check(volumes(tmp_path, splits=splits))
+    report = check_data(volumes(tmp_path, splits=splits))
     assert report.count("error") == 0
     assert not any(one.kind.startswith("duplicate") for one in report.problems)
 
@@ -348,7 +348,7 @@ def test_an_ill_volume_whose_mask_is_empty_is_told(tmp_path):
     write_patients(tmp_path)
     _, empty = volume(1)
     save_nifti(tmp_path / "P1" / "seg.nii.gz", empty)
-    found = [one for one in check(volumes(tmp_path)).problems if one.kind.startswith("volume")]
+    found = [one for one in check_data(volumes(tmp_path)).problems if one.kind.startswith("volume")]
     assert [(Path(one.file).parent.name, one.severity) for one in found] == [("P1", "warning")]
 
 

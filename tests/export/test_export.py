@@ -20,7 +20,7 @@ import anomalib_medclip
 from anomalib_medclip import Inferencer
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.data import BMADLeaveOneOut
-from anomalib_medclip.data.bmad import SETS
+from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.errors import CheckpointError, NotReadyError, ParityError
 from anomalib_medclip.export.openvino_precision import read_in_bf16
 from anomalib_medclip.models.mvfa import MVFA
@@ -245,7 +245,7 @@ def computed_in(model, *kinds):
 
 
 def test_a_zero_shot_model_is_certified_on_images_of_validation(bmad_tree, tmp_path):
-    for category in SETS:
+    for category in BMAD_SETS:
         bmad_tree(category, tmp_path / "BMAD")
     engine = Engine(
         default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False

@@ -12,7 +12,7 @@ from anomalib_medclip.components.augmentation import all_copies
 from anomalib_medclip.components.prompts import NORMAL_STATES, ensemble
 from anomalib_medclip.models.madclip import MadCLIP
 from anomalib_medclip.models.madclip.jitter import SIXTEEN_FOLD, jitter, with_jitter
-from anomalib_medclip.models.madclip.lightning_model import ABNORMAL
+from anomalib_medclip.models.madclip.lightning_model import ABNORMAL_PHRASES
 from anomalib_medclip.models.madclip.torch_model import siglip
 from golden_cases.common import (
     EXACT,
@@ -86,7 +86,7 @@ class MadCLIPCase(BMADCase):
                 stream = tower.run(sequences + tower.positional_embedding, causal=False)
                 yield f"{stem}/prompt_embed_21", tower.read(stream, ends)
             yield f"text_features/{name}", prompts(tower, OBJECTS[name]).T
-        fixed = ensemble(tower, "Brain", NORMAL_STATES, ABNORMAL)
+        fixed = ensemble(tower, "Brain", NORMAL_STATES, ABNORMAL_PHRASES)
         yield "text_features_fixed_equal/Brain", fixed.T
 
     @torch.no_grad()

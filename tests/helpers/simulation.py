@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from anomalib_medclip.metrics import mean_interval
-from anomalib_medclip.metrics.clustered import Sample, clear_best, enough, interval
+from anomalib_medclip.metrics.clustered import Sample, clear_best, clustered_interval, enough
 from anomalib_medclip.metrics.influence import of_auroc
 
 LIKENESS = 0.7
@@ -182,7 +182,7 @@ def simulate(setting, seed, studies, of=of_auroc, kind="auroc", truth=None):
 
 
 def _judged(setting, samples, truth, kind):
-    found = interval(samples[0], kind)
+    found = clustered_interval(samples[0], kind)
     marked = clear_best(samples) is not None
     ruled = marked and enough(samples[0])
     old = (np.nan,) * 3

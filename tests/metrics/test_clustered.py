@@ -11,9 +11,9 @@ from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics.clustered import (
     Sample,
     clear_best,
+    clustered_interval,
     difference,
     enough,
-    interval,
     spread,
 )
 from anomalib_medclip.metrics.influence import (
@@ -187,37 +187,37 @@ def test_inside_the_borders_the_interval_is_of_the_logit():
     found, value = spread(sample), sample.value
     step = stats.t.ppf(0.975, found.freedom) * np.sqrt(found.variance) / (value * (1 - value))
     ends = np.log(value / (1 - value)) + np.array([-step, step])
-    assert interval(sample)[1:] == pytest.approx(tuple(1 / (1 + np.exp(-ends))))
+    assert clustered_interval(sample)[1:] == pytest.approx(tuple(1 / (1 + np.exp(-ends))))
 
 
 def test_near_one_the_interval_is_newcombes_and_is_mirrored_near_zero():
     """Newcombe 2006, method 5: AUROC 1 of 20 + 20 independent images."""
     label, owner = np.arange(40) % 2, np.arange(40)
-    perfect = interval(Sample.of([of_auroc(label, label, owner)]))
+    perfect = clustered_interval(Sample.of([of_auroc(label, label, owner)]))
     low = perfect.low
     more = 19 * ((1 - low) / (2 - low) + low / (1 + low))
     variance = low * (1 - low) * (1 + more) / 400
     assert 1 - low == pytest.approx(stats.norm.ppf(0.975) * np.sqrt(variance))
     assert (perfect.estimate, perfect.high) == (1, 1)
     assert 0.8 < low < 0.95
-    wrong = interval(Sample.of([of_auroc(-label, label, owner)]))
+    wrong = clustered_interval(Sample.of([of_auroc(-label, label, owner)]))
     assert wrong == pytest.approx((0, 0, 1 - low))
     scores, label, owner = hospital(2, patients=40, gain=4.5)
-    near = interval(Sample.of([of_auroc(scores, label, owner)]))
+    near = clustered_interval(Sample.of([of_auroc(scores, label, owner)]))
     assert 0.97 < near.estimate < 1
     assert near.low < near.estimate < near.high < 1
 
 
 def test_perfect_scores_of_like_images_are_as_sure_as_their_patients():
     label, owner = np.arange(80) % 2, np.arange(80) // 8
-    few = interval(Sample.of([of_auroc(label, label, owner)]))
-    many = interval(Sample.of([of_auroc(label, label, np.arange(80))]))
+    few = clustered_interval(Sample.of([of_auroc(label, label, owner)]))
+    many = clustered_interval(Sample.of([of_auroc(label, label, np.arange(80))]))
     assert few.low < many.low - 0.05
 
 
 def test_constant_scores_are_not_certain():
     label, owner = np.arange(80) % 2, np.arange(80) // 4
-    found = interval(Sample.of([of_auroc(np.ones(80), label, owner)] * 5))
+    found = clustered_interval(Sample.of([of_auroc(np.ones(80), label, owner)] * 5))
     assert found.estimate == 0.5
     assert found.high - found.low > 0.2
 
@@ -226,13 +226,13 @@ def test_a_share_has_wilsons_interval_of_what_its_images_are_worth():
     label, owner = np.arange(100) % 2, np.arange(100)
     called = label.copy()
     called[1:9:2] = 0  # 46 of 50
-    found = interval(Sample.of([of_sensitivity(called, label, owner)]), "sensitivity")
+    found = clustered_interval(Sample.of([of_sensitivity(called, label, owner)]), "sensitivity")
     wilson = stats.binomtest(46, 50).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx(tuple(wilson), abs=0.006)  # t for normal
     alike = np.arange(100) // 10
-    of_ten = interval(Sample.of([of_sensitivity(called, label, alike)]), "sensitivity")
+    of_ten = clustered_interval(Sample.of([of_sensitivity(called, label, alike)]), "sensitivity")
     assert of_ten.low < found.low
-    none = interval(Sample.of([of_specificity(1 - label, label, owner)]), "specificity")
+    none = clustered_interval(Sample.of([of_specificity(1 - label, label, owner)]), "specificity")
     assert none[:2] == (0, 0)
     assert none.high == pytest.approx(stats.binomtest(0, 50).proportion_ci(method="wilson").high)
 
@@ -247,7 +247,7 @@ def test_an_interval_holds_its_figure_and_stays_inside_0_to_1(seed, gain, kind):
     called = (scores > gain / 2).astype(int)
     makers = {"sensitivity": of_sensitivity, "specificity": of_specificity, "f1": of_f1}
     of, given_scores = (makers[kind], called) if kind in makers else (of_auroc, scores)
-    found = interval(Sample.of([of(given_scores, label, owner)]), kind)
+    found = clustered_interval(Sample.of([of(given_scores, label, owner)]), kind)
     assert 0 <= found.low <= found.estimate <= found.high <= 1
     assert found.high - found.low > 0.01
 
@@ -315,10 +315,10 @@ def test_one_patient_of_a_class_has_no_interval():
     label, owner = np.repeat([0, 1], [8, 2]), np.repeat([0, 1, 2, 3, 9], 2)
     scores = np.random.default_rng(0).normal(size=10)
     with pytest.raises(MetricError, match="one patient of a class says nothing of others"):
-        interval(Sample.of([of_auroc(scores, label, owner)]))
+        clustered_interval(Sample.of([of_auroc(scores, label, owner)]))
     with pytest.raises(MetricError, match="a class is empty; add patients of the rarer"):
         of_average_precision(scores, label, owner)
     with pytest.raises(MetricError, match="give one or more"):
         Sample.of([])
     with pytest.raises(MetricError, match="give a number between 0 and 1"):
-        interval(Sample.of(draws_of(0)), confidence=95)
+        clustered_interval(Sample.of(draws_of(0)), confidence=95)

@@ -10,8 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import bootstrap, compare_by_patient, delong, mean_interval
-from anomalib_medclip.metrics.images import Images
-from anomalib_medclip.metrics.intervals import auroc, average_precision
+from anomalib_medclip.metrics.images import ScoredImages
+from anomalib_medclip.metrics.intervals import weighted_auroc, weighted_average_precision
 
 finite = st.floats(-1e3, 1e3)
 tied = st.sampled_from([0.0, 0.25, 0.5, 1.0])
@@ -76,7 +76,7 @@ def test_confidence_is_a_share(confidence):
 
 @pytest.mark.parametrize(
     ("statistic", "reference"),
-    [(auroc, roc_auc_score), (average_precision, average_precision_score)],
+    [(weighted_auroc, roc_auc_score), (weighted_average_precision, average_precision_score)],
     ids=["auroc", "average precision"],
 )
 @given(case=images(), seed=st.integers(0, 99))
@@ -95,7 +95,7 @@ def test_a_patient_is_drawn_with_all_images_and_both_classes_stay(case):
     scores, labels, patients = case
     labels = labels.copy()
     labels[patients == patients[0]] = np.arange(np.sum(patients == patients[0])) % 2 == 0
-    table = Images.of(scores, labels | (np.arange(len(labels)) == 0), patients)
+    table = ScoredImages.of(scores, labels | (np.arange(len(labels)) == 0), patients)
     weights = np.concatenate(list(table.weights(50, seed=1)))
     for patient in np.unique(patients):
         assert np.ptp(weights[:, patients == patient], axis=1).max() == 0
@@ -131,9 +131,9 @@ def test_the_same_seed_draws_the_same_patients(study, monkeypatch):
     assert found == bootstrap(scores, labels, patients, draws=300, seed=1)
     assert found == bootstrap(2 * scores + 5, labels, patients, draws=300, seed=1)
     assert found != bootstrap(scores, labels, patients, draws=300, seed=2)
-    whole = bootstrap(scores, labels, patients, draws=300, statistic=average_precision)
+    whole = bootstrap(scores, labels, patients, draws=300, statistic=weighted_average_precision)
     monkeypatch.setattr("anomalib_medclip.metrics.images.AT_A_TIME", len(labels) * 7)
-    again = bootstrap(scores, labels, patients, draws=300, statistic=average_precision)
+    again = bootstrap(scores, labels, patients, draws=300, statistic=weighted_average_precision)
     assert again[0] == whole[0]  # drawn in small parts, of as many draws
     assert again == pytest.approx(whole, abs=0.02)
 

@@ -7,7 +7,7 @@ from tiny import BACKBONE, EVEN, OPTIONS, lesion_data
 
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.data import BMADLeaveOneOut
-from anomalib_medclip.data.bmad import SETS
+from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.models.iqeclip import IQECLIP
 
@@ -121,7 +121,7 @@ def test_few_shot_scores_are_means_of_pixels_and_zero_shot_scores_of_patches(enc
 def test_the_score_is_chosen_by_the_data_and_kept(lesions, bmad_tree, tmp_path):
     from anomalib.engine import Engine
 
-    for category in SETS:
+    for category in BMAD_SETS:
         bmad_tree(category, tmp_path / "BMAD")
     for zero_shot, data in (
         (False, lesion_data(lesions)),

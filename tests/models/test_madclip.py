@@ -239,9 +239,9 @@ def test_it_has_as_many_parameters_as_published():
     from anomalib_medclip.components.learnable_prompts import LearnablePrompts
     from anomalib_medclip.components.prompts import NORMAL_STATES
     from anomalib_medclip.models.madclip.adapters import Adapter
-    from anomalib_medclip.models.madclip.lightning_model import ABNORMAL
+    from anomalib_medclip.models.madclip.lightning_model import ABNORMAL_PHRASES
 
     adapter = Adapter(1024, 768)
-    prompts = LearnablePrompts(768, NORMAL_STATES, ABNORMAL, 8, ("end", "front", "middle"))
+    prompts = LearnablePrompts(768, NORMAL_STATES, ABNORMAL_PHRASES, 8, ("end", "front", "middle"))
     assert 8 * sum(p.numel() for p in adapter.parameters()) == 20_971_520
     assert sum(p.numel() for p in prompts.parameters()) == 258_048

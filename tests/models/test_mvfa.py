@@ -9,7 +9,7 @@ from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
 from anomalib_medclip.data import BMADLeaveOneOut, MedicalFolder
-from anomalib_medclip.data.bmad import SETS
+from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.errors import NotReadyError, WeightsError
 from anomalib_medclip.models.mvfa import MVFA, MVFAModel
 from anomalib_medclip.models.mvfa.fusion import Branches, Fusion
@@ -249,7 +249,7 @@ def test_a_bank_is_refitted_when_the_adapters_have_changed(tmp_path):
 def test_a_zero_shot_checkpoint_validates_other_sets_with_their_own_prompts(bmad_tree, tmp_path):
     from anomalib.engine import Engine
 
-    for category in SETS:
+    for category in BMAD_SETS:
         bmad_tree(category, tmp_path / "BMAD")
     data = BMADLeaveOneOut(tmp_path / "BMAD", "Brain", num_workers=0)
     engine = Engine(
@@ -266,7 +266,7 @@ def test_a_zero_shot_checkpoint_validates_other_sets_with_their_own_prompts(bmad
 def test_few_shot_on_zero_shot_data_is_refused(bmad_tree, tmp_path):
     from anomalib.engine import Engine
 
-    for category in SETS:
+    for category in BMAD_SETS:
         bmad_tree(category, tmp_path / "BMAD")
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1)
     with pytest.raises(NotReadyError, match="zero-shot data have none"):

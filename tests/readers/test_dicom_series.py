@@ -58,7 +58,7 @@ def test_a_series_is_the_nifti_of_the_same_volume(tmp_path, name):
     one = read_volume(tmp_path / "series", WINDOW)
     two = read_volume(tmp_path / "a.nii.gz", WINDOW)
     assert one.voxels.shape == (5, 7, 6)  # slice, row, column
-    assert by_place(*one) == by_place(*two)
+    assert by_place(*one[:2]) == by_place(*two[:2])
 
 
 @pytest.mark.parametrize("name", AXES)

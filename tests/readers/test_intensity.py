@@ -6,7 +6,7 @@ from pictures import save
 
 from anomalib_medclip.data import MedicalFolder
 from anomalib_medclip.errors import IntensityError
-from anomalib_medclip.readers.intensity import CT_WINDOWS, place
+from anomalib_medclip.readers.intensity import CT_WINDOWS, apply_intensity
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.readers.resize import MethodResize
 
@@ -14,28 +14,28 @@ from anomalib_medclip.readers.resize import MethodResize
 
 
 def test_a_window_saturates_outside():
-    placed = place(np.array([-2000.0, -160.0, 40.0, 240.0, 3000.0]), (-160, 240), "x")
+    placed = apply_intensity(np.array([-2000.0, -160.0, 40.0, 240.0, 3000.0]), (-160, 240), "x")
     assert placed.dtype == np.float32
     assert placed.tolist() == [0, 0, 0.5, 1, 1]
 
 
 def test_a_window_has_three_spellings():
     values = np.linspace(-1500, 1500, 31)
-    expected = place(values, (-160, 240), "x")
-    assert np.array_equal(place(values, {"centre": 40, "width": 400}, "x"), expected)
-    assert np.array_equal(place(values, [-160, 240], "x"), expected)
+    expected = apply_intensity(values, (-160, 240), "x")
+    assert np.array_equal(apply_intensity(values, {"centre": 40, "width": 400}, "x"), expected)
+    assert np.array_equal(apply_intensity(values, [-160, 240], "x"), expected)
 
 
 @pytest.mark.parametrize("name", CT_WINDOWS)
 def test_every_ct_window_is_as_wide_as_it_says(name):
     centre, width = CT_WINDOWS[name]
     edges = np.array([centre - width / 2, centre, centre + width / 2])
-    assert place(edges, name, "x").tolist() == [0, 0.5, 1]
+    assert apply_intensity(edges, name, "x").tolist() == [0, 0.5, 1]
 
 
 def test_percentiles_are_of_the_numbers_above_zero():
     values = np.concatenate([np.zeros(1000), np.arange(1, 102)])
-    placed = place(values, {"percentiles": (10, 90)}, "x")
+    placed = apply_intensity(values, {"percentiles": (10, 90)}, "x")
     expected = np.clip((values - 11) / 80, 0, 1).astype(np.float32)
     np.testing.assert_allclose(placed, expected, atol=1e-7)
 
@@ -43,17 +43,17 @@ def test_percentiles_are_of_the_numbers_above_zero():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.uint32])
 def test_the_full_range_ends_at_the_largest_number(dtype):
     top = np.iinfo(dtype).max
-    assert place(np.array([0, top], dtype=dtype), "dtype", "x").tolist() == [0, 1]
+    assert apply_intensity(np.array([0, top], dtype=dtype), "dtype", "x").tolist() == [0, 1]
 
 
 def test_numbers_in_the_unit_interval_stay():
     values = np.array([0, 0.25, 1])
-    assert place(values, "unit", "x").tolist() == values.tolist()
+    assert apply_intensity(values, "unit", "x").tolist() == values.tolist()
 
 
 def test_the_numbers_that_came_are_left_alone():
     values = np.array([0.0, 100.0])
-    place(values, (0, 100), "x")
+    apply_intensity(values, (0, 100), "x")
     assert values.tolist() == [0, 100]
 
 
@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_refused(values, policy, words):
     numbers = np.array(values)
     numbers = numbers.astype(np.int16) if numbers.dtype.kind == "i" else numbers
     with pytest.raises(IntensityError, match=words):
-        place(numbers, policy, "scan.nii")
+        apply_intensity(numbers, policy, "scan.nii")
 
 
 # --- every number of 16 bits, from the file to the dataset

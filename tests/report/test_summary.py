@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from anomalib_medclip.compare.cell_record import CellRecord
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import UnknownNameError
-from anomalib_medclip.metrics.clustered import Sample, interval
+from anomalib_medclip.metrics.clustered import Sample, clustered_interval
 from anomalib_medclip.metrics.influence import Influence, averaged, of_auroc
 from anomalib_medclip.published import published
 from anomalib_medclip.report.columns import METRICS
@@ -109,7 +109,7 @@ def by_hand(records):
         images = record["tests"][0]["images"]
         influence = of_auroc(images["score"], images["label"], images["patient"])
         draws.setdefault(record["cell"]["draw"], []).append(influence)
-    return interval(Sample.of([averaged(seeds) for seeds in draws.values()]))
+    return clustered_interval(Sample.of([averaged(seeds) for seeds in draws.values()]))
 
 
 def test_an_interval_is_over_patients_and_draws_the_seeds_of_a_draw_averaged():

@@ -4,7 +4,6 @@ import gzip
 import itertools
 import json
 import shutil
-import uuid
 from pathlib import Path
 
 import highdicom
@@ -15,11 +14,11 @@ import pydicom
 import pytest
 import torch
 from anomalib.engine import Engine
-from dicom_series import TO_DICOM, write_series
+from dicom_series import TO_DICOM
 from PIL import Image
-from pydicom.uid import generate_uid
+from scans import AFFINE, UP, numbers, record, write_stack, write_volume
 from tiny import small
-from volumes import save_nifti, write_patients
+from volumes import write_patients
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.cli import main
@@ -27,51 +26,16 @@ from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.errors import DataRootError, VolumeError
+from anomalib_medclip.export.description import describe
 from anomalib_medclip.files import sha256
 from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.readers.volume import read_volume
 from anomalib_medclip.score.batches import Stack, in_batches, resized_slices
-from anomalib_medclip.score.inferencer import Answers
+from anomalib_medclip.score.inferencer import BatchPrediction
 from anomalib_medclip.score.inputs import find_inputs
 from anomalib_medclip.score.nifti_out import slices_to_score, slicing_from
 from anomalib_medclip.score.record import whole_folder
-
-AFFINE = np.array([[1.5, 0, 0, -9.0], [0, 1.0, 0, 4.0], [0, 0, 2.0, -30.0], [0, 0, 0, 1]])
-UP = np.array([[0, 0, -1.5, 20.0], [0, -1.0, 0, 15.0], [2.0, 0, 0, -8.0], [0, 0, 0, 1]])
-"""Of a series: slices go up, rows back, columns to the left."""
-
-
-def numbers(shape=(12, 10, 8), seed=0):
-    """Noise between 100 and 1000, with a bright corner."""
-    voxels = np.random.default_rng(seed).integers(100, 700, shape).astype(np.int16)
-    voxels[tuple(slice(length // 2) for length in shape)] += 300
-    return voxels
-
-
-def write_stack(folder, voxels, affine, slope=1.0, intercept=0.0, **tags):
-    """Write ``(slice, row, column)`` of a patient as a series, among whatever is in the folder.
-
-    ``affine`` leads from these indices to millimetres. Returns the files in the order of slices.
-    """
-    patient = {
-        "PatientID": "P-4711", "PatientBirthDate": "19500101", "PatientSex": "F",
-        "StudyDate": "20200101", "StudyTime": "120000", "StudyID": "1", "AccessionNumber": "A-1",
-        "ReferringPhysicianName": "", "Modality": "CT", "SeriesNumber": 1,
-        "RescaleSlope": slope, "RescaleIntercept": intercept,
-        **{f"{name}InstanceUID": generate_uid() for name in ("Study", "Series")},
-        "FrameOfReferenceUID": generate_uid(),
-    }  # fmt: skip
-    apart = folder / uuid.uuid4().hex
-    turned = voxels.transpose(2, 1, 0), affine[:, [2, 1, 0, 3]]
-    paths = write_series(apart, *turned, **{**patient, **tags})
-    moved = [path.rename(folder / f"{apart.name}{path.name}") for path in paths]
-    apart.rmdir()
-    return moved
-
-
-def write_volume(path, voxels=None, affine=AFFINE):
-    return save_nifti(path, numbers() if voxels is None else voxels, affine)
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +54,6 @@ def score(finished, tmp_path):
         return main(["score", str(path), *fixed, *given, *options]), out
 
     return command
-
-
-def record(folder):
-    return json.loads((folder / "scores.json").read_text())
 
 
 def table(out):
@@ -335,7 +295,7 @@ class Mirror:
 
     def answer(self, images):
         scores = images.amax((1, 2, 3))
-        return Answers(scores, scores > 0.5, images[:, 0])
+        return BatchPrediction(scores, scores > 0.5, images[:, 0])
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
@@ -462,9 +422,9 @@ def test_an_export_knows_slicing_and_intensity_and_scores_alike(
     trained.pre_processor.slicing = Slicing("sagittal").as_plain()
     exported = tmp_path / "model.onnx"
     exported.write_bytes(b"stands for a graph, whose export other tests pay for")
-    paper = trained._description() | {"files": {"model.onnx": sha256(exported)}}
+    paper = describe(trained, None) | {"files": {"model.onnx": sha256(exported)}}
     exported.with_suffix(".json").write_text(json.dumps(paper))
-    monkeypatch.setattr("anomalib_medclip.score.model_files.open_onnx", lambda *_: model.run)
+    monkeypatch.setattr("anomalib_medclip.score.model_file.open_onnx", lambda *_: model.run)
     served = Inferencer(exported)
     assert slicing_from(served.slicing) == Slicing("sagittal")
     assert served.intensity == (0.0, 1000.0)

@@ -20,6 +20,7 @@ from torchvision.tv_tensors import Image
 
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.components.threshold import SUPPORT, VALIDATION
+from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +77,9 @@ class TrivialMixin:
     def on_fit_start(self) -> None:
         """See whether the abnormal images of the support are the higher ones."""
         self.model.sign.fill_(1)
-        # Any datamodule of anomalib's will do, which has no support.
-        support: Any = getattr(self.trainer.datamodule, "support_data", None)
-        on_support = getattr(self.trainer.datamodule, "validates_on_support", False)
-        self.threshold_from = SUPPORT if on_support else VALIDATION
+        data = DatamoduleView(self.trainer.datamodule)
+        support = data.support_data
+        self.threshold_from = SUPPORT if data.validates_on_support else VALIDATION
         means: dict[bool, list[float]] = {False: [], True: []}
         for index in range(0 if support is None else len(support)):
             item = support[index]

@@ -47,8 +47,9 @@ from anomalib_medclip.training.checkpoints import (
     read_checkpoints_plainly,
     slim,
 )
+from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.divergence import FiniteOnly
-from anomalib_medclip.training.evaluation import evaluator
+from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.results import HeatMapVisualizer, ResultsWriter
 
 
@@ -59,6 +60,7 @@ class _PerScale(BufferListDescriptor):
         del object_type
         if instance is None:
             return self
+        # anomalib registers the buffers of a list under numbered names.
         return [getattr(instance, f"_{self.name}_{i}") for i in range(len(instance.scales))]
 
 
@@ -231,23 +233,22 @@ class WinCLIP(WinClip):
             ImageReadError: A reference image cannot be decoded.
             IntensityError: One has more than 8 bits, and there is no intensity policy.
         """
-        data = self._datamodule
-        if self.is_setup and (data is None or self._readied_for in (None, id(data))):
+        datamodule, data = self._datamodule, self._data
+        if self.is_setup and (datamodule is None or self._readied_for in (None, id(datamodule))):
             return
         if isinstance(self.pre_processor, MedicalPreProcessor):
-            self.pre_processor.intensity = getattr(data, "intensity", self.pre_processor.intensity)
-            slicing = getattr(data, "slicing", None)
-            self.pre_processor.slicing = slicing and slicing.as_plain()
+            self.pre_processor.slicing = data.slicing
+            if data.identity is not None:  # else they know no policy
+                self.pre_processor.intensity = data.intensity
         self.object_name = self._get_class_name()
         # Validation runs in inference mode, whose tensors could never be loaded into again.
         with torch.inference_mode(mode=False), torch.no_grad():
             references = self._references() if self.k_shot else None
             self.model.setup(self.object_name, references)
         self.model.reference_images = None  # an export would hold them
-        self.is_setup, self._readied_for = True, id(data)
-        on_support = getattr(data, "validates_on_support", False)
+        self.is_setup, self._readied_for = True, id(datamodule)
         support = learnt_from(wants_abnormal=False) if self.k_shot else SUPPORT
-        self.threshold_from = support if on_support else VALIDATION
+        self.threshold_from = support if data.validates_on_support else VALIDATION
 
     on_test_start = on_predict_start = on_validation_start
 
@@ -299,14 +300,18 @@ class WinCLIP(WinClip):
 
     @property
     def _datamodule(self) -> Any:  # noqa: ANN401 - of whatever making, or none
+        # Lightning's trainer has no such attribute before it was given data.
         return getattr(self._trainer, "datamodule", None)
+
+    @property
+    def _data(self) -> DatamoduleView:
+        return DatamoduleView(self._datamodule)
 
     def _get_class_name(self) -> str:
         """The words asked for, else the data's, else as anomalib finds them."""
         self.class_name = self.hparams["class_name"]
-        words = getattr(self._datamodule, "object_name", "")
-        if self.class_name is None and words:
-            return str(words)
+        if self.class_name is None and self._data.object_name:
+            return self._data.object_name
         # anomalib's folders have the category "", and its model then encodes no prompt at all.
         return super()._get_class_name() or "object"
 
@@ -322,7 +327,7 @@ class WinCLIP(WinClip):
 
     def _drawn(self) -> Tensor:
         data = self._datamodule
-        if data is None or getattr(data, "zero_shot", False):
+        if data is None or self._data.zero_shot:
             msg = "there is no normal image of the target to take as reference; pass a checkpoint, "
             msg += "a folder (--model.few_shot_source) or few-shot data, or set k_shot to 0"
             raise NotReadyError(msg)
@@ -331,7 +336,8 @@ class WinCLIP(WinClip):
             return self._prepared(self.collect_reference_images(data.train_dataloader()))
 
     def _read(self, folder: Path) -> Tensor:
-        policy = getattr(self.pre_processor, "intensity", None)
+        before = self.pre_processor
+        policy = before.intensity if isinstance(before, MedicalPreProcessor) else None
         files = images_in(folder)[: self.k_shot]
         images = [self._prepared(read_image(file, policy)[None]) for file in files]
         return torch.cat(images) if images else torch.empty(0)

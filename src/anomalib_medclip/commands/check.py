@@ -5,15 +5,14 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from anomalib_medclip.commands.arguments import at_least_one
-from anomalib_medclip.data.checks import Report, check
+from anomalib_medclip.commands.progress import reading
+from anomalib_medclip.data.checks import Report, check_data
 from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.integrity import Problem
 from anomalib_medclip.files import as_json, write_whole
@@ -39,36 +38,14 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--image-size", type=at_least_one, default=240, help=square)
     options = parser.parse_args(arguments)
     data = load_data(options.config)
-    console = Console()
-
-    def progress(items: Iterable[Any], count: int) -> Iterable[Any]:
-        shown = Console(stderr=True)
-        return track(items, "reading", count, console=shown, transient=True)
-
-    report = check(data, progress, options.image_size)
-    show(report, console, getattr(data, "root", None))
+    report = check_data(data, reading, options.image_size)
+    show(report, Console(), data.root)
     if options.json:
-        write_whole(options.json, as_json(as_plain(report, options.config), indent=2) + "\n")
+        write_whole(options.json, as_json(report.as_plain(options.config), indent=2) + "\n")
     return 1 if report.count("error") else 0
 
 
-def as_plain(report: Report, config: str) -> dict[str, Any]:
-    """The report as JSON holds it."""
-    names = ("severity", "kind", "file", "problem", "remedy")
-    return {
-        "notice": NOTICE,
-        "config": config,
-        "errors": report.count("error"),
-        "warnings": report.count("warning"),
-        "problems": [{name: getattr(one, name) for name in names} for one in report.problems],
-        "splits": report.splits,
-        "support": report.support,
-        "shortcuts": report.shortcuts,
-        "lesions": {"image_size": report.side, **report.lesions},
-    }
-
-
-def show(report: Report, console: Console, root: Path | None = None) -> None:
+def show(report: Report, console: Console, root: Path = Path()) -> None:
     """Print problems by kind, a few examples each, and what the data are.
 
     Args:
@@ -80,8 +57,9 @@ def show(report: Report, console: Console, root: Path | None = None) -> None:
     for problem in report.problems:
         kinds[problem.severity, problem.kind].append(problem)
     if kinds:
-        table = _table(kinds, f"{root}{os.sep}" if root else "")
-        table.caption = f"files are below {root}" if root else None
+        table = _table(kinds, f"{root}{os.sep}")
+        if root != Path():
+            table.caption = f"files are below {root}"
         console.print(table)
     for line in _closing(report):
         console.print(Text(line))

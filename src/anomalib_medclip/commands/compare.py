@@ -4,15 +4,12 @@ import argparse
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 
 from anomalib_medclip.commands.arguments import at_least_one, share
-from anomalib_medclip.commands.progress import Screen
+from anomalib_medclip.commands.progress import Screen, reading
 from anomalib_medclip.compare.cell_record import ComparisonGrid
 from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.comparison import ComparisonConfig, read_config
@@ -44,7 +41,7 @@ def run(arguments: list[str]) -> int:
     if not options.report_only:
         config = read_config(options.config)
         known: Digests = {}
-        cells = plan_cells(config, options.explain, _track, known)
+        cells = plan_cells(config, options.explain, reading, known)
         text = options.config.read_text(encoding="utf-8")
         store.write_grid(_grid(config, cells, arguments), text)
         _run(CellQueue(cells, store, _settings(config, options, known), now()), options)
@@ -122,7 +119,3 @@ def _grid(config: ComparisonConfig, cells: list[Cell], arguments: list[str]) -> 
         published={name: found for name, found in published.items() if found},
         cells=tuple(cell.planned() for cell in cells),
     )
-
-
-def _track(items: Iterable[Any], count: int) -> Iterable[Any]:
-    return track(items, "reading", count, console=Console(stderr=True), transient=True)

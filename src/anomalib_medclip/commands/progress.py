@@ -1,8 +1,10 @@
-"""How a comparison goes: cells done, failed and running, and the time left."""
+"""How far a command is: files read; of a comparison, cells done, failed and running."""
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -13,9 +15,16 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    track,
 )
 
-from anomalib_medclip.compare.grid import Cell
+if TYPE_CHECKING:  # others that show how far they are need no comparison
+    from anomalib_medclip.compare.grid import Cell
+
+
+def reading(items: Iterable[Any], count: int) -> Iterable[Any]:
+    """Pass on so many items, and show how many there were, until all were."""
+    return track(items, "reading", count, console=Console(stderr=True), transient=True)
 
 
 class Screen:
@@ -55,13 +64,13 @@ class Screen:
         """Stop showing."""
         self._progress.stop()
 
-    def started(self, cell: Cell) -> None:
+    def started(self, cell: "Cell") -> None:
         """A cell is being run."""
         if cell.key not in self._running:
-            task = self._progress.add_task(f"  {describe(cell)}", total=None)
+            task = self._progress.add_task(f"  {cell_in_words(cell)}", total=None)
             self._running[cell.key] = task, time.monotonic()
 
-    def ended(self, cell: Cell, status: str) -> None:
+    def ended(self, cell: "Cell", status: str) -> None:
         """A cell has been run."""
         task, begun = self._running.pop(cell.key, (None, time.monotonic()))
         if task is not None:
@@ -73,11 +82,12 @@ class Screen:
         if not self._console.is_terminal or status == "failed":
             taken = f"{time.monotonic() - begun:.1f} s"
             self._progress.console.print(
-                f"{self._ended}/{self._total} {describe(cell)}: {status}, {taken}", highlight=False
+                f"{self._ended}/{self._total} {cell_in_words(cell)}: {status}, {taken}",
+                highlight=False,
             )
 
 
-def describe(cell: Cell) -> str:
+def cell_in_words(cell: "Cell") -> str:
     """A cell in words."""
     given = "zero-shot" if cell.k_shot is None else f"K {cell.k_shot}"
     normals = "all normal images" if cell.normals == "train" else given

@@ -17,7 +17,7 @@ from anomalib_medclip.data.slicing import Plane
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input, find_inputs
 from anomalib_medclip.score.nifti_out import slicing_from
-from anomalib_medclip.score.record import Settings, former_rows, write_table
+from anomalib_medclip.score.record import ScoreSettings, former_rows, write_table
 from anomalib_medclip.score.scorer import Job, Scorer
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(options: argparse.Namespace, inferencer: Inferencer) -> Settings:
+def _settings(options: argparse.Namespace, inferencer: Inferencer) -> ScoreSettings:
     """What the command line says, else what the model says."""
     given = {
         "plane": options.plane,
@@ -110,7 +110,7 @@ def _settings(options: argparse.Namespace, inferencer: Inferencer) -> Settings:
     said: dict[str, Any] = {name: value for name, value in given.items() if value}
     if options.plane or options.spacing:
         said["slices"] = None  # those of training are of another cut
-    return Settings(
+    return ScoreSettings(
         slicing=replace(slicing_from(inferencer.slicing), **said),
         batch_size=options.batch_size,
         slices=options.slices and tuple(options.slices),

@@ -30,7 +30,7 @@ class BmadSet(NamedTuple):
     patient: str | None
 
 
-SETS = {
+BMAD_SETS = {
     "Brain": BmadSet("Brain", has_masks=True, patient=r"(\d+)_"),
     "Liver": BmadSet("Liver", has_masks=True, patient=r"(\d+)_"),
     "Retina_RESC": BmadSet("retinal OCT", has_masks=True, patient=r"(\d+)_"),
@@ -69,8 +69,8 @@ class BMAD(MedicalDataModule):
         **kwargs: Any,  # noqa: ANN401 - passed on
     ) -> None:
         super().__init__(**kwargs)
-        if category not in SETS:
-            msg = f"BMAD has no set {category!r}; it has {', '.join(SETS)}"
+        if category not in BMAD_SETS:
+            msg = f"BMAD has no set {category!r}; it has {', '.join(BMAD_SETS)}"
             raise DataRootError(msg)
         self.root = with_name(root)
         # anomalib names pictures by the folders after this name in the path of an image; were it
@@ -78,7 +78,7 @@ class BMAD(MedicalDataModule):
         self.data_name = "BMAD" if "bmad" in map(str.lower, self.root.parts) else self.root.name
         self.category = category
         self.download = download
-        self.object_name, self.has_masks, _ = SETS[category]
+        self.object_name, self.has_masks, _ = BMAD_SETS[category]
 
     def prepare_data(self) -> None:
         """Download BMAD, if that was asked for and the set is not there."""
@@ -134,13 +134,13 @@ class BMADLeaveOneOut(BMAD):
     @property
     def sources(self) -> list[str]:
         """The sets that are trained on."""
-        others = [name for name in SETS if name != self.category]
-        return [n for n in others if not (self.strict and SETS[n].words == self.object_name)]
+        others = [name for name in BMAD_SETS if name != self.category]
+        return [n for n in others if not (self.strict and BMAD_SETS[n].words == self.object_name)]
 
     @property
     def object_names(self) -> list[str]:
         """Words for the prompts of the tested set and of the sources."""
-        return list(dict.fromkeys([self.object_name, *(SETS[n].words for n in self.sources)]))
+        return list(dict.fromkeys([self.object_name, *(BMAD_SETS[n].words for n in self.sources)]))
 
     def prepare_data(self) -> None:
         """Download BMAD, if that was asked for and a set is not there."""
@@ -179,14 +179,14 @@ def list_set(root: Path, category: str) -> DataFrame:
         )
         raise DataRootError(msg)
     columns = ["image_path", "label_index", "split", "mask_path"]
-    table = DataFrame(_samples(folder, SETS[category].has_masks), columns=columns)
+    table = DataFrame(_samples(folder, BMAD_SETS[category].has_masks), columns=columns)
     known = _patients_of_manifest(folder)
     return table.assign(
         group=[
             known.get(path) or _patient(Path(path).name, category) for path in table["image_path"]
         ],
-        object_name=SETS[category].words,
-        has_masks=SETS[category].has_masks,
+        object_name=BMAD_SETS[category].words,
+        has_masks=BMAD_SETS[category].has_masks,
         set_name=category,
     )
 
@@ -228,6 +228,6 @@ def _patients_of_manifest(folder: Path) -> dict[str, str]:
 
 
 def _patient(file_name: str, category: str) -> str:
-    pattern = SETS[category].patient
+    pattern = BMAD_SETS[category].patient
     match = re.match(pattern, file_name) if pattern else None
     return match[1] if match else ""

@@ -2,10 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
+
+import numpy as np
 
 from anomalib_medclip.data.tables import read_rows, split_name
 from anomalib_medclip.errors import DataRootError
@@ -168,7 +170,34 @@ def _case(
     )
 
 
-def read_labels(path: Path, names: Collection[str]) -> Labels:
+def with_splits(cases: Sequence[Case], shares: Sequence[float], seed: int) -> list[Case]:
+    """Give cases without a split one, patient by patient and source by source.
+
+    Raises:
+        DataRootError: The shares are none, or one patient is of two splits.
+    """
+    if min(shares) < 0 or not 0 < sum(shares) < float("inf"):
+        msg = f"shares {tuple(shares)} cannot be shared by; give three numbers from 0"
+        raise DataRootError(msg)
+    splits: dict[str, str] = {}
+    for case in cases:
+        if case.split and splits.setdefault(case.patient, case.split) != case.split:
+            msg = (
+                f"the patient of {case.image} is of the splits {splits[case.patient]} and "
+                f"{case.split}; move all volumes of a patient into one split"
+            )
+            raise DataRootError(msg)
+    for source in dict.fromkeys(case.source for case in cases):
+        patients = sorted({c.patient for c in cases if c.source == source} - splits.keys())
+        order = np.random.default_rng(seed).permutation(len(patients))
+        ends = np.rint(np.cumsum(shares) / sum(shares) * len(patients))
+        for place, index in enumerate(order):
+            number = int(np.searchsorted(ends, place, side="right"))
+            splits[patients[index]] = ("train", "valid", "test")[number]
+    return [case._replace(split=splits[case.patient]) for case in cases]
+
+
+def read_label_table(path: Path, names: Collection[str]) -> Labels:
     """Labels of volumes and slices, from a table.
 
     Args:

@@ -2,23 +2,26 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame
 from torchvision.tv_tensors import Image
 
 from anomalib_medclip.data.batch import MedicalDataset, OneSetLoaders
+from anomalib_medclip.data.cases import Case
 from anomalib_medclip.data.few_shot import (
     count_support,
     draw_support,
     left_for_validation,
-    parts_by_patient,
     patients,
     read_support,
 )
+from anomalib_medclip.data.folds import without_patients
 from anomalib_medclip.data.integrity import (
     Problem,
     check_patients,
@@ -27,10 +30,12 @@ from anomalib_medclip.data.integrity import (
     heat_map_problems,
     refuse,
     undrawable_problems,
+    unlearnable_problems,
 )
-from anomalib_medclip.errors import SupportError
+from anomalib_medclip.data.model_needs import needs_of
+from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.readers.intensity import IntensityPolicy
-from anomalib_medclip.readers.picture import read_image
+from anomalib_medclip.readers.picture import read_image, read_lesion
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +48,9 @@ class MedicalDataModule(OneSetLoaders):
     same data. Support images are never validation or test images.
 
     Where only the test split holds abnormal images, nothing is taken from it: the support is of K
-    normal images, thresholds come from normal images alone, and a method that wants abnormal ones
-    is refused.
+    normal images, thresholds are of such alone, and a method that wants abnormal ones is refused.
 
-    A subclass sets ``object_name`` and ``has_masks``, and implements ``load_table``. It may set
-    ``zero_shot``, where its table says what to train on and there is no support, and
-    ``published_test``, where the test split is kept even if support patients are in it.
+    A subclass implements ``load_table``, and sets the attributes that are not as they are here.
 
     Args:
         k_shot: Number of support images of each class.
@@ -60,27 +62,31 @@ class MedicalDataModule(OneSetLoaders):
         intensity: What to do with images of more than 8 bits; see ``readers.picture``.
         train_batch_size: Images a training batch; by default what the model prefers, else 8.
         eval_batch_size: Images a validation or test batch.
-        num_workers: Processes that read images, at most one a processor core; the support is kept
-            in memory and needs none.
+        num_workers: Processes that read images, at most one a core; none for the support.
 
     Attributes:
-        data_name: Name of the data in results; a folder of that name in the path of every image
-            keeps the names of pictures apart.
+        data_name: Name in results; as a folder in every path it keeps names of pictures apart.
         object_name: Words for the prompt of the images that are tested.
         has_masks: Whether their lesions are outlined.
-        zero_shot: Whether training images are of other sets than the tested one.
+        lesion_labels: Which numbers of a mask are lesions, where the data say so.
+        root: Folder that holds the files; reports and fingerprints name them from there.
+        slicing: How volumes are cut into the images, where they are slices.
+        zero_shot: Whether the table has images of other sets to train on, and there is no support.
+        published_test: Whether the test split is kept even if support patients are in it.
         support_data: The support, un-augmented; ``None`` in a zero-shot setting.
         support_counts: How many images and patients it has of each class; see ``count_support``.
-        validates_on_support: Whether too few images are left, so that ``val_data`` is the support
-            and thresholds have to come from it.
+        validates_on_support: Whether too few other images are left: ``val_data`` is the support.
         only_normals: Whether there is no abnormal image outside the test split.
         in_files: Whether every image is a file; slices of volumes are not.
         stacks: Whether a patient's images are one stack, numbered at the end of their names.
     """
 
     data_name: str = ""
-    object_name: str
-    has_masks: bool
+    object_name: str = ""
+    has_masks: bool = False
+    lesion_labels: tuple[int, ...] | None = None
+    root: Path = Path()
+    slicing: Slicing | None = None
     zero_shot: bool = False
     published_test: bool = False
     in_files: bool = True
@@ -145,10 +151,9 @@ class MedicalDataModule(OneSetLoaders):
 
         Drawn are images of the patients to ``avoid`` only where the others have too few.
         """
-        labels = self._labels_learnt
         if self.support_list is None:
-            return draw_support(pool, self.k_shot, self.draw_seed, avoid, labels)
-        return read_support(pool, self.support_list, self.support_line, labels)
+            return draw_support(pool, self.k_shot, self.draw_seed, avoid, self._labels_learnt)
+        return read_support(pool, self.support_list, self.support_line, self._labels_learnt)
 
     @property
     def _labels_learnt(self) -> tuple[int, ...]:
@@ -162,16 +167,11 @@ class MedicalDataModule(OneSetLoaders):
             ImageReadError: There are DICOM files or slices, and a visualizer that cannot open them.
         """
         super().setup(stage)
-        callbacks = getattr(self.trainer, "callbacks", ())
-        refuse(undrawable_problems(self.test_data.samples, callbacks))
-        model = getattr(self.trainer, "lightning_module", None)
-        if stage == "fit" and self.only_normals and getattr(model, "wants_abnormal", False):
-            msg = (
-                f"{type(model).__name__} learns from normal and abnormal images, but {self.where} "
-                "holds only normal images outside the test split; use a method that learns from "
-                "normal images, such as MediCLIP, or add abnormal ones for training or validation"
-            )
-            raise SupportError(msg)
+        trainer: Any = self.trainer
+        if trainer is not None:
+            refuse(undrawable_problems(self.test_data.samples, trainer.callbacks))
+            if stage == "fit" and self.only_normals and needs_of(trainer).wants_abnormal:
+                refuse(unlearnable_problems(type(trainer.lightning_module).__name__, self.where))
 
     def _setup(self, _stage: str | None = None) -> None:
         table = self.complete(self.load_table())
@@ -179,24 +179,37 @@ class MedicalDataModule(OneSetLoaders):
         splits = self.split(table)
         refuse(self.split_problems(splits))
         self.test_data = self._dataset(splits["test"])
-        self._sources = splits
         if self.zero_shot:
-            self.val_data = self._dataset(splits["valid"])
+            self._sources, self.val_data = splits, self._dataset(splits["valid"])
             return
         support = splits["support"] = self.find_support(splits)
         check_patients(splits, self.published_test, self.where)
-        self.support_data = self._dataset(support, in_memory=True)
-        self.support_counts = count_support(support)
+        rest = left_for_validation(splits["valid"], support, self._labels_learnt)
+        self._learn_from({**splits, "valid": rest})
         logger.info("the support of %s: %s", self.where, self.support_counts)
-        self._choose_validation(splits["valid"], self.support_data)
+        if self.only_normals or rest.empty:
+            logger.warning(
+                "%s has too few images besides support and test for validation: threshold and "
+                "normalisation come from %d %s, of the %s", self.where, len(self.val_data),
+                "normal images alone" if self.only_normals else "images",
+                "support" if rest.empty else "validation split",
+            )  # fmt: skip
+
+    def _learn_from(self, splits: dict[str, DataFrame]) -> None:
+        """Take support, training and validation from these rows; lacking others, validate on it."""
+        self._sources = splits
+        self.support_data = self._dataset(splits["support"], in_memory=True)
+        self.support_counts = count_support(splits["support"])
+        rest = splits["valid"]
+        self.val_data = self.support_data if rest.empty else self._dataset(rest)
+        self.validates_on_support = rest.empty
 
     def split(self, table: DataFrame) -> dict[str, DataFrame]:
         """Rows of each split; ``support`` is empty where it is yet to be drawn."""
         outside = table[table["split"] != "test"]
         self.only_normals = not (self.zero_shot or (outside["label_index"] == 1).any())
-        return {
-            name: table[table["split"] == name] for name in ("train", "valid", "test", "support")
-        }
+        names = ("train", "valid", "test", "support")
+        return {name: table[table["split"] == name] for name in names}
 
     def split_problems(self, splits: dict[str, DataFrame]) -> Iterator[Problem]:
         """What is wrong with the splits, before the support is found."""
@@ -219,6 +232,14 @@ class MedicalDataModule(OneSetLoaders):
         """One image of the table, ``(3, height, width)`` in [0, 1]."""
         return read_image(path, self.intensity)
 
+    def read_lesion(self, sample: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """Where the mask of a row marks a lesion, ``(height, width)``, at the image's own size."""
+        return read_lesion(sample["mask_path"])
+
+    def cases(self) -> list[Case]:
+        """The volumes whose slices the images are, by path; none where images are files."""
+        return []
+
     def _dataset(
         self, table: DataFrame, copies: int = 1, in_memory: bool = False
     ) -> MedicalDataset:
@@ -236,9 +257,8 @@ class MedicalDataModule(OneSetLoaders):
     def find_support(self, splits: dict[str, DataFrame]) -> DataFrame:
         """Rows of split ``support``, or else drawn from a split that has the classes learnt.
 
-        That is training, if it holds abnormal images, as a folder of one's own may, or if no split
-        but test does; else validation. Published splits may share patients; those of test are drawn
-        last.
+        That is training, if it holds abnormal images, or if no split but test does; else
+        validation. Published splits may share patients; those of test are drawn last.
         """
         labels = self._labels_learnt
         if len(splits["support"]):
@@ -248,37 +268,20 @@ class MedicalDataModule(OneSetLoaders):
         refuse(class_problems(splits[pool], pool, self.where, labels))
         return self.choose_support(splits[pool], avoid=set(patients(splits["test"])))
 
-    def _choose_validation(self, valid: DataFrame, support: MedicalDataset) -> None:
-        rest = left_for_validation(valid, support.samples, self._labels_learnt)
-        self.validates_on_support = rest.empty
-        self.val_data = support if rest.empty else self._dataset(rest)
-        if self.only_normals or rest.empty:
-            logger.warning(
-                "%s has too few images besides support and test for validation: threshold and "
-                "normalisation come from %d %s, of the %s", self.where, len(self.val_data),
-                "normal images alone" if self.only_normals else "images",
-                "support" if rest.empty else "validation split",
-            )  # fmt: skip
-
     def support_folds(self, count: int) -> list["MedicalDataModule"]:
         """As ``count`` data, each with other patients of the support for validation alone.
 
         They are fewer where patients are few, and none where no patient can be left out.
         """
-        support, labels = self._sources["support"], self._labels_learnt
-        return [self._without(p) for p in parts_by_patient(support, count, self.draw_seed, labels)]
+        folds = without_patients(self._sources, count, self.draw_seed, self._labels_learnt)
+        return [self._on(splits) for splits in folds]
 
-    def _without(self, part: DataFrame) -> "MedicalDataModule":
-        fold, left_out = copy(self), set(patients(part))
-        fold._sources = {
-            split: rows[~patients(rows).isin(left_out)] for split, rows in self._sources.items()
-        }
-        support = fold._sources["support"]
-        fold.support_data = fold._dataset(support, in_memory=True)
-        fold.support_counts = count_support(support)
-        fold.val_data, fold.validates_on_support = fold._dataset(part), False
-        fold._is_setup = True
-        return fold
+    def _on(self, splits: dict[str, DataFrame]) -> "MedicalDataModule":
+        """These data, set up to learn from other rows; test images are the same."""
+        other = copy(self)
+        other._learn_from(splits)
+        other._is_setup = True  # else anomalib would have the table read again
+        return other
 
     def _create_test_split(self) -> None:
         """Nothing to do: the table says which images are for test, and which for validation."""
@@ -290,12 +293,9 @@ class MedicalDataModule(OneSetLoaders):
 
         anomalib calls this at each stage, so one datamodule can serve several models in turn.
         """
-        model = getattr(self.trainer, "lightning_module", None)
-        preferred = getattr(model, "default_batch_size", None)
-        self.train_batch_size = self._asked_batch_size or preferred or 8
-        self.train_data = self._training_data(
-            getattr(model, "wants_abnormal", False), getattr(model, "copies", 1)
-        )
+        needs = needs_of(self.trainer)
+        self.train_batch_size = self._asked_batch_size or needs.default_batch_size or 8
+        self.train_data = self._training_data(needs.wants_abnormal, needs.copies)
         super()._update_augmentations()
         if self.support_data is not None:
             self.support_data.augmentations = self.val_data.augmentations

@@ -19,7 +19,7 @@ from anomalib_medclip.data.integrity import Problem
 UNUSED = "unused"
 """Split of images that are neither learnt from nor tested on, and so leak nothing."""
 
-SIDE = 32
+COMPARED_SIDE = 32
 """Side in pixels of the pictures that are compared."""
 
 # On 253 brain MRI and 149 breast ultrasound pictures with known near-duplicates, these two find
@@ -51,7 +51,7 @@ def small_picture(image: NDArray[np.float32]) -> NDArray[np.uint8]:
         image: Grey values of any range, ``(height, width)``.
     """
     grey = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
-    small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    small = np.asarray(grey.resize((COMPARED_SIDE, COMPARED_SIDE), Image.Resampling.LANCZOS))
     low, high = small.min(), small.max()
     stretched: NDArray[np.uint8] = np.rint(255 * (small - low) / max(high - low, 1e-12)).astype(
         np.uint8

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from pandas import DataFrame
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.data.volumes import Volumes
 from anomalib_medclip.errors import DataChangedError
 from anomalib_medclip.files import sha256
 
@@ -58,14 +57,14 @@ def fingerprint(
         MedclipError: The data cannot be listed.
     """
     table = data.complete(data.list_images())
-    cases = data.cases() if isinstance(data, Volumes) else []  # slices are no files
+    cases = data.cases()  # whose slices are no files
     parts = [str(path) for case in cases for path in case[:3] if path]
     listed = {*table["image_path"], *table["mask_path"], *parts} - {""}
     files = [path for path in map(Path, sorted(listed)) if path.exists()]
     with ThreadPoolExecutor() as pool:
         sums = progress(pool.map(lambda path: digest_of(path, known), files), len(files))
         told_of = {str(path): found for path, found in zip(files, sums, strict=True)}
-    root = f"{getattr(data, 'root', '')}{os.sep}"
+    root = f"{data.root}{os.sep}"
 
     def told(path: Any) -> tuple[str, str]:  # noqa: ANN401 - text, path or None
         return str(path or "").removeprefix(root).replace(os.sep, "/"), told_of.get(str(path), "")

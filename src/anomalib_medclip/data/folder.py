@@ -9,7 +9,7 @@ from pandas import DataFrame
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import images_in, masks_for, with_name
-from anomalib_medclip.data.tables import Row, read_rows, split_name
+from anomalib_medclip.data.tables import TableRow, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 
 _NORMAL = ("0", "normal", "good", "healthy")
@@ -155,7 +155,7 @@ class MedicalFolder(MedicalDataModule):
         self._check_columns([row for row, _ in rows])
         return DataFrame([self._sample(row, split) for row, split in rows])
 
-    def _rows(self, split: str) -> list[Row]:
+    def _rows(self, split: str) -> list[TableRow]:
         """Rows of a table; those for training have the label that was given for all of them."""
         rows = read_rows(self.tables[split])
         if split != "train" or self.train_label is None:
@@ -163,7 +163,7 @@ class MedicalFolder(MedicalDataModule):
         label = {str(self.columns["label"]): self.train_label}
         return [row._replace(cells={**label, **row.cells}) for row in rows]
 
-    def _check_columns(self, rows: Sequence[Row]) -> None:
+    def _check_columns(self, rows: Sequence[TableRow]) -> None:
         """Refuse a row without image, label or split, and tables without any mask or patient."""
         for meaning, column in self.columns.items():
             lacking = [row for row in rows if column is not None and row.cell(column) is None]
@@ -175,7 +175,7 @@ class MedicalFolder(MedicalDataModule):
                 )
                 raise DataRootError(msg)
 
-    def _sample(self, row: Row, split: str) -> dict[str, Any]:
+    def _sample(self, row: TableRow, split: str) -> dict[str, Any]:
         """The row of one image, with the split of its table or, if there is a column, its own."""
         cells = {
             meaning: row.cell(column) or "" if column else ""

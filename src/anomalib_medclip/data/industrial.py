@@ -32,7 +32,7 @@ class IndustrialSet(NamedTuple):
     endings: tuple[str, ...]
 
 
-SETS = {
+INDUSTRIAL_SETS = {
     "MVTecAD": IndustrialSet(MVTecAD, "", CATEGORIES, IMG_EXTENSIONS),
     "Visa": IndustrialSet(Visa, "visa_pytorch", VISA_CATEGORIES, VISA_EXTENSIONS),
 }
@@ -67,7 +67,7 @@ class Industrial(MedicalDataModule):
         **kwargs: Any,  # noqa: ANN401 - passed on
     ) -> None:
         super().__init__(**kwargs)
-        self.industrial_set = SETS[dataset]
+        self.industrial_set = INDUSTRIAL_SETS[dataset]
         if category not in self.industrial_set.categories:
             there = ", ".join(self.industrial_set.categories)
             msg = f"{dataset} has no category {category!r}; it has {there}"

@@ -53,6 +53,16 @@ class Problem:
     error: type[MedclipError] = DataRootError
     cause: MedclipError | None = field(default=None, compare=False)
 
+    def as_plain(self) -> dict[str, str]:
+        """What is said of it, as JSON holds it."""
+        return {
+            "severity": self.severity,
+            "kind": self.kind,
+            "file": self.file,
+            "problem": self.problem,
+            "remedy": self.remedy,
+        }
+
 
 def problem_of(error: MedclipError, kind: str, file: str) -> Problem:
     """What an error says, as a problem; errors of this package end in ``; <remedy>``."""
@@ -247,3 +257,14 @@ def undrawable_problems(table: DataFrame, callbacks: Sequence[object]) -> Iterat
                     "HeatMapVisualizer(), or False"
                 )
                 yield Problem("image to be drawn", str(path), said, remedy, error=ImageReadError)
+
+
+def unlearnable_problems(method: str, where: str) -> Iterator[Problem]:
+    """A method that learns from both classes, where only the test split has abnormal images."""
+    said = f"learns from normal and abnormal images, but {where} holds only normal images outside "
+    remedy = (
+        "use a method that learns from normal images, such as MediCLIP, or add abnormal ones for "
+        "training or validation"
+    )
+    said += "the test split"
+    yield Problem("no abnormal image to learn from", method, said, remedy, error=SupportError)

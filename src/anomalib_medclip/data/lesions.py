@@ -10,6 +10,7 @@ from torchvision.tv_tensors import Mask
 
 from anomalib_medclip.data.integrity import Problem
 from anomalib_medclip.readers.picture import lesion_numbers
+from anomalib_medclip.readers.resize import MethodResize
 
 
 class LesionCount(NamedTuple):
@@ -33,7 +34,9 @@ def count_lesions(lesion: NDArray[np.bool_], resize: Callable[[Mask], Any]) -> L
     """
     numbers = lesion_numbers(lesion)
     every = set(range(1, int(numbers.max()) + 1))
-    if getattr(resize, "masks", "") == "area":  # which loses none, and knows no numbers
+    if (
+        isinstance(resize, MethodResize) and resize.masks == "area"
+    ):  # which loses none, and knows no numbers
         return LesionCount(len(every), 0)
     left = resize(Mask(torch.from_numpy(numbers))).unique().tolist()
     return LesionCount(len(every), len(every.difference(left)))

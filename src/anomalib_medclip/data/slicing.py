@@ -92,11 +92,13 @@ class Sliced:
         masks: 1 on lesions, of the same shape, where there are outlines.
         shown: Which slices show something: more than one value and, where the volume is cropped to
             an organ, that organ. Of a volume of one value, all.
+        headers: As of ``Volume``.
     """
 
     images: Tensor
     masks: Tensor | None
     shown: Tensor
+    headers: tuple[Any, ...]
     _image: "MetaTensor"
     _transform: "Compose"
 
@@ -184,7 +186,8 @@ def cut(
             raise MaskError(msg)
         paths["organ"] = organ
     labels = {"mask": lesion_labels, "organ": slicing.organ_labels}
-    found: Any = {"image": _tensor(read_volume(image, intensity, uneven), image)}
+    volume = read_volume(image, intensity, uneven)
+    found: Any = {"image": _tensor(volume, image)}
     for key in tuple(paths)[1:]:
         found[key] = _tensor(_chosen(Path(paths[key]), key, labels[key]), paths[key])
     turn = Orientationd(
@@ -200,6 +203,7 @@ def cut(
         images=images,
         masks=None if masks is None else masks.to(torch.uint8),
         shown=_shown(images, organs),
+        headers=volume.headers,
         _image=found["image"],
         _transform=Compose([turn, *steps]),  # to take maps back
     )

@@ -17,7 +17,7 @@ _SPLITS = {
 }
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One row of a table.
 
     Attributes:
@@ -31,7 +31,7 @@ class Row(NamedTuple):
     def cell(self, column: str) -> str | None:
         """The cell of a column, or a pattern of columns filled in; ``None`` where one lacks.
 
-        >>> row = Row({"folder": "AMD", "name": "1"}, "table a.csv, line 2,")
+        >>> row = TableRow({"folder": "AMD", "name": "1"}, "table a.csv, line 2,")
         >>> row.cell("name"), row.cell("{folder}/{name}.jpg"), row.cell("eye")
         ('1', 'AMD/1.jpg', None)
         """
@@ -41,7 +41,7 @@ class Row(NamedTuple):
             return None
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[TableRow]:
     """Read a CSV file with a header or, if its name ends so, JSON lines.
 
     Raises:
@@ -58,19 +58,21 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _csv_rows(text: str, table: str) -> Iterator[Row]:
+def _csv_rows(text: str, table: str) -> Iterator[TableRow]:
     reader = csv.DictReader(io.StringIO(text))
     for cells in reader:
         named = {name: (cell or "").strip() for name, cell in cells.items() if name is not None}
-        yield Row(named, f"{table}, line {reader.line_num},")
+        yield TableRow(named, f"{table}, line {reader.line_num},")
 
 
-def _json_rows(text: str, table: str) -> Iterator[Row]:
+def _json_rows(text: str, table: str) -> Iterator[TableRow]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             place = f"{table}, line {number},"
             cells = _json_object(line, place)
-            yield Row({key: "" if v is None else str(v).strip() for key, v in cells.items()}, place)
+            yield TableRow(
+                {key: "" if v is None else str(v).strip() for key, v in cells.items()}, place
+            )
 
 
 def _json_object(line: str, place: str) -> dict[str, object]:

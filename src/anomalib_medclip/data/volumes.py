@@ -1,13 +1,15 @@
 """Volumes straight into training: NIfTI files, DICOM series, folders of slices."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pandas import DataFrame
 from rich.console import Console
 from rich.progress import track
@@ -22,7 +24,7 @@ from anomalib_medclip.data.cases import (
     VolumeSource,
     check_sources,
     find_cases,
-    read_labels,
+    read_label_table,
 )
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
@@ -73,6 +75,7 @@ class Volumes(MedicalDataModule):
     """
 
     in_files = False
+    slicing: Slicing
 
     def __init__(
         self,
@@ -238,6 +241,10 @@ class Volumes(MedicalDataModule):
         image, lesion = self._cache.fetch([path], compute)[0]
         return Image(image.expand(3, -1, -1).contiguous()), Mask(lesion.to(torch.uint8))
 
+    def read_lesion(self, sample: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """Where the mask of a slice marks a lesion, ``(height, width)``."""
+        return self.read_slice(sample["image_path"])[1].numpy() > 0
+
     def _label(self, case: Case, sliced: Sliced, number: int) -> int | None:
         """0, 1, or ``None`` for a slice that counts for nothing."""
         if case.source.healthy:
@@ -252,7 +259,7 @@ class Volumes(MedicalDataModule):
     def _table_labels(self) -> Labels:
         """Labels by volume and slice."""
         names = {case.image.relative_to(self.root).as_posix() for case in self.cases()}
-        return read_labels(Path(self.table), names) if self.table else {}
+        return read_label_table(Path(self.table), names) if self.table else {}
 
     def file_problems(self, table: DataFrame) -> Iterator[Problem]:
         """None: every volume has been read whole."""

@@ -1,7 +1,7 @@
 from .calibration import CalibrationError as CalibrationError
 from .calibration import reliability_curve as reliability_curve
-from .intervals import Comparison as Comparison
 from .intervals import Interval as Interval
+from .intervals import PairedDifference as PairedDifference
 from .intervals import bootstrap as bootstrap
 from .intervals import compare_by_patient as compare_by_patient
 from .intervals import delong as delong

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.metrics.images import Floats
+from anomalib_medclip.metrics.images import FloatArray
 from anomalib_medclip.metrics.influence import Influence, strata
-from anomalib_medclip.metrics.intervals import NO_VARIANCE, Comparison, Interval
+from anomalib_medclip.metrics.intervals import NO_VARIANCE, Interval, PairedDifference
 
-Kind = Literal["auroc", "sensitivity", "specificity", "f1", "other"]
+FigureKind = Literal["auroc", "sensitivity", "specificity", "f1", "other"]
 """What decides how a figure nears 0 and 1: ``auroc`` is for AUROC and AP of images, ``other`` for
 figures of pixels."""
 
@@ -46,9 +46,9 @@ class Sample(NamedTuple):
         tested: ``[draw, class]``: patients with images of the class in each draw.
     """
 
-    values: Floats
+    values: FloatArray
     patients: tuple[Any, ...]
-    parts: Floats
+    parts: FloatArray
     images: npt.NDArray[np.int64]
     tested: npt.NDArray[np.int64]
 
@@ -118,7 +118,9 @@ def spread(sample: Sample) -> Spread:
     return Spread(whole, whole**2 / terms)
 
 
-def interval(sample: Sample, kind: Kind = "auroc", confidence: float = 0.95) -> Interval:
+def clustered_interval(
+    sample: Sample, kind: FigureKind = "auroc", confidence: float = 0.95
+) -> Interval:
     """Interval of a figure in [0, 1], meant over patients and draws.
 
     Student's t on the logit. Near 0 and 1, and where there is no variance at all, a score interval:
@@ -153,7 +155,7 @@ def interval(sample: Sample, kind: Kind = "auroc", confidence: float = 0.95) -> 
     return _score_interval(value, sample, found, kind, confidence)
 
 
-def difference(first: Sample, second: Sample, confidence: float = 0.95) -> Comparison:
+def difference(first: Sample, second: Sample, confidence: float = 0.95) -> PairedDifference:
     """First method less second, on the same images and the same draws, with a two-sided p-value.
 
     Without any variance there is no test: p is then 1, and the interval all there is, -1 to 1.
@@ -168,11 +170,11 @@ def difference(first: Sample, second: Sample, confidence: float = 0.95) -> Compa
     gaps = first._replace(values=first.values - second.values, parts=first.parts - second.parts)
     found = spread(gaps)
     if found.variance == 0:
-        return Comparison(gaps.value, -1.0, 1.0, 1.0)
+        return PairedDifference(gaps.value, -1.0, 1.0, 1.0)
     deviation = math.sqrt(found.variance)
     half = _quantile(found, confidence) * deviation
     p_value = 2 * float(stats.t.sf(abs(gaps.value) / deviation, found.freedom))
-    return Comparison(gaps.value, gaps.value - half, gaps.value + half, p_value)
+    return PairedDifference(gaps.value, gaps.value - half, gaps.value + half, p_value)
 
 
 def clear_best(rivals: Sequence[Sample], confidence: float = 0.95) -> int | None:
@@ -197,7 +199,7 @@ def enough(sample: Sample, fewest_draws: int = FEWEST_DRAWS) -> bool:
     return len(sample.values) >= fewest_draws and sample.fewest_patients >= FEWEST_PATIENTS
 
 
-def _by_patient(parts: Floats, present: npt.NDArray[np.bool_]) -> float:
+def _by_patient(parts: FloatArray, present: npt.NDArray[np.bool_]) -> float:
     """Variance of a sum over patients, of whom some have normal, some abnormal images."""
     normal, abnormal = parts.T
     counts = [*np.count_nonzero(present, axis=0).tolist(), len(parts)]
@@ -206,7 +208,7 @@ def _by_patient(parts: Floats, present: npt.NDArray[np.bool_]) -> float:
     return max(0.0, sum(count / (count - 1) * float(value) for count, value in pairs))
 
 
-def _freedom_of_patients(parts: Floats, present: npt.NDArray[np.bool_]) -> float:
+def _freedom_of_patients(parts: FloatArray, present: npt.NDArray[np.bool_]) -> float:
     squares = parts.sum(axis=1) ** 2
     groups = [(squares[of].sum(), np.count_nonzero(of)) for of in strata(present)]
     known = [(total, count) for total, count in groups if count > 1]
@@ -227,7 +229,7 @@ def _expit(value: float) -> float:
 
 
 def _score_interval(
-    value: float, sample: Sample, found: Spread, kind: Kind, confidence: float
+    value: float, sample: Sample, found: Spread, kind: FigureKind, confidence: float
 ) -> Interval:
     """Score interval of a figure of one half or more."""
     images = sample.images.sum(axis=0).tolist()

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from anomalib_medclip.errors import MetricError
 
-Floats = npt.NDArray[np.float64]
-Statistic = Callable[[Floats, npt.NDArray[np.bool_], Floats], Floats]
+FloatArray = npt.NDArray[np.float64]
+Statistic = Callable[[FloatArray, npt.NDArray[np.bool_], FloatArray], FloatArray]
 """``(scores [image], abnormal [image], weights [draw, image]) -> [draw]``, both classes in each."""
 
 AT_A_TIME = 4_000_000
@@ -19,17 +19,19 @@ _TRIES = 100
 """Rounds of drawing again what lacks a class, before we say that the patients are too few."""
 
 
-class Images(NamedTuple):
+class ScoredImages(NamedTuple):
     """Images of patients, checked."""
 
-    scores: Floats
+    scores: FloatArray
     """``[method or seed, image]``."""
     abnormal: npt.NDArray[np.bool_]
     owner: npt.NDArray[np.int64]
     """The patient's number, of each image."""
 
     @classmethod
-    def of(cls, scores: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[Any]) -> "Images":
+    def of(
+        cls, scores: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[Any]
+    ) -> "ScoredImages":
         """Check them.
 
         Raises:
@@ -54,17 +56,17 @@ class Images(NamedTuple):
         return cls(values, truth.astype(bool), owner)
 
     @property
-    def once(self) -> Floats:
+    def once(self) -> FloatArray:
         """Weights of the images as they are."""
         return np.ones((1, len(self.owner)))
 
-    def figure(self, statistic: Statistic, weights: Floats) -> Floats:
+    def figure(self, statistic: Statistic, weights: FloatArray) -> FloatArray:
         """A figure of each draw, the mean over the seeds."""
         every = [statistic(scores, self.abnormal, weights) for scores in self.scores]
-        mean: Floats = np.mean(every, axis=0)
+        mean: FloatArray = np.mean(every, axis=0)
         return mean
 
-    def weights(self, draws: int, seed: int) -> Iterator[Floats]:
+    def weights(self, draws: int, seed: int) -> Iterator[FloatArray]:
         """How often each image is in each draw of patients, ``[some draws, image]``."""
         if draws < 1:
             msg = f"{draws} draws make no interval; give 1000 or more"
@@ -76,7 +78,7 @@ class Images(NamedTuple):
             # Draws lie side by side in memory, because all work on them goes image by image.
             yield np.ascontiguousarray(times.T)[self.owner].T
 
-    def _draw(self, draws: int, random: np.random.Generator) -> Floats:
+    def _draw(self, draws: int, random: np.random.Generator) -> FloatArray:
         """How often each patient is drawn, both classes among their images."""
         count = int(self.owner.max()) + 1
         ill = np.bincount(self.owner, self.abnormal, count) > 0

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.metrics.images import AT_A_TIME, Floats, Images
-from anomalib_medclip.metrics.intervals import average_precision, placements
+from anomalib_medclip.metrics.images import AT_A_TIME, FloatArray, ScoredImages
+from anomalib_medclip.metrics.intervals import placements, weighted_average_precision
 
 
 class Influence(NamedTuple):
@@ -29,7 +29,7 @@ class Influence(NamedTuple):
 
     value: float
     patients: tuple[Any, ...]
-    parts: Floats
+    parts: FloatArray
     images: npt.NDArray[np.int64]
 
     def as_plain(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def of_auroc(scores: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[An
         >>> of_auroc([0.1, 0.7, 0.4, 0.9], [0, 0, 1, 1], ["a", "b", "a", "b"]).value
         0.75
     """
-    table = Images.of(scores, labels, patients)
+    table = ScoredImages.of(scores, labels, patients)
     ill, well = table.scores[:, table.abnormal], table.scores[:, ~table.abnormal]
     of_ill, of_well = placements(ill, well)
     value = float(of_ill.mean())
@@ -77,14 +77,14 @@ def of_average_precision(
 
     Arguments and errors are those of ``of_auroc``, and a class must not be of one patient alone.
     """
-    table = Images.of(scores, labels, patients)
+    table = ScoredImages.of(scores, labels, patients)
     known, images = _counts(table, patients)
     if (np.count_nonzero(images, axis=0) < 2).any():
         msg = "without its one patient a class is empty; add patients of the rarer class"
         raise MetricError(msg)
 
-    def figure(weights: Floats) -> Floats:
-        return average_precision(table.scores[0], table.abnormal, weights)
+    def figure(weights: FloatArray) -> FloatArray:
+        return weighted_average_precision(table.scores[0], table.abnormal, weights)
 
     rows = max(1, AT_A_TIME // len(table.owner))
     every = np.arange(len(known))
@@ -100,7 +100,7 @@ def of_sensitivity(
     called: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[Any]
 ) -> Influence:
     """Share of abnormal images that are called abnormal; ``called`` is 0 or 1 of each image."""
-    table = Images.of(called, labels, patients)
+    table = ScoredImages.of(called, labels, patients)
     hit = table.scores[0] * table.abnormal
     return _of_ratio(hit, table.abnormal.astype(np.float64), table, patients)
 
@@ -109,20 +109,20 @@ def of_specificity(
     called: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[Any]
 ) -> Influence:
     """Share of normal images that are not called abnormal; see ``of_sensitivity``."""
-    table = Images.of(called, labels, patients)
+    table = ScoredImages.of(called, labels, patients)
     passed = (1 - table.scores[0]) * ~table.abnormal
     return _of_ratio(passed, (~table.abnormal).astype(np.float64), table, patients)
 
 
 def of_f1(called: npt.ArrayLike, labels: npt.ArrayLike, patients: Sequence[Any]) -> Influence:
     """F1 of the abnormal class, 2 TP / (2 TP + FP + FN); see ``of_sensitivity``."""
-    table = Images.of(called, labels, patients)
+    table = ScoredImages.of(called, labels, patients)
     hit = table.scores[0] * table.abnormal
     return _of_ratio(2 * hit, table.scores[0] + table.abnormal, table, patients)
 
 
 def by_leaving_out(
-    value: float, without: Floats, patients: Sequence[Any], images: npt.NDArray[np.int64]
+    value: float, without: FloatArray, patients: Sequence[Any], images: npt.NDArray[np.int64]
 ) -> Influence:
     """Any figure, from what it is without each patient.
 
@@ -175,14 +175,16 @@ def averaged(seeds: Sequence[Influence]) -> Influence:
     return first._replace(value=value, parts=np.mean([one.parts for one in seeds], axis=0))
 
 
-def _of_ratio(over: Floats, under: Floats, table: Images, patients: Sequence[Any]) -> Influence:
+def _of_ratio(
+    over: FloatArray, under: FloatArray, table: ScoredImages, patients: Sequence[Any]
+) -> Influence:
     whole = float(under.sum())
     value = float(over.sum()) / whole
     return _of_images(value, (over - value * under) / whole, table, patients)
 
 
 def _of_images(
-    value: float, influence: Floats, table: Images, patients: Sequence[Any]
+    value: float, influence: FloatArray, table: ScoredImages, patients: Sequence[Any]
 ) -> Influence:
     known, images = _counts(table, patients)
     parts = np.zeros((len(known), 2))
@@ -191,7 +193,7 @@ def _of_images(
 
 
 def _counts(
-    table: Images, patients: Sequence[Any]
+    table: ScoredImages, patients: Sequence[Any]
 ) -> tuple[tuple[Any, ...], npt.NDArray[np.int64]]:
     """Who they are, in order, and how many images of each class they have."""
     known = tuple(np.unique(np.asarray(patients)).tolist())
@@ -199,6 +201,6 @@ def _counts(
     return known, np.stack(counts, axis=1).astype(np.int64)
 
 
-def _classes(table: Images) -> Iterator[npt.NDArray[np.bool_]]:
+def _classes(table: ScoredImages) -> Iterator[npt.NDArray[np.bool_]]:
     yield ~table.abnormal
     yield table.abnormal

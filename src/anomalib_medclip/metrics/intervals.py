@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.metrics.images import Floats, Images, Statistic
+from anomalib_medclip.metrics.images import FloatArray, ScoredImages, Statistic
 
 _FEWEST = 5
 """Images of each class below which DeLong's test is refused."""
@@ -31,7 +31,7 @@ class Interval(NamedTuple):
     high: float
 
 
-class Comparison(NamedTuple):
+class PairedDifference(NamedTuple):
     """A difference, first method less second, its interval, and a two-sided p-value."""
 
     difference: float
@@ -40,11 +40,11 @@ class Comparison(NamedTuple):
     p_value: float
 
 
-def mean_interval(values: Sequence[float] | Floats, confidence: float = 0.95) -> Interval:
+def mean_interval(values: Sequence[float] | FloatArray, confidence: float = 0.95) -> Interval:
     """Mean of independent values, with Student's t interval.
 
     Figures of several draws on the same test images are not independent: those images are a sample,
-    too. Use ``clustered.interval`` for them.
+    too. Use ``clustered_interval`` for them.
 
     Raises:
         MetricError: Fewer than two values, or one that is not finite.
@@ -64,26 +64,30 @@ def mean_interval(values: Sequence[float] | Floats, confidence: float = 0.95) ->
     return Interval(mean, mean - half, mean + half)
 
 
-def auroc(scores: Floats, abnormal: npt.NDArray[np.bool_], weights: Floats) -> Floats:
+def weighted_auroc(
+    scores: FloatArray, abnormal: npt.NDArray[np.bool_], weights: FloatArray
+) -> FloatArray:
     """AUROC of every draw; an image of weight two counts as two images."""
     first, order = _ties(scores)
     drawn = weights.T[order]
     ill = _sum_ties(drawn * abnormal[order, None], first)
     well = _sum_ties(drawn * ~abnormal[order, None], first)
     below = np.cumsum(well, axis=0) - well / 2
-    wins: Floats = np.einsum("id,id->d", ill, below)
+    wins: FloatArray = np.einsum("id,id->d", ill, below)
     return wins / (ill.sum(axis=0) * well.sum(axis=0))
 
 
-def average_precision(scores: Floats, abnormal: npt.NDArray[np.bool_], weights: Floats) -> Floats:
-    """Average precision of every draw, in steps; see ``auroc``."""
+def weighted_average_precision(
+    scores: FloatArray, abnormal: npt.NDArray[np.bool_], weights: FloatArray
+) -> FloatArray:
+    """Average precision of every draw, in steps; see ``weighted_auroc``."""
     first, order = _ties(-scores)
     drawn = weights.T[order]
     ill = _sum_ties(drawn * abnormal[order, None], first)
     every = np.cumsum(_sum_ties(drawn, first), axis=0)
     found = np.cumsum(ill, axis=0)
     precision = np.divide(found, every, out=np.zeros_like(found), where=every > 0)
-    total: Floats = np.einsum("id,id->d", ill, precision)
+    total: FloatArray = np.einsum("id,id->d", ill, precision)
     return total / found[-1]
 
 
@@ -92,7 +96,7 @@ def bootstrap(
     labels: npt.ArrayLike,
     patients: Sequence[Any],
     *,
-    statistic: Statistic = auroc,
+    statistic: Statistic = weighted_auroc,
     draws: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
@@ -104,7 +108,8 @@ def bootstrap(
             averaged.
         labels: 0 or 1, of each image.
         patients: Of each image, whose it is: names or numbers.
-        statistic: ``auroc``, ``average_precision``, or one's own of that kind.
+        statistic: ``weighted_auroc``, ``weighted_average_precision``, or one's own of
+            that kind.
         draws: How often as many patients are drawn as there are. A draw without normal or without
             abnormal images has no figure and is drawn again.
         seed: The same seed draws the same patients, whatever the scores.
@@ -113,7 +118,7 @@ def bootstrap(
     Raises:
         MetricError: Lengths differ, a value is odd, a class is missing, or patients are too few.
     """
-    table = Images.of(scores, labels, patients)
+    table = ScoredImages.of(scores, labels, patients)
     _check_confidence(confidence)
     drawn = [table.figure(statistic, weights) for weights in table.weights(draws, seed)]
     found = float(table.figure(statistic, table.once)[0])
@@ -127,27 +132,27 @@ def compare_by_patient(
     labels: npt.ArrayLike,
     patients: Sequence[Any],
     *,
-    statistic: Statistic = auroc,
+    statistic: Statistic = weighted_auroc,
     draws: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
-) -> Comparison:
+) -> PairedDifference:
     """Difference of two methods on the same images; both see the same drawn patients.
 
     The p-value is twice the share of draws on the other side of zero, each count plus one.
     Arguments and errors are those of ``bootstrap``; ``first`` and ``second`` are both scores.
     """
-    one, two = (Images.of(scores, labels, patients) for scores in (first, second))
+    one, two = (ScoredImages.of(scores, labels, patients) for scores in (first, second))
     _check_confidence(confidence)
 
-    def difference(weights: Floats) -> Floats:
+    def difference(weights: FloatArray) -> FloatArray:
         return one.figure(statistic, weights) - two.figure(statistic, weights)
 
     drawn = np.concatenate([difference(weights) for weights in one.weights(draws, seed)])
     low, high = _percentiles(drawn, confidence)
     rarer = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
     p_value = min(1.0, 2 * (int(rarer) + 1) / (draws + 1))
-    return Comparison(float(difference(one.once)[0]), low, high, p_value)
+    return PairedDifference(float(difference(one.once)[0]), low, high, p_value)
 
 
 def delong(
@@ -155,7 +160,7 @@ def delong(
     second: npt.ArrayLike,
     labels: npt.ArrayLike,
     confidence: float = 0.95,
-) -> Comparison:
+) -> PairedDifference:
     """Difference of two AUROCs on the same images, by DeLong, DeLong and Clarke-Pearson (1988).
 
     It takes images for independent: with several of a patient, use ``clustered.difference``. Where
@@ -167,7 +172,7 @@ def delong(
             normal approximation of so few gives p near 0 where chance gives the same often.
     """
     images = np.arange(np.size(labels)).tolist()
-    table = Images.of(np.stack(_same_length(first, second)), labels, images)
+    table = ScoredImages.of(np.stack(_same_length(first, second)), labels, images)
     _check_confidence(confidence)
     ill, well = table.scores[:, table.abnormal], table.scores[:, ~table.abnormal]
     if min(ill.shape[1], well.shape[1]) < _FEWEST:
@@ -181,14 +186,14 @@ def delong(
     gap = float(areas[0] - areas[1])
     variance = sum(np.var(p[0] - p[1], ddof=1) / p.shape[1] for p in (of_ill, of_well))
     if variance < NO_VARIANCE:
-        return Comparison(gap, -1.0, 1.0, 1.0)
+        return PairedDifference(gap, -1.0, 1.0, 1.0)
     deviation = math.sqrt(float(variance))
     half = float(stats.norm.ppf((1 + confidence) / 2)) * deviation
     p_value = 2 * float(stats.norm.sf(abs(gap) / deviation))
-    return Comparison(gap, gap - half, gap + half, p_value)
+    return PairedDifference(gap, gap - half, gap + half, p_value)
 
 
-def _ties(scores: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _ties(scores: FloatArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Where each distinct score begins among the sorted, and the order that sorts them."""
     order = np.argsort(scores, kind="stable")
     ranked = scores[order]
@@ -196,15 +201,15 @@ def _ties(scores: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     return first, order
 
 
-def _sum_ties(values: Floats, first: npt.NDArray[np.int64]) -> Floats:
+def _sum_ties(values: FloatArray, first: npt.NDArray[np.int64]) -> FloatArray:
     """Sums ``[score, draw]`` over images of equal score, from ``[image, draw]`` in their order."""
     if len(first) == len(values):
         return values
-    sums: Floats = np.add.reduceat(values, first, axis=0)
+    sums: FloatArray = np.add.reduceat(values, first, axis=0)
     return sums
 
 
-def placements(ill: Floats, well: Floats) -> tuple[Floats, Floats]:
+def placements(ill: FloatArray, well: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Share of normal images below each abnormal one, and of abnormal ones above each normal."""
     both = stats.rankdata(np.concatenate([ill, well], axis=1), axis=1)
     count = ill.shape[1]
@@ -213,12 +218,12 @@ def placements(ill: Floats, well: Floats) -> tuple[Floats, Floats]:
     return of_ill, of_well
 
 
-def _percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
+def _percentiles(drawn: FloatArray, confidence: float) -> tuple[float, float]:
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
-def _same_length(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[Floats, Floats]:
+def _same_length(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if one.ndim != 1 or one.shape != two.shape:
         msg = f"scores of shapes {one.shape} and {two.shape}; give both methods' for each image"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import rank_figures
-from anomalib_medclip.metrics.images import Floats
+from anomalib_medclip.metrics.images import FloatArray
 from anomalib_medclip.metrics.influence import Influence, by_leaving_out
 from anomalib_medclip.metrics.pairs import pairs, regions_of
 from anomalib_medclip.metrics.tallies import Tally
@@ -133,7 +133,7 @@ class PatientPixels:
 
 class _Counts(NamedTuple):
     patients: tuple[str, ...]
-    counts: Floats
+    counts: FloatArray
     """``[normal, abnormal, overlap; patient; bin]``; an abnormal pixel overlaps its region by one
     over the region's pixels."""
     images: npt.NDArray[np.int64]
@@ -141,7 +141,7 @@ class _Counts(NamedTuple):
     regions: npt.NDArray[np.int64]
 
 
-def _figures(counts: Floats, regions: int, limit: float) -> dict[str, float]:
+def _figures(counts: FloatArray, regions: int, limit: float) -> dict[str, float]:
     """Figures of the counts ``[normal, abnormal, overlap; bin]``, what shares a bin being tied."""
     normal, abnormal = (int(one) for one in counts[:2].sum(axis=1))
     equal = np.rint(counts[0]).astype(np.int64)
@@ -158,7 +158,7 @@ def _figures(counts: Floats, regions: int, limit: float) -> dict[str, float]:
     }
 
 
-def _placed(counts: Floats, total: Floats, value: float) -> Floats:
+def _placed(counts: FloatArray, total: FloatArray, value: float) -> FloatArray:
     """What each patient's pixels add to AUROC, ``[patient, class]``."""
     normal, abnormal = total[0], total[1]
     below = (np.cumsum(normal) - normal / 2) / normal.sum()

@@ -10,7 +10,7 @@ keep every score several times. These do neither: any finite scores, at 4 bytes 
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class RankMetric(Metric):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
     keeps_regions = False
+
+    fields: Sequence[str] = ()  # of a batch, where the metric is anomalib's
 
     def __init__(
         self,
@@ -165,7 +167,7 @@ class RankMetric(Metric):
             if source._source or (self.keeps_regions and not source.keeps_regions):
                 msg = "scores_of wants a metric with scores of its own, for AUPRO another AUPRO"
                 raise MetricError(msg)
-            fields = [list(getattr(metric, "fields", ())) for metric in (self, source)]
+            fields = [list(metric.fields) for metric in (self, source)]
             if fields[0] != fields[1]:
                 msg = (
                     f"scores_of has fields {fields[1]}, not {fields[0]}; give a metric of the same"

@@ -17,5 +17,6 @@ def keep_raw(batch: SomeBatch) -> None:
 
 def raw(batch: SomeBatch) -> SomeBatch | None:
     """The batch with the scores and maps that were remembered, if any were."""
+    # Batches are anomalib's, which have no field for it.
     found: SomeBatch | None = getattr(batch, _ATTRIBUTE, None)
     return found

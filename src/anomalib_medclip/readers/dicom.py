@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anomalib_medclip.errors import ImageReadError, IntensityError, VolumeError
 from anomalib_medclip.readers.dicom_order import affine_of, check_alike, in_order
 from anomalib_medclip.readers.dicom_pixels import decoded, stored_range
-from anomalib_medclip.readers.intensity import IntensityPolicy, place
+from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 
 _NEEDED = (
     "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
@@ -37,10 +37,12 @@ class Series(NamedTuple):
     Attributes:
         voxels: Values in [0, 1], of shape ``(slice, row, column)``.
         affine: From voxel indices to millimetres, towards right, anterior and superior.
+        headers: What the files say besides pixels, in the order of the slices.
     """
 
     voxels: NDArray[np.float32]
     affine: NDArray[np.float64]
+    headers: tuple[Any, ...]
 
 
 def is_dicom(path: Path) -> bool:
@@ -132,30 +134,23 @@ def read_series(paths: Sequence[Path], intensity: IntensityPolicy, uneven: bool 
     order, spacing = in_order(paths, datasets, uneven)
     folder = paths[0].parent
     paths, datasets = [paths[i] for i in order], [datasets[i] for i in order]
+    headers = tuple(_without_pixels(dataset) for dataset in datasets)
 
     def decode(**options: Any) -> NDArray[Any]:  # noqa: ANN401 - highdicom's
         parts = zip(paths, datasets, strict=True)
         return np.stack([decoded(path, dataset, **options) for path, dataset in parts])
 
     voxels = _place(decode, intensity, folder, datasets)
-    return Series(voxels, affine_of(paths[0], datasets[0], spacing))
+    return Series(voxels, affine_of(paths[0], headers[0], spacing), headers)
 
 
-def headers_in_order(paths: Sequence[Path], uneven: bool = False) -> list[Any]:
-    """Headers of one series, as the slices of ``read_series`` lie, without pixels.
+def _without_pixels(dataset: Any) -> Any:  # noqa: ANN401 - a pydicom dataset
+    """What a file says before its pixels; highdicom, when it decodes, makes its own of the rest."""
+    from pydicom.datadict import tag_for_keyword
 
-    Args:
-        paths: The files of one series, in any order.
-        uneven: See ``read_series``.
-
-    Raises:
-        ImageReadError: A file cannot be read.
-        VolumeError: See ``read_series``.
-    """
-    datasets = [_read(path, pixels=False) for path in paths]
-    check_alike(paths, datasets)
-    order, _ = in_order(paths, datasets, uneven)
-    return [datasets[index] for index in order]
+    header = dataset[: tag_for_keyword("PixelData")]
+    header.file_meta = dataset.file_meta
+    return header
 
 
 def _read(path: Path, *, pixels: bool) -> Any:  # noqa: ANN401 - a pydicom dataset
@@ -208,16 +203,16 @@ def _place(
         intensity = stored_range(first)
     if intensity == "voi":
         _check_one(datasets, ("WindowCenter", "WindowWidth", "VOILUTSequence"), where, "voi")
-        values = place(decode(apply_voi_transform=True), "unit", where)
+        values = apply_intensity(decode(apply_voi_transform=True), "unit", where)
     elif intensity == "dtype":
         _check_one(datasets, ("RescaleSlope", "RescaleIntercept"), where, "dtype")
-        values = place(decode(apply_modality_transform=False), stored_range(first), where)
+        values = apply_intensity(decode(apply_modality_transform=False), stored_range(first), where)
     elif inverted and isinstance(intensity, dict) and "percentiles" in intensity:
         # Turned round first: what is dark in the picture is the ground, not what is small.
         numbers = decode()
-        return place(numbers.max() - numbers, intensity, where)
+        return apply_intensity(numbers.max() - numbers, intensity, where)
     else:
-        values = place(decode(), intensity, where)
+        values = apply_intensity(decode(), intensity, where)
     return 1 - values if inverted else values
 
 

@@ -57,16 +57,18 @@ POLICIES = (
 """The policies, for error messages."""
 
 
-def place(values: NDArray[Any], policy: IntensityPolicy, where: str | Path) -> NDArray[np.float32]:
+def apply_intensity(
+    values: NDArray[Any], policy: IntensityPolicy, where: str | Path
+) -> NDArray[np.float32]:
     """Apply a policy to the numbers of an image or a volume, of any shape.
 
     Raises:
         IntensityError: There is no policy, it does not fit the numbers, or some are not finite.
 
     Example:
-        >>> place(np.array([-160.0, 40.0, 300.0]), (-160.0, 240.0), "scan.nii.gz")
+        >>> apply_intensity(np.array([-160.0, 40.0, 300.0]), (-160.0, 240.0), "scan.nii.gz")
         array([0. , 0.5, 1. ], dtype=float32)
-        >>> place(np.array([0, 0, 1, 2, 3]), {"percentiles": (0.0, 100.0)}, "scan.nii.gz")
+        >>> apply_intensity(np.array([0, 0, 1, 2, 3]), {"percentiles": (0.0, 100.0)}, "scan.nii.gz")
         array([0. , 0. , 0. , 0.5, 1. ], dtype=float32)
     """
     if policy is None:

@@ -17,7 +17,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import ImageReadError, MaskError
 from anomalib_medclip.readers.dicom import is_dicom, read_picture
-from anomalib_medclip.readers.intensity import IntensityPolicy, place
+from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
 """File name endings, in lower case, that count as images in a folder."""
@@ -43,7 +43,7 @@ def read_image(path: str | Path, intensity: IntensityPolicy = None) -> Image:
             pixels = np.asarray(_decode(path, lambda: picture.convert("RGB")), dtype=np.float32)
             return Image(torch.from_numpy(pixels).permute(2, 0, 1).div(255).contiguous())
         size = picture.size
-    return _three_channels(place(_read_deep(path, size), intensity, path))
+    return _three_channels(apply_intensity(_read_deep(path, size), intensity, path))
 
 
 def _three_channels(pixels: NDArray[np.float32]) -> Image:
@@ -187,6 +187,7 @@ def _check_tiff(path: str | Path, picture: Any) -> Pillow.Image:  # noqa: ANN401
 
 def _is_deep(picture: Pillow.Image) -> bool:
     """Whether a channel has more than 8 bits; Pillow would cut 16-bit colour without a word."""
+    # Of Pillow's images only those have tiles that it has opened from a file and not yet decoded.
     return picture.mode in _DEEP_MODES or any(
         ";16" in str(part) for tile in getattr(picture, "tile", []) for part in tile
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError, MaskError, VolumeError
 from anomalib_medclip.readers.dicom import dicom_files, is_dicom, read_series, series_of
-from anomalib_medclip.readers.intensity import IntensityPolicy, place
+from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.nifti import NIFTI_SUFFIXES as NIFTI_SUFFIXES
 from anomalib_medclip.readers.nifti import is_nifti, numbers_of
 from anomalib_medclip.readers.nifti import read_nifti as read_nifti
@@ -33,10 +33,13 @@ class Volume(NamedTuple):
     Attributes:
         voxels: Values in [0, 1], or labels, of shape ``(i, j, k)`` as in the file.
         affine: From voxel indices to millimetres, towards right, anterior and superior.
+        headers: Of a NIfTI file its header, of a DICOM series those of its slices, in their order;
+            of pictures, none. They may name the patient.
     """
 
     voxels: NDArray[Any]
     affine: NDArray[np.float64]
+    headers: tuple[Any, ...] = ()
 
 
 def read_volume(
@@ -62,7 +65,8 @@ def read_volume(
         return _read_folder(path, intensity, uneven)
     if is_nifti(path):
         image = read_nifti(path)
-        return Volume(place(numbers_of(image, path), intensity, path), image.affine)
+        voxels = apply_intensity(numbers_of(image, path), intensity, path)
+        return Volume(voxels, image.affine, (image.header,))
     if not path.exists():
         msg = f"{path} does not exist; correct the path"
     else:

@@ -9,7 +9,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from anomalib_medclip.compare.cell_record import CellRecord
 from anomalib_medclip.metrics import reliability_curve
-from anomalib_medclip.metrics.images import Floats
+from anomalib_medclip.metrics.images import FloatArray
 from anomalib_medclip.report.columns import METRICS
 from anomalib_medclip.report.drawing import (
     GREY,
@@ -25,7 +25,7 @@ from anomalib_medclip.report.drawing import (
 from anomalib_medclip.report.rows import Chart, ReportRow
 from anomalib_medclip.report.runs import CellRun, runs_of
 
-Points = Callable[[CellRun], tuple[Floats, Floats] | None]
+Points = Callable[[CellRun], tuple[FloatArray, FloatArray] | None]
 """Curve of a run at the places of ``_GRID``: ROC and precision-recall, or nothing."""
 
 _GRID = np.linspace(0, 1, 101) ** 2
@@ -104,7 +104,7 @@ def calibration_charts(rows: Sequence[ReportRow], records: Sequence[CellRecord])
     return found
 
 
-def _of_images(run: CellRun) -> tuple[Floats, Floats] | None:
+def _of_images(run: CellRun) -> tuple[FloatArray, FloatArray] | None:
     images = run.test.images
     if len(set(images.label)) < 2:
         return None
@@ -113,7 +113,7 @@ def _of_images(run: CellRun) -> tuple[Floats, Floats] | None:
     return np.interp(_GRID, false, found), _at_recall(recall[::-1], precision[::-1])
 
 
-def _of_pixels(run: CellRun) -> tuple[Floats, Floats] | None:
+def _of_pixels(run: CellRun) -> tuple[FloatArray, FloatArray] | None:
     found = run.test.pixel_curves
     if found is None:
         return None
@@ -124,17 +124,17 @@ def _of_pixels(run: CellRun) -> tuple[Floats, Floats] | None:
     return roc, _at_recall(recall[order], precision[order])
 
 
-def _at_recall(recall: Floats, precision: Floats) -> Floats:
+def _at_recall(recall: FloatArray, precision: FloatArray) -> FloatArray:
     """Precision where so much is found first; lines between points would promise too much."""
     # Where nothing is found, precision means nothing; the line begins at the first one found.
     first = np.searchsorted(recall, _GRID.clip(min=1e-9)).clip(max=len(recall) - 1)
-    chosen: Floats = precision[first]
+    chosen: FloatArray = precision[first]
     return chosen
 
 
-def _draws(runs: Sequence[CellRun], points: Points) -> list[tuple[Floats, Floats]]:
+def _draws(runs: Sequence[CellRun], points: Points) -> list[tuple[FloatArray, FloatArray]]:
     """The two curves of each draw, the mean over its seeds."""
-    of_draw: dict[int, list[tuple[Floats, Floats]]] = {}
+    of_draw: dict[int, list[tuple[FloatArray, FloatArray]]] = {}
     for run in runs:
         curve = points(run)
         if curve is not None:
@@ -144,7 +144,7 @@ def _draws(runs: Sequence[CellRun], points: Points) -> list[tuple[Floats, Floats
 
 
 def _bands(
-    row: ReportRow, draws: Sequence[tuple[Floats, Floats]], style: SeriesStyle
+    row: ReportRow, draws: Sequence[tuple[FloatArray, FloatArray]], style: SeriesStyle
 ) -> Iterator[tuple[int, Any]]:
     """Column and trace: band and mean of both curves."""
     name = row.label

@@ -9,9 +9,9 @@ from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics.clustered import (
     FEWEST_DRAWS,
     FEWEST_PATIENTS,
-    Kind,
+    FigureKind,
     Sample,
-    interval,
+    clustered_interval,
 )
 from anomalib_medclip.metrics.influence import (
     Influence,
@@ -30,7 +30,7 @@ from anomalib_medclip.report.runs import CellRun
 class _Figure(NamedTuple):
     """A figure of images: what decides how it nears 0 and 1, and how patients move it."""
 
-    kind: Kind
+    kind: FigureKind
     influence: Callable[..., Influence]
 
 
@@ -145,7 +145,7 @@ def _evidence(runs: Sequence[CellRun], metric: str) -> Evidence | None:
             by_draw.setdefault(run.draw, []).append(found._replace(value=value))
     try:
         sample = Sample.of([averaged(by_draw[draw]) for draw in sorted(by_draw)])
-        return Evidence(sample, interval(sample, _kind(metric)))
+        return Evidence(sample, clustered_interval(sample, _kind(metric)))
     except MetricError:  # no draw has it, seeds differ in their images, patients are too few
         return None
 
@@ -167,5 +167,5 @@ def _influence(run: CellRun, metric: str) -> Influence | None:
     return _OF_IMAGES[metric].influence(values, images.label, owners) if values else None
 
 
-def _kind(metric: str) -> Kind:
+def _kind(metric: str) -> FigureKind:
     return _OF_IMAGES[metric].kind if metric in _OF_IMAGES else "other"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from anomalib_medclip.errors import NonFiniteError
 from anomalib_medclip.readers.resize import MethodResize
-from anomalib_medclip.score.inferencer import Answers, full_map
+from anomalib_medclip.score.inferencer import BatchPrediction, full_map
 
 
 class SliceScores(NamedTuple):
@@ -100,7 +100,7 @@ def resized_slices(
 
 
 def in_batches(
-    answer: Callable[[Tensor], Answers],
+    answer: Callable[[Tensor], BatchPrediction],
     stacks: Iterable[Some],
     size: int,
     report: Callable[[Some], None] = lambda stack: None,
@@ -143,7 +143,7 @@ def _images(stacks: Iterable[Some], begun: deque[Some]) -> Iterator[tuple[Some, 
 
 
 def _answered(
-    answer: Callable[[Tensor], Answers], images: list[Tensor], size: int
+    answer: Callable[[Tensor], BatchPrediction], images: list[Tensor], size: int
 ) -> list[Answer | NonFiniteError]:
     """What a model says of each image; of one it has no number for, why.
 

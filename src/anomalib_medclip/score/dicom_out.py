@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from anomalib_medclip import __version__
 from anomalib_medclip.errors import VolumeError
 from anomalib_medclip.provenance import NOTICE
-from anomalib_medclip.readers.dicom import headers_in_order
 
 THRESHOLD = 0.5
 """Above it, a voxel of a map counts as abnormal."""
@@ -21,10 +20,10 @@ THRESHOLD = 0.5
 
 def write_dicom(
     folder: Path,
-    files: Sequence[Path],
+    series: Path,
+    headers: Sequence[Any],
     voxels: NDArray[np.float32],
     model: str,
-    uneven: bool = False,
 ) -> bool:
     """Write ``map.dcm`` and, where a voxel is above the threshold, ``segmentation.dcm``.
 
@@ -32,10 +31,10 @@ def write_dicom(
 
     Args:
         folder: Where to.
-        files: The files of the series that was scored.
-        voxels: Its map in [0, 1], ``(slice, row, column)`` as ``dicom.read_series`` gives it.
+        series: Folder of the series that was scored, for error messages.
+        headers: Headers of its slices, in their order, as ``dicom.read_series`` gives them.
+        voxels: Its map in [0, 1], ``(slice, row, column)``.
         model: Name of the method, for the files.
-        uneven: Whether the series was read so.
 
     Returns:
         Whether there is a segmentation.
@@ -43,14 +42,13 @@ def write_dicom(
     Raises:
         VolumeError: The headers of the series lack what such files must say.
     """
-    sources = headers_in_order(files, uneven)
-    _check_identity(sources, files[0].parent)
+    _check_identity(headers, series)
     abnormal = voxels > THRESHOLD
-    _save(folder / "map.dcm", files[0].parent, lambda: _parametric_map(sources, voxels, model))
+    _save(folder / "map.dcm", series, lambda: _parametric_map(headers, voxels, model))
     if not abnormal.any():
         return False
     target = folder / "segmentation.dcm"
-    _save(target, files[0].parent, lambda: _segmentation(sources, abnormal, model))
+    _save(target, series, lambda: _segmentation(headers, abnormal, model))
     return True
 
 

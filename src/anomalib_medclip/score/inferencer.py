@@ -13,7 +13,7 @@ from anomalib_medclip.components.finite import refuse_non_finite
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.picture import read_image
-from anomalib_medclip.score.model_files import open_model
+from anomalib_medclip.score.model_file import open_model
 
 
 class Prediction(NamedTuple):
@@ -32,7 +32,7 @@ class Prediction(NamedTuple):
     full_map: Float[Tensor, "height width"]
 
 
-class Answers(NamedTuple):
+class BatchPrediction(NamedTuple):
     """What a model says of a batch of images at its own size.
 
     Attributes:
@@ -91,6 +91,8 @@ class Inferencer:
         origin: What the file says of itself: ``method``, ``object_name``, ``backbone``,
             ``backbone_fingerprint``, ``weights_sha256`` and ``threshold_from``, ``None`` where it
             does not say.
+        certified: SHA-256 of the files of an exported model, by name, as its certificate says and
+            as they were found to be; empty where there is none.
 
     Raises:
         CheckpointError: No such file, no certificate beside it, or it is of another kind, or its
@@ -119,6 +121,7 @@ class Inferencer:
         self._gpu = device if in_torch and device.startswith("cuda") else None
         self.intensity = intensity if intensity is not None else trained_with
         self.origin = {name: notes.get(name) or None for name in _ORIGIN}
+        self.certified: dict[str, str] = notes.get("files", {})
 
     def predict(self, path: str | Path) -> Prediction:
         """Score one image file.
@@ -156,7 +159,7 @@ class Inferencer:
             return images
         return images.pin_memory().to(self._gpu, non_blocking=True)
 
-    def answer(self, images: Float[Tensor, "batch 3 side side"]) -> Answers:
+    def answer(self, images: Float[Tensor, "batch 3 side side"]) -> BatchPrediction:
         """Score images in [0, 1] that ``resize`` has made, as one batch.
 
         Raises:
@@ -170,7 +173,7 @@ class Inferencer:
         maps = found.anomaly_map.float().reshape(len(images), *found.anomaly_map.shape[-2:])
         scores = found.pred_score.float().reshape(-1)
         refuse_non_finite(scores, maps)
-        return Answers(scores, found.pred_label.bool().reshape(-1), maps)
+        return BatchPrediction(scores, found.pred_label.bool().reshape(-1), maps)
 
 
 def full_map(

@@ -14,7 +14,7 @@ from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["nifti", "series", "picture"]
+InputKind = Literal["nifti", "series", "picture"]
 """A NIfTI file, the DICOM files of one volume, or a file with a picture."""
 
 
@@ -29,7 +29,7 @@ class Input(NamedTuple):
             made of names of files and folders only.
     """
 
-    kind: Kind
+    kind: InputKind
     files: tuple[Path, ...]
     where: str
     name: str = ""
@@ -79,7 +79,7 @@ def _folders(root: Path, leave_out: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _kind(path: Path) -> Kind:
+def _kind(path: Path) -> InputKind:
     return "nifti" if is_nifti(path) else "picture"
 
 

@@ -65,7 +65,7 @@ def write_nifti(
     path: Path,
     voxels: NDArray[np.float32],
     affine: NDArray[np.float64],
-    source: Path | None = None,
+    like: Any = None,  # noqa: ANN401 - a header of nibabel's
 ) -> None:
     """Write a map as NIfTI.
 
@@ -73,23 +73,23 @@ def write_nifti(
         path: Where to.
         voxels: The map, ``(i, j, k)``.
         affine: From voxel indices to millimetres.
-        source: The NIfTI file that was scored, whose shape, affine, codes and units the map takes;
+        like: Header of the NIfTI file that was scored, whose shape, codes and units the map takes;
             its free texts and extensions, which may name a patient, it does not take.
     """
-    if source is None:
+    if like is None:
         image = nib.Nifti1Image(voxels, affine)
         image.header.set_xyzt_units("mm")
         image.set_sform(affine, code="scanner")
         image.set_qform(affine, code="scanner")
     else:
-        like: Any = nib.load(source)
-        kind, header = type(like), like.header.copy()
+        header = like.copy()
         header.extensions.clear()
         for field in ("aux_file", "intent_name", "db_name", "data_type"):
             if field in header:
                 header[field] = b""
         header.set_intent("none")
-        image = kind(voxels.reshape(like.shape), like.affine, header)
+        kind: Any = nib.Nifti2Image if isinstance(like, nib.Nifti2Header) else nib.Nifti1Image
+        image = kind(voxels.reshape(header.get_data_shape()), affine, header)
     image.set_data_dtype(np.float32)
     image.header["descrip"] = f"anomaly map, {NOTICE}".encode()
     image.header["cal_min"], image.header["cal_max"] = 0, 1

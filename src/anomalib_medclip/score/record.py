@@ -19,7 +19,7 @@ from anomalib_medclip.score.inferencer import Inferencer
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScoreSettings:
     """How inputs are scored, besides the model.
 
     Attributes:
@@ -50,14 +50,9 @@ def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:
         path: The file that was opened.
         inferencer: What it was opened with.
     """
-    certificate = path.with_suffix(".json")
-    files = [path]
-    if path.suffix != ".ckpt" and certificate.is_file():
-        named = read_json(certificate)["files"]
-        files = [path.parent / name for name in named]
     origin = {k: v for k, v in inferencer.origin.items() if k != "threshold_from"}
     return {
-        "model": {"sha256": {file.name: sha256(file) for file in files}, **origin},
+        "model": {"sha256": inferencer.certified or {path.name: sha256(path)}, **origin},
         "threshold": {"value": 0.5, "from": inferencer.origin["threshold_from"] or "unknown"},
         "intensity": inferencer.intensity,
         "versions": versions(),
@@ -65,7 +60,7 @@ def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:
 
 
 def provenance(
-    model: dict[str, Any], files: Sequence[Path], settings: Settings, organ: Path | None
+    model: dict[str, Any], files: Sequence[Path], settings: ScoreSettings, organ: Path | None
 ) -> dict[str, Any]:
     """Everything that a result depends on, as JSON has it.
 
@@ -141,7 +136,7 @@ def write_scores(folder: Path, record: dict[str, Any], made_with: dict[str, Any]
     DataFrame(rows).to_csv(folder / "scores.csv", index=False)
 
 
-COLUMNS = (
+TABLE_COLUMNS = (
     "input", "name", "score", "mean", "label", "slices", "flat", "status", "error",
     "threshold_from", "notice",
 )  # fmt: skip
@@ -160,10 +155,12 @@ def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:
     """
     path = out / "scores.csv"
     if not path.is_file():
-        return DataFrame(columns=list(COLUMNS), dtype=object)
+        return DataFrame(columns=list(TABLE_COLUMNS), dtype=object)
     try:
         table = read_csv(path, dtype=str, keep_default_na=False)
-        table = table.assign(threshold_from=table.get("threshold_from", "unknown"))[list(COLUMNS)]
+        table = table.assign(threshold_from=table.get("threshold_from", "unknown"))[
+            list(TABLE_COLUMNS)
+        ]
     except (KeyError, ValueError) as error:
         msg = f"{path} is no table of results: {error}; move it, or give another folder by --out"
         raise ResultsError(msg) from error
@@ -186,7 +183,9 @@ def write_table(out: Path, rows: Mapping[str, dict[str, Any]], order: Sequence[s
     path = out / "scores.csv"
     places = {name: place for place, name in enumerate(order)}
     table = DataFrame(
-        [{**row, "notice": NOTICE} for row in rows.values()], columns=list(COLUMNS), dtype=object
+        [{**row, "notice": NOTICE} for row in rows.values()],
+        columns=list(TABLE_COLUMNS),
+        dtype=object,
     )
     with FileLock(out / ".scores.csv.lock"):  # another process may be done in this moment
         before = former_rows(out, others=places.keys() - rows.keys())

@@ -24,7 +24,7 @@ from anomalib_medclip.score.montage import Panel, draw_montage
 from anomalib_medclip.score.nifti_out import slices_to_score, write_nifti
 from anomalib_medclip.score.prefetch import ahead
 from anomalib_medclip.score.record import (
-    Settings,
+    ScoreSettings,
     describe_model,
     kept_result,
     provenance,
@@ -78,7 +78,7 @@ class Scorer:
         model: Path,
         out: Path,
         inferencer: Inferencer,
-        settings: Settings,
+        settings: ScoreSettings,
         organ: Path | None = None,
         overwrite: bool = False,
         workers: int = 0,
@@ -210,11 +210,12 @@ class Scorer:
         """Write map and sheet; what else there is to say of them."""
         settings, more = self.settings, {}
         voxels = sliced.restore(found.maps)
-        like = one.files[0] if one.kind == "nifti" else None
+        like = sliced.headers[0] if one.kind == "nifti" else None
         write_nifti(folder / "map.nii.gz", voxels, sliced.affine, like)
         if one.kind == "series" and settings.dicom:
             method = self.inferencer.origin["method"] or "anomaly detection"
-            any_above = write_dicom(folder, one.files, voxels, method, settings.uneven)
+            series = one.files[0].parent
+            any_above = write_dicom(folder, series, sliced.headers, voxels, method)
             above = "segmentation.dcm" if any_above else f"none: no voxel is above {THRESHOLD}"
             more["segmentation"] = above
         draw_montage(folder / "montage.png", _worst(sliced, found, settings.worst), sliced.aspect)

@@ -13,7 +13,7 @@ promise that a method does not mean to keep is named, with the reason, in ``exem
 broken is then expected, and that it is kept a fault.
 """
 
-from anomalib_medclip.testing.checks import (
+from anomalib_medclip.testing.contract import (
     BrokenPromiseError,
     Check,
     check_method,

@@ -19,7 +19,7 @@ from anomalib_medclip.components.processors import (
 )
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.readers.resize import Resample
-from anomalib_medclip.training.evaluation import evaluator
+from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.results import HeatMapVisualizer
 
 EpochChoice = Literal["last", "validation"]
@@ -143,7 +143,7 @@ class SharedOptions(Base):
 
     @staticmethod
     def configure_evaluator() -> Evaluator:
-        """Exact figures of the model's own scores; see ``evaluation``."""
+        """Exact figures of the model's own scores; see ``evaluators``."""
         return evaluator()
 
     @classmethod

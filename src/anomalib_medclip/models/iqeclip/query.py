@@ -54,7 +54,7 @@ class Attention(nn.Module):
         return self.norm(self.dropout(self.output(found)) + queries)
 
 
-class Block(nn.Module):
+class QueryBlock(nn.Module):
     """Attention to one another, to the image and to the text, then a feed-forward network.
 
     As the code; the paper's eq. 7-9 have the text before the image, and a network after each.
@@ -141,7 +141,7 @@ class QueryModule(nn.Module):
         self.dropout = nn.Dropout(dropout)
         hidden = feedforward or 4 * width
         self.blocks = nn.ModuleList(
-            Block(width, heads, hidden, image_attention, text_attention, dropout)
+            QueryBlock(width, heads, hidden, image_attention, text_attention, dropout)
             for _ in range(blocks)
         )
 

@@ -17,7 +17,7 @@ from anomalib_medclip.models.madclip.jitter import SIXTEEN_FOLD, Jitter, drawn_j
 from anomalib_medclip.models.madclip.torch_model import ImageScore, Loss, MadCLIPModel
 from anomalib_medclip.training.method import ClipMethod
 
-ABNORMAL = (*ABNORMAL_STATES, "disease {}", "abnormal {}")
+ABNORMAL_PHRASES = (*ABNORMAL_STATES, "disease {}", "abnormal {}")
 """MadCLIP's abnormal states: MVFA's and two more."""
 
 
@@ -64,10 +64,10 @@ class MadCLIP(ClipMethod, AnomalibModule):
     ) -> None:
         super().__init__(**kwargs)
         width, seed = self.backbone.text_width, self.hparams["seed"]
-        encoder: PromptEncoder = FixedPrompts(NORMAL_STATES, ABNORMAL)
+        encoder: PromptEncoder = FixedPrompts(NORMAL_STATES, ABNORMAL_PHRASES)
         if prompts == "learnable":
             encoder = LearnablePrompts(
-                width, NORMAL_STATES, ABNORMAL, context, positions, causal=causal, seed=seed
+                width, NORMAL_STATES, ABNORMAL_PHRASES, context, positions, causal=causal, seed=seed
             )
         self.augmentations = Copies(SIXTEEN_FOLD, *drawn_jitters(seed, jitter))
         self.assemble(

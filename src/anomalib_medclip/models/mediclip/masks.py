@@ -148,14 +148,14 @@ def draw_shape(side: int, sides: SideRange, random: np.random.Generator) -> Shap
     height, width = (int(n) for n in np.clip(lengths, *sides))
     down, right = random.normal(0.0, 0.2, 2)
     angle = random.uniform(-math.pi / 2, math.pi / 2)
-    matrix = rotation(angle) @ np.array([[1.0, down], [right, 1.0]])
+    matrix = rotation_matrix(angle) @ np.array([[1.0, down], [right, 1.0]])
     shape = Shape(bool(random.random() < 0.5), (height, width), matrix)
     while (excess := max(shape.box) / sides.longest) > 1:
         shape = shape._replace(matrix=shape.matrix / excess)
     return shape
 
 
-def rotation(angle: float) -> Float[np.ndarray, "2 2"]:
+def rotation_matrix(angle: float) -> Float[np.ndarray, "2 2"]:
     """Matrix that turns (row, column) vectors by an angle in radians."""
     cosine, sine = math.cos(angle), math.sin(angle)
     return np.array([[cosine, -sine], [sine, cosine]])

@@ -21,7 +21,7 @@ from anomalib_medclip.models.mediclip.masks import (
     draw_perlin,
     draw_shape,
     place,
-    rotation,
+    rotation_matrix,
 )
 
 Pixels: TypeAlias = UInt8[np.ndarray, "side side"]
@@ -186,7 +186,7 @@ def cut_paste(
     side = len(image)
     patch = place(draw_perlin(SideRange.of(side, 0.1, 0.6), random), side, random)
     donor = sources[int(random.integers(len(sources)))]
-    turn = rotation(random.uniform(-math.pi / 4, math.pi / 4))
+    turn = rotation_matrix(random.uniform(-math.pi / 4, math.pi / 4))
     growth = 1 + random.exponential(0.1)
     largest = 0.8 * side / np.ptp(_corners(turn, patch.outline.shape), axis=1).max()
     matrix = turn * min(growth if random.random() < 0.5 else 1 / growth, largest)

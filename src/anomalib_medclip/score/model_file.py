@@ -1,4 +1,4 @@
-"""Model files as functions: a checkpoint, or an export with the certificate beside it."""
+"""A model file becomes a function of images, and says all that its use in training was like."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +27,16 @@ from anomalib_medclip.training.checkpoints import read_checkpoint
 
 
 class OpenedModel(NamedTuple):
-    """A model as a function, and what must be known to use it as it was trained."""
+    """A model as a function, and what must be known to use it as it was trained.
+
+    Attributes:
+        run: The function.
+        resize: What images pass before it.
+        intensity: What training did with images of more than 8 bits.
+        slicing: How training cut volumes into images; ``None`` where it did not.
+        precision: What it computes most products in.
+        notes: What the checkpoint or the certificate says of it.
+    """
 
     run: Run
     resize: MethodResize
@@ -38,9 +47,13 @@ class OpenedModel(NamedTuple):
 
 
 def open_model(
-    path: Path, device: str, precision: Precision | None, pretrained: str | None, trust: bool
+    path: Path,
+    device: str,
+    precision: Precision | None = None,
+    pretrained: str | None = None,
+    trust: bool = False,
 ) -> OpenedModel:
-    """Open a model file; see ``Inferencer`` for what is given, and for its errors."""
+    """Open a checkpoint or an exported model; arguments and errors are those of ``Inferencer``."""
     if path.suffix not in _OPENERS:
         msg = f"{path} is no model file; its ending should be {', '.join(_OPENERS)}"
         raise CheckpointError(msg)
@@ -75,7 +88,8 @@ def _from_checkpoint(
         raise CheckpointError(msg)
     chosen: dict[str, Any] = {"precision": precision} if precision and has_choice else {}
     chosen |= {"pretrained": pretrained} if pretrained else {}
-    model = method.load_from_checkpoint(path, map_location=device, **chosen)
+    with path.open("rb") as file:  # which was read above, and says nothing of code to run
+        model = method.load_from_checkpoint(file, map_location=device, **chosen)
     notes["weights_sha256"] = sha256_of_tensors(without_clip(model.state_dict()))
     return _from_module(model, device, notes)
 
@@ -104,7 +118,7 @@ def _from_torch(path: Path, device: str, precision: Precision | None, trust: boo
 def _from_module(model: Any, device: str, notes: dict[str, Any]) -> OpenedModel:  # noqa: ANN401
     reading = model.pre_processor
     run = torch_run(model.eval().to(device), device)
-    # A baseline's model is anomalib's own, and a trusted file may hold any.
+    # A .pt file may hold any model of anomalib: most have no CLIP, WinCLIP has open_clip's own.
     precision: Precision = getattr(getattr(model.model, "clip", None), "precision", "fp32")
     return OpenedModel(run, reading.resize, reading.intensity, reading.slicing, precision, notes)
 

@@ -1,0 +1,29 @@
+"""The support without some of its patients: what is then learnt from, and who validates."""
+
+from pandas import DataFrame
+
+from anomalib_medclip.data.few_shot import parts_by_patient, patients
+
+
+def without_patients(
+    splits: dict[str, DataFrame], count: int, seed: int, labels: tuple[int, ...] = (0, 1)
+) -> list[dict[str, DataFrame]]:
+    """Splits in each of which other patients of the support validate, and are nowhere else.
+
+    Args:
+        splits: Rows by split; ``support`` is among them.
+        count: Number of folds; fewer where a class has fewer patients.
+        seed: Seed of the cut.
+        labels: The classes of which support images must remain.
+
+    Returns:
+        The splits of each fold; none where no patient can be left out.
+    """
+    parts = parts_by_patient(splits["support"], count, seed, labels)
+    return [_without(splits, part) for part in parts]
+
+
+def _without(splits: dict[str, DataFrame], part: DataFrame) -> dict[str, DataFrame]:
+    left_out = set(patients(part))
+    rest = {name: rows[~patients(rows).isin(left_out)] for name, rows in splits.items()}
+    return {**rest, "valid": part}
