@@ -105,7 +105,7 @@ class TensorCache:
         self.found = 0
         self._shelf = shelf
         self._budget = int(memory * 1e9)
-        self._dtype = getattr(torch, precision)
+        self._dtype = {"float32": torch.float32, "float16": torch.float16}[precision]
         self._folder = folder
         self._kept: dict[Hashable, Tensor] = {}
         self._places: dict[Hashable, tuple[int, torch.Size]] = {}

@@ -10,7 +10,7 @@ from anomalib.data import InferenceBatch
 from torch import Tensor
 
 from anomalib_medclip.clip.blocks import Precision
-from anomalib_medclip.errors import RuntimeMissingError, TrustError
+from anomalib_medclip.errors import CheckpointError, RuntimeMissingError, TrustError
 from anomalib_medclip.export.openvino_precision import read_in_bf16
 
 Run: TypeAlias = Callable[[Tensor], InferenceBatch]
@@ -35,6 +35,7 @@ def load_trusted(path: Path, device: str = "cpu", *, trust: bool = False) -> Any
 
     Raises:
         TrustError: Nobody says that it may be.
+        CheckpointError: It names code of another version, or of a package that is not installed.
     """
     if not trust and os.environ.get("TRUST_REMOTE_CODE", "0").lower() not in ("1", "true"):
         msg = (
@@ -43,7 +44,15 @@ def load_trusted(path: Path, device: str = "cpu", *, trust: bool = False) -> Any
             "TRUST_REMOTE_CODE=1; a checkpoint (.ckpt), ONNX or OpenVINO file needs no trust"
         )
         raise TrustError(msg)
-    return torch.load(path, map_location=device, weights_only=False)["model"]
+    try:
+        return torch.load(path, map_location=device, weights_only=False)["model"]
+    except (ImportError, AttributeError) as error:
+        msg = (
+            f"{path} was exported by a version whose code lay elsewhere ({error}); export the "
+            "checkpoint again: anomalib export --export_type torch --ckpt_path model.ckpt --model "
+            "anomalib_medclip.<METHOD>"
+        )
+        raise CheckpointError(msg) from error
 
 
 def torch_run(model: torch.nn.Module, device: str | torch.device = "cpu") -> Run:

@@ -1,6 +1,7 @@
 """Checkpoints that hold what was learnt, and not the backbone it was learnt on."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Notes:
         threshold_from: Which images the threshold was found on.
         probes: Real images ``(image, 3, side, side)`` as uint8, to certify exports with.
         model: ``has_masks`` and ``few_shot`` of the torch model, where they were kept.
+        package: Module that the method is imported from.
     """
 
     method: str
@@ -49,6 +51,7 @@ class Notes:
     threshold_from: str
     probes: Tensor
     model: dict[str, bool]
+    package: str = "anomalib_medclip"
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -118,7 +121,7 @@ def complete(checkpoint: dict[str, Any], module: AnomalibModule) -> Notes:
     if _KEY not in checkpoint:
         msg = f"{file} was not made by a model of anomalib-medclip; pass one that was"
         raise CheckpointError(msg)
-    notes = Notes(**{one.name: checkpoint[_KEY][one.name] for one in fields(Notes)})
+    notes = _notes_of(file, checkpoint[_KEY])
     _check_backbone(file, notes, module.model.clip)
     refuse_non_finite_state(without_clip(checkpoint["state_dict"]), file)
     state = module.state_dict()
@@ -128,6 +131,16 @@ def complete(checkpoint: dict[str, Any], module: AnomalibModule) -> Notes:
     if trainer and trainer.training and not checkpoint["optimizer_states"]:
         logger.warning("%s is of a finished run: the optimiser begins anew", file)
     return notes
+
+
+def _notes_of(file: object, found: Mapping[str, Any]) -> Notes:
+    known = {one.name for one in fields(Notes)}  # later versions may note more
+    try:
+        return Notes(**{name: value for name, value in found.items() if name in known})
+    except TypeError as error:
+        msg = f"{file} lacks notes that a checkpoint of anomalib-medclip has ({error}); train it "
+        msg += "again"
+        raise CheckpointError(msg) from None
 
 
 def _check_backbone(file: object, notes: Notes, clip: Any) -> None:  # noqa: ANN401 - a tower

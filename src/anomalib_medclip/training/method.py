@@ -304,6 +304,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
             threshold_from=self.threshold_from,
             probes=self.exporter.probes,
             model={"has_masks": self.model.has_masks, "few_shot": self.model.few_shot},
+            package=type(self).__module__.partition(".")[0],
         )
         slim(checkpoint, notes)
         if is_last_epoch(self.trainer):

@@ -89,5 +89,5 @@ class Adapters(nn.Module):
         """
         parts = "seg_adapters and det_adapters for these levels and this backbone"
         with released_by_authors(path, "MVFA", parts) as state:
-            for name in ("seg_adapters", "det_adapters"):
-                getattr(self, name).load_state_dict(state[name])
+            self.seg_adapters.load_state_dict(state["seg_adapters"])
+            self.det_adapters.load_state_dict(state["det_adapters"])

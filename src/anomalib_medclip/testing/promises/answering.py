@@ -16,8 +16,7 @@ def scores_lie_between_zero_and_one(case: MethodCase) -> None:
     """Scores and maps are finite numbers in [0, 1], and clipping makes no ties."""
     with torch.inference_mode():
         found = case.trained.model.eval()(case.images)
-    for name in ("pred_score", "anomaly_map"):
-        values = getattr(found, name)
+    for name, values in (("scores", found.pred_score), ("maps", found.anomaly_map)):
         hold(values.isfinite().all(), f"{name} is not finite")
         hold(values.min() >= 0 and values.max() <= 1, f"{name} leaves [0, 1]")
     count = len(case.images)
@@ -32,9 +31,11 @@ def scores_an_image_alone_as_in_a_batch(case: MethodCase) -> None:
     with torch.inference_mode():
         together = model(case.images)
         alone = [model(image[None]) for image in case.images]
-    for name in ("pred_score", "anomaly_map"):
-        joined = torch.cat([getattr(one, name) for one in alone])
-        torch.testing.assert_close(joined, getattr(together, name), atol=1e-5, rtol=0)
+    for joined, values in (
+        (torch.cat([one.pred_score for one in alone]), together.pred_score),
+        (torch.cat([one.anomaly_map for one in alone]), together.anomaly_map),
+    ):
+        torch.testing.assert_close(joined, values, atol=1e-5, rtol=0)
 
 
 def learns_nothing_from_images_to_score(case: MethodCase) -> None:
