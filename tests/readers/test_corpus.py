@@ -31,7 +31,7 @@ HANGS = 300  # seconds after which the process is ended, with a traceback
 
 
 def volume(path):
-    return tuple(read_volume(path, WINDOW))
+    return read_volume(path, WINDOW)[:2]
 
 
 def labels(path):

@@ -30,7 +30,7 @@ from anomalib_medclip.components.nearest import Scan
 from anomalib_medclip.errors import NonFiniteError
 from anomalib_medclip.export.runtimes import torch_run
 from anomalib_medclip.readers.picture import read_image
-from anomalib_medclip.score import model_file
+from anomalib_medclip.score import model_files
 from anomalib_medclip.score.batches import Stack, in_batches
 from anomalib_medclip.score.inferencer import BatchPrediction, Inferencer
 from anomalib_medclip.score.prefetch import ahead
@@ -230,7 +230,7 @@ def test_an_input_with_nan_is_a_row_that_failed_and_nothing_of_it_is_written(
 
         return run
 
-    monkeypatch.setattr(model_file, "torch_run", overflowing)
+    monkeypatch.setattr(model_files, "torch_run", overflowing)
     assert main([*command, str(tmp_path / "out")]) == 1
     status = table(tmp_path / "out")
     assert list(status["status"]) == ["scored", "failed", "scored"]
@@ -310,7 +310,7 @@ def test_a_stop_leaves_nothing_half_written_and_loses_no_result(
 def test_a_model_that_cannot_decide_stops_the_run(scans, options, tmp_path, monkeypatch, capsys):
     nothing = SimpleNamespace(pred_label=None)
     monkeypatch.setattr(
-        "anomalib_medclip.score.model_file.torch_run", lambda *_: lambda images: nothing
+        "anomalib_medclip.score.model_files.torch_run", lambda *_: lambda images: nothing
     )
     assert main(["score", str(scans), *options, "--out", str(tmp_path)]) == 2
     assert "no post-processor" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from scans import UP, numbers, write_stack, write_volume
 from anomalib_medclip.cli import main
 from anomalib_medclip.files import sha256
 from anomalib_medclip.models.mvfa import MVFA
-from anomalib_medclip.score import model_file
+from anomalib_medclip.score import model_files
 from anomalib_medclip.score.inferencer import Inferencer
 
 _COUNTERS = []
@@ -74,7 +74,7 @@ def exported(finished, tmp_path, monkeypatch):
         "files": {path.name: sha256(path)}
     }
     path.with_suffix(".json").write_text(json.dumps(paper))
-    monkeypatch.setattr(model_file, "open_onnx", lambda *_: run)
+    monkeypatch.setattr(model_files, "open_onnx", lambda *_: run)
     return path
 
 

@@ -424,7 +424,7 @@ def test_an_export_knows_slicing_and_intensity_and_scores_alike(
     exported.write_bytes(b"stands for a graph, whose export other tests pay for")
     paper = describe(trained, None) | {"files": {"model.onnx": sha256(exported)}}
     exported.with_suffix(".json").write_text(json.dumps(paper))
-    monkeypatch.setattr("anomalib_medclip.score.model_file.open_onnx", lambda *_: model.run)
+    monkeypatch.setattr("anomalib_medclip.score.model_files.open_onnx", lambda *_: model.run)
     served = Inferencer(exported)
     assert slicing_from(served.slicing) == Slicing("sagittal")
     assert served.intensity == (0.0, 1000.0)

@@ -13,7 +13,7 @@ from anomalib_medclip.components.finite import refuse_non_finite
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.picture import read_image
-from anomalib_medclip.score.model_file import open_model
+from anomalib_medclip.score.model_files import open_model
 
 
 class Prediction(NamedTuple):

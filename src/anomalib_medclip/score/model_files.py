@@ -1,4 +1,4 @@
-"""A model file becomes a function of images, and says all that its use in training was like."""
+"""Model files as functions: a checkpoint, or an export with the certificate beside it."""
 
 from collections.abc import Callable
 from functools import partial
