@@ -1,0 +1,133 @@
+"""A method of another package keeps every promise, and one that breaks a promise fails by its name.
+
+The method is the one that the page on methods shows, put into a package outside the repository.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from shown_files import shown_files
+
+SCRIPT = """
+import json
+import sys
+import torch
+
+import anomalib_medclip
+from anomalib_medclip.clip.towers import ImageTower
+from anomalib_medclip.testing import BrokenPromiseError, MethodCase, check_method, method_checks
+
+Probe = anomalib_medclip.Probe
+assert Probe.__module__ == "far_probe.lightning_model"
+
+
+class Leaks(Probe):
+    def on_test_start(self):
+        super().on_test_start()
+        data = self.trainer.datamodule.test_data
+        images = torch.stack([data[index].image for index in range(len(data))])
+        tokens = self.model.bank_tokens(self.model.encode(images))
+        self.model.memory_bank.fill(tokens, torch.arange(len(images)))
+
+
+class Peeks(Probe):
+    def on_fit_start(self):
+        super().on_fit_start()
+        table = self.trainer.datamodule.test_data.samples
+        with torch.no_grad():
+            self.model.layers[0].bias += 0.01 * float(table["label_index"].mean())
+
+
+class Forgets(Probe):
+    def on_load_checkpoint(self, checkpoint):
+        super().on_load_checkpoint(checkpoint)
+        checkpoint["state_dict"]["model.memory_bank.rows"] *= 0.5
+        checkpoint["state_dict"]["model.memory_bank.rows"][:, 1:] = 0
+
+
+class IgnoresPrecision(Probe):
+    def image_tower(self):
+        return ImageTower(self.backbone)
+
+
+class MovesTheTower(Probe):
+    def on_train_end(self):
+        super().on_train_end()
+        self.model.clip.visual.conv1.weight.data += 0.001
+
+
+def broken(method, names=()):
+    case = MethodCase(method, options={"lr": 1e-2})
+    found = {}
+    for check in method_checks(case):
+        if not names or check.name in names:
+            try:
+                check()
+            except BrokenPromiseError as error:
+                found[check.name] = str(error)
+    return found
+
+
+asked = json.loads(sys.argv[1])
+if asked is None:
+    told = []
+    check_method(MethodCase(Probe, options={"lr": 1e-2}), report=told.append)
+else:
+    kinds = [Probe, Leaks, Peeks, Forgets, IgnoresPrecision, MovesTheTower]
+    told = {kind.__name__: broken(kind, asked) for kind in kinds}
+print(json.dumps(told))
+"""
+
+BROKEN = {
+    "Leaks": "learns_nothing_from_images_to_score",
+    "Peeks": "learns_the_same_whatever_is_tested",
+    "Forgets": "restores_the_same_scores",
+    "IgnoresPrecision": "computes_in_the_precision_asked_for",
+    "MovesTheTower": "changes_no_frozen_weight",
+}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A package of the page's method, and where it is installed."""
+    home = tmp_path_factory.mktemp("site")
+    for path, text in shown_files("add_a_method.md").items():
+        folder, _, name = path.rpartition("/")
+        if folder.endswith("models/probe"):
+            (home / "far_probe").mkdir(exist_ok=True)
+            code = text.replace("anomalib_medclip.models.probe", "far_probe")
+            (home / "far_probe" / name).write_text(code)
+    about = home / "far_probe-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: far-probe\nVersion: 1.0\n")
+    entry = "[anomalib_medclip.models]\nprobe = far_probe:Probe\n"
+    (about / "entry_points.txt").write_text(entry)
+    return home
+
+
+def said(package, asked):
+    path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(asked)], capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_method_of_another_package_keeps_every_promise(package):
+    told = said(package, None)
+    assert len(told) > 35
+    assert all(word.startswith("kept: ") for word in told)
+
+
+def test_a_broken_promise_is_called_by_its_name(package):
+    found = said(package, [*BROKEN.values(), "learns", "declares_what_it_has"])
+    assert found.pop("Probe") == {}, "the method that they were made of breaks none"
+    for name, promise in BROKEN.items():
+        assert promise in found[name], f"{name} breaks {sorted(found[name])}"
+        assert f"{name} breaks {promise} (" in found[name][promise]
+        assert "declares_what_it_has" not in found[name]

@@ -1,0 +1,83 @@
+"""What the pages say to write passes all checks, put into a copy of the tree as they say."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from shown_files import shown_files
+
+ROOT = Path(__file__).parent.parent
+PYTEST = ("-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider")
+PARTS = ("src", "tests", "configs", "docs", "tools", "pyproject.toml", "README.md", "LICENSE")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The tree, with the files of both pages where the pages put them."""
+    home = tmp_path_factory.mktemp("copy")
+    for part in PARTS:
+        there, here = ROOT / part, home / part
+        if there.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "released", "golden", "images")
+            shutil.copytree(there, here, ignore=ignored)
+        elif there.is_file():
+            shutil.copy(there, here)
+    method, data = shown_files("add_a_method.md"), shown_files("add_a_dataset.md")
+    shown = {**method, **data}
+    for path, text in shown.items():
+        if not path.startswith("my-package/"):
+            (home / path).parent.mkdir(parents=True, exist_ok=True)
+            (home / path).write_text(text, encoding="utf-8")
+    # The two words that the page on data asks for.
+    names = home / "src" / "anomalib_medclip" / "data" / "__init__.pyi"
+    line, after = "from .endoscopy import Endoscopy as Endoscopy\n", "from .folder "
+    names.write_text(names.read_text().replace(after, line + after, 1))
+    contracts = home / "pyproject.toml"
+    text = contracts.read_text()
+    assert text.count('"bmad | folder') == 1
+    contracts.write_text(text.replace('"bmad | folder', '"bmad | endoscopy | folder'))
+    return home
+
+
+def run(copy, *command):
+    environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_linters_are_content(copy):
+    run(copy, "-m", "ruff", "check", "src")
+    files = [path for path in shown_files("add_a_method.md") if path.startswith("src/")]
+    files += [path for path in shown_files("add_a_dataset.md") if path.startswith("src/")]
+    run(copy, "-m", "ruff", "format", "--check", *files)
+
+
+def test_types_are_right(copy):
+    if (ROOT / ".mypy_cache").is_dir():  # half a minute less
+        shutil.copytree(ROOT / ".mypy_cache", copy / ".mypy_cache")
+    run(copy, "-m", "mypy")
+
+
+def test_imports_keep_their_order(copy):
+    run(copy, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
+
+
+def test_the_new_method_keeps_every_promise(copy):
+    told = run(copy, *PYTEST, "tests/test_contract.py", "-k", "Probe or asked")
+    assert " passed" in told
+    assert "failed" not in told
+    assert int(told.split(" passed")[0].split()[-1]) > 35, told[-2000:]
+
+
+@pytest.mark.nightly(also="tests/test_pages_in_a_copy.py::test_the_new_method_keeps_every_promise")
+def test_every_other_test_of_every_method_takes_it(copy):
+    others = "(Probe or probe) and not test_contract and not pages_in_a_copy"
+    told = run(copy, *PYTEST, "tests", "-k", others)
+    assert " passed" in told
