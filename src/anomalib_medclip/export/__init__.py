@@ -1,1 +1,12 @@
-"""anomalib's exports, each with a certificate that it is the same model."""
+"""anomalib's exports, each with a certificate that it is the same model.
+
+======================  ================================================================
+``verbs``               anomalib's names for exports
+``exporter``            written aside, compared, moved into place
+``description``         what a reader of the file must know
+``parity``              whether an exported model is the trained one, in figures
+``runtimes``            exported files as functions: torch, ONNX Runtime, OpenVINO
+``compression``         which part of an export becomes integers, and within which bound
+``openvino_precision``  which part of an OpenVINO file may be computed in bf16
+======================  ================================================================
+"""

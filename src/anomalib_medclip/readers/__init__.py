@@ -1,1 +1,13 @@
-"""Files to numbers: pictures, NIfTI, DICOM, and where the numbers lie in [0, 1]."""
+"""Files to numbers: pictures, NIfTI, DICOM, and where the numbers lie in [0, 1].
+
+================  ======================================================
+``picture``       one picture file, or a mask, to a tensor
+``resize``        the one resize of images and masks
+``intensity``     numbers of any depth to [0, 1]
+``volume``        voxels, and where they lie in the patient
+``nifti``         NIfTI files, read strictly
+``dicom``         DICOM files: one picture, or a series
+``dicom_pixels``  the pixels of one DICOM file
+``dicom_order``   which slices of a series make a volume, in which order
+================  ======================================================
+"""
