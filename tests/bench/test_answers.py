@@ -42,7 +42,7 @@ def images(tmp_path_factory):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_profile_has_the_parts_of_its_method(method):
     model = build.build_method(replace(TINY, method=method, k_shot=1))
-    scoring.fill_bank(model.model, 1, len(model.augmentations))
+    scoring.fill_bank(model.model, 1, len(model.augmentations.masks))
     run = scoring.scorer(model.model, "cpu", compiled=False)
     images = scoring.random_images(model.model, 2)
     named = {name: set(vars(module)) for name, module in model.named_modules()}
@@ -158,7 +158,7 @@ def test_integers_are_calibrated_with_the_data_and_never_with_what_is_scored(ima
     monkeypatch.setattr(method, "to_openvino", lambda folder, **options: given.update(options))
     build.export_method(method, setting, None, real.data)
     assert given["datamodule"] is real.data
-    calibrated = torch.cat(method._calibration_images(real.data))
+    calibrated = torch.cat(method.exporter._calibration_images(method, real.data))
     distance = (calibrated[:, None] - real.images[None]).abs().amax(dim=(2, 3, 4))
     assert distance.min() > 0
     support = method.exporter.probes.float() / 255

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import faiss
 import torch
-from anomalib.data import AnomalibDataModule
+from anomalib.data import AnomalibDataModule, InferenceBatch
 
 from anomalib_medclip.bench import build, quality, roofline, scoring, timing
 from anomalib_medclip.bench.output import Measurement
@@ -47,7 +47,7 @@ def measure_setting(setting: Setting) -> Measurement:
     took = time.perf_counter() - start
     real = quality.meet(method, setting) if setting.images else None
     if not real:
-        scoring.fill_bank(method.model, setting.k_shot, len(method.augmentations))
+        scoring.fill_bank(method.model, setting.k_shot, len(method.augmentations.masks))
     duel = _duel(method, setting, took, real)
     row = {**_about(method, setting), **_timed(duel, setting)}
     if count := row["epoch_images"]:
@@ -128,7 +128,8 @@ def _duel(
     if not RUNTIMES[setting.runtime]:
         compiled = setting.runtime == "compile"
         run = scoring.scorer(method.model, setting.device, compiled=compiled)
-        return _Duel(lambda: run(on_device), other, name, took, run)
+        score, as_batch = lambda: run(on_device), lambda some: InferenceBatch(**run(some)._asdict())
+        return _Duel(score, other, name, took, as_batch)
     run, took = _opened(method, setting, real and real.data)
     return _Duel(lambda: run(images), other, name, took, run)
 
