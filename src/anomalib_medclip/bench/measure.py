@@ -1,6 +1,7 @@
 """A row: one setting, built, timed and weighed."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import faiss
 import torch
 from anomalib.data import AnomalibDataModule, InferenceBatch
+from torch import Tensor
 
 from anomalib_medclip.bench import build, quality, roofline, scoring, timing
 from anomalib_medclip.bench.output import Measurement
@@ -128,10 +130,14 @@ def _duel(
     if not RUNTIMES[setting.runtime]:
         compiled = setting.runtime == "compile"
         run = scoring.scorer(method.model, setting.device, compiled=compiled)
-        score, as_batch = lambda: run(on_device), lambda some: InferenceBatch(**run(some)._asdict())
-        return _Duel(score, other, name, took, as_batch)
+        return _Duel(lambda: run(on_device), other, name, took, _as_exported(run))
     run, took = _opened(method, setting, real and real.data)
     return _Duel(lambda: run(images), other, name, took, run)
+
+
+def _as_exported(run: Callable[[Tensor], Any]) -> Run:
+    """A model in torch whose answers have the names that those of an exported one have."""
+    return lambda images: InferenceBatch(**run(images)._asdict())
 
 
 def _opened(
