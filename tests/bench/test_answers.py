@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from bench_rows import METHODS, RUN, TINY, is_sound
 from tiny import write_lesions
 
 from anomalib_medclip.bench import build, measure, output, quality, scoring
-from anomalib_medclip.bench.profile import PARTS, REST, profile_parts
+from anomalib_medclip.bench.profile import MAPS, PARTS, REST, profile_parts
 from anomalib_medclip.bench.settings import SMALL, plan_settings
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.towers import ImageTower
+from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.errors import ConfigError, DataRootError
 
 CONFIG = """
@@ -42,13 +44,13 @@ def images(tmp_path_factory):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_profile_has_the_parts_of_its_method(method):
     model = build.build_method(replace(TINY, method=method, k_shot=1))
-    scoring.fill_bank(model.model, 1, len(model.augmentations))
+    scoring.fill_bank(model.model, 1, len(model.augmentations.masks))
     run = scoring.scorer(model.model, "cpu", compiled=False)
     images = scoring.random_images(model.model, 2)
     named = {name: set(vars(module)) for name, module in model.named_modules()}
     spent = profile_parts(model.model, lambda: run(images), rounds=1)
     assert set(spent) == OF[method] | {"image tower", "maps", REST}
-    assert list(spent) == [part for part in (*PARTS, REST) if part in spent]
+    assert list(spent) == [part for part in (*PARTS, MAPS, REST) if part in spent]
     assert {n: set(vars(m)) for n, m in model.named_modules()} == named, "nothing stays behind"
 
 
@@ -64,20 +66,24 @@ class Takes(torch.nn.Module):
         return self.then(given)
 
 
-class Nested(torch.nn.Module):
-    """A score that goes through an adapter, which goes through a query module."""
+class Nested(ClipModel):
+    """A score that goes through an adapter, which goes through a query module, and a layer."""
+
+    part_names: ClassVar = {"gates": "adapters"}
 
     def __init__(self, clock):
-        super().__init__()
-        self.clock, self.clip = clock, ImageTower(Backbone(SMALL, image_size=32))
+        super().__init__(ImageTower(Backbone(SMALL, image_size=32)))
+        self.clock = clock
         self.query_module = Takes(clock, 5.0, lambda given: given)
         self.adapters = Takes(clock, 2.0, self.query_module)
+        self.gates = torch.nn.ModuleList([Takes(clock, 0.25, lambda given: given)])
+        self.last_layers = torch.nn.ModuleDict({"a": Takes(clock, 8.0, self.gates[0])})
 
     def score(self):
         self.clock[0] += 1.0
-        self.adapters(0), self.adapters(0)
+        self.adapters(0), self.adapters(0), self.last_layers["a"](0)
 
-    def loss(self):
+    def loss_terms(self):
         """None is asked for."""
 
     def forward(self):
@@ -90,9 +96,12 @@ def test_each_moment_belongs_to_one_part(monkeypatch):
     clock = [0.0]
     model = Nested(clock)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    assert profile_parts(model, model, rounds=3) == {
-        "adapters": 4.0, "query module": 10.0, "maps": 1.0, REST: 0.5,
+    spent = profile_parts(model, model, rounds=3)
+    assert spent == {
+        "adapters": 4.25, "query module": 10.0, "last layers": 8.0, "maps": 1.0, REST: 0.5,
     }  # fmt: skip
+    assert list(spent) == ["adapters", "query module", "last layers", "maps", REST]
+    assert sum(spent.values()) * 4 == clock[0], "once before, and in three rounds"
 
 
 def test_a_step_of_training_is_profiled_and_its_rest_is_the_backward_pass(tmp_path):
@@ -158,7 +167,7 @@ def test_integers_are_calibrated_with_the_data_and_never_with_what_is_scored(ima
     monkeypatch.setattr(method, "to_openvino", lambda folder, **options: given.update(options))
     build.export_method(method, setting, None, real.data)
     assert given["datamodule"] is real.data
-    calibrated = torch.cat(method._calibration_images(real.data))
+    calibrated = torch.cat(method.exporter._calibration_images(method, real.data))
     distance = (calibrated[:, None] - real.images[None]).abs().amax(dim=(2, 3, 4))
     assert distance.min() > 0
     support = method.exporter.probes.float() / 255

@@ -88,7 +88,7 @@ def test_a_step_of_training_trains():
 
 def test_the_bank_has_the_rows_of_its_k():
     model = build.build_method(replace(TINY, method="mvfa", k_shot=16))
-    scoring.fill_bank(model.model, 16, len(model.augmentations))
+    scoring.fill_bank(model.model, 16, len(model.augmentations.masks))
     assert model.model.few_shot
     rows = model.model.memory_bank.rows  # 16 images, 11 copies, 4 x 4 patches and a class token
     assert rows.shape == (4, 16 * 11 * 17, SMALL["embed_dim"])
@@ -96,7 +96,7 @@ def test_the_bank_has_the_rows_of_its_k():
 
 def test_the_search_gives_what_the_plain_product_gives():
     model = build.build_method(replace(TINY, method="mvfa", k_shot=1))
-    scoring.fill_bank(model.model, 1, len(model.augmentations))
+    scoring.fill_bank(model.model, 1, len(model.augmentations.masks))
     search, plain = build.bank_search(model, scoring.random_images(model.model, 2))
     for distance, cosine in zip(search(), plain(), strict=True):
         torch.testing.assert_close(distance, 1 - cosine)
@@ -118,7 +118,7 @@ def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
     """In one graph, traced and decomposed; only the compiler's own code, slow to make, is not."""
     setting = replace(TINY, method=method, k_shot=k_shot)
     model = build.build_method(setting)
-    scoring.fill_bank(model.model, k_shot, len(model.augmentations))
+    scoring.fill_bank(model.model, k_shot, len(model.augmentations.masks))
     images = scoring.random_images(model.model, 2)
     expected = scoring.scorer(model.model, "cpu", compiled=False)(images)
     backend = CompileCounterWithBackend("aot_eager_decomp_partition")

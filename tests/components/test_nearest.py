@@ -256,3 +256,10 @@ def test_the_first_search_on_a_gpu_is_made_by_what_takes_tensors():
     for _ in range(2):
         found = search(queries.as_subclass(OnTheGpu), rows.as_subclass(OnTheGpu))
         assert_nearest([one.as_subclass(torch.Tensor) for one in found], queries, rows)
+
+
+def test_a_gpu_without_faiss_compares_all_products(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)  # what is None there cannot be imported
+    rows, queries = unit(tokens(40)), unit(tokens(6, seed=1))
+    found = search(queries.as_subclass(OnTheGpu), rows.as_subclass(OnTheGpu))
+    assert_nearest([one.as_subclass(torch.Tensor) for one in found], queries, rows)

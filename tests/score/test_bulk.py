@@ -134,7 +134,7 @@ def test_nor_does_a_scan_of_the_bank(precision, most, monkeypatch):
 def filled(setting):
     """A method, its memory bank full if it has one."""
     method = build_method(setting)
-    fill_bank(method.model, setting.k_shot, len(method.augmentations))
+    fill_bank(method.model, setting.k_shot, len(method.augmentations.masks))
     return method.model
 
 

@@ -12,6 +12,5 @@
 ``fresh_process``  the same in a process of the row's own
 ``machine``        where it was measured
 ``output``         rows on disk and on the screen
-``bare``           scoring where anomalib is not installed
 =================  =============================================================================
 """

@@ -1,13 +1,15 @@
 """A row: one setting, built, timed and weighed."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import faiss
 import torch
-from anomalib.data import AnomalibDataModule
+from anomalib.data import AnomalibDataModule, InferenceBatch
+from torch import Tensor
 
 from anomalib_medclip.bench import build, quality, roofline, scoring, timing
 from anomalib_medclip.bench.output import Measurement
@@ -47,7 +49,7 @@ def measure_setting(setting: Setting) -> Measurement:
     took = time.perf_counter() - start
     real = quality.meet(method, setting) if setting.images else None
     if not real:
-        scoring.fill_bank(method.model, setting.k_shot, len(method.augmentations))
+        scoring.fill_bank(method.model, setting.k_shot, len(method.augmentations.masks))
     duel = _duel(method, setting, took, real)
     row = {**_about(method, setting), **_timed(duel, setting)}
     if count := row["epoch_images"]:
@@ -128,9 +130,14 @@ def _duel(
     if not RUNTIMES[setting.runtime]:
         compiled = setting.runtime == "compile"
         run = scoring.scorer(method.model, setting.device, compiled=compiled)
-        return _Duel(lambda: run(on_device), other, name, took, run)
+        return _Duel(lambda: run(on_device), other, name, took, _as_exported(run))
     run, took = _opened(method, setting, real and real.data)
     return _Duel(lambda: run(images), other, name, took, run)
+
+
+def _as_exported(run: Callable[[Tensor], Any]) -> Run:
+    """A model in torch whose answers have the names that those of an exported one have."""
+    return lambda images: InferenceBatch(**run(images)._asdict())
 
 
 def _opened(

@@ -11,32 +11,26 @@ from unittest.mock import patch
 from torch import nn
 
 from anomalib_medclip.bench.timing import TimedCall, wait
+from anomalib_medclip.components.model import ClipModel
 
-PARTS = ("image tower", "adapters", "memory bank", "prompts", "query module", "maps")
-"""What a torch model may consist of, and where its time goes."""
+TOWER, BANK, MAPS = "image tower", "memory bank", "maps"
+"""Parts that any torch model may have: its frozen tower, its memory, and what scoring ends with."""
 
-_OF_MODULES = {
-    "adapters": "adapters",
-    "linears": "adapters",
-    "normal_det_adapters": "adapters",
-    "abnormal_det_adapters": "adapters",
-    "prompts": "prompts",
-    "image_prompts": "prompts",
-    "query_module": "query module",
-}
-"""Parts of modules, by their names in the torch models; a model has some of them."""
+PARTS = (TOWER, "adapters", BANK, "prompts", "query module")
+"""Parts of the published methods, in the order they are told in."""
 
 REST = "the rest"
 """What is in no part: of a training step, the backward pass and the optimiser."""
 
 
 def profile_parts(
-    model: nn.Module, work: TimedCall, rounds: int, device: str = "cpu"
+    model: ClipModel, work: TimedCall, rounds: int, device: str = "cpu"
 ) -> dict[str, float]:
     """Seconds that each part takes itself, without other parts that it calls.
 
-    So an adapter between two blocks of the tower counts as adapter, and ``maps`` is what remains of
-    ``score`` or ``loss``: comparing tokens with text, enlarging, smoothing, the terms of the loss.
+    A part is a child of the model, by its name or by what ``part_names`` says. So an adapter
+    between two blocks of the tower counts as adapter, and ``maps`` is what remains of ``score`` or
+    ``loss``: comparing tokens with text, enlarging, smoothing, the terms of the loss.
 
     Args:
         model: A method's torch model.
@@ -45,7 +39,8 @@ def profile_parts(
         device: On a GPU, every part waits until all is computed, which costs a little.
 
     Returns:
-        By part, in the order of ``PARTS``, those that were called, and last ``REST``.
+        By part, those that were called: in the order of ``PARTS``, then others, and last ``MAPS``
+        and ``REST``.
     """
     work()
     found = sorted((_round(model, work, device) for _ in range(rounds)), key=_total)
@@ -56,27 +51,37 @@ def _total(spent: dict[str, float]) -> float:
     return sum(spent.values())
 
 
-def _round(model: nn.Module, work: TimedCall, device: str) -> dict[str, float]:
+def _round(model: ClipModel, work: TimedCall, device: str) -> dict[str, float]:
     watch = _Watch(device)
     with ExitStack() as patches:
         for part, method in _methods(model):
             timed = watch.timed(part, method)
             patches.enter_context(patch.object(method.__self__, method.__name__, timed))
         watch.timed(REST, work)()
-    return {part: watch.spent[part] for part in (*PARTS, REST) if part in watch.spent}
+    others = sorted(watch.spent.keys() - {*PARTS, MAPS, REST})
+    order = (*PARTS, *others, MAPS, REST)
+    return {part: watch.spent[part] for part in order if part in watch.spent}
 
 
-def _methods(model: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any torch model
+def _methods(model: ClipModel) -> Iterator[tuple[str, Any]]:
     """What is called for each part."""
-    yield from product(("image tower",), (model.clip.taps, model.clip.resume, model.clip.pool))
-    yield from product(("maps",), (model.score, model.loss))
-    modules: dict[str, Any] = dict(model.named_children())
-    if "memory_bank" in modules:
-        yield "memory bank", modules["memory_bank"].distance
-    for name in _OF_MODULES.keys() & modules.keys():
-        found = modules[name]
-        for module in found if isinstance(found, nn.ModuleList) else (found,):
-            yield _OF_MODULES[name], module.forward
+    yield from product((TOWER,), (model.clip.taps, model.clip.resume, model.clip.pool))
+    yield from product((MAPS,), (model.score, model.loss))
+    if model.memory_bank is not None:
+        yield BANK, model.memory_bank.distance
+    names = {"clip": TOWER, **model.part_names}
+    for name, child in model.named_children():
+        part = names.get(name, name.replace("_", " "))
+        yield from product((part,), (module.forward for module in _callable(child)))
+
+
+def _callable(module: nn.Module) -> Iterator[nn.Module]:
+    """A module or, of one that only holds others, such as a list, what it holds."""
+    if type(module).forward is not nn.Module.forward:  # torch's own does nothing but raise
+        yield module
+        return
+    for child in module.children():
+        yield from _callable(child)
 
 
 class _Watch:

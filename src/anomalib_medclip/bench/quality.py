@@ -17,6 +17,7 @@ from anomalib_medclip.bench import build
 from anomalib_medclip.bench.output import Measurement
 from anomalib_medclip.bench.settings import Setting
 from anomalib_medclip.clip.backbone import without_clip
+from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.data.config import load_data
 from anomalib_medclip.export.exporter import in_turn
 from anomalib_medclip.export.parity import rank_correlations, run_in_batches
@@ -64,6 +65,8 @@ def meet(method: Any, setting: Setting) -> RealImages:  # noqa: ANN401 - any met
         )
         trainer.predict(exact, datamodule=data, return_predictions=False)
     exact.model.few_shot = setting.k_shot > 0
+    if not (setting.k_shot or exact.model.memory_bank is None):
+        exact.model.memory_bank = MemoryBank(exact.model.memory_bank.rows.dtype)
     _take_over(exact.eval().to(setting.device), method)
     images, abnormal = _test_images(exact, data)
     run = torch_run(exact.model, setting.device)

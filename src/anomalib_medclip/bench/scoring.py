@@ -1,4 +1,4 @@
-"""What is timed when images are scored, by the torch models alone; see ``bare``."""
+"""What is timed when images are scored, by the torch models alone: no anomalib is needed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,8 +48,10 @@ def fill_bank(model: ClipModel, k_shot: int, copies: int) -> None:
     encoded = model.encode(random_images(model, 8, seed=0).to(model.device))
     shares = (3 * torch.randn(copies * k_shot, 8, generator=random)).softmax(dim=1).to(encoded)
     mixed = torch.einsum("ci,i...->c...", shares, encoded).unflatten(0, (copies, k_shot))
-    normal = torch.zeros(k_shot, dtype=torch.bool, device=model.device)
-    model.fit_support(mixed[0], mixed, normal, torch.arange(k_shot, device=model.device))
+    # One normal patient alone has nobody to be compared with, so there is an abnormal one, too.
+    support = torch.cat([mixed[0], encoded[:1]])
+    owners = torch.arange(k_shot + 1, device=model.device)
+    model.fit_support(support, mixed, owners == k_shot, owners)
 
 
 def encoder(model: ClipModel, images: RGBImages) -> TimedCall:

@@ -1,8 +1,9 @@
 """What every method's torch model has: a frozen tower, levels, text features, and its verbs."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -60,6 +61,8 @@ class ClipModel(SizedByState):
     Attributes:
         quarters: Quarters of the tower's depth that the method reads.
         has_memory: Whether ``fit_support`` keeps something of the support images.
+        part_names: What the time of a child module is told as in a profile, by the child's name,
+            where that is not the same word; ``"maps"`` is what all scoring ends with.
         text: What the prompts say of the target, row 0 normal and row 1 abnormal; empty until
             known. Most methods have vectors of the space that images and text share.
         text_tower: The model's own text tower, where scoring needs one.
@@ -73,6 +76,7 @@ class ClipModel(SizedByState):
 
     quarters: ClassVar[Sequence[int]] = (1, 2, 3, 4)
     has_memory: ClassVar[bool] = False
+    part_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
     text: Tensor
 
     def __init__(

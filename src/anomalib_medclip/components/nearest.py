@@ -12,6 +12,7 @@ bound reaches the cosine of a row found already are compared in full.
 """
 
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -55,18 +56,20 @@ def search(
 ) -> tuple[Cosines, Numbers]:
     """Largest inner product of each query with any row, and the row's number, by FAISS.
 
+    On a GPU without FAISS's build for GPUs, by plain products.
+
     Args:
         queries: Vectors in float32.
         rows: Vectors in float32, on the same device.
     """
+    queries, rows = queries.detach().contiguous(), rows.contiguous()
+    if queries.is_cuda and not _faiss_is_for_gpus():
+        return largest(queries, rows)
     import faiss  # takes a while, and only a search needs it
 
-    queries, rows = queries.detach().contiguous(), rows.contiguous()
     if not queries.is_cuda:
         found = faiss.knn(queries.numpy(), rows.numpy(), 1, metric=faiss.METRIC_INNER_PRODUCT)
         return torch.from_numpy(found[0][:, 0]), torch.from_numpy(found[1][:, 0])
-    if not hasattr(faiss, "StandardGpuResources"):  # the CPU build of FAISS
-        return largest(queries, rows)
     resources = _gpu_resources()  # first: it puts a knn_gpu into FAISS that takes tensors
     metric = faiss.METRIC_INNER_PRODUCT
     cosines, numbers = faiss.knn_gpu(resources, queries, rows, 1, metric=metric)
@@ -269,6 +272,15 @@ def _in_two(numbers: Tensor) -> BFloat16[Tensor, "number 2"]:
     """Sums of two bf16 numbers."""
     high = numbers.bfloat16()
     return torch.stack([high, (numbers - high.double()).bfloat16()], dim=1)
+
+
+def _faiss_is_for_gpus() -> bool:
+    """Whether FAISS is here, and not its build for processors alone."""
+    if find_spec("faiss") is None:
+        return False
+    import faiss
+
+    return hasattr(faiss, "StandardGpuResources")  # only a build for GPUs has it
 
 
 @cache

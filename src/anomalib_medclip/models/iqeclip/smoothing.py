@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 
@@ -20,6 +19,8 @@ class GaussianSmoothing(nn.Module):
     matrix: Tensor
 
     def __init__(self, size: int, sigma: float) -> None:
+        from scipy.ndimage import gaussian_filter  # of all torch models, this one alone needs it
+
         super().__init__()
         matrix = gaussian_filter(np.eye(size), (sigma, 0.0))
         self.register_buffer("matrix", torch.from_numpy(matrix).float(), persistent=False)

@@ -1,9 +1,9 @@
 """IQE-CLIP's computation: images to heat maps, and the loss that trains prompts and queries."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,12 @@ class IQECLIPModel(ClipModel):
         few_shot: Score images by the mean of their map's pixels, as the authors do few-shot, or of
             their patches, as zero-shot; enlarging gives border patches less weight.
     """
+
+    part_names: ClassVar[Mapping[str, str]] = {
+        "linears": "adapters",
+        "image_prompts": "prompts",
+        "smooth": "maps",
+    }
 
     def __init__(
         self,

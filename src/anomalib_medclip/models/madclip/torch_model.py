@@ -1,8 +1,8 @@
 """MadCLIP's computation: frozen tokens to heat maps, and the loss of adapters and prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,11 @@ class MadCLIPModel(ClipModel):
             mean.
         seed: Seed of the adapters' initial weights.
     """
+
+    part_names: ClassVar[Mapping[str, str]] = {
+        "normal_det_adapters": "adapters",
+        "abnormal_det_adapters": "adapters",
+    }
 
     def __init__(
         self,

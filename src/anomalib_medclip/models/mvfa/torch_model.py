@@ -1,7 +1,7 @@
 """MVFA's computation: images to heat maps, and the loss that trains the adapters."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -51,6 +51,7 @@ class MVFAModel(ClipModel):
     """
 
     has_memory: ClassVar[bool] = True
+    part_names: ClassVar[Mapping[str, str]] = {"fusion": "maps"}
     memory_bank: MemoryBank
 
     def __init__(
