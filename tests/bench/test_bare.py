@@ -47,6 +47,7 @@ def test_a_bank_holds_the_copies_that_mvfa_makes():
 
 
 def without_packages(*arguments):
+    """The module in a new interpreter, because a fork has imported what shall be missing."""
     return subprocess.run(
         [sys.executable, "-c", WITHOUT, *arguments], capture_output=True, text=True, check=False
     )
