@@ -185,7 +185,9 @@ def test_two_runs_on_a_tree_that_is_not_there_yet_make_it_once(
     assert found == undisturbed
 
 
-@pytest.mark.nightly
+@pytest.mark.nightly(
+    also="tests/test_slice.py::test_two_runs_on_a_tree_that_is_not_there_yet_make_it_once"
+)
 @pytest.mark.parametrize("run", range(30))
 def test_two_runs_on_one_tree_lose_nothing(run, config, tmp_path, undisturbed):
     """Offsets up to a second: a slow run takes longer."""
@@ -194,7 +196,9 @@ def test_two_runs_on_one_tree_lose_nothing(run, config, tmp_path, undisturbed):
     assert contents(tmp_path / "tree") == undisturbed
 
 
-@pytest.mark.nightly
+@pytest.mark.nightly(
+    also="tests/test_slice.py::test_killed_and_started_again_it_makes_the_same_tree"
+)
 @pytest.mark.parametrize("run", range(10))
 def test_a_run_killed_beside_another_loses_nothing(run, config, tmp_path, undisturbed):
     first, second = (started(config, tmp_path / "tree", SLOW) for _ in range(2))
