@@ -19,6 +19,7 @@ from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.threshold import learnt_from
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
+from anomalib_medclip.models.mvfa import MVFA
 
 
 class StopAt(Callback):
@@ -244,9 +245,13 @@ def test_the_file_that_does_not_fit_is_named(trained, method, lesions):
 
 
 @pytest.mark.parametrize(
-    "early",
-    [{"max_steps": 7}, {"callbacks": [StopAt(5)]}, {"max_epochs": 2}],
-    ids=["steps", "stopped", "epochs"],
+    ("method", "early"),
+    [
+        (MVFA, {"max_steps": 7}),
+        (MVFA, {"callbacks": [StopAt(5)]}),
+        *((method, {"max_epochs": 2}) for method in METHODS),
+    ],
+    ids=lambda given: getattr(given, "__name__", None) or next(iter(given)),
 )
 def test_thresholds_are_found_however_training_ends(early, method, lesions, tmp_path):
     model, engine, *_ = train(
@@ -443,7 +448,10 @@ def test_a_loaded_model_holds_no_text_tower_but_one_that_every_image_needs(
     assert len(built) == (4 if needed else 2), "the text tower is read only where it is kept"
 
 
-@pytest.mark.parametrize(("cache", "allowed"), [("float32", 1e-6), ("float16", 5e-3)])
+@pytest.mark.parametrize(
+    ("method", "cache", "allowed"),
+    [(MVFA, "float16", 5e-3), *((method, "float32", 1e-6) for method in METHODS)],
+)
 def test_the_cache_changes_no_loss_no_gradient_and_no_score(
     cache, allowed, method, lesions, tmp_path
 ):
