@@ -33,7 +33,7 @@ def import_all():
         import_module(name)
     for _, name, _ in iter_modules(import_module("anomalib_medclip.models").__path__):
         import_module(f"anomalib_medclip.models.{name}.lightning_model")
-    if len(list(Path("/proc/self/task").iterdir())) > 1:
+    if len(list(Path("/", "proc/self/task").iterdir())) > 1:
         sys.exit("an import has started a thread; a fork would copy its locks and not the thread")
     gc.freeze()  # else the first collection of a fork copies every page
 
