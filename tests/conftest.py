@@ -18,9 +18,34 @@ settings.register_profile("house", deadline=None, derandomize=True, max_examples
 settings.load_profile("house")
 
 
+LONG = (
+    "test_pages_in_a_copy.py", "test_foreign_method.py",
+    "test_contract_exports.py", "test_export.py", "test_house.py", "test_bench.py",
+    "test_cross_fit.py", "test_contract.py", "test_shared_features.py", "test_runners.py",
+    "test_slice.py", "test_cli.py", "test_golden.py", "test_bare.py", "test_run_cell.py",
+    "export.md", "test_bulk.py", "test_named_files.py", "test_winclip.py", "test_compare.py",
+)  # fmt: skip
+"""Files that take longest, the first the most."""
+
+
 def pytest_collection_modifyitems(items):
-    """Begin with the slow tests."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Share out among workers, what takes longest first, so that they end together."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, rank(item)))
+
+
+def group_of(item):
+    """Tests that one worker runs: those of a file, and where it trains every method, of one."""
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    methods = [one.__name__ for one in given if hasattr(one, "training_step")]
+    return " ".join([item.path.relative_to(item.config.rootpath).as_posix(), *methods])
+
+
+def rank(item):
+    """The place of its file among those that take long."""
+    return LONG.index(item.path.name) if item.path.name in LONG else len(LONG)
 
 
 NAMES = {

@@ -3,15 +3,14 @@
 import json
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import fresh_process
 import pytest
 import torch
 from anomalib.models import Patchcore
-from command import anomalib, metrics, pictures, rows
+from command import PROGRAM, anomalib, metrics, pictures, rows
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tiny import SHALLOW, write_lesions
@@ -24,7 +23,6 @@ SMALL = (
     f"--model.backbone '{json.dumps(SHALLOW['backbone'])}' --model.levels '[1, 2]' "
     "--model.pretrained null --model.image_size 32 --trainer.accelerator cpu"
 )
-PROGRAM = str(Path(sys.executable).parent / "anomalib")
 CHECKPOINT = "results/MVFA/BMAD/Retina_RESC/latest/weights/lightning/model.ckpt"
 
 
@@ -76,12 +74,10 @@ def test_a_new_process_without_the_support_gives_the_very_same_scores(tmp_path, 
     anomalib(f"{command} {CHECKPOINT} --default_root_dir {tmp_path}/here", monkeypatch)
 
     shutil.copy(CHECKPOINT, tmp_path / "model.ckpt")
-    done = subprocess.run(
-        [PROGRAM, *shlex.split(f"{command} model.ckpt --default_root_dir there")],
+    done = fresh_process.run(
+        PROGRAM,
+        *shlex.split(f"{command} model.ckpt --default_root_dir there"),
         cwd=tmp_path,  # where there is neither config nor support
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     here, there = (next((tmp_path / run).rglob("predict_scores.csv")) for run in ("here", "there"))
@@ -199,11 +195,8 @@ def test_a_baseline_shares_data_and_normalisation(baseline, monkeypatch):
 
 def test_a_checkpoint_is_exported_by_a_command_of_its_own(tmp_path):
     command = f"export --model anomalib_medclip.MVFA {SMALL} --export_type torch"
-    done = subprocess.run(
-        [PROGRAM, *shlex.split(f"{command} --ckpt_path {CHECKPOINT} --export_root {tmp_path}")],
-        capture_output=True,
-        text=True,
-        check=False,
+    done = fresh_process.run(
+        PROGRAM, *shlex.split(f"{command} --ckpt_path {CHECKPOINT} --export_root {tmp_path}")
     )
     assert done.returncode == 0, done.stderr
     assert "certified on 8 images" in done.stdout + done.stderr

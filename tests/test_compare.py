@@ -4,10 +4,10 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from subprocess import DEVNULL
 
+import fresh_process
 import pytest
 from comparing import (
     MVFA,
@@ -162,8 +162,8 @@ def test_a_kill_in_the_middle_costs_only_what_was_running(lesions, tmp_path):
     config = write_config(tmp_path / "c.yaml", {"MVFA": SHORT}, data, draws=2, seeds=[0, 1, 2])
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     script = "import sys; from anomalib_medclip.cli import main; sys.exit(main(sys.argv[1:]))"
-    words = [sys.executable, "-c", script, *command(config, killed, "--jobs", "2")]
-    process = subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL)
+    words = [script, *command(config, killed, "--jobs", "2")]
+    process = fresh_process.start("-c", *words, new_session=True, stdout=DEVNULL, stderr=DEVNULL)
     while not list(killed.glob("cells/*.json")) and process.poll() is None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)

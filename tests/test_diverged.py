@@ -3,27 +3,20 @@
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import fresh_process
 import pytest
+from command import PROGRAM
 
 ROOT = Path(__file__).parent.parent
-PROGRAM = str(Path(sys.executable).parent / "anomalib")
 
 
 @pytest.mark.slow
 def test_a_learning_rate_that_diverges_ends_with_one_error_and_no_figures(tmp_path):
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     command = "train --config configs/demo.yaml --model.lr 1e6 --trainer.accelerator cpu"
-    done = subprocess.run(
-        [PROGRAM, *shlex.split(command)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = fresh_process.run(PROGRAM, *shlex.split(command), cwd=tmp_path)
     assert done.returncode == 1
     assert re.findall(r"^(\w+Error): ", done.stderr, flags=re.MULTILINE) == ["NonFiniteError"]
     words = " ".join(done.stderr.split())

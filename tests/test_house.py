@@ -75,6 +75,39 @@ def test_files_and_functions_stay_short():
     assert [(name, count) for name, kind, count in files if count > most[kind]] == []
 
 
+CLAIMS = {"raises", "fail", "assert_close", "assert_allclose", "assert_array_equal"}
+"""What a test may call to claim something, besides ``assert`` and functions that do."""
+
+
+def called(node):
+    """Names of what is called in a function."""
+    calls = [one.func for one in ast.walk(node) if isinstance(one, ast.Call)]
+    return {call.attr if isinstance(call, ast.Attribute) else ast.unparse(call) for call in calls}
+
+
+def test_every_test_claims_something():
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in (ROOT / "tests").rglob("*.py")}
+    functions = [
+        (path, node)
+        for path, tree in trees.items()
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+    ]
+    asserting = [
+        (path, node)
+        for path, node in functions
+        if called(node) & CLAIMS or any(isinstance(one, ast.Assert) for one in ast.walk(node))
+    ]
+    helpers = {node.name for _, node in asserting if not node.name.startswith("test_")}
+    assert [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path, node in functions
+        if node.name.startswith("test_")
+        and (path, node) not in asserting
+        and not called(node) & helpers
+    ] == []
+
+
 def test_the_project_names_no_machine():
     """A path that exists here, other than what any Unix has, need not exist anywhere else."""
     absolute = re.compile(r"(?<![\w./:~}-])/(?!usr/|dev/)[\w.-]+/[\w.-]*\w")

@@ -3,11 +3,10 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import cv2
+import fresh_process
 import numpy as np
 import pytest
 import yaml
@@ -111,8 +110,8 @@ main(["slice", *sys.argv[1:]])
 def test_killed_and_started_again_it_makes_the_same_tree(config, tmp_path):
     cut(config, tmp_path / "whole")
     script = KILLED.format(count=17)
-    words = [sys.executable, "-W", "ignore", "-c", script, str(config), "--out"]
-    done = subprocess.run([*words, str(tmp_path / "killed"), "--jobs", "1"], check=False)
+    words = [script, config, "--out", tmp_path / "killed", "--jobs", "1"]
+    done = fresh_process.run("-c", *words)
     assert done.returncode == -signal.SIGKILL
     assert any((tmp_path / "killed").rglob(".*.partial"))
     assert cut(config, tmp_path / "killed") == 0
@@ -137,8 +136,7 @@ slice_tree._save = slow
 
 def started(config, out, script=COMMAND):
     """The command in a process of its own."""
-    words = [sys.executable, "-W", "ignore", "-c", script, "slice", str(config), "--out", str(out)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return fresh_process.start("-c", script, "slice", config, "--out", out)
 
 
 def ended(process):
@@ -186,20 +184,24 @@ def test_two_runs_on_a_tree_that_is_not_there_yet_make_it_once(
     assert found == undisturbed
 
 
-@pytest.mark.nightly
+@pytest.mark.nightly(
+    also="tests/test_slice.py::test_two_runs_on_a_tree_that_is_not_there_yet_make_it_once"
+)
 @pytest.mark.parametrize("run", range(30))
 def test_two_runs_on_one_tree_lose_nothing(run, config, tmp_path, undisturbed):
-    """Offsets up to a second and a half: a run of its own takes longer, its start included."""
-    (one, _), (two, said) = two_runs(config, tmp_path / "tree", run / 20)
+    """Offsets up to a second: a slow run takes longer."""
+    (one, _), (two, said) = two_runs(config, tmp_path / "tree", run / 30, SLOW)
     assert (one, two) == (0, 0), said
     assert contents(tmp_path / "tree") == undisturbed
 
 
-@pytest.mark.nightly
+@pytest.mark.nightly(
+    also="tests/test_slice.py::test_killed_and_started_again_it_makes_the_same_tree"
+)
 @pytest.mark.parametrize("run", range(10))
 def test_a_run_killed_beside_another_loses_nothing(run, config, tmp_path, undisturbed):
-    first, second = (started(config, tmp_path / "tree") for _ in range(2))
-    time.sleep(1 + run / 5)
+    first, second = (started(config, tmp_path / "tree", SLOW) for _ in range(2))
+    time.sleep(0.1 + run / 10)
     first.kill()
     ended(first)
     assert ended(second)[0] == 0

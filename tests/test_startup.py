@@ -1,4 +1,7 @@
-"""Commands start at once: what is heavy is imported by those who use it. Nothing here is timed."""
+"""Commands start at once: what is heavy is imported by those who use it. Nothing here is timed.
+
+The start is what is tested, so each process is a new interpreter, and none a fork.
+"""
 
 import json
 import subprocess

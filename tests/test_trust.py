@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 import traceback
 from pathlib import Path
 
+import fresh_process
 import pytest
 import torch
 from anomalib.engine import Engine
@@ -82,10 +81,7 @@ def test_scripted_weights_are_refused_by_their_kind_and_pipes_are_not_waited_for
         changed(finished, tmp_path / "adapters.ckpt", adapters=str(pipe)),
     ]
     told = [OPTIONS["backbone"], *map(str, (scripted, image, *checkpoints))]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", TRIED, json.dumps(told)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = fresh_process.run("-c", TRIED, json.dumps(told), cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
     refused = "clip.pt is no CLIP weights file: a TorchScript archive that restores itself by code"
     said = [line for line in done.stdout.splitlines() if refused in line or "pipe.pt" in line]

@@ -173,9 +173,10 @@ def test_a_model_that_is_not_finite_is_neither_saved_nor_exported(finished, tmp_
 
 
 def test_whole_numbers_and_unknown_thresholds_pass():
-    refuse_non_finite_state(
-        {"step": torch.tensor(3), "post_processor.x": torch.tensor(torch.nan)}, ""
-    )
+    unknown = torch.tensor(torch.nan)
+    refuse_non_finite_state({"step": torch.tensor(3), "post_processor.x": unknown}, "")
+    with pytest.raises(NonFiniteError, match="adapter"):
+        refuse_non_finite_state({"step": torch.tensor(3), "adapter.x": unknown}, "")
 
 
 # --- the methods' own figures

@@ -20,6 +20,7 @@ from anomalib_medclip.errors import (
     MissingMaskError,
     VolumeError,
 )
+from anomalib_medclip.training.results import picture_name
 
 PATIENTS = [f"P{i}" for i in range(6)]
 MASKED = VolumeSource("{patient}/flair.nii.gz", mask="{patient}/seg.nii.gz")
@@ -306,7 +307,11 @@ def test_empty_slices_are_left_out_and_have_no_lesion(tmp_path):
 
 
 def test_a_name_of_their_own_does_not_make_slices_share_heat_maps(root):
-    volumes(root, name="Brain").setup()
+    data = volumes(root, name="Brain")
+    data.setup()
+    paths = [Path(path) for path in data.test_data.samples["image_path"]]
+    assert len({path.parent for path in paths}) < len(paths), "some slices are of one volume"
+    assert len({picture_name(path, root) for path in paths}) == len(paths)
 
 
 @pytest.mark.parametrize("slices", [(-3, 2), (4, 1)])

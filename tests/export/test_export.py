@@ -1,7 +1,6 @@
 """Exports: what passes is the same model, what is not the same leaves no file."""
 
 import json
-import shutil
 import socket
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,7 +10,6 @@ import pytest
 import torch
 from anomalib.deploy.export import CompressionType
 from anomalib.engine import Engine
-from anomalib.models.components.base.export_mixin import ExportMixin
 from open_clip.transformer import QuickGELU
 from tiny import SHALLOW, lesion_data
 from torch import nn
@@ -160,25 +158,6 @@ def test_weights_trained_on_are_not_certified_under_the_old_name(finished, lesio
     assert paper(model.to_torch(tmp_path))["checkpoint"] is None
 
 
-@pytest.fixture(scope="module")
-def one_onnx(finished, tmp_path_factory):
-    """What anomalib writes on the way to OpenVINO."""
-    model, home = MVFA.load_from_checkpoint(finished), tmp_path_factory.mktemp("onnx")
-    return ExportMixin.to_onnx(model, home, "model", (32, 32), opset_version=18, verbose=False)
-
-
-@pytest.fixture
-def only_once(one_onnx, monkeypatch):
-    """All compressions begin with the same ONNX file."""
-
-    def copy(_model, export_root, *_args, **_kwargs):
-        shutil.copytree(one_onnx.parent, export_root, dirs_exist_ok=True)
-        return Path(export_root) / one_onnx.name
-
-    monkeypatch.setattr(ExportMixin, "to_onnx", copy)
-
-
-@pytest.mark.usefixtures("only_once")
 @pytest.mark.parametrize("compression", ["FP16", "INT8", "INT8_PTQ"])
 def test_a_compressed_model_stays_within_its_bound(compression, model, lesions, tmp_path):
     kind = CompressionType[compression]

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from anomalib.cli.cli import main
 
+PROGRAM = Path(sys.executable).parent / "anomalib"
+"""As installed, for a process of its own."""
+
 
 def anomalib(command, patch):
     """Run a command in this process, and take back the log handlers that anomalib leaves.

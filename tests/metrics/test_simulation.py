@@ -55,7 +55,10 @@ def test_the_truth_is_the_mean_over_studies():
     assert np.mean(values) == pytest.approx(truth_of(setting, random), abs=4 * error)
 
 
-@pytest.mark.nightly
+@pytest.mark.nightly(
+    also="tests/metrics/test_simulation.py::"
+    "test_intervals_cover_and_equal_methods_are_rarely_marked"
+)
 @pytest.mark.parametrize("number", range(len(GRID)))
 def test_the_whole_grid_holds(number):
     found = simulate(GRID[number], [20260, number], 2000)
@@ -63,7 +66,10 @@ def test_the_whole_grid_holds(number):
     assert found.marked <= 0.07, found
 
 
-@pytest.mark.nightly
+@pytest.mark.nightly(
+    also="tests/metrics/test_simulation.py::"
+    "test_intervals_cover_and_equal_methods_are_rarely_marked"
+)
 @pytest.mark.parametrize("change", ["unequal", "ties", "skewed", "heavy", "average precision"])
 @pytest.mark.parametrize("base", [Setting(30, 8, 0.3, 5), Setting(30, 8, 0.3, 5, mixed=False)])
 def test_other_scores_and_figures_hold(base, change):

@@ -64,9 +64,11 @@ def test_other_streams_give_other_anomalies():
 @given(seed=SEEDS)
 def test_the_user_s_images_are_not_written_to(seed):
     images = [picture(seed=seed), picture(seed=seed + 1)]
+    before = [image.copy() for image in images]
     for image in images:
         image.flags.writeable = False
     synthesize(images[0], images, stream(seed))
+    assert np.array_equal(images, before)
 
 
 @given(seed=SEEDS)

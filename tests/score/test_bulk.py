@@ -2,12 +2,12 @@
 
 import json
 import signal
-import subprocess
-import sys
+from subprocess import DEVNULL
 from textwrap import dedent
 from threading import Barrier
 from types import SimpleNamespace
 
+import fresh_process
 import highdicom
 import nibabel as nib
 import numpy as np
@@ -346,8 +346,8 @@ KILLED = """
 @pytest.mark.slow
 def test_a_killed_process_goes_on_where_it_was(plain, scans, options, tmp_path):
     command = ["score", str(scans), *options, "--out", str(tmp_path), "--shard"]
-    start = [sys.executable, "-c", dedent(KILLED), "e.nii.gz", *command]
-    with subprocess.Popen([*start, "0/2"], stderr=subprocess.DEVNULL) as process:
+    words = [dedent(KILLED), "e.nii.gz", *command, "0/2"]
+    with fresh_process.start("-c", *words, stdout=DEVNULL, stderr=DEVNULL) as process:
         assert main([*command, "1/2"]) == 0
     assert process.returncode == -signal.SIGKILL
     before = results(tmp_path)

@@ -1,6 +1,7 @@
 """Features that runs share change nothing but the time, and are shared by none that differ."""
 
 import json
+import shutil
 
 import pytest
 from comparing import METHODS, MVFA, SMALL, cells_of, phantom_entry
@@ -8,6 +9,8 @@ from comparing import METHODS, MVFA, SMALL, cells_of, phantom_entry
 from anomalib_medclip.compare import grid
 from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.run_cell import attempt
+
+SHORT = {**MVFA, "max_epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +25,20 @@ def run(cell, features, gigabytes=1.0):
     plain, found = record.as_plain(), record.measured.features_from_cache
     del plain["measured"]
     return json.dumps(plain, sort_keys=True), found, {k: v.tolist() for k, v in arrays.items()}
+
+
+@pytest.fixture(scope="module")
+def of_mvfa(heads, tmp_path_factory):
+    """What a run of MVFA finds, and the features that it leaves."""
+    home = tmp_path_factory.mktemp("of_mvfa")
+    (cell,) = cells_of(home / "c.yaml", {"MVFA": SHORT}, {"heads": heads})
+    return run(cell, home / "features"), home / "features"
+
+
+@pytest.fixture
+def features(of_mvfa, tmp_path):
+    """A copy of these features."""
+    return shutil.copytree(of_mvfa[1], tmp_path / "features")
 
 
 def files(folder):
@@ -73,15 +90,12 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_nothing_is_shared_with(other, heads, tmp_path):
-    features, (model, data) = tmp_path / "features", OTHERS[other]
+def test_nothing_is_shared_with(other, heads, features, tmp_path):
+    model, data = OTHERS[other]
     entry = {**heads, "init_args": {**heads["init_args"], **data}}
-    short = {**MVFA, "max_epochs": 1}
-    (one,) = cells_of(tmp_path / "c.yaml", {"MVFA": short}, {"heads": heads})
-    (two,) = cells_of(tmp_path / "d.yaml", {"MVFA": {**short, **model}}, {"heads": entry})
-    run(one, features)
+    (cell,) = cells_of(tmp_path / "c.yaml", {"MVFA": {**SHORT, **model}}, {"heads": entry})
     before = files(features)
-    run(two, features)
+    run(cell, features)
     shelves = {file.parents[1].name for file in before}
     assert len(shelves) == 1
     assert {file.parents[1].name for file in files(features)} > shelves
@@ -92,25 +106,20 @@ NEWER = {"versions": lambda: {"torch": "0.0"}, "code_of_package": lambda: "0" * 
 
 
 @pytest.mark.parametrize("newer", NEWER)
-def test_nothing_is_shared_with_other_code(newer, heads, tmp_path, monkeypatch):
+def test_nothing_is_shared_with_other_code(newer, heads, of_mvfa, features, tmp_path, monkeypatch):
     """Features of another torch, or of code before a correction, are no longer ours."""
-    models, features = {"MVFA": {**MVFA, "max_epochs": 1}}, tmp_path / "features"
-    (cell,) = cells_of(tmp_path / "c.yaml", models, {"heads": heads})
-    run(cell, features)
     before = files(features)
     monkeypatch.setattr(grid, newer, NEWER[newer])
-    (cell,) = cells_of(tmp_path / "c.yaml", models, {"heads": heads})
-    assert run(cell, features)[1] == run(cell, tmp_path / "empty")[1]
+    (cell,) = cells_of(tmp_path / "c.yaml", {"MVFA": SHORT}, {"heads": heads})
+    assert run(cell, features)[1] == of_mvfa[0][1], "as many as into an empty folder"
     assert len(files(features)) == 2 * len(before)
 
 
-def test_learning_options_share_what_the_tower_says(heads, tmp_path):
-    features = tmp_path / "features"
-    models = {"slow": MVFA, "fast": {**MVFA, "init_args": {**SMALL, "lr": 0.1}}}
-    slow, fast = cells_of(tmp_path / "c.yaml", models, {"heads": heads})
-    run(slow, features)
+def test_learning_options_share_what_the_tower_says(heads, of_mvfa, features, tmp_path):
+    models = {"fast": {**SHORT, "init_args": {**SMALL, "lr": 0.1}}}
+    (cell,) = cells_of(tmp_path / "c.yaml", models, {"heads": heads})
     before = files(features)
-    assert run(fast, features)[1] > 0
+    assert run(cell, features)[1] > of_mvfa[0][1]
     assert files(features) == before
 
 

@@ -1,5 +1,6 @@
 """What a method does while it is trained."""
 
+from collections import Counter
 from typing import Any
 from unittest.mock import patch
 
@@ -158,22 +159,40 @@ def encodes_no_image_twice(case: MethodCase) -> None:
 
 
 def runs_nothing_again_that_cannot_have_changed(case: MethodCase) -> None:
-    """Later epochs run no block that is left of what learns, and no text that does not learn."""
+    """Later epochs run no block but those that ``score`` runs, and no text that does not learn."""
     work = Work()
     with case.home() as home:
         options: dict[str, Any] = {"epoch_choice": "validation", "trainer": {"callbacks": [work]}}
         trained = case.train(home, epochs=3, **options)
     model, steps = trained.model.model, trained.engine.trainer.num_training_batches
-    hold(work.epochs[0].keys() >= set(range(1, model.levels[0] + 1)), "the first epoch encodes")
+    hold(work.epochs[0].keys() >= set(range(1, model.levels[-1] + 1)), "the first epoch encodes")
+    with torch.no_grad():
+        encoded = model.encode(torch.rand(1, 3, SIDE, SIDE))
+        needed: Counter[Any] = Counter()
+        work.now = needed
+        model.score(encoded, model.known_text())
     for blocks in work.epochs[1:]:
         texts = blocks.pop("text", 0)
         wanted = steps + 1 if model.prompts.learns else 0  # a step each, and once for validation
         hold(texts == wanted, f"texts are read {texts} times in an epoch, and should {wanted}")
-        early = [number for number in blocks if number <= model.levels[0]]
         if trained.model.makes_images:
             hold(set(blocks.values()) == {steps}, "validation images are encoded again")
         else:
-            hold(not early, f"block {early[:1]} runs again, before anything that learns")
+            again, needs = sorted(blocks), sorted(needed)
+            hold(again == needs, f"blocks {again} run, and of encoded images {needs} are needed")
+
+
+def encodes_nothing_again_for_the_threshold(case: MethodCase) -> None:
+    """Where thresholds come from the support, its images are not encoded a second time."""
+    seen = Encoded()
+    with case.home() as home:
+        data, watched = case.data(val_ratio=0.2), {"callbacks": [seen]}
+        case.train(home, epochs=2, data=data, trainer=watched, cross_fit=False)
+    hold(data.validates_on_support, "thresholds come from elsewhere")
+    hold(seen.counts[0] >= len(data.train_data), f"the first epoch encodes {seen.counts[0]}")
+    # One that makes new images of them in every epoch has not seen themselves.
+    anew = len(data.train_data) + len(data.val_data) if case.small().makes_images else 0
+    hold(seen.counts[1] == anew, f"the last epoch encodes {seen.counts[1]}, and should {anew}")
 
 
 def learns_the_same_with_and_without_a_cache(case: MethodCase) -> None:

@@ -23,6 +23,8 @@ def saves_no_clip_and_no_optimiser(case: MethodCase) -> None:
     hold(not towers, f"it holds {towers[:1]}")
     hold(state["optimizer_states"] == [], "it holds the state of the optimiser")
     hold("model.text" in state["state_dict"], "it does not hold the text features")
+    threshold = state["state_dict"]["post_processor._image_threshold"]
+    hold(threshold.isfinite(), "it holds no threshold")
     noted = state["anomalib_medclip"]["fingerprint"]
     hold(noted == case.trained.model.model.clip.fingerprint, "it notes another backbone")
 

@@ -1,0 +1,108 @@
+"""A process that has imported anomalib and this package once, and forks for each command.
+
+    python fork_server.py SOCKET
+
+It only imports. What computes may start threads, and a fork of a process with threads is not safe.
+A fork goes on here as the interpreter that it was asked for: with its own folder, environment,
+words, search path, streams and session, and it ends as any interpreter ends. What a fork cannot
+have anew is what imports have read: the hash seed, and variables such as OMP_NUM_THREADS.
+"""
+
+import gc
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+
+PACKAGES = (
+    "anomalib.cli.cli", "anomalib.data", "anomalib.engine", "anomalib.models",
+    "anomalib_medclip.cli", "anomalib_medclip.commands.score", "anomalib_medclip.commands.slice",
+)  # fmt: skip
+
+
+def import_all():
+    """Everything that commands import, and no thread."""
+    sys.modules["openvino_telemetry"] = None  # it starts a thread that calls home
+    for name in PACKAGES:
+        import_module(name)
+    for _, name, _ in iter_modules(import_module("anomalib_medclip.models").__path__):
+        import_module(f"anomalib_medclip.models.{name}.lightning_model")
+    if len(list(Path("/", "proc/self/task").iterdir())) > 1:
+        sys.exit("an import has started a thread; a fork would copy its locks and not the thread")
+    gc.freeze()  # else the first collection of a fork copies every page
+
+
+def receive(listener):
+    """The next command with its streams and the socket for its end; None once nobody asks."""
+    message, files, _, _ = socket.recv_fds(listener, 1 << 18, 4)
+    return (json.loads(message), files) if message else None
+
+
+def fork(streams, answers):
+    """True in the process that shall run the command; another waits for it, and tells its end."""
+    if os.fork():
+        return False
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if not (pid := os.fork()):
+        return True
+    for stream in streams:
+        os.close(stream)
+    _, status = os.waitpid(pid, 0)
+    os.write(answers, f"ended {os.waitstatus_to_exitcode(status)}".encode())
+    os._exit(0)
+
+
+def become(asked, streams):
+    """Take over what an interpreter gets from whoever starts it."""
+    if asked["new_session"]:
+        os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(asked["folder"])
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    own = [place for place in sys.path[1:] if place not in known]
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    told = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:] = ["", *told, *own]
+    sys.modules["numpy"].random.seed()
+
+
+def execute(words):
+    """Run ``-c CODE``, ``-m MODULE`` or a script, each with its own words, as ``__main__``."""
+    kind, *rest = words
+    if kind == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        sys.modules["__main__"] = main = ModuleType("__main__")
+        exec(compile(rest[0], "<string>", "exec"), main.__dict__)
+    elif kind == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = words
+        sys.path[0] = os.path.dirname(kind)  # noqa: PTH120 - as given, as an interpreter does
+        runpy.run_path(kind, run_name="__main__")
+
+
+if __name__ == "__main__":
+    import_all()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    while request := receive(listener):
+        asked, (*streams, answers) = request
+        if fork(streams, answers):
+            listener.close()
+            become(asked, streams)
+            os.write(answers, f"began {os.getpid()}".encode())
+            os.close(answers)
+            execute(asked["words"])
+            break
+        for number in (*streams, answers):
+            os.close(number)
