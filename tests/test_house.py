@@ -75,8 +75,9 @@ def test_files_and_functions_stay_short():
     assert [(name, count) for name, kind, count in files if count > most[kind]] == []
 
 
-CLAIMS = {"raises", "fail", "assert_close", "assert_allclose", "assert_array_equal"}
-"""What a test may call to claim something, besides ``assert`` and functions that do."""
+CLAIMS = {"raises", "fail", "assert_close", "assert_allclose", "assert_array_equal", "check"}
+"""What a test may call to claim something, besides ``assert`` and functions that do; ``check`` is a
+promise of the contract suite."""
 
 
 def called(node):

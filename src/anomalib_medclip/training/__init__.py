@@ -1,19 +1,20 @@
 """A method under Lightning and anomalib: what it learns, when, and what it leaves on disk.
 
-===================  =================================================================
-``method``           the hooks that Lightning calls, and the parts that a method holds
-``options``          the options that all methods share
-``preparation``      what has to be known before images are scored
-``text_features``    what the prompts say of every set
-``frozen_features``  what the frozen tower says of images, encoded once
-``support``          when a model has seen its support
-``schedule``         when a training validates, and when it is finished
-``datamodule_view``  what a datamodule of any making says
-``cross_fit``        scores of support images by models that have not seen them
-``epoch_choice``     the best epoch by validation, for those who ask
-``divergence``       what stops a run at NaN
-``evaluators``       how scores are measured in training and test
-``results``          pictures, scores and metrics on disk
-``checkpoints``      what was learnt, without the backbone
-===================  =================================================================
+====================  =================================================================
+``method``            the hooks that Lightning calls, and the parts that a method holds
+``options``           the options that all methods share
+``preparation``       what has to be known before images are scored
+``text_features``     what the prompts say of every set
+``frozen_features``   what the frozen tower says of images, encoded once
+``support``           when a model has seen its support
+``schedule``          when a training validates, and when it is finished
+``datamodule_view``   what a datamodule of any making says
+``threshold_source``  which images a threshold is found on
+``cross_fit``         scores of support images by models that have not seen them
+``epoch_choice``      the best epoch by validation, for those who ask
+``divergence``        what stops a run at NaN
+``evaluators``        how scores are measured in training and test
+``results``           pictures, scores and metrics on disk
+``checkpoints``       what was learnt, without the backbone
+====================  =================================================================
 """

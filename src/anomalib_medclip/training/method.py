@@ -18,10 +18,6 @@ from torch import Tensor
 
 from anomalib_medclip.components.augmentation import Copies
 from anomalib_medclip.components.model import ClipModel
-from anomalib_medclip.components.processors import (
-    RankPreservingPostProcessor,
-)
-from anomalib_medclip.components.threshold import CROSS_FITTED, VALIDATION, learnt_from
 from anomalib_medclip.export.exporter import CertifiedExporter
 from anomalib_medclip.export.verbs import ExportVerbs
 from anomalib_medclip.files import as_json
@@ -43,6 +39,7 @@ from anomalib_medclip.training.results import ResultsWriter
 from anomalib_medclip.training.schedule import Schedule, is_last_epoch, save_again
 from anomalib_medclip.training.support import SupportFitter
 from anomalib_medclip.training.text_features import TextFeatures
+from anomalib_medclip.training.threshold_source import keep_if_learnt_from, source_of
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +174,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         if self.trainer.state.fn != "fit":
             self.preparation.without_training(self.data, self.pre_processor)
             self.text.encode(self.preparation.other_names(self.data), keep_tower=False)
-            self._mind_the_threshold()
+            if not keep_if_learnt_from(self.post_processor, self.data):
+                self.threshold_from = self._validated_with()
         elif not self.trainer.sanity_checking:
             self.ready_to_score()
             self.schedule.note_validation(self.trainer)
@@ -255,24 +253,10 @@ class ClipMethod(ExportVerbs, SharedOptions):
         cross_fit.score_apart(self.trainer, self)
         self.schedule.validate(self.trainer, anew=bool(cross_fit.held_out))
 
-    def _mind_the_threshold(self) -> None:
-        """Keep the threshold of training, where these data have only images that it learnt from."""
-        post: Any = self.post_processor
-        known = post is not None and bool(post.image_threshold.isfinite())
-        keeps = known and self.data.validates_on_support
-        if isinstance(post, RankPreservingPostProcessor):
-            post.keeps_threshold = keeps
-        if keeps:
-            logger.info("only support images are left for validation: the threshold stays")
-        else:
-            self.threshold_from = self._validated_with()
-
     def _validated_with(self) -> str:
         """Which images the threshold comes from, for whoever asks later."""
-        if not self.data.validates_on_support:
-            return VALIDATION
-        apart = self._is_fitting and CrossFit.of(self.trainer).held_out
-        return CROSS_FITTED if apart else learnt_from(self.wants_abnormal)
+        apart = self._is_fitting and bool(CrossFit.of(self.trainer).held_out)
+        return source_of(self.data, apart=apart, wants_abnormal=self.wants_abnormal)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's

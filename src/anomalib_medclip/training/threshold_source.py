@@ -1,0 +1,34 @@
+"""Which images a threshold is found on, and whether the one of training stays."""
+
+import logging
+from typing import Any
+
+from anomalib_medclip.components.processors import RankPreservingPostProcessor
+from anomalib_medclip.components.threshold import CROSS_FITTED, VALIDATION, learnt_from
+from anomalib_medclip.training.datamodule_view import DatamoduleView
+
+logger = logging.getLogger(__name__)
+
+
+def source_of(data: DatamoduleView, *, apart: bool, wants_abnormal: bool) -> str:
+    """Which images a threshold comes from, for whoever asks later.
+
+    Args:
+        data: What is validated on.
+        apart: Whether support images were scored by models that have not seen them.
+        wants_abnormal: Whether the method learns from abnormal images, too.
+    """
+    if not data.validates_on_support:
+        return VALIDATION
+    return CROSS_FITTED if apart else learnt_from(wants_abnormal)
+
+
+def keep_if_learnt_from(post_processor: Any, data: DatamoduleView) -> bool:  # noqa: ANN401 - anyone's
+    """Keep the threshold of training, where these data have only images that it learnt from."""
+    known = post_processor is not None and bool(post_processor.image_threshold.isfinite())
+    keeps = known and data.validates_on_support
+    if isinstance(post_processor, RankPreservingPostProcessor):
+        post_processor.keeps_threshold = keeps
+    if keeps:
+        logger.info("only support images are left for validation: the threshold stays")
+    return keeps
