@@ -2,8 +2,10 @@
 
 import json
 import os
+import sys
 import traceback
 from pathlib import Path
+from types import ModuleType
 
 import fresh_process
 import pytest
@@ -292,3 +294,15 @@ def test_a_certificate_opens_nothing_but_the_files_beside_it(name, tmp_path):
 def test_weights_are_for_a_checkpoint_only(exported):
     with pytest.raises(CheckpointError, match=r"model.pt holds weights of its own; leave"):
         Inferencer(exported, pretrained="openai", trust=True)
+
+
+def test_a_torch_export_whose_code_lay_elsewhere_says_what_to_export(tmp_path, monkeypatch):
+    """Such as one of 0.1.0, which names the modules of then."""
+    gone = ModuleType("anomalib_medclip.components.lightning_mixin")
+    gone.Method = type("Method", (), {"__module__": gone.__name__, "__qualname__": "Method"})
+    path = tmp_path / "model.pt"
+    with monkeypatch.context() as then:
+        then.setitem(sys.modules, gone.__name__, gone)
+        torch.save({"model": gone.Method()}, path)
+    with pytest.raises(CheckpointError, match=r"model\.pt was exported by a version .*lib export"):
+        Inferencer(path, trust=True)
