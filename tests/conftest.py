@@ -37,10 +37,11 @@ def pytest_collection_modifyitems(items):
 
 
 def group_of(item):
-    """Tests that one worker runs: those of a file, and where it trains every method, of one."""
+    """Tests that one worker runs: those of a method, which share a training, or those of a file."""
     given = item.callspec.params.values() if hasattr(item, "callspec") else ()
     methods = [one.__name__ for one in given if hasattr(one, "training_step")]
-    return " ".join([item.path.relative_to(item.config.rootpath).as_posix(), *methods])
+    cases = [one.name for one in given if hasattr(one, "exempt")]
+    return next(iter([*methods, *cases]), item.path.relative_to(item.config.rootpath).as_posix())
 
 
 def rank(item):

@@ -35,7 +35,7 @@ def test_a_step_of_the_demo_is_trained_and_tested(demo, tmp_path, monkeypatch):
     assert found["support"]["abnormal"]["images"] == 2
 
 
-@pytest.mark.nightly(also="tests/test_contract.py::test_it_learns")
+@pytest.mark.nightly(also="tests/test_contract.py::test_promise")
 @pytest.mark.parametrize("demo", DEMOS)
 def test_the_demo_finds_lesions_of_new_patients(demo, tmp_path, monkeypatch):
     assert run(demo, tmp_path, monkeypatch)["pixel_AUROC"] >= 0.85

@@ -144,7 +144,7 @@ def test_names_are_known(cells):
     assert set(cells["metric"]) == set(METRICS.values())
     ours = {"MVFA", "MadCLIP", "MediCLIP", "IQE-CLIP"}
     assert set(cells["paper"]) == ours
-    assert sorted(name.replace("-", "").lower() for name in ours) == list_models()
+    assert {name.replace("-", "").lower() for name in ours} <= set(list_models())
     full = {"CFlow-AD", "RD4AD", "PatchCore", "MKD"}
     few_normal = {"SimpleNet", "SQUID", "AnoDDPM", "CutPaste", "PatchSVDD", "RegAD"}
     clip = {"CLIP", "MedCLIP", "WinCLIP", "APRIL-GAN", "VCP-CLIP", "AdaCLIP"}

@@ -12,7 +12,7 @@ import torch
 from anomalib.deploy import OpenVINOInferencer, TorchInferencer
 from anomalib.engine import Engine
 from PIL import Image
-from tiny import METHODS, lesion_data, shallow, small
+from tiny import CASES, shallow, small
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.errors import (
@@ -25,25 +25,21 @@ from anomalib_medclip.errors import (
 from anomalib_medclip.readers.picture import read_image
 
 
-@pytest.fixture(scope="session", params=METHODS, ids=lambda method: method.__name__)
-def method(request):
+@pytest.fixture(scope="session", params=CASES, ids=lambda case: case.name)
+def case(request):
     return request.param
 
 
 @pytest.fixture(scope="session")
-def files(method, lesions, tmp_path_factory):
+def method(case):
+    return case.method
+
+
+@pytest.fixture(scope="session")
+def files(case):
     """A method's checkpoint and its three exports."""
-    home = tmp_path_factory.mktemp("exported")
-    engine = Engine(
-        default_root_dir=home, accelerator="cpu", max_epochs=2, enable_progress_bar=False
-    )
-    engine.fit(shallow(method), datamodule=lesion_data(lesions, train_batch_size=8))
-    checkpoint = engine.trainer.checkpoint_callback.best_model_path
-    exported = {
-        kind: engine.export(shallow(method), kind, export_root=home, ckpt_path=checkpoint)
-        for kind in ("torch", "onnx", "openvino")
-    }
-    return {"checkpoint": checkpoint, **exported}
+    exported = {kind: case.exported(kind) for kind in ("torch", "onnx", "openvino")}
+    return {"checkpoint": case.shallow_checkpoint, **exported}
 
 
 @pytest.fixture(scope="module")

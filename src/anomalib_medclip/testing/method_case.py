@@ -60,6 +60,7 @@ class MethodCase:
     epochs: int = 3
     batch_size: int = 4
     exempt: Mapping[str, str] = field(default_factory=dict)
+    _exported: dict[str, Path] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Look at the exemptions."""
@@ -108,6 +109,19 @@ class MethodCase:
         engine.fit(self.shallow(), datamodule=self.data(train_batch_size=8))
         callback: Any = engine.trainer.checkpoint_callback
         return Path(callback.best_model_path)
+
+    def exported(self, kind: str) -> Path:
+        """That run as a file of another format, made once.
+
+        Args:
+            kind: ``torch``, ``onnx`` or ``openvino``.
+        """
+        if kind not in self._exported:
+            root = Path(self.scratch.name) / "exported"
+            options: dict[str, Any] = {"export_root": root, "ckpt_path": self.shallow_checkpoint}
+            written = self.engine(root).export(self.shallow(), kind, **options)
+            self._exported[kind] = Path(str(written))
+        return self._exported[kind]
 
     @cached_property
     def images(self) -> Tensor:

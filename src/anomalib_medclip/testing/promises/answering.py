@@ -111,8 +111,8 @@ def explains_itself_on_its_own_scale(case: MethodCase) -> None:
 
 def traces_to_the_same_numbers(case: MethodCase) -> None:
     """A graph traced of it, with batches of any size, gives its numbers."""
-    model, images = copy.deepcopy(case.trained.model).eval(), case.images
-    batch = torch.export.Dim("batch")
+    model = case.method.load_from_checkpoint(case.shallow_checkpoint).eval()
+    images, batch = case.images, torch.export.Dim("batch")
     with torch.no_grad():
         traced = torch.export.export(
             model, (images[:2],), dynamic_shapes=({0: batch},), strict=False

@@ -1,7 +1,5 @@
 """A method as a file for other runtimes."""
 
-from pathlib import Path
-
 import torch
 
 from anomalib_medclip.export.parity import read_certificate
@@ -26,19 +24,13 @@ def exports_to_openvino_what_it_is(case: MethodCase) -> None:
 
 
 def _exports(case: MethodCase, kind: str) -> None:
-    picture = case.lesions / "images" / "abnormal" / "1.png"
-    path = case.shallow_checkpoint
-    with case.home() as home:
-        engine = case.engine(home)
-        written = engine.export(case.shallow(), kind, export_root=home, ckpt_path=path)
-        file = Path(str(written))
-        figures = read_certificate(file)["figures"]
-        allowed = figures["allowed"]
-        hold(0 < allowed <= 1e-4, f"a difference of {allowed} is allowed")
-        worst = max(figures["map"], figures["score"])
-        hold(worst <= allowed and figures["labels"] == 0, f"it is certified at {worst}")
-        found = Inferencer(file, trust=kind == "torch").predict(picture)
-        expected = Inferencer(path).predict(picture)
+    picture, file = case.lesions / "images" / "abnormal" / "1.png", case.exported(kind)
+    figures = read_certificate(file)["figures"]
+    allowed, worst = figures["allowed"], max(figures["map"], figures["score"])
+    hold(0 < allowed <= 1e-4, f"a difference of {allowed} is allowed")
+    hold(worst <= allowed and figures["labels"] == 0, f"it is certified at {worst}")
+    found = Inferencer(file, trust=kind == "torch").predict(picture)
+    expected = Inferencer(case.shallow_checkpoint).predict(picture)
     apart = float((found.anomaly_map - expected.anomaly_map).abs().max())
     hold(apart <= allowed, f"maps differ by {apart}")
     hold(abs(found.score - expected.score) <= allowed, "scores differ")
