@@ -4,9 +4,11 @@ What follows them is of the machinery that all methods share, and is tried with 
 """
 
 import pytest
+import torch
 from anomalib.engine import Engine
 from tiny import CASES, lesion_data
 
+from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError
 from anomalib_medclip.models import list_models
 from anomalib_medclip.testing import MethodCase, method_checks, parametrize_with_checks
@@ -84,6 +86,23 @@ def test_an_exemption_is_of_a_promise_has_a_reason_and_is_needed(case):
     [check] = [one for one in method_checks(kept) if one.exemption]
     with pytest.raises(AssertionError, match="keeps it; take the exemption out"):
         check()
+
+
+def test_of_encoded_images_only_mvfa_runs_blocks_and_those_after_its_first_level():
+    """So later epochs of the others run none, by the promise that they run what ``score`` runs."""
+    for case in CASES:
+        model, ran = case.small().model, []
+        for number, block in enumerate(model.clip.visual.transformer.resblocks, start=1):
+            block.register_forward_hook(lambda *_, number=number, ran=ran: ran.append(number))
+        with torch.no_grad():
+            encoded = model.encode(torch.rand(1, 3, 32, 32))
+            encoding, model.few_shot = list(ran), False
+            ran.clear()
+            text = model.prompts(model.text_tower or TextTower(model.clip.backbone), "phantom")
+            model.score(encoded, text)
+        after = list(range(model.levels[0] + 1, model.levels[-1] + 1))
+        assert ran == (after if case.name == "MVFA" else [])
+        assert encoding == list(range(1, (model.levels[0] if ran else model.clip.depth) + 1))
 
 
 def test_words_that_an_option_does_not_know_are_refused(case):

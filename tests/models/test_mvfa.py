@@ -109,7 +109,8 @@ def test_a_branch_that_is_constant_on_the_support_does_not_divide_by_zero():
 
 
 def test_zero_shot_needs_no_bank(tower):
-    model = MVFAModel(tower, few_shot=False)
+    model = MVFAModel(tower)
+    model.few_shot = False
     with pytest.raises(NotReadyError, match="no text features"):
         model(torch.rand(1, 3, 32, 32))
     model.text = torch.eye(2, tower.embed_dim)

@@ -16,6 +16,7 @@ from tiny import METHODS, lesion_data, small, write_lesions
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.components.threshold import CROSS_FITTED, VALIDATION, learnt_from
 from anomalib_medclip.data.few_shot import parts_by_patient, patients
+from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.training import cross_fit
 from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
@@ -188,9 +189,10 @@ def test_however_training_ends_the_threshold_is_of_scores_held_out(ending, choic
     assert is_cross_fitted(model, trainer)
 
 
-def test_no_part_chooses_the_epoch_of_the_model_that_scores_it(many, tmp_path):
+@pytest.mark.parametrize("kind", [MEDICLIP, MVFA], ids=lambda kind: kind.__name__)
+def test_no_part_chooses_the_epoch_of_the_model_that_scores_it(kind, many, tmp_path):
     chosen, last = (
-        train(MEDICLIP, many, tmp_path / choice, cross_fit=True, epoch_choice=choice)[1]
+        train(kind, many, tmp_path / choice, cross_fit=True, epoch_choice=choice)[1]
         for choice in ("validation", "last")
     )
     there, here = held_out(chosen), held_out(last)

@@ -45,10 +45,8 @@ class ExportVerbs(Base):
             input_size: Height and width; only the model's own will do.
             **kwargs: Options of ``torch.onnx.export``.
         """
-        size, kwargs = (
-            fixed_size(self, input_size),
-            {"verbose": False, "opset_version": 18, **kwargs},
-        )
+        size = fixed_size(self, input_size)
+        kwargs = {"verbose": False, "opset_version": 18, **kwargs}
         write = partial(super().to_onnx, model_file_name=model_file_name, input_size=size, **kwargs)
         return self.exporter.to_onnx(self, write, export_root)
 

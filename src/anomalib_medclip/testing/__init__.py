@@ -16,6 +16,7 @@ broken is then expected, and that it is kept a fault.
 from anomalib_medclip.testing.contract import (
     BrokenPromiseError,
     Check,
+    PromiseSkipped,
     check_method,
     method_checks,
     parametrize_with_checks,
@@ -26,6 +27,7 @@ __all__ = [
     "BrokenPromiseError",
     "Check",
     "MethodCase",
+    "PromiseSkipped",
     "check_method",
     "method_checks",
     "parametrize_with_checks",

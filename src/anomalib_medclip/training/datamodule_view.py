@@ -32,12 +32,12 @@ class DatamoduleView:
     @property
     def object_name(self) -> str:
         """What the images show; empty where it is not said."""
-        return str(self._find("object_name", ""))
+        return str(self._find("object_name", "") or "")
 
     @property
     def object_names(self) -> set[str]:
         """What the images of all sets show that batches may come from."""
-        return set(self._find("object_names", ()))
+        return set(filter(None, self._find("object_names", ()) or ()))
 
     @property
     def has_masks(self) -> bool:

@@ -1,6 +1,6 @@
 """What the frozen tower says of images: augmented as numbered, encoded once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -11,6 +11,13 @@ from torch import Tensor
 from anomalib_medclip.cache import CachePrecision, Shelf, TensorCache
 from anomalib_medclip.components.augmentation import Augmentation, Copies, apply_copies
 from anomalib_medclip.components.model import ClipModel
+from anomalib_medclip.files import as_json
+
+_OF_TRAINING = {
+    "seed", "lr", "object_name", "epoch_choice", "cross_fit", "cache_memory", "transductive",
+}  # fmt: skip
+"""Options that do not change what the frozen tower says of an image. Copies of an image are kept
+apart by the seed."""
 
 
 class SharedFeatures(NamedTuple):
@@ -149,6 +156,17 @@ class FrozenFeatures:
             return None
         scope = f"{self._scope} {self.shared.data}"
         return Shelf(self.shared.folder, scope, self.shared.gigabytes)
+
+
+def scope_of(told: Sequence[str], options: Mapping[str, Any]) -> str:
+    """What tells frozen features from others of the same images.
+
+    Args:
+        told: Of which method and tower they are.
+        options: Those of the method; any may change what the tower says, but those of training.
+    """
+    of_tower = {k: v for k, v in options.items() if k not in _OF_TRAINING}
+    return as_json([*told, of_tower], sort_keys=True, default=str)
 
 
 def _numbers(batch: ImageBatch) -> list[int] | None:

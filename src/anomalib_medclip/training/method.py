@@ -2,7 +2,8 @@
 
 What a method knows lies in its parts, each with its own state: ``model`` computes, ``text`` holds
 what the prompts say, ``features`` what the frozen tower says, ``support`` hands over the support,
-``schedule`` says when training validates, ``exporter`` writes and certifies.
+``preparation`` knows what has to be known before images are scored, ``schedule`` says when training
+validates, ``exporter`` writes and certifies.
 """
 
 import logging
@@ -20,7 +21,6 @@ from anomalib_medclip.components.augmentation import Copies
 from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.export.exporter import CertifiedExporter
 from anomalib_medclip.export.verbs import ExportVerbs
-from anomalib_medclip.files import as_json
 from anomalib_medclip.training.checkpoints import (
     Notes,
     complete,
@@ -32,7 +32,7 @@ from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.epoch_choice import BestEpoch
-from anomalib_medclip.training.frozen_features import FrozenFeatures
+from anomalib_medclip.training.frozen_features import FrozenFeatures, scope_of
 from anomalib_medclip.training.options import SharedOptions
 from anomalib_medclip.training.preparation import Preparation
 from anomalib_medclip.training.results import ResultsWriter
@@ -42,12 +42,6 @@ from anomalib_medclip.training.text_features import TextFeatures
 from anomalib_medclip.training.threshold_source import keep_if_learnt_from, source_of
 
 logger = logging.getLogger(__name__)
-
-_OF_TRAINING = {
-    "seed", "lr", "object_name", "epoch_choice", "cross_fit", "cache_memory", "transductive",
-}  # fmt: skip
-"""Options that do not change what the frozen tower says of an image; any other may. Copies of an
-image are kept apart by the seed."""
 
 
 class ClipMethod(ExportVerbs, SharedOptions):
@@ -74,14 +68,19 @@ class ClipMethod(ExportVerbs, SharedOptions):
     model: ClipModel
     _trains_masks = False
 
-    def assemble(self, model: ClipModel) -> None:
-        """Take the torch model, and make the parts that serve it."""
+    def assemble(self, model: ClipModel, few_shot: bool | None = None) -> None:
+        """Take the torch model, and make the parts that serve it.
+
+        Args:
+            model: The method's.
+            few_shot: See ``ClipModel.few_shot``; ``None`` to take it from the data.
+        """
         self.model = model
+        model.few_shot = few_shot is not False
         options = self.hparams
         if adapters := options.pop("adapters", None):  # a checkpoint holds them; the file may go
             model.load_released(adapters)
-        of_features = {k: v for k, v in options.items() if k not in _OF_TRAINING}
-        told = [type(self).__qualname__, model.clip.fingerprint, of_features]
+        told = [type(self).__qualname__, model.clip.fingerprint]
         self.text = TextFeatures(model, self.names_the_object)
         self.features = FrozenFeatures(
             model,
@@ -89,12 +88,12 @@ class ClipMethod(ExportVerbs, SharedOptions):
             options["cache"],
             options["cache_memory"],
             options["seed"],
-            as_json(told, sort_keys=True, default=str),
+            scope_of(told, options),
         )
         self.support = SupportFitter(model, self.features)
-        self.schedule = Schedule(self.default_epochs, options["epoch_choice"] == "validation")
+        self.schedule = Schedule(self.default_epochs)
         self.exporter = CertifiedExporter()
-        asked = options["object_name"], options.get("few_shot")
+        asked = options["object_name"], few_shot
         self.preparation = Preparation(model, self.text, self.support, self.exporter, *asked)
 
     @property
@@ -142,7 +141,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.features.open(self.trainer.default_root_dir)
         self.support.begin()
         self.exporter.checkpoint = None
-        self.schedule.settle(self.trainer)
+        chooses = self.hparams["epoch_choice"] == "validation"
+        self.schedule.settle(self.trainer, chooses=chooses)
 
     def on_fit_start(self) -> None:
         """Encode the prompts of every set trained on."""

@@ -40,8 +40,9 @@ class SharedOptions(Base):
         backbone: open_clip name of a ViT, or keyword arguments of ``open_clip.CLIP``.
         pretrained: open_clip tag, local weights file, or ``None`` for random weights.
         image_size: Side of the square input in pixels.
-        quick_gelu: The activation that OpenAI trained with, instead of the exact GELU.
-        normalize: Apply CLIP's mean and standard deviation.
+        quick_gelu: The activation that OpenAI trained with, instead of the exact GELU; the default
+            is that of the published numbers.
+        normalize: Apply CLIP's mean and standard deviation; likewise.
         backbone_seed: Seed of random backbone weights.
         precision: What the frozen image tower computes its products in. ``bf16`` is faster where
             the hardware has it; ``docs/performance.md`` says how much.

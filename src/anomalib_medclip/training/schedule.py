@@ -27,21 +27,25 @@ class Schedule:
 
     Args:
         default_epochs: Epochs trained, where nobody chose a number.
-        chooses: Whether validation chooses the epoch that is kept.
     """
 
-    def __init__(self, default_epochs: int, chooses: bool) -> None:
-        self._default_epochs, self._chooses = default_epochs, chooses
+    def __init__(self, default_epochs: int) -> None:
+        self._default_epochs = default_epochs
         self._validated_at: int | None = None
         self._finished_at: int | None = None
 
-    def settle(self, trainer: Trainer) -> None:
-        """Before training: how many epochs there are, and whether each ends in a validation."""
+    def settle(self, trainer: Trainer, *, chooses: bool) -> None:
+        """Before training: how many epochs there are, and whether each ends in a validation.
+
+        Args:
+            trainer: Which is to train.
+            chooses: Whether validation chooses the epoch that is kept.
+        """
         self._validated_at = self._finished_at = None
         if trainer.max_epochs == _LIGHTNING_EPOCHS:
             logger.info("training %d epochs, the default of this method", self._default_epochs)
             trainer.fit_loop.max_epochs = self._default_epochs
-        if not self._validation_chooses(trainer) and trainer.check_val_every_n_epoch == 1:
+        if not (chooses or _is_watched(trainer)) and trainer.check_val_every_n_epoch == 1:
             logger.info("the epochs are fixed beforehand: validation comes after the last one")
             trainer.check_val_every_n_epoch = _NEVER
         for callback in trainer.checkpoint_callbacks:
@@ -78,11 +82,12 @@ class Schedule:
         """Whether images of validation come back in later epochs."""
         return trainer.check_val_every_n_epoch != _NEVER
 
-    def _validation_chooses(self, trainer: Any) -> bool:  # noqa: ANN401 - a trainer
-        """Whether an epoch is kept, or training stopped, for what validation says."""
-        # Callbacks of anyone's making; only some watch a metric.
-        monitors = [str(getattr(callback, "monitor", None)) for callback in trainer.callbacks]
-        return self._chooses or any("val" in monitor for monitor in monitors)
+
+def _is_watched(trainer: Any) -> bool:  # noqa: ANN401 - a trainer
+    """Whether an epoch is kept, or training stopped, for what validation says."""
+    # Callbacks of anyone's making; only some watch a metric.
+    monitors = [str(getattr(callback, "monitor", None)) for callback in trainer.callbacks]
+    return any("val" in monitor for monitor in monitors)
 
 
 def save_again(trainer: Trainer) -> None:

@@ -34,8 +34,8 @@ class TextFeatures:
         self._tower: TextTower | None = model.text_tower
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the text tower, unless it is the model's own; nor with other sets' features."""
-        return self.__dict__ | {"_tower": self._model.text_tower, "_texts": dict(self._texts)}
+        """Without the text tower, unless it is the model's own, and other sets' features."""
+        return self.__dict__ | {"_tower": self._model.text_tower, "_texts": {}}
 
     def encode(self, names: Iterable[str], *, keep_tower: bool) -> None:
         """Encode the prompts of sets; where they are fixed, of new ones only.

@@ -95,8 +95,7 @@ class IQECLIP(ClipMethod, AnomalibModule):
             model = IQECLIPModel(
                 tower, text_tower, prompts, queries, self.hparams["levels"], alpha, sigma, bce
             )
-        model.few_shot = few_shot is not False
-        self.assemble(model)
+        self.assemble(model, few_shot)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam without weight decay; the temperature moves faster than the rest."""

@@ -46,17 +46,15 @@ class MVFA(ClipMethod, AnomalibModule):
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
         super().__init__(**kwargs)
-        self.assemble(
-            MVFAModel(
-                self.image_tower(),
-                self.hparams["levels"],
-                few_shot is not False,
-                {"float16": torch.float16, "float32": torch.float32}[bank_precision],
-                self.hparams["seed"],
-                scored_levels,
-                feed_back,
-            )
+        model = MVFAModel(
+            self.image_tower(),
+            self.hparams["levels"],
+            {"float16": torch.float16, "float32": torch.float32}[bank_precision],
+            self.hparams["seed"],
+            scored_levels,
+            feed_back,
         )
+        self.assemble(model, few_shot)
 
     @property
     def learning_rate(self) -> float:

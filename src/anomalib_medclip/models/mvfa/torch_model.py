@@ -45,7 +45,6 @@ class MVFAModel(ClipModel):
         levels: Blocks with adapters, counted from 1; by default the four quarters of the tower.
         scored_levels: Those of them that scores are made of; by default all.
         feed_back: Let adapters change the stream; without, they are projectors.
-        few_shot: Compare with support images as well as with text.
         bank_dtype: Precision of the memory bank's rows.
         seed: Seed of the adapters' initial weights.
     """
@@ -58,7 +57,6 @@ class MVFAModel(ClipModel):
         self,
         clip: ImageTower,
         levels: Sequence[int] | None = None,
-        few_shot: bool = True,
         bank_dtype: torch.dtype = torch.float16,
         seed: int = 0,
         scored_levels: Sequence[int] | None = None,
@@ -68,7 +66,6 @@ class MVFAModel(ClipModel):
         self.scored = _positions(
             self.levels if scored_levels is None else scored_levels, self.levels
         )
-        self.few_shot = few_shot
         self.adapters = Adapters(len(self.levels), clip.width, clip.embed_dim, seed, feed_back)
         self.memory_bank = MemoryBank(bank_dtype)
         self.fusion = Fusion()

@@ -48,6 +48,8 @@ def learns_nothing_from_images_to_score(case: MethodCase) -> None:
             engine.test(model, datamodule=data, verbose=False)
             found.append(_scores_in(home))
         hold(not differing(before, learnt(model)), "a test has changed what was learnt")
+        engine.predict(model, data_path=case.lesions / "images" / "abnormal")
+        hold(not differing(before, learnt(model)), "a prediction has changed what was learnt")
     whole, *parts = found
     for part in parts:
         hold(part and part.keys() < whole.keys(), "these are no part of the images")

@@ -7,9 +7,11 @@ from typing import get_type_hints
 
 import torch
 
+from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.errors import NotReadyError
+from anomalib_medclip.models import get_model, list_models
 from anomalib_medclip.testing.method_case import SIDE, MethodCase
 from anomalib_medclip.testing.promises.promise import hold, refused
 from anomalib_medclip.training.options import SharedOptions
@@ -52,6 +54,25 @@ def declares_what_it_has(case: MethodCase) -> None:
     hold(all(number > 0 for number in numbers), "default epochs, batch and lr must be positive")
 
 
+def is_found_by_its_name(case: MethodCase) -> None:
+    """Installed, it is a model by the name of its class, and its checkpoints can be scored."""
+    hold(case.name.lower() in list_models(), "no entry point or folder of models names it")
+    hold(get_model(case.name) is case.method, "its name is that of another class")
+
+
+def says_the_object_if_its_prompts_name_it(case: MethodCase) -> None:
+    """Other words for what images show give other text features, where prompts name the object."""
+    model = case.small().model
+    tower = model.text_tower or TextTower(model.clip.backbone)
+    with torch.no_grad():
+        one, other = (model.prompts(tower, word) for word in ("brain", "liver"))
+    hold(one.shape[0] == 2, f"text features are {tuple(one.shape)}, and should be two rows")
+    hold(not torch.equal(one[0], one[1]), "normal and abnormal are the same")
+    differs = not torch.equal(one, other)
+    words = "differ" if differs else "are the same"
+    hold(differs is case.method.names_the_object, f"texts of a brain and a liver {words}")
+
+
 def freezes_its_towers(case: MethodCase) -> None:
     """No weight of CLIP takes a gradient, and something else does."""
     model = case.small()
@@ -69,9 +90,8 @@ def refuses_to_score_before_it_is_ready(case: MethodCase) -> None:
 def computes_in_the_precision_asked_for(case: MethodCase) -> None:
     """With ``precision`` bf16 its tower computes in bf16, its scores are float32 and stay near."""
     trained = case.trained
-    with case.home():
-        options = {"map_location": "cpu", "precision": "bf16"}
-        near = case.method.load_from_checkpoint(trained.checkpoint, **options).eval()
+    options = {"map_location": "cpu", "precision": "bf16"}
+    near = case.method.load_from_checkpoint(trained.checkpoint, **options).eval()
     kinds = {weight.dtype for weight in near.model.clip.parameters()}
     hold(torch.bfloat16 in kinds, "no weight of the image tower is in bf16")
     with torch.inference_mode():

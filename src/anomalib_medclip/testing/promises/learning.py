@@ -15,6 +15,7 @@ from anomalib_medclip.testing.method_case import SIDE, MethodCase
 from anomalib_medclip.testing.promises.promise import differing, hold, learnt, refused
 from anomalib_medclip.testing.promises.watching import Encoded, Epochs, Fits, Steps, StopAt, Work
 from anomalib_medclip.training.checkpoints import read_checkpoint
+from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 
 def learns(case: MethodCase) -> None:
@@ -100,6 +101,11 @@ def sees_its_support_after_the_last_step(case: MethodCase) -> None:
         again = case.engine(home, max_epochs=1, callbacks=[fits])
         again.fit(trained.model, datamodule=trained.data)
     hold(differing(before, learnt(trained.model)), "a second training changed nothing")
+    model, kept = trained.model, learnt(trained.model)
+    model.support.learnt()  # handed over once more, it should change nothing
+    model.preparation.refit(DatamoduleView(trained.data))
+    for name, value in learnt(model).items():
+        torch.testing.assert_close(value, kept[name], atol=2e-3, rtol=0, equal_nan=True)
     for steps, last in (first, (fits.steps, fits.last)):
         seen = trained.model.model.has_memory
         hold(bool(steps) is seen, f"it was handed the support {len(steps)} times")

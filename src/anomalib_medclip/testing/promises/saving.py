@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from inspect import signature
 from typing import Any
 from unittest.mock import patch
 
@@ -10,8 +11,7 @@ from anomalib.callbacks import ModelCheckpoint
 
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
-from anomalib_medclip.score.inferencer import Inferencer
-from anomalib_medclip.testing.method_case import MethodCase
+from anomalib_medclip.testing.method_case import SIDE, MethodCase
 from anomalib_medclip.testing.promises.promise import hold, refused
 from anomalib_medclip.training.checkpoints import read_checkpoint
 
@@ -39,10 +39,27 @@ def restores_the_same_scores(case: MethodCase) -> None:
             hold(torch.equal(mine, theirs), "a restored model scores otherwise")
 
 
+def restores_the_kind_of_model_it_is(case: MethodCase) -> None:
+    """Trained on labels alone, and zero-shot where it can be asked to, it is so when restored."""
+    asked: dict[str, Any] = (
+        {"few_shot": False} if "few_shot" in signature(case.method).parameters else {}
+    )
+    with case.home() as home:
+        trained = case.train(home, epochs=1, data=case.data(mask_column=None), **asked)
+        restored = case.method.load_from_checkpoint(trained.checkpoint).eval()
+    kinds = [(model.model.has_masks, model.model.few_shot) for model in (trained.model, restored)]
+    hold(kinds[0] == kinds[1], f"(has_masks, few_shot) were {kinds[0]} and are {kinds[1]}")
+    hold(not kinds[0][0] and kinds[0][1] is not bool(asked), f"it was trained as {kinds[0]}")
+    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for mine, theirs in zip(trained.model.eval()(images), restored(images), strict=True):
+            hold(torch.equal(mine, theirs), "a restored model scores otherwise")
+
+
 def refuses_another_backbone(case: MethodCase) -> None:
     """Weights that were learnt on one CLIP are not put on another."""
     state = read_checkpoint(case.trained.checkpoint)
-    with refused(BackboneMismatchError, "trained on another backbone"):
+    with refused(BackboneMismatchError, "another backbone: custom CLIP, random seed 0, 32 px"):
         case.small(backbone_seed=1).on_load_checkpoint(state)
 
 
@@ -86,11 +103,14 @@ def holds_a_text_tower_only_if_images_need_it(case: MethodCase) -> None:
 
     path = case.trained.checkpoint
     with patch.object(Backbone, "load", loaded):
-        model, inferencer = case.method.load_from_checkpoint(path), Inferencer(path)
-        score = inferencer.predict(case.lesions / "images" / "normal" / "0.png").score
+        model, other = (case.method.load_from_checkpoint(path).eval() for _ in range(2))
+        with torch.inference_mode():
+            score = float(other(case.images[:1]).pred_score)
     hold(0 <= score <= 1, f"it scores {score}")
     gc.collect()
     held = sum(text() is not None for text in built)
     needed = model.model.text_tower is not None
     hold(held == (2 if needed else 0), f"two models hold {held} text towers")
     hold(len(built) == (4 if needed else 2), f"CLIP was read {len(built)} times for two models")
+    words = any(isinstance(part, torch.nn.Embedding) for part in model.modules())
+    hold(words is needed, f"it {'has' if words else 'lacks'} an embedding of words")

@@ -91,6 +91,10 @@ class Work(Callback):
         self.now = Counter()
         TextTower.features = self._features  # type: ignore[method-assign]
 
+    def on_exception(self, *_: Any) -> None:  # noqa: ANN401 - Lightning's
+        """Do so, too, where a training breaks off."""
+        self.on_fit_end()
+
 
 class Steps(Callback):
     """Remembers loss and gradients of every step, and the scores of validation."""
