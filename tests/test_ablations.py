@@ -9,6 +9,7 @@ import yaml
 from anomalib.engine import Engine
 from tiny import EVEN, OPTIONS, lesion_data
 
+from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.models import get_model
 from anomalib_medclip.models.mediclip import lightning_model, synthesis
@@ -22,8 +23,14 @@ def built(name, options):
     """A method on a small CLIP of 4 blocks, where the papers' have 24, with its text."""
     options = {k: [level // 6 for level in v] if k in DEPTHS else v for k, v in options.items()}
     method = get_model(name)(**{**OPTIONS, "backbone": EVEN, **options})
-    method.object_name = options.get("object_name", "brain")
+    method.text.object_name = options.get("object_name", "brain")
     return method
+
+
+def text_of(method):
+    """What the prompts say of the object, with their gradient where they learn."""
+    tower = method.model.text_tower or TextTower(method.backbone)
+    return method.model.prompts(tower, method.object_name)
 
 
 def step(method):
@@ -36,16 +43,14 @@ def step(method):
     model.few_shot = False
     optimizer = method.configure_optimizers()
     for _ in range(2):
-        text = model.prompts(method._text_tower(), method.object_name)
-        loss = model.loss(encoded, masks, labels, text=text)
+        loss = model.loss(encoded, masks, labels, text_of(method))
         losses.append(loss.item())
         if optimizer is not None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     with torch.no_grad():
-        text = model.prompts(method._text_tower(), method.object_name)
-        found = model.score(encoded, text).anomaly_map
+        found = model.score(encoded, text_of(method)).anomaly_map
     assert found.isfinite().all()
     return losses, found
 
@@ -125,7 +130,7 @@ def test_an_ablation_is_traced_with_the_same_numbers(stem):
     model, images = method.model.eval(), torch.rand(3, 3, 32, 32)
     model.few_shot = False
     with torch.no_grad():
-        model.text = model.prompts(method._text_tower(), "brain")
+        model.text = text_of(method)
         shapes = ({0: torch.export.Dim("batch")},)
         traced = torch.export.export(model, (images[:2],), dynamic_shapes=shapes, strict=False)
         for mine, theirs in zip(model(images), traced.module()(images), strict=True):

@@ -11,6 +11,7 @@ import pytest
 from scans import UP, numbers, write_stack, write_volume
 
 from anomalib_medclip.cli import main
+from anomalib_medclip.export.description import describe
 from anomalib_medclip.files import sha256
 from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.score import model_files
@@ -70,7 +71,7 @@ def exported(finished, tmp_path, monkeypatch):
     run = Inferencer(finished).run
     path = tmp_path / "model.onnx"
     path.write_bytes(b"stands for a graph, whose export other tests pay for")
-    paper = MVFA.load_from_checkpoint(finished)._description() | {
+    paper = describe(MVFA.load_from_checkpoint(finished), None) | {
         "files": {path.name: sha256(path)}
     }
     path.with_suffix(".json").write_text(json.dumps(paper))
