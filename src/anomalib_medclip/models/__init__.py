@@ -12,6 +12,8 @@ So named, it is a model like those here: ``anomalib_medclip.Probe``, ``bench --m
 checkpoints that ``Inferencer`` and ``score`` read.
 """
 
+import sys
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -33,7 +35,7 @@ def list_models() -> list[str]:
         >>> {"iqeclip", "madclip", "mediclip", "mvfa"} <= set(list_models())
         True
     """
-    return sorted({*_folders(), *(entry.name.lower() for entry in entry_points(group=GROUP))})
+    return sorted({*_folders(tuple(__path__)), *(entry.name.lower() for entry in _entries())})
 
 
 def get_model(name: str) -> "type[AnomalibModule]":
@@ -47,8 +49,8 @@ def get_model(name: str) -> "type[AnomalibModule]":
         PluginError: Two packages bring it, or what one brings cannot be used.
     """
     wanted = name.lower()
-    found = [entry for entry in entry_points(group=GROUP) if entry.name.lower() == wanted]
-    if wanted in _folders():
+    found = [entry for entry in _entries() if entry.name.lower() == wanted]
+    if wanted in _folders(tuple(__path__)):
         found.append(_entry_of_folder(wanted))
     if not found:
         msg = f"no model {name!r}; there are {', '.join(list_models())}: correct the name, or "
@@ -61,9 +63,20 @@ def get_model(name: str) -> "type[AnomalibModule]":
     return _load(found[0])
 
 
-def _folders() -> list[str]:
-    found = (Path(folder).glob("*/lightning_model.py") for folder in __path__)
+@cache
+def _folders(places: tuple[str, ...]) -> list[str]:
+    found = (Path(folder).glob("*/lightning_model.py") for folder in places)
     return [path.parent.name for paths in found for path in paths]
+
+
+def _entries() -> tuple[EntryPoint, ...]:
+    """Other packages' methods; the command line asks for thousands of names that are none."""
+    return _entries_on(tuple(sys.path))
+
+
+@cache
+def _entries_on(_search_path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUP))  # which reads what every installed package says
 
 
 def _entry_of_folder(name: str) -> EntryPoint:
