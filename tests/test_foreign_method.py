@@ -5,9 +5,8 @@ The method is the one that the page on methods shows, put into a package outside
 
 import json
 import os
-import subprocess
-import sys
 
+import fresh_process
 import pytest
 from shown_files import shown_files
 
@@ -134,9 +133,8 @@ def package(tmp_path_factory):
 
 def said(package, asked):
     path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH", "")]))
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(asked)], capture_output=True, text=True,
-        check=False, env={**os.environ, "PYTHONPATH": path},
+    done = fresh_process.run(
+        "-c", SCRIPT, json.dumps(asked), env={**os.environ, "PYTHONPATH": path}
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])

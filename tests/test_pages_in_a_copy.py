@@ -63,9 +63,7 @@ def test_linters_are_content(copy):
 
 
 def test_types_are_right(copy):
-    if (ROOT / ".mypy_cache").is_dir():  # half a minute less
-        shutil.copytree(ROOT / ".mypy_cache", copy / ".mypy_cache")
-    run(copy, "-m", "mypy")
+    run(copy, "-m", "mypy", "--cache-dir", str(ROOT / ".mypy_cache"))  # half a minute less
 
 
 def test_imports_keep_their_order(copy):

@@ -104,7 +104,7 @@ class Preparation:
 
     def keep_probes(self, data: DatamoduleView) -> None:
         """Keep images to certify exports with: of the support, or else of validation."""
-        images = data.val_data if data.support_data is None else data.support_data
+        images = data.support_data or data.val_data  # a support may be empty
         if images is not None:
             self._exporter.keep_probes(images)
 
