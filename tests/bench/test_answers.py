@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from bench_rows import METHODS, RUN, TINY, is_sound
+from bench_rows import RUN, TINY, is_sound
 from tiny import write_lesions
 
 from anomalib_medclip.bench import build, measure, output, quality, scoring
@@ -41,7 +41,7 @@ def images(tmp_path_factory):
     return str(config)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF)
 def test_a_profile_has_the_parts_of_its_method(method):
     model = build.build_method(replace(TINY, method=method, k_shot=1))
     scoring.fill_bank(model.model, 1, len(model.augmentations.masks))

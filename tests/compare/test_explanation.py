@@ -1,6 +1,7 @@
 import json
 import random
 from dataclasses import asdict, replace
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from anomalib_medclip.compare.cell_record import CellRecord
 from anomalib_medclip.compare.explanation import explain
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD
+from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.models.madclip import MadCLIP
 from anomalib_medclip.models.mvfa import MVFA
 
@@ -30,7 +32,15 @@ def fit(method, lesions, home, **options):
     return model, data, items
 
 
-@pytest.fixture(scope="module", params=METHODS, ids=lambda method: method.__name__)
+EXPLAINED = [
+    method
+    for method in METHODS
+    if get_type_hints(method)["model"].level_maps is not ClipModel.level_maps
+]
+"""Methods that show their levels, which none has to."""
+
+
+@pytest.fixture(scope="module", params=EXPLAINED, ids=lambda method: method.__name__)
 def fitted(request, lesions, tmp_path_factory):
     return fit(request.param, lesions, tmp_path_factory.mktemp("runs"))
 
@@ -44,6 +54,10 @@ def mvfa(lesions, tmp_path_factory):
 def explanation(fitted):
     model, data, items = fitted
     return explain(model, items, data.support_data, seed=0)
+
+
+def test_the_methods_of_papers_show_their_levels():
+    assert {"IQECLIP", "MVFA", "MadCLIP", "MediCLIP"} <= {one.__name__ for one in EXPLAINED}
 
 
 def stacked(items):
