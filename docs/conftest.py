@@ -5,16 +5,15 @@ A block of a document whose first line is a comment with a path, such as
 package itself.
 """
 
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shown_files import shown_files
 
 from anomalib_medclip import data, models
 
-SHOWN_FILE = re.compile(r"^```\w+\n# (\S+/\S+\.\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SOURCES = Path("src/anomalib_medclip")
 
 
@@ -23,7 +22,7 @@ def _in_a_folder_of_its_own(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Write the files shown, go there, and forget new modules afterwards."""
-    for name, text in SHOWN_FILE.findall(request.path.read_text(encoding="utf-8")):
+    for name, text in shown_files(request.path).items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -9,5 +9,5 @@ _SHOWN = re.compile(r"^```\w+\n# (\S+/\S+\.\w+)\n(.*?)^```$", re.MULTILINE | re.
 
 
 def shown_files(page):
-    """Path and text of each file that a page shows."""
+    """Path and text of each file that a page shows, by its path or by its name in docs."""
     return dict(_SHOWN.findall((DOCS / page).read_text(encoding="utf-8")))

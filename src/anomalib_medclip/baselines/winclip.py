@@ -181,18 +181,11 @@ class WinCLIP(WinClip):
             NonFiniteError: An embedding is NaN or infinite.
         """
         super().on_save_checkpoint(checkpoint)
-        clip = self.model.clip
-        notes = Notes(
-            method=type(self).__name__,
-            fingerprint=clip.fingerprint,
-            backbone=str(clip.backbone),
-            object_name=self.object_name,
-            support_is_stale=not self.is_setup,
-            threshold_from=self.threshold_from,
-            probes=torch.empty(0, dtype=torch.uint8),
-            model={},
+        no_probes = torch.empty(0, dtype=torch.uint8)
+        slim(
+            checkpoint,
+            Notes.of(self, support_is_stale=not self.is_setup, probes=no_probes, model={}),
         )
-        slim(checkpoint, notes)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take prompts and reference images from the checkpoint.

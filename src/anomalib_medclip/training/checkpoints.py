@@ -53,6 +53,29 @@ class Notes:
     model: dict[str, bool]
     package: str = "anomalib_medclip"
 
+    @classmethod
+    def of(
+        cls,
+        module: Any,  # noqa: ANN401 - a method, or WinCLIP
+        *,
+        support_is_stale: bool,
+        probes: Tensor,
+        model: dict[str, bool],
+    ) -> "Notes":
+        """What there is to note of a model that is built on a CLIP of ours."""
+        clip = module.model.clip
+        return cls(
+            method=type(module).__name__,
+            fingerprint=clip.fingerprint,
+            backbone=str(clip.backbone),
+            object_name=module.object_name,
+            support_is_stale=support_is_stale,
+            threshold_from=module.threshold_from,
+            probes=probes,
+            model=model,
+            package=type(module).__module__.partition(".")[0],
+        )
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint's tensors and plain values; nothing in the file is run.

@@ -278,17 +278,11 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out CLIP and, in a finished run, the optimiser; see ``checkpoints``."""
         super().on_save_checkpoint(checkpoint)
-        clip = self.model.clip
-        notes = Notes(
-            method=type(self).__name__,
-            fingerprint=clip.fingerprint,
-            backbone=str(clip.backbone),
-            object_name=self.object_name,
+        notes = Notes.of(
+            self,
             support_is_stale=self.support.readiness.is_stale,
-            threshold_from=self.threshold_from,
             probes=self.exporter.probes,
             model={"has_masks": self.model.has_masks, "few_shot": self.model.few_shot},
-            package=type(self).__module__.partition(".")[0],
         )
         slim(checkpoint, notes)
         if is_last_epoch(self.trainer):

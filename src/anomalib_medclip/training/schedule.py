@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Any, cast
+from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -48,8 +48,8 @@ class Schedule:
         if not (chooses or _is_watched(trainer)) and trainer.check_val_every_n_epoch == 1:
             logger.info("the epochs are fixed beforehand: validation comes after the last one")
             trainer.check_val_every_n_epoch = _NEVER
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback._save_on_train_epoch_end is None:
+        for callback in _checkpoints(trainer):
+            if callback._save_on_train_epoch_end is None:
                 callback._save_on_train_epoch_end = True  # a crash then loses one epoch at most
 
     def note_validation(self, trainer: Trainer) -> None:
@@ -84,7 +84,7 @@ class Schedule:
 
 
 def _is_watched(trainer: Any) -> bool:  # noqa: ANN401 - a trainer
-    """Whether an epoch is kept, or training stopped, for what validation says."""
+    """Whether a callback keeps an epoch, or stops training, for what validation says."""
     # Callbacks of anyone's making; only some watch a metric.
     monitors = [str(getattr(callback, "monitor", None)) for callback in trainer.callbacks]
     return any("val" in monitor for monitor in monitors)
@@ -92,8 +92,10 @@ def _is_watched(trainer: Any) -> bool:  # noqa: ANN401 - a trainer
 
 def save_again(trainer: Trainer) -> None:
     """Write what was finished after the last epoch over the checkpoint of that epoch."""
-    for callback in trainer.checkpoint_callbacks:
-        is_of_epochs = isinstance(callback, ModelCheckpoint) and callback.monitor is None
-        path = cast("ModelCheckpoint", callback).best_model_path if is_of_epochs else ""
-        if path:
-            trainer.save_checkpoint(path)
+    for callback in _checkpoints(trainer):
+        if callback.monitor is None and callback.best_model_path:
+            trainer.save_checkpoint(callback.best_model_path)
+
+
+def _checkpoints(trainer: Trainer) -> list[ModelCheckpoint]:
+    return [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
