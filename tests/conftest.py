@@ -3,6 +3,7 @@
 import copy
 import os
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 # One thread each: the workers share the processor, and small models gain nothing from more.
@@ -29,13 +30,33 @@ LONG = (
 )  # fmt: skip
 """Files that take longest, the first the most."""
 
+DAYS = pytest.StashKey()
 
-def pytest_collection_modifyitems(items):
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
     """Share out among workers, what takes longest first, so that they end together."""
+    days = config.stash[DAYS] = defaultdict(set)
     for item in items:
+        if cases := item.get_closest_marker("daily_for"):
+            given = {name: title(item.callspec.params[name]) for name in cases.kwargs}
+            days[item.nodeid.partition("[")[0]].add(given == cases.kwargs)
+            if given != cases.kwargs:
+                item.add_marker("nightly")
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(group_of(item)))
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, rank(item)))
+
+
+@pytest.fixture
+def daily_cases(pytestconfig):
+    """Of each test that is marked ``daily_for``, whether its cases run daily."""
+    return pytestconfig.stash[DAYS]
+
+
+def title(parameter):
+    """The name of a method, or of its case; anything else as it is."""
+    return getattr(parameter, "__name__", getattr(parameter, "name", parameter))
 
 
 def group_of(item):
@@ -43,9 +64,9 @@ def group_of(item):
     if item.path.name in ("test_house.py", "test_pages_in_a_copy.py"):
         return "checks of the tree"  # one cache of types, and no two writers
     given = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    methods = [one.__name__ for one in given if hasattr(one, "training_step")]
-    cases = [one.name for one in given if hasattr(one, "exempt")]
-    return next(iter([*methods, *cases]), item.path.relative_to(item.config.rootpath).as_posix())
+    methods = [one for one in given if hasattr(one, "training_step") or hasattr(one, "exempt")]
+    home = item.path.relative_to(item.config.rootpath).as_posix()
+    return title(methods[0]) if methods else home
 
 
 def rank(item):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DAILY = {"parametrize", "slow", "usefixtures"}
+DAILY = {"daily_for", "parametrize", "slow", "usefixtures"}
 """Marks of a test that runs every day, everywhere."""
 
 
@@ -60,3 +60,8 @@ def test_all_that_is_marked_is_in_the_list():
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "pytest.mark.nightly"
     ]
     assert len(uses) == len(NIGHTLY) > 0
+
+
+def test_what_runs_for_some_cases_daily_runs_for_one(daily_cases):
+    """A misspelt case would leave a promise to the night; seen where all files are collected."""
+    assert [test for test, daily in daily_cases.items() if True not in daily] == []

@@ -82,6 +82,7 @@ def test_any_version_of_open_clip_says_the_same(tiny, tiny_image_tower, images):
     torch.testing.assert_close(pooled, visual(images))
 
 
+@pytest.mark.daily_for(method="MVFA")
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_takes_bf16_and_stays_near(method, images):
     scored = {}
