@@ -1,6 +1,7 @@
 """Fixtures that several test files use: small trees of images, written to a temporary folder."""
 
 import copy
+import gc
 import os
 import shutil
 from collections import defaultdict
@@ -46,6 +47,12 @@ def pytest_collection_modifyitems(config, items):
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(group_of(item)))
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, rank(item)))
+
+
+def pytest_collection_finish():
+    """Let no collection look through what imports have made; it stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
