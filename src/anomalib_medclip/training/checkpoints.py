@@ -1,8 +1,10 @@
 """Checkpoints that hold what was learnt, and not the backbone it was learnt on."""
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +106,11 @@ class PlainCheckpointIO(AnomalibCheckpointIO):
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - Lightning's
         """What ``read_checkpoint`` reads, wherever else it should go, and however else be read."""
         del args, kwargs
-        return read_checkpoint(path)
+        found, folder = read_checkpoint(path), Path(path).absolute().parent
+        for state in _saving(found):
+            _rename_files(state, lambda name: str(folder / name))
+            state["dirpath"] = str(folder)
+        return found
 
 
 def read_checkpoints_plainly(trainer: Trainer) -> None:
@@ -114,14 +120,32 @@ def read_checkpoints_plainly(trainer: Trainer) -> None:
 
 
 def slim(checkpoint: dict[str, Any], notes: Notes) -> None:
-    """Leave CLIP out of a checkpoint, and note what to check and restore.
+    """Leave CLIP and the places of files out of a checkpoint, and note what to check and restore.
+
+    Other checkpoints are named from the folder of this one, so that both may be moved.
 
     Raises:
         NonFiniteError: Something learnt is NaN or infinite.
     """
     checkpoint["state_dict"] = without_clip(checkpoint["state_dict"])
+    for state in _saving(checkpoint):
+        _rename_files(state, partial(os.path.relpath, start=state["dirpath"]))
+        state["dirpath"] = "."
     refuse_non_finite_state(checkpoint["state_dict"], "the model to save")
     checkpoint[_KEY] = dict(vars(notes))
+
+
+def _saving(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """States of Lightning's callbacks that save checkpoints, and know where."""
+    named = checkpoint.get("callbacks", {}).items()
+    return [state for name, state in named if "ModelCheckpoint" in name and state["dirpath"]]
+
+
+def _rename_files(state: dict[str, Any], rename: Callable[[str], str]) -> None:
+    """Give the checkpoints that a callback knows other names."""
+    for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        state[key] = state[key] and rename(state[key])
+    state["best_k_models"] = {rename(name): how for name, how in state["best_k_models"].items()}
 
 
 def complete(checkpoint: dict[str, Any], module: AnomalibModule) -> Notes:

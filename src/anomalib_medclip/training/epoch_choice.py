@@ -9,8 +9,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.training.datamodule_view import DatamoduleView
+from anomalib_medclip.training.schedule import is_last_epoch
 
 logger = logging.getLogger(__name__)
+
+_KEY = "anomalib_medclip_best_epoch"
+"""Where the best epoch so far lies in a checkpoint."""
 
 
 def _cannot_choose(trainer: Trainer) -> bool:
@@ -48,6 +52,23 @@ class BestEpoch(Callback):
             self._best, self._epoch = sum(scores), trainer.current_epoch
             learnt = without_clip(pl_module.state_dict())
             self._state = {name: value.clone() for name, value in learnt.items()}
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save what was best so far with a training that may go on."""
+        del pl_module
+        if not is_last_epoch(trainer):
+            checkpoint[_KEY] = {"best": self._best, "epoch": self._epoch, "state": self._state}
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on with what was best so far."""
+        del pl_module
+        kept = checkpoint.get(_KEY)
+        if kept and trainer.state.fn == "fit":
+            self._best, self._epoch, self._state = kept["best"], kept["epoch"], kept["state"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the best state back, and write it over the last checkpoint."""

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, cast
 
 import torch
 from anomalib.data import ImageBatch
-from lightning import seed_everything
 from lightning.pytorch import Callback
 from torch import Tensor
 
@@ -32,6 +31,7 @@ from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.epoch_choice import BestEpoch
+from anomalib_medclip.training.epoch_seed import EpochSeed
 from anomalib_medclip.training.frozen_features import FrozenFeatures, scope_of
 from anomalib_medclip.training.options import SharedOptions
 from anomalib_medclip.training.preparation import Preparation
@@ -118,7 +118,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
 
     def configure_callbacks(self) -> list[Callback]:
         """What stops at NaN, what anomalib calls back, results, cross-fitting, the best epoch."""
-        callbacks = [FiniteOnly(), *cast("Sequence[Callback]", super().configure_callbacks())]
+        callbacks = [EpochSeed(self.hparams["seed"]), FiniteOnly()]
+        callbacks += cast("Sequence[Callback]", super().configure_callbacks())
         callbacks += [ResultsWriter(), CrossFit(self.hparams["cross_fit"])]
         if self.hparams["epoch_choice"] == "validation":
             callbacks.append(BestEpoch())
@@ -136,7 +137,6 @@ class ClipMethod(ExportVerbs, SharedOptions):
         read_checkpoints_plainly(self.trainer)
         if stage != "fit":
             return
-        seed_everything(self.hparams["seed"], workers=True)
         self.preparation.meet(self.data, self.pre_processor)
         self.features.open(self.trainer.default_root_dir)
         self.support.begin()
@@ -289,8 +289,16 @@ class ClipMethod(ExportVerbs, SharedOptions):
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check the backbone and restore what goes with the adapters; see ``checkpoints``."""
+        """Check the backbone and restore what goes with the adapters; see ``checkpoints``.
+
+        What has just gone on from a checkpoint is kept: anomalib's ``train`` would test that file.
+        """
+        if self.schedule.went_beyond(self._trainer):
+            logger.info("what was learnt is tested, not the checkpoint that training went on from")
+            checkpoint.update(state_dict=self.state_dict(), callbacks={})
+            return
         notes = complete(checkpoint, self)
+        self.schedule.goes_on(self._trainer)
         super().on_load_checkpoint(checkpoint)
         self.support.restored(is_stale=notes.support_is_stale)
         self.text.object_name = notes.object_name

@@ -65,6 +65,15 @@ class ResultsWriter(Callback):
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let runs be moved: anomalib's ``latest`` names this run's folder by its whole path."""
+        del pl_module, stage
+        run = Path(trainer.default_root_dir)
+        latest = run.with_name("latest")
+        if latest.is_symlink() and latest.readlink() == run.resolve():
+            latest.unlink()
+            latest.symlink_to(run.name, target_is_directory=True)
+
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a table."""
         del trainer, pl_module

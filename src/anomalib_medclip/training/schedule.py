@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
@@ -33,6 +34,7 @@ class Schedule:
         self._default_epochs = default_epochs
         self._validated_at: int | None = None
         self._finished_at: int | None = None
+        self._went_on_from: str | Path | None = None
 
     def settle(self, trainer: Trainer, *, chooses: bool) -> None:
         """Before training: how many epochs there are, and whether each ends in a validation.
@@ -42,6 +44,7 @@ class Schedule:
             chooses: Whether validation chooses the epoch that is kept.
         """
         self._validated_at = self._finished_at = None
+        self._went_on_from = None
         if trainer.max_epochs == _LIGHTNING_EPOCHS:
             logger.info("training %d epochs, the default of this method", self._default_epochs)
             trainer.fit_loop.max_epochs = self._default_epochs
@@ -59,6 +62,16 @@ class Schedule:
     def is_finished(self, trainer: Trainer) -> bool:
         """Whether what is learnt so far was finished."""
         return self._finished_at == trainer.global_step
+
+    def goes_on(self, trainer: Trainer | None) -> None:
+        """A checkpoint is being restored, by a trainer or without one."""
+        if trainer and trainer.state.fn == "fit":
+            self._went_on_from = trainer.ckpt_path
+
+    def went_beyond(self, trainer: Trainer | None) -> bool:
+        """Whether a training went on from the trainer's checkpoint, and was finished."""
+        from_here = trainer is not None and trainer.ckpt_path == self._went_on_from
+        return from_here and self._finished_at is not None
 
     def note_finish(self, trainer: Trainer) -> None:
         """What is learnt so far is being finished."""
