@@ -8,6 +8,7 @@ from importlib import import_module
 
 from anomalib_medclip import __version__
 from anomalib_medclip.errors import MedclipError
+from anomalib_medclip.signals import Stopped, tidy_stop
 
 COMMANDS = {
     "bench": "measure what methods cost on this machine, beside bare CLIP",
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 for success; 1 where the command says that something is wrong; 2 for bad input, which is
-        named on the error stream.
+        named on the error stream; 130 and 143 where Ctrl-C or SIGTERM has stopped it.
     """
     parser = argparse.ArgumentParser(
         "anomalib-medclip",
@@ -40,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"timm|anomalib\.")
     command = import_module(f"anomalib_medclip.commands.{chosen.command}")
     try:
-        code: int = command.run(rest)
+        with tidy_stop():
+            code: int = command.run(rest)
+    except Stopped as stopped:
+        print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        return int(str(stopped.code))
     except (MedclipError, OSError) as error:  # the latter of what cannot be written
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - what a command line says
         return 2

@@ -1,6 +1,7 @@
 """Several processes at the same cells; one that dies is replaced, and its cell tried again."""
 
 import multiprocessing
+import time
 from collections import Counter
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -10,6 +11,11 @@ from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.run_cell import died
 from anomalib_medclip.compare.runners import LIVES, CellQueue, Watch, rotated, run_here
 from anomalib_medclip.errors import ProcessDiedError
+from anomalib_medclip.signals import watch
+
+
+_PATIENCE = 4
+"""Seconds in which a process that was told to stop may do so."""
 
 
 class _Announce:
@@ -29,6 +35,7 @@ class _Announce:
 
 def _work_on(work: CellQueue, words: Connection) -> None:
     """What each process does."""
+    watch()
     # Loaders of images would else be spawned, too, and each import everything anew.
     multiprocessing.set_start_method(None, force=True)
     run_here(work, _Announce(words))
@@ -74,8 +81,17 @@ class ProcessPool:
                     if not alive or not heard:
                         self._left(number, worker)
         finally:
-            for worker in self._workers.values():
-                worker.process.terminate()
+            self._stop()
+
+    def _stop(self) -> None:
+        """End the processes that there still are; each has some seconds to remove what is its."""
+        running = [worker.process for worker in self._workers.values()]
+        for process in running:
+            process.terminate()
+        until = time.monotonic() + _PATIENCE
+        for process in running:
+            process.join(max(0, until - time.monotonic()))
+            process.kill()
 
     def _start(self, number: int) -> None:
         context = multiprocessing.get_context("spawn")

@@ -21,6 +21,7 @@ from anomalib_medclip.data.volumes import Volumes
 from anomalib_medclip.errors import DamagedFileError, DataRootError, MedclipError
 from anomalib_medclip.files import alone_in, as_json, from_json, sha256_of_all, whole_file
 from anomalib_medclip.provenance import NOTICE, versions
+from anomalib_medclip.signals import stop_if_told
 
 _FOLDERS = {0: "good", 1: "Ungood"}
 
@@ -107,7 +108,8 @@ class _Tree:
             msg = f"two volumes of one patient of {self.data.root} would get the same names"
             raise DataRootError(msg + "; let another name in braces tell them apart, as {visit}")
         failed = {}
-        with ThreadPoolExecutor(jobs) as pool:
+        pool = ThreadPoolExecutor(jobs)
+        try:
             jobs_of = {pool.submit(self._cut, n, case): case for n, case in named.items()}
             for job in progress(as_completed(jobs_of), len(cases)):
                 try:
@@ -116,6 +118,8 @@ class _Tree:
                     raise  # of our own notes: it is not known what to sweep
                 except (MedclipError, OSError) as error:
                     failed[self._path(jobs_of[job].image)] = str(error)
+        finally:
+            pool.shutdown(cancel_futures=True)
         done = sorted(n for n, case in named.items() if self._path(case.image) not in failed)
         volumes = self.notes.of_all(done)
         self._sweep(volumes)
@@ -142,6 +146,7 @@ class _Tree:
         sliced = self.data.cut(case)
         slices = []
         for number, label in self.data.labelled(case, sliced):
+            stop_if_told()
             home = self.folder / str(case.split) / _FOLDERS[label]
             file = f"{_stem(case)}_{number:03d}.png"
             _save(home / "img" / file, self._pixels(sliced.images[number].numpy()))

@@ -38,6 +38,7 @@ from anomalib_medclip.export.runtimes import (
     torch_run,
 )
 from anomalib_medclip.files import as_json, sha256
+from anomalib_medclip.signals import tidy_stop
 
 logger = logging.getLogger(__name__)
 
@@ -221,7 +222,7 @@ class CertifiedExporter:
         refuse_non_finite_state(without_clip(method.state_dict()), "the model to export")
         method.eval()
         root.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=root) as aside:
+        with tidy_stop(), TemporaryDirectory(dir=root) as aside:
             self._is_writing = True
             try:
                 written = write(Path(aside))

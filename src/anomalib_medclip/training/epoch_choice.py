@@ -5,11 +5,10 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.training.datamodule_view import DatamoduleView
-from anomalib_medclip.training.schedule import is_last_epoch
+from anomalib_medclip.training.schedule import checkpoint_callbacks, is_last_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +79,6 @@ class BestEpoch(Callback):
             return
         logger.info("epoch %d was best on the validation images; kept", self._epoch)
         pl_module.load_state_dict(pl_module.state_dict() | self._state)
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+        for callback in checkpoint_callbacks(trainer):
+            if callback.best_model_path:
                 trainer.save_checkpoint(callback.best_model_path)

@@ -37,6 +37,7 @@ from anomalib_medclip.training.options import SharedOptions
 from anomalib_medclip.training.preparation import Preparation
 from anomalib_medclip.training.results import ResultsWriter
 from anomalib_medclip.training.schedule import Schedule, is_last_epoch, save_again
+from anomalib_medclip.training.stopping import TidyStop
 from anomalib_medclip.training.support import SupportFitter
 from anomalib_medclip.training.text_features import TextFeatures
 from anomalib_medclip.training.threshold_source import keep_if_learnt_from, source_of
@@ -118,7 +119,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
 
     def configure_callbacks(self) -> list[Callback]:
         """What stops at NaN, what anomalib calls back, results, cross-fitting, the best epoch."""
-        callbacks = [EpochSeed(self.hparams["seed"]), FiniteOnly()]
+        callbacks = [TidyStop(), EpochSeed(self.hparams["seed"]), FiniteOnly()]
         callbacks += cast("Sequence[Callback]", super().configure_callbacks())
         callbacks += [ResultsWriter(), CrossFit(self.hparams["cross_fit"])]
         if self.hparams["epoch_choice"] == "validation":

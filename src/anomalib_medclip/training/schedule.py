@@ -51,7 +51,7 @@ class Schedule:
         if not (chooses or _is_watched(trainer)) and trainer.check_val_every_n_epoch == 1:
             logger.info("the epochs are fixed beforehand: validation comes after the last one")
             trainer.check_val_every_n_epoch = _NEVER
-        for callback in _checkpoints(trainer):
+        for callback in checkpoint_callbacks(trainer):
             if callback._save_on_train_epoch_end is None:
                 callback._save_on_train_epoch_end = True  # a crash then loses one epoch at most
 
@@ -105,10 +105,11 @@ def _is_watched(trainer: Any) -> bool:  # noqa: ANN401 - a trainer
 
 def save_again(trainer: Trainer) -> None:
     """Write what was finished after the last epoch over the checkpoint of that epoch."""
-    for callback in _checkpoints(trainer):
+    for callback in checkpoint_callbacks(trainer):
         if callback.monitor is None and callback.best_model_path:
             trainer.save_checkpoint(callback.best_model_path)
 
 
-def _checkpoints(trainer: Trainer) -> list[ModelCheckpoint]:
+def checkpoint_callbacks(trainer: Trainer) -> list[ModelCheckpoint]:
+    """Callbacks of a trainer that save checkpoints, Lightning's or anomalib's."""
     return [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
