@@ -5,15 +5,21 @@ The method is the one that the page on methods shows, put into a package outside
 
 import json
 import os
+from pathlib import Path
 
 import fresh_process
 import pytest
 from shown_files import shown_files
 
+HELPERS = Path(__file__).with_name("helpers")
 SCRIPT = """
 import json
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import torch
+from tracing import traced_once
 
 import anomalib_medclip
 from anomalib_medclip.clip.towers import ImageTower
@@ -91,7 +97,8 @@ def broken(method, names):
 
 
 told, asked = [], json.loads(sys.argv[1])
-check_method(MethodCase(Probe, options={"lr": 1e-2}), report=told.append)
+with TemporaryDirectory() as folder, traced_once(Path(folder)):
+    check_method(MethodCase(Probe, options={"lr": 1e-2}), report=told.append)
 kinds = [Leaks, Peeks, Forgets, ForgetsItsKind, LearnsFromPredictions, RunsTheTowerAgain,
          IgnoresPrecision, MovesTheTower]
 found = {kind.__name__: broken(kind, asked[kind.__name__]) for kind in kinds}
@@ -131,7 +138,8 @@ def package(tmp_path_factory):
 @pytest.fixture(scope="module")
 def said(package):
     """What the method's promises came to, and those that its kinds were asked for and broke."""
-    path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH", "")]))
+    known = os.environ.get("PYTHONPATH", "")
+    path = os.pathsep.join(filter(None, [str(package), str(HELPERS), known]))
     asked = {kind: [promise, "declares_what_it_has"] for kind, promise in BROKEN.items()}
     done = fresh_process.run(
         "-c", SCRIPT, json.dumps(asked), env={**os.environ, "PYTHONPATH": path}

@@ -115,7 +115,7 @@ def sees_its_support_after_the_last_step(case: MethodCase) -> None:
 def learns_from_labels_alone(case: MethodCase) -> None:
     """Without masks it is trained on labels, and measured on images only."""
     with case.home() as home:
-        trained = case.train(home, epochs=1, data=case.data(mask_column=None))
+        trained = case.train(home, epochs=1, data=case.data(mask_column=None), tested=True)
     hold(not trained.model.model.has_masks, "it thinks that there are masks")
     names = set(trained.metrics)
     hold(names == {"image_AUROC", "image_F1Score"}, f"figures are {sorted(names)}")
@@ -156,7 +156,7 @@ def encodes_no_image_twice(case: MethodCase) -> None:
     seen = Encoded()
     with case.home() as home:
         options: dict[str, Any] = {"epoch_choice": "validation", "trainer": {"callbacks": [seen]}}
-        trained = case.train(home, epochs=3, **options)
+        trained = case.train(home, epochs=2, **options)
     learnt_from_, validated = len(trained.data.train_data), len(trained.data.val_data)
     first, *later = seen.counts
     hold(first >= learnt_from_ + validated, f"the first epoch encodes {first} images")
@@ -169,7 +169,7 @@ def runs_nothing_again_that_cannot_have_changed(case: MethodCase) -> None:
     work = Work()
     with case.home() as home:
         options: dict[str, Any] = {"epoch_choice": "validation", "trainer": {"callbacks": [work]}}
-        trained = case.train(home, epochs=3, **options)
+        trained = case.train(home, epochs=2, **options)
     model, steps = trained.model.model, trained.engine.trainer.num_training_batches
     hold(work.epochs[0].keys() >= set(range(1, model.levels[-1] + 1)), "the first epoch encodes")
     with torch.no_grad():
