@@ -21,7 +21,7 @@ SIDE = 32
 
 
 class Trained(NamedTuple):
-    """A training run, and what its test found, if there was one."""
+    """A training run, and what its test found, if it was tested."""
 
     model: Any
     engine: Engine
@@ -100,7 +100,7 @@ class MethodCase:
     @cached_property
     def trained(self) -> Trained:
         """A run with masks, to look at and not to change."""
-        return self.train(Path(self.scratch.name) / "trained", tested=True)
+        return self.train(Path(self.scratch.name) / "trained")
 
     @cached_property
     def shallow_checkpoint(self) -> Path:
@@ -153,31 +153,35 @@ class MethodCase:
         data.setup = without_others  # type: ignore[method-assign]
         return data
 
-    def train(
+    def train(self, home: Path, **options: Any) -> Trained:  # noqa: ANN401 - as those of ``ready``
+        """Train the method, and test it; takes what ``ready`` takes."""
+        trained = self.ready(home, **options)
+        found: Any = trained.engine.train(trained.model, datamodule=trained.data)
+        return trained._replace(metrics=dict(found[0]))
+
+    def fit(self, home: Path, **options: Any) -> Trained:  # noqa: ANN401 - as those of ``ready``
+        """Train the method, without a test; takes what ``ready`` takes."""
+        trained = self.ready(home, **options)
+        trained.engine.fit(trained.model, datamodule=trained.data)
+        return trained
+
+    def ready(
         self,
         home: Path,
         *,
         epochs: int | None = None,
         trainer: Mapping[str, Any] | None = None,
         data: MedicalFolder | None = None,
-        tested: bool = False,
         **options: Any,  # noqa: ANN401 - the method's
     ) -> Trained:
-        """Train the method.
+        """What is to be trained.
 
         Args:
             home: Where its results go.
             epochs: How many; by default those of the case.
             trainer: Options of Lightning's trainer.
             data: What to train on; by default the pictures.
-            tested: Whether it is tested, too; else there are no metrics.
             **options: Options of the method.
         """
-        model = self.small(**options)
         engine = self.engine(home, **{"max_epochs": epochs or self.epochs, **(trainer or {})})
-        data = data or self.data()
-        if not tested:
-            engine.fit(model, datamodule=data)
-            return Trained(model, engine, data, {})
-        found: Any = engine.train(model, datamodule=data)
-        return Trained(model, engine, data, dict(found[0]))
+        return Trained(self.small(**options), engine, data or self.data(), {})
