@@ -239,41 +239,10 @@ def images():
     return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 
 
-def content(model, images, options):
-    """All that a graph follows from: two models of the same content are traced to the same file."""
-    import torch
-
-    from anomalib_medclip.provenance import sha256_of_tensors
-
-    tensors = {name: value for name, value in model.state_dict().items() if torch.is_tensor(value)}
-    plain = {name: value for name, value in vars(model.model).items() if isinstance(value, Plain)}
-    told = (
-        dict(model.hparams), plain, options, images.shape, model.training, torch.is_grad_enabled()
-    )  # fmt: skip
-    return repr((model, told)), sha256_of_tensors(tensors)
-
-
-Plain = bool | int | float | str | tuple | list | None
-
-
 @pytest.fixture(scope="session", autouse=True)
 def traced_once(tmp_path_factory):
-    """Copies the ONNX file of a model that was traced before, as on the way to OpenVINO.
+    """Copies the ONNX file of a model that was traced before; see ``tracing``."""
+    from tracing import traced_once
 
-    Tracing takes seconds. All that this package does before and after is done each time.
-    """
-    import torch
-
-    trace, made = torch.onnx.export, {}
-
-    def export(model, args, f, **options):
-        kept = content(model, *args, options)
-        if kept not in made:
-            made[kept] = tmp_path_factory.mktemp("traced") / "model.onnx"
-            trace(model=model, args=args, f=str(made[kept]), **options)
-        for file in made[kept].parent.iterdir():
-            shutil.copy(file, f.removesuffix("model.onnx") + file.name)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.onnx, "export", export)
-        yield made
+    with traced_once(tmp_path_factory.mktemp("traced")):
+        yield
