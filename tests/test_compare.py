@@ -6,6 +6,7 @@ import shutil
 import pytest
 from comparing import (
     MVFA,
+    PLAIN,
     compare,
     lesion_entry,
     phantom_entry,
@@ -17,8 +18,6 @@ from comparing import (
 from anomalib_medclip import cli
 
 SAID = ("RuntimeError", "no <b>luck</b>, again")
-SHORT = {**MVFA, "max_epochs": 1}
-PLAIN = {"class_path": "anomalib_medclip.baselines.MeanIntensity", "normals": ["support"]}
 FILES = {"config.yaml", "grid.json", "cells", "claims", "features", "report.html", "table.csv"}
 
 
@@ -34,7 +33,10 @@ def unlucky(lesions, tmp_path_factory):
     home = tmp_path_factory.mktemp("unlucky")
     shutil.copytree(lesions, home / "holes")
     (home / "holes" / "masks" / "abnormal" / "3.png").unlink()
-    models = {"whole": SHORT, "broken": {**SHORT, "class_path": "unlucky.Raises"}}
+    models = {
+        "whole": {**MVFA, "max_epochs": 1},
+        "broken": {**MVFA, "class_path": "unlucky.Raises"},
+    }
     data = {"good": phantom_entry(home / "pictures"), "holes": lesion_entry(home / "holes")}
     config = write_config(home / "c.yaml", models, data, draws=2)
     return config, home / "out", compare(config, home / "out")

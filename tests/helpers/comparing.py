@@ -22,6 +22,9 @@ METHODS = {
     "MediCLIP": {**MVFA, "class_path": "anomalib_medclip.MediCLIP"},
     "IQE-CLIP": {**MVFA, "class_path": "anomalib_medclip.IQECLIP"},
 }
+PLAIN = {"class_path": "anomalib_medclip.baselines.MeanIntensity", "normals": ["support"]}
+"""What costs least."""
+
 TINY_RESNET = {"backbone": "test_resnet", "pre_trained": False}
 PATCHCORE = {
     "class_path": "anomalib.models.Patchcore",
