@@ -18,7 +18,6 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -105,7 +104,7 @@ def status_of(words):
         print(end.code, file=sys.stderr)  # noqa: T201 - as an interpreter does
         return 1
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
         return 1
     return 0
 
