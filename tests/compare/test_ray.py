@@ -5,8 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from comparing import MVFA, cells_of, compare, figures, lesion_entry, records, write_config
-from unlucky import RUNS
+from comparing import MVFA, cells_of, compare, figures, lesion_entry, records
 
 from anomalib_medclip.compare.runners import _fetched
 
@@ -15,24 +14,19 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 
 @pytest.mark.slow
 def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(
-    lesions, tmp_path, monkeypatch
+    alone, tmp_path, runs, monkeypatch
 ):
-    runs = tmp_path / "runs.txt"
-    runs.touch()
-    monkeypatch.setenv(RUNS, str(runs))
     # Ray's workers are processes of their own, which know nothing of pytest's search path.
     tests = Path(__file__).parents[1]
     paths = [str(tests), str(tests / "helpers"), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-    models = {"Mine": {**MVFA, "class_path": "unlucky.DiesOnce", "max_epochs": 1}}
-    data = {"phantom": lesion_entry(lesions)}
-    config = write_config(tmp_path / "c.yaml", models, data, draws=3)
-    assert compare(config, tmp_path / "ray", "--runner", "ray", "--jobs", "2") == 0
+    runs.one_dies()
+    config, one = alone
+    assert compare(config, tmp_path, "--runner", "ray", "--jobs", "1") == 0
     assert not ray.is_initialized()
-    assert len(runs.read_text().splitlines()) == 4, "one was killed and run again"
-    assert compare(config, tmp_path / "here") == 0
-    assert records(tmp_path / "ray") == records(tmp_path / "here")
-    assert figures(tmp_path / "ray") == figures(tmp_path / "here")
+    assert len(runs()) == len(records(one)) + 1, "one was killed and run again"
+    assert records(tmp_path) == records(one)
+    assert figures(tmp_path) == figures(one)
 
 
 def test_a_cell_whose_workers_die_has_failed(lesions, tmp_path):
