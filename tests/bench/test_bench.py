@@ -152,9 +152,12 @@ def test_bf16_is_measured_beside_an_encoder_in_fp32():
     assert 0 < (found - expected).abs().max() < 0.05
 
 
-def test_onnx_is_measured(monkeypatch):
+@pytest.mark.parametrize(("runtime", "precision"), [("onnx", "fp32"), ("openvino-int8", "int8")])
+def test_an_export_is_measured(runtime, precision, monkeypatch):
+    """MediCLIP encodes all at once; its integers must reach the tower all the same."""
     monkeypatch.setattr(build, "PROBES", 2)
-    row = measure.measure_setting(replace(TINY, method="mediclip", runtime="onnx"))
+    setting = replace(TINY, method="mediclip", runtime=runtime, precision=precision)
+    row = measure.measure_setting(setting)
     assert is_sound(row)
     assert row["threads"] is None
 
@@ -169,12 +172,6 @@ def test_openvino_computes_in_what_it_is_told(runtime, precision, monkeypatch):
     monkeypatch.setattr(build, "open_openvino", lambda path, precision: (path, precision))
     opened = build.export_method(model, setting, Path("exported"))()
     assert opened == (Path("exported") / "model.xml", precision)
-
-
-def test_integers_reach_the_tower_of_a_method_that_encodes_all_at_once(monkeypatch):
-    monkeypatch.setattr(build, "PROBES", 2)
-    setting = replace(TINY, method="madclip", runtime="openvino-int8", precision="int8")
-    assert is_sound(measure.measure_setting(setting))
 
 
 def test_only_mvfa_has_a_bank():
