@@ -47,7 +47,7 @@ def files(folder):
 
 @pytest.fixture(scope="module", params=METHODS)
 def name(request):
-    """A method; daily MadCLIP: it makes the most copies of an image, in colours that a seed draws."""
+    """Methods; daily MadCLIP, which makes the most copies, in colours that a seed draws."""
     return request.param
 
 
