@@ -18,15 +18,40 @@ from anomalib_medclip.bench.settings import SMALL, Setting
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.models import get_model
 
+PACKAGE = Path(anomalib_medclip.__file__).parent
+COMPUTE = (
+    "models/*/torch_model.py",
+    "components/memory_bank.py",
+    "components/model.py",
+    "clip/*.py",
+)
+TIME = tuple(f"bench/{name}.py" for name in ("machine", "profile", "roofline", "scoring", "timing"))
+TORCH_ALONE = [
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for pattern in (*COMPUTE, *TIME)
+    for path in sorted(PACKAGE.glob(pattern))
+]
+"""Torch models, and what times them."""
+
 RUN = f"""
-import runpy
+import json, runpy
 from functools import partial
+from importlib import import_module
+
+barred = {{}}
+for name in {TORCH_ALONE}:
+    try:
+        import_module(name)
+    except ImportError as error:
+        barred[name] = error.name
+print(json.dumps(barred), flush=True)
+
 from anomalib_medclip.bench import roofline, timing
 roofline._SIDE["cpu"] = 64
 timing.alternate = partial(timing.alternate, rounds=1, at_least=0.0)
 runpy.run_path({bare_bench.__file__!r}, run_name="__main__")
 """
-"""The tool as it is called, but with little of what takes time."""
+"""What each module imports against the rule; then the tool, with little of what takes time."""
 
 TINY = ("--backbone", json.dumps(SMALL), "--image-size", "32")
 
@@ -68,8 +93,10 @@ def measured(monkeypatch, capsys):
 
 
 def test_it_knows_every_method_of_the_house():
-    folders = Path(anomalib_medclip.__file__).parent.glob("models/*/torch_model.py")
+    folders = PACKAGE.glob("models/*/torch_model.py")
     assert METHODS.keys() == {path.parent.name for path in folders}
+    lightning = PACKAGE.glob("models/*/lightning_model.py")
+    assert METHODS.keys() == {path.parent.name for path in lightning}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -97,8 +124,10 @@ def test_a_bank_holds_the_copies_that_mvfa_makes():
 
 def test_it_runs_with_torch_open_clip_and_jaxtyping_alone():
     ran = run_lean(RUN, *TINY, "--batch-size", "1", "2", "--precision", "bf16")
+    barred, *rows = map(json.loads, ran.stdout.splitlines())
+    assert barred == {}
     assert ran.returncode == 0, ran.stderr
-    about, *rows = map(json.loads, ran.stdout.splitlines())
+    about = rows.pop(0)
     assert about["versions"]["torch"] == torch.__version__
     left_out = "it smooths by scipy, which is not installed"
     assert rows.pop() == {"method": "iqeclip", "left out": left_out}
