@@ -130,6 +130,7 @@ def assert_compiled_is_eager(method, k_shot, kind, monkeypatch):
         torch.testing.assert_close(*of_both, rtol=0, atol=1e-5)
 
 
+@pytest.mark.daily_for(method="iqeclip")  # the most parts; that each is a graph, the contract asks
 @pytest.mark.parametrize("method", METHODS)
 def test_a_compiled_model_is_one_graph(method, monkeypatch):
     assert_compiled_is_eager(method, 0, "eager", monkeypatch)
@@ -163,6 +164,7 @@ def test_bf16_is_measured_beside_an_encoder_in_fp32():
     assert 0 < (found - expected).abs().max() < 0.05
 
 
+@pytest.mark.daily_for(runtime="openvino-int8")  # by way of ONNX
 @pytest.mark.parametrize(("runtime", "precision"), [("onnx", "fp32"), ("openvino-int8", "int8")])
 def test_an_export_is_measured(runtime, precision, monkeypatch):
     """MediCLIP encodes all at once; its integers must reach the tower all the same."""

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 from comparing import (
     CFLOW,
@@ -33,6 +36,14 @@ def alone(lesions, tmp_path_factory):
         patch.setenv(RUNS, str(home / "runs.txt"))
         assert compare(config, home / "out") == 0
     return config, home / "out"
+
+
+@pytest.fixture
+def found_by_others(monkeypatch):
+    """Lets processes of their own find the models of tests, as pytest's search path does here."""
+    tests = Path(__file__).parents[1]
+    paths = [str(tests), str(tests / "helpers"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
 
 
 class Runs:

@@ -1,7 +1,5 @@
 """Cells on a Ray cluster of this machine, of which a worker dies."""
 
-import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,18 +11,16 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 
 
 @pytest.mark.slow
-def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(
-    alone, tmp_path, runs, monkeypatch
-):
-    # Ray's workers are processes of their own, which know nothing of pytest's search path.
-    tests = Path(__file__).parents[1]
-    paths = [str(tests), str(tests / "helpers"), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-    runs.one_dies()
+@pytest.mark.daily_for(dies=False)  # another worker imports everything anew
+@pytest.mark.parametrize("dies", [False, True])
+@pytest.mark.usefixtures("found_by_others")
+def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(dies, alone, tmp_path, runs):
+    if dies:
+        runs.one_dies()
     config, one = alone
     assert compare(config, tmp_path, "--runner", "ray", "--jobs", "1") == 0
     assert not ray.is_initialized()
-    assert len(runs()) == len(records(one)) + 1, "one was killed and run again"
+    assert len(runs()) == len(records(one)) + dies, "one was killed and run again"
     assert records(tmp_path) == records(one)
     assert figures(tmp_path) == figures(one)
 

@@ -131,6 +131,7 @@ def test_shares_run_each_cell_once_and_report_all(alone, tmp_path, runs):
     assert figures(out) == figures(one), "the last to end reported all"
 
 
+@pytest.mark.usefixtures("found_by_others")
 def test_a_kill_in_the_middle_costs_only_what_was_running(alone, tmp_path, runs):
     """The whole group is killed, as a job that ran out of memory or time is."""
     (config, undisturbed), killed = alone, tmp_path / "killed"

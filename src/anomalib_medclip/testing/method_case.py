@@ -74,8 +74,8 @@ class MethodCase:
         return self.method.__name__
 
     def small(self, **options: Any) -> Any:  # noqa: ANN401 - the method, whose options are its own
-        """A small and offline model of the method."""
-        return self.method(**{**OPTIONS, **self.options, **options})
+        """A small and offline model of the method, which draws no pictures unless it is asked."""
+        return self.method(**{**OPTIONS, "visualizer": False, **self.options, **options})
 
     def shallow(self) -> Any:  # noqa: ANN401 - the method
         """The same with half the blocks."""
@@ -160,8 +160,8 @@ class MethodCase:
         return trained._replace(metrics=dict(found[0]))
 
     def fit(self, home: Path, **options: Any) -> Trained:  # noqa: ANN401 - as those of ``ready``
-        """Train the method, without a test; takes what ``ready`` takes."""
-        trained = self.ready(home, **options)
+        """Train the method without a test, in few steps; takes what ``ready`` takes."""
+        trained = self.ready(home, **{"data": self.data(train_batch_size=16), **options})
         trained.engine.fit(trained.model, datamodule=trained.data)
         return trained
 

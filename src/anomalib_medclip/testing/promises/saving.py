@@ -76,7 +76,7 @@ def finishes_what_was_saved_in_the_middle(case: MethodCase) -> None:
     """A checkpoint from the middle of training is finished with its data, or refused without."""
     with case.home() as home:
         keep = ModelCheckpoint(dirpath=home / "all", save_top_k=-1, filename="{epoch}")
-        case.fit(home, epochs=2, trainer={"callbacks": [keep]})
+        case.fit(home, epochs=2, trainer={"callbacks": [keep]}, data=case.data())
         path, model = home / "all" / "epoch=0.ckpt", case.small()
         scores: dict[str, Any] = {
             "data_path": case.lesions / "images" / "normal",
