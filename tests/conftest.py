@@ -4,11 +4,14 @@ import copy
 import gc
 import os
 import shutil
+import sys
 from collections import defaultdict
 from pathlib import Path
 
 # One thread each: the workers share the processor, and small models gain nothing from more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# OpenVINO would tell its maker of every conversion, by a process forked from this large one.
+sys.modules["openvino_telemetry"] = None
 
 import numpy as np
 import pytest
@@ -71,9 +74,13 @@ def title(parameter):
 
 
 def group_of(item):
-    """Tests that one worker runs: those of a method, which share a training, or those of a file."""
+    """Tests that one worker runs: those that share a training, a comparison, a server, or a file."""
     if item.path.name in ("test_house.py", "test_pages_in_a_copy.py"):
         return "checks of the tree"  # one cache of types, and no two writers
+    if "compared" in getattr(item, "fixturenames", ()):
+        return "compared"
+    if hasattr(item, "module") and hasattr(item.module, "fresh_process"):
+        return "forks"  # of one server, which takes seconds to import everything
     given = item.callspec.params.values() if hasattr(item, "callspec") else ()
     methods = [one for one in given if hasattr(one, "training_step") or hasattr(one, "exempt")]
     home = item.path.relative_to(item.config.rootpath).as_posix()

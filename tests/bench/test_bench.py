@@ -136,10 +136,10 @@ def test_a_compiled_model_is_one_graph(method, monkeypatch):
     assert_compiled_is_eager(method, 0, "eager", monkeypatch)
 
 
-@pytest.mark.daily_for(k_shot=2)
+@pytest.mark.nightly(also="tests/bench/test_bench.py::test_a_compiled_model_is_one_graph")
 @pytest.mark.parametrize(("method", "k_shot"), [*product(METHODS, [0]), ("mvfa", 2)])
 def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
-    """Decomposed as for the compiler; daily with a memory bank, which has the most to it."""
+    """Decomposed as for the compiler, once with a memory bank."""
     assert_compiled_is_eager(method, k_shot, "aot_eager_decomp_partition", monkeypatch)
 
 
@@ -164,7 +164,7 @@ def test_bf16_is_measured_beside_an_encoder_in_fp32():
     assert 0 < (found - expected).abs().max() < 0.05
 
 
-@pytest.mark.daily_for(runtime="openvino-int8")  # by way of ONNX
+@pytest.mark.daily_for(runtime="onnx")
 @pytest.mark.parametrize(("runtime", "precision"), [("onnx", "fp32"), ("openvino-int8", "int8")])
 def test_an_export_is_measured(runtime, precision, monkeypatch):
     """MediCLIP encodes all at once; its integers must reach the tower all the same."""
