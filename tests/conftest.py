@@ -74,7 +74,7 @@ def title(parameter):
 
 
 def group_of(item):
-    """Tests that one worker runs: those that share a training, a comparison, a server, or a file."""
+    """Tests that one worker runs: those that share a training, comparison, server or file."""
     if item.path.name in ("test_house.py", "test_pages_in_a_copy.py"):
         return "checks of the tree"  # one cache of types, and no two writers
     if "compared" in getattr(item, "fixturenames", ()):

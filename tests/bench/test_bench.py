@@ -258,6 +258,7 @@ def test_a_run_keeps_what_it_has_measured_when_a_row_fails(row, tmp_path, monkey
     assert "| mvfa |" in capsys.readouterr().out
 
 
+@pytest.mark.nightly(also="tests/bench/test_bench.py::test_a_process_that_dies_is_named")
 def test_a_row_is_measured_in_a_process_of_its_own(tmp_path):
     table = tmp_path / "bench.csv"
     command = "bench --quick --method mvfa --batch-size 3 --threads 1 --rounds 1 --out"

@@ -290,6 +290,7 @@ SIZED = {
 }
 
 
+@pytest.mark.daily_for(name="Ganomaly")
 @pytest.mark.parametrize("name", SIZED)
 def test_a_model_is_built_for_the_size_of_its_images(name, heads, tmp_path):
     """Flows, autoencoders and decoders have it in their weights or maps."""
