@@ -269,4 +269,5 @@ class TextTower(nn.Module):
 @lru_cache(maxsize=64)
 def _tokens(sentences: tuple[str, ...], length: int) -> Tensor:
     """Kept, because prompts that learn read the same words at every step."""
-    return open_clip.tokenize(list(sentences), length)
+    with torch.inference_mode(mode=False):  # whoever asks first, others may learn with them
+        return open_clip.tokenize(list(sentences), length)
