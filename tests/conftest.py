@@ -4,11 +4,14 @@ import copy
 import gc
 import os
 import shutil
+import sys
 from collections import defaultdict
 from pathlib import Path
 
 # One thread each: the workers share the processor, and small models gain nothing from more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# OpenVINO would tell its maker of every conversion, by a process forked from this large one.
+sys.modules["openvino_telemetry"] = None
 
 import numpy as np
 import pytest
@@ -46,6 +49,10 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker("nightly")
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(group_of(item)))
+        if config.getoption("loadgroup", False) and hasattr(item, "_id"):
+            # xdist 3.8 writes the group of a test to where pytest 9.2 no longer looks for it.
+            group = item.get_closest_marker("xdist_group").args[0]
+            item._id = type(item._id).parse(f"{item.nodeid}@{group}")
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, rank(item)))
 
 
@@ -67,9 +74,13 @@ def title(parameter):
 
 
 def group_of(item):
-    """Tests that one worker runs: those of a method, which share a training, or those of a file."""
+    """Tests that one worker runs: those that share a training, comparison, server or file."""
     if item.path.name in ("test_house.py", "test_pages_in_a_copy.py"):
         return "checks of the tree"  # one cache of types, and no two writers
+    if "compared" in getattr(item, "fixturenames", ()):
+        return "compared"
+    if hasattr(item, "module") and hasattr(item.module, "fresh_process"):
+        return "forks"  # of one server, which takes seconds to import everything
     given = item.callspec.params.values() if hasattr(item, "callspec") else ()
     methods = [one for one in given if hasattr(one, "training_step") or hasattr(one, "exempt")]
     home = item.path.relative_to(item.config.rootpath).as_posix()
@@ -239,41 +250,10 @@ def images():
     return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 
 
-def content(model, images, options):
-    """All that a graph follows from: two models of the same content are traced to the same file."""
-    import torch
-
-    from anomalib_medclip.provenance import sha256_of_tensors
-
-    tensors = {name: value for name, value in model.state_dict().items() if torch.is_tensor(value)}
-    plain = {name: value for name, value in vars(model.model).items() if isinstance(value, Plain)}
-    told = (
-        dict(model.hparams), plain, options, images.shape, model.training, torch.is_grad_enabled()
-    )  # fmt: skip
-    return repr((model, told)), sha256_of_tensors(tensors)
-
-
-Plain = bool | int | float | str | tuple | list | None
-
-
 @pytest.fixture(scope="session", autouse=True)
 def traced_once(tmp_path_factory):
-    """Copies the ONNX file of a model that was traced before, as on the way to OpenVINO.
+    """Copies the ONNX file of a model that was traced before; see ``tracing``."""
+    from tracing import traced_once
 
-    Tracing takes seconds. All that this package does before and after is done each time.
-    """
-    import torch
-
-    trace, made = torch.onnx.export, {}
-
-    def export(model, args, f, **options):
-        kept = content(model, *args, options)
-        if kept not in made:
-            made[kept] = tmp_path_factory.mktemp("traced") / "model.onnx"
-            trace(model=model, args=args, f=str(made[kept]), **options)
-        for file in made[kept].parent.iterdir():
-            shutil.copy(file, f.removesuffix("model.onnx") + file.name)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.onnx, "export", export)
-        yield made
+    with traced_once(tmp_path_factory.mktemp("traced")):
+        yield

@@ -94,6 +94,7 @@ def fitted(stem, lesions, home, epochs=1, **data):
 TASK_ROWS = [p.stem for p in CONFIGS if "tasks" in yaml.safe_load(p.read_text())["init_args"]]
 
 
+@pytest.mark.daily_for(stem="mediclip_gauss_cutpaste")
 @pytest.mark.parametrize("stem", TASK_ROWS)
 def test_a_row_of_tasks_trains_on_these_tasks_and_no_others(stem, lesions, tmp_path, monkeypatch):
     drawn = set()
@@ -123,6 +124,7 @@ OTHER_GRAPHS = [
 ]  # fmt: skip
 
 
+@pytest.mark.daily_for(stem="iqeclip_baseline")  # the largest; each method itself is traced daily
 @pytest.mark.parametrize("stem", OTHER_GRAPHS)
 def test_an_ablation_is_traced_with_the_same_numbers(stem):
     config = yaml.safe_load((FOLDER / f"{stem}.yaml").read_text())

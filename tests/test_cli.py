@@ -1,6 +1,5 @@
 """The commands of daily use, as typed."""
 
-import json
 import shlex
 import shutil
 from pathlib import Path
@@ -10,19 +9,14 @@ import fresh_process
 import pytest
 import torch
 from anomalib.models import Patchcore
-from command import PROGRAM, anomalib, metrics, pictures, rows
+from command import PROGRAM, SMALL, anomalib, metrics, pictures, rows
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-from tiny import SHALLOW, write_lesions
+from tiny import write_lesions
 
-from anomalib_medclip import Inferencer
 from anomalib_medclip.errors import IntensityError
 
 ROOT = Path(__file__).parent.parent
-SMALL = (
-    f"--model.backbone '{json.dumps(SHALLOW['backbone'])}' --model.levels '[1, 2]' "
-    "--model.pretrained null --model.image_size 32 --trainer.accelerator cpu"
-)
 CHECKPOINT = "results/MVFA/BMAD/Retina_RESC/latest/weights/lightning/model.ckpt"
 
 
@@ -201,19 +195,3 @@ def test_a_checkpoint_is_exported_by_a_command_of_its_own(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "certified on 8 images" in done.stdout + done.stderr
     assert (tmp_path / "weights" / "torch" / "model.json").is_file()
-
-
-def test_a_quantised_export_is_made_as_typed(tmp_path, monkeypatch):
-    data = Path("configs/bmad_resc.yaml").read_text()
-    anomalib(
-        f"export --model anomalib_medclip.MVFA {SMALL} --export_type openvino "
-        f"--compression_type INT8_PTQ --data {shlex.quote(data)} --ckpt_path {CHECKPOINT} "
-        f"--export_root {tmp_path}",
-        monkeypatch,
-    )
-    model = tmp_path / "weights" / "openvino" / "model.xml"
-    paper = json.loads(model.with_suffix(".json").read_text())
-    assert paper["compression"] == "int8_ptq"
-    assert paper["figures"]["rank_correlation"] >= 0.99
-    image = next(Path("datasets").rglob("test/Ungood/**/*.png"))
-    assert 0 <= Inferencer(model).predict(image).score <= 1

@@ -1,38 +1,24 @@
 """``anomalib-medclip compare``: what fails is said, what is done is kept, whatever happens."""
 
 import json
-import os
 import shutil
-import signal
-import time
-from subprocess import DEVNULL
 
-import fresh_process
 import pytest
 from comparing import (
     MVFA,
-    cells_of,
-    command,
+    PLAIN,
     compare,
-    figures,
-    held,
     lesion_entry,
     phantom_entry,
     records,
+    started,
     write_config,
 )
 
 from anomalib_medclip import cli
 
 SAID = ("RuntimeError", "no <b>luck</b>, again")
-SHORT = {**MVFA, "max_epochs": 1}
 FILES = {"config.yaml", "grid.json", "cells", "claims", "features", "report.html", "table.csv"}
-
-
-def started(out):
-    """When each cell was run, by key."""
-    found = {path.stem: json.loads(path.read_text()) for path in out.glob("cells/*.json")}
-    return {key: record["measured"]["started"] for key, record in found.items()}
 
 
 def of(out, **wanted):
@@ -47,7 +33,10 @@ def unlucky(lesions, tmp_path_factory):
     home = tmp_path_factory.mktemp("unlucky")
     shutil.copytree(lesions, home / "holes")
     (home / "holes" / "masks" / "abnormal" / "3.png").unlink()
-    models = {"whole": SHORT, "broken": {**SHORT, "class_path": "unlucky.Raises"}}
+    models = {
+        "whole": {**MVFA, "max_epochs": 1},
+        "broken": {**MVFA, "class_path": "unlucky.Raises"},
+    }
     data = {"good": phantom_entry(home / "pictures"), "holes": lesion_entry(home / "holes")}
     config = write_config(home / "c.yaml", models, data, draws=2)
     return config, home / "out", compare(config, home / "out")
@@ -100,9 +89,9 @@ def test_a_rerun_tries_what_failed_and_only_that(unlucky, capsys):
 
 def test_a_comparison_grows_and_keeps_what_is_done(lesions, tmp_path, capsys):
     data, out = {"phantom": lesion_entry(lesions)}, tmp_path / "out"
-    assert compare(write_config(tmp_path / "c.yaml", {"MVFA": SHORT}, data), out) == 0
+    assert compare(write_config(tmp_path / "c.yaml", {"Mine": PLAIN}, data), out) == 0
     before = started(out)
-    more = write_config(tmp_path / "c.yaml", {"MVFA": {**SHORT, "note": "ours"}}, data, draws=2)
+    more = write_config(tmp_path / "c.yaml", {"Mine": {**PLAIN, "note": "ours"}}, data, draws=2)
     assert compare(more, out) == 0
     assert before.items() < started(out).items()
     assert len(started(out)) == 2
@@ -114,21 +103,15 @@ def test_a_comparison_grows_and_keeps_what_is_done(lesions, tmp_path, capsys):
     assert (out / "table.csv").read_bytes() == table
     assert (out / "report.html").is_file()
     assert "2 cells: 2 done" in capsys.readouterr().err
+    next(out.glob("cells/*.json")).unlink()
+    assert compare(more, out, "--report-only") == 1
+    assert "2 cells: 1 done, 1 not run" in capsys.readouterr().err
 
 
 def test_only_the_report_needs_no_config(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["compare", "--out", str(tmp_path)])
     assert "give a CONFIG, or --report-only" in capsys.readouterr().err
-
-
-def test_cells_that_were_not_run_are_counted(lesions, tmp_path, capsys):
-    data, out = {"phantom": lesion_entry(lesions)}, tmp_path / "out"
-    config = write_config(tmp_path / "c.yaml", {"MVFA": SHORT}, data, draws=2)
-    assert compare(config, out) == 0
-    next(out.glob("cells/*.json")).unlink()
-    assert compare(config, out, "--report-only") == 1
-    assert "2 cells: 1 done, 1 not run" in capsys.readouterr().err
 
 
 def test_where_there_is_no_comparison_there_is_no_report(tmp_path, capsys):
@@ -138,9 +121,8 @@ def test_where_there_is_no_comparison_there_is_no_report(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_record_that_is_no_json_is_named_and_once_deleted_made_again(lesions, tmp_path, capsys):
-    plain = {"class_path": "anomalib_medclip.baselines.MeanIntensity", "normals": ["support"]}
     data, out = {"phantom": lesion_entry(lesions)}, tmp_path / "out"
-    config = write_config(tmp_path / "c.yaml", {"Mine": plain}, data)
+    config = write_config(tmp_path / "c.yaml", {"Mine": PLAIN}, data)
     assert compare(config, out) == 0
     (path,) = out.glob("cells/*.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "threshold": float("nan")}))
@@ -154,30 +136,3 @@ def test_a_record_that_is_no_json_is_named_and_once_deleted_made_again(lesions, 
     (out / "grid.json").write_text('{"cells": [')
     assert compare(config, out, "--report-only") == 2
     assert f"{out / 'grid.json'} is no JSON" in " ".join(capsys.readouterr().err.split())
-
-
-def test_a_kill_in_the_middle_costs_only_what_was_running(lesions, tmp_path):
-    """The whole group is killed, as a job that ran out of memory or time is."""
-    data = {"phantom": lesion_entry(lesions)}
-    config = write_config(tmp_path / "c.yaml", {"MVFA": SHORT}, data, draws=2, seeds=[0, 1, 2])
-    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    script = "import sys; from anomalib_medclip.cli import main; sys.exit(main(sys.argv[1:]))"
-    words = [script, *command(config, killed, "--jobs", "2")]
-    process = fresh_process.start("-c", *words, new_session=True, stdout=DEVNULL, stderr=DEVNULL)
-    while not list(killed.glob("cells/*.json")) and process.poll() is None:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was in the middle"
-    assert held(killed) == []
-    before, survived = started(killed), records(killed)
-    assert 0 < len(before) < 6
-    assert not (killed / "report.html").exists()
-    assert compare(config, killed) == 0
-    assert before.items() < started(killed).items(), "what was done is not run again"
-    assert compare(config, undisturbed) == 0
-    assert records(killed) == records(undisturbed)
-    assert survived.items() < records(undisturbed).items()
-    planned = cells_of(config, {"MVFA": SHORT}, data, draws=2, seeds=[0, 1, 2])
-    assert set(survived) < {cell.key for cell in planned}, "another process has the same keys"
-    assert figures(killed) == figures(undisturbed)
-    assert all(json.loads(path.read_text()) for path in killed.glob("cells/*.json"))

@@ -68,8 +68,9 @@ def test_the_file_that_does_not_fit_is_named(case):
         )
 
 
-def test_every_test_image_has_a_picture_and_a_score(case):
-    home, count = case.trained.home, len(case.trained.data.test_data)
+def test_every_test_image_has_a_picture_and_a_score(case, tmp_path):
+    trained = case.train(tmp_path, epochs=1, visualizer=True)
+    home, count = trained.home, len(trained.data.test_data)
     assert len(list((home / "images").rglob("*.png"))) == count
     lines = (home / "test_scores.csv").read_text().splitlines()
     assert lines[0] == "image,pred_score,pred_label,gt_label,raw_score"

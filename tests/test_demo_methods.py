@@ -1,4 +1,4 @@
-"""The demo of every other method: it finds lesions in the slices of new patients."""
+"""The demo of every method: it finds lesions in the slices of new patients."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +26,7 @@ def run(demo, home, patch, options=""):
     return metrics(next(Path("runs").glob("*/phantoms/head/latest")))
 
 
-@pytest.mark.parametrize("demo", DEMOS)
+@pytest.mark.parametrize("demo", ["demo", *DEMOS])
 def test_a_step_of_the_demo_is_trained_and_tested(demo, tmp_path, monkeypatch):
     few = "--trainer.max_steps 1 --data.patients [2,2,2] --data.slices 4 --data.k_shot 2"
     found = run(demo, tmp_path, monkeypatch, few)

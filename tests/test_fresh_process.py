@@ -85,6 +85,10 @@ def test_it_ends_as_an_interpreter_does():
     code = "import atexit, threading, time; atexit.register(print, 'last')\n"
     code += "threading.Thread(target=lambda: (time.sleep(0.2), print('thread'))).start()"
     assert said("-c", code) == ["thread", "last"]
+    code = "import sys; sys.excepthook = lambda kind, *_: print(kind.__name__); 1 / 0"
+    assert fresh_process.run("-c", code).stdout == "ZeroDivisionError\n"
+    done = fresh_process.run("-c", "raise SystemExit('in words')")
+    assert (done.returncode, done.stderr) == (1, "in words\n")
 
 
 def test_its_streams_are_files_or_pipes(tmp_path):

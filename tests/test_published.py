@@ -227,11 +227,12 @@ def test_printed_means_are_those_of_the_cells_or_the_note_says_so(printed):
 def test_a_cell_that_is_printed_with_other_values_names_them_all(printed):
     count = 0
     for _, same in printed.groupby(SAME_CELL):
-        for _, cell in same.iterrows():
-            others = same[same["value"].astype(float) != float(cell["value"])]
-            places = [f"{o.paper} table {o.table} prints {o.value}" for o in others.itertuples()]
-            assert all(place in cell["note"] for place in places)
-            assert cell["note"].count("prints") == len(places)
+        rows = list(same.itertuples())
+        for cell in rows:
+            others = [o for o in rows if float(o.value) != float(cell.value)]
+            places = [f"{o.paper} table {o.table} prints {o.value}" for o in others]
+            assert all(place in cell.note for place in places)
+            assert cell.note.count("prints") == len(places)
         count += same["value"].nunique() > 1 and not same["dataset"].iloc[0].startswith("mean_")
     assert count == 90
 

@@ -3,15 +3,10 @@
 The start is what is tested, so each process is a new interpreter, and none a fork.
 """
 
-import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from lean import run_lean
-
-import anomalib_medclip
 
 HEAVY = {"faiss", "highdicom", "monai", "nibabel", "nncf", "onnx", "onnxruntime", "pydicom", "ray"}
 """What a method or its data use, but neither anomalib nor a reader of their options."""
@@ -38,28 +33,6 @@ with contextlib.suppress(SystemExit), contextlib.redirect_stdout(sys.stderr):
 print(*sys.modules)
 """
 
-COMPUTE = (
-    "models/*/torch_model.py",
-    "components/memory_bank.py",
-    "components/model.py",
-    "clip/*.py",
-)
-TIME = tuple(f"bench/{name}.py" for name in ("machine", "profile", "roofline", "scoring", "timing"))
-
-EACH = """
-import json
-from importlib import import_module
-
-barred = {}
-for name in sys.argv[1:]:
-    try:
-        import_module(name)
-    except ImportError as error:
-        barred[name] = error.name
-print(json.dumps(barred))
-"""
-"""What each module imports against the rule."""
-
 
 def imported(script):
     """Top-level packages that a fresh process has imported."""
@@ -79,15 +52,3 @@ def test_methods_and_data_import_nothing_heavy_that_anomalib_does_not():
     found = imported(WITH_ANOMALIB)
     assert "anomalib_medclip" in found
     assert not found & HEAVY
-
-
-def test_torch_models_and_what_times_them_import_neither_anomalib_nor_lightning():
-    source = Path(anomalib_medclip.__file__).parents[1]
-    package = source / "anomalib_medclip"
-    files = [path for pattern in (*COMPUTE, *TIME) for path in sorted(package.glob(pattern))]
-    methods = {path.parent for path in package.glob("models/*/lightning_model.py")}
-    assert methods == {path.parent for path in files if path.name == "torch_model.py"}
-    names = [".".join(path.relative_to(source).with_suffix("").parts) for path in files]
-    found = run_lean(EACH, *names)
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout) == {}

@@ -113,15 +113,14 @@ def test_the_reference_is_open_clips_own_encoder():
         torch.testing.assert_close(scoring.encoder(model.model, images)(), clip.visual(images))
 
 
-@pytest.mark.parametrize(("method", "k_shot"), [*product(METHODS, [0]), ("mvfa", 2)])
-def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
-    """In one graph, traced and decomposed; only the compiler's own code, slow to make, is not."""
+def assert_compiled_is_eager(method, k_shot, kind, monkeypatch):
+    """In one graph; only the compiler's own code, slow to make, is not made."""
     setting = replace(TINY, method=method, k_shot=k_shot)
     model = build.build_method(setting)
     scoring.fill_bank(model.model, k_shot, len(model.augmentations.masks))
     images = scoring.random_images(model.model, 2)
     expected = scoring.scorer(model.model, "cpu", compiled=False)(images)
-    backend = CompileCounterWithBackend("aot_eager_decomp_partition")
+    backend = CompileCounterWithBackend(kind)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     torch.compiler.reset()
     found = scoring.scorer(model.model, "cpu", compiled=True)(images)
@@ -129,6 +128,19 @@ def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
     for name in ("anomaly_map", "pred_score"):
         of_both = getattr(found, name), getattr(expected, name)
         torch.testing.assert_close(*of_both, rtol=0, atol=1e-5)
+
+
+@pytest.mark.daily_for(method="iqeclip")  # the most parts; that each is a graph, the contract asks
+@pytest.mark.parametrize("method", METHODS)
+def test_a_compiled_model_is_one_graph(method, monkeypatch):
+    assert_compiled_is_eager(method, 0, "eager", monkeypatch)
+
+
+@pytest.mark.nightly(also="tests/bench/test_bench.py::test_a_compiled_model_is_one_graph")
+@pytest.mark.parametrize(("method", "k_shot"), [*product(METHODS, [0]), ("mvfa", 2)])
+def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
+    """Decomposed as for the compiler, once with a memory bank."""
+    assert_compiled_is_eager(method, k_shot, "aot_eager_decomp_partition", monkeypatch)
 
 
 def test_a_row_of_a_compiled_model_is_of_a_compiled_model(monkeypatch):
@@ -152,9 +164,13 @@ def test_bf16_is_measured_beside_an_encoder_in_fp32():
     assert 0 < (found - expected).abs().max() < 0.05
 
 
-def test_onnx_is_measured(monkeypatch):
+@pytest.mark.daily_for(runtime="onnx")
+@pytest.mark.parametrize(("runtime", "precision"), [("onnx", "fp32"), ("openvino-int8", "int8")])
+def test_an_export_is_measured(runtime, precision, monkeypatch):
+    """MediCLIP encodes all at once; its integers must reach the tower all the same."""
     monkeypatch.setattr(build, "PROBES", 2)
-    row = measure.measure_setting(replace(TINY, method="mediclip", runtime="onnx"))
+    setting = replace(TINY, method="mediclip", runtime=runtime, precision=precision)
+    row = measure.measure_setting(setting)
     assert is_sound(row)
     assert row["threads"] is None
 
@@ -169,12 +185,6 @@ def test_openvino_computes_in_what_it_is_told(runtime, precision, monkeypatch):
     monkeypatch.setattr(build, "open_openvino", lambda path, precision: (path, precision))
     opened = build.export_method(model, setting, Path("exported"))()
     assert opened == (Path("exported") / "model.xml", precision)
-
-
-def test_integers_reach_the_tower_of_a_method_that_encodes_all_at_once(monkeypatch):
-    monkeypatch.setattr(build, "PROBES", 2)
-    setting = replace(TINY, method="madclip", runtime="openvino-int8", precision="int8")
-    assert is_sound(measure.measure_setting(setting))
 
 
 def test_only_mvfa_has_a_bank():
@@ -248,6 +258,7 @@ def test_a_run_keeps_what_it_has_measured_when_a_row_fails(row, tmp_path, monkey
     assert "| mvfa |" in capsys.readouterr().out
 
 
+@pytest.mark.nightly(also="tests/bench/test_bench.py::test_a_process_that_dies_is_named")
 def test_a_row_is_measured_in_a_process_of_its_own(tmp_path):
     table = tmp_path / "bench.csv"
     command = "bench --quick --method mvfa --batch-size 3 --threads 1 --rounds 1 --out"

@@ -1,12 +1,69 @@
+import os
+from pathlib import Path
+
 import pytest
-from comparing import CFLOW, METHODS, PATCHCORE, compare, phantom_entry, write_config
+from comparing import (
+    CFLOW,
+    METHODS,
+    MVFA,
+    PATCHCORE,
+    compare,
+    lesion_entry,
+    phantom_entry,
+    write_config,
+)
+from unlucky import ONE_DIES, RUNS
 
 
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory):
     """The folder of a comparison of every kind of model, and the exit code of its command."""
     home = tmp_path_factory.mktemp("compared")
-    models = {"MVFA": METHODS["MVFA"], "PatchCore": PATCHCORE, "CFlow": CFLOW}
+    models = {"MVFA": METHODS["MVFA"], "PatchCore": PATCHCORE}
+    models["CFlow"] = {**CFLOW, "normals": ["support"]}
     data = {"heads": phantom_entry(home / "pictures")}
     config = write_config(home / "c.yaml", models, data, draws=2, trivial=True)
     return home / "out", compare(config, home / "out")
+
+
+@pytest.fixture(scope="session")
+def alone(lesions, tmp_path_factory):
+    """A comparison of three trainings, and the folder in which one process ran it."""
+    home = tmp_path_factory.mktemp("alone")
+    models = {"Mine": {**MVFA, "class_path": "unlucky.Counted", "max_epochs": 1}}
+    config = write_config(home / "c.yaml", models, {"phantom": lesion_entry(lesions)}, draws=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(RUNS, str(home / "runs.txt"))
+        assert compare(config, home / "out") == 0
+    return config, home / "out"
+
+
+@pytest.fixture
+def found_by_others(monkeypatch):
+    """Lets processes of their own find the models of tests, as pytest's search path does here."""
+    tests = Path(__file__).parents[1]
+    paths = [str(tests), str(tests / "helpers"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+
+
+class Runs:
+    """The trainings that there were, in a file."""
+
+    def __init__(self, path):
+        self.path = path
+        path.touch()
+
+    def __call__(self):
+        """Seed and draw of each, sorted."""
+        return sorted(line for line in self.path.read_text().splitlines() if line != ONE_DIES)
+
+    def one_dies(self):
+        """Let the first training take its process with it."""
+        self.path.write_text(f"{ONE_DIES}\n")
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """The trainings that there were; ``runs.one_dies()`` lets the first kill its process."""
+    monkeypatch.setenv(RUNS, str(tmp_path / "runs.txt"))
+    return Runs(tmp_path / "runs.txt")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from compare_results import write_results
-from comparing import compare, lesion_entry, write_config
+from comparing import PLAIN, compare, lesion_entry, write_config
 from right_records import failed_record, right_record
 
 from anomalib_medclip.compare.cell_record import CellRecord
@@ -86,8 +86,7 @@ def test_a_file_that_is_no_record_is_named_with_a_remedy(how, tmp_path):
 
 
 def test_a_grid_without_cells_is_named_and_written_again(lesions, tmp_path, capsys):
-    plain = {"class_path": "anomalib_medclip.baselines.MeanIntensity", "normals": ["support"]}
-    config = write_config(tmp_path / "c.yaml", {"A": plain}, {"phantom": lesion_entry(lesions)})
+    config = write_config(tmp_path / "c.yaml", {"A": PLAIN}, {"phantom": lesion_entry(lesions)})
     out = tmp_path / "out"
     assert compare(config, out) == 0
     (out / "grid.json").write_text('{"title": "A"}')

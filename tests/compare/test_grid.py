@@ -4,7 +4,16 @@ import re
 import shutil
 
 import pytest
-from comparing import METHODS, MVFA, PATCHCORE, SMALL, cells_of, lesion_entry, phantom_entry
+from comparing import (
+    METHODS,
+    MVFA,
+    PATCHCORE,
+    PLAIN,
+    SMALL,
+    cells_of,
+    lesion_entry,
+    phantom_entry,
+)
 from PIL import Image
 
 from anomalib_medclip.compare import grid as grid_module
@@ -19,6 +28,14 @@ def home(lesions, tmp_path):
     """A copy of the pictures, to be changed."""
     shutil.copytree(lesions, tmp_path / "lesions")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def still(lesions, tmp_path_factory):
+    """Pictures that no test changes, and the keys of their comparison."""
+    home = tmp_path_factory.mktemp("still")
+    shutil.copytree(lesions, home / "lesions")
+    return home, keys(home)
 
 
 def keys(home, model=MVFA, data=None, **options):
@@ -135,11 +152,14 @@ def test_k_chooses_the_list_of_support_images(home):
 
 def test_a_key_changes_with_the_images_that_a_list_names(home):
     path = write_list(home / "list.txt", 2)
-    before = keys(home, data={"support_list": str(path)})
+    before = keys(home, PLAIN, data={"support_list": str(path)})
     path.write_text(path.read_text().replace("0.png", "8.png").replace("1.png", "9.png"))
-    after = keys(home, data={"support_list": str(path)})
+    after = keys(home, PLAIN, data={"support_list": str(path)})
     shutil.copy(path, home / "other.txt")
-    assert len({*before, *after, *keys(home, data={"support_list": str(home / "other.txt")})}) == 3
+    assert (
+        len({*before, *after, *keys(home, PLAIN, data={"support_list": str(home / "other.txt")})})
+        == 3
+    )
 
 
 def test_one_list_is_not_the_support_of_several_k(home):
@@ -152,14 +172,14 @@ def test_one_list_is_not_the_support_of_several_k(home):
 def test_draws_of_one_list_on_fixed_splits_are_one(home):
     table, path = home / "lesions" / "table.csv", write_list(home / "list.txt", 2)
     fixed = {"support_list": str(path), "split_column": "split"}
-    free = keys(home, data={"support_list": str(path)}, draws=3)
+    free = keys(home, PLAIN, data={"support_list": str(path)}, draws=3)
     lines = table.read_text().splitlines()
     splits = ["train" if n < 12 else "test" for n in range(len(lines) - 1)]
     rows = [f"{line},{split}" for line, split in zip(lines[1:], splits, strict=True)]
     table.write_text("\n".join([f"{lines[0]},split", *rows]))
     assert len(free) == 3, "what is not in the list is split anew"
-    assert len(keys(home, data=fixed, draws=3)) == 1
-    assert len(keys(home, data={"split_column": "split"}, draws=3)) == 3
+    assert len(keys(home, PLAIN, data=fixed, draws=3)) == 1
+    assert len(keys(home, PLAIN, data={"split_column": "split"}, draws=3)) == 3
 
 
 GONE = {
@@ -210,22 +230,23 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_key_changes_with(change, home):
-    assert keys(home) != keys(home, **CHANGES[change])
+def test_a_key_changes_with(change, still):
+    home, before = still
+    assert before != keys(home, **CHANGES[change])
 
 
 def test_a_key_changes_with_the_draw(home):
-    assert len(set(keys(home, draws=2))) == 2
+    assert len(set(keys(home, PLAIN, draws=2))) == 2
 
 
 def test_a_key_changes_with_one_pixel(home):
-    before = keys(home)
+    before = keys(home, PLAIN)
     path = home / "lesions" / "images" / "normal" / "4.png"
     with Image.open(path) as picture:
         changed = picture.copy()
     changed.putpixel((0, 0), changed.getpixel((0, 0)) ^ 1)
     changed.save(path)
-    assert keys(home) != before
+    assert keys(home, PLAIN) != before
 
 
 @pytest.mark.parametrize(
@@ -238,11 +259,11 @@ def test_a_key_changes_with_one_pixel(home):
     ids=["label", "mask", "patient"],
 )
 def test_a_key_changes_with_what_is_said_of_an_image(old, new, home):
-    before, table = keys(home), home / "lesions" / "table.csv"
+    before, table = keys(home, PLAIN), home / "lesions" / "table.csv"
     text = table.read_text()
     assert old in text
     table.write_text(text.replace(old, new))
-    assert keys(home) != before
+    assert keys(home, PLAIN) != before
 
 
 def test_a_key_changes_with_a_file_that_options_name(home):
@@ -275,17 +296,18 @@ def test_a_key_changes_with_the_code_of_a_parent(home, monkeypatch):
 
 
 def test_a_key_changes_with_versions_and_code(home, monkeypatch):
-    before = keys(home)
+    before = keys(home, PLAIN)
     monkeypatch.setattr(grid_module, "versions", lambda: {"torch": "0.0"})
-    other = keys(home)
+    other = keys(home, PLAIN)
     monkeypatch.undo()
     monkeypatch.setattr(grid_module, "code_of_package", lambda: "0" * 64)
-    assert len({*before, *other, *keys(home)}) == 3
+    assert len({*before, *other, *keys(home, PLAIN)}) == 3
 
 
-def test_a_key_says_whether_features_are_shared(home):
+def test_a_key_says_whether_features_are_shared(still):
     """One by one, images may be encoded otherwise in the last digit than in batches."""
-    assert keys(home)[0] != keys(home, feature_cache=0.0)[0]
+    home, before = still
+    assert before != keys(home, feature_cache=0.0)
 
 
 @pytest.mark.parametrize(
@@ -299,5 +321,6 @@ def test_a_key_says_whether_features_are_shared(home):
     ],
     ids=["note", "title", "feature cache", "order", "another seed"],
 )
-def test_a_key_does_not_change_with(options, home):
-    assert keys(home)[0] == keys(home, **options)[0]
+def test_a_key_does_not_change_with(options, still):
+    home, before = still
+    assert before[0] == keys(home, **options)[0]

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from comparing import MVFA, SMALL, compare, figures, lesion_entry, records, write_config
+from comparing import MVFA, PLAIN, SMALL, compare, figures, lesion_entry, records, write_config
 from conftest import save_picture
 
 from anomalib_medclip.compare import run_cell as cell_module
@@ -15,8 +15,6 @@ from anomalib_medclip.compare.named_files import named_files
 from anomalib_medclip.compare.run_cell import attempt
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.data import fingerprint
-
-PLAIN = {"class_path": "anomalib_medclip.baselines.MeanIntensity", "normals": ["support"]}
 
 
 @pytest.fixture
@@ -139,7 +137,7 @@ def patients(lesions, tmp_path):
 def test_corrected_labels_give_what_a_fresh_folder_gives(patients, tmp_path):
     entry = lesion_entry(patients, mask_column=None, patient_column=None)
     models = {"MVFA": {**MVFA, "max_epochs": 1}}
-    config = write_config(tmp_path / "c.yaml", models, {"set": entry}, draws=2, trivial=True)
+    config = write_config(tmp_path / "c.yaml", models, {"set": entry})
     out, fresh = tmp_path / "out", tmp_path / "fresh"
     write_table(patients, wrong=range(12))
     assert compare(config, out) == 0

@@ -1,38 +1,75 @@
 """Cells on a Ray cluster of this machine, of which a worker dies."""
 
-import os
-from pathlib import Path
+import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from comparing import MVFA, cells_of, compare, figures, lesion_entry, records, write_config
-from unlucky import RUNS
+from comparing import MVFA, cells_of, compare, figures, lesion_entry, records
 
 from anomalib_medclip.compare.runners import _fetched
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 
 
-@pytest.mark.slow
-def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(
-    lesions, tmp_path, monkeypatch
-):
-    runs = tmp_path / "runs.txt"
-    runs.touch()
-    monkeypatch.setenv(RUNS, str(runs))
-    # Ray's workers are processes of their own, which know nothing of pytest's search path.
-    tests = Path(__file__).parents[1]
-    paths = [str(tests), str(tests / "helpers"), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-    models = {"Mine": {**MVFA, "class_path": "unlucky.DiesOnce", "max_epochs": 1}}
-    data = {"phantom": lesion_entry(lesions)}
-    config = write_config(tmp_path / "c.yaml", models, data, draws=3)
-    assert compare(config, tmp_path / "ray", "--runner", "ray", "--jobs", "2") == 0
+class RayHere:
+    """Ray's words for tasks, which are done in this process as soon as they are waited for."""
+
+    exceptions = ray.exceptions
+
+    def __init__(self):
+        self.told, self.limits, self.tasks = [], None, {}
+
+    def init(self, **options):
+        self.told.append(options)
+
+    def shutdown(self):
+        self.told.append("shutdown")
+
+    def put(self, value):
+        return SimpleNamespace(value=value)
+
+    def remote(self, **limits):
+        self.limits = limits
+        return lambda function: SimpleNamespace(remote=partial(self._asked, function))
+
+    def _asked(self, function, *given):
+        name = f"task {len(self.tasks)}"
+        self.tasks[name] = partial(function, *(getattr(one, "value", one) for one in given))
+        return name
+
+    def wait(self, names):
+        return names[-1:], names[:-1]  # they end in any order
+
+    def get(self, name):
+        return self.tasks[name]()
+
+
+def test_tasks_of_a_cluster_find_what_one_process_finds(alone, tmp_path, runs, monkeypatch):
+    here = RayHere()
+    monkeypatch.setitem(sys.modules, "ray", here)
+    config, one = alone
+    assert compare(config, tmp_path, "--runner", "ray", "--jobs", "2") == 0
+    assert here.told[0].items() >= {"address": "local", "num_cpus": 2}.items()
+    assert here.told[1:] == ["shutdown"]
+    assert here.limits == {"num_cpus": 1, "num_gpus": 0, "max_retries": 1}
+    assert len(runs()) == len(records(one))
+    assert records(tmp_path) == records(one)
+    assert figures(tmp_path) == figures(one)
+
+
+@pytest.mark.nightly(
+    also="tests/compare/test_ray.py::test_tasks_of_a_cluster_find_what_one_process_finds"
+)
+@pytest.mark.usefixtures("found_by_others")
+def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(dies, alone, tmp_path, runs):
+    runs.one_dies()
+    config, one = alone
+    assert compare(config, tmp_path, "--runner", "ray", "--jobs", "1") == 0
     assert not ray.is_initialized()
-    assert len(runs.read_text().splitlines()) == 4, "one was killed and run again"
-    assert compare(config, tmp_path / "here") == 0
-    assert records(tmp_path / "ray") == records(tmp_path / "here")
-    assert figures(tmp_path / "ray") == figures(tmp_path / "here")
+    assert len(runs()) == len(records(one)) + 1, "one was killed and run again"
+    assert records(tmp_path) == records(one)
+    assert figures(tmp_path) == figures(one)
 
 
 def test_a_cell_whose_workers_die_has_failed(lesions, tmp_path):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from comparing import (
+    CFLOW,
     METHODS,
     MVFA,
     PATCHCORE,
-    RESNET,
     SMALL,
     cells_of,
     lesion_entry,
@@ -281,6 +281,7 @@ def test_what_a_cell_raises_is_its_record(heads, tmp_path, capfd):
     json.dumps(record.as_plain())
 
 
+RESNET = {"backbone": "resnet18", "pre_trained": False}
 SIZED = {
     "Fastflow": {**RESNET, "flow_steps": 1},
     "Ganomaly": {"batch_size": 2, "n_features": 8, "latent_vec_size": 8},
@@ -289,6 +290,7 @@ SIZED = {
 }
 
 
+@pytest.mark.daily_for(name="Ganomaly")
 @pytest.mark.parametrize("name", SIZED)
 def test_a_model_is_built_for_the_size_of_its_images(name, heads, tmp_path):
     """Flows, autoencoders and decoders have it in their weights or maps."""
@@ -342,7 +344,7 @@ def test_what_a_constructor_says_is_wrong_is_the_record(heads, tmp_path):
 
 
 def test_a_model_of_unknown_length_is_asked_for_epochs(heads, tmp_path):
-    model = {"class_path": "anomalib.models.Cflow", "init_args": {"pre_trained": False}}
+    model = {k: v for k, v in CFLOW.items() if k != "max_epochs"}
     (cell, *_) = cells_of(tmp_path / "c.yaml", {"CFlow": model}, {"heads": heads})
     error = attempt(cell, HERE)[0].error
     assert error.type == "ConfigError"

@@ -2,20 +2,25 @@
 
 import multiprocessing
 import os
+import signal
+import time
+from subprocess import DEVNULL
 
+import fresh_process
 import pytest
 from comparing import (
     MVFA,
     cells_of,
+    command,
     compare,
     figures,
     forked,
     held,
     lesion_entry,
     records,
+    started,
     write_config,
 )
-from unlucky import RUNS
 
 from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.processes import ProcessPool
@@ -24,18 +29,12 @@ from anomalib_medclip.compare.runners import CellQueue, rotated, run_here, run_o
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import ProcessDiedError, RuntimeMissingError
 
+ALL = ["0 0", "0 1", "0 2"]
+"""Seed and draw of each training of the comparison ``alone``."""
+
 
 def model(name):
     return {**MVFA, "class_path": f"unlucky.{name}", "max_epochs": 1}
-
-
-@pytest.fixture
-def runs(tmp_path, monkeypatch):
-    """The trainings that there were, sorted."""
-    path = tmp_path / "runs.txt"
-    path.touch()
-    monkeypatch.setenv(RUNS, str(path))
-    return lambda: sorted(path.read_text().splitlines())
 
 
 @pytest.fixture
@@ -71,23 +70,16 @@ def test_a_share_begins_elsewhere_and_leaves_nothing_out():
     assert all(sorted(share) == cells for share in shares)
 
 
-def test_each_cell_is_run_once_and_told(lesions, tmp_path, runs):
+def test_each_cell_is_run_once_and_told_and_a_held_one_left_to_its_holder(lesions, tmp_path, runs):
     work, heard = work_of(tmp_path, lesions, "Counted", draws=2), Heard()
-    run_here(work, heard)
-    keys = [cell.key for cell in work.cells]
-    assert heard.words == [(key, word) for key in keys for word in ("started", "done")]
-    run_here(work, heard)
-    assert len(heard.words) == 4
-    assert runs() == ["0 0", "0 1"]
-
-
-def test_a_held_cell_is_left_to_its_holder(lesions, tmp_path, runs):
-    work, heard = work_of(tmp_path, lesions, "Counted", draws=2), Heard()
-    with work.store.claim(work.cells[0].key):
+    first, second = (cell.key for cell in work.cells)
+    with work.store.claim(first):
         run_here(work, heard, wait=False)
     assert runs() == ["0 1"]
-    run_here(work, heard)
-    assert runs() == ["0 0", "0 1"]
+    for _ in range(2):
+        run_here(work, heard)
+        assert runs() == ["0 0", "0 1"]
+    assert heard.words == [(key, word) for key in (second, first) for word in ("started", "done")]
 
 
 def test_a_failure_of_before_is_tried_again_and_one_of_now_is_not(lesions, tmp_path):
@@ -101,57 +93,64 @@ def test_a_failure_of_before_is_tried_again_and_one_of_now_is_not(lesions, tmp_p
     assert work.status(cell) == "failed"
 
 
-def test_a_pool_outlives_its_dead(lesions, tmp_path, runs, forking):
-    """One cell kills its process once, another always: the first is run again, the rest whole."""
-    models = {"once": model("DiesOnce"), "always": model("Dies"), "raises": model("Raises")}
+def test_a_pool_outlives_its_dead(lesions, tmp_path, forking):
+    models = {"dies": model("Dies"), "raises": model("Raises")}
     data = {"phantom": lesion_entry(lesions)}
     config = write_config(tmp_path / "c.yaml", models, data, draws=2)
     assert compare(config, tmp_path / "out", "--jobs", "2") == 1
-    found = records(tmp_path / "out").values()
-    status = {(r["cell"]["model"], r["cell"]["draw"]): r["status"] for r in found}
-    assert status == {
-        ("once", 0): "done", ("once", 1): "done", ("always", 0): "failed",
-        ("always", 1): "failed", ("raises", 0): "failed", ("raises", 1): "failed",
-    }  # fmt: skip
-    errors = {r["cell"]["model"]: r["error"] for r in found if r["status"] == "failed"}
-    assert errors["always"]["type"] == "ProcessDied"
-    assert "ended with code -9; was there enough memory?" in errors["always"]["message"]
-    assert errors["raises"]["type"] == "RuntimeError"
-    assert len(runs()) == 3, "the cell that died was run again, the other was not"
+    found = [(one["cell"]["model"], one["error"]) for one in records(tmp_path / "out").values()]
+    types = sorted((name, error["type"]) for name, error in found)
+    assert types == [("dies", "ProcessDied")] * 2 + [("raises", "RuntimeError")] * 2
+    died = [error["message"] for name, error in found if name == "dies"]
+    assert all("ended with code -9; was there enough memory?" in one for one in died)
     assert held(tmp_path / "out") == []
     assert "ProcessDied" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_a_pool_finds_what_one_process_finds(lesions, tmp_path, runs, forking):
-    data = {"phantom": lesion_entry(lesions)}
-    config = write_config(
-        tmp_path / "c.yaml", {"Mine": model("Counted")}, data, draws=2, seeds=[0, 1]
-    )
-    assert compare(config, tmp_path / "pool", "--jobs", "2") == 0
-    assert runs() == ["0 0", "0 1", "1 0", "1 1"]
-    assert compare(config, tmp_path / "one") == 0
-    assert records(tmp_path / "pool") == records(tmp_path / "one")
-    assert figures(tmp_path / "pool") == figures(tmp_path / "one")
+def test_a_pool_finds_what_one_process_finds_though_one_dies(alone, tmp_path, runs, forking):
+    (config, one), out = alone, tmp_path / "pool"
+    runs.one_dies()
+    assert compare(config, out, "--jobs", "2") == 0
+    assert set(runs()) == set(ALL)
+    assert len(runs()) == len(ALL) + 1, "the cell that died was run again, no other was"
+    assert records(out) == records(one)
+    assert figures(out) == figures(one)
+    assert held(out) == []
 
 
-def test_shares_run_each_cell_once_and_report_all(lesions, tmp_path, runs):
-    data = {"phantom": lesion_entry(lesions)}
-    config = write_config(
-        tmp_path / "c.yaml", {"Mine": model("Counted")}, data, draws=3, seeds=[0, 1]
-    )
-    out = tmp_path / "out"
+def test_shares_run_each_cell_once_and_report_all(alone, tmp_path, runs):
+    (config, one), out = alone, tmp_path / "out"
     shares = [forked(config, out, "--shard", f"{number}/2") for number in range(2)]
     for share in shares:
         share.join(300)
     codes = sorted(share.exitcode for share in shares)
     assert codes in ([0, 0], [0, 1]), "the first to end may leave the other its last cell"
-    assert runs() == [f"{seed} {draw}" for seed in (0, 1) for draw in (0, 1, 2)]
-    assert {record["status"] for record in records(out).values()} == {"done"}
-    assert len(records(out)) == 6
+    assert runs() == ALL
+    assert records(out) == records(one)
     assert held(out) == []
-    written = (out / "table.csv").read_text()
-    assert compare(config, out, "--report-only") == 0
-    assert (out / "table.csv").read_text() == written, "the last to end reported all"
+    assert figures(out) == figures(one), "the last to end reported all"
+
+
+@pytest.mark.usefixtures("found_by_others")
+def test_a_kill_in_the_middle_costs_only_what_was_running(alone, tmp_path, runs):
+    """The whole group is killed, as a job that ran out of memory or time is."""
+    (config, undisturbed), killed = alone, tmp_path / "killed"
+    script = "import sys; from anomalib_medclip.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = [script, *command(config, killed, "--jobs", "2")]
+    process = fresh_process.start("-c", *words, new_session=True, stdout=DEVNULL, stderr=DEVNULL)
+    while not list(killed.glob("cells/*.json")) and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was in the middle"
+    assert held(killed) == []
+    before, survived = started(killed), records(killed)
+    assert 0 < len(before) < len(ALL)
+    assert survived.items() < records(undisturbed).items(), "another process has the same keys"
+    assert not (killed / "report.html").exists()
+    assert compare(config, killed) == 0
+    assert before.items() < started(killed).items(), "what was done is not run again"
+    assert records(killed) == records(undisturbed)
+    assert figures(killed) == figures(undisturbed)
 
 
 def _ends(*_args):

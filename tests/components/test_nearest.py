@@ -2,7 +2,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomalib_medclip.components import memory_bank, nearest
@@ -11,6 +11,8 @@ from anomalib_medclip.components.nearest import Scan, largest, mean_and_axes, se
 
 WIDTH = 96
 seeds = st.integers(0, 2**16)
+fewer = settings(max_examples=15)
+"""Of ten kinds of rows each."""
 
 
 def random(*shape, seed=0):
@@ -67,6 +69,7 @@ def assert_nearest(found, queries, rows):
 
 
 @pytest.mark.parametrize("kind", ROWS)
+@fewer
 @given(count=st.integers(1, 300), seed=seeds)
 def test_a_scan_finds_the_nearest_of_any_rows(kind, count, seed):
     rows = ROWS[kind](count, seed)
@@ -88,6 +91,7 @@ def test_any_mean_and_axes_are_right(seed, axes, mean):
 
 
 @pytest.mark.parametrize("kind", ROWS)
+@fewer
 @given(seed=seeds)
 def test_the_bound_is_above_every_cosine_and_close_for_tokens(kind, seed):
     rows = unit(ROWS[kind](100, seed)).half()

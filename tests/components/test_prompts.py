@@ -69,3 +69,11 @@ def test_the_object_and_its_state_matter(tiny_text_tower):
 
 def test_the_ensemble_carries_no_gradient(tiny_text_tower):
     assert not ensemble(tiny_text_tower, "Brain").requires_grad
+
+
+def test_words_that_were_first_read_while_predicting_can_be_learnt_with(tiny_text_tower):
+    with torch.inference_mode():
+        read = tiny_text_tower.tokenize(["a whisk"])
+    again = tiny_text_tower.tokenize(["a whisk"])
+    assert torch.equal(read, again)
+    assert not again.is_inference()

@@ -1,7 +1,13 @@
-"""Exports: what passes is the same model, what is not the same leaves no file."""
+"""Exports: what passes is the same model, what is not the same leaves no file.
+
+They are of the checkpoint that the contract of MVFA exports, and made by the same worker, so that
+its graph is traced once.
+"""
 
 import json
+import shlex
 import socket
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,9 +15,9 @@ import openvino
 import pytest
 import torch
 from anomalib.deploy.export import CompressionType
-from anomalib.engine import Engine
+from command import SMALL, anomalib
 from open_clip.transformer import QuickGELU
-from tiny import SHALLOW, lesion_data
+from tiny import BACKBONE, CASES, OPTIONS, SHALLOW, lesion_data
 from torch import nn
 
 import anomalib_medclip
@@ -22,6 +28,29 @@ from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.errors import CheckpointError, NotReadyError, ParityError
 from anomalib_medclip.export.openvino_precision import read_in_bf16
 from anomalib_medclip.models.mvfa import MVFA
+
+pytestmark = pytest.mark.xdist_group("MVFA")
+[CASE] = [case for case in CASES if case.name == "MVFA"]
+LEAST = {
+    **OPTIONS,
+    "backbone": {**BACKBONE, "vision_cfg": {**BACKBONE["vision_cfg"], "layers": 1}},
+    "levels": [1],
+}
+"""One block: its graph is traced for one test."""
+
+
+@pytest.fixture(scope="module")
+def finished():
+    return CASE.shallow_checkpoint
+
+
+@pytest.fixture(scope="module")
+def of_labels(tmp_path_factory):
+    """A model that has seen no mask."""
+    engine = CASE.engine(tmp_path_factory.mktemp("labels"), max_epochs=1)
+    model = MVFA(**SHALLOW)
+    engine.fit(model, datamodule=lesion_data(CASE.lesions, mask_column=None))
+    return model
 
 
 @pytest.fixture
@@ -41,11 +70,22 @@ def test_a_checkpoint_is_exported_without_its_images_and_without_network(
         raise OSError(msg)
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
-    path = MVFA.load_from_checkpoint(finished).to_onnx(tmp_path)
+    with moved_away(CASE.lesions):
+        path = MVFA.load_from_checkpoint(finished).to_onnx(tmp_path)
     assert path == tmp_path / "weights" / "onnx" / "model.onnx"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["weights"], "nothing is left aside"
     assert sum(f.stat().st_size for f in path.parent.iterdir()) < 2e6, "no text tower in it"
     assert str(Path(anomalib_medclip.__file__).parent).encode() not in path.read_bytes()
+
+
+@contextmanager
+def moved_away(folder):
+    """A folder is not where it was, for a while."""
+    elsewhere = folder.rename(folder.with_name("elsewhere"))
+    try:
+        yield
+    finally:
+        elsewhere.rename(folder)
 
 
 def test_the_certificate_says_what_a_user_must_know(model, finished, tmp_path):
@@ -128,9 +168,7 @@ def test_a_model_that_has_seen_no_images_cannot_be_certified(tmp_path):
 
 
 def test_a_torch_export_holds_no_picture_and_no_path_of_the_support(lesions, finished, tmp_path):
-    engine = Engine(
-        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
-    )
+    engine = CASE.engine(tmp_path, max_epochs=1)
     trained = MVFA(**SHALLOW)
     engine.fit(trained, datamodule=lesion_data(lesions))
     for model in (trained, MVFA.load_from_checkpoint(finished)):
@@ -151,36 +189,57 @@ def test_a_model_without_its_processors_is_not_certified(finished, tmp_path):
 def test_weights_trained_on_are_not_certified_under_the_old_name(finished, lesions, tmp_path):
     model = MVFA.load_from_checkpoint(finished)
     assert model.exporter.checkpoint["file"] == "model.ckpt"
-    engine = Engine(
-        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
-    )
+    engine = CASE.engine(tmp_path, max_epochs=1)
     engine.fit(model, datamodule=lesion_data(lesions))
     assert paper(model.to_torch(tmp_path))["checkpoint"] is None
 
 
-@pytest.mark.parametrize("compression", ["FP16", "INT8", "INT8_PTQ"])
-def test_a_compressed_model_stays_within_its_bound(compression, model, lesions, tmp_path):
-    kind = CompressionType[compression]
-    images = lesion_data(lesions) if kind == CompressionType.INT8_PTQ else None
-    path = model.to_openvino(tmp_path, compression_type=kind, datamodule=images)
+def within_its_bound(path):
+    """Figures of a compressed model that keeps near the trained one, and what is in its file."""
     figures = paper(path)["figures"]
     assert figures["rank_correlation"] >= figures["bound"]["rank_correlation"] >= 0.99
     assert 0 < figures["score"] <= figures["bound"]["score"]
     assert figures["by default"]["rank_correlation"] > 0.98
-    assert ("in bf16" in figures) == (compression == "FP16")
-    if compression == "FP16":
-        assert figures["in bf16"]["rank_correlation"] > 0.99
-    else:
-        with pytest.raises(
-            CheckpointError, match=r"model.xml has the precision .* without integers"
-        ):
-            Inferencer(path, precision="bf16")
     written = openvino.Core().read_model(path)
     constants = [o for o in written.get_ops() if o.get_type_name() == "Constant"]
     types = {o.get_element_type().get_type_name() for o in constants}
-    kinds = {o.get_type_name() for o in written.get_ops()}
-    assert types & {"FP16": {"f16"}}.get(compression, {"i8", "u8"})
+    return figures, types, {o.get_type_name() for o in written.get_ops()}
+
+
+@pytest.mark.nightly(
+    also="tests/export/test_export.py::"
+    "test_a_model_of_integers_is_made_as_typed_and_stays_within_its_bound"
+)
+def test_a_model_in_halves_stays_within_its_bound(of_labels, tmp_path):
+    path = of_labels.to_openvino(tmp_path, compression_type=CompressionType.FP16)
+    figures, types, kinds = within_its_bound(path)
+    assert figures["in bf16"]["rank_correlation"] > 0.99
+    assert "f16" in types
+    assert "FakeQuantize" not in kinds
+
+
+@pytest.mark.parametrize("compression", ["INT8", "INT8_PTQ"])
+def test_a_model_of_integers_is_made_as_typed_and_stays_within_its_bound(
+    compression, finished, tmp_path, monkeypatch
+):
+    options = {"table": str(CASE.lesions / "table.csv"), "object_name": "phantom", "k_shot": 2}
+    data = json.dumps({"class_path": "anomalib_medclip.data.MedicalFolder", "init_args": options})
+    images = f"--data {shlex.quote(data)}" if compression == "INT8_PTQ" else ""
+    anomalib(
+        f"export --model anomalib_medclip.MVFA {SMALL} --export_type openvino --compression_type "
+        f"{compression} {images} --ckpt_path {finished} --export_root {tmp_path}",
+        monkeypatch,
+    )
+    path = tmp_path / "weights" / "openvino" / "model.xml"
+    assert paper(path)["compression"] == compression.lower()
+    figures, types, kinds = within_its_bound(path)
+    assert "in bf16" not in figures
+    assert types & {"i8", "u8"}
     assert ("FakeQuantize" in kinds) == (compression == "INT8_PTQ")
+    with pytest.raises(CheckpointError, match=r"model.xml has the precision .* without integers"):
+        Inferencer(path, precision="bf16")
+    picture = CASE.lesions / "images" / "abnormal" / "1.png"
+    assert 0 <= Inferencer(path).predict(picture).score <= 1
 
 
 def test_in_bf16_openvino_computes_all_but_clips_blocks_in_float32(model, tmp_path):
@@ -225,19 +284,12 @@ def computed_in(model, *kinds):
 
 def test_a_zero_shot_model_is_certified_on_images_of_validation(bmad_tree, tmp_path):
     for category in BMAD_SETS:
-        bmad_tree(category, tmp_path / "BMAD")
-    engine = Engine(
-        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
-    )
-    model = MVFA(**SHALLOW)
+        bmad_tree(category, tmp_path / "BMAD", count=4)
+    engine = CASE.engine(tmp_path, max_epochs=1, limit_train_batches=1)
+    model = MVFA(**LEAST)
     engine.fit(model, datamodule=BMADLeaveOneOut(tmp_path / "BMAD", "Brain", num_workers=0))
     assert paper(model.to_onnx(tmp_path / "out"))["images"] == 8
 
 
-def test_a_model_trained_on_labels_alone_is_certified(lesions, tmp_path):
-    engine = Engine(
-        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
-    )
-    model = MVFA(**SHALLOW)
-    engine.fit(model, datamodule=lesion_data(lesions, mask_column=None))
-    assert paper(model.to_onnx(tmp_path / "out"))["images"] == 8
+def test_a_model_trained_on_labels_alone_is_certified(of_labels, tmp_path):
+    assert paper(of_labels.to_onnx(tmp_path))["images"] == 8

@@ -8,9 +8,17 @@ import sys
 from pathlib import Path
 
 from anomalib.cli.cli import main
+from tiny import SHALLOW
 
 PROGRAM = Path(sys.executable).parent / "anomalib"
 """As installed, for a process of its own."""
+
+
+SMALL = (
+    f"--model.backbone '{json.dumps(SHALLOW['backbone'])}' --model.levels '[1, 2]' "
+    "--model.pretrained null --model.image_size 32 --trainer.accelerator cpu"
+)
+"""Options of a small and offline model with few blocks."""
 
 
 def anomalib(command, patch):

@@ -22,15 +22,18 @@ METHODS = {
     "MediCLIP": {**MVFA, "class_path": "anomalib_medclip.MediCLIP"},
     "IQE-CLIP": {**MVFA, "class_path": "anomalib_medclip.IQECLIP"},
 }
-RESNET = {"backbone": "resnet18", "pre_trained": False}
+PLAIN = {"class_path": "anomalib_medclip.baselines.MeanIntensity", "normals": ["support"]}
+"""What costs least."""
+
+TINY_RESNET = {"backbone": "test_resnet", "pre_trained": False}
 PATCHCORE = {
     "class_path": "anomalib.models.Patchcore",
-    "init_args": {**RESNET, "layers": ["layer1"]},
+    "init_args": {**TINY_RESNET, "layers": ["layer1"]},
     "image_size": 32,
 }
 CFLOW = {
     "class_path": "anomalib.models.Cflow",
-    "init_args": {**RESNET, "layers": ["layer2"], "coupling_blocks": 1},
+    "init_args": {**TINY_RESNET, "layers": ["layer2"], "coupling_blocks": 1},
     "image_size": 64,
     "max_epochs": 2,
 }
@@ -96,6 +99,12 @@ def records(out):
     for record in found.values():
         del record["measured"]
     return found
+
+
+def started(out):
+    """When each cell was run, by key."""
+    found = {path.stem: json.loads(path.read_text()) for path in out.glob("cells/*.json")}
+    return {key: record["measured"]["started"] for key, record in found.items()}
 
 
 def figures(out):

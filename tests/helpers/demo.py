@@ -1,6 +1,5 @@
 """What the demo promises: it learns, on other patients, what no trivial cue and no chance finds."""
 
-import shutil
 from pathlib import Path
 
 import cv2
@@ -13,14 +12,20 @@ from sklearn.metrics import roc_auc_score
 from anomalib_medclip.data.phantoms import Phantoms
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+FOUND = np.array([0.90, 0.965])
+"""AUROC that the demo reaches at least, of images and of pixels; ``.ci/run`` asks for it, too."""
+
+MARGINS = np.array([0.10, 0.02])
+"""How much less whatever else finds, of images and of pixels."""
+
 RADII = (0.05, 0.075, 0.1)  # of lesions, in sides, for the blob filter
 
 
-def run_demo(verb, seed, patch, options):
+def run_demo(verb, seed, patch):
     """The folder of a run of the README's command, without its pictures."""
     anomalib(
         f"{verb} --config configs/demo.yaml --model.seed {seed} --data.seed {seed} "
-        f"--default_root_dir {verb} --model.visualizer false {options}",
+        f"--default_root_dir {verb} --model.visualizer false",
         patch,
     )
     return Path(verb, "MVFA", "phantoms", "head", "latest")
@@ -76,17 +81,3 @@ def cues(data):
     of_images = [roc_auc_score(labels, score) for score in scores.values()]
     of_pixels = [roc_auc_score(masks.ravel(), found.ravel()) for found in maps.values()]
     return np.array([two_sided(found).max() for found in map(np.array, (of_images, of_pixels))])
-
-
-def check_demo(seed, home, patch, options=""):
-    """Run the README's command, and compare it with chance and with the cues."""
-    shutil.copytree(CONFIGS, home / "configs")
-    patch.chdir(home)
-    run = run_demo("train", seed, patch, options)
-    data, trained = phantoms(seed), aurocs(run)
-    assert (trained >= 0.90).all(), trained
-    untrained = two_sided(aurocs(run_demo("test", seed, patch, options)))
-    for other in (untrained, cues(data)):
-        image, pixel = trained - other
-        assert image >= 0.10, (trained, other)
-        assert pixel >= 0.02, (trained, other)

@@ -4,10 +4,12 @@
 
 It only imports. What computes may start threads, and a fork of a process with threads is not safe.
 A fork goes on here as the interpreter that it was asked for: with its own folder, environment,
-words, search path, streams and session, and it ends as any interpreter ends. What a fork cannot
-have anew is what imports have read: the hash seed, and variables such as OMP_NUM_THREADS.
+words, search path, streams and session. It ends as any interpreter ends, and leaves its modules to
+the system. What a fork cannot have anew is what imports have read: the hash seed, and variables
+such as OMP_NUM_THREADS.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -15,6 +17,7 @@ import runpy
 import signal
 import socket
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -91,6 +94,30 @@ def execute(words):
         runpy.run_path(kind, run_name="__main__")
 
 
+def status_of(words):
+    """Execute words, say what they raise, and return the exit status."""
+    try:
+        execute(words)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)  # noqa: T201 - as an interpreter does
+        return 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def end(status):
+    """End as an interpreter does, without the second of pulling down all that is imported."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status & 0xFF)
+
+
 if __name__ == "__main__":
     import_all()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
@@ -102,7 +129,6 @@ if __name__ == "__main__":
             become(asked, streams)
             os.write(answers, f"began {os.getpid()}".encode())
             os.close(answers)
-            execute(asked["words"])
-            break
+            end(status_of(asked["words"]))
         for number in (*streams, answers):
             os.close(number)

@@ -33,6 +33,15 @@ def masks():
 LABELS = torch.tensor([True, False, True])
 
 
+@pytest.fixture(scope="module")
+def usual(masks):
+    """Images, and the map and the loss of a model without any option."""
+    model, images = built().model, torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        found = model(images).anomaly_map
+        return images, found, model.loss(model.encode(images), masks, LABELS, model.text)
+
+
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="7 heads do not divide the width of 24"):
         built(heads=7)
@@ -61,21 +70,19 @@ def test_heads_that_do_not_divide_the_width_are_refused():
     ],
     ids=str,
 )
-def test_each_option_changes_something_and_everything_learns(option, masks):
-    usual, method = built(), built(**option)
-    images = torch.rand(3, 3, 32, 32)
+def test_each_option_changes_something_and_everything_learns(option, usual, masks):
+    images, usual_map, usual_loss = usual
+    method = built(**option)
     with torch.no_grad():
-        assert (usual.model(images).anomaly_map != method.model(images).anomaly_map).any() or (
+        assert (usual_map != method.model(images).anomaly_map).any() or (
             "dropout" in option or "bce" in option
         )
-    losses = [
-        m.model.loss(m.model.encode(images), masks, LABELS, m.model.text) for m in (usual, method)
-    ]
-    assert losses[0] != losses[1] or set(option) <= {"alpha", "sigma"}
+    loss = method.model.loss(method.model.encode(images), masks, LABELS, method.model.text)
+    assert usual_loss != loss or set(option) <= {"alpha", "sigma"}
     trained = {n: p for n, p in method.model.named_parameters() if p.requires_grad}
     before = {name: parameter.clone() for name, parameter in trained.items()}
     optimizer = method.configure_optimizers()
-    losses[1].backward()
+    loss.backward()
     assert [name for name, parameter in trained.items() if parameter.grad is None] == []
     optimizer.step()
     # What is added to all tokens alike is removed by the norm that follows.

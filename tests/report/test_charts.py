@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from compare_results import write_results
 from plotly import graph_objects as go
+from report_page import records_of
 from right_records import failed_record, grid_of, right_record, typed, with_figure
 from sklearn.metrics import auc
 
@@ -38,16 +39,15 @@ def traces(chart, name, axis="x"):
 
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory):
+    """Rows, records and charts of made-up results."""
     store = write_results(tmp_path_factory.mktemp("results"))
-    grid = store.grid()
-    found = (store.record(cell.key) for cell in grid.cells)
-    return grid, [record for record in found if record is not None]
+    grid, records = store.grid(), records_of(store)
+    rows = summarise(grid, records)
+    return rows, records, charts_of(rows, records)
 
 
 def test_a_chart_is_plain_small_json_that_plotly_takes(made_up):
-    grid, records = made_up
-    rows = summarise(grid, records)
-    found = charts_of(rows, records)
+    rows, records, found = made_up
     assert {chart.section for chart in found} == {"gap", "curves", "calibration", "shots", "cost"}
     assert len({chart.name for chart in found}) == len(found) == 12
     for chart in found:
@@ -61,8 +61,7 @@ def test_a_chart_is_plain_small_json_that_plotly_takes(made_up):
 
 
 def test_the_page_decides_on_the_colours_of_text_and_ground(made_up):
-    grid, records = made_up
-    for chart in charts_of(summarise(grid, records), records):
+    for chart in made_up[2]:
         layout = chart.figure["layout"]
         assert "template" not in layout
         assert "color" not in layout.get("font", {})
@@ -86,23 +85,21 @@ def test_sets_that_differ_in_a_comma_have_charts_of_their_own():
 
 
 def test_no_patient_and_no_file_is_in_a_chart(made_up):
-    grid, records = made_up
-    text = json.dumps(charts_of(summarise(grid, records), records))
+    _, records, charts = made_up
+    text = json.dumps(charts)
     names = {name for r in records for t in r.tests for name in t.images.name}
     assert names
     assert not [name for name in names if name in text or name.split("_")[0] + "_" in text]
 
 
 def test_backbones_with_random_weights_are_said_to_be_so(made_up):
-    grid, records = made_up
-    for chart in charts_of(summarise(grid, records), records):
+    for chart in made_up[2]:
         assert "† Backbone with random weights." in chart.caption
     assert not any("†" in chart.caption + chart.alt for chart in drawn(RIGHT).values())
 
 
 def test_no_two_rows_look_alike_even_without_colour(made_up):
-    grid, records = made_up
-    found = styles_of(summarise(grid, records)).values()
+    found = styles_of(made_up[0]).values()
     assert len({look.symbol for look in found}) == len({look.dash for look in found}) == len(found)
 
 
@@ -145,8 +142,7 @@ def test_the_band_reaches_from_the_lowest_to_the_highest_draw():
 
 
 def test_curves_of_pixels_go_through_their_points(made_up):
-    grid, records = made_up
-    found = {chart.name: chart for chart in charts_of(summarise(grid, records), records)}
+    found = {chart.name: chart for chart in made_up[2]}
     (roc,) = traces(found["curves_pixel_heads"], "MVFA†")
     expected = np.interp(roc["x"][1:], np.linspace(0, 1, 50), np.linspace(0, 1, 50) ** 0.3)
     np.testing.assert_allclose(roc["y"][1:], expected, atol=2e-4)

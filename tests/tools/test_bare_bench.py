@@ -1,7 +1,8 @@
 """The timed core: what it builds, and that it runs where anomalib and the others are missing."""
 
 import json
-import os
+import sys
+from functools import partial
 from inspect import signature
 from pathlib import Path
 
@@ -12,15 +13,46 @@ from bare_bench import METHODS
 from lean import run_lean
 
 import anomalib_medclip
-from anomalib_medclip.bench import build, scoring
+from anomalib_medclip.bench import build, roofline, scoring, timing
 from anomalib_medclip.bench.settings import SMALL, Setting
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.models import get_model
 
+PACKAGE = Path(anomalib_medclip.__file__).parent
+COMPUTE = (
+    "models/*/torch_model.py",
+    "components/memory_bank.py",
+    "components/model.py",
+    "clip/*.py",
+)
+TIME = tuple(f"bench/{name}.py" for name in ("machine", "profile", "roofline", "scoring", "timing"))
+TORCH_ALONE = [
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for pattern in (*COMPUTE, *TIME)
+    for path in sorted(PACKAGE.glob(pattern))
+]
+"""Torch models, and what times them."""
+
 RUN = f"""
-import runpy
+import json, runpy
+from functools import partial
+from importlib import import_module
+
+barred = {{}}
+for name in {TORCH_ALONE}:
+    try:
+        import_module(name)
+    except ImportError as error:
+        barred[name] = error.name
+print(json.dumps(barred), flush=True)
+
+from anomalib_medclip.bench import roofline, timing
+roofline._SIDE["cpu"] = 64
+timing.alternate = partial(timing.alternate, rounds=1, at_least=0.0)
 runpy.run_path({bare_bench.__file__!r}, run_name="__main__")
 """
+"""What each module imports against the rule; then the tool, with little of what takes time."""
+
 TINY = ("--backbone", json.dumps(SMALL), "--image-size", "32")
 
 FIFTH = '''
@@ -47,16 +79,24 @@ class Probe(ClipModel):
 '''
 
 
-def run(*arguments):
-    """What it says, a dictionary for each line."""
-    ran = run_lean(RUN, *arguments)
-    assert ran.returncode == 0, ran.stderr
-    return [json.loads(line) for line in ran.stdout.splitlines()]
+@pytest.fixture
+def measured(monkeypatch, capsys):
+    """Runs the tool in this process: the last row that it prints."""
+    monkeypatch.setitem(roofline._SIDE, "cpu", 64)
+    monkeypatch.setattr(timing, "alternate", partial(timing.alternate, rounds=1, at_least=0.0))
+
+    def run(*arguments):
+        assert bare_bench.main([*TINY, *arguments]) == 0
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    return run
 
 
 def test_it_knows_every_method_of_the_house():
-    folders = Path(anomalib_medclip.__file__).parent.glob("models/*/torch_model.py")
+    folders = PACKAGE.glob("models/*/torch_model.py")
     assert METHODS.keys() == {path.parent.name for path in folders}
+    lightning = PACKAGE.glob("models/*/lightning_model.py")
+    assert METHODS.keys() == {path.parent.name for path in lightning}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -83,7 +123,11 @@ def test_a_bank_holds_the_copies_that_mvfa_makes():
 
 
 def test_it_runs_with_torch_open_clip_and_jaxtyping_alone():
-    about, *rows = run(*TINY, "--batch-size", "1", "2", "--precision", "bf16")
+    ran = run_lean(RUN, *TINY, "--batch-size", "1", "2", "--precision", "bf16")
+    barred, *rows = map(json.loads, ran.stdout.splitlines())
+    assert barred == {}
+    assert ran.returncode == 0, ran.stderr
+    about = rows.pop(0)
     assert about["versions"]["torch"] == torch.__version__
     left_out = "it smooths by scipy, which is not installed"
     assert rows.pop() == {"method": "iqeclip", "left out": left_out}
@@ -95,16 +139,16 @@ def test_it_runs_with_torch_open_clip_and_jaxtyping_alone():
         assert 0 < row["map_difference"] < 0.2, "in bf16, and near fp32"
 
 
-def test_the_fourth_is_measured_where_scipy_is(capsys):
-    assert bare_bench.main([*TINY, "--batch-size", "1", "--method", "iqeclip"]) == 0
-    row = json.loads(capsys.readouterr().out.splitlines()[-1])
+def test_the_fourth_is_measured_where_scipy_is(measured):
+    row = measured("--batch-size", "1", "--method", "iqeclip")
     assert (row["method"], row["image_size"], row["map_difference"]) == ("iqeclip", 32, 0)
 
 
-def test_a_fifth_method_is_measured_by_the_name_of_its_torch_model(tmp_path, monkeypatch):
+def test_a_fifth_method_is_measured_by_the_name_of_its_torch_model(measured, tmp_path, monkeypatch):
     (tmp_path / "fifth.py").write_text(FIFTH)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    _, row = run(*TINY, "--batch-size", "2", "--method", "fifth:Probe")
+    monkeypatch.syspath_prepend(tmp_path)
+    row = measured("--batch-size", "2", "--method", "fifth:Probe")
+    del sys.modules["fifth"]
     assert (row["method"], row["batch_size"], row["map_difference"]) == ("fifth:Probe", 2, 0)
 
 
@@ -119,13 +163,14 @@ def test_what_is_no_method_is_refused_with_those_there_are(name, capsys):
     )
 
 
-def test_a_bank_on_a_processor_needs_faiss():
-    ran = run_lean(RUN, "--k-shot", "1")
-    assert ran.returncode == 2
-    assert "searches the memory bank by FAISS" in ran.stderr
+def test_a_bank_on_a_processor_needs_faiss(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(SystemExit) as left:
+        bare_bench.main(["--k-shot", "1"])
+    assert left.value.code == 2
+    assert "searches the memory bank by FAISS" in capsys.readouterr().err
 
 
-def test_a_bank_is_measured_where_faiss_is(capsys):
-    assert bare_bench.main([*TINY, "--batch-size", "1", "--method", "mvfa", "--k-shot", "1"]) == 0
-    row = json.loads(capsys.readouterr().out.splitlines()[-1])
+def test_a_bank_is_measured_where_faiss_is(measured):
+    row = measured("--batch-size", "1", "--method", "mvfa", "--k-shot", "1")
     assert (row["k_shot"], row["map_difference"]) == (1, 0)

@@ -16,7 +16,7 @@ from tiny import METHODS, lesion_data, small, write_lesions
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.components.threshold import CROSS_FITTED, VALIDATION, learnt_from
 from anomalib_medclip.data.few_shot import parts_by_patient, patients
-from anomalib_medclip.models.mvfa import MVFA
+from anomalib_medclip.models.mediclip import lightning_model
 from anomalib_medclip.training import cross_fit
 from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
@@ -60,9 +60,35 @@ def fitted(method, many, tmp_path_factory):
     return train(method, many, tmp_path_factory.mktemp("fitted"), cross_fit=True)
 
 
+@pytest.fixture(scope="module")
+def whole(many, tmp_path_factory):
+    """MediCLIP, cross-fitted once for all who look at it, and all that was said meanwhile."""
+    said, logger = [], logging.getLogger("anomalib_medclip")
+    handler, level = logging.Handler(), logger.level
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield *train(MEDICLIP, many, tmp_path_factory.mktemp("whole"), cross_fit=True), said
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def in_memory_and_reopened(whole):
+    """The model that was cross-fitted, to go on with, and what its file gives."""
+    file = whole[1].checkpoint_callback.best_model_path
+    return copy.deepcopy(whole[0]), MEDICLIP.load_from_checkpoint(file)
+
+
 def held_out(trainer):
     (callback,) = (one for one in trainer.callbacks if isinstance(one, CrossFit))
     return callback.held_out
+
+
+def assert_same_scores(trainer, other):
+    there, here = held_out(trainer), held_out(other)
+    assert there.keys() == here.keys()
+    assert all(torch.equal(there[path]["pred_score"], here[path]["pred_score"]) for path in there)
 
 
 class Scores(Callback):
@@ -73,6 +99,7 @@ class Scores(Callback):
         self.found |= dict(zip(outputs.image_path, outputs.pred_score.tolist(), strict=True))
 
 
+@pytest.mark.daily_for(method="MVFA")
 def test_each_support_image_is_scored_by_a_model_that_never_saw_its_patient(
     fitted, method, many, tmp_path
 ):
@@ -95,6 +122,7 @@ def test_each_support_image_is_scored_by_a_model_that_never_saw_its_patient(
         assert found[path]["pred_score"].item() == pytest.approx(score, abs=1e-6)
 
 
+@pytest.mark.daily_for(method="MVFA")
 def test_the_threshold_is_that_of_the_scores_held_out(fitted):
     model, trainer, data = fitted
     assert model.threshold_from == CROSS_FITTED
@@ -107,6 +135,7 @@ def test_the_threshold_is_that_of_the_scores_held_out(fitted):
     assert model.post_processor.image_max.item() == pytest.approx(max(found.values()))
 
 
+@pytest.mark.daily_for(method="MVFA")
 def test_what_is_learnt_is_the_same_without(fitted, method, many, tmp_path):
     plain, _, _ = train(method, many, tmp_path, cross_fit=False)
     assert plain.threshold_from == learnt_from(method.wants_abnormal)
@@ -117,6 +146,15 @@ def test_what_is_learnt_is_the_same_without(fitted, method, many, tmp_path):
     assert ours["post_processor._image_threshold"] != theirs["post_processor._image_threshold"]
 
 
+@pytest.mark.daily_for(method="MVFA")
+def test_no_part_chooses_the_epoch_of_the_model_that_scores_it(fitted, method, many, tmp_path):
+    options = {"cross_fit": True, "epoch_choice": "validation"}
+    _, chosen, _ = train(method, many, tmp_path, **options)
+    assert fitted[0].hparams["epoch_choice"] == "last"
+    assert_same_scores(chosen, fitted[1])
+
+
+@pytest.mark.daily_for(method="MVFA")
 def test_an_export_holds_no_paths_of_support_images(fitted, many):
     torch.save({"model": fitted[0]}, buffer := io.BytesIO())
     assert str(many).encode() not in buffer.getvalue()
@@ -132,10 +170,8 @@ def test_by_default_it_is_done_where_it_is_quick(limit, done, many, tmp_path, mo
     assert ("--model.cross_fit true" in caplog.text) != done
 
 
-def test_what_it_will_cost_is_said_beforehand(many, tmp_path, caplog):
-    with caplog.at_level(logging.INFO, logger="anomalib_medclip"):
-        train(MEDICLIP, many, tmp_path, cross_fit=True)
-    said = [record.getMessage() for record in caplog.records]
+def test_what_it_will_cost_is_said_beforehand(whole):
+    *_, said = whole
     (told,) = (i for i, text in enumerate(said) if "about" in text and "s more" in text)
     assert told < next(i for i, text in enumerate(said) if "scoring part 1 of 3" in text)
 
@@ -177,7 +213,7 @@ def is_cross_fitted(model, trainer):
 @pytest.mark.parametrize(
     ("choice", "ending"),
     [
-        *(("last", ending) for ending in ENDINGS),
+        *(("last", ending) for ending in list(ENDINGS)[1:]),  # the first by default, see below
         *(("validation", ending) for ending in list(ENDINGS)[:3]),
     ],
 )
@@ -189,72 +225,68 @@ def test_however_training_ends_the_threshold_is_of_scores_held_out(ending, choic
     assert is_cross_fitted(model, trainer)
 
 
-@pytest.mark.parametrize("kind", [MEDICLIP, MVFA], ids=lambda kind: kind.__name__)
-def test_no_part_chooses_the_epoch_of_the_model_that_scores_it(kind, many, tmp_path):
-    chosen, last = (
-        train(kind, many, tmp_path / choice, cross_fit=True, epoch_choice=choice)[1]
-        for choice in ("validation", "last")
-    )
-    there, here = held_out(chosen), held_out(last)
-    assert all(torch.equal(there[path]["pred_score"], here[path]["pred_score"]) for path in there)
-
-
 def test_by_default_a_training_within_one_epoch_ends_well(many, tmp_path):
     model, trainer, _ = train(MEDICLIP, many, tmp_path, trainer=ENDINGS["within the first epoch"])
     assert is_cross_fitted(model, trainer)
 
 
 def test_copies_are_trained_no_longer_than_the_model_was(many, tmp_path, monkeypatch):
-    steps = []
+    steps, drawn = [], []
     monkeypatch.setattr(
         MEDICLIP, "on_train_end", lambda module: steps.append(module.global_step), raising=False
+    )
+    drawing = lightning_model.contact_sheet
+    monkeypatch.setattr(
+        lightning_model, "contact_sheet", lambda *args: drawn.append(args) or drawing(*args)
     )
     data = only_support(many, train_batch_size=1)
     train(MEDICLIP, many, tmp_path, data, {"max_steps": 4, "max_epochs": -1}, cross_fit=True)
     *apart, whole = steps
     assert whole == 4
+    assert len(drawn) == 1, "what training looks like is drawn for the model alone"
     assert [round(4 * len(fold.support_data) / 6) for fold in data.support_folds(3)] == apart
 
 
-def test_a_model_that_was_trained_before_has_seen_everybody(many, tmp_path, caplog):
-    model, trainer, data = train(MEDICLIP, many, tmp_path / "first", cross_fit=True)
-    again = MEDICLIP.load_from_checkpoint(trainer.checkpoint_callback.best_model_path)
-    for number, seen in enumerate((model, again)):
+def test_a_model_that_was_trained_before_has_seen_everybody(
+    whole, in_memory_and_reopened, tmp_path, caplog
+):
+    for number, seen in enumerate(in_memory_and_reopened):
         caplog.clear()
         with caplog.at_level(logging.WARNING, logger="anomalib_medclip"):
-            engine = fit(seen, tmp_path / str(number), data)
+            engine = fit(seen, tmp_path / str(number), whole[2], max_epochs=1)
         assert "the model was trained before, and may have seen any patient" in caplog.text
         assert not held_out(engine.trainer)
         assert seen.threshold_from == learnt_from(wants_abnormal=False)
 
 
-def test_a_training_that_goes_on_is_cross_fitted_as_one_that_was_never_stopped(many, tmp_path):
+def test_a_training_that_goes_on_is_cross_fitted_as_one_that_was_never_stopped(
+    whole, many, tmp_path
+):
     data = only_support(many)
-    _, whole, _ = train(MEDICLIP, many, tmp_path / "whole", data, cross_fit=True)
     _, half, _ = train(MEDICLIP, many, tmp_path / "half", data, {"max_epochs": 1}, cross_fit=False)
     model = small(MEDICLIP, cross_fit=True)
     engine = Engine(
         default_root_dir=tmp_path / "on", accelerator="cpu", enable_progress_bar=False, max_epochs=2
     )
     engine.fit(model, datamodule=data, ckpt_path=half.checkpoint_callback.best_model_path)
-    there, here = held_out(whole), held_out(engine.trainer)
-    assert there.keys() == here.keys()
-    assert all(torch.equal(there[path]["pred_score"], here[path]["pred_score"]) for path in there)
+    assert_same_scores(whole[1], engine.trainer)
 
 
-def test_a_later_validation_on_the_support_changes_no_threshold(many, tmp_path):
-    model, trainer, data = train(MEDICLIP, many, tmp_path, cross_fit=True)
-    threshold = model.post_processor.image_threshold.clone()
-    again = MEDICLIP.load_from_checkpoint(trainer.checkpoint_callback.best_model_path)
-    for number, one in enumerate((model, again)):
+def test_a_later_validation_on_the_support_changes_no_threshold(
+    whole, in_memory_and_reopened, tmp_path
+):
+    threshold = whole[0].post_processor.image_threshold
+    for number, one in enumerate(in_memory_and_reopened):
         engine = Engine(default_root_dir=tmp_path / str(number), accelerator="cpu")
-        engine.validate(one, datamodule=data)
+        engine.validate(one, datamodule=whole[2])
         assert one.post_processor.image_threshold == threshold
         assert one.threshold_from == CROSS_FITTED
 
 
-def test_a_later_validation_on_other_images_finds_a_threshold_and_says_so(many, lesions, tmp_path):
-    model, _, _ = train(MEDICLIP, many, tmp_path, cross_fit=True)
+def test_a_later_validation_on_other_images_finds_a_threshold_and_says_so(
+    in_memory_and_reopened, lesions, tmp_path
+):
+    model, _ = in_memory_and_reopened
     before = model.post_processor.image_threshold.clone()
     other = lesion_data(lesions)
     Engine(default_root_dir=tmp_path / "other", accelerator="cpu").validate(model, datamodule=other)

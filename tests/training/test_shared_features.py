@@ -45,37 +45,52 @@ def files(folder):
     return sorted(folder.rglob("*.npy"))
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_an_empty_a_full_and_a_torn_shelf_give_the_same(name, heads, tmp_path):
-    model = {**METHODS[name], "max_epochs": 1}
-    (cell,) = cells_of(tmp_path / "c.yaml", {name: model}, {"heads": heads})
-    features = tmp_path / "features"
-    empty = run(cell, features)
+@pytest.fixture(scope="module", params=METHODS)
+def name(request):
+    """Methods; daily MadCLIP, which makes the most copies, in colours that a seed draws."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def cells(name, heads, tmp_path_factory):
+    """Runs of a method with two seeds."""
+    config = tmp_path_factory.mktemp("cells") / "c.yaml"
+    models = {name: {**METHODS[name], "max_epochs": 1}}
+    return cells_of(config, models, {"heads": heads}, seeds=[0, 1])
+
+
+@pytest.fixture(scope="module")
+def alone(cells, tmp_path_factory):
+    """What the second seed finds, and the features that it leaves in an empty folder."""
+    features = tmp_path_factory.mktemp("alone") / "features"
+    return run(cells[1], features), features
+
+
+@pytest.mark.daily_for(name="MadCLIP")
+def test_an_empty_a_full_and_a_torn_shelf_give_the_same(cells, alone, tmp_path):
+    empty, features = alone[0], shutil.copytree(alone[1], tmp_path / "features")
     kept = files(features)
     assert kept
     assert not list(features.rglob("*.partial"))
-    full = run(cell, features)
+    full = run(cells[1], features)
     assert files(features) == kept, "nothing was computed twice"
     for file in kept[::2]:
         file.unlink()
-    torn = run(cell, features)
+    torn = run(cells[1], features)
     assert files(features) == kept
     assert full[0] == torn[0] == empty[0]
     assert full[2] == torn[2] == empty[2]
     assert full[1] > torn[1] > empty[1]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_seeds_and_draws_of_others_change_nothing(name, heads, tmp_path):
+@pytest.mark.daily_for(name="MadCLIP")
+def test_seeds_and_draws_of_others_change_nothing(cells, alone, tmp_path):
     """What a seed draws, such as the colours of a copy, is nobody else's."""
-    models, options = {name: {**METHODS[name], "max_epochs": 1}}, {"seeds": [0, 1]}
-    first, second = cells_of(tmp_path / "c.yaml", models, {"heads": heads}, **options)
-    alone = run(second, tmp_path / "alone")
-    run(first, tmp_path / "both")
-    after = run(second, tmp_path / "both")
-    assert after[0] == alone[0]
-    assert after[2] == alone[2]
-    assert after[1] > alone[1], "test images are shared"
+    run(cells[0], tmp_path)
+    after, (found, _) = run(cells[1], tmp_path), alone
+    assert after[0] == found[0]
+    assert after[2] == found[2]
+    assert after[1] > found[1], "test images are shared"
 
 
 OTHERS = {
@@ -124,7 +139,7 @@ def test_learning_options_share_what_the_tower_says(heads, of_mvfa, features, tm
 
 
 def test_without_room_nothing_is_kept_and_the_same_found(heads, tmp_path):
-    (cell,) = cells_of(tmp_path / "c.yaml", {"MVFA": MVFA}, {"heads": heads})
+    (cell,) = cells_of(tmp_path / "c.yaml", {"MVFA": SHORT}, {"heads": heads})
     with_room = run(cell, tmp_path / "room")
     size = sum(file.stat().st_size for file in files(tmp_path / "room"))
     some = run(cell, tmp_path / "little", gigabytes=size / 2 / 1e9)

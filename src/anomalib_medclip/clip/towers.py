@@ -1,6 +1,7 @@
 """CLIP's two frozen towers: images to tokens at several levels, sentences to features."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 import open_clip
 import torch
@@ -191,8 +192,8 @@ class TextTower(nn.Module):
         return super().train(mode=False)
 
     def tokenize(self, sentences: Sequence[str]) -> Int[Tensor, "sentence context"]:
-        """CLIP's byte-pair tokens, padded to the context length."""
-        return open_clip.tokenize(list(sentences), self.context_length)
+        """CLIP's byte-pair tokens, padded to the context length; not to be changed."""
+        return _tokens(tuple(sentences), self.context_length)
 
     def embed(
         self, tokens: Int[Tensor, "sentence context"]
@@ -263,3 +264,10 @@ class TextTower(nn.Module):
 
     def _project(self, tokens: Tensor) -> Tensor:
         return self.ln_final(tokens) @ self.text_projection
+
+
+@lru_cache(maxsize=64)
+def _tokens(sentences: tuple[str, ...], length: int) -> Tensor:
+    """Kept, because prompts that learn read the same words at every step."""
+    with torch.inference_mode(mode=False):  # whoever asks first, others may learn with them
+        return open_clip.tokenize(list(sentences), length)

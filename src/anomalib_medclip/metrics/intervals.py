@@ -211,11 +211,16 @@ def _sum_ties(values: FloatArray, first: npt.NDArray[np.int64]) -> FloatArray:
 
 def placements(ill: FloatArray, well: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Share of normal images below each abnormal one, and of abnormal ones above each normal."""
-    both = stats.rankdata(np.concatenate([ill, well], axis=1), axis=1)
-    count = ill.shape[1]
-    of_ill = (both[:, :count] - stats.rankdata(ill, axis=1)) / well.shape[1]
-    of_well = 1 - (both[:, count:] - stats.rankdata(well, axis=1)) / count
-    return of_ill, of_well
+    return _below(ill, well), 1 - _below(well, ill)
+
+
+def _below(scores: FloatArray, others: FloatArray) -> FloatArray:
+    """Share of the others that lie below each score, row by row; an equal one counts half."""
+    counts = [
+        np.searchsorted(row, of, "left") + np.searchsorted(row, of, "right")
+        for row, of in zip(np.sort(others, axis=1), scores, strict=True)
+    ]
+    return np.array(counts) / (2 * others.shape[1])
 
 
 def _percentiles(drawn: FloatArray, confidence: float) -> tuple[float, float]:

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import matplotlib as mpl
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from plotly.offline import get_plotlyjs
 
 from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid
@@ -72,17 +73,7 @@ def render(
         names: Whether file names and paths may be shown: in config, command, and errors, whose
             messages and tracebacks are withheld otherwise.
     """
-    environment = Environment(
-        loader=PackageLoader("anomalib_medclip.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    environment.globals |= _WORDS
-    template = environment.get_template("page.html")
-    return template.render(
+    return _template().render(
         notice=NOTICE,
         title=grid.title or "Comparison",
         names=names,
@@ -92,6 +83,20 @@ def render(
         **_progress(grid, records),
         **_origin(grid, config, records, names),
     )
+
+
+@cache  # a report is rendered twice, to see how much room there is for its pictures
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("anomalib_medclip.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    environment.globals |= _WORDS
+    return environment.get_template("page.html")
 
 
 _WORDS = {
@@ -108,6 +113,7 @@ _WORDS = {
 """What the templates call."""
 
 
+@cache
 def _assets() -> dict[str, Any]:
     folder = files(__package__) / "templates"
     table = (mpl.colormaps[HEAT](range(256), bytes=True)[:, :3]).tolist()

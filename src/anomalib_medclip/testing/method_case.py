@@ -21,7 +21,7 @@ SIDE = 32
 
 
 class Trained(NamedTuple):
-    """A training run, and what its test found."""
+    """A training run, and what its test found, if it was tested."""
 
     model: Any
     engine: Engine
@@ -74,8 +74,8 @@ class MethodCase:
         return self.method.__name__
 
     def small(self, **options: Any) -> Any:  # noqa: ANN401 - the method, whose options are its own
-        """A small and offline model of the method."""
-        return self.method(**{**OPTIONS, **self.options, **options})
+        """A small and offline model of the method, which draws no pictures unless it is asked."""
+        return self.method(**{**OPTIONS, "visualizer": False, **self.options, **options})
 
     def shallow(self) -> Any:  # noqa: ANN401 - the method
         """The same with half the blocks."""
@@ -153,7 +153,19 @@ class MethodCase:
         data.setup = without_others  # type: ignore[method-assign]
         return data
 
-    def train(
+    def train(self, home: Path, **options: Any) -> Trained:  # noqa: ANN401 - as those of ``ready``
+        """Train the method, and test it; takes what ``ready`` takes."""
+        trained = self.ready(home, **options)
+        found: Any = trained.engine.train(trained.model, datamodule=trained.data)
+        return trained._replace(metrics=dict(found[0]))
+
+    def fit(self, home: Path, **options: Any) -> Trained:  # noqa: ANN401 - as those of ``ready``
+        """Train the method without a test, in few steps; takes what ``ready`` takes."""
+        trained = self.ready(home, **{"data": self.data(train_batch_size=16), **options})
+        trained.engine.fit(trained.model, datamodule=trained.data)
+        return trained
+
+    def ready(
         self,
         home: Path,
         *,
@@ -162,7 +174,7 @@ class MethodCase:
         data: MedicalFolder | None = None,
         **options: Any,  # noqa: ANN401 - the method's
     ) -> Trained:
-        """Train the method, and test it.
+        """What is to be trained.
 
         Args:
             home: Where its results go.
@@ -171,8 +183,5 @@ class MethodCase:
             data: What to train on; by default the pictures.
             **options: Options of the method.
         """
-        model = self.small(**options)
         engine = self.engine(home, **{"max_epochs": epochs or self.epochs, **(trainer or {})})
-        data = data or self.data()
-        found: Any = engine.train(model, datamodule=data)
-        return Trained(model, engine, data, dict(found[0]))
+        return Trained(self.small(**options), engine, data or self.data(), {})

@@ -126,6 +126,10 @@ class MediCLIP(ClipMethod, AnomalibModule):
             raise NotReadyError(msg)
         images = (data[index] for index in range(len(data)))
         self._normals = {str(item.image_path): _grey(item.image) for item in images}
+        if self.trainer.checkpoint_callbacks:  # a copy that is cross-fitted keeps nothing
+            self._draw_examples()
+
+    def _draw_examples(self) -> None:
         pixels = list(self._normals.values())
         path = Path(self.trainer.default_root_dir, "synthetic_anomalies.png")
         path.parent.mkdir(parents=True, exist_ok=True)

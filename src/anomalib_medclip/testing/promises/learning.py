@@ -51,10 +51,10 @@ def trains_as_long_as_asked(case: MethodCase) -> None:
 def repeats_a_run_by_its_seed(case: MethodCase) -> None:
     """A seed gives the same weights to the bit, whatever happened before; another one does not."""
     with case.home() as home:
-        first = learnt(case.train(home / "first", epochs=1).model)
+        first = learnt(case.fit(home / "first", epochs=1).model)
         torch.manual_seed(12345)
-        again = learnt(case.train(home / "again", epochs=1).model)
-        other = learnt(case.train(home / "other", epochs=1, seed=5).model)
+        again = learnt(case.fit(home / "again", epochs=1).model)
+        other = learnt(case.fit(home / "other", epochs=1, seed=5).model)
     different = differing(first, again)
     hold(not different, f"a second run has other weights: {different[:1]}")
     hold(differing(first, other), "another seed gives the same weights")
@@ -85,7 +85,7 @@ def finds_thresholds_when_it_is_stopped(case: MethodCase) -> None:
 
 def _finds_thresholds(case: MethodCase, early: dict[str, Any]) -> None:
     with case.home() as home:
-        trained = case.train(home, epochs=9, trainer=early)
+        trained = case.fit(home, epochs=9, trainer=early)
         hold(trained.model.post_processor.image_threshold.isfinite(), "there is no threshold")
         state = read_checkpoint(trained.checkpoint)["state_dict"]
         hold(state["post_processor._image_threshold"].isfinite(), "the checkpoint has none")
@@ -95,7 +95,7 @@ def sees_its_support_after_the_last_step(case: MethodCase) -> None:
     """What it keeps of the support is of the last adapters, in a second training as well."""
     with case.home() as home:
         fits = Fits()
-        trained = case.train(home, epochs=1, trainer={"callbacks": [fits]})
+        trained = case.fit(home, epochs=1, trainer={"callbacks": [fits]})
         before, first = learnt(trained.model), (fits.steps, fits.last)
         fits = Fits()
         again = case.engine(home, max_epochs=1, callbacks=[fits])
@@ -126,7 +126,7 @@ def learns_from_labels_alone(case: MethodCase) -> None:
 def learns_from_one_image_of_each_class(case: MethodCase) -> None:
     """One normal and one abnormal image are enough, and that the threshold is from them is said."""
     with case.home() as home:
-        trained = case.train(home, epochs=1, data=case.data(k_shot=1, val_ratio=0.1))
+        trained = case.fit(home, epochs=1, data=case.data(k_shot=1, val_ratio=0.1))
     hold(trained.model.post_processor.image_threshold.isfinite(), "there is no threshold")
     said = trained.model.threshold_from
     hold(said == learnt_from(trained.model.wants_abnormal), f"the threshold is said from {said!r}")
@@ -140,7 +140,7 @@ def keeps_the_best_epoch_by_validation(case: MethodCase) -> None:
 
     epochs = Epochs()
     with case.home() as home, patch.object(Trainer, "callback_metrics", property(second_is_best)):
-        trained = case.train(
+        trained = case.fit(
             home, epochs=3, trainer={"callbacks": [epochs]}, epoch_choice="validation"
         )
         kept = case.method.load_from_checkpoint(trained.checkpoint)
@@ -156,7 +156,7 @@ def encodes_no_image_twice(case: MethodCase) -> None:
     seen = Encoded()
     with case.home() as home:
         options: dict[str, Any] = {"epoch_choice": "validation", "trainer": {"callbacks": [seen]}}
-        trained = case.train(home, epochs=3, **options)
+        trained = case.fit(home, epochs=2, **options)
     learnt_from_, validated = len(trained.data.train_data), len(trained.data.val_data)
     first, *later = seen.counts
     hold(first >= learnt_from_ + validated, f"the first epoch encodes {first} images")
@@ -169,7 +169,7 @@ def runs_nothing_again_that_cannot_have_changed(case: MethodCase) -> None:
     work = Work()
     with case.home() as home:
         options: dict[str, Any] = {"epoch_choice": "validation", "trainer": {"callbacks": [work]}}
-        trained = case.train(home, epochs=3, **options)
+        trained = case.fit(home, epochs=2, **options)
     model, steps = trained.model.model, trained.engine.trainer.num_training_batches
     hold(work.epochs[0].keys() >= set(range(1, model.levels[-1] + 1)), "the first epoch encodes")
     with torch.no_grad():
@@ -193,7 +193,7 @@ def encodes_nothing_again_for_the_threshold(case: MethodCase) -> None:
     seen = Encoded()
     with case.home() as home:
         data, watched = case.data(val_ratio=0.2), {"callbacks": [seen]}
-        case.train(home, epochs=2, data=data, trainer=watched, cross_fit=False)
+        case.fit(home, epochs=2, data=data, trainer=watched, cross_fit=False)
     hold(data.validates_on_support, "thresholds come from elsewhere")
     hold(seen.counts[0] >= len(data.train_data), f"the first epoch encodes {seen.counts[0]}")
     # One that makes new images of them in every epoch has not seen themselves.
@@ -212,7 +212,7 @@ def learns_the_same_with_and_without_a_cache(case: MethodCase) -> None:
                 "trainer": {"callbacks": [runs[kept]]},
             }
             data = case.data(train_batch_size=8)
-            case.train(home, epochs=2, cache=kept, data=data, **options)
+            case.fit(home, epochs=2, cache=kept, data=data, **options)
     without, second = runs["off"], len(runs["off"].losses) // 2
     for kept, allowed, steps in (("float32", 1e-6, (0, second)), ("float16", 5e-3, (0,))):
         found = runs[kept]
@@ -270,7 +270,7 @@ def learns_in_bf16_as_in_fp32(case: MethodCase) -> None:
                 "precision": precision,
                 "trainer": {"callbacks": [runs[precision]]},
             }
-            case.train(home, epochs=2, data=case.data(train_batch_size=8), **options)
+            case.fit(home, epochs=2, data=case.data(train_batch_size=8), **options)
     exact, found = (runs[precision].first_gradient() for precision in ("fp32", "bf16"))
     hold(found.dtype == torch.float32, f"gradients are {found.dtype}")
     apart = float((found - exact).norm() / exact.norm())

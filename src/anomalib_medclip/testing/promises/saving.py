@@ -45,7 +45,7 @@ def restores_the_kind_of_model_it_is(case: MethodCase) -> None:
         {"few_shot": False} if "few_shot" in signature(case.method).parameters else {}
     )
     with case.home() as home:
-        trained = case.train(home, epochs=1, data=case.data(mask_column=None), **asked)
+        trained = case.fit(home, epochs=1, data=case.data(mask_column=None), **asked)
         restored = case.method.load_from_checkpoint(trained.checkpoint).eval()
     kinds = [(model.model.has_masks, model.model.few_shot) for model in (trained.model, restored)]
     hold(kinds[0] == kinds[1], f"(has_masks, few_shot) were {kinds[0]} and are {kinds[1]}")
@@ -76,7 +76,7 @@ def finishes_what_was_saved_in_the_middle(case: MethodCase) -> None:
     """A checkpoint from the middle of training is finished with its data, or refused without."""
     with case.home() as home:
         keep = ModelCheckpoint(dirpath=home / "all", save_top_k=-1, filename="{epoch}")
-        case.train(home, epochs=2, trainer={"callbacks": [keep]})
+        case.fit(home, epochs=2, trainer={"callbacks": [keep]}, data=case.data())
         path, model = home / "all" / "epoch=0.ckpt", case.small()
         scores: dict[str, Any] = {
             "data_path": case.lesions / "images" / "normal",
