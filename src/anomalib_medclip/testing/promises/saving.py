@@ -12,7 +12,7 @@ from anomalib.callbacks import ModelCheckpoint
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
 from anomalib_medclip.testing.method_case import SIDE, MethodCase
-from anomalib_medclip.testing.promises.promise import hold, refused
+from anomalib_medclip.testing.promises.promise import differing, hold, learnt, refused
 from anomalib_medclip.training.checkpoints import read_checkpoint
 
 
@@ -89,6 +89,22 @@ def finishes_what_was_saved_in_the_middle(case: MethodCase) -> None:
             hold(case.engine(home).predict(model, **scores), "nothing was predicted")
         [found] = case.engine(home).test(case.small(), datamodule=case.data(), ckpt_path=path)
         hold(found["pixel_AUROC"] > 0.5, f"finished, its pixel AUROC is {found['pixel_AUROC']}")
+
+
+def goes_on_as_if_never_stopped(case: MethodCase) -> None:
+    """A training that goes on from a checkpoint learns to the bit what one learns that never ended.
+
+    With the best epoch chosen, which may be one before the checkpoint.
+    """
+    with case.home() as home:
+        keep = ModelCheckpoint(dirpath=home / "all", save_top_k=-1, filename="{epoch}")
+        options: dict[str, Any] = {"epochs": 3, "epoch_choice": "validation"}
+        whole = learnt(case.fit(home, trainer={"callbacks": [keep]}, **options).model)
+        half = case.ready(home, data=case.data(train_batch_size=16), **options)
+        path = home / "all" / "epoch=0.ckpt"
+        half.engine.fit(half.model, datamodule=half.data, ckpt_path=path)
+    different = differing(whole, learnt(half.model))
+    hold(not different, f"having gone on it has other {different[:1]}")
 
 
 def holds_a_text_tower_only_if_images_need_it(case: MethodCase) -> None:
