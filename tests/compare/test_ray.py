@@ -62,7 +62,7 @@ def test_tasks_of_a_cluster_find_what_one_process_finds(alone, tmp_path, runs, m
     also="tests/compare/test_ray.py::test_tasks_of_a_cluster_find_what_one_process_finds"
 )
 @pytest.mark.usefixtures("found_by_others")
-def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(dies, alone, tmp_path, runs):
+def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(alone, tmp_path, runs):
     runs.one_dies()
     config, one = alone
     assert compare(config, tmp_path, "--runner", "ray", "--jobs", "1") == 0
