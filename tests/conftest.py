@@ -75,11 +75,12 @@ def title(parameter):
 
 def group_of(item):
     """Tests that one worker runs: those that share a training, comparison, server or file."""
-    if item.path.name in ("test_house.py", "test_pages_in_a_copy.py"):
-        return "checks of the tree"  # one cache of types, and no two writers
+    if item.path.name == "test_house.py":
+        return "forks"  # with the checks of a copy: one cache of types, and no two writers
     if "compared" in getattr(item, "fixturenames", ()):
         return "compared"
-    if hasattr(item, "module") and hasattr(item.module, "fresh_process"):
+    module = getattr(item, "module", None)  # an example in a document has none
+    if getattr(getattr(module, "fresh_process", None), "__name__", "") == "fresh_process":
         return "forks"  # of one server, which takes seconds to import everything
     given = item.callspec.params.values() if hasattr(item, "callspec") else ()
     methods = [one for one in given if hasattr(one, "training_step") or hasattr(one, "exempt")]

@@ -89,6 +89,13 @@ def test_bench_measures_it(far, tmp_path, monkeypatch):
     assert [row["method"] for row in output.load(tmp_path / "bench.csv")["rows"]] == ["farprobe"]
 
 
+@pytest.mark.nightly(also="tests/test_registry.py::test_bench_measures_it")
+def test_bench_measures_it_in_a_process_of_its_own(far, tmp_path):
+    command = "bench --quick --method farprobe --k-shot 2 --batch-size 1 --rounds 1 --out"
+    assert cli.main([*command.split(), str(tmp_path / "bench.csv")]) == 0
+    assert [row["method"] for row in output.load(tmp_path / "bench.csv")["rows"]] == ["farprobe"]
+
+
 def test_compare_builds_it(far):
     options = {"class_path": "anomalib_medclip.FarProbe", "init_args": OPTIONS}
     assert parse_model(options).model.class_path.endswith("FarProbe")

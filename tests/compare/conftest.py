@@ -28,10 +28,11 @@ def compared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def alone(lesions, tmp_path_factory):
-    """A comparison of three trainings, and the folder in which one process ran it."""
+    """A comparison of four trainings, and the folder in which one process ran it."""
     home = tmp_path_factory.mktemp("alone")
     models = {"Mine": {**MVFA, "class_path": "unlucky.Counted", "max_epochs": 1}}
-    config = write_config(home / "c.yaml", models, {"phantom": lesion_entry(lesions)}, draws=3)
+    data = {"phantom": lesion_entry(lesions)}
+    config = write_config(home / "c.yaml", models, data, draws=2, seeds=[0, 1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(RUNS, str(home / "runs.txt"))
         assert compare(config, home / "out") == 0

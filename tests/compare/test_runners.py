@@ -29,7 +29,7 @@ from anomalib_medclip.compare.runners import CellQueue, rotated, run_here, run_o
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import ProcessDiedError, RuntimeMissingError
 
-ALL = ["0 0", "0 1", "0 2"]
+ALL = ["0 0", "0 1", "1 0", "1 1"]
 """Seed and draw of each training of the comparison ``alone``."""
 
 
