@@ -252,9 +252,10 @@ def images():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def traced_once(tmp_path_factory):
-    """Copies the ONNX file of a model that was traced before; see ``tracing``."""
+def nothing_anew(tmp_path_factory):
+    """Keeps what takes libraries seconds and is the same again; see both helpers."""
+    from quick_libraries import remembered
     from tracing import traced_once
 
-    with traced_once(tmp_path_factory.mktemp("traced")):
+    with remembered(), traced_once(tmp_path_factory.mktemp("traced")):
         yield

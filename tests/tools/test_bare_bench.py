@@ -3,7 +3,6 @@
 import json
 import sys
 from functools import partial
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
@@ -148,8 +147,10 @@ def test_the_fourth_is_measured_where_scipy_is(measured):
 def test_a_fifth_method_is_measured_by_the_name_of_its_torch_model(measured, tmp_path, monkeypatch):
     (tmp_path / "fifth.py").write_text(FIFTH)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(sys.modules, "fifth", import_module("fifth"))  # and out again
-    row = measured("--batch-size", "2", "--method", "fifth:Probe")
+    try:
+        row = measured("--batch-size", "2", "--method", "fifth:Probe")
+    finally:
+        sys.modules.pop("fifth", None)
     assert (row["method"], row["batch_size"], row["map_difference"]) == ("fifth:Probe", 2, 0)
 
 
