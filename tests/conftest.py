@@ -29,7 +29,7 @@ LONG = (
     "test_pages_in_a_copy.py", "test_foreign_method.py",
     "test_contract_exports.py", "test_export.py", "test_house.py", "test_bench.py",
     "test_cross_fit.py", "test_contract.py", "test_shared_features.py", "test_runners.py",
-    "test_slice.py", "test_cli.py", "test_golden.py", "test_bare.py", "test_run_cell.py",
+    "test_slice.py", "test_cli.py", "test_golden.py", "test_bare_bench.py", "test_run_cell.py",
     "export.md", "test_bulk.py", "test_named_files.py", "test_winclip.py", "test_compare.py",
 )  # fmt: skip
 """Files that take longest, the first the most."""
@@ -77,10 +77,12 @@ def group_of(item):
     """Tests that one worker runs: those that share a training, comparison, server or file."""
     if item.path.name == "test_house.py":
         return "forks"  # with the checks of a copy: one cache of types, and no two writers
-    if "compared" in getattr(item, "fixturenames", ()):
+    fixtures = getattr(item, "fixturenames", ())
+    if "compared" in fixtures:
         return "compared"
     module = getattr(item, "module", None)  # an example in a document has none
-    if getattr(getattr(module, "fresh_process", None), "__name__", "") == "fresh_process":
+    server = getattr(getattr(module, "fresh_process", None), "__name__", "") == "fresh_process"
+    if server or "alone" in fixtures:
         return "forks"  # of one server, which takes seconds to import everything
     given = item.callspec.params.values() if hasattr(item, "callspec") else ()
     methods = [one for one in given if hasattr(one, "training_step") or hasattr(one, "exempt")]

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from comparing import (
     phantom_entry,
     write_config,
 )
+from fresh_process import search_path
 from unlucky import ONE_DIES, RUNS
 
 
@@ -43,8 +43,7 @@ def alone(lesions, tmp_path_factory):
 def found_by_others(monkeypatch):
     """Lets processes of their own find the models of tests, as pytest's search path does here."""
     tests = Path(__file__).parents[1]
-    paths = [str(tests), str(tests / "helpers"), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.setenv("PYTHONPATH", search_path(tests, tests / "helpers"))
 
 
 class Runs:
