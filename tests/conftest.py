@@ -29,7 +29,7 @@ LONG = (
     "test_pages_in_a_copy.py", "test_foreign_method.py",
     "test_contract_exports.py", "test_export.py", "test_house.py", "test_bench.py",
     "test_cross_fit.py", "test_contract.py", "test_shared_features.py", "test_runners.py",
-    "test_slice.py", "test_cli.py", "test_golden.py", "test_bare.py", "test_run_cell.py",
+    "test_slice.py", "test_cli.py", "test_golden.py", "test_bare_bench.py", "test_run_cell.py",
     "export.md", "test_bulk.py", "test_named_files.py", "test_winclip.py", "test_compare.py",
 )  # fmt: skip
 """Files that take longest, the first the most."""
@@ -75,11 +75,14 @@ def title(parameter):
 
 def group_of(item):
     """Tests that one worker runs: those that share a training, comparison, server or file."""
-    if item.path.name in ("test_house.py", "test_pages_in_a_copy.py"):
-        return "checks of the tree"  # one cache of types, and no two writers
-    if "compared" in getattr(item, "fixturenames", ()):
+    if item.path.name == "test_house.py":
+        return "forks"  # with the checks of a copy: one cache of types, and no two writers
+    fixtures = getattr(item, "fixturenames", ())
+    if "compared" in fixtures:
         return "compared"
-    if hasattr(item, "module") and hasattr(item.module, "fresh_process"):
+    module = getattr(item, "module", None)  # an example in a document has none
+    server = getattr(getattr(module, "fresh_process", None), "__name__", "") == "fresh_process"
+    if server or "alone" in fixtures:
         return "forks"  # of one server, which takes seconds to import everything
     given = item.callspec.params.values() if hasattr(item, "callspec") else ()
     methods = [one for one in given if hasattr(one, "training_step") or hasattr(one, "exempt")]
@@ -251,9 +254,10 @@ def images():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def traced_once(tmp_path_factory):
-    """Copies the ONNX file of a model that was traced before; see ``tracing``."""
+def nothing_anew(tmp_path_factory):
+    """Keeps what takes libraries seconds and is the same again; see both helpers."""
+    from quick_libraries import remembered
     from tracing import traced_once
 
-    with traced_once(tmp_path_factory.mktemp("traced")):
+    with remembered(), traced_once(tmp_path_factory.mktemp("traced")):
         yield

@@ -138,8 +138,7 @@ def package(tmp_path_factory):
 @pytest.fixture(scope="module")
 def said(package):
     """What the method's promises came to, and those that its kinds were asked for and broke."""
-    known = os.environ.get("PYTHONPATH", "")
-    path = os.pathsep.join(filter(None, [str(package), str(HELPERS), known]))
+    path = fresh_process.search_path(package, HELPERS)
     asked = {kind: [promise, "declares_what_it_has"] for kind, promise in BROKEN.items()}
     done = fresh_process.run(
         "-c", SCRIPT, json.dumps(asked), env={**os.environ, "PYTHONPATH": path}

@@ -1,4 +1,7 @@
-"""No promise has only a nightly test: each names the daily test of the same promise."""
+"""No promise has only a nightly test: each names the daily test of the same promise.
+
+A test that is marked ``daily_for`` is that test itself, for other cases.
+"""
 
 import ast
 from pathlib import Path
@@ -52,7 +55,7 @@ def test_every_nightly_test_has_a_daily_one_of_the_same_promise(test):
 
 
 def test_all_that_is_marked_is_in_the_list():
-    """Found in decorators of functions only, so nobody marks a file, a class or a single case."""
+    """Found in decorators of functions only, so nobody marks a file or a class."""
     uses = [
         path
         for path in (ROOT / "tests").rglob("*.py")

@@ -81,10 +81,15 @@ def test_its_checkpoint_is_scored_as_one_of_ours(far, checkpoint, finished):
     assert torch.equal(theirs.score(image).full_maps, same.score(image).full_maps)
 
 
-def test_bench_measures_it(far, tmp_path, monkeypatch):
-    """By the command; that a row has a process of its own is the bench's promise."""
-    monkeypatch.setattr(bench, "measure_apart", measure.measure_setting)
-    command = "bench --quick --method farprobe --batch-size 1 --rounds 1 --out"
+@pytest.mark.daily_for(apart=False)  # its processes import all there is
+@pytest.mark.parametrize("apart", [False, True])
+def test_bench_measures_it(apart, far, tmp_path, monkeypatch):
+    """With a K each process has to find the method: one is asked whether it has a bank."""
+    if not apart:
+        monkeypatch.setattr(bench, "measure_apart", measure.measure_setting)
+    command = (
+        f"bench --quick --method farprobe --k-shot {2 * apart} --batch-size 1 --rounds 1 --out"
+    )
     assert cli.main([*command.split(), str(tmp_path / "bench.csv")]) == 0
     assert [row["method"] for row in output.load(tmp_path / "bench.csv")["rows"]] == ["farprobe"]
 

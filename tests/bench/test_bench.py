@@ -20,6 +20,9 @@ from anomalib_medclip.bench.timing import Rounds, alternate
 from anomalib_medclip.commands import bench
 from anomalib_medclip.errors import ConfigError, ProcessDiedError, ResultsError
 
+COMPILED = [*product(METHODS, [0]), ("mvfa", 2)]
+"""Every method, and K; the last with a memory bank."""
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "performance.md"
 
 
@@ -130,16 +133,15 @@ def assert_compiled_is_eager(method, k_shot, kind, monkeypatch):
         torch.testing.assert_close(*of_both, rtol=0, atol=1e-5)
 
 
-@pytest.mark.daily_for(method="iqeclip")  # the most parts; that each is a graph, the contract asks
-@pytest.mark.parametrize("method", METHODS)
-def test_a_compiled_model_is_one_graph(method, monkeypatch):
-    assert_compiled_is_eager(method, 0, "eager", monkeypatch)
+@pytest.mark.parametrize(("method", "k_shot"), COMPILED)
+def test_a_compiled_model_is_one_graph(method, k_shot, monkeypatch):
+    assert_compiled_is_eager(method, k_shot, "eager", monkeypatch)
 
 
 @pytest.mark.nightly(also="tests/bench/test_bench.py::test_a_compiled_model_is_one_graph")
-@pytest.mark.parametrize(("method", "k_shot"), [*product(METHODS, [0]), ("mvfa", 2)])
+@pytest.mark.parametrize(("method", "k_shot"), COMPILED)
 def test_compiled_models_say_what_eager_ones_say(method, k_shot, monkeypatch):
-    """Decomposed as for the compiler, once with a memory bank."""
+    """Decomposed as for the compiler."""
     assert_compiled_is_eager(method, k_shot, "aot_eager_decomp_partition", monkeypatch)
 
 
@@ -164,7 +166,7 @@ def test_bf16_is_measured_beside_an_encoder_in_fp32():
     assert 0 < (found - expected).abs().max() < 0.05
 
 
-@pytest.mark.daily_for(runtime="onnx")
+@pytest.mark.daily_for(runtime="openvino-int8")  # by way of ONNX
 @pytest.mark.parametrize(("runtime", "precision"), [("onnx", "fp32"), ("openvino-int8", "int8")])
 def test_an_export_is_measured(runtime, precision, monkeypatch):
     """MediCLIP encodes all at once; its integers must reach the tower all the same."""
@@ -258,8 +260,11 @@ def test_a_run_keeps_what_it_has_measured_when_a_row_fails(row, tmp_path, monkey
     assert "| mvfa |" in capsys.readouterr().out
 
 
-@pytest.mark.nightly(also="tests/bench/test_bench.py::test_a_process_that_dies_is_named")
-def test_a_row_is_measured_in_a_process_of_its_own(tmp_path):
+@pytest.mark.daily_for(apart=False)  # its process imports all there is
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_command_measures_a_row(apart, tmp_path, monkeypatch):
+    if not apart:
+        monkeypatch.setattr(bench, "measure_apart", measure.measure_setting)
     table = tmp_path / "bench.csv"
     command = "bench --quick --method mvfa --batch-size 3 --threads 1 --rounds 1 --out"
     assert cli.main([*command.split(), str(table)]) == 0
@@ -272,7 +277,8 @@ def test_a_row_is_measured_in_a_process_of_its_own(tmp_path):
     assert json.loads(json.dumps(run)) == run
 
 
-def test_a_process_that_dies_is_named():
+def test_work_is_done_in_a_process_of_its_own_and_if_that_dies_it_is_named():
+    assert fresh_process._apart(eval, "__import__('os').getpid()") != os.getpid()
     with pytest.raises(ProcessDiedError, match="process for 3 has ended by itself"):
         fresh_process._apart(os._exit, 3)
 

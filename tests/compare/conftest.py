@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from comparing import (
     phantom_entry,
     write_config,
 )
+from fresh_process import search_path
 from unlucky import ONE_DIES, RUNS
 
 
@@ -28,10 +28,11 @@ def compared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def alone(lesions, tmp_path_factory):
-    """A comparison of three trainings, and the folder in which one process ran it."""
+    """A comparison of four trainings, and the folder in which one process ran it."""
     home = tmp_path_factory.mktemp("alone")
     models = {"Mine": {**MVFA, "class_path": "unlucky.Counted", "max_epochs": 1}}
-    config = write_config(home / "c.yaml", models, {"phantom": lesion_entry(lesions)}, draws=3)
+    data = {"phantom": lesion_entry(lesions)}
+    config = write_config(home / "c.yaml", models, data, draws=2, seeds=[0, 1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(RUNS, str(home / "runs.txt"))
         assert compare(config, home / "out") == 0
@@ -42,8 +43,7 @@ def alone(lesions, tmp_path_factory):
 def found_by_others(monkeypatch):
     """Lets processes of their own find the models of tests, as pytest's search path does here."""
     tests = Path(__file__).parents[1]
-    paths = [str(tests), str(tests / "helpers"), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.setenv("PYTHONPATH", search_path(tests, tests / "helpers"))
 
 
 class Runs:

@@ -39,8 +39,9 @@ def model_of(kind, **options):
     if kind is not Cflow:
         return kind(**SMALL, **Training.of(kind).options, **options)
     pre_processor = Cflow.configure_pre_processor((CFLOW["image_size"],) * 2)
-    options = {**CFLOW["init_args"], "backbone": "resnet18"}  # a smaller one's scores may tie
-    return Cflow(**options, pre_processor=pre_processor)
+    # The scores of a smaller backbone may tie.
+    given = {**CFLOW["init_args"], "backbone": "resnet18", **options}
+    return Cflow(**given, pre_processor=pre_processor)
 
 
 def train(kind, lesions, home, every, epochs=EPOCHS, features=None, **options):

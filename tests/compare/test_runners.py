@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from subprocess import DEVNULL
+from textwrap import dedent
 
 import fresh_process
 import pytest
@@ -29,7 +30,7 @@ from anomalib_medclip.compare.runners import CellQueue, rotated, run_here, run_o
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import ProcessDiedError, RuntimeMissingError
 
-ALL = ["0 0", "0 1", "0 2"]
+ALL = ["0 0", "0 1", "1 0", "1 1"]
 """Seed and draw of each training of the comparison ``alone``."""
 
 
@@ -42,6 +43,16 @@ def forking(monkeypatch):
     """Processes of a pool are copies of this one, which need not import everything anew."""
     real = multiprocessing.get_context
     monkeypatch.setattr(multiprocessing, "get_context", lambda _=None: real("fork"))
+
+
+BEGUN = """
+    import multiprocessing, sys
+    from anomalib_medclip.cli import main
+
+    context = multiprocessing.get_context(sys.argv[1])
+    multiprocessing.get_context = lambda _=None: context
+    sys.exit(main(sys.argv[2:]))
+"""
 
 
 class Heard:
@@ -131,12 +142,13 @@ def test_shares_run_each_cell_once_and_report_all(alone, tmp_path, runs):
     assert figures(out) == figures(one), "the last to end reported all"
 
 
+@pytest.mark.daily_for(begun="fork")  # else each process imports everything anew
+@pytest.mark.parametrize("begun", ["fork", "spawn"])
 @pytest.mark.usefixtures("found_by_others")
-def test_a_kill_in_the_middle_costs_only_what_was_running(alone, tmp_path, runs):
+def test_a_kill_in_the_middle_costs_only_what_was_running(begun, alone, tmp_path, runs):
     """The whole group is killed, as a job that ran out of memory or time is."""
     (config, undisturbed), killed = alone, tmp_path / "killed"
-    script = "import sys; from anomalib_medclip.cli import main; sys.exit(main(sys.argv[1:]))"
-    words = [script, *command(config, killed, "--jobs", "2")]
+    words = [dedent(BEGUN), begun, *command(config, killed, "--jobs", "2")]
     process = fresh_process.start("-c", *words, new_session=True, stdout=DEVNULL, stderr=DEVNULL)
     while not list(killed.glob("cells/*.json")) and process.poll() is None:
         time.sleep(0.02)

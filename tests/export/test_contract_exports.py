@@ -1,7 +1,7 @@
 """Every method exports to every format, certified; one photo scores the same in every way.
 
 The photo is larger than the model's input, so that a resize of another kind would show. How a file
-is opened, or refused, is the same for all methods, and is tried with one of them.
+is opened, or refused, is the same for all methods.
 """
 
 import json
@@ -28,12 +28,6 @@ from anomalib_medclip.readers.picture import read_image
 @pytest.fixture(scope="session", params=CASES, ids=lambda case: case.name)
 def case(request):
     return request.param
-
-
-of_one_method = pytest.mark.parametrize(
-    "case", [case for case in CASES if case.name == "MVFA"], indirect=True, ids=["MVFA"]
-)
-"""With the worker that exports it."""
 
 
 @pytest.fixture(scope="session")
@@ -102,13 +96,13 @@ class Found:
         self.anomaly_map = prediction.anomaly_map
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 def test_anomalibs_torch_inferencer_agrees_with_predict(files, photo, expected, monkeypatch):
     monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
     agree(TorchInferencer(files["torch"], device="cpu").predict(photo), expected, files)
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 def test_anomalibs_openvino_inferencer_agrees_on_an_image_of_the_models_size(
     files, photo, expected, tmp_path, monkeypatch
 ):
@@ -119,14 +113,14 @@ def test_anomalibs_openvino_inferencer_agrees_on_an_image_of_the_models_size(
     agree(inferencer.predict(small), expected, files)
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 def test_a_torch_export_is_not_opened_without_trust(files, monkeypatch):
     monkeypatch.delenv("TRUST_REMOTE_CODE", raising=False)
     with pytest.raises(TrustError, match=r"model.pt is a pickle of a whole.*TRUST_REMOTE_CODE"):
         Inferencer(files["torch"])
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 def test_sixteen_bits_need_a_policy_here_too(files, tmp_path):
     pixels = np.arange(40 * 40, dtype=np.uint16).reshape(40, 40)
     Image.fromarray(pixels).save(tmp_path / "deep.png")
@@ -176,7 +170,7 @@ def test_where_batches_are_shared_place_and_neighbours_change_no_bit(
             assert torch.equal(same, one[row].expand_as(same))
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 @pytest.mark.parametrize("kind", ["checkpoint", "onnx", "openvino"])
 def test_images_stay_where_a_processor_takes_them(kind, files):
     images = torch.rand(2, 1, 32, 32)
@@ -193,7 +187,7 @@ def test_images_are_sent_to_the_gpu_that_computes(files):
         assert torch.equal(one, other)
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
 def test_a_file_of_one_precision_says_so(kind, files, monkeypatch):
     monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
@@ -202,7 +196,7 @@ def test_a_file_of_one_precision_says_so(kind, files, monkeypatch):
         Inferencer(files[kind], precision="bf16")
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 def test_a_torch_export_in_bf16_is_not_taken_for_fp32(method, tmp_path, monkeypatch):
     monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
     path = tmp_path / "model.pt"
@@ -218,7 +212,7 @@ def test_what_is_no_model_file_is_named(name, tmp_path):
         Inferencer(tmp_path / name)
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 def test_a_model_without_its_certificate_is_refused(files, tmp_path):
     lonely = tmp_path / "model.onnx"
     for file in files["onnx"].parent.glob("model.onnx*"):
@@ -233,7 +227,7 @@ def test_a_checkpoint_of_another_package_is_refused(tmp_path):
         Inferencer(tmp_path / "other.ckpt")
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 @pytest.mark.parametrize(("kind", "module"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
 def test_a_missing_runtime_says_what_to_install(kind, module, files, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, module, None)
@@ -241,7 +235,7 @@ def test_a_missing_runtime_says_what_to_install(kind, module, files, monkeypatch
         Inferencer(files[kind])
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 @pytest.mark.parametrize("kind", ["checkpoint", "onnx", "openvino"])
 def test_a_damaged_file_is_named(kind, files, tmp_path):
     broken = tmp_path / Path(files[kind]).name
@@ -250,7 +244,7 @@ def test_a_damaged_file_is_named(kind, files, tmp_path):
         Inferencer(broken)
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 def test_a_model_beside_another_certificate_is_refused(files, tmp_path):
     for file in files["onnx"].parent.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -260,7 +254,7 @@ def test_a_model_beside_another_certificate_is_refused(files, tmp_path):
         Inferencer(tmp_path / "model.onnx")
 
 
-@of_one_method
+@pytest.mark.daily_for(case="MVFA")
 def test_a_model_that_decides_nothing_is_not_healthy(files, photo, monkeypatch):
     inferencer = Inferencer(files["checkpoint"])
     run = inferencer.run

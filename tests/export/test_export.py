@@ -206,10 +206,6 @@ def within_its_bound(path):
     return figures, types, {o.get_type_name() for o in written.get_ops()}
 
 
-@pytest.mark.nightly(
-    also="tests/export/test_export.py::"
-    "test_a_model_of_integers_is_made_as_typed_and_stays_within_its_bound"
-)
 def test_a_model_in_halves_stays_within_its_bound(of_labels, tmp_path):
     path = of_labels.to_openvino(tmp_path, compression_type=CompressionType.FP16)
     figures, types, kinds = within_its_bound(path)

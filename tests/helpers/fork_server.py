@@ -98,10 +98,10 @@ def status_of(words):
     """Execute words, say what they raise, and return the exit status."""
     try:
         execute(words)
-    except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):
-            return end.code or 0
-        print(end.code, file=sys.stderr)  # noqa: T201 - as an interpreter does
+    except SystemExit as left:
+        if left.code is None or isinstance(left.code, int):
+            return left.code or 0
+        print(left.code, file=sys.stderr)  # noqa: T201 - as an interpreter does
         return 1
     except BaseException:
         sys.excepthook(*sys.exc_info())

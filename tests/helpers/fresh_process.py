@@ -45,6 +45,11 @@ def run(*words, timeout=None, **options):
     return subprocess.CompletedProcess(words, process.returncode, *said)
 
 
+def search_path(*first):
+    """``PYTHONPATH`` for a process that is to find these folders, and then what it finds here."""
+    return os.pathsep.join(filter(None, [*map(str, first), os.environ.get("PYTHONPATH", "")]))
+
+
 @cache
 def _server():
     """The socket of this process's fork server, which ends with it."""

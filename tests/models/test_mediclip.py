@@ -52,7 +52,7 @@ def test_it_learns_from_normal_images_alone(lesions, tmp_path):
     assert not data.train_data.samples["label_index"].any()
 
 
-def test_every_run_draws_its_synthetic_anomalies(lesions, tmp_path):
+def test_a_run_that_keeps_checkpoints_draws_its_synthetic_anomalies(lesions, tmp_path):
     _, engine, _ = fitted(lesions, tmp_path)
     picture = Image.open(f"{engine.trainer.default_root_dir}/synthetic_anomalies.png")
     assert np.asarray(picture).std() > 10

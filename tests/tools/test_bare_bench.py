@@ -124,9 +124,9 @@ def test_a_bank_holds_the_copies_that_mvfa_makes():
 
 def test_it_runs_with_torch_open_clip_and_jaxtyping_alone():
     ran = run_lean(RUN, *TINY, "--batch-size", "1", "2", "--precision", "bf16")
+    assert ran.returncode == 0, ran.stderr
     barred, *rows = map(json.loads, ran.stdout.splitlines())
     assert barred == {}
-    assert ran.returncode == 0, ran.stderr
     about = rows.pop(0)
     assert about["versions"]["torch"] == torch.__version__
     left_out = "it smooths by scipy, which is not installed"
@@ -147,8 +147,10 @@ def test_the_fourth_is_measured_where_scipy_is(measured):
 def test_a_fifth_method_is_measured_by_the_name_of_its_torch_model(measured, tmp_path, monkeypatch):
     (tmp_path / "fifth.py").write_text(FIFTH)
     monkeypatch.syspath_prepend(tmp_path)
-    row = measured("--batch-size", "2", "--method", "fifth:Probe")
-    del sys.modules["fifth"]
+    try:
+        row = measured("--batch-size", "2", "--method", "fifth:Probe")
+    finally:
+        sys.modules.pop("fifth", None)
     assert (row["method"], row["batch_size"], row["map_difference"]) == ("fifth:Probe", 2, 0)
 
 

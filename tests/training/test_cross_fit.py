@@ -68,9 +68,12 @@ def whole(many, tmp_path_factory):
     handler.emit = lambda record: said.append(record.getMessage())
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    yield *train(MEDICLIP, many, tmp_path_factory.mktemp("whole"), cross_fit=True), said
-    logger.removeHandler(handler)
-    logger.setLevel(level)
+    try:
+        trained = train(MEDICLIP, many, tmp_path_factory.mktemp("whole"), cross_fit=True)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    return *trained, said
 
 
 @pytest.fixture

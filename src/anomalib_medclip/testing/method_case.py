@@ -174,7 +174,7 @@ class MethodCase:
         data: MedicalFolder | None = None,
         **options: Any,  # noqa: ANN401 - the method's
     ) -> Trained:
-        """What is to be trained.
+        """A model, its engine and its data, not trained yet.
 
         Args:
             home: Where its results go.

@@ -35,8 +35,8 @@ class MediCLIP(ClipMethod, AnomalibModule):
     """Synthetic anomalies on K normal images, adapters and learnable prompts (MICCAI 2024).
 
     The defaults are those of the published numbers. See ``anomalib_medclip.models.mediclip`` for
-    the paper's parts and where its code differs. Each training run draws what the synthesis makes
-    of its images to ``synthetic_anomalies.png`` in its folder.
+    the paper's parts and where its code differs. Each training run that keeps checkpoints draws
+    what the synthesis makes of its images to ``synthetic_anomalies.png`` in its folder.
 
     Args:
         backbone: As in all methods; the published numbers use this one.
