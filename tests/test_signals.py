@@ -1,4 +1,4 @@
-"""Commands end tidily when they are told to, and the next run finds what an undisturbed one does."""
+"""Commands that are told to stop end tidily; the next run finds what an undisturbed one does."""
 
 import random
 import signal

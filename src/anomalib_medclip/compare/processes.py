@@ -13,7 +13,6 @@ from anomalib_medclip.compare.runners import LIVES, CellQueue, Watch, rotated, r
 from anomalib_medclip.errors import ProcessDiedError
 from anomalib_medclip.signals import watch
 
-
 _PATIENCE = 4
 """Seconds in which a process that was told to stop may do so."""
 
