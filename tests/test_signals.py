@@ -43,7 +43,7 @@ def stop_and_go_on(command, whole, span, number, out, chance):
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [("train", signal.SIGTERM), ("slice", signal.SIGINT), ("score", signal.SIGTERM)],
+    [("slice", signal.SIGINT), ("score", signal.SIGTERM), ("compare", signal.SIGINT)],
 )
 def test_a_command_that_is_told_to_stop_ends_tidily_and_goes_on(
     name, number, undisturbed, tmp_path
@@ -51,6 +51,7 @@ def test_a_command_that_is_told_to_stop_ends_tidily_and_goes_on(
     stop_and_go_on(*undisturbed(name), number, tmp_path, random.Random(name))
 
 
+# Daily, a training is told by itself (tests/training/test_stopping.py), and killed and resumed.
 @pytest.mark.nightly(
     also="tests/test_signals.py::test_a_command_that_is_told_to_stop_ends_tidily_and_goes_on"
 )

@@ -4,6 +4,7 @@ What is open is closed, folders of a while are removed, other threads stop at th
 leaves nothing half done. A second Ctrl-C ends the process at once.
 """
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 _SIGNALS = signal.SIGINT, signal.SIGTERM
 
@@ -37,17 +40,19 @@ def stop_if_told() -> None:
         raise Stopped(signal.SIGTERM)
 
 
-def watch() -> dict[int, Any]:
-    """From now on, both signals raise ``Stopped`` in the main thread, and nowhere else.
+@contextmanager
+def tidy_stop(words: str = "") -> Iterator[None]:
+    """For a while, both signals raise ``Stopped`` in the main thread, and nowhere else.
 
     What somebody else does at a signal is done, too. Ctrl-C is left as it is where it is not
     Python's own, and so is all where Python allows no handlers: in other threads.
 
-    Returns:
-        The handlers that there were, of those signals that had others.
+    Args:
+        words: What to say then, such as how to go on.
     """
     if threading.current_thread() is not threading.main_thread():
-        return {}
+        yield
+        return
     before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
     if before[signal.SIGINT] is not signal.default_int_handler:
         del before[signal.SIGINT]
@@ -56,15 +61,12 @@ def watch() -> dict[int, Any]:
     for number, handler in before.items():
         signal.signal(number, partial(_stop, handler))
     _told.clear()
-    return before
-
-
-@contextmanager
-def tidy_stop() -> Iterator[None]:
-    """Watch both signals for a while."""
-    before = watch()
     try:
         yield
+    except Stopped:
+        if words:
+            logger.warning(words)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

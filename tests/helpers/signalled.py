@@ -34,7 +34,7 @@ class Command(NamedTuple):
     Attributes:
         program: Code that runs it, given its words.
         words: Those, given the folder for results.
-        works: What lies in that folder as soon as it works, as a pattern.
+        works: Whether it has begun to work, given that folder.
         results: What is in that folder at the end, without times.
         goes_on: What the next run is told besides, given the folder.
         good: Exit status of success.
@@ -42,7 +42,7 @@ class Command(NamedTuple):
 
     program: str
     words: Callable[[Path], list[str]]
-    works: str
+    works: Callable[[Path], bool]
     results: Callable[[Path], Any]
     goes_on: Callable[[Path], list[str]] = lambda out: []
     good: int = 0
@@ -59,7 +59,7 @@ class Command(NamedTuple):
 
     def until_it_works(self, process, out):
         """Wait until it is at work, and return when that was."""
-        while not any(out.glob(self.works)) and process.poll() is None:
+        while not self.works(out) and process.poll() is None:
             time.sleep(0.002)
         return time.monotonic()
 
@@ -81,7 +81,8 @@ class Command(NamedTuple):
         time.sleep(delay)
         told = time.monotonic()
         if process.poll() is None:
-            tell = os.killpg if number == signal.SIGKILL else os.kill
+            # Ctrl-C is told to all processes of a terminal, SIGTERM to the one that was started.
+            tell = os.kill if number == signal.SIGTERM else os.killpg
             tell(process.pid, number)
         _, said = process.communicate(timeout=60)
         if process.returncode in (self.good, -number) and self.is_done(out, whole):
@@ -90,6 +91,7 @@ class Command(NamedTuple):
         if number != signal.SIGKILL:
             assert time.monotonic() - told < 5, time.monotonic() - told
             assert "Traceback" not in said, said
+            assert len([line for line in said.splitlines() if "stopped" in line]) == 1, said
             left = [
                 path for top in (out, out.with_name(f"{out.name} aside")) for path in hidden(top)
             ]
@@ -118,11 +120,16 @@ def hidden(top):
     return [path for path in found if not path.name.endswith(keeps)]
 
 
+def holds(pattern):
+    """Whether a folder holds something of this name."""
+    return lambda folder: any(folder.glob(pattern))
+
+
 def training(home, lesions):
     """``anomalib train``, which goes on from its last checkpoint."""
     config = home / "train.yaml"
     entry = lesion_entry(lesions, k_shot=2)
-    entry["init_args"]["train_batch_size"] = 4
+    entry["init_args"] |= {"train_batch_size": 4, "num_workers": 1}
     model = {
         "class_path": MVFA["class_path"],
         "init_args": {**MVFA["init_args"], "visualizer": False},
@@ -143,7 +150,7 @@ def training(home, lesions):
             "train", "--config", str(config), "--default_root_dir", str(out),
             "--trainer.max_epochs", "12", *SMALL,
         ],
-        "MVFA/*/v0",
+        lambda out: any(not one.readlink().is_absolute() for one in out.glob("MVFA/*/latest")),
         results,
         lambda out: [f"--ckpt_path={path}" for path in checkpoints(out)[-1:]],
     )  # fmt: skip
@@ -164,7 +171,7 @@ def exporting(home, finished):
             "export", "--config", str(config), "--ckpt_path", str(finished),
             "--export_type", "onnx", "--export_root", str(out),
         ],
-        "*",
+        holds("weights/onnx/tmp*"),
         results,
     )  # fmt: skip
 
@@ -182,7 +189,7 @@ def slicing(home):
     return Command(
         OURS,
         lambda out: ["slice", str(config), "--out", str(out), "--jobs", "2"],
-        "*/*/*/*/*.png",
+        holds("*/*/*/*/*.png"),
         contents,
     )
 
@@ -197,7 +204,7 @@ def scoring(home, finished):
             "score", str(home / "scans"), "--ckpt", str(finished), "--intensity", "[0, 1000]",
             "--worst", "1", "--out", str(out),
         ],
-        "*/scores.json",
+        holds("*/scores.json"),
         lambda out: {
             path.relative_to(out): path.read_bytes()
             for path in [*out.glob("*/map.nii.gz"), *out.glob("*/scores.json")]
@@ -213,7 +220,7 @@ def comparing(home, lesions):
     return Command(
         FORKING + OURS,
         lambda out: ["compare", str(config), "--out", str(out), "--device", "cpu", "--jobs", "2"],
-        "claims/*.lock",
+        holds("claims/*.lock"),
         lambda out: (records(out), figures(out)),
     )
 

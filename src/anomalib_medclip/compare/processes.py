@@ -11,7 +11,7 @@ from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.run_cell import died
 from anomalib_medclip.compare.runners import LIVES, CellQueue, Watch, rotated, run_here
 from anomalib_medclip.errors import ProcessDiedError
-from anomalib_medclip.signals import watch
+from anomalib_medclip.signals import tidy_stop
 
 _PATIENCE = 4
 """Seconds in which a process that was told to stop may do so."""
@@ -34,10 +34,10 @@ class _Announce:
 
 def _work_on(work: CellQueue, words: Connection) -> None:
     """What each process does."""
-    watch()
     # Loaders of images would else be spawned, too, and each import everything anew.
     multiprocessing.set_start_method(None, force=True)
-    run_here(work, _Announce(words))
+    with tidy_stop():
+        run_here(work, _Announce(words))
 
 
 @dataclass

@@ -222,7 +222,8 @@ class CertifiedExporter:
         refuse_non_finite_state(without_clip(method.state_dict()), "the model to export")
         method.eval()
         root.mkdir(parents=True, exist_ok=True)
-        with tidy_stop(), TemporaryDirectory(dir=root) as aside:
+        again = "stopped; nothing was written, and the same command begins again"
+        with tidy_stop(again), TemporaryDirectory(dir=root) as aside:
             self._is_writing = True
             try:
                 written = write(Path(aside))

@@ -1,38 +1,51 @@
 """A run that is told to stop ends at once, tidily, and says how it goes on."""
 
 import logging
+from contextlib import ExitStack
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 
-from anomalib_medclip.signals import Stopped, watch
+from anomalib_medclip.signals import Stopped, tidy_stop
 from anomalib_medclip.training.schedule import checkpoint_callbacks
 
 logger = logging.getLogger(__name__)
 
 
 class TidyStop(Callback):
-    """Ends a run by ``Stopped`` at Ctrl-C and SIGTERM; see ``anomalib_medclip.signals``.
+    """Ends a run by ``Stopped`` at Ctrl-C and SIGTERM; see ``anomalib_medclip.signals``."""
 
-    Lightning puts back the handlers that there were before the run.
-    """
+    def __init__(self) -> None:
+        self._watching = ExitStack()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Watch the signals."""
-        del trainer, pl_module
-        watch()
+        del trainer, pl_module, stage
+        self._watching.enter_context(tidy_stop())
 
-    on_validation_start = on_test_start = on_predict_start = on_train_start
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let the signals be what they were."""
+        del trainer, pl_module, stage
+        self._watching.close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Say how a training goes on."""
+        """Let the signals be what they were; say how what was stopped goes on."""
         del pl_module
-        if not isinstance(exception, Stopped) or trainer.state.fn != "fit":
+        trainer._signal_connector.teardown()  # Lightning would put back what it has found: ours
+        self._watching.close()
+        if not isinstance(exception, Stopped):
             return
-        saved = [one.best_model_path for one in checkpoint_callbacks(trainer)]
-        if path := next(filter(None, saved), ""):
+        if trainer.state.fn != "fit":
+            logger.warning("stopped; the same command begins again")
+        elif path := _last_saved(trainer):
             logger.warning("stopped; training goes on with --ckpt_path %s", path)
         else:
             logger.warning("stopped before the first epoch was saved; begin again")
+
+
+def _last_saved(trainer: Trainer) -> str:
+    """The checkpoint that a training has written, if any."""
+    saved = [one.best_model_path for one in checkpoint_callbacks(trainer)]
+    return next(filter(None, saved), "")

@@ -1,0 +1,89 @@
+"""Trainings and exports that are told to stop."""
+
+import signal
+
+import pytest
+from lightning.pytorch import Callback
+from tiny import CASES
+
+from anomalib_medclip.signals import Stopped, tidy_stop
+
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@pytest.fixture(scope="module")
+def case():
+    return next(case for case in CASES if case.name == "MVFA")
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Whoever had them has them again."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+class Tell(Callback):
+    """Tells the process to stop, as somebody else would, at the start of an epoch."""
+
+    def __init__(self, number, epoch):
+        self.number, self.epoch = number, epoch
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        del pl_module
+        if trainer.current_epoch == self.epoch:
+            signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(
+    ("number", "epoch", "words"),
+    [
+        (signal.SIGTERM, 0, "stopped before the first epoch was saved; begin again"),
+        (signal.SIGINT, 1, "stopped; training goes on with --ckpt_path {saved}"),
+    ],
+)
+def test_a_training_ends_at_once_and_says_how_it_goes_on(
+    number, epoch, words, case, tmp_path, caplog
+):
+    trained = case.ready(tmp_path, trainer={"callbacks": [Tell(number, epoch)]})
+    with pytest.raises(Stopped) as stopped:
+        trained.engine.fit(trained.model, datamodule=trained.data)
+    assert stopped.value.code == SIGNALS[number]
+    assert trained.engine.trainer.current_epoch == epoch
+    saved = next(tmp_path.rglob("*.ckpt"), None)
+    assert bool(saved) is (epoch > 0)
+    assert [one.message for one in caplog.records if "stopped" in one.message] == [
+        words.format(saved=saved)
+    ]
+
+
+def test_an_export_leaves_nothing_aside(case, tmp_path, caplog, monkeypatch):
+    def tell(*_args, **_options):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("anomalib_medclip.export.parity.compare", tell)
+    root = tmp_path / "out"
+    with pytest.raises(Stopped):
+        case.engine(tmp_path).export(
+            case.shallow(), "torch", export_root=root, ckpt_path=case.shallow_checkpoint
+        )
+    assert list(root.iterdir()) == []
+    assert "nothing was written, and the same command begins again" in caplog.text
+
+
+def test_who_watches_within_who_watches_changes_nothing():
+    with pytest.raises(Stopped), tidy_stop("outer"):  # noqa: PT012 - what follows the inner one
+        outer = [signal.getsignal(number) for number in SIGNALS]
+        with tidy_stop("inner"):
+            assert [signal.getsignal(number) for number in SIGNALS] == outer
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_second_signal_leaves_alone_what_ends():
+    with pytest.raises(Stopped) as stopped, tidy_stop():  # noqa: PT012 - both are meant
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+    assert stopped.value.code == 130
