@@ -77,9 +77,14 @@ def _is_ours(handler: Any) -> bool:  # noqa: ANN401 - any handler
 
 
 def _stop(before: Any, number: int, frame: FrameType | None) -> None:  # noqa: ANN401 - any handler
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _do_nothing)  # with SIG_IGN Python may complain
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _told.set()
     if callable(before) and before is not signal.default_int_handler:
         before(number, frame)
     raise Stopped(number)
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """A handler."""
+    del number, frame

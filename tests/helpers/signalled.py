@@ -171,7 +171,7 @@ def exporting(home, finished):
             "export", "--config", str(config), "--ckpt_path", str(finished),
             "--export_type", "onnx", "--export_root", str(out),
         ],
-        holds("weights/onnx/tmp*"),
+        holds("tmp*"),
         results,
     )  # fmt: skip
 
