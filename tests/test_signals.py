@@ -35,7 +35,9 @@ def stop_and_go_on(command, whole, span, number, out, chance):
     """Stop a run at some moment of its work, sooner where it had ended, and run it again."""
     for attempt in range(20):
         folder = out / str(attempt)
-        if command.stopped(folder, number, chance.random() * span / (1 + attempt / 4), whole):
+        delay = chance.random() * span / (1 + attempt / 4)
+        all_of_it = number == signal.SIGKILL or chance.random() < 0.5
+        if command.stopped(folder, number, delay, whole, all_of_it=all_of_it):
             assert command.again(folder) == whole
             return
     pytest.fail("it had ended, whenever it was told to stop")

@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen, rest = parser.parse_known_args(arguments)
     # What our dependencies' parts say to one another when they are imported.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"timm|anomalib\.")
-    command = import_module(f"anomalib_medclip.commands.{chosen.command}")
     try:
         with tidy_stop():
+            command = import_module(f"anomalib_medclip.commands.{chosen.command}")
             code: int = command.run(rest)
     except Stopped as stopped:
         print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201

@@ -71,9 +71,10 @@ class Command(NamedTuple):
         assert process.returncode == self.good, said
         return self.results(out), time.monotonic() - begun
 
-    def stopped(self, out, number, delay, whole):
+    def stopped(self, out, number, delay, whole, *, all_of_it=True):
         """Stop a run by a signal some seconds after it has begun to work; false if it had ended.
 
+        All of its processes are told, as Ctrl-C in a terminal and SLURM do, or only the first.
         A process whose results are ``whole`` has ended its work, and may die as it likes.
         """
         process = self.start(out)
@@ -81,9 +82,7 @@ class Command(NamedTuple):
         time.sleep(delay)
         told = time.monotonic()
         if process.poll() is None:
-            # Ctrl-C is told to all processes of a terminal, SIGTERM to the one that was started.
-            tell = os.kill if number == signal.SIGTERM else os.killpg
-            tell(process.pid, number)
+            (os.killpg if all_of_it else os.kill)(process.pid, number)
         _, said = process.communicate(timeout=60)
         if process.returncode in (self.good, -number) and self.is_done(out, whole):
             return False
@@ -214,7 +213,7 @@ def scoring(home, finished):
 
 def comparing(home, lesions):
     """``anomalib-medclip compare`` in two processes."""
-    data = {"phantom": lesion_entry(lesions)}
+    data = {"phantom": lesion_entry(lesions, num_workers=1)}
     models = {"MVFA": {**MVFA, "max_epochs": 1}}
     config = write_config(home / "c.yaml", models, data, seeds=[0, 1, 2])
     return Command(

@@ -87,3 +87,12 @@ def test_a_second_signal_leaves_alone_what_ends():
         finally:
             signal.raise_signal(signal.SIGTERM)
     assert stopped.value.code == 130
+
+
+def test_another_error_that_a_stop_has_caused_is_the_stop():
+    with pytest.raises(Stopped) as stopped, tidy_stop():  # noqa: PT012 - both are meant
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Stopped as error:
+            raise RuntimeError from error
+    assert stopped.value.code == 143

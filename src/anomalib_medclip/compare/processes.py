@@ -1,11 +1,13 @@
 """Several processes at the same cells; one that dies is replaced, and its cell tried again."""
 
 import multiprocessing
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from tempfile import TemporaryDirectory
 
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.run_cell import died
@@ -13,7 +15,7 @@ from anomalib_medclip.compare.runners import LIVES, CellQueue, Watch, rotated, r
 from anomalib_medclip.errors import ProcessDiedError
 from anomalib_medclip.signals import tidy_stop
 
-_PATIENCE = 4
+_PATIENCE = 3
 """Seconds in which a process that was told to stop may do so."""
 
 
@@ -32,8 +34,9 @@ class _Announce:
         self._words.send((cell.key, status))
 
 
-def _work_on(work: CellQueue, words: Connection) -> None:
-    """What each process does."""
+def _work_on(work: CellQueue, words: Connection, scratch: str) -> None:
+    """What each process does; its folders of a while are in one that outlives it."""
+    tempfile.tempdir = scratch
     # Loaders of images would else be spawned, too, and each import everything anew.
     multiprocessing.set_start_method(None, force=True)
     with tidy_stop():
@@ -61,6 +64,7 @@ class ProcessPool:
         self._cells = {cell.key: cell for cell in work.cells}
         self._deaths: Counter[str] = Counter()
         self._workers: dict[int, _Worker] = {}
+        self._scratch = TemporaryDirectory()
 
     def run(self) -> None:
         """Run all cells.
@@ -91,13 +95,15 @@ class ProcessPool:
         for process in running:
             process.join(max(0, until - time.monotonic()))
             process.kill()
+            process.join()
+        self._scratch.cleanup()
 
     def _start(self, number: int) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         # Each begins elsewhere in the list, so that they seldom want the same cell.
         turned = self._work._replace(cells=rotated(self._work.cells, number, self._jobs))
-        process = context.Process(target=_work_on, args=(turned, theirs))
+        process = context.Process(target=_work_on, args=(turned, theirs, self._scratch.name))
         process.start()
         theirs.close()
         self._workers[number] = _Worker(process, ours)

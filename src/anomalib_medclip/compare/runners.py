@@ -12,6 +12,7 @@ from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.run_cell import attempt, died
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import RuntimeMissingError
+from anomalib_medclip.signals import handlers_kept, stop_if_told
 
 LIVES = 2
 """How often a cell may take its process with it before that is its record."""
@@ -75,6 +76,7 @@ def _taken(work: CellQueue, watch: Watch, cell: Cell, *, wait: bool) -> bool:
         if not work.status(cell):
             watch.started(cell)
             record, arrays = attempt(cell, work.settings)
+            stop_if_told()  # what has failed may have failed for that
             work.store.write(cell.key, record, arrays)
             watch.ended(cell, record.status)
     return True
@@ -114,7 +116,8 @@ def run_on_ray(work: CellQueue, watch: Watch, address: str | None, jobs: int | N
         raise RuntimeMissingError(msg) from error
     local: dict[str, Any] = {"address": "local", "num_cpus": jobs} if jobs else {}
     options = {"address": address} if address else local
-    ray.init(**options, log_to_driver=False, include_dashboard=False, ignore_reinit_error=True)
+    with handlers_kept():
+        ray.init(**options, log_to_driver=False, include_dashboard=False, ignore_reinit_error=True)
     try:
         gpus = 1 if work.settings.accelerator == "gpu" else 0
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=LIVES - 1)(attempt)
