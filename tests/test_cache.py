@@ -99,12 +99,40 @@ def test_a_shelf_spares_the_tower_and_may_vanish(tmp_path):
     tower, found = Tower(), []
     for number in range(4):
         if number == 2:
-            next(tmp_path.rglob("*.npy")).unlink()
+            next(tmp_path.rglob("*.npz")).unlink()
         cache = TensorCache(IN_MEMORY, shelf=Shelf(tmp_path, "", 1.0))
         assert torch.equal(cache.fetch([0, 1], tower.of([0, 1])), FEATURES[:2])
         found.append(cache.found)
     assert found == [0, 2, 1, 2]
     assert len(tower.asked) == 3
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _take_another(path):
+    other = next(one for one in path.parents[1].rglob("*.npz") if one != path)
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip_a_bit, _take_another, lambda p: p.write_bytes(b"")])
+def test_what_is_damaged_on_a_shelf_is_made_again_with_a_word(damage, tmp_path, caplog):
+    for number in (0, 1):
+        Shelf(tmp_path, "", 1.0).keep(number, FEATURES[number])
+    damage(next(tmp_path.rglob("*.npz")))
+    tower = Tower()
+    for _ in range(2):
+        cache = TensorCache(IN_MEMORY, shelf=Shelf(tmp_path, "", 1.0))
+        assert torch.equal(cache.fetch([0, 1], tower.of([0, 1])), FEATURES[:2])
+    assert len(tower.asked) == 1
+    assert caplog.text.count("is damaged, and made again") == 1
 
 
 def test_with_a_shelf_company_does_not_round_a_tensor(tmp_path):

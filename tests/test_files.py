@@ -1,12 +1,14 @@
-"""JSON that any reader takes: no number in it is NaN or infinite."""
+"""Files appear whole; JSON that any reader takes: no number in it is NaN or infinite."""
 
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 
 from anomalib_medclip.errors import DamagedFileError, NonFiniteError
-from anomalib_medclip.files import as_json, from_json, read_json
+from anomalib_medclip.files import as_json, from_json, read_json, write_whole
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
@@ -41,3 +43,12 @@ def test_a_file_that_is_no_json_is_named(content, tmp_path):
         read_json(path)
     path.write_text('{"name": "M\u00fcller"}', encoding="utf-8")
     assert read_json(path) == {"name": "M\u00fcller"}
+
+
+def test_a_file_is_on_the_disk_before_it_appears(tmp_path, monkeypatch):
+    steps, fsync, replace = [], os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda number: steps.append("flushed") or fsync(number))
+    monkeypatch.setattr(Path, "replace", lambda *to: steps.append("appeared") or replace(*to))
+    write_whole(tmp_path / "record.json", "{}")
+    assert steps == ["flushed", "appeared"]
+    assert (tmp_path / "record.json").read_text() == "{}"

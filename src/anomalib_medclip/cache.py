@@ -35,14 +35,22 @@ class Shelf:
 
     def __init__(self, folder: Path, scope: str, gigabytes: float) -> None:
         self._folder = folder / hashlib.sha256(scope.encode()).hexdigest()[:16]
-        self._budget = int(gigabytes * 1e9) - sum(map(_size, folder.rglob("*.npy")))
+        self._budget = int(gigabytes * 1e9) - sum(map(_size, folder.rglob("*.npz")))
 
     def find(self, key: Hashable) -> Tensor | None:
-        """The tensor of a key, if it is there."""
+        """The tensor of a key, if it is there and whole, by its checksum."""
+        path = self._path(key)
         try:
-            return torch.from_numpy(np.load(self._path(key)))
+            with np.load(path) as found:
+                if str(found["key"]) == repr(key):
+                    return torch.from_numpy(found["value"])
+            reason = "it is of another image"
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except Exception as error:  # what is damaged reaches every corner of NumPy
+            reason = str(error)
+        logger.warning("%s is damaged, and made again: %s", path, reason)
+        return None
 
     def keep(self, key: Hashable, value: Tensor) -> None:
         """Keep a tensor, if there is room; a disk that cannot be written costs a warning."""
@@ -54,14 +62,14 @@ class Shelf:
             with whole_file(self._path(key)) as aside, aside.open("wb") as file:
                 if shutil.disk_usage(self._folder).free < _SPARE + size:
                     raise OSError(errno.ENOSPC, "the disk is nearly full")
-                np.save(file, value.numpy())
+                np.savez(file, key=repr(key), value=value.numpy())
         except OSError as error:
             self._budget = 0
             logger.warning("no more features are shared: %s", error)
 
     def _path(self, key: Hashable) -> Path:
         digest = hashlib.sha256(repr(key).encode()).hexdigest()
-        return self._folder / digest[:2] / f"{digest[2:32]}.npy"
+        return self._folder / digest[:2] / f"{digest[2:32]}.npz"
 
 
 def _size(file: Path) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,16 +40,24 @@ def alone_in(folder: Path) -> Iterator[None]:
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the name of the file once all is written; else it is gone.
 
-    The folder is made. Several processes may write the same file. What a killed one leaves has a
+    What is written is on the disk before: a power cut leaves the old file or the new one. The
+    folder is made. Several processes may write the same file. What a killed one leaves has a
     hidden name, which no reader looks at.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:
         yield aside
+        flush(aside)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have a file on the disk, and not only in the system's memory."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def write_whole(path: Path, text: str) -> None:

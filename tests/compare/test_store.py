@@ -70,6 +70,19 @@ def test_arrays_are_there_before_their_record_is(tmp_path):
     assert store.record(KEY) is None
 
 
+@pytest.mark.parametrize("ending", ["json", "npz"])
+def test_what_cannot_be_read_counts_as_absent(ending, tmp_path, caplog):
+    store = Store(tmp_path)
+    store.write(KEY, record_of(), {"maps": np.arange(600)})
+    store.forget_damaged(KEY)
+    assert store.record(KEY) == record_of()
+    path = tmp_path / "cells" / f"{KEY}.{ending}"
+    path.write_bytes(path.read_bytes()[:-30])
+    store.forget_damaged(KEY)
+    assert store.record(KEY) is None
+    assert caplog.text.count("counts as absent, and its cell is run again") == 1
+
+
 def _write_for_ever(folder, ready):
     store, number = Store(folder), 0
     while True:

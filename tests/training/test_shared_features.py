@@ -42,7 +42,7 @@ def features(of_mvfa, tmp_path):
 
 
 def files(folder):
-    return sorted(folder.rglob("*.npy"))
+    return sorted(folder.rglob("*.npz"))
 
 
 @pytest.fixture(scope="module", params=METHODS)

@@ -44,6 +44,8 @@ def run(arguments: list[str]) -> int:
         cells = plan_cells(config, options.explain, reading, known)
         text = options.config.read_text(encoding="utf-8")
         store.write_grid(_grid(config, cells, arguments), text)
+        for cell in cells:
+            store.forget_damaged(cell.key)
         _run(CellQueue(cells, store, _settings(config, options, known), now()), options)
     keys = [cell.key for cell in store.grid().cells]
     with store.claim_report():  # of several shares, the last one writes what all have found

@@ -1,5 +1,6 @@
 """Records of cells on disk: one JSON each, written whole or not at all."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from anomalib_medclip.compare.cell_record import Arrays, CellRecord, ComparisonG
 from anomalib_medclip.errors import ResultsError
 from anomalib_medclip.files import as_json, read_json, whole_file, write_whole
 from anomalib_medclip.provenance import NOTICE
+
+logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -74,6 +77,15 @@ class Store:
             return None
         remedy = "restore it, or delete it and run the comparison again, which runs this cell anew"
         return _read(CellRecord.of_plain, path, f"no record of a cell: {{}}; {remedy}")
+
+    def forget_damaged(self, key: str) -> None:
+        """Remove the record of a cell, with a word, where it or its arrays cannot be read."""
+        try:
+            if self.record(key) is not None:
+                self.arrays(key)
+        except Exception as error:  # what is damaged reaches every corner of NumPy
+            self._path(key, ".json").unlink(missing_ok=True)
+            logger.warning("a record counts as absent, and its cell is run again: %s", error)
 
     def arrays(self, key: str) -> Arrays:
         """Pictures and maps of a cell, by name; none where it has none."""

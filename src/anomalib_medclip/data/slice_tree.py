@@ -18,7 +18,7 @@ from PIL import Image
 from anomalib_medclip.data.cases import Case, with_splits
 from anomalib_medclip.data.tree_notes import Note, TreeNotes
 from anomalib_medclip.data.volumes import Volumes
-from anomalib_medclip.errors import DamagedFileError, DataRootError, MedclipError
+from anomalib_medclip.errors import DataRootError, MedclipError
 from anomalib_medclip.files import alone_in, as_json, from_json, sha256_of_all, whole_file
 from anomalib_medclip.provenance import NOTICE, versions
 from anomalib_medclip.signals import stop_if_told
@@ -114,8 +114,6 @@ class _Tree:
             for job in progress(as_completed(jobs_of), len(cases)):
                 try:
                     job.result()
-                except DamagedFileError:
-                    raise  # of our own notes: it is not known what to sweep
                 except (MedclipError, OSError) as error:
                     failed[self._path(jobs_of[job].image)] = str(error)
         finally:

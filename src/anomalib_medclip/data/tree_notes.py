@@ -4,13 +4,16 @@ While a run is at work the notes are files of their own, so that it can be kille
 its end all of them are in one manifest.
 """
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from anomalib_medclip.errors import DataChangedError, DataRootError
+from anomalib_medclip.errors import DamagedFileError, DataChangedError, DataRootError
 from anomalib_medclip.files import as_json, read_json, write_whole
+
+logger = logging.getLogger(__name__)
 
 Note: TypeAlias = dict[str, Any]
 """Of a volume: its ``name``, its ``sources`` with their hashes, and the ``slices`` made of it."""
@@ -48,9 +51,13 @@ class TreeNotes:
             self.write(note)
 
     def read(self, name: str) -> Note | None:
-        """The note of a volume, if there is one."""
+        """The note of a volume, if there is one; one that is damaged counts as absent."""
         path = self._path(name)
-        found: Note | None = read_json(path) if path.is_file() else None
+        try:
+            found: Note | None = read_json(path) if path.is_file() else None
+        except DamagedFileError as error:
+            logger.warning("its volume is cut again: %s", error)
+            return None
         return found
 
     def write(self, note: Note) -> None:

@@ -13,7 +13,15 @@ from pandas import DataFrame, concat, read_csv
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import ResultsError
-from anomalib_medclip.files import as_json, from_json, read_json, sha256, sha256_of_all, write_whole
+from anomalib_medclip.files import (
+    as_json,
+    flush,
+    from_json,
+    read_json,
+    sha256,
+    sha256_of_all,
+    write_whole,
+)
 from anomalib_medclip.provenance import NOTICE, versions
 from anomalib_medclip.score.inferencer import Inferencer
 
@@ -111,6 +119,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         new, old = Path(aside, "new"), Path(aside, "old")
         new.mkdir()
         yield new
+        for file in new.iterdir():
+            flush(file)
         if folder.exists():
             folder.replace(old)
         try:
