@@ -13,6 +13,7 @@ from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.report.columns import METRICS
 from anomalib_medclip.report.summary import summarise
 from anomalib_medclip.report.table_files import write_tables
+from anomalib_medclip.spreadsheet import original
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,20 @@ def test_names_are_escaped_for_latex(tmp_path):
     escaped = r"a\_b \& 50\% \{\textbackslash{}x\} \textasciitilde{}\textasciicircum{}\#\$"
     assert f"\n{escaped} & " in text
     assert r"\caption{set\_1: AUROC" in text
+
+
+def test_a_name_is_neither_a_formula_nor_an_argument(tmp_path):
+    """``[2pt]`` and ``*`` after the end of a line of LaTeX would be arguments of that end."""
+    names = ["[2pt] A", "* B", '=HYPERLINK("http://x")', "-C", "@D"]
+    csv, _, latex = written(tmp_path, [right_record(name) for name in names])
+    table = pd.read_csv(csv)
+    assert set(table["model"].map(original)) == set(names)
+    assert not table["model"].str.match(r"[=+\-@]").any()
+    assert (table["protocol"] == "gap").any()
+    assert pd.api.types.is_float_dtype(table["mean"]), "a negative number stays one"
+    lines = latex.read_text().splitlines()
+    assert not [line for line in lines if line.lstrip().startswith(("[", "*"))]
+    assert any(line.startswith("{[}2pt{]} A & ") for line in lines)
 
 
 def test_tables_are_replaced_whole(tmp_path):

@@ -495,6 +495,20 @@ def test_the_table_keeps_rows_of_results_that_are_still_there(score, tmp_path, c
     assert "is no table of results" in capsys.readouterr().err
 
 
+def test_a_name_is_no_formula_in_the_table_and_comes_back(score, tmp_path):
+    write_volume(tmp_path / "scans" / "=1+A1.nii")
+    for _ in range(2):
+        code, out = score(tmp_path / "scans")
+        assert code == 0
+        found = table(out)
+        assert found.index.tolist() == ["'=1+A1"]
+        assert found["input"].tolist() == ["'=1+A1.nii"]
+    write_volume(tmp_path / "scans" / "b.nii")
+    score(tmp_path / "scans")
+    assert table(out).index.tolist() == ["'=1+A1", "b"]
+    assert table(out)["status"].tolist() == ["kept", "scored"]
+
+
 def test_a_model_of_volumes_cuts_and_places_as_in_training(tmp_path, monkeypatch):
     write_patients(tmp_path / "in")
     source = VolumeSource(image="{patient}/flair.nii.gz", mask="{patient}/seg.nii.gz")

@@ -13,6 +13,7 @@ from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.report.columns import COSTS, METRICS, PROTOCOLS
 from anomalib_medclip.report.redaction import without_paths
 from anomalib_medclip.report.rows import ReportRow
+from anomalib_medclip.spreadsheet import shown
 
 _ABOUT = (
     "model", "kind", "normals", "note", "untrained", "trained_on", "tested_on", "k_shot", "draws",
@@ -25,7 +26,10 @@ _PRINTED = ("image_AUROC", "pixel_AUROC")
 _SPECIAL = str.maketrans({
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "†": r"\textdagger{}", **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    **{letter: f"{{{letter}}}" for letter in "[]*"},
 })  # fmt: skip
+"""The last ones are arguments of the end of the line before."""
+
 _PREAMBLE = f"% {NOTICE}\n% needs \\usepackage{{booktabs}} and \\usepackage{{xcolor}}\n\n"
 
 
@@ -54,15 +58,18 @@ def write_tables(
     about = {"title": grid.title, "command": command, "versions": grid.versions}
     whole = {"notice": NOTICE, **about, "rows": [_as_dict(row) for row in rows]}
     texts = {
-        "table.csv": DataFrame(lines, columns=columns, dtype=object).to_csv(
-            index=False, lineterminator="\n"
-        ),
+        "table.csv": _csv(DataFrame(lines, columns=columns, dtype=object)),
         "table.json": as_json(whole, indent=1, ensure_ascii=False) + "\n",
         "table.tex": _PREAMBLE + "\n".join(_latex(rows)),
     }
     for name, text in texts.items():
         write_whole(folder / name, text)
     return [folder / name for name in texts]
+
+
+def _csv(table: DataFrame) -> str:
+    """A table as text, in which nothing is a formula."""
+    return table.map(shown).to_csv(index=False, lineterminator="\n")
 
 
 def _lines(row: ReportRow) -> Iterator[dict[str, Any]]:

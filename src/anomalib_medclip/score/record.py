@@ -24,6 +24,7 @@ from anomalib_medclip.files import (
 )
 from anomalib_medclip.provenance import NOTICE, versions
 from anomalib_medclip.score.inferencer import Inferencer
+from anomalib_medclip.spreadsheet import original, shown
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def write_scores(folder: Path, record: dict[str, Any], made_with: dict[str, Any]
     (folder / "scores.json").write_text(as_json(full, indent=2) + "\n", encoding="utf-8")
     about = {"threshold_from": made_with["threshold"]["from"], "notice": NOTICE}
     rows = [{**row, **about} for row in record["slices"]]
-    DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+    DataFrame(rows).map(shown).to_csv(folder / "scores.csv", index=False)
 
 
 TABLE_COLUMNS = (
@@ -167,7 +168,7 @@ def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:
     if not path.is_file():
         return DataFrame(columns=list(TABLE_COLUMNS), dtype=object)
     try:
-        table = read_csv(path, dtype=str, keep_default_na=False)
+        table = read_csv(path, dtype=str, keep_default_na=False).map(original)
         table = table.assign(threshold_from=table.get("threshold_from", "unknown"))[
             list(TABLE_COLUMNS)
         ]
@@ -201,5 +202,6 @@ def write_table(out: Path, rows: Mapping[str, dict[str, Any]], order: Sequence[s
         before = former_rows(out, others=places.keys() - rows.keys())
         table = concat([before[~before["name"].isin(table["name"])], table], ignore_index=True)
         in_order = table["name"].map(places).fillna(-1).sort_values(kind="stable").index
-        write_whole(path, table.loc[in_order].to_csv(index=False, lineterminator="\n"))
+        cells = table.loc[in_order].map(shown)
+        write_whole(path, cells.to_csv(index=False, lineterminator="\n"))
     return path
