@@ -1,0 +1,336 @@
+"""One part of ``gpu_check.sh``: what a device computes is what a processor computes.
+
+    python tests/gpu_check.py PART --device cuda
+
+A line of each check says ``pass``, ``fail`` or ``skip``, and why. Differences are the largest of any
+number, beside the largest that is allowed.
+"""
+
+import argparse
+import copy
+import csv
+import json
+import os
+import platform
+import traceback
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+EXACT = 1e-6
+"""Distances of a memory bank."""
+
+FLOAT32 = 1e-3
+"""Scores and maps in [0, 1], and losses and gradients as a share of themselves: devices sum in
+another order."""
+
+HALF = 0.2
+"""The same in bf16 autocast, which keeps eight bits of each number."""
+
+HALF_ROWS = 1e-3
+"""Cosines of rows and queries in half precision."""
+
+
+def say(verdict, what):
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # one of several processes speaks
+        print(f"{verdict}: {what}", flush=True)
+
+
+def near(what, found, expected, allowed):
+    """Compare pairs of tensors of any device; what is NaN is not near."""
+    pairs = zip(found, expected, strict=True)
+    differences = [(one.cpu().double() - other.cpu().double()).abs().max() for one, other in pairs]
+    worst = torch.stack(differences).max().item()
+    verdict = "pass" if worst <= allowed else "fail"
+    say(verdict, f"{what}: differs by {worst:.1e}, allowed {allowed:.0e}")
+
+
+@contextmanager
+def attempt(what):
+    """Let an error be the failure of one check, and a missing package its end."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("anomalib_medclip"):
+            raise
+        say("skip", f"{what}: {error.name} is not installed")
+    except Exception as error:
+        traceback.print_exc()
+        say("fail", f"{what}: {type(error).__name__}: {str(error).splitlines()[:1]}")
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# --- what there is
+
+
+def machine(device):
+    """Python, torch, GPUs, and packages that other parts need."""
+    packages = ("jaxtyping", "open_clip", "scipy", "faiss", "lightning", "anomalib", "onnx")
+    there = [name for name in packages if find_spec(name)]
+    print(f"Python {platform.python_version()}, torch {torch.__version__}, with {there}")
+    for number in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(number)
+        print(f"GPU {number}: {about.name}, {about.total_memory / 2**30:.0f} GiB")
+    near(f"torch computes on {device}", [torch.ones(3, device=device).cumsum(0)], [_COUNT], 0)
+
+
+_COUNT = torch.tensor([1.0, 2.0, 3.0])
+
+
+# --- the memory bank
+
+
+def bank(device):
+    """Distances to a bank, by whatever searches there."""
+    from anomalib_medclip.components.memory_bank import MemoryBank
+    from anomalib_medclip.components.nearest import largest
+
+    tokens, images = random(2, 8, 289, 768), random(4, 289, 768, seed=1)
+    kept, leave_out = MemoryBank(), torch.tensor([0, 3, -1, 7])
+    kept.fill(tokens, torch.arange(8))
+    queries, rows = F.normalize(images.flatten(0, 1), dim=-1), kept.rows[1]
+    cosines = queries.double() @ F.normalize(rows.double(), dim=-1).T
+    expected = cosines.amax(dim=1)
+    without = kept.distance(images, 1, leave_out)
+    kept, images = kept.to(device), images.to(device)
+    queries, rows = queries.to(device), kept.rows[1]
+    near("bank: plain products", [largest(queries, rows)[0]], [expected], EXACT)
+    near("bank: its search", [1 - kept.distance(images, 1).flatten()], [expected], EXACT)
+    near("bank: leave-one-out", [kept.distance(images, 1, leave_out.to(device))], [without], EXACT)
+    _indexes(queries, rows, expected)
+
+
+def _indexes(queries, rows, expected):
+    """FAISS's index with every option."""
+    from anomalib_medclip.components.faiss_index import FlatIndex, IndexOptions, faiss_serves
+
+    if not faiss_serves(rows.device):
+        why = "sees no GPU" if find_spec("faiss") else "is not installed"
+        say("skip", f"bank: FAISS's index: FAISS {why}")
+        return
+    search = lambda options: FlatIndex(rows, options).nearest(queries)[0]  # noqa: E731
+    near("bank: FAISS's index", [search(IndexOptions())], [expected], EXACT)
+    if not rows.is_cuda:
+        say("skip", "bank: FAISS's index in half precision, in other streams, and on several GPUs")
+        return
+    near("bank: in half precision", [search(IndexOptions(float16=True))], [expected], HALF_ROWS)
+    near("bank: with 64 MB", [search(IndexOptions(scratch_mb=64))], [expected], EXACT)
+    index = FlatIndex(rows)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        torch.cuda._sleep(10**8)  # queries that are not ready when the search is asked for
+        late = index.nearest(queries.roll(1, 0).roll(-1, 0))[0]
+        near("bank: in another stream", [late], [expected], EXACT)
+    if torch.cuda.device_count() == 1:
+        say("skip", "bank: on several GPUs: there is one")
+        return
+    near("bank: on all GPUs", [search(IndexOptions(sharded=True))], [expected], EXACT)
+    queries, rows = queries.to("cuda:1"), rows.to("cuda:1")
+    near("bank: on the second GPU", [search(IndexOptions())], [expected], EXACT)
+
+
+# --- torch models
+
+
+def models(device):
+    """Scores, maps, losses and gradients of every method that ``bare_bench`` builds."""
+    import bare_bench
+
+    for name, method in bare_bench.METHODS.items():
+        if method.smooths_by and find_spec(method.smooths_by) is None:
+            say("skip", f"{name}: {method.smooths_by} is not installed")
+            continue
+        with attempt(name):
+            model = _small(method)
+            _same_answers(name, model, device)
+            _same_gradients(name, model, device)
+
+
+def _small(method):
+    import bare_bench
+
+    from anomalib_medclip.bench import scoring
+    from anomalib_medclip.bench.settings import SMALL
+    from anomalib_medclip.clip.backbone import Backbone
+
+    backbone = Backbone(SMALL, **{**method.enters, "image_size": 32})
+    model = bare_bench.build(method, backbone, "fp32").eval()
+    scoring.know_prompts(model)
+    scoring.fill_bank(model, 2, bare_bench.COPIES)
+    return model
+
+
+def _same_answers(name, model, device):
+    from anomalib_medclip.bench import scoring
+
+    images = scoring.random_images(model, 4)
+    for few_shot in (True, False) if model.has_memory else (False,):
+        model.few_shot = few_shot
+        there = copy.deepcopy(model).to(device)
+        with torch.inference_mode():
+            expected, found = model(images), there(images.to(device))
+            with torch.autocast(torch.device(device).type, torch.bfloat16):
+                rounded = there(images.to(device))
+        shots = f"{name}, {'few' if few_shot else 'zero'}-shot"
+        near(f"{shots}: in float32", found, expected, FLOAT32)
+        near(f"{shots}: in bf16 autocast", rounded, expected, HALF)
+
+
+def _same_gradients(name, model, device):
+    there = copy.deepcopy(model).to(device)
+    expected, found = _gradients(model), _gradients(there)
+    near(f"{name}: loss and gradients in float32", *_shares(found, expected), FLOAT32)
+    with torch.autocast(torch.device(device).type, torch.bfloat16):
+        rounded = _gradients(there)
+    near(f"{name}: loss and gradients in bf16 autocast", *_shares(rounded, expected), HALF)
+
+
+def _gradients(model):
+    """The loss of a batch with masks, and all gradients in one vector."""
+    from anomalib_medclip.bench import scoring
+
+    images, labels = scoring.random_images(model, 4), torch.tensor([False, True, True, False])
+    masks = torch.zeros(4, 1, *model.clip.size)
+    masks[labels, :, 8:20, 4:16] = 1
+    images, labels, masks = (one.to(model.device) for one in (images, labels, masks))
+    model.zero_grad()
+    loss = model.loss(model.encode(images), masks, labels, model.known_text())
+    loss.backward()
+    learnt = [one.grad.flatten() for one in model.parameters() if one.grad is not None]
+    return loss.detach(), torch.cat(learnt)
+
+
+def _shares(found, expected):
+    """Both as shares of the expected lengths."""
+    lengths = [one.double().norm() for one in expected]
+    pairs = zip(found, expected, lengths, strict=True)
+    errors = [(one.cpu().double() - other.double()).norm() / size for one, other, size in pairs]
+    return errors, [torch.zeros(())] * len(errors)
+
+
+# --- anomalib
+
+
+def engine(device):
+    """Every method of the registry: trained, tested, resumed, scored and exported there."""
+    from anomalib_medclip.models import get_model, list_models
+    from anomalib_medclip.testing import MethodCase
+
+    for name in list_models():
+        with attempt(name):
+            case = MethodCase(get_model(name))
+            there = {"accelerator": "gpu" if device.startswith("cuda") else device, "devices": 1}
+            whole = case.train(_home(case, "whole"), epochs=2, trainer=there)
+            figures = [torch.tensor(list(whole.metrics.values()))]
+            near(f"{name}: trained and tested, figures in [0, 1]", figures, [torch.tensor(0.5)], 0.5)
+            _resumed(name, case, whole, there)
+            _scored(name, case, whole.checkpoint, device)
+            _exported(name, case, whole)
+
+
+def _home(case, name):
+    return Path(case.scratch.name) / name
+
+
+def _resumed(name, case, whole, there):
+    """Two epochs with a stop between them are two epochs."""
+    half = case.train(_home(case, "half"), epochs=1, trainer=there)
+    resumed = case.ready(_home(case, "resumed"), epochs=2, trainer=there)
+    resumed.engine.fit(resumed.model, datamodule=resumed.data, ckpt_path=half.checkpoint)
+    found, expected = (
+        torch.load(one.checkpoint, map_location="cpu")["state_dict"] for one in (resumed, whole)
+    )
+    near(f"{name}: resumed", found.values(), expected.values(), FLOAT32)
+
+
+def _scored(name, case, checkpoint, device):
+    """The command gives the same scores and maps there and on a processor."""
+    from anomalib_medclip.cli import main
+
+    found = []
+    for where in (device, "cpu"):
+        out = _home(case, f"scored_{where.replace(':', '_')}")
+        words = f"score {case.lesions / 'images/abnormal'} --ckpt {checkpoint} --out {out}"
+        if main([*words.split(), "--device", where, "--overwrite"]):
+            say("fail", f"{name}: score --device {where} left inputs out")
+            return
+        with (out / "scores.csv").open(newline="") as table:
+            scores = [float(row["score"]) for row in csv.DictReader(table)]
+        found.append([torch.tensor(scores)])
+    near(f"{name}: score --device {device}", *found, FLOAT32)
+
+
+def _exported(name, case, whole):
+    """What the trained model is exported to answers as its checkpoint does, on a processor."""
+    from anomalib_medclip import Inferencer
+
+    data = whole.data.test_data
+    images = torch.stack([data[index].image for index in range(4)]).as_subclass(torch.Tensor)
+    expected = Inferencer(whole.checkpoint).answer(images)
+    for kind, runtime in (("torch", "torch"), ("onnx", "onnxruntime"), ("openvino", "openvino")):
+        with attempt(f"{name}: exported to {kind}"):
+            import_module(runtime)
+            root = _home(case, "exported")
+            path = whole.engine.export(whole.model, kind, root, ckpt_path=whole.checkpoint)
+            found = Inferencer(path, trust=True).answer(images)
+            pairs = ((one.scores, one.maps) for one in (found, expected))
+            near(f"{name}: exported to {kind}", *pairs, FLOAT32)
+
+
+def devices(device):
+    """Two processes, each on a device of its own, learn what all say is the same."""
+    from anomalib_medclip.models import get_model, list_models
+    from anomalib_medclip.testing import MethodCase
+
+    count = torch.cuda.device_count() if device.startswith("cuda") else 2
+    if count < 2:
+        say("skip", "training on two GPUs: there is one")
+        return
+    kind = "gpu" if device.startswith("cuda") else device
+    there = {"accelerator": kind, "devices": 2, "strategy": "ddp_find_unused_parameters_true"}
+    for name in list_models():
+        with attempt(f"{name}: on two devices"):
+            case = MethodCase(get_model(name))
+            trained = case.train(_home(case, "ddp"), epochs=2, trainer=there)
+            figures = [torch.tensor(list(trained.metrics.values()))]
+            near(f"{name}: on two devices, figures in [0, 1]", figures, [torch.tensor(0.5)], 0.5)
+
+
+# --- speed
+
+
+def bench(device):
+    """Rows of ``bare_bench``; on a processor, of a CLIP so small that they mean nothing."""
+    import bare_bench
+
+    from anomalib_medclip.bench.settings import SMALL
+
+    tiny = ["--backbone", json.dumps(SMALL), "--image-size", "32", "--batch-size", "2"]
+    full = ["--precision", "bf16", "--batch-size", "8", "64"]
+    words = ["--device", device, *(tiny if device == "cpu" else full)]
+    for what, more in (("zero-shot", []), ("16-shot", ["--method", "mvfa", "--k-shot", "16"])):
+        with attempt(f"bench: {what}"):
+            bare_bench.main([*words, *more])
+            say("pass", f"bench: {what}, the rows above")
+
+
+PARTS = {one.__name__: one for one in (machine, bank, models, engine, devices, bench)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--device", default="cuda")
+    options = parser.parse_args()
+    with attempt(options.part):
+        PARTS[options.part](options.device)
+
+
+if __name__ == "__main__":
+    main()
