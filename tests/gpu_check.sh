@@ -1,31 +1,36 @@
 #!/usr/bin/env bash
-# What a GPU computes is what a processor computes, and how fast. For a machine with a GPU and
-# Python's torch, and as much else of what this package needs as there is: what cannot be imported is
-# skipped, and said. A folder `carried` beside `src` is searched first. Takes less than six minutes.
+# Whether a GPU computes what a processor computes, and how fast. Needs Python with torch; what else
+# this package needs is used where it is there, and what is not is skipped, and said. A folder
+# `carried` beside `src` is searched, too.
 #
 #   bash tests/gpu_check.sh [--device cuda]
 #
-# Ends with 1 where a check has failed.
+# PYTHON is the interpreter, and SECONDS_IN_ALL the time that it may take. Ends with 1 if a check has
+# failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH="src:tools:carried${PYTHONPATH:+:$PYTHONPATH}"
-lines=$(mktemp)
-trap 'rm -f "$lines"' EXIT
+limit=${SECONDS_IN_ALL:-350}
+lines=$(mktemp) errors=$(mktemp)
+trap 'rm -f "$lines" "$errors"' EXIT
 
-declare -A seconds=([machine]=40 [bank]=40 [models]=60 [engine]=110 [devices]=50 [bench]=60)
 for part in machine bank models engine devices bench; do
   echo "--- $part"
-  timeout --kill-after=5 "${seconds[$part]}" "${PYTHON:-python3}" -W ignore tests/gpu_check.py "$part" "$@" |
-    tee -a "$lines"
-  status=${PIPESTATUS[0]}
-  if [ "$status" != 0 ]; then
-    echo "fail: $part: ended with status $status" | tee -a "$lines"
+  before=$(wc -l < "$lines")
+  timeout --kill-after=5 $((limit > SECONDS ? limit - SECONDS : 1)) \
+    "${PYTHON:-python3}" -W ignore tests/gpu_check.py "$part" "$@" 2> "$errors" | tee -a "$lines"
+  case ${PIPESTATUS[0]} in
+    0) ;;
+    124 | 137) echo "fail: $part: took longer than the $limit s in all" | tee -a "$lines" ;;
+    *) echo "fail: $part: ended at once; what it said stands below" | tee -a "$lines" ;;
+  esac
+  if tail -n +$((before + 1)) "$lines" | grep -q '^fail: '; then
+    tail -n 40 "$errors"
+    [ "$part" = machine ] && break
   fi
 done
 
-passed=$(grep -c '^pass: ' "$lines")
-skipped=$(grep -c '^skip: ' "$lines")
-failed=$(grep -c '^fail: ' "$lines")
+count() { grep -c "^$1: " "$lines"; }
 why=$(sed -n 's/^skip: //p' "$lines" | paste -sd ';' | sed 's/;/; /g')
-echo "passed $passed, skipped $skipped${why:+ ($why)}, failed $failed"
-[ "$failed" = 0 ]
+echo "passed $(count pass), skipped $(count skip)${why:+ ($why)}, failed $(count fail)"
+[ "$(count fail)" = 0 ]

@@ -14,6 +14,7 @@ import faiss
 import torch
 from faiss.contrib import torch_utils
 
+
 class OnHost(torch.Tensor):
     """Can go to a GPU."""
 
