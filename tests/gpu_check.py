@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils import parameters_to_vector
 
 EXACT = 1e-6
 """Distances of a memory bank."""
@@ -331,6 +332,9 @@ def devices(device):
         with attempt(f"{name}: on two devices"):
             case = MethodCase(get_model(name))
             run = _trained(case, Path(case.scratch.name), device.partition(":")[0], devices=2)
+            mine, found = parameters_to_vector(run.model.parameters()).detach().cpu(), [None, None]
+            torch.distributed.all_gather_object(found, mine)
+            near(f"{name}: two processes learn the same weights", found[:1], found[1:], 0)
             _tested(f"{name}: trained and tested on two devices", run)
 
 
