@@ -68,7 +68,7 @@ def test_a_model_that_computes_otherwise_elsewhere_is_found(monkeypatch, capsys)
 
 # --- the whole script
 
-SAYS = """#!/bin/sh
+SAYS = """#!/usr/bin/env sh
 echo "pass: $4: one"
 case $4 in
   bank) echo "skip: bank: two" ;;
