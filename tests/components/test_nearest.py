@@ -1,13 +1,12 @@
-import sys
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomalib_medclip.components import memory_bank, nearest
+from anomalib_medclip.components.faiss_index import FlatIndex
 from anomalib_medclip.components.memory_bank import MemoryBank
-from anomalib_medclip.components.nearest import Scan, largest, mean_and_axes, search, unit
+from anomalib_medclip.components.nearest import Scan, largest, mean_and_axes, unit
 
 WIDTH = 96
 seeds = st.integers(0, 2**16)
@@ -78,7 +77,7 @@ def test_a_scan_finds_the_nearest_of_any_rows(kind, count, seed):
         stored = unit(rows).to(precision)
         assert_nearest(scan_of(stored).nearest(queries), queries, stored)
         assert_nearest(largest(queries, stored), queries, stored)
-        assert_nearest(search(queries, unit(stored)), queries, stored)
+        assert_nearest(FlatIndex(stored).nearest(queries), queries, stored)
 
 
 @given(seed=seeds, axes=st.integers(8, WIDTH), mean=st.floats(-1, 1))
@@ -186,16 +185,11 @@ def test_a_bank_scans_and_gives_the_same_distances(units, monkeypatch):
     expected = [
         1 - (unit(images).double() @ unit(level).double().T).amax(dim=-1) for level in bank.rows
     ]
-    by_faiss = []
-    counted = lambda *given: by_faiss.append(1) or search(*given)  # noqa: E731
-    monkeypatch.setattr(memory_bank, "search", counted)
+    monkeypatch.setattr(memory_bank, "FlatIndex", None)  # which cannot be called
     for level in (0, 1):
         found = bank.distance(images, level)
         torch.testing.assert_close(found.double(), expected[level], rtol=0, atol=1e-6)
         assert torch.equal(found, bank.nearest(images, level)[0])
-    assert not by_faiss
-    bank.distance(images, 0, leave_out=torch.arange(5))
-    assert len(by_faiss) == 5
 
 
 def test_new_rows_are_scanned_anew(units):
@@ -207,63 +201,3 @@ def test_new_rows_are_scanned_anew(units):
     assert torch.equal(bank.distance(images, 0), other.distance(images, 0))
     assert not torch.equal(bank.distance(images, 0), before)
     assert bank.state_dict().keys() == {"rows"}
-
-
-class OnTheGpu(torch.Tensor):
-    """Says so, and is not."""
-
-    is_cuda = True
-
-
-FAISS_FOR_GPU = {
-    "__init__.py": """
-METRIC_INNER_PRODUCT = 0
-
-class StandardGpuResources:
-    pass
-
-def knn_gpu(resources, queries, rows, k, metric):
-    raise TypeError("arrays of numpy are wanted")
-""",
-    "contrib/__init__.py": "",
-    "contrib/torch_utils.py": """
-import faiss
-
-def knn_gpu(resources, queries, rows, k, metric):
-    assert isinstance(resources, faiss.StandardGpuResources)
-    return (queries @ rows.T).max(dim=1, keepdim=True)
-
-faiss.knn_gpu = knn_gpu
-""",
-}
-"""What FAISS's build for GPUs does on import: a part of it replaces ``knn_gpu``."""
-
-
-@pytest.fixture
-def faiss_for_gpu(tmp_path, monkeypatch):
-    for name, text in FAISS_FOR_GPU.items():
-        (tmp_path / "faiss" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "faiss" / name).write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    for name in [name for name in sys.modules if name.split(".")[0] == "faiss"]:
-        monkeypatch.delitem(sys.modules, name)
-    nearest._gpu_resources.cache_clear()
-    yield
-    nearest._gpu_resources.cache_clear()
-    for name in [name for name in sys.modules if name.split(".")[0] == "faiss"]:
-        del sys.modules[name]  # before those of the real one come back
-
-
-@pytest.mark.usefixtures("faiss_for_gpu")
-def test_the_first_search_on_a_gpu_is_made_by_what_takes_tensors():
-    rows, queries = unit(tokens(40)), unit(tokens(6, seed=1))
-    for _ in range(2):
-        found = search(queries.as_subclass(OnTheGpu), rows.as_subclass(OnTheGpu))
-        assert_nearest([one.as_subclass(torch.Tensor) for one in found], queries, rows)
-
-
-def test_a_gpu_without_faiss_compares_all_products(monkeypatch):
-    monkeypatch.setitem(sys.modules, "faiss", None)  # what is None there cannot be imported
-    rows, queries = unit(tokens(40)), unit(tokens(6, seed=1))
-    found = search(queries.as_subclass(OnTheGpu), rows.as_subclass(OnTheGpu))
-    assert_nearest([one.as_subclass(torch.Tensor) for one in found], queries, rows)

@@ -8,7 +8,8 @@
 ``losses``             focal and dice loss of a heat map
 ``augmentation``       the fixed copies of each support image
 ``memory_bank``        normal tokens, and the distance to the nearest of them
-``nearest``            the row with the largest cosine, exact and fast
+``faiss_index``        the row with the largest cosine, by FAISS on a processor or on GPUs
+``nearest``            the same by plain products, or by a scan in bf16
 ``buffers``            buffers whose size is known only when they are filled
 ``finite``             what is NaN or infinite is refused
 ``processors``         before and after a model: one resize, a normalisation that keeps ranks

@@ -1,7 +1,8 @@
 """Tokens of normal images, and the distance of other tokens to the nearest of them."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -9,26 +10,38 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from anomalib_medclip.components.buffers import SizedByState
-from anomalib_medclip.components.nearest import Scan, search
+from anomalib_medclip.components.faiss_index import FlatIndex, IndexOptions, faiss_serves
+from anomalib_medclip.components.nearest import Cosines, Numbers, Scan, largest
 from anomalib_medclip.errors import NonFiniteError, NotReadyError
+
+Search: TypeAlias = Callable[[Float[Tensor, "query width"]], tuple[Cosines, Numbers]]
+"""From unit vectors, the largest cosine of each with any row, and the row's number."""
 
 
 class MemoryBank(SizedByState):
     """Exact nearest neighbour by cosine, level by level.
 
     The rows are kept in half precision, in the checkpoint and alive alike, so that a restored bank
-    gives the very same distances; they are compared as unit vectors in float32. FAISS searches, on
-    the GPU where the bank is there; a processor with bf16 units scans large banks faster, see
-    ``components.nearest``; traced graphs take a matrix product. All give the same distances.
+    gives the very same distances; they are compared as unit vectors in float32. On processors and
+    CUDA devices, FAISS searches in an index of each level, built at its first search; a processor
+    with bf16 units scans large banks faster, see ``components.nearest``. Matrix products serve
+    other devices, leave-one-out and traced graphs. All give the same distances.
 
     Args:
         dtype: Precision of the rows.
+        index_options: How GPUs hold FAISS's indexes.
     """
 
     rows: Tensor
+    index_options = IndexOptions()  # pickles of former versions have none
 
-    def __init__(self, dtype: torch.dtype = torch.float16) -> None:
+    def __init__(
+        self,
+        dtype: torch.dtype = torch.float16,
+        index_options: IndexOptions = IndexOptions(),
+    ) -> None:
         super().__init__()
+        self.index_options = index_options
         self.register_buffer("rows", torch.empty(0, dtype=dtype))
         self._owners = torch.empty(0, dtype=torch.long)
         self._forget()
@@ -56,7 +69,7 @@ class MemoryBank(SizedByState):
         _check_finite(tokens, "support images")
         rows = F.normalize(tokens, dim=-1).flatten(1, 2).detach()
         self.rows = rows.to(self.rows.dtype)
-        self._owners = owners.repeat_interleave(tokens.shape[2]).to(rows.device)
+        self._owners = owners.repeat_interleave(tokens.shape[2]).cpu()
         self._forget()
 
     def has_others(self, owner: int) -> bool:
@@ -84,12 +97,8 @@ class MemoryBank(SizedByState):
         """
         queries = self._queries(tokens)
         if leave_out is not None:
-            return torch.stack(
-                [
-                    1 - search(q, self._others(level, int(owner)))[0]
-                    for q, owner in zip(queries, leave_out, strict=True)
-                ]
-            )
+            pairs = zip(queries, leave_out.tolist(), strict=True)
+            return 1 - torch.stack([self._search(q, level, owner)[0] for q, owner in pairs])
         if torch.compiler.is_compiling() or torch.compiler.is_exporting():
             rows = F.normalize(self.rows[level].float(), dim=-1)
             return 1 - (queries @ rows.T).amax(dim=-1)
@@ -122,45 +131,55 @@ class MemoryBank(SizedByState):
         return F.normalize(tokens, dim=-1)
 
     def _search(
-        self, queries: Float[Tensor, "query width"], level: int
-    ) -> tuple[Float[Tensor, "query"], Int[Tensor, "query"]]:
+        self, queries: Float[Tensor, "query width"], level: int, leave_out: int = -1
+    ) -> tuple[Cosines, Numbers]:
         """Largest cosine of each query with any row of a level, and the row's number."""
-        if self.rows.device.type != "cpu":
-            return search(queries, self._rows()[level])
-        if level not in self._scans:
-            self._scans[level] = Scan.fitting(self.rows[level])
-            if self._scans[level]:
-                self._unit_rows = torch.empty(0)  # a scan needs no rows in float32
-        scan = self._scans[level]
-        return scan.nearest(queries) if scan else search(queries, self._rows()[level])
+        queries = queries.detach()
+        if leave_out >= 0:
+            return largest(queries, self._others(level, leave_out))
+        if level not in self._searches:
+            self._searches[level] = _fastest(self.rows[level], self.index_options)
+        return self._searches[level](queries)
 
-    def _rows(self) -> Float[Tensor, "level row width"]:
-        """Unit vectors in float32, derived once per set of rows and device."""
-        if self._unit_rows.shape != self.rows.shape or self._unit_rows.device != self.rows.device:
-            self._unit_rows = F.normalize(self.rows.float(), dim=-1)
-        return self._unit_rows
-
-    def _others(self, level: int, owner: int) -> Float[Tensor, "row width"]:
-        rows = self._rows()[level]
-        if owner < 0:
-            return rows
+    def _others(self, level: int, owner: int) -> Float[Tensor, "other width"]:
         if not self.has_others(owner):
             msg = "no other normal image to compare with; leave-one-out needs at least two"
             raise NotReadyError(msg)
-        return rows[self._owners != owner]
+        return self.rows[level][self._owners != owner]
+
+    def _apply(self, *args: Any) -> "MemoryBank":  # noqa: ANN401 - torch's
+        """To another device or precision."""
+        rows = self.rows
+        super()._apply(*args)  # type: ignore[no-untyped-call]  # torch's
+        if self.rows is not rows:
+            self._forget()
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is derived from the rows."""
-        return {**self.__dict__, "_unit_rows": torch.empty(0), "_scans": {}}
+        return {name: kept for name, kept in self.__dict__.items() if name != "_searches"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As it was; what is derived from the rows will be so again."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch's
+        self._forget()
 
     def _forget(self) -> None:
         """Drop what is derived from the rows."""
-        self._unit_rows = torch.empty(0)
-        self._scans: dict[int, Scan | None] = {}
+        self._searches: dict[int, Search] = {}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401 - torch's
         self._forget()
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _fastest(rows: Float[Tensor, "row width"], options: IndexOptions) -> Search:
+    """The fastest search of these rows where they are."""
+    if scan := Scan.fitting(rows):
+        return scan.nearest
+    if faiss_serves(rows.device):
+        return FlatIndex(rows, options).nearest
+    return partial(largest, rows=rows)
 
 
 def _check_finite(tokens: Tensor, of: str) -> None:

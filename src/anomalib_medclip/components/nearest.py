@@ -1,4 +1,4 @@
-"""The largest cosine with any of many rows: by FAISS, or by a bf16 scan and a second look.
+"""The largest cosine with any of many rows: by plain products, or a bf16 scan and a second look.
 
 The scan cannot miss a row. Let x be a query and y a row less the mean row, both as coordinates on
 the leading principal axes of the rows, x' and y' the same rounded, and let tails be what the axes
@@ -11,9 +11,7 @@ more columns gives the whole bound. All norms come from float64 and are rounded 
 bound reaches the cosine of a row found already are compared in full.
 """
 
-from functools import cache
-from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,31 +47,6 @@ _MOST = 256
 
 Cosines = Float[Tensor, "query"]
 Numbers = Int[Tensor, "query"]
-
-
-def search(
-    queries: Float[Tensor, "query width"], rows: Float[Tensor, "row width"]
-) -> tuple[Cosines, Numbers]:
-    """Largest inner product of each query with any row, and the row's number, by FAISS.
-
-    On a GPU without FAISS's build for GPUs, by plain products.
-
-    Args:
-        queries: Vectors in float32.
-        rows: Vectors in float32, on the same device.
-    """
-    queries, rows = queries.detach().contiguous(), rows.contiguous()
-    if queries.is_cuda and not _faiss_is_for_gpus():
-        return largest(queries, rows)
-    import faiss  # takes a while, and only a search needs it
-
-    if not queries.is_cuda:
-        found = faiss.knn(queries.numpy(), rows.numpy(), 1, metric=faiss.METRIC_INNER_PRODUCT)
-        return torch.from_numpy(found[0][:, 0]), torch.from_numpy(found[1][:, 0])
-    resources = _gpu_resources()  # first: it puts a knn_gpu into FAISS that takes tensors
-    metric = faiss.METRIC_INNER_PRODUCT
-    cosines, numbers = faiss.knn_gpu(resources, queries, rows, 1, metric=metric)
-    return cosines[:, 0], numbers[:, 0]
 
 
 def largest(
@@ -144,8 +117,9 @@ class Scan:
 
     @classmethod
     def fitting(cls, rows: Float[Tensor, "row width"]) -> "Scan | None":
-        """A scan of these rows, or nothing where FAISS is faster."""
-        if len(rows) < _FEW_ROWS or not torch.cpu._is_avx512_bf16_supported():
+        """A scan of these rows, or nothing where another search is faster."""
+        has_units = rows.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        if len(rows) < _FEW_ROWS or not has_units:
             return None
         return cls(rows, *mean_and_axes(rows))
 
@@ -272,21 +246,3 @@ def _in_two(numbers: Tensor) -> BFloat16[Tensor, "number 2"]:
     """Sums of two bf16 numbers."""
     high = numbers.bfloat16()
     return torch.stack([high, (numbers - high.double()).bfloat16()], dim=1)
-
-
-def _faiss_is_for_gpus() -> bool:
-    """Whether FAISS is here, and not its build for processors alone."""
-    if find_spec("faiss") is None:
-        return False
-    import faiss
-
-    return hasattr(faiss, "StandardGpuResources")  # only a build for GPUs has it
-
-
-@cache
-def _gpu_resources() -> Any:  # noqa: ANN401 - absent from FAISS's CPU build
-    """FAISS's scratch memory on the GPU, taken once; FAISS's functions take tensors from then."""
-    import faiss
-    import faiss.contrib.torch_utils  # lets FAISS read tensors where they lie
-
-    return faiss.StandardGpuResources()

@@ -8,6 +8,7 @@ import torch
 from anomalib.models.components.base import AnomalibModule
 
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
+from anomalib_medclip.components.faiss_index import IndexOptions
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.models.mvfa.torch_model import MVFAModel
 from anomalib_medclip.training.method import ClipMethod
@@ -27,6 +28,9 @@ class MVFA(ClipMethod, AnomalibModule):
         feed_back: Let adapters change the stream; without, they are the projectors of table 4.
         few_shot: Compare with the support images, too; by default as the data allow.
         bank_precision: Precision of the memory bank's rows.
+        index_float16: On a GPU, search the bank in half precision; see ``IndexOptions``.
+        index_scratch_mb: MB of a GPU for what a search needs for a while; likewise.
+        index_sharded: Search the bank on all GPUs that the process sees; likewise.
         transductive: Scale the branches on the test images themselves, as the authors' tables
             do; for comparison only, because then no image can be scored alone.
         **kwargs: The options that all methods share; see ``SharedOptions``. The published numbers
@@ -42,6 +46,9 @@ class MVFA(ClipMethod, AnomalibModule):
         feed_back: bool = True,
         few_shot: bool | None = None,
         bank_precision: Literal["float16", "float32"] = "float16",
+        index_float16: bool = False,
+        index_scratch_mb: int | None = None,
+        index_sharded: bool = False,
         transductive: bool = False,
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
@@ -53,6 +60,7 @@ class MVFA(ClipMethod, AnomalibModule):
             self.hparams["seed"],
             scored_levels,
             feed_back,
+            IndexOptions(index_float16, index_scratch_mb, index_sharded),
         )
         self.assemble(model, few_shot)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.anomaly_map import text_maps, text_scores, to_map, unit_interval
+from anomalib_medclip.components.faiss_index import IndexOptions
 from anomalib_medclip.components.losses import LossTerms, with_masks, without_masks
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.model import (
@@ -47,6 +48,7 @@ class MVFAModel(ClipModel):
         feed_back: Let adapters change the stream; without, they are projectors.
         bank_dtype: Precision of the memory bank's rows.
         seed: Seed of the adapters' initial weights.
+        index_options: How GPUs hold the indexes that search the memory bank.
     """
 
     has_memory: ClassVar[bool] = True
@@ -61,13 +63,14 @@ class MVFAModel(ClipModel):
         seed: int = 0,
         scored_levels: Sequence[int] | None = None,
         feed_back: bool = True,
+        index_options: IndexOptions = IndexOptions(),
     ) -> None:
         super().__init__(clip, levels)
         self.scored = _positions(
             self.levels if scored_levels is None else scored_levels, self.levels
         )
         self.adapters = Adapters(len(self.levels), clip.width, clip.embed_dim, seed, feed_back)
-        self.memory_bank = MemoryBank(bank_dtype)
+        self.memory_bank = MemoryBank(bank_dtype, index_options)
         self.fusion = Fusion()
 
     def encode(
