@@ -9,9 +9,9 @@ from anomalib_medclip.data.batch import (
     MedicalBatch,
     MedicalDataset,
     MedicalItem,
-    OneSetBatchSampler,
     collate,
 )
+from anomalib_medclip.data.loaders import OneSetBatchSampler
 from anomalib_medclip.errors import MaskError, MissingMaskError
 from anomalib_medclip.readers.resize import MethodResize
 

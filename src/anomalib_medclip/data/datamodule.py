@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from torchvision.tv_tensors import Image
 
-from anomalib_medclip.data.batch import MedicalDataset, OneSetLoaders
+from anomalib_medclip.data.batch import MedicalDataset
 from anomalib_medclip.data.cases import Case
 from anomalib_medclip.data.few_shot import (
     count_support,
@@ -32,6 +32,7 @@ from anomalib_medclip.data.integrity import (
     undrawable_problems,
     unlearnable_problems,
 )
+from anomalib_medclip.data.loaders import OneSetLoaders
 from anomalib_medclip.data.model_needs import needs_of
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.readers.intensity import IntensityPolicy
@@ -104,12 +105,11 @@ class MedicalDataModule(OneSetLoaders):
         eval_batch_size: int = 16,
         num_workers: int = 4,
     ) -> None:
-        super().__init__(train_batch_size or 8, eval_batch_size, num_workers, seed=seed)
+        super().__init__(train_batch_size, eval_batch_size, num_workers, seed)
         self._asked_batch_size = train_batch_size
         self.k_shot = k_shot
         self.draw_seed = seed
-        self.support_list = support_list
-        self.support_line = support_line
+        self.support_list, self.support_line = support_list, support_line
         self.normals = normals
         self.intensity = intensity
         self.support_data: MedicalDataset | None = None

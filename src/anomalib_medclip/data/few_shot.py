@@ -71,10 +71,14 @@ def draw_support(
         labels: The classes to draw.
 
     Raises:
-        SupportError: ``k`` is below one, or the pool holds fewer images of a class.
+        SupportError: ``k`` is no whole number of at least one, or the pool holds fewer images of a
+            class.
     """
-    if k < 1:
-        msg = f"k_shot is {k}; give at least 1, or train without support by BMADLeaveOneOut"
+    if k < 1 or k % 1:
+        msg = (
+            f"k_shot is {k}; give a whole number of at least 1, or train without support by "
+            "BMADLeaveOneOut"
+        )
         raise SupportError(msg)
     drawn = []
     for label in labels:

@@ -11,6 +11,7 @@ from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import images_in, masks_for, with_name
 from anomalib_medclip.data.tables import TableRow, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.option_checks import checked
 
 _NORMAL = ("0", "normal", "good", "healthy")
 _ABNORMAL = ("1", "abnormal", "ungood", "anomalous")
@@ -90,7 +91,7 @@ class MedicalFolder(MedicalDataModule):
         self._refuse_stray_options()
         self.normal_labels = normal_labels
         self.unknown_patient = unknown_patient
-        self.val_ratio = val_ratio
+        self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.object_name = object_name
         self.has_masks = bool(mask_dir or mask_column)
 

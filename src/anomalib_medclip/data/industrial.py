@@ -14,6 +14,7 @@ from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_by_patient
 from anomalib_medclip.data.integrity import with_name
 from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.option_checks import checked
 
 
 class IndustrialSet(NamedTuple):
@@ -76,7 +77,7 @@ class Industrial(MedicalDataModule):
         self.data_name = self.root.name
         self.category = category
         self.object_name = category.replace("_", " ").rstrip("1234")
-        self.val_ratio = val_ratio
+        self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.download = download
 
     @property

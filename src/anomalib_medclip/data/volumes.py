@@ -36,6 +36,7 @@ from anomalib_medclip.errors import (
     MedclipError,
     MissingMaskError,
 )
+from anomalib_medclip.option_checks import checked
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Volumes(MedicalDataModule):
         self.table = table
         self.smallest_lesion = smallest_lesion
         self.splits = splits
-        self.val_ratio = val_ratio
+        self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.uneven = uneven
         self.object_name = object_name
         self.has_masks = any(source.mask for source in sources)

@@ -33,7 +33,7 @@ from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.epoch_choice import BestEpoch
 from anomalib_medclip.training.epoch_seed import EpochSeed
 from anomalib_medclip.training.frozen_features import FrozenFeatures, scope_of
-from anomalib_medclip.training.options import SharedOptions
+from anomalib_medclip.training.options import SharedOptions, refuse_precision
 from anomalib_medclip.training.preparation import Preparation
 from anomalib_medclip.training.results import ResultsWriter
 from anomalib_medclip.training.schedule import Schedule, is_last_epoch, save_again
@@ -136,6 +136,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def setup(self, stage: str) -> None:
         """Learn from the datamodule what the images show, and settle epochs and seed."""
         read_checkpoints_plainly(self.trainer)
+        refuse_precision(self.trainer)
         if stage != "fit":
             return
         self.preparation.meet(self.data, self.pre_processor)

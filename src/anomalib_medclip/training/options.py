@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from anomalib import LearningType
 from anomalib.metrics import Evaluator
 from anomalib.post_processing import PostProcessor
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 
 from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.clip.backbone import Backbone
@@ -18,12 +18,16 @@ from anomalib_medclip.components.processors import (
     RankPreservingPostProcessor,
 )
 from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.option_checks import SEEDS, checked
 from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.results import HeatMapVisualizer
 
 EpochChoice = Literal["last", "validation"]
 """Which epoch is kept."""
+
+_TRAINS_IN = ("32-true", "16-mixed", "bf16-mixed")
+"""Precisions of Lightning's trainer; others cast the frozen towers, or images alone."""
 
 _CHOICES = {"precision": Precision, "epoch_choice": EpochChoice, "cache": CachePrecision}
 
@@ -65,7 +69,8 @@ class SharedOptions(Base):
         resample: Filter of the resize of images.
 
     Raises:
-        ConfigError: An option has a word that it does not know, or the method no such option.
+        ConfigError: An option has a word that it does not know, or a number that cannot be, or
+            the method no such option.
         WeightsError: CLIP or its weights cannot be found or read.
     """
 
@@ -95,6 +100,7 @@ class SharedOptions(Base):
     ) -> None:
         super().__init__(**kwargs)
         _check_choices(self.hparams)
+        _check_numbers(self.hparams)
         if object_name is not None and not self.names_the_object:
             msg = f"the prompts of {type(self).__name__} name no object; leave object_name out"
             raise ConfigError(msg)
@@ -164,6 +170,32 @@ def _check_choices(options: Mapping[str, Any]) -> None:
             known = ", ".join(map(repr, get_args(kind)))
             msg = f"{name} is {options[name]!r}, and must be one of {known}"
             raise ConfigError(msg)
+
+
+def _check_numbers(options: Mapping[str, Any]) -> None:
+    """Refuse numbers that cannot be.
+
+    Raises:
+        ConfigError: It names option, number and limits.
+    """
+    for name in ("seed", "backbone_seed"):
+        checked(name, options[name], 0, SEEDS, whole=True)
+    checked("image_size", options["image_size"], 1, whole=True)
+    checked("cache_memory", options["cache_memory"], 0)
+    if options["lr"] is not None:
+        checked("lr", options["lr"], 0)
+
+
+def refuse_precision(trainer: Trainer) -> None:
+    """Refuse a trainer that casts more than what trains.
+
+    Raises:
+        ConfigError: It names the precisions that there are.
+    """
+    if trainer.precision not in _TRAINS_IN:
+        known = ", ".join(map(repr, _TRAINS_IN))
+        msg = f"the trainer's precision is {trainer.precision!r}, and must be one of {known}"
+        raise ConfigError(msg)
 
 
 def whole_signature(method: type) -> inspect.Signature:

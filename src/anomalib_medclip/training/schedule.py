@@ -45,6 +45,12 @@ class Schedule:
         """
         self._validated_at = self._finished_at = None
         self._went_on_from = None
+        if trainer.max_epochs is not None and 0 < trainer.max_epochs <= trainer.current_epoch:
+            logger.warning(
+                "nothing is trained: this Engine has trained its %d epochs; make another one, or "
+                "give it more max_epochs",
+                trainer.max_epochs,
+            )
         if trainer.max_epochs == _LIGHTNING_EPOCHS:
             logger.info("training %d epochs, the default of this method", self._default_epochs)
             trainer.fit_loop.max_epochs = self._default_epochs
