@@ -38,38 +38,46 @@ class Processes(Callback):
     does nothing.
 
     Raises:
-        ConfigError: There are several processes, by another strategy than DDP.
+        ConfigError: There are several processes by another strategy than DDP, or to train a model
+            in which nothing learns.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Share out folder, batches and gradients, before there are loaders and a DDP module."""
         del stage
         strategy: Any = trainer.strategy
-        if not isinstance(strategy, DDPStrategy):
-            if trainer.world_size > 1:
-                msg = (
-                    f"{type(strategy).__name__} splits models in ways that were never tried here; "
-                    "frozen towers fit into each process: pass --trainer.strategy ddp"
-                )
-                raise ConfigError(msg)
-            return
-        trainer._default_root_dir = strategy.broadcast(trainer.default_root_dir)
-        trainer._accelerator_connector.use_distributed_sampler = False  # it repeats images
-        strategy.process_dataloader = partial(_shared, trainer)
-        # A loss need not reach all that could learn: Adam then leaves the rest alone.
-        strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
-        if not any(parameter.requires_grad for parameter in pl_module.parameters()):
-            strategy.configure_ddp = lambda: None  # which torch would refuse
+        if trainer.world_size > 1:
+            _refuse(trainer, pl_module)
+        if isinstance(strategy, DDPStrategy):
+            trainer._default_root_dir = strategy.broadcast(trainer.default_root_dir)
+            trainer._accelerator_connector.use_distributed_sampler = False  # it repeats images
+            strategy.process_dataloader = partial(_shared, trainer)
+            # A loss need not reach all that could learn: Adam then leaves the rest alone.
+            strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let each process compute what any has images for: figures of pixels need masks."""
+        """Let all compute what one has images for, and none what none has: pixels need masks."""
         metrics = [one for one in pl_module.modules() if isinstance(one, Metric)]
         counts = torch.tensor([one.update_count for one in metrics], device=pl_module.device)
         totals: Any = trainer.strategy.reduce(counts, reduce_op="sum")
         for metric, total in zip(metrics, totals.tolist(), strict=True):
             metric._update_count = total
+            # One without a figure is asked again by the progress bar, which one process has.
+            metric._to_sync = metric.sync_on_compute and total > 0
 
     on_test_epoch_end = on_validation_epoch_end
+
+
+def _refuse(trainer: Trainer, module: LightningModule) -> None:
+    """Refuse what several processes cannot do."""
+    name, strategy = type(module).__name__, type(trainer.strategy).__name__
+    if not isinstance(trainer.strategy, DDPStrategy):
+        msg = f"{name} was never tried with {strategy}; pass --trainer.strategy ddp"
+        raise ConfigError(msg)
+    if trainer.state.fn == "fit" and not any(p.requires_grad for p in module.parameters()):
+        msg = f"nothing in {name} learns, so that processes have nothing to share; train it in "
+        msg += "one (--trainer.devices 1), and test it in as many as you like"
+        raise ConfigError(msg)
 
 
 class _Share(Sampler[list[int]]):
