@@ -104,9 +104,11 @@ class PartOfEach(_Share):
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield as many batches as there are; parts of one batch have one length."""
-        for batch in self._batches:
-            divides = len(batch) % self._world == 0
-            yield batch[self._rank :: self._world] if divides else batch
+        # No function that yields: the order is drawn when one process would draw it.
+        return (self._part_of(batch) for batch in self._batches)
+
+    def _part_of(self, batch: list[int]) -> list[int]:
+        return batch if len(batch) % self._world else batch[self._rank :: self._world]
 
     def __len__(self) -> int:
         """Return the number of batches."""
