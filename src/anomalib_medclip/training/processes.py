@@ -55,6 +55,11 @@ class Processes(Callback):
             # A loss need not reach all that could learn: Adam then leaves the rest alone.
             strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute in all processes what the progress bar of the first one has asked for."""
+        del pl_module
+        _ = trainer.callback_metrics
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let all compute what one has images for, and none what none has: pixels need masks."""
         metrics = [one for one in pl_module.modules() if isinstance(one, Metric)]
