@@ -54,7 +54,7 @@ class Found(NamedTuple):
         return [self.home / folder for folder in self.of("folder")]
 
     def table(self, number=-1):
-        """Scores of images by path, in the order of the file, as one of the things that were done left them."""
+        """Scores of images by path, in the order of the file, of one of the things done."""
         return rows(self.folders[number] / "test_scores.csv")
 
 
@@ -106,7 +106,7 @@ def work(home, model, doing, trainer=None):
 
     from anomalib_medclip.clip.backbone import without_clip
 
-    made, found = _made(model), {"figures": [], "steps": [], "folder": []}
+    trained, found = made(model), {"figures": [], "steps": [], "folder": []}
     usual = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     world = int(os.environ["WORLD_SIZE"])
     together = {"devices": world, "strategy": "ddp"} if world > 1 else {"devices": 1}
@@ -114,16 +114,16 @@ def work(home, model, doing, trainer=None):
         engine = Engine(
             default_root_dir=Path(home, str(number)), **{**usual, **together, **(trainer or {})}
         )
-        figures = getattr(engine, verb)(made, datamodule=_made(data), **options)
+        figures = getattr(engine, verb)(trained, datamodule=made(data), **options)
         found["figures"].append(figures if verb in ("train", "test") else None)
         found["steps"].append(engine.trainer.fit_loop.epoch_loop.global_step)
         folder = Path(engine.trainer.default_root_dir)
         found["folder"].append(str(folder.relative_to(home)))
-    found["state"] = {name: v.clone() for name, v in without_clip(made.state_dict()).items()}
+    found["state"] = {name: v.clone() for name, v in without_clip(trained.state_dict()).items()}
     torch.save(found, Path(home, f"{os.environ['LOCAL_RANK']}.pt"))
 
 
-def _made(entry):
+def made(entry):
     return resolve_name(entry["class_path"])(**entry["init_args"])
 
 

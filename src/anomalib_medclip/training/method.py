@@ -158,8 +158,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self._trains_masks = masks is not None
         text = self.text.of_batch(batch, training=True)
         loss = self.model.loss(encoded, masks, labels, text)
-        shown = {"prog_bar": True, "on_epoch": True, "sync_dist": True}
-        self.log("train_loss", loss, batch_size=len(encoded), **shown)
+        self.log("train_loss", loss, True, on_epoch=True, sync_dist=True, batch_size=len(encoded))
         return loss if loss.requires_grad else None
 
     def examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -2,13 +2,13 @@
 
 They go through the very batches of one process. In training each takes its part of a batch, and
 gradients are the mean over processes; a batch that cannot be divided is done whole by all. In
-evaluation each takes whole batches in turn, so that no image is counted twice; where there are fewer
-batches than processes, all do all of them, and no figure of counts or ranks is another for it.
+evaluation each takes whole batches in turn, so that no image is counted twice; where there are
+fewer batches than processes, all do all of them, and no rate or rank is another for it.
 """
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from copy import copy
 from functools import partial
 from itertools import islice, zip_longest
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from anomalib.engine import engine
 from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
@@ -196,8 +197,8 @@ def _folder_of_rank_zero_only() -> None:
     make = engine.create_versioned_dir
 
     def make_once(root: str | Path) -> Path:
-        rank = int(rank_zero_only.rank)
-        return make(root) if rank == 0 else Path(root).resolve() / f"rank{rank}"
+        rank = _get_rank()
+        return Path(root).resolve() / f"rank{rank}" if rank else make(root)
 
     engine.create_versioned_dir = make_once
 

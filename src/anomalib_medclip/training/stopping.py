@@ -1,6 +1,7 @@
 """A run that is told to stop ends at once, tidily, and says how it goes on."""
 
 import logging
+import signal
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
@@ -27,9 +28,12 @@ class TidyStop(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Say how a training goes on."""
+        """Stop the processes that this one has begun, and say how a training goes on."""
         del pl_module
-        if not isinstance(exception, Stopped) or trainer.state.fn != "fit":
+        if trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGTERM)
+        told = isinstance(exception, Stopped) and trainer.state.fn == "fit"
+        if not (told and trainer.is_global_zero):
             return
         saved = [one.best_model_path for one in checkpoint_callbacks(trainer)]
         if path := next(filter(None, saved), ""):
