@@ -27,7 +27,7 @@ class Found(NamedTuple):
     Attributes:
         home: Its folder.
         ranks: Of each process, a model's ``state`` and, for each thing that was done, ``figures``,
-            ``steps`` of the optimiser and ``folder``.
+            ``steps`` of the optimiser, mean ``loss`` of the last epoch, and ``folder``.
     """
 
     home: Path
@@ -103,11 +103,20 @@ def work(home, model, doing, trainer=None):
         trainer: Options of Lightning's trainer.
     """
     from anomalib.engine import Engine
+    from lightning.pytorch import Callback
 
     from anomalib_medclip.clip.backbone import without_clip
 
-    trained, found = made(model), {"figures": [], "steps": [], "folder": []}
+    class Losses(Callback):
+        last = None
+
+        def on_train_end(self, trainer, _module):
+            self.last = float(trainer.callback_metrics["train_loss_epoch"])
+
+    losses = Losses()
+    trained, found = made(model), {"figures": [], "steps": [], "folder": [], "loss": []}
     usual = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    usual["callbacks"] = [losses]
     world = int(os.environ["WORLD_SIZE"])
     together = {"devices": world, "strategy": "ddp"} if world > 1 else {"devices": 1}
     for number, (verb, data, options) in enumerate(doing):
@@ -118,6 +127,7 @@ def work(home, model, doing, trainer=None):
         found["figures"].append(figures if verb in ("train", "test") else None)
         found["steps"].append(engine.trainer.fit_loop.epoch_loop.global_step)
         folder = Path(engine.trainer.default_root_dir)
+        found["loss"].append(losses.last)
         found["folder"].append(str(folder.relative_to(home)))
     found["state"] = {name: v.clone() for name, v in without_clip(trained.state_dict()).items()}
     torch.save(found, Path(home, f"{os.environ['LOCAL_RANK']}.pt"))

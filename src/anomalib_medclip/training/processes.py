@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 from anomalib.engine import engine
+from anomalib.utils.path import create_versioned_dir
 from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch import Callback
@@ -46,12 +47,13 @@ class Processes(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Share out folder, batches and gradients, before there are loaders and a DDP module."""
         del stage
-        strategy: Any = trainer.strategy
         if trainer.world_size > 1:
             _refuse(trainer, pl_module)
-        if isinstance(strategy, DDPStrategy):
-            trainer._default_root_dir = strategy.broadcast(trainer.default_root_dir)
-            trainer._accelerator_connector.use_distributed_sampler = False  # it repeats images
+        if isinstance(trainer.strategy, DDPStrategy):
+            whole: Any = trainer  # of which types know the public part
+            strategy = whole.strategy
+            whole._default_root_dir = strategy.broadcast(whole.default_root_dir)
+            whole._accelerator_connector.use_distributed_sampler = False  # it repeats images
             strategy.process_dataloader = partial(_shared, trainer)
             # A loss need not reach all that could learn: Adam then leaves the rest alone.
             strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
@@ -194,13 +196,12 @@ def _folder_of_rank_zero_only() -> None:
     Each would make one of its own, at the same moment, which fails where they meet, and ``latest``
     would lead to any of them. The other processes are told of the folder once they are connected.
     """
-    make = engine.create_versioned_dir
 
-    def make_once(root: str | Path) -> Path:
+    def make_once(root_dir: str | Path) -> Path:
         rank = _get_rank()
-        return Path(root).resolve() / f"rank{rank}" if rank else make(root)
+        return Path(root_dir).resolve() / f"rank{rank}" if rank else create_versioned_dir(root_dir)
 
-    engine.create_versioned_dir = make_once
+    vars(engine)["create_versioned_dir"] = make_once
 
 
 _folder_of_rank_zero_only()
