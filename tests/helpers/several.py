@@ -17,7 +17,7 @@ import fresh_process
 import torch
 from command import rows
 
-PATIENCE = 100
+PATIENCE = 60
 """Seconds after which processes that wait for one another fail the test."""
 
 

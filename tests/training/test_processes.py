@@ -19,6 +19,7 @@ from command import PROGRAM, metrics, pictures
 from comparing import lesion_entry
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.strategies import DDPStrategy
 from tiny import METHODS, OPTIONS, Training, write_lesions
 from torch.utils.data import DataLoader, DistributedSampler
 
@@ -78,10 +79,19 @@ def test_a_batch_that_cannot_be_divided_is_told_of(caplog):
     assert "a training batch of 1 cannot be divided among 2 processes" in caplog.text
 
 
-def test_strategies_that_were_never_tried_are_refused():
-    told = trainer(strategy=SimpleNamespace())
-    with pytest.raises(ConfigError, match=r"pass --trainer\.strategy ddp"):
-        Processes().setup(told, torch.nn.Linear(1, 1), "fit")
+def refused(strategy, module, verb="fit"):
+    """What is said of processes that cannot work together."""
+    told = trainer(strategy=strategy, state=SimpleNamespace(fn=verb))
+    with pytest.raises(ConfigError) as error:
+        Processes().setup(told, module, verb)
+    return str(error.value)
+
+
+def test_what_processes_cannot_do_together_is_refused():
+    learns = torch.nn.Linear(1, 1)
+    assert "pass --trainer.strategy ddp" in refused(SimpleNamespace(), learns, "test")
+    assert "begun by fork give back weights" in refused(DDPStrategy(start_method="fork"), learns)
+    assert "nothing in Identity learns" in refused(DDPStrategy(), torch.nn.Identity())
 
 
 # --- two processes and one
@@ -317,13 +327,12 @@ def test_what_stops_one_process_stops_both(finished, many, tmp_path):
 @pytest.mark.nightly(
     also="tests/training/test_processes.py::test_what_stops_one_process_stops_both"
 )
-@pytest.mark.parametrize("strategy", ["ddp", "ddp_fork"])
-def test_the_command_begins_its_processes_and_ends_them(strategy, many, tmp_path):
+def test_the_command_begins_its_processes_and_ends_them(many, tmp_path):
     whole = trained_by_command(tmp_path / "whole", many, "--trainer.devices", "1")
-    two = trained_by_command(tmp_path / "two", many, *several_devices(strategy))
+    two = trained_by_command(tmp_path / "two", many, *TWO)
     assert_metrics(two, whole, 1e-5)
     assert {place.name for place in two.parent.iterdir()} == {"v0", "latest"}
-    stopped = begun(tmp_path / "stopped", many, *several_devices(strategy))
+    stopped = begun(tmp_path / "stopped", many, *TWO)
     while not list(tmp_path.glob("stopped/**/*.ckpt")) and stopped.poll() is None:
         time.sleep(0.01)
     stopped.terminate()
@@ -334,8 +343,7 @@ def test_the_command_begins_its_processes_and_ends_them(strategy, many, tmp_path
     assert_metrics(goes_on, whole, 1e-5)
 
 
-def several_devices(strategy):
-    return "--trainer.devices", "2", "--trainer.strategy", strategy
+TWO = "--trainer.devices", "2", "--trainer.strategy", "ddp"
 
 
 def begun(home, many, *more):

@@ -40,8 +40,8 @@ class Processes(Callback):
     does nothing.
 
     Raises:
-        ConfigError: There are several processes by another strategy than DDP, or to train a model
-            in which nothing learns.
+        ConfigError: There are several processes by another strategy than DDP; or to train, by a
+            fork of this one or with nothing that learns.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -78,11 +78,18 @@ class Processes(Callback):
 
 def _refuse(trainer: Trainer, module: LightningModule) -> None:
     """Refuse what several processes cannot do."""
-    name, strategy = type(module).__name__, type(trainer.strategy).__name__
-    if not isinstance(trainer.strategy, DDPStrategy):
-        msg = f"{name} was never tried with {strategy}; pass --trainer.strategy ddp"
+    name, strategy = type(module).__name__, trainer.strategy
+    if not isinstance(strategy, DDPStrategy):
+        msg = f"{name} was never tried with {type(strategy).__name__}; pass --trainer.strategy ddp"
         raise ConfigError(msg)
-    if trainer.state.fn == "fit" and not any(p.requires_grad for p in module.parameters()):
+    if trainer.state.fn != "fit":
+        return
+    if strategy._start_method != "popen":
+        msg = f"processes that are begun by {strategy._start_method} give back weights, and not "
+        msg += "what goes with them; pass --trainer.strategy ddp, or in a notebook train in one "
+        msg += "process (--trainer.devices 1)"
+        raise ConfigError(msg)
+    if not any(parameter.requires_grad for parameter in module.parameters()):
         msg = f"nothing in {name} learns, so that processes have nothing to share; train it in "
         msg += "one (--trainer.devices 1), and test it in as many as you like"
         raise ConfigError(msg)
