@@ -111,12 +111,13 @@ def work(home, model, doing, trainer=None):
         last = None
 
         def on_train_end(self, trainer, _module):
-            self.last = float(trainer.callback_metrics["train_loss_epoch"])
+            loss = trainer.callback_metrics.get("train_loss_epoch")
+            self.last = loss and float(loss)
 
     losses = Losses()
     trained, found = made(model), {"figures": [], "steps": [], "folder": [], "loss": []}
-    usual = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    usual["callbacks"] = [losses]
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    usual = {**quiet, "accelerator": "cpu", "callbacks": [losses]}
     world = int(os.environ["WORLD_SIZE"])
     together = {"devices": world, "strategy": "ddp"} if world > 1 else {"devices": 1}
     for number, (verb, data, options) in enumerate(doing):
@@ -126,8 +127,8 @@ def work(home, model, doing, trainer=None):
         figures = getattr(engine, verb)(trained, datamodule=made(data), **options)
         found["figures"].append(figures if verb in ("train", "test") else None)
         found["steps"].append(engine.trainer.fit_loop.epoch_loop.global_step)
-        folder = Path(engine.trainer.default_root_dir)
         found["loss"].append(losses.last)
+        folder = Path(engine.trainer.default_root_dir)
         found["folder"].append(str(folder.relative_to(home)))
     found["state"] = {name: v.clone() for name, v in without_clip(trained.state_dict()).items()}
     torch.save(found, Path(home, f"{os.environ['LOCAL_RANK']}.pt"))
