@@ -28,7 +28,13 @@ from anomalib_medclip.components.threshold import CROSS_FITTED
 from anomalib_medclip.data.bmad import Category
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.models import get_model
-from anomalib_medclip.training.processes import EachInTurn, PartOfEach, Processes, _shared
+from anomalib_medclip.training.processes import (
+    EachInTurn,
+    PartOfEach,
+    Processes,
+    _shared,
+    is_shared,
+)
 from anomalib_medclip.training.stopping import TidyStop
 
 batches = st.lists(st.lists(st.integers(), min_size=1, max_size=9), max_size=9)
@@ -69,6 +75,8 @@ def test_what_others_have_shared_out_is_not_shared_again():
     sampler = DistributedSampler(range(8), 2, 1)
     loader = DataLoader(range(8), batch_size=2, sampler=sampler)
     assert _shared(trainer(training=True), loader) is loader
+    assert is_shared(loader)
+    assert not is_shared(DataLoader(range(8)))
     assert _shared(trainer(), ["any", "batches"]) == ["any", "batches"]
 
 

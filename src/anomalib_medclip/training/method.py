@@ -143,8 +143,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.features.open(self.trainer.default_root_dir)
         self.support.begin()
         self.exporter.checkpoint = None
-        chooses = self.hparams["epoch_choice"] == "validation"
-        self.schedule.settle(self.trainer, chooses=chooses)
+        self.schedule.settle(self.trainer, chooses=self.hparams["epoch_choice"] == "validation")
 
     def on_fit_start(self) -> None:
         """Encode the prompts of every set trained on."""
@@ -158,7 +157,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self._trains_masks = masks is not None
         text = self.text.of_batch(batch, training=True)
         loss = self.model.loss(encoded, masks, labels, text)
-        self.log("train_loss", loss, True, on_epoch=True, sync_dist=True, batch_size=len(encoded))
+        # A step counts as one, since of several processes each sees some of its images, or all.
+        self.log("train_loss", loss, True, on_epoch=True, sync_dist=True, batch_size=1)
         return loss if loss.requires_grad else None
 
     def examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:

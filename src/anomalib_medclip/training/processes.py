@@ -37,7 +37,7 @@ class Processes(Callback):
     """Lets ``strategy="ddp"`` change nothing but the time that it takes.
 
     It comes before any callback that looks for a folder or computes a figure. With one process it
-    does nothing.
+    changes nothing.
 
     Raises:
         ConfigError: There are several processes by another strategy than DDP; or to train, by a
@@ -147,8 +147,7 @@ def _shared(trainer: Trainer, loader: Any) -> Any:  # noqa: ANN401 - whatever gi
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return loader
     batches: Any = loader.batch_sampler
-    samplers = loader.sampler, getattr(batches, "sampler", None)
-    if batches is None or any(isinstance(one, DistributedSampler) for one in samplers):
+    if batches is None or is_shared(loader):
         return loader
     world = trainer.world_size
     if trainer.training:
@@ -176,8 +175,10 @@ def _warn_of_idle(size: int | None, world: int) -> None:
 
 
 def is_shared(loader: object) -> bool:
-    """Whether the batches of an evaluation are dealt out, so that this process has its own."""
-    return isinstance(getattr(loader, "batch_sampler", None), EachInTurn)
+    """Whether this process has batches of its own, dealt out here or by whoever made the loader."""
+    batches = getattr(loader, "batch_sampler", None)
+    samplers = batches, getattr(batches, "sampler", None), getattr(loader, "sampler", None)
+    return any(isinstance(one, EachInTurn | DistributedSampler) for one in samplers)
 
 
 def of_all(own: list[OfBatch], loader: object) -> list[OfBatch]:
