@@ -307,8 +307,9 @@ def test_two_processes_test_a_baseline_as_one_does(name, options, many, tmp_path
 def test_an_error_stops_the_processes_that_were_begun():
     told = []
     strategy = SimpleNamespace(launcher=SimpleNamespace(kill=told.append))
-    state = SimpleNamespace(fn="fit")
-    TidyStop().on_exception(SimpleNamespace(strategy=strategy, state=state), None, ValueError())
+    handlers = SimpleNamespace(teardown=lambda: None)
+    trainer = SimpleNamespace(strategy=strategy, _signal_connector=handlers)
+    TidyStop().on_exception(trainer, None, ValueError())
     assert told == [signal.SIGTERM]
 
 
