@@ -298,13 +298,11 @@ def test_a_later_validation_on_other_images_finds_a_threshold_and_says_so(
     assert model.post_processor.image_threshold != before
 
 
-def test_several_processes_do_without():
+def test_without_a_validation_there_is_nothing_to_find():
     data = DatamoduleView(SimpleNamespace(validates_on_support=True, support_folds=list))
-    asked = {"world_size": 2, "limit_val_batches": 1.0}
-    assert not CrossFit(asked=True)._is_wanted(SimpleNamespace(**asked), data)
-    assert CrossFit(asked=True)._is_wanted(SimpleNamespace(**{**asked, "world_size": 1}), data)
-    without = {**asked, "world_size": 1, "limit_val_batches": 0}
-    assert not CrossFit(asked=True)._is_wanted(SimpleNamespace(**without), data)
+    for limit in (0, 1.0):
+        trainer = SimpleNamespace(limit_val_batches=limit)
+        assert CrossFit(asked=True)._is_wanted(trainer, data) is bool(limit)
 
 
 tables = st.lists(

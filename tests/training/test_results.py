@@ -237,7 +237,11 @@ def test_names_with_commas_and_accents_survive_the_table(evaluate, tmp_path):
 def test_a_metric_that_is_not_a_number_is_null(tmp_path):
     metrics = {"image_AUROC": torch.tensor(0.5), "pixel_AUROC": torch.tensor(torch.nan)}
     trainer = SimpleNamespace(
-        default_root_dir=tmp_path, logged_metrics=metrics, world_size=1, is_global_zero=True
+        default_root_dir=tmp_path,
+        logged_metrics=metrics,
+        is_global_zero=True,
+        predicting=False,
+        test_dataloaders=[],
     )
     ResultsWriter().on_test_end(trainer, SimpleNamespace(threshold_from=""))
     written = json.loads((tmp_path / "test_metrics.json").read_text(), parse_constant=pytest.fail)
@@ -249,8 +253,9 @@ def test_metrics_say_how_many_patients_the_support_has(tmp_path):
     trainer = SimpleNamespace(
         default_root_dir=tmp_path,
         logged_metrics={"image_AUROC": torch.tensor(0.5)},
-        world_size=1,
         is_global_zero=True,
+        predicting=False,
+        test_dataloaders=[],
         datamodule=SimpleNamespace(support_counts=counts),
     )
     ResultsWriter().on_test_end(trainer, SimpleNamespace(threshold_from=""))
@@ -295,9 +300,3 @@ def test_metrics_appear_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_an_empty_test_leaves_an_empty_table(tmp_path):
     results._write_table(tmp_path / "scores.csv", [])
     assert read_table(tmp_path / "scores.csv") == []
-
-
-def test_every_process_writes_its_own_scores():
-    assert results._rank(SimpleNamespace(world_size=1, global_rank=0)) == ""
-    names = {results._rank(SimpleNamespace(world_size=2, global_rank=k)) for k in (0, 1)}
-    assert names == {"_rank0", "_rank1"}

@@ -14,6 +14,7 @@ from anomalib.models.components.base import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from jaxtyping import Float
+from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Resize
 from torchvision.tv_tensors import Image
@@ -21,6 +22,7 @@ from torchvision.tv_tensors import Image
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.components.threshold import SUPPORT, VALIDATION
 from anomalib_medclip.training.datamodule_view import DatamoduleView
+from anomalib_medclip.training.processes import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,11 @@ class TrivialMixin:
     def trainer_arguments(self) -> dict[str, Any]:
         """One epoch, in which nothing happens."""
         return {"max_epochs": 1, "num_sanity_val_steps": 0}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Processes, then what anomalib calls back."""
+        of_anomalib: Any = super().configure_callbacks()  # type: ignore[misc] # of the next base
+        return [Processes(), *of_anomalib]
 
     def configure_optimizers(self) -> None:
         """Nothing is optimised."""

@@ -46,6 +46,7 @@ from anomalib_medclip.training.checkpoints import (
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.evaluators import evaluator
+from anomalib_medclip.training.processes import Processes
 from anomalib_medclip.training.results import HeatMapVisualizer, ResultsWriter
 
 
@@ -124,9 +125,9 @@ class WinCLIP(WinClip):
         return HeatMapVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """What stops at NaN, what anomalib calls back, then scores on disk."""
+        """Processes, what stops at NaN, what anomalib calls back, then scores on disk."""
         of_anomalib = cast("Sequence[Callback]", super().configure_callbacks())
-        return [FiniteOnly(), *of_anomalib, ResultsWriter()]
+        return [Processes(), FiniteOnly(), *of_anomalib, ResultsWriter()]
 
     def setup(self, stage: str) -> None:
         """Little yet: whether a checkpoint holds all that is needed is known only later."""

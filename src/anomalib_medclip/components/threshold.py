@@ -1,9 +1,13 @@
 """Where a score becomes abnormal, and what is said of the images that this was found on."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from anomalib.metrics import F1AdaptiveThreshold
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 VALIDATION = "validation"
 """The threshold was found on images that nothing was learnt from."""
@@ -79,6 +83,20 @@ class MidwayThreshold(F1AdaptiveThreshold):
         self.sensitivity = float(found[abnormal].float().mean())
         self.specificity = float((~found[~abnormal]).float().mean())
         return threshold
+
+    def _sync_dist(
+        self,
+        dist_sync_fn: Callable[..., list[Tensor]] = gather_all_tensors,
+        process_group: Any = None,  # noqa: ANN401 - torch's
+    ) -> None:
+        """Gather the scores of all processes, of which some may have none.
+
+        torchmetrics joins them to one tensor, which anomalib then walks through score by score.
+        """
+        for name, kind in (("preds", torch.float32), ("target", torch.long)):
+            none = torch.empty(0, dtype=kind, device=self.device)
+            own = torch.cat([none, *(part.to(kind) for part in getattr(self, name))])
+            setattr(self, name, dist_sync_fn(own, group=process_group or self.process_group))
 
 
 def _halfway_down(score: Tensor, scores: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class CrossFit(Callback):
     copy of the model as it was before is trained on the support without a third of its patients,
     with the same options for as many epochs, and scores that third; and so for all thirds. What the
     frozen tower says of an image is kept, and computed once for all. Callbacks of a user's own have
-    no part in it.
+    no part in it. Of several processes each does all of it.
 
     Args:
         asked: Whether to do so; ``None`` where it takes less than ``AFFORDABLE`` seconds.
@@ -104,7 +104,7 @@ class CrossFit(Callback):
         """Now that training has ended, train without each part of the support, and score it."""
         if self._untrained is None:
             return
-        expected = self._cost(_epochs(trainer))
+        expected = trainer.strategy.broadcast(self._cost(_epochs(trainer)))
         if self._asked is None and expected > AFFORDABLE:
             logger.warning(
                 "the threshold comes from images that the model learnt from; --model.cross_fit "
@@ -163,7 +163,6 @@ class CrossFit(Callback):
             and data.validates_on_support
             and data.has_folds
             and trainer.limit_val_batches
-            and trainer.world_size == 1
         )
 
     def _cost(self, epochs: int) -> float:

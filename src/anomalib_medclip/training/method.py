@@ -35,6 +35,7 @@ from anomalib_medclip.training.epoch_seed import EpochSeed
 from anomalib_medclip.training.frozen_features import FrozenFeatures, scope_of
 from anomalib_medclip.training.options import SharedOptions, refuse_precision
 from anomalib_medclip.training.preparation import Preparation
+from anomalib_medclip.training.processes import Processes
 from anomalib_medclip.training.results import ResultsWriter
 from anomalib_medclip.training.schedule import Schedule, is_last_epoch, save_again
 from anomalib_medclip.training.stopping import TidyStop
@@ -118,8 +119,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         return 1 if self.data.zero_shot else len(self.augmentations.masks)
 
     def configure_callbacks(self) -> list[Callback]:
-        """What stops at NaN, what anomalib calls back, results, cross-fitting, the best epoch."""
-        callbacks = [TidyStop(), EpochSeed(self.hparams["seed"]), FiniteOnly()]
+        """Processes, stops, what anomalib calls back, results, cross-fitting, the best epoch."""
+        callbacks = [Processes(), TidyStop(), EpochSeed(self.hparams["seed"]), FiniteOnly()]
         callbacks += cast("Sequence[Callback]", super().configure_callbacks())
         callbacks += [ResultsWriter(), CrossFit(self.hparams["cross_fit"])]
         if self.hparams["epoch_choice"] == "validation":
@@ -143,8 +144,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.features.open(self.trainer.default_root_dir)
         self.support.begin()
         self.exporter.checkpoint = None
-        chooses = self.hparams["epoch_choice"] == "validation"
-        self.schedule.settle(self.trainer, chooses=chooses)
+        self.schedule.settle(self.trainer, chooses=self.hparams["epoch_choice"] == "validation")
 
     def on_fit_start(self) -> None:
         """Encode the prompts of every set trained on."""
@@ -158,7 +158,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self._trains_masks = masks is not None
         text = self.text.of_batch(batch, training=True)
         loss = self.model.loss(encoded, masks, labels, text)
-        self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(encoded))
+        # A step counts as one, since of several processes each sees some of its images, or all.
+        self.log("train_loss", loss, True, on_epoch=True, sync_dist=True, batch_size=1)
         return loss if loss.requires_grad else None
 
     def examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:

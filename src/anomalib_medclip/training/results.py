@@ -5,6 +5,7 @@ import io
 import logging
 import math
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader
 from anomalib_medclip.files import as_json, write_whole
 from anomalib_medclip.metrics.raw import raw
 from anomalib_medclip.training.datamodule_view import DatamoduleView
+from anomalib_medclip.training.processes import is_shared, of_all
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ class HeatMapVisualizer(ImageVisualizer):
     ) -> None:
         """Write one picture per image of the batch."""
         del pl_module, outputs, batch_idx
+        if not (trainer.is_global_zero or is_shared(_loaders(trainer)[dataloader_idx])):
+            return  # what all processes score, the first one draws
         self.output_dir = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         base = _common_folder(_paths_under_evaluation(trainer, dataloader_idx))
         for item in batch:
@@ -58,26 +62,26 @@ class HeatMapVisualizer(ImageVisualizer):
 class ResultsWriter(Callback):
     """Writes ``test_metrics.json``, ``test_scores.csv`` and ``predict_scores.csv``.
 
-    They lie beside the pictures in the run's folder. Files appear whole or not at all. Under
-    several processes each writes the scores of its own images, with its rank in the name.
+    They lie beside the pictures in the run's folder. Files appear whole or not at all. The first
+    process writes what all have found, in the order of the data.
     """
 
     def __init__(self) -> None:
-        self._rows: list[dict[str, Any]] = []
+        self._rows: defaultdict[int, list[list[dict[str, Any]]]] = defaultdict(list)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let runs be moved: anomalib's ``latest`` names this run's folder by its whole path."""
         del pl_module, stage
         run = Path(trainer.default_root_dir)
         latest = run.with_name("latest")
-        if latest.is_symlink() and latest.readlink() == run.resolve():
+        if trainer.is_global_zero and latest.is_symlink() and latest.readlink() == run.resolve():
             latest.unlink()
             latest.symlink_to(run.name, target_is_directory=True)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a table."""
         del trainer, pl_module
-        self._rows = []
+        self._rows.clear()
 
     on_predict_start = on_test_start
 
@@ -91,7 +95,7 @@ class ResultsWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add a row per image: path, score, label, true label, score as the model gave it."""
-        del trainer, pl_module, outputs, batch_idx, dataloader_idx
+        del trainer, pl_module, outputs, batch_idx
         kept = raw(batch)
         columns = {
             "image": batch.image_path,
@@ -101,16 +105,19 @@ class ResultsWriter(Callback):
             "raw_score": None if kept is None else _as_list(kept.pred_score),
         }
         present = {name: values for name, values in columns.items() if values is not None}
-        self._rows += [
-            dict(zip(present, row, strict=True)) for row in zip(*present.values(), strict=True)
-        ]
+        self._rows[dataloader_idx].append(
+            [dict(zip(present, row, strict=True)) for row in zip(*present.values(), strict=True)]
+        )
 
     on_predict_batch_end = on_test_batch_end
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
         """Write scores and metrics, and say where everything is."""
+        rows = self._rows_of_all(trainer)
+        if not trainer.is_global_zero:
+            return
         folder = Path(trainer.default_root_dir)
-        _write_table(folder / f"test_scores{_rank(trainer)}.csv", self._rows)
+        _write_table(folder / "test_scores.csv", rows)
         found = {name: v.item() for name, v in trainer.logged_metrics.items() if v is not None}
         # JSON knows no NaN: null stands for a metric that these images do not define.
         metrics: dict[str, Any] = {
@@ -120,16 +127,23 @@ class ResultsWriter(Callback):
             metrics["support"] = support  # what K really means: images and patients by class
         if pl_module.threshold_from:
             metrics["threshold_from"] = pl_module.threshold_from
-        if trainer.is_global_zero:
-            write_whole(folder / "test_metrics.json", as_json(metrics, indent=2) + "\n")
+        write_whole(folder / "test_metrics.json", as_json(metrics, indent=2) + "\n")
         logger.info("metrics, scores and pictures are in %s", folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write scores and say where everything is."""
         del pl_module
-        folder = Path(trainer.default_root_dir)
-        _write_table(folder / f"predict_scores{_rank(trainer)}.csv", self._rows)
-        logger.info("scores and pictures are in %s", folder)
+        rows = self._rows_of_all(trainer)
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            _write_table(folder / "predict_scores.csv", rows)
+            logger.info("scores and pictures are in %s", folder)
+
+    def _rows_of_all(self, trainer: Trainer) -> list[dict[str, Any]]:
+        """What all processes have scored, in the order of the data."""
+        loaders = enumerate(_loaders(trainer))
+        batches = [batch for index, one in loaders for batch in of_all(self._rows[index], one)]
+        return [row for batch in batches for row in batch]
 
 
 def picture_name(path: Path, base: Path) -> Path:
@@ -154,9 +168,14 @@ def _plain(path: str | Path) -> Path:
     return Path(os.path.normpath(Path(path).absolute()))
 
 
+def _loaders(trainer: Trainer) -> list[Any]:
+    """Those of the evaluation at hand."""
+    loaders: Any = trainer.predict_dataloaders if trainer.predicting else trainer.test_dataloaders
+    return loaders if isinstance(loaders, list) else [loaders]
+
+
 def _paths_under_evaluation(trainer: Trainer, dataloader_idx: int) -> list[str | Path]:
-    loaders = trainer.predict_dataloaders if trainer.predicting else trainer.test_dataloaders
-    loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
+    loader = _loaders(trainer)[dataloader_idx]
     if not isinstance(loader, DataLoader):
         msg = f"cannot name pictures of a {type(loader).__name__}; pass a torch DataLoader"
         raise TypeError(msg)
@@ -168,10 +187,6 @@ def _paths_under_evaluation(trainer: Trainer, dataloader_idx: int) -> list[str |
 
 def _as_list(values: torch.Tensor | None) -> list[Any] | None:
     return None if values is None else values.detach().cpu().tolist()
-
-
-def _rank(trainer: Trainer) -> str:
-    return f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """A run that is told to stop ends at once, tidily, and says how it goes on."""
 
 import logging
+import signal
 from contextlib import ExitStack
 
 from lightning import LightningModule, Trainer
@@ -31,11 +32,13 @@ class TidyStop(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Let the signals be what they were; say how what was stopped goes on."""
+        """Stop what this process has begun, let the signals be, and say how it goes on."""
         del pl_module
+        if trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGTERM)
         trainer._signal_connector.teardown()  # Lightning would put back what it has found: ours
         self._watching.close()
-        if not isinstance(exception, Stopped):
+        if not (isinstance(exception, Stopped) and trainer.is_global_zero):
             return
         if trainer.state.fn != "fit":
             logger.warning("stopped; the same command begins again")

@@ -126,7 +126,8 @@ class MediCLIP(ClipMethod, AnomalibModule):
             raise NotReadyError(msg)
         images = (data[index] for index in range(len(data)))
         self._normals = {str(item.image_path): _grey(item.image) for item in images}
-        if self.trainer.checkpoint_callbacks:  # a copy that is cross-fitted keeps nothing
+        # A copy that is cross-fitted keeps nothing.
+        if self.trainer.checkpoint_callbacks and self.trainer.is_global_zero:
             self._draw_examples()
 
     def _draw_examples(self) -> None:

@@ -13,7 +13,15 @@ from anomalib_medclip.components.threshold import learnt_from
 from anomalib_medclip.errors import ConfigError, NotReadyError
 from anomalib_medclip.testing.method_case import SIDE, MethodCase
 from anomalib_medclip.testing.promises.promise import differing, hold, learnt, refused
-from anomalib_medclip.testing.promises.watching import Encoded, Epochs, Fits, Steps, StopAt, Work
+from anomalib_medclip.testing.promises.watching import (
+    Encoded,
+    Epochs,
+    Fits,
+    Halves,
+    Steps,
+    StopAt,
+    Work,
+)
 from anomalib_medclip.training.checkpoints import read_checkpoint
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 
@@ -58,6 +66,16 @@ def repeats_a_run_by_its_seed(case: MethodCase) -> None:
     different = differing(first, again)
     hold(not different, f"a second run has other weights: {different[:1]}")
     hold(differing(first, other), "another seed gives the same weights")
+
+
+def learns_from_a_batch_as_from_its_halves(case: MethodCase) -> None:
+    """A batch's gradient is the mean of those of its halves, so that processes may divide it."""
+    found, data = Halves(), case.data(train_batch_size=2)
+    with case.home() as home:
+        trainer = {"callbacks": [found], "max_steps": 1, "limit_val_batches": 0}
+        case.fit(home, epochs=1, trainer=trainer, data=data)
+    apart = float((found.of_halves - found.whole).norm() / found.whole.norm())
+    hold(apart < 1e-4, f"it is {apart:.4f} of its length away")
 
 
 def learns_the_same_whatever_is_tested(case: MethodCase) -> None:

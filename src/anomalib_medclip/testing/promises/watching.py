@@ -143,3 +143,26 @@ class Fits(Callback):
         """Leave the model as it was."""
         self.last = trainer.global_step
         del pl_module.model.fit_support
+
+
+class Halves(Callback):
+    """Computes the gradient of the first batch, and the mean of those of its halves."""
+
+    whole: Tensor
+    of_halves: Tensor
+
+    def on_train_batch_start(self, _trainer: Any, module: Any, batch: Any, _index: int) -> None:  # noqa: ANN401
+        """Compute both, before anything is learnt."""
+        encoded, masks, labels = module.examples(batch)
+        trained = [one for one in module.parameters() if one.requires_grad]
+
+        def gradient(part: slice) -> Tensor:
+            text = module.text.of_batch(batch, training=True)
+            outlined = None if masks is None else masks[part]
+            loss = module.model.loss(encoded[part], outlined, labels[part], text)
+            found = torch.autograd.grad(loss, trained, allow_unused=True)
+            return torch.cat([one.flatten() for one in found if one is not None])
+
+        half = len(labels) // 2
+        self.whole = gradient(slice(None))
+        self.of_halves = (gradient(slice(half)) + gradient(slice(half, 2 * half))) / 2
