@@ -203,7 +203,7 @@ def test_a_place_for_results_is_tried_before_any_work(home):
     for words in said:
         assert f"error: nothing can be written to {home}/mine" in words
         assert "Permission denied; change that, or give another folder" in words
-    file = save_picture(home / "file")
+    file = save_picture(home / "file.png")
     exporter = CertifiedExporter()
     exporter.probes = torch.zeros(1, 3, 8, 8)
     with pytest.raises(OutputError, match=r"nothing can be written to .*out: Not a directory"):

@@ -78,9 +78,8 @@ def slide(path, width, height):
     """The header of a PNG of grey pixels, and the first of them."""
 
     def chunk(kind, data):
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
+        named = kind + data
+        return struct.pack(">I", len(data)) + named + struct.pack(">I", zlib.crc32(named))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = (b"IHDR", header), (b"IDAT", zlib.compress(b"0" * 99)), (b"IEND", b"")
@@ -152,9 +151,11 @@ def test_what_clinics_have_is_admitted(tmp_path):
     check_voxels("ct", 512, 512, 2000)
     check_pixels("mammogram", 10_000, 10_000)
     path = slide(tmp_path / "film.png", 12_000, 9_000)
-    with warnings.catch_warnings(action="error"):  # Pillow's, of an attack, is none of ours
-        with pytest.raises(ImageReadError, match="truncated"):
-            read_image(path)
+    with (
+        warnings.catch_warnings(action="error"),  # Pillow's, of an attack, is none of ours
+        pytest.raises(ImageReadError, match="truncated"),
+    ):
+        read_image(path)
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif"])
@@ -162,10 +163,9 @@ def test_one_limit_holds_for_every_kind_of_picture(tmp_path, most, ending):
     path = tmp_path / f"one.{ending}"
     Image.fromarray(np.full((30, 40), 255, np.uint8)).save(path)
     most(30 * 40 * 3 - 1)
+    words = rf"one\.{ending} is of 40 x 30 pixels .*at most 3,599 are"
     for read in (read_image, read_lesion):
-        with pytest.raises(
-            ImageReadError, match=rf"one\.{ending} is of 40 x 30 pixels.* 3,599 are"
-        ):
+        with pytest.raises(ImageReadError, match=words):
             read(path)
     most(30 * 40 * 3)
     assert read_image(path).shape == (3, 30, 40)
@@ -188,10 +188,10 @@ def test_it_holds_for_dicom_before_pixels_are_decoded(tmp_path, most, monkeypatc
 
 def test_it_holds_for_nifti_and_stacks_and_what_is_resampled(tmp_path, most):
     path = write_nifti(tmp_path / "scan.nii", numbers(4, 5, 6), straight((1.0, 1.0, 2.0)))
-    for number in range(3):
-        Image.fromarray(np.full((4, 5), number, np.uint8)).save(
-            _made(tmp_path / "s") / f"{number}.png"
-        )
+    stack = tmp_path / "stack"
+    stack.mkdir()
+    for number in range(4):
+        Image.fromarray(np.full((4, 5), number, np.uint8)).save(stack / f"{number}.png")
     most(4 * 5 * 6 - 1)
     for read in (read_labels, lambda one: read_volume(one, WINDOW)):
         with pytest.raises(ImageReadError, match=r"scan\.nii is of 4 x 5 x 6 voxels, 120 numbers"):
@@ -201,23 +201,20 @@ def test_it_holds_for_nifti_and_stacks_and_what_is_resampled(tmp_path, most):
     with pytest.raises(ImageReadError, match=r"has 10 x 8 x 24 voxels at a spacing of \(0\.5, "):
         cut(path, WINDOW, Slicing(spacing=(0.5, 0.5, 0.5)))
     assert cut(path, WINDOW, Slicing(spacing=(1.0, 1.0, 2.0))).images.shape == (6, 5, 4)
-    assert read_volume(tmp_path / "s").voxels.shape == (4, 5, 3)
-    most(4 * 5 * 3 - 1)
-    with pytest.raises(ImageReadError, match=r"s is of 3 x 4 x 5 voxels, 60 numbers in all"):
-        read_volume(tmp_path / "s")
-
-
-def _made(folder):
-    folder.mkdir(exist_ok=True)
-    return folder
+    assert read_volume(stack).voxels.shape == (4, 5, 4)
+    most(4 * 5 * 4 - 1)
+    with pytest.raises(ImageReadError, match=r"stack is of 4 x 4 x 5 voxels, 80 numbers in all"):
+        read_volume(stack)
 
 
 def test_check_lists_what_is_too_large_with_the_remedy(tmp_path, most):
+    for name in ("normal", "abnormal"):
+        (tmp_path / name).mkdir()
     for number in range(8):
         side = 40 if number == 5 else 20
         pixels = np.random.default_rng(number).integers(0, 255, (side, side), np.uint8)
-        home = _made(tmp_path / ("normal", "abnormal")[number % 2])
-        Image.fromarray(pixels).save(home / f"{number}.png")
+        name = ("normal", "abnormal")[number % 2]
+        Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
     most(20 * 20 * 3)
     problems = check_data(MedicalFolder(root=tmp_path, k_shot=1)).problems
     [large] = [one for one in problems if one.kind == "unreadable image"]
