@@ -119,7 +119,8 @@ def _of_source(root: Path, source: VolumeSource, splits: Mapping[str, str] | Non
     anything = re.sub(r"\{\w+\}", "*", source.image)
     above = PurePath(anything).parents[:-1]
     for folder in [root, *(path for part in above for path in root.glob(str(part)))]:
-        if (fault := fault_of(folder)) not in (None, A_FOLDER):  # glob would pass over it
+        fault = fault_of(folder)
+        if fault and fault is not A_FOLDER:  # glob would pass over it
             raise DataRootError(fault.about(folder))
     found = [
         (path, pattern.fullmatch(path.relative_to(root).as_posix())) for path in root.glob(anything)

@@ -180,7 +180,7 @@ def _read(path: Path, *, pixels: bool) -> Any:  # noqa: ANN401 - a pydicom datas
             dataset = _understood(path, dicom_file.read_header(file))
             if pixels:
                 check_pixels(path, dataset.Columns, dataset.Rows)
-                dataset = _understood(path, dicom_file.read_whole(file, pixel_bytes(dataset)))
+                dataset = dicom_file.read_whole(file, dataset, pixel_bytes(dataset))
     except MedclipError:
         raise
     except Exception as error:

@@ -12,12 +12,14 @@ _LARGEST_HEADER = 2**24  # bytes, of a deflated file
 
 
 def read_header(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
-    """Everything but the pixels; what pydicom raises goes on."""
+    """Everything before the pixels, at which the file is left; what pydicom raises goes on."""
     import pydicom
     from pydicom.datadict import tag_for_keyword
     from pydicom.filereader import read_dataset
 
-    if not (meta := _deflated(file)):
+    meta = _read_meta(file)
+    if not _deflated(meta):
+        file.seek(0)
         return pydicom.dcmread(file, stop_before_pixels=True)
     pixels = tag_for_keyword("PixelData")
     start = BytesIO(_inflated(file, _LARGEST_HEADER))
@@ -26,42 +28,49 @@ def read_header(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
     return header
 
 
-def read_whole(file: BinaryIO, pixels: int) -> Any:  # noqa: ANN401 - a pydicom dataset
+def read_whole(file: BinaryIO, header: Any, pixels: int) -> Any:  # noqa: ANN401 - pydicom datasets
     """All of a file.
 
     Args:
-        file: The file.
-        pixels: Bytes of pixels that its header wants.
+        file: The file, as ``read_header`` has left it.
+        header: What that has read.
+        pixels: Bytes of pixels that the header wants.
 
     Raises:
         ValueError: It holds far more, deflated; or whatever pydicom raises.
     """
     import pydicom
+    from pydicom.filereader import read_dataset
 
+    if not _deflated(header.file_meta):
+        header.update(read_dataset(file, *header.original_encoding))
+        return header
     most = _LARGEST_HEADER + pixels
-    if _deflated(file) and len(_inflated(file, most + 1)) > most:
+    _read_meta(file)
+    if len(_inflated(file, most + 1)) > most:
         msg = f"it inflates to more than {most} bytes, but its header wants {pixels} of pixels"
         raise ValueError(msg)
     file.seek(0)
     return pydicom.dcmread(file)
 
 
-def _deflated(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
-    """What a deflated file says of itself before its header, at which the file is left.
-
-    Of any other file ``None``, and the file is left at its beginning.
-    """
+def _read_meta(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
+    """What a file says of itself before its header, at which it is left."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     file.seek(0)
-    if file.read(132)[128:] == b"DICM":
-        meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
-        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            return FileMetaDataset(meta)
-    file.seek(0)
-    return None
+    if file.read(132)[128:] != b"DICM":
+        file.seek(0)
+    return FileMetaDataset(
+        read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
+    )
+
+
+def _deflated(meta: Any) -> bool:  # noqa: ANN401 - a pydicom dataset
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    return bool(meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
 
 
 def _inflated(file: BinaryIO, most: int) -> bytes:

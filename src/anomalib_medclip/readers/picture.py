@@ -18,7 +18,7 @@ from PIL import ImageFile, UnidentifiedImageError
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import ImageReadError, MaskError
-from anomalib_medclip.files import fault_of, open_file
+from anomalib_medclip.files import fault_of
 from anomalib_medclip.readers.dicom import is_dicom, read_picture
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.size_limit import check_pixels
@@ -140,7 +140,7 @@ def _open(path: str | Path) -> Iterator[Pillow.Image]:
     if fault := fault_of(path):
         msg = f"cannot read image {path}: it {fault.said}; {fault.remedy}"
         raise ImageReadError(msg)
-    with open_file(Path(path)) as file:
+    with Path(path).open("rb") as file:
         picture = _decode(path, partial(_header_of, file))
         check_pixels(path, *picture.size)
         _check_whole(path, picture)
@@ -187,7 +187,7 @@ def _check_whole(path: str | Path, picture: Pillow.Image) -> None:
 
 def _check_png(path: str | Path, picture: Pillow.Image) -> Pillow.Image:
     """Every chunk has a checksum; Pillow leaves some unread."""
-    with open_file(Path(path)) as again:
+    with Path(path).open("rb") as again:
         _header_of(again).verify()
     if _END_OF_PNG not in Path(path).read_bytes():
         msg = "it is cut off in its last chunk"
