@@ -217,16 +217,18 @@ def test_a_place_for_results_is_tried_before_any_work(home):
 
 @pytest.fixture
 def disk(monkeypatch):
-    """A disk that takes so many files more: ``disk(2)``."""
+    """A disk that takes so many files more: ``disk(2)`` gives a list of those it has refused."""
 
     def takes(number):
-        left = iter(range(number))
+        taken, refused = [], []
 
-        def fsync(_):
-            if next(left, None) is None:
+        def fsync(file):
+            (taken if len(taken) < number else refused).append(file)
+            if refused:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(files.os, "fsync", fsync)
+        return refused
 
     return takes
 
@@ -242,8 +244,9 @@ def test_a_full_disk_stops_scoring_and_is_named(finished, tmp_path, disk, capsys
     out = tmp_path / "out"
     command = ["score", tmp_path / "in", "--ckpt", finished, "--out", out, "--worst", "1"]
     command = [str(word) for word in [*command, "--workers", workers, "--batch-size", "1"]]
-    disk(4 + 2)  # one result whole, and half of the next
+    refused = disk(4 + 2)  # one result whole, and half of the next
     assert main(command) == 2
+    assert len(refused) <= 3, "the table of all is tried, and a result that was begun already"
     said = capsys.readouterr().err.replace("\n", " ")
     assert f"error: {out} takes no more: No space left on device; make room, and give" in said
     assert [path.name for path in out.iterdir() if path.is_dir()] == ["a"]
@@ -255,10 +258,11 @@ def test_a_full_disk_stops_scoring_and_is_named(finished, tmp_path, disk, capsys
 
 
 def test_a_full_disk_stops_slicing_and_the_next_run_goes_on(tmp_path, disk, capsys):
-    config = volumes_config(tmp_path, write_patients(tmp_path / "brain", 4))
+    config = volumes_config(tmp_path, write_patients(tmp_path / "brain", 8))
     command = ["slice", str(config), "--jobs", "1", "--out", str(tmp_path / "tree")]
-    disk(12)
+    refused = disk(12)
     assert main(command) == 2
+    assert len(refused) < 4, "no other volume is begun, but one that was begun already"
     said = capsys.readouterr().err
     assert f"error: {tmp_path}/tree/Set_AD" in said
     assert "takes no more: No space left on device; make room" in said
@@ -267,7 +271,7 @@ def test_a_full_disk_stops_slicing_and_the_next_run_goes_on(tmp_path, disk, caps
     assert 0 < len(pictures) <= 12
     disk(1000)
     assert main(command) == 0
-    assert len(list((tmp_path / "tree").rglob("*/img/*.png"))) == 24
+    assert len(list((tmp_path / "tree").rglob("*/img/*.png"))) == 48
 
 
 @pytest.mark.nightly(also="tests/test_unreadable.py::test_a_full_disk_stops_scoring_and_is_named")
