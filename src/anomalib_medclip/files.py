@@ -126,7 +126,7 @@ def told_if_full(folder: Path) -> Iterator[None]:
         if error.errno not in _NO_ROOM:
             raise
         msg = (
-            f"{folder} takes no more: {os.strerror(error.errno)}; make room, and give the same "
+            f"{folder} takes no more: {error.strerror}; make room, and give the same "
             "command again, which keeps what is finished"
         )
         raise OutputError(msg) from error

@@ -118,7 +118,8 @@ def _of_source(root: Path, source: VolumeSource, splits: Mapping[str, str] | Non
     pattern = _pattern(source.image)
     anything = re.sub(r"\{\w+\}", "*", source.image)
     above = PurePath(anything).parents[:-1]
-    for folder in [root, *(path for part in above for path in root.glob(str(part)))]:
+    below = (path for part in above for path in root.glob(str(part)))
+    for folder in [root, *(path for path in below if not path.name.startswith("."))]:
         fault = fault_of(folder)
         if fault and fault is not A_FOLDER:  # glob would pass over it
             raise DataRootError(fault.about(folder))
