@@ -26,7 +26,7 @@ class MaskError(MedclipError, ValueError):
 
 
 class ImageReadError(MedclipError, OSError):
-    """An image or mask file cannot be decoded."""
+    """A file of data is missing, may not be read, is none, is too large, or cannot be decoded."""
 
 
 class IntensityError(MedclipError, ValueError):
@@ -47,6 +47,10 @@ class DamagedFileError(MedclipError, ValueError):
 
 class ResultsError(MedclipError, FileExistsError):
     """Results lie where others are to be written."""
+
+
+class OutputError(MedclipError, OSError):
+    """Results cannot be written: their folder is not ours to write to, or its disk is full."""
 
 
 class WeightsError(MedclipError, RuntimeError):

@@ -1,20 +1,135 @@
-"""Files that appear whole or not at all, what tells them apart, and folders of one writer."""
+"""Files that can be read, that appear whole or not at all, and folders that can be written to."""
 
+import errno
 import hashlib
 import json
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from anomalib_medclip.errors import DamagedFileError, NonFiniteError
+from anomalib_medclip.errors import DamagedFileError, ImageReadError, NonFiniteError, OutputError
 
 logger = logging.getLogger(__name__)
+
+
+class Fault(NamedTuple):
+    """Why a path is no file that can be read.
+
+    Attributes:
+        said: The rest of a sentence that begins with the path.
+        remedy: What helps.
+    """
+
+    said: str
+    remedy: str
+
+    def about(self, path: str | Path) -> str:
+        """The message of an error."""
+        return f"{path} {self.said}; {self.remedy}"
+
+
+MISSING = Fault("is missing", "restore it or take it out of the data")
+A_FOLDER = Fault("is a folder and no file", "name a file")
+"""Of a folder that can be listed and entered."""
+
+_DENIED = Fault("may not be read by you", "let yourself read it, and enter all folders above it")
+_FAULTS = {
+    errno.ENOENT: MISSING,
+    errno.ENOTDIR: MISSING,
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.ELOOP: Fault("is a link that leads back to itself", "remove it"),
+    errno.ENAMETOOLONG: Fault("is too long a path for this system", "shorten its names"),
+}
+_NO_FILES = {
+    stat.S_IFIFO: "pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+
+
+def fault_of(path: str | Path) -> Fault | None:
+    """Why a path is no file that can be read; ``None`` where it is one.
+
+    It is not opened, so that nobody waits for a pipe or reads a device for ever.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno == errno.ENOENT and path.is_symlink():
+            return Fault("is a link that leads nowhere", "restore what it leads to, or remove it")
+        return _FAULTS.get(error.errno or 0) or Fault(f"cannot be read: {error}", "replace it")
+    except ValueError:  # a name that no file can have
+        return MISSING
+    needed = os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)
+    if not os.access(path, needed):
+        return _DENIED
+    if stat.S_ISDIR(mode):
+        return A_FOLDER
+    if kind := _NO_FILES.get(stat.S_IFMT(mode)):
+        return Fault(f"is a {kind} and no file", "name a file, or take it out of the data")
+    return None
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read its bytes.
+
+    Raises:
+        ImageReadError: It is none that can be read; see ``fault_of``.
+    """
+    if fault := fault_of(path):
+        raise ImageReadError(fault.about(path))
+    return path.open("rb")
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse, before the work, a folder that results cannot be written to; it need not exist yet.
+
+    Raises:
+        OutputError: It, or the nearest folder above that there is, takes no file.
+    """
+    there = folder
+    try:
+        while not (there.exists() or there.is_symlink()):
+            there = there.parent
+        with TemporaryFile(dir=there) as file:
+            file.write(b"\0")
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        msg = f"nothing can be written to {folder}: {reason}; change that, or give another folder"
+        raise OutputError(msg) from error
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@contextmanager
+def told_if_full(folder: Path) -> Iterator[None]:
+    """Where a disk is full, say whose, and how to go on: it would be full for all that follows.
+
+    Raises:
+        OutputError: In the place of the system's own error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        msg = (
+            f"{folder} takes no more: {error.strerror}; make room, and give the same "
+            "command again, which keeps what is finished"
+        )
+        raise OutputError(msg) from error
 
 
 @contextmanager
@@ -43,13 +158,17 @@ def whole_file(path: Path) -> Iterator[Path]:
     What is written is on the disk before: a power cut leaves the old file or the new one. The
     folder is made. Several processes may write the same file. What a killed one leaves has a
     hidden name, which no reader looks at.
+
+    Raises:
+        OutputError: The disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:
-        yield aside
-        flush(aside)
-        aside.replace(path)
+        with told_if_full(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield aside
+            flush(aside)
+            aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -124,9 +243,9 @@ def _refuse(word: str) -> NoReturn:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """SHA-256 of a file, in hexadecimal digits; errors are those of ``open_file``."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()
@@ -134,9 +253,9 @@ def sha256(path: Path) -> str:
 
 def sha256_of_all(path: Path) -> str:
     """SHA-256 of a file, or of the names and contents of the files of a folder."""
-    if not path.is_dir():
+    if fault_of(path) is not A_FOLDER:
         return sha256(path)
     digest = hashlib.sha256()
-    for file in sorted(one for one in path.iterdir() if one.is_file()):
+    for file in sorted(one for one in path.iterdir() if fault_of(one) is None):
         digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
     return digest.hexdigest()

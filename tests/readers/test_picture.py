@@ -228,10 +228,3 @@ def test_a_png_without_its_last_bytes_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ImageReadError, match=r"cut.png: it is cut off in its last chunk"):
         read_image(path)
-
-
-def test_a_picture_too_large_to_be_one_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 10)
-    path = save(tmp_path / "huge.png", noise(40, 50))
-    with pytest.raises(ImageReadError, match=r"cannot read image .*huge.png.*exceeds limit"):
-        read_image(path)

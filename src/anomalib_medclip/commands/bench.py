@@ -19,6 +19,7 @@ from anomalib_medclip.bench.fresh_process import has_bank_apart, measure_apart
 from anomalib_medclip.bench.settings import RUNTIMES, SMALL, Setting, What, plan_settings
 from anomalib_medclip.commands.arguments import at_least_one, count, plain
 from anomalib_medclip.errors import MedclipError
+from anomalib_medclip.files import check_writable
 from anomalib_medclip.provenance import NOTICE, packages
 
 
@@ -35,6 +36,7 @@ def run(arguments: list[str]) -> int:
     if options.table:
         print(output.markdown(options.table))  # noqa: T201 - what it was asked for
         return 0
+    check_writable(options.out.parent)
     settings = _settings(options)
     if options.out.with_suffix(".json").exists():
         output.load(options.out)  # before hours of measuring

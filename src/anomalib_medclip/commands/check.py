@@ -15,7 +15,7 @@ from anomalib_medclip.commands.progress import reading
 from anomalib_medclip.data.checks import Report, check_data
 from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.integrity import Problem
-from anomalib_medclip.files import as_json, write_whole
+from anomalib_medclip.files import as_json, check_writable, write_whole
 from anomalib_medclip.provenance import NOTICE
 
 _EXAMPLES = 3
@@ -30,6 +30,7 @@ def run(arguments: list[str]) -> int:
 
     Raises:
         DataRootError: The config cannot be read.
+        OutputError: The file of problems cannot be written.
     """
     parser = argparse.ArgumentParser("anomalib-medclip check", description=__doc__)
     parser.add_argument("config", metavar="CONFIG", help="a data config, such as configs/busi.yaml")
@@ -37,6 +38,8 @@ def run(arguments: list[str]) -> int:
     square = "side of the square that a method will resize to, in pixels; 240 by default"
     parser.add_argument("--image-size", type=at_least_one, default=240, help=square)
     options = parser.parse_args(arguments)
+    if options.json:
+        check_writable(options.json.parent)
     data = load_data(options.config)
     report = check_data(data, reading, options.image_size)
     show(report, Console(), data.root)

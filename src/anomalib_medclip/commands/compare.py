@@ -19,6 +19,7 @@ from anomalib_medclip.compare.run_cell import now
 from anomalib_medclip.compare.runners import CellQueue, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.data.fingerprint import Digests
+from anomalib_medclip.files import check_writable
 from anomalib_medclip.provenance import NOTICE, packages
 from anomalib_medclip.report.write import write_report
 
@@ -30,12 +31,14 @@ def run(arguments: list[str]) -> int:
         0 if every cell is done, else 1.
 
     Raises:
-        MedclipError: The config or the data cannot be read, or there are no records to report.
+        MedclipError: The config or the data cannot be read, nothing can be written, or there are no
+            records to report.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.config is None and not options.report_only:
         parser.error("give a CONFIG, or --report-only")
+    check_writable(options.out)
     store = Store(options.out)
     console = Console(stderr=True)
     if not options.report_only:

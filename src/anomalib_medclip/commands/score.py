@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from anomalib_medclip.commands.arguments import at_least_one, count, plain, share
 from anomalib_medclip.data.slicing import Plane
+from anomalib_medclip.files import check_writable
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input, find_inputs
 from anomalib_medclip.score.nifti_out import slicing_from
@@ -30,9 +31,10 @@ def run(arguments: Sequence[str]) -> int:
         0 if every input has its result, else 1.
 
     Raises:
-        MedclipError: The model cannot be opened, or there is nothing to score.
+        MedclipError: The model cannot be opened, or there is nothing to score or no place for it.
     """
     options = _parser().parse_args(arguments)
+    check_writable(options.out)
     inputs = find_inputs(options.input, options.out)
     inferencer = Inferencer(
         options.ckpt, options.device, options.intensity, options.precision, options.pretrained,

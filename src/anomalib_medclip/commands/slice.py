@@ -20,6 +20,7 @@ from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.slice_tree import cut_tree
 from anomalib_medclip.data.volumes import Volumes
 from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.files import check_writable
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,12 @@ def run(arguments: Sequence[str]) -> int:
 
     Returns:
         0, or 1 where a volume could not be read; the others are cut all the same.
+
+    Raises:
+        MedclipError: The config or a folder cannot be read, or the tree cannot be written.
     """
     given = _parser().parse_args(arguments)
+    check_writable(given.out)
     data = load_data(given.config)
     if not isinstance(data, Volumes):
         msg = f"{given.config} is not made of volumes; its class should be {Volumes.__name__}"

@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import CenterCrop, Resize
 
 from anomalib_medclip.compare.named_files import Options, for_k
 from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.files import MISSING, fault_of
 
 
 class ModelEntry(TypedDict, total=False):
@@ -98,8 +99,9 @@ def read_config(path: Path) -> ComparisonConfig:
     Raises:
         ConfigError: There is no such file, or something in it is not understood.
     """
-    if not path.is_file():
-        msg = f"no config {path}; give a file like those in configs/compare/"
+    if fault := fault_of(path):
+        said = f"no config {path}" if fault is MISSING else f"{path} {fault.said}"
+        msg = f"{said}; give a file like those in configs/compare/"
         raise ConfigError(msg)
     try:
         config = _parse(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -135,8 +137,8 @@ def _merge(entry: ModelEntry | DataEntry, kind: str, path: Path) -> None:
     below: Options = {}
     if "config" in entry:
         file = path.parent / entry["config"]
-        if not file.is_file():
-            msg = f"{path} names the config {file}, which does not exist; correct its 'config'"
+        if fault := fault_of(file):
+            msg = f"{path} names the config {file}, which {fault.said}; correct its 'config'"
             raise ConfigError(msg)
         try:
             read: Options = yaml.safe_load(file.read_text(encoding="utf-8"))

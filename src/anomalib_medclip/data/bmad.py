@@ -10,9 +10,9 @@ from anomalib.data.utils import download_and_extract
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.data.integrity import images_in, masks_for, with_name
+from anomalib_medclip.data.integrity import entries_of, images_in, masks_for, with_name
 from anomalib_medclip.errors import DataRootError
-from anomalib_medclip.files import read_json
+from anomalib_medclip.files import fault_of, read_json
 from anomalib_medclip.readers.intensity import IntensityPolicy
 
 
@@ -208,9 +208,9 @@ def _samples(folder: Path, has_masks: bool) -> Iterator[tuple[str, int, str, str
 
 def child(folder: Path | None, *names: str) -> Path | None:
     """The subfolder of one of these names, in any case; the first name that there is."""
-    if folder is None or not folder.is_dir():
+    if folder is None:
         return None
-    there = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    there = {path.name.lower(): path for path in entries_of(folder) if fault_of(path)}
     return next((there[name.lower()] for name in names if name.lower() in there), None)
 
 

@@ -4,13 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from anomalib_medclip.data.tables import read_rows, split_name
 from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.files import A_FOLDER, fault_of
 
 Labels: TypeAlias = Mapping[tuple[str, int | None], int]
 """0 or 1 by the path of a volume below the root and the number of a slice, ``None`` for all."""
@@ -102,7 +103,8 @@ def find_cases(
         splits: Split of each patient, if not by ``{split}`` in a pattern.
 
     Raises:
-        DataRootError: A pattern fits no volume or is none, two fit one, or a split is not known.
+        DataRootError: A pattern fits no volume or is none, two fit one, a split is not known, or a
+            folder on the way cannot be listed.
     """
     cases = [case for source in sources for case in _of_source(root, source, splits)]
     for path, count in Counter(case.image for case in cases).items():
@@ -115,6 +117,12 @@ def find_cases(
 def _of_source(root: Path, source: VolumeSource, splits: Mapping[str, str] | None) -> list[Case]:
     pattern = _pattern(source.image)
     anything = re.sub(r"\{\w+\}", "*", source.image)
+    above = PurePath(anything).parents[:-1]
+    below = (path for part in above for path in root.glob(str(part)))
+    for folder in [root, *(path for path in below if not path.name.startswith("."))]:
+        fault = fault_of(folder)
+        if fault and fault is not A_FOLDER:  # glob would pass over it
+            raise DataRootError(fault.about(folder))
     found = [
         (path, pattern.fullmatch(path.relative_to(root).as_posix())) for path in root.glob(anything)
     ]

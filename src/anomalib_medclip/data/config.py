@@ -9,6 +9,7 @@ import yaml
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.files import MISSING, fault_of
 
 
 def load_data(config: str | Path) -> MedicalDataModule:
@@ -23,8 +24,9 @@ def load_data(config: str | Path) -> MedicalDataModule:
     Raises:
         DataRootError: There is no such file, or it describes no data of this package.
     """
-    if not Path(config).is_file():
-        msg = f"no data config {config}; give a file like those in configs/"
+    if fault := fault_of(config):
+        said = f"no data config {config}" if fault is MISSING else f"{config} {fault.said}"
+        msg = f"{said}; give a file like those in configs/"
         raise DataRootError(msg)
     try:
         options = yaml.safe_load(Path(config).read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ from pandas import DataFrame, Series
 from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.data.tables import read_utf8
 from anomalib_medclip.errors import DataRootError, SupportError
+from anomalib_medclip.files import MISSING, fault_of
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -129,10 +130,10 @@ def read_support(
         labels: The classes of which there must be an image.
 
     Raises:
-        DataRootError: The file does not exist or is not UTF-8.
+        DataRootError: The file cannot be read or is not UTF-8.
         SupportError: A name is unknown, ambiguous or given twice, or a class has no name.
     """
-    if not Path(path).is_file():
+    if fault_of(path) is MISSING:
         msg = f"no support list {path}; correct support_list (--data.support_list)"
         raise DataRootError(msg)
     pool = pool.assign(bare=pool["image_path"].map(_bare))

@@ -12,7 +12,7 @@ from pandas import DataFrame
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.errors import DataChangedError
-from anomalib_medclip.files import sha256
+from anomalib_medclip.files import A_FOLDER, fault_of, sha256
 
 _SETTLED = 2_000_000_000
 """Nanoseconds after a change of a file within which its time may not show another change."""
@@ -60,7 +60,7 @@ def fingerprint(
     cases = data.cases()  # whose slices are no files
     parts = [str(path) for case in cases for path in case[:3] if path]
     listed = {*table["image_path"], *table["mask_path"], *parts} - {""}
-    files = [path for path in map(Path, sorted(listed)) if path.exists()]
+    files = [path for path in map(Path, sorted(listed)) if fault_of(path) in (None, A_FOLDER)]
     with ThreadPoolExecutor() as pool:
         sums = progress(pool.map(lambda path: digest_of(path, known), files), len(files))
         told_of = {str(path): found for path, found in zip(files, sums, strict=True)}
@@ -92,8 +92,8 @@ def digest_of(path: Path, known: Digests, pattern: str = "*") -> str:
             since; it is added to.
         pattern: Which files of a folder count.
     """
-    if path.is_dir():
-        files = sorted(one for one in path.glob(pattern) if one.is_file())
+    if fault_of(path) is A_FOLDER:
+        files = sorted(one for one in path.glob(pattern) if fault_of(one) is None)
         told = [f"{one.relative_to(path).as_posix()} {digest_of(one, known)}" for one in files]
         return hashlib.sha256("\n".join(told).encode()).hexdigest()
     found = path.stat()
@@ -121,9 +121,7 @@ def check_unchanged(data: MedicalDataModule, planned: str, known: Digests, where
     if fingerprint(data, known) == planned:
         return
     changed = [
-        path
-        for path, read in before.items()
-        if not path.is_file() or known[path].sha256 != read.sha256
+        path for path, read in before.items() if fault_of(path) or known[path].sha256 != read.sha256
     ]
     what = f"{changed[0]} (1 of {len(changed)})" if changed else "the list of images or labels"
     msg = (

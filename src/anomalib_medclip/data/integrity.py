@@ -25,6 +25,7 @@ from anomalib_medclip.errors import (
     MissingMaskError,
     SupportError,
 )
+from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
 from anomalib_medclip.readers.dicom import is_dicom
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_lesion
 
@@ -87,12 +88,23 @@ def refuse(problems: Iterable[Problem]) -> None:
         raise first.cause or first.error(said)
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Images of a folder by name, hidden files left out; none if there is no such folder."""
-    if not folder.is_dir():
+def entries_of(folder: Path) -> list[Path]:
+    """What is in a folder by name, hidden things left out; nothing if there is no such folder.
+
+    Raises:
+        DataRootError: It cannot be looked into.
+    """
+    fault = fault_of(folder)
+    if fault is None or fault is MISSING:
         return []
-    files = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    if fault is not A_FOLDER:
+        raise DataRootError(fault.about(folder))
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Images of a folder; see ``entries_of``."""
+    return [path for path in entries_of(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def masks_for(images: Sequence[Path], folder: Path) -> list[str]:
@@ -127,18 +139,19 @@ def _listed_twice(table: DataFrame) -> Iterator[Problem]:
 
 
 def _absent(paths: Iterable[str]) -> Iterator[Problem]:
-    """Files that are not there, or hold nothing."""
-    remedy = "restore it or take it out of the data"
+    """Files that are not there, cannot be read, or hold nothing."""
     for path in paths:
-        if not Path(path).is_file():
-            yield Problem("missing file", path, "is missing", remedy, error=ImageReadError)
+        if fault := fault_of(path):
+            kind = "missing file" if fault is MISSING else "unreadable file"
+            yield Problem(kind, path, *fault, error=ImageReadError)
         elif not is_usable(path):
-            yield Problem("empty file", path, "holds no byte", remedy, error=ImageReadError)
+            said = "holds no byte"
+            yield Problem("empty file", path, said, MISSING.remedy, error=ImageReadError)
 
 
 def is_usable(path: str) -> bool:
-    """Whether there is a file that holds something."""
-    return bool(path) and Path(path).is_file() and Path(path).stat().st_size > 0
+    """Whether there is a file that can be read and holds something."""
+    return bool(path) and fault_of(path) is None and Path(path).stat().st_size > 0
 
 
 def _missing_masks(table: DataFrame) -> Iterator[Problem]:
@@ -148,7 +161,7 @@ def _missing_masks(table: DataFrame) -> Iterator[Problem]:
         "healthy patient"
     )
     for image, mask in zip(owed["image_path"], owed["mask_path"], strict=True):
-        if mask and Path(mask).is_file():
+        if mask and fault_of(mask) is not MISSING:
             yield from _absent([mask])
         else:
             looked = f"looked for {mask}" if mask else "no mask file is named for it"
@@ -250,7 +263,7 @@ def undrawable_problems(table: DataFrame, callbacks: Sequence[object]) -> Iterat
     """Images that anomalib's own visualizer, where there is one, would open again and could not."""
     if any(type(callback) is ImageVisualizer for callback in callbacks):
         for path in map(Path, table["image_path"]):
-            if is_dicom(path) or not path.is_file():
+            if is_dicom(path) or fault_of(path):
                 said = "is DICOM or a slice, which anomalib's visualizer cannot open"
                 remedy = (
                     "give the model visualizer=anomalib_medclip.training.results."

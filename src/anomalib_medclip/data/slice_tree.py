@@ -18,8 +18,16 @@ from PIL import Image
 from anomalib_medclip.data.cases import Case, with_splits
 from anomalib_medclip.data.tree_notes import Note, TreeNotes
 from anomalib_medclip.data.volumes import Volumes
-from anomalib_medclip.errors import DataRootError, MedclipError
-from anomalib_medclip.files import alone_in, as_json, from_json, sha256_of_all, whole_file
+from anomalib_medclip.errors import DataRootError, MedclipError, OutputError
+from anomalib_medclip.files import (
+    MISSING,
+    alone_in,
+    as_json,
+    fault_of,
+    from_json,
+    sha256_of_all,
+    whole_file,
+)
 from anomalib_medclip.provenance import NOTICE, versions
 from anomalib_medclip.signals import stop_if_told
 
@@ -62,6 +70,7 @@ def cut_tree(
         DataRootError: The volumes cannot be listed, or the folder holds another tree.
         DataChangedError: Something else has removed notes; no picture is removed.
         DamagedFileError: A note or the manifest of a former run is no JSON.
+        OutputError: The disk is full.
     """
     cases = with_splits(data.cases(), shares, data.draw_seed)
     folder = out / f"{data.name}_AD"
@@ -114,6 +123,8 @@ class _Tree:
             for job in progress(as_completed(jobs_of), len(cases)):
                 try:
                     job.result()
+                except OutputError:  # which is of all volumes
+                    raise
                 except (MedclipError, OSError) as error:
                     failed[self._path(jobs_of[job].image)] = str(error)
         finally:
@@ -132,7 +143,8 @@ class _Tree:
         sources = {
             kind: {
                 "path": self._path(path),
-                "sha256": sha256_of_all(path) if path.exists() else None,  # as cutting will say
+                # Cutting will say what is missing.
+                "sha256": None if fault_of(path) is MISSING else sha256_of_all(path),
             }
             for kind, path in zip(("image", "mask", "organ"), case[:3], strict=True)
             if path is not None

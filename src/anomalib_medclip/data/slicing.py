@@ -7,6 +7,7 @@ cut: importing MONAI takes half a second, and to read a config the options are e
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.volume import (
     Volume,
     check_same_slices,
@@ -165,7 +167,7 @@ def cut(
         uneven: See ``anomalib_medclip.readers.dicom.read_series``.
 
     Raises:
-        ImageReadError: A file is missing, cut off or cannot be decoded.
+        ImageReadError: A file is missing, cut off or cannot be decoded, or the volume is too large.
         IntensityError: The policy does not fit, or numbers are not finite.
         VolumeError: The volume is not what it says.
         MaskError: Labels lie on another grid, or the organ is not there.
@@ -195,6 +197,9 @@ def cut(
     )
     turned: Any = turn(found)
     _check_one_grid(turned)
+    if slicing.spacing:
+        where = image if isinstance(image, str | Path) else image[0].parent
+        _check_resampled(where, turned["image"], slicing.spacing)
     steps = _steps(tuple(paths), slicing)
     found = Compose(steps)(turned)
     stacks: dict[str, Tensor] = {key: found[key].as_tensor()[0].permute(2, 0, 1) for key in paths}
@@ -274,6 +279,16 @@ def _check_one_grid(found: dict[str, "MetaTensor"]) -> None:
                 "(both turned the same way); resample the labels onto the image's grid"
             )
             raise MaskError(msg)
+
+
+def _check_resampled(
+    path: str | Path, image: "MetaTensor", spacing: tuple[float, float, float]
+) -> None:
+    """Refuse a spacing at which a volume would be too large."""
+    lengths = zip(image.shape[1:], image.pixdim.tolist(), spacing, strict=True)
+    sides = [ceil(count * now / wanted) for count, now, wanted in lengths]
+    said = f"has {' x '.join(map(str, sides))} voxels at a spacing of {spacing} mm"
+    check_voxels(path, *sides, said=said)
 
 
 def _shown(images: Tensor, organs: Tensor | None) -> Tensor:

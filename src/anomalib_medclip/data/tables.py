@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from anomalib_medclip.errors import DataRootError
-from anomalib_medclip.files import from_json
+from anomalib_medclip.files import MISSING, fault_of, from_json
 
 _SPLITS = {
     "train": ("train", "training"),
@@ -45,9 +45,9 @@ def read_rows(path: Path) -> list[TableRow]:
     """Read a CSV file with a header or, if its name ends so, JSON lines.
 
     Raises:
-        DataRootError: The file does not exist, is not UTF-8, has no rows, or a line is not JSON.
+        DataRootError: The file cannot be read, is not UTF-8, has no rows, or a line is not JSON.
     """
-    if not path.is_file():
+    if fault_of(path) is MISSING:
         msg = f"no table {path}; correct --data.table"
         raise DataRootError(msg)
     is_json = path.suffix.lower() in (".json", ".jsonl")
@@ -91,8 +91,10 @@ def read_utf8(path: Path) -> str:
     """Text of a list file or table.
 
     Raises:
-        DataRootError: The text is of another encoding, in which names would be misread.
+        DataRootError: It cannot be read, or is of another encoding, which would misread names.
     """
+    if fault := fault_of(path):
+        raise DataRootError(fault.about(path))
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -36,6 +36,7 @@ from anomalib_medclip.errors import (
     MedclipError,
     MissingMaskError,
 )
+from anomalib_medclip.files import MISSING, fault_of
 from anomalib_medclip.option_checks import checked
 
 logger = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class Volumes(MedicalDataModule):
             MissingMaskError: Its mask is not there.
             MedclipError: It cannot be read; see ``anomalib_medclip.data.slicing.cut``.
         """
-        if case.mask is not None and not case.mask.exists():
+        if case.mask is not None and fault_of(case.mask) is MISSING:
             msg = (
                 f"no mask for volume {case.image}: looked for {case.mask}; add it, or list the "
                 "volume in a source that is healthy: a missing mask is no healthy patient"

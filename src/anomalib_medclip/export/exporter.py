@@ -37,7 +37,7 @@ from anomalib_medclip.export.runtimes import (
     runtime,
     torch_run,
 )
-from anomalib_medclip.files import as_json, sha256
+from anomalib_medclip.files import as_json, check_writable, sha256, told_if_full
 from anomalib_medclip.signals import tidy_stop
 
 logger = logging.getLogger(__name__)
@@ -216,6 +216,7 @@ class CertifiedExporter:
             also: Other ways to open it, whose figures are noted for information.
         """
         root, probes = Path(export_root), self._probe_images()
+        check_writable(root)
         if not isinstance(method.pre_processor, MedicalPreProcessor) or not method.post_processor:
             msg = "only a model with its own pre- and post-processor can be certified; leave both"
             raise ParityError(msg)
@@ -223,7 +224,7 @@ class CertifiedExporter:
         method.eval()
         root.mkdir(parents=True, exist_ok=True)
         again = "stopped; nothing was written, and the same command begins again"
-        with tidy_stop(again), TemporaryDirectory(dir=root) as aside:
+        with tidy_stop(again), told_if_full(root), TemporaryDirectory(dir=root) as aside:
             self._is_writing = True
             try:
                 written = write(Path(aside))

@@ -4,9 +4,11 @@
 ``picture``       one picture file, or a mask, to a tensor
 ``resize``        the one resize of images and masks
 ``intensity``     numbers of any depth to [0, 1]
+``size_limit``    how large a picture or volume may be
 ``volume``        voxels, and where they lie in the patient
 ``nifti``         NIfTI files, read strictly
 ``dicom``         DICOM files: one picture, or a series
+``dicom_file``    one DICOM file, header or whole
 ``dicom_pixels``  the pixels of one DICOM file
 ``dicom_order``   which slices of a series make a volume, in which order
 ================  ======================================================

@@ -12,10 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalib_medclip.errors import ImageReadError, IntensityError, VolumeError
+from anomalib_medclip.errors import ImageReadError, IntensityError, MedclipError, VolumeError
+from anomalib_medclip.files import A_FOLDER, fault_of, open_file
+from anomalib_medclip.readers import dicom_file
 from anomalib_medclip.readers.dicom_order import affine_of, check_alike, in_order
-from anomalib_medclip.readers.dicom_pixels import decoded, stored_range
+from anomalib_medclip.readers.dicom_pixels import decoded, pixel_bytes, stored_range
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
+from anomalib_medclip.readers.size_limit import check_pixels, check_voxels
 
 _NEEDED = (
     "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
@@ -52,16 +55,31 @@ def is_dicom(path: Path) -> bool:
     """
     if path.suffix.lower() in (".dcm", ".dicom"):
         return True
-    if not path.is_file():
+    if fault_of(path):
         return False
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
 
 
+def is_slice(path: Path) -> bool:
+    """Whether a file looks like DICOM and is no table of contents."""
+    return path.name != "DICOMDIR" and is_dicom(path)
+
+
 def dicom_files(folder: Path) -> list[Path]:
-    """DICOM files of a folder by name, hidden files left out."""
-    files = (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    return sorted(path for path in files if path.name != "DICOMDIR" and is_dicom(path))
+    """DICOM files of a folder by name, hidden files left out.
+
+    Raises:
+        ImageReadError: Something in it cannot be read, and so might be one.
+    """
+    found = []
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        fault = fault_of(path)
+        if fault and fault is not A_FOLDER:
+            raise ImageReadError(fault.about(path))
+        if not fault and is_slice(path):
+            found.append(path)
+    return found
 
 
 def read_header(path: Path) -> Any:  # noqa: ANN401 - a pydicom dataset
@@ -88,7 +106,7 @@ def read_picture(path: Path, intensity: IntensityPolicy) -> NDArray[np.float32]:
         (MONOCHROME1) are turned round, so that high is bright.
 
     Raises:
-        ImageReadError: The file cannot be read or decoded.
+        ImageReadError: The file is too large, or cannot be read or decoded.
         IntensityError: The policy does not fit, or there is none.
         VolumeError: The file holds several frames.
     """
@@ -121,7 +139,7 @@ def read_series(paths: Sequence[Path], intensity: IntensityPolicy, uneven: bool 
             once, as if evenly spaced by the middle distance; by default they are refused.
 
     Raises:
-        ImageReadError: A file cannot be read or decoded.
+        ImageReadError: A file cannot be read or decoded, or all are too large together.
         IntensityError: The policy does not fit, or there is none.
         VolumeError: Files of several series, other sizes or orientations, a tilted stack, or slices
             that are missing, doubled or unevenly spaced.
@@ -129,7 +147,10 @@ def read_series(paths: Sequence[Path], intensity: IntensityPolicy, uneven: bool 
     if not paths:
         msg = "a DICOM series without files was asked for; name its files"
         raise VolumeError(msg)
-    datasets = [_read(path, pixels=True) for path in paths]
+    datasets: list[Any] = []
+    for path in paths:
+        datasets.append(_read(path, pixels=True))
+        check_voxels(path.parent, len(paths), datasets[-1].Rows, datasets[-1].Columns)
     check_alike(paths, datasets)
     order, spacing = in_order(paths, datasets, uneven)
     folder = paths[0].parent
@@ -154,21 +175,30 @@ def _without_pixels(dataset: Any) -> Any:  # noqa: ANN401 - a pydicom dataset
 
 
 def _read(path: Path, *, pixels: bool) -> Any:  # noqa: ANN401 - a pydicom dataset
-    import pydicom
-
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        kind = dataset.SOPClassUID.name
-        # pydicom understands a value when it is first asked for.
-        lacking = [keyword for keyword in _NEEDED if dataset.get(keyword) in (None, "")]
-        _ = [dataset.get(keyword) for keyword in _USED]
-        if lacking:
-            msg = f"a {kind} file that states no {lacking[0]}"
-            raise ValueError(msg)
+        with open_file(path) as file:
+            dataset = _understood(path, dicom_file.read_header(file))
+            if pixels:
+                check_pixels(path, dataset.Columns, dataset.Rows)
+                dataset = dicom_file.read_whole(file, dataset, pixel_bytes(dataset))
+    except MedclipError:
+        raise
     except Exception as error:
         msg = f"cannot read {path} as a DICOM picture: {error}; replace it or take it out"
         raise ImageReadError(msg) from error
+    return dataset
+
+
+def _understood(path: Path, dataset: Any) -> Any:  # noqa: ANN401 - a pydicom dataset
+    """The dataset of a single frame, if it says all that has to be known."""
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    kind = dataset.SOPClassUID.name
+    # pydicom understands a value when it is first asked for.
+    lacking = [keyword for keyword in _NEEDED if dataset.get(keyword) in (None, "")]
+    _ = [dataset.get(keyword) for keyword in _USED]
+    if lacking:
+        msg = f"a {kind} file that states no {lacking[0]}"
+        raise ValueError(msg)
     # The newer objects keep geometry and rescaling elsewhere, even those of a single frame.
     if frames > 1 or "SharedFunctionalGroupsSequence" in dataset:
         msg = (

@@ -64,13 +64,18 @@ def _check_length(dataset: Any, *, compressed: bool) -> None:  # noqa: ANN401
     """Refuse pixels that are more than the header says; pydicom would leave out the last."""
     if compressed:
         return
-    samples = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
-    if dataset.PhotometricInterpretation == "YBR_FULL_422":
-        samples = samples // 3 * 2
-    wanted = (samples * dataset.BitsAllocated + 7) // 8
+    wanted = pixel_bytes(dataset)
     if len(dataset.PixelData) > wanted + wanted % 2:
         msg = f"it holds {len(dataset.PixelData)} bytes of pixels, but its header wants {wanted}"
         raise ValueError(msg)
+
+
+def pixel_bytes(dataset: Any) -> int:  # noqa: ANN401 - a pydicom dataset
+    """How many bytes the pixels are that a header describes, where they are not compressed."""
+    samples = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
+    if dataset.PhotometricInterpretation == "YBR_FULL_422":
+        samples = samples // 3 * 2
+    return int((samples * dataset.BitsAllocated + 7) // 8)
 
 
 def _check_runs(dataset: Any, frame: bytes) -> None:  # noqa: ANN401

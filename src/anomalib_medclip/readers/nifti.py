@@ -1,11 +1,11 @@
 """NIfTI files, read strictly: every byte is accounted for, and the header says where they lie."""
 
 import gzip
-import io
 import logging
 import re
 import struct
 import zlib
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError, MedclipError, VolumeError
+from anomalib_medclip.files import open_file
+from anomalib_medclip.readers.size_limit import check_voxels
 
 logger = logging.getLogger(__name__)
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 """File name endings of NIfTI volumes, in lower case."""
 
-_MOST_VOXELS = 2**31
 _MOST_COMPRESSED = 1032  # bytes that one byte of a gzip file can at most become
+_LONGEST_HEADER = 2**26  # bytes, with all extensions
 
 _MILLIMETRES = (0, 2)  # NIfTI's unit of lengths; 0 is unknown, and then millimetres are usual
 
@@ -37,19 +39,25 @@ def read_nifti(path: Path) -> Any:  # noqa: ANN401 - a nibabel image
     go unseen.
 
     Raises:
-        ImageReadError: The file is missing, cut off, longer than it says, or cannot be decoded.
+        ImageReadError: The file is missing, too large, cut off, longer than it says, or cannot be
+            decoded.
         VolumeError: It is no volume of real numbers, or does not know where it lies.
     """
     import nibabel as nib  # pydicom comes with it; a run without NIfTI files needs neither
 
     try:
-        raw = path.read_bytes()
-        kind = nib.Nifti2Image if _is_second(path, raw) else nib.Nifti1Image
-        _check_sound(path, kind.header_class, _opened(path, raw).read(kind.header_class.sizeof_hdr))
-        header = kind.header_class.from_fileobj(_opened(path, raw))
-        wanted = _check_header(path, header, len(raw))
-        # One byte more than wanted: to its end, so that the checksum counts, and no bomb goes off.
-        raw = _opened(path, raw).read(wanted + 1)
+        with open_file(path) as file:
+            content = gzip.GzipFile(fileobj=file) if _is_packed(path) else file
+            kind = nib.Nifti2Image if _is_second(content.read(4)) else nib.Nifti1Image
+            content.seek(0)
+            block = content.read(kind.header_class.sizeof_hdr)
+            _check_sound(path, kind.header_class, block)
+            header = kind.header_class(block)
+            wanted = _check_header(path, header, path.stat().st_size)
+            content.seek(0)
+            # One byte more than wanted: to its end, so that the checksum counts, and no bomb goes
+            # off.
+            raw = content.read(wanted + 1)
         _check_length(path, header, len(raw), wanted)
         image: Any = kind.from_bytes(raw)
     except MedclipError:
@@ -77,13 +85,8 @@ def _is_packed(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
 
-def _opened(path: Path, raw: bytes) -> Any:  # noqa: ANN401 - a file
-    return gzip.GzipFile(fileobj=io.BytesIO(raw)) if _is_packed(path) else io.BytesIO(raw)
-
-
-def _is_second(path: Path, raw: bytes) -> bool:
-    """Whether the header is that of NIfTI-2, by its length."""
-    length = _opened(path, raw).read(4)
+def _is_second(length: bytes) -> bool:
+    """Whether the header is that of NIfTI-2, by its length, which is the first that it says."""
     if not length:
         msg = "the file is empty"
         raise EOFError(msg)
@@ -115,7 +118,7 @@ def _check_header(path: Path, header: Any, size: int) -> int:  # noqa: ANN401
     """Refuse what the header cannot mean before memory is asked for; the bytes there should be."""
     shape = tuple(int(n) for n in header.get_data_shape())
     dtype = header.get_data_dtype()
-    if any(n < 1 for n in shape) or np.prod(shape, dtype=object) > _MOST_VOXELS:
+    if any(n < 1 for n in shape):
         msg = f"{path} says its shape is {shape}; repair or crop it"
         raise VolumeError(msg)
     if len(shape) < 3 or any(n > 1 for n in shape[3:]):
@@ -124,12 +127,13 @@ def _check_header(path: Path, header: Any, size: int) -> int:  # noqa: ANN401
     if dtype.kind not in "iuf" or header["bitpix"] != dtype.itemsize * 8:
         msg = f"{path} holds {dtype} numbers of {header['bitpix']} bits; store it as real numbers"
         raise VolumeError(msg)
-    needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    needed = prod(shape) * dtype.itemsize
     if needed > size * (_MOST_COMPRESSED if _is_packed(path) else 1):
-        msg = f"{path} says it holds {needed} bytes of voxels, more than can be in it; replace it"
+        msg = f"{path} says its shape is {shape}, which is more than can be in it; replace it"
         raise VolumeError(msg)
+    check_voxels(path, *shape)
     offset = float(header["vox_offset"])
-    if offset % 1 or not 0 < offset < 2**31:
+    if offset % 1 or not 0 < offset < _LONGEST_HEADER:
         msg = f"{path} says its voxels begin at byte {offset}; repair its header"
         raise VolumeError(msg)
     return int(offset) + needed

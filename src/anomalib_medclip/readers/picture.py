@@ -3,21 +3,25 @@
 Training, testing and prediction all read here, so they cannot differ.
 """
 
+import struct
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageFile
+from PIL import ImageFile, UnidentifiedImageError
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import ImageReadError, MaskError
+from anomalib_medclip.files import fault_of
 from anomalib_medclip.readers.dicom import is_dicom, read_picture
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
+from anomalib_medclip.readers.size_limit import check_pixels
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
 """File name endings, in lower case, that count as images in a folder."""
@@ -31,14 +35,13 @@ def read_image(path: str | Path, intensity: IntensityPolicy = None) -> Image:
         intensity: What to do with more than 8 bits a channel.
 
     Raises:
-        ImageReadError: The file is missing or cannot be decoded.
+        ImageReadError: The file is missing, too large, or cannot be decoded.
         IntensityError: More than 8 bits without a policy, or numbers that are not finite.
         VolumeError: A DICOM file of several frames.
     """
     if is_dicom(Path(path)):
         return _three_channels(read_picture(Path(path), intensity))
     with _open(path) as picture:
-        _check_whole(path, picture)
         if not _is_deep(picture):
             pixels = np.asarray(_decode(path, lambda: picture.convert("RGB")), dtype=np.float32)
             return Image(torch.from_numpy(pixels).permute(2, 0, 1).div(255).contiguous())
@@ -98,7 +101,6 @@ def mask_values(path: str | Path) -> NDArray[Any]:
         ImageReadError: The file is missing or cannot be decoded, or its numbers are not whole.
     """
     with _open(path) as picture:
-        _check_whole(path, picture)
         if picture.mode in _LABEL_MODES:
             values = np.asarray(_decode(path, picture.copy))
         elif _is_deep(picture):
@@ -132,9 +134,32 @@ _LABEL_MODES = ("P", "I", "F", "I;16", "I;16B", "I;16L")
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
 
 
-def _open(path: str | Path) -> Pillow.Image:
-    picture: Pillow.Image = _decode(path, lambda: Pillow.open(path))
-    return picture
+@contextmanager
+def _open(path: str | Path) -> Iterator[Pillow.Image]:
+    """A picture whose header is read, and whose size is not too large for the rest."""
+    if fault := fault_of(path):
+        msg = f"cannot read image {path}: it {fault.said}; {fault.remedy}"
+        raise ImageReadError(msg)
+    with Path(path).open("rb") as file:
+        picture = _decode(path, partial(_header_of, file))
+        check_pixels(path, *picture.size)
+        _check_whole(path, picture)
+        yield picture
+
+
+def _header_of(file: BinaryIO) -> Pillow.Image:
+    """What ``PIL.Image.open`` does, without its own limit, which would talk of attacks."""
+    start = file.read(16)
+    for load_formats in (Pillow.preinit, Pillow.init):  # the usual ones, then all
+        load_formats()
+        for make, accept in [Pillow.OPEN[name] for name in Pillow.ID]:
+            accepted = accept is None or accept(start)
+            if accepted and not isinstance(accepted, str):  # which says what is not installed
+                file.seek(0)
+                with suppress(SyntaxError, IndexError, TypeError, struct.error):  # another format
+                    return make(file, "")
+    msg = "it is of no format that is known"
+    raise UnidentifiedImageError(msg)
 
 
 def _decode(path: str | Path, read: Any) -> Any:  # noqa: ANN401 - any reader, and what it reads
@@ -162,8 +187,8 @@ def _check_whole(path: str | Path, picture: Pillow.Image) -> None:
 
 def _check_png(path: str | Path, picture: Pillow.Image) -> Pillow.Image:
     """Every chunk has a checksum; Pillow leaves some unread."""
-    with Pillow.open(path) as again:
-        again.verify()
+    with Path(path).open("rb") as again:
+        _header_of(again).verify()
     if _END_OF_PNG not in Path(path).read_bytes():
         msg = "it is cut off in its last chunk"
         raise ValueError(msg)

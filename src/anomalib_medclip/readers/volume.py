@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError, MaskError, VolumeError
+from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.readers.dicom import dicom_files, is_dicom, read_series, series_of
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.nifti import NIFTI_SUFFIXES as NIFTI_SUFFIXES
 from anomalib_medclip.readers.nifti import is_nifti, numbers_of
 from anomalib_medclip.readers.nifti import read_nifti as read_nifti
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_lesion
+from anomalib_medclip.readers.size_limit import check_voxels
 
 AS_SEEN = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 """The affine of pictures that say nothing of the patient: rows go down an axial slice as it is
@@ -54,23 +56,23 @@ def read_volume(
         uneven: See ``anomalib_medclip.readers.dicom.read_series``.
 
     Raises:
-        ImageReadError: A file is missing, cut off or cannot be decoded.
+        ImageReadError: A file is missing, too large, cut off or cannot be decoded.
         IntensityError: The policy does not fit, or numbers are not finite.
         VolumeError: It is not what it says.
     """
     if not isinstance(path, str | Path):
         return Volume(*read_series(path, intensity, uneven))
     path = Path(path)
-    if path.is_dir():
+    fault = fault_of(path)
+    if fault is A_FOLDER:
         return _read_folder(path, intensity, uneven)
-    if is_nifti(path):
+    if fault is None and is_nifti(path):
         image = read_nifti(path)
         voxels = apply_intensity(numbers_of(image, path), intensity, path)
         return Volume(voxels, image.affine, (image.header,))
-    if not path.exists():
-        msg = f"{path} does not exist; correct the path"
-    else:
-        msg = f"{path} is no volume: neither a NIfTI file nor a folder of slices"
+    if fault:
+        raise ImageReadError(fault.about(path))
+    msg = f"{path} is no volume: neither a NIfTI file nor a folder of slices"
     raise ImageReadError(msg)
 
 
@@ -85,7 +87,7 @@ def read_labels(path: str | Path) -> Volume:
         MaskError: Numbers that are not whole.
     """
     path = Path(path)
-    if path.is_dir():
+    if fault_of(path) is A_FOLDER:
         return _stack_masks(path)
     image = read_nifti(path)
     values = numbers_of(image, path)
@@ -122,12 +124,15 @@ def _read_folder(folder: Path, intensity: IntensityPolicy, uneven: bool) -> Volu
         return Volume(*read_series(files, intensity, uneven))
     if not uneven:
         _check_numbers(pictures)
-    slices = [read_image(path, intensity).numpy() for path in pictures]
-    for path, one in zip(pictures, slices, strict=True):
-        if (one != one[:1]).any():
+    slices = []
+    for path in pictures:
+        colours = read_image(path, intensity).numpy()
+        check_voxels(folder, len(pictures), *colours.shape[1:])
+        if (colours != colours[:1]).any():
             msg = f"{path} is in colour, of which no volume is made; convert it to grey"
             raise VolumeError(msg)
-    return Volume(_stacked(folder, pictures, [one[0] for one in slices]), AS_SEEN)
+        slices.append(colours[0].copy())
+    return Volume(_stacked(folder, pictures, slices), AS_SEEN)
 
 
 def _stack_masks(folder: Path) -> Volume:
@@ -143,8 +148,8 @@ def check_same_slices(volume: str | Path | Sequence[Path], labels: str | Path) -
     Raises:
         MaskError: They are, so that a mask would be laid on another slice.
     """
-    of_pictures = isinstance(volume, str | Path) and Path(volume).is_dir() and Path(labels).is_dir()
-    if not of_pictures or dicom_files(folder := Path(str(volume))):
+    folders = isinstance(volume, str | Path) and {fault_of(volume), fault_of(labels)} == {A_FOLDER}
+    if not folders or dicom_files(folder := Path(str(volume))):
         return
     for image, mask in zip_longest(_pictures(folder), _pictures(Path(labels))):
         if image is None or mask is None or _in_name(image)[-1:] != _in_name(mask)[-1:]:

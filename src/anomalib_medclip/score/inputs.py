@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomalib_medclip.errors import DataRootError, ImageReadError, VolumeError
-from anomalib_medclip.readers.dicom import dicom_files, read_header
+from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
+from anomalib_medclip.readers.dicom import is_slice, read_header
 from anomalib_medclip.readers.nifti import is_nifti
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
@@ -40,35 +41,49 @@ def find_inputs(root: Path, leave_out: Path) -> list[Input]:
 
     In a folder, a DICOM file that says where it lies belongs to the volume of its series; one that
     does not, such as an X-ray, is a picture. A DICOM file that cannot be read may belong to any
-    series of its folder, so it is left to each, which is then refused. Links are followed, each
-    folder is looked at once. Hidden files and folders are left out.
+    series of its folder, so it is left to each, which is then refused; so is what may not be read
+    and does not say by its ending what it is. A folder that may not be read is an input, too, which
+    fails. Links are followed, each folder is looked at once. Hidden files and folders are left out.
 
     Args:
         root: A file or folder.
         leave_out: Folder of results, which may lie below the root.
 
     Raises:
-        DataRootError: There is no such path, nothing to score below it, or results lie there.
+        DataRootError: There is no such path, or it may not be read, there is nothing to score below
+            it, or results lie there.
     """
-    if not root.exists():
-        msg = f"no {root}; give a NIfTI file, a picture, or a folder of such or of DICOM files"
-        raise DataRootError(msg)
-    if root.is_file():
+    if (fault := fault_of(root)) is None:
         return _named([Input(_kind(root), (root,), root.name)])
+    if fault is not A_FOLDER:
+        said = f"no {root}" if fault is MISSING else f"{root} {fault.said}"
+        msg = f"{said}; give a NIfTI file, a picture, or a folder of such or of DICOM files"
+        raise DataRootError(msg)
     if root.resolve() == leave_out.resolve():
         msg = f"results would lie among the inputs in {root}; give another folder by --out"
         raise DataRootError(msg)
-    found = [one for folder in _folders(root, leave_out) for one in _in_folder(folder, root)]
+    closed: list[Path] = []
+    folders = _folders(root, leave_out, closed)
+    found = [one for folder, names in folders for one in _in_folder(folder, names, root)]
+    found += [Input("picture", (one,), one.relative_to(root).as_posix()) for one in closed]
     if not found:
         msg = f"{root} holds no NIfTI file, DICOM file or picture; correct the path"
         raise DataRootError(msg)
     return _named(sorted(found, key=lambda one: (one.where, one.files)))
 
 
-def _folders(root: Path, leave_out: Path) -> Iterator[Path]:
-    """The folder and all below it, each once, however many links lead there."""
+def _folders(
+    root: Path, leave_out: Path, closed: list[Path]
+) -> Iterator[tuple[Path, Sequence[str]]]:
+    """The folder and all below it, each once, however many links lead there, with what lies in it.
+
+    Those that cannot be listed are added to ``closed``.
+    """
     seen = {root.resolve(), leave_out.resolve()}
-    for folder, below, _ in os.walk(root, followlinks=True):
+    walk = os.walk(
+        root, followlinks=True, onerror=lambda error: closed.append(Path(error.filename))
+    )
+    for folder, below, names in walk:
         fresh = []
         for name in sorted(below):
             place = Path(folder, name).resolve()
@@ -76,19 +91,27 @@ def _folders(root: Path, leave_out: Path) -> Iterator[Path]:
                 seen.add(place)
                 fresh.append(name)
         below[:] = fresh
-        yield Path(folder)
+        yield Path(folder), names
 
 
 def _kind(path: Path) -> InputKind:
     return "nifti" if is_nifti(path) else "picture"
 
 
-def _in_folder(folder: Path, root: Path) -> list[Input]:
-    dicom = dicom_files(folder)
-    files = {p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")}
-    others = sorted(files - set(dicom))
-    plain = [p for p in others if is_nifti(p) or p.suffix.lower() in IMAGE_SUFFIXES]
-    if strangers := len(others) - len(plain):
+def _in_folder(folder: Path, names: Sequence[str], root: Path) -> list[Input]:
+    dicom: list[Path] = []
+    plain: list[Path] = []
+    strangers = 0
+    for path in (folder / name for name in sorted(names) if not name.startswith(".")):
+        if is_slice(path):
+            dicom.append(path)
+        elif is_nifti(path) or path.suffix.lower() in IMAGE_SUFFIXES:
+            plain.append(path)
+        elif fault_of(path):  # it may be a slice
+            dicom.append(path)
+        else:
+            strangers += 1
+    if strangers:
         logger.info("%s: %d files are neither volumes nor pictures", folder, strangers)
     volumes, pictures = _series(dicom)
     below = folder.relative_to(root)

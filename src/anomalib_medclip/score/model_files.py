@@ -19,6 +19,7 @@ from anomalib_medclip.export.runtimes import (
     open_openvino,
     torch_run,
 )
+from anomalib_medclip.files import fault_of
 from anomalib_medclip.models import get_model
 from anomalib_medclip.provenance import sha256_of_tensors
 from anomalib_medclip.readers.intensity import IntensityPolicy
@@ -57,8 +58,8 @@ def open_model(
     if path.suffix not in _OPENERS:
         msg = f"{path} is no model file; its ending should be {', '.join(_OPENERS)}"
         raise CheckpointError(msg)
-    if not path.is_file():
-        msg = f"model file {path} does not exist"
+    if fault := fault_of(path):
+        msg = f"model file {path} {fault.said}; give a checkpoint or an export"
         raise CheckpointError(msg)
     if pretrained and path.suffix != ".ckpt":
         msg = f"{path} holds weights of its own; leave pretrained out, or give the checkpoint"

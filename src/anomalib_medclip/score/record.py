@@ -14,12 +14,15 @@ from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import ResultsError
 from anomalib_medclip.files import (
+    MISSING,
     as_json,
+    fault_of,
     flush,
     from_json,
     read_json,
     sha256,
     sha256_of_all,
+    told_if_full,
     write_whole,
 )
 from anomalib_medclip.provenance import NOTICE, versions
@@ -82,7 +85,7 @@ def provenance(
     found = {
         **model,
         "input_sha256": {file.name: sha256(file) for file in files},
-        "organ_sha256": sha256_of_all(organ) if organ and organ.exists() else None,
+        "organ_sha256": sha256_of_all(organ) if organ and fault_of(organ) is not MISSING else None,
         "settings": asdict(settings),
     }
     plain: dict[str, Any] = from_json(as_json(found))
@@ -114,9 +117,16 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to write to, which appears under its name once all is written, else not at all.
 
     What lay there before is kept until then.
+
+    Raises:
+        OutputError: The disk is full.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
+    with (
+        told_if_full(folder.parent),
+        # A name may be as long as the system allows, and here something is added to it.
+        TemporaryDirectory(prefix=f".{folder.name[:50]}-", dir=folder.parent) as aside,
+    ):
         new, old = Path(aside, "new"), Path(aside, "old")
         new.mkdir()
         yield new

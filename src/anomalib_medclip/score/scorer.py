@@ -14,7 +14,8 @@ from torch import Tensor
 
 from anomalib_medclip.components.threshold import LEARNT_FROM
 from anomalib_medclip.data.slicing import Sliced, cut
-from anomalib_medclip.errors import IntensityError, MaskError, MedclipError
+from anomalib_medclip.errors import IntensityError, MaskError, MedclipError, OutputError
+from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score.batches import SliceScores, Stack, in_batches, resized_slices
 from anomalib_medclip.score.dicom_out import THRESHOLD, write_dicom
@@ -116,6 +117,7 @@ class Scorer:
 
         Raises:
             NotReadyError: The model was made without a post-processor.
+            OutputError: The disk of the results is full; no other input is begun.
         """
         read, write = (partial(self._tried, step, ended) for step in (self._read, self._write))
         with closing(ahead(read, inputs, self.workers)) as found:
@@ -138,6 +140,8 @@ class Scorer:
         one = given.one if isinstance(given, Job) else given
         try:
             made = step(given)
+        except OutputError:  # which is of all inputs
+            raise
         except (MedclipError, OSError) as error:
             logger.error("%s: %s", one.where, error)
             made = {"status": "failed", "error": str(error)}
@@ -166,7 +170,7 @@ class Scorer:
 
     def _organ_of(self, one: Input) -> Path | None:
         """The organs of an input, if there are; of a series they are named as its folder."""
-        if self.organ is None or one.kind == "picture" or not self.organ.is_dir():
+        if self.organ is None or one.kind == "picture" or fault_of(self.organ) is not A_FOLDER:
             return None if one.kind == "picture" else self.organ
         name = Path(one.where).name
         return self.organ / (name if one.kind == "nifti" else f"{name}.nii.gz")
