@@ -19,7 +19,14 @@ from anomalib_medclip.data.cases import Case, with_splits
 from anomalib_medclip.data.tree_notes import Note, TreeNotes
 from anomalib_medclip.data.volumes import Volumes
 from anomalib_medclip.errors import DataRootError, MedclipError
-from anomalib_medclip.files import alone_in, as_json, from_json, sha256_of_all, whole_file
+from anomalib_medclip.files import (
+    alone_in,
+    as_json,
+    from_json,
+    sha256_of_all,
+    whole_file,
+    without_folders,
+)
 from anomalib_medclip.provenance import NOTICE, versions
 from anomalib_medclip.signals import stop_if_told
 
@@ -115,7 +122,8 @@ class _Tree:
                 try:
                     job.result()
                 except (MedclipError, OSError) as error:
-                    failed[self._path(jobs_of[job].image)] = str(error)
+                    why = without_folders(str(error), self.data.root)
+                    failed[self._path(jobs_of[job].image)] = why
         finally:
             pool.shutdown(cancel_futures=True)
         done = sorted(n for n, case in named.items() if self._path(case.image) not in failed)

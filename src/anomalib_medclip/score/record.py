@@ -153,6 +153,8 @@ TABLE_COLUMNS = (
 )  # fmt: skip
 """Of the table of all inputs."""
 
+_WORDS = ["input", "name", "error", "threshold_from"]
+
 
 def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:
     """Rows of other runs in the table of all inputs, of those whose results are still there.
@@ -202,6 +204,8 @@ def write_table(out: Path, rows: Mapping[str, dict[str, Any]], order: Sequence[s
         before = former_rows(out, others=places.keys() - rows.keys())
         table = concat([before[~before["name"].isin(table["name"])], table], ignore_index=True)
         in_order = table["name"].map(places).fillna(-1).sort_values(kind="stable").index
-        cells = table.loc[in_order].map(shown)
+        cells = table.loc[in_order]
+        # Of these alone: pandas would take whole numbers among empty cells for fractions.
+        cells[_WORDS] = cells[_WORDS].map(shown)
         write_whole(path, cells.to_csv(index=False, lineterminator="\n"))
     return path

@@ -15,6 +15,7 @@ from torch import Tensor
 from anomalib_medclip.components.threshold import LEARNT_FROM
 from anomalib_medclip.data.slicing import Sliced, cut
 from anomalib_medclip.errors import IntensityError, MaskError, MedclipError
+from anomalib_medclip.files import without_folders
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score.batches import SliceScores, Stack, in_batches, resized_slices
 from anomalib_medclip.score.dicom_out import THRESHOLD, write_dicom
@@ -140,7 +141,8 @@ class Scorer:
             made = step(given)
         except (MedclipError, OSError) as error:
             logger.error("%s: %s", one.where, error)
-            made = {"status": "failed", "error": str(error)}
+            folders = (one.files[0].parent, self.out, self.organ or self.out)
+            made = {"status": "failed", "error": without_folders(str(error), *folders)}
         if isinstance(made, Job):
             return made
         about = {"input": one.where, "name": one.name, "threshold_from": self._threshold_from}
