@@ -151,10 +151,10 @@ class Scorer:
         return None
 
     def _read(self, one: Input) -> Job | _Row:
-        folder, organ = self.out / one.name, self._organ_of(one)
+        organ = self._organ_of(one)
         made_with = provenance(self.about_model, one.files, self.settings, organ)
-        if not self.overwrite and (kept := kept_result(folder, made_with)):
-            logger.info("%s: %s holds its result already", one.where, folder)
+        if kept := self._kept(one, made_with):
+            logger.info("%s: %s holds its result already", one.where, self.out / one.name)
             return _row(kept, "kept")
         try:
             if one.kind == "picture":
@@ -165,6 +165,10 @@ class Scorer:
                 msg = f"{error}; for this command, by --intensity"
                 raise IntensityError(msg) from error
             raise
+
+    def _kept(self, one: Input, made_with: dict[str, Any]) -> dict[str, Any] | None:
+        """The very result of an input, if it is there and to be kept; another one is refused."""
+        return None if self.overwrite else kept_result(self.out / one.name, made_with)
 
     def _organ_of(self, one: Input) -> Path | None:
         """The organs of an input, if there are; of a series they are named as its folder."""
@@ -196,7 +200,7 @@ class Scorer:
         one, source, found = job.one, job.source, job.scores()
         images = source.images if isinstance(source, Sliced) else source
         record = {"input": one.where, **_summary(found, flat=_is_flat(images, one))}
-        with whole_folder(self.out / one.name) as aside:
+        with whole_folder(self.out / one.name, lambda: self._kept(one, job.made_with)) as aside:
             if isinstance(source, Sliced):
                 record |= self._write_volume(one, source, found, aside)
             else:
