@@ -242,6 +242,19 @@ def _refuse(word: str) -> NoReturn:
     raise ValueError(msg)
 
 
+def without_folders(words: str, *folders: Path) -> str:
+    """Words for a file that travels: paths begin with the name of one of these folders.
+
+    Example:
+        >>> without_folders("/home/jane/scans/P4.nii is cut off", Path("/home/jane/scans"))
+        'scans/P4.nii is cut off'
+    """
+    for folder in folders:
+        for above in (folder.absolute().parent, folder.resolve().parent):
+            words = words.replace(f"{above}{os.sep}", "")
+    return words
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits; errors are those of ``open_file``."""
     digest = hashlib.sha256()

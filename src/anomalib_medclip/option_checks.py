@@ -1,4 +1,4 @@
-"""Numbers that users give, looked at before a library fails on them in words of its own."""
+"""Numbers and names that users give, looked at before a library fails on them, or follows them."""
 
 from math import inf, isfinite
 from typing import TypeVar
@@ -37,3 +37,33 @@ def checked(name: str, value: _T, least: float, most: float = inf, *, whole: boo
     kind = "whole number" if whole else "number"
     msg = f"{name} is {value!r}, and must be a {kind} {limits}"
     raise ConfigError(msg)
+
+
+_LONGEST = 200
+"""Bytes of a name; systems take 255, endings included."""
+
+
+def checked_name(option: str, value: str) -> str:
+    """A name that one file or folder can have, in the folder where it is looked for.
+
+    Args:
+        option: What it is the name of.
+        value: What was given.
+
+    Raises:
+        ConfigError: It is empty, leads into another folder, or is too long.
+
+    Example:
+        >>> checked_name("name", "../brain")
+        Traceback (most recent call last):
+        anomalib_medclip.errors.ConfigError: name is '../brain', and must be the name of one file or
+        folder: no path, and at most 200 bytes
+    """
+    leads_away = value in ("", ".", "..") or any(one in value for one in "/\\\0")
+    if leads_away or len(value.encode(errors="surrogateescape")) > _LONGEST:
+        msg = (
+            f"{option} is {value!r}, and must be the name of one file or folder: no path, and at "
+            f"most {_LONGEST} bytes"
+        )
+        raise ConfigError(msg)
+    return value

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from bench_rows import METHODS, RUN, TINY, is_sound
+from safetensors.torch import save_file
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from anomalib_medclip import cli
 from anomalib_medclip.bench import build, fresh_process, measure, output, roofline, scoring
 from anomalib_medclip.bench.settings import SMALL
 from anomalib_medclip.bench.timing import Rounds, alternate
+from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.commands import bench
 from anomalib_medclip.errors import ConfigError, ProcessDiedError, ResultsError
 
@@ -216,6 +218,14 @@ def test_rows_are_added_unless_they_are_to_be_replaced(row, tmp_path):
     assert [float(one["ratio"]) for one in written] == [r["ratio"] for r in found["rows"]]
 
 
+def test_a_name_is_no_formula_in_the_table(row, tmp_path):
+    output.save(tmp_path / "b.csv", {**row, "images": "=1+A1.yaml"}, RUN, overwrite=False)
+    with (tmp_path / "b.csv").open(newline="") as file:
+        [written] = csv.DictReader(file)
+    assert written["images"] == "'=1+A1.yaml"
+    assert float(written["ratio"]) == row["ratio"]
+
+
 @pytest.mark.parametrize("text", ["no JSON", "[]", '{"runs": [], "rows": [{"run": "lost"}]}'])
 def test_a_file_of_others_is_left_alone(text, row, tmp_path):
     (tmp_path / "bench.json").write_text(text)
@@ -265,9 +275,10 @@ def test_a_run_keeps_what_it_has_measured_when_a_row_fails(row, tmp_path, monkey
 def test_the_command_measures_a_row(apart, tmp_path, monkeypatch):
     if not apart:
         monkeypatch.setattr(bench, "measure_apart", measure.measure_setting)
-    table = tmp_path / "bench.csv"
+    table, weights = tmp_path / "bench.csv", tmp_path / "clip.safetensors"
+    save_file(Backbone(SMALL, None, 32).load().clip.state_dict(), weights)
     command = "bench --quick --method mvfa --batch-size 3 --threads 1 --rounds 1 --out"
-    assert cli.main([*command.split(), str(table)]) == 0
+    assert cli.main([*command.split(), str(table), "--pretrained", str(weights)]) == 0
     (found,) = output.load(table)["rows"]
     assert is_sound(found)
     assert (found["threads"], found["rounds"], found["batch_size"]) == (1, 1, 3)
@@ -275,6 +286,9 @@ def test_the_command_measures_a_row(apart, tmp_path, monkeypatch):
     assert run["command"].startswith("anomalib-medclip bench --quick")
     assert run["hardware"]["cores"] >= 1
     assert json.loads(json.dumps(run)) == run
+    assert found["pretrained"] == "clip.safetensors"
+    for file in (table, table.with_suffix(".json")):
+        assert str(tmp_path) not in file.read_text(), "nor on whose machine"
 
 
 def test_work_is_done_in_a_process_of_its_own_and_if_that_dies_it_is_named():

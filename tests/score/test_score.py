@@ -16,6 +16,8 @@ import torch
 from anomalib.engine import Engine
 from dicom_series import TO_DICOM
 from PIL import Image
+from pydicom.datadict import DicomDictionary
+from pydicom.dataset import Dataset
 from scans import AFFINE, UP, numbers, record, write_stack, write_volume
 from tiny import small
 from volumes import write_patients
@@ -32,6 +34,7 @@ from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.readers.volume import read_volume
 from anomalib_medclip.score.batches import Stack, in_batches, resized_slices
+from anomalib_medclip.score.dicom_out import write_dicom
 from anomalib_medclip.score.inferencer import BatchPrediction
 from anomalib_medclip.score.inputs import find_inputs
 from anomalib_medclip.score.nifti_out import slices_to_score, slicing_from
@@ -158,6 +161,33 @@ def test_dicom_maps_and_segmentations_hold_the_map_and_point_to_their_source(sco
         assert one.PatientID == "P-4711"
 
 
+def test_dicom_files_take_patient_and_study_from_the_series_and_nothing_else(tmp_path):
+    """Every text of DICOM's dictionary is in the headers."""
+    texts = {
+        entry[4]: "TELLTALE"
+        for tag, entry in DicomDictionary.items()
+        if entry[0] in ("LO", "SH", "ST", "LT", "UT", "PN") and 0x00080000 <= tag < 0x7FE00000
+    }
+    known = {"PatientName": "M\xfcller^Jane", "PatientID": "P-4711", "StudyID": "1"}
+    known |= {"AccessionNumber": "A-1", "SpecificCharacterSet": "ISO_IR 100"}
+    known |= {"InstitutionCodeSequence": [Dataset()], "PatientAge": "070Y", "DeviceUID": "1.2.3"}
+    paths = write_stack(tmp_path / "ct", numbers(), UP, **{**texts, **known})
+    sources = in_order(paths)
+    assert write_dicom(tmp_path, tmp_path / "ct", sources, numbers() / np.float32(1000), "MVFA")
+    for name in ("map.dcm", "segmentation.dcm"):
+        found = pydicom.dcmread(tmp_path / name)
+        same = {one.keyword for one in found if one.value and one == sources[0].get(one.tag)}
+        assert same == {
+            "SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
+            "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
+            "FrameOfReferenceUID", "Rows", "Columns", "SamplesPerPixel",
+            "PhotometricInterpretation",
+        }  # fmt: skip
+        assert found.ReferringPhysicianName == "", "type 2: there, and empty"
+        assert b"TELLTALE" not in (tmp_path / name).read_bytes()
+        assert str(found.PatientName) == "M\xfcller^Jane"
+
+
 def in_order(paths):
     datasets = [pydicom.dcmread(path) for path in paths]
     return sorted(datasets, key=lambda dataset: dataset.ImagePositionPatient[2])
@@ -260,7 +290,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.rglob("*")] == ["scan", "old"]
     with whole_folder(tmp_path / "scan") as aside:
         (aside / "new").touch()
-    assert [p.name for p in tmp_path.rglob("*")] == ["scan", "new"]
+    assert {p.name for p in tmp_path.rglob("*")} == {"scan", "new", ".scores.csv.lock"}
 
 
 def test_slices_not_asked_for_have_no_score_and_an_empty_map(score, tmp_path):

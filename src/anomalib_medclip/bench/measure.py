@@ -101,7 +101,7 @@ def _about(method: Any, setting: Setting) -> Measurement:  # noqa: ANN401 - any 
         "device": setting.device,
         "device_name": device_name(torch.device(setting.device)),
         "backbone": backbone if isinstance(backbone, str) else as_json(backbone),
-        "pretrained": setting.pretrained,
+        "pretrained": Path(setting.pretrained).name if setting.pretrained else None,
         "image_size": method.model.clip.size[0],
         "batch_size": setting.batch_size,
         "images": Path(setting.images).name if setting.images else None,

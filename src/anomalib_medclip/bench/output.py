@@ -11,6 +11,7 @@ from filelock import FileLock
 from anomalib_medclip.errors import ResultsError
 from anomalib_medclip.files import as_json, from_json, write_whole
 from anomalib_medclip.provenance import NOTICE
+from anomalib_medclip.spreadsheet import shown
 
 Measurement = dict[str, Any]
 """What was measured of one setting, by the names of ``CSV_COLUMNS``."""
@@ -179,7 +180,8 @@ def _csv(rows: Iterable[Measurement]) -> str:
     table.writeheader()
     for row in rows:
         parts = row.get("parts")
-        table.writerow({**row, "parts": as_json(parts) if parts else None})
+        cells = {**row, "parts": as_json(parts) if parts else None}
+        table.writerow({name: shown(cell) for name, cell in cells.items()})
     return text.getvalue()
 
 

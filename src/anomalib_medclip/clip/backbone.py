@@ -11,6 +11,7 @@ import logging
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import open_clip
@@ -79,8 +80,12 @@ class Backbone:
         return int(self.config()["text_cfg"]["width"])
 
     def __str__(self) -> str:
-        """All that matters, for messages."""
-        weights = f"weights {self.pretrained}" if self.pretrained else f"random seed {self.seed}"
+        """All that matters, for messages and for files that travel: of a path its last name."""
+        weights = (
+            f"weights {Path(self.pretrained).name}"
+            if self.pretrained
+            else f"random seed {self.seed}"
+        )
         activation = "QuickGELU" if self.quick_gelu else "exact GELU"
         entry = "CLIP's normalisation" if self.normalize else "no normalisation"
         return f"{self.name}, {weights}, {self.image_size} px, {activation}, {entry}"

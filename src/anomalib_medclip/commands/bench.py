@@ -21,6 +21,7 @@ from anomalib_medclip.commands.arguments import at_least_one, count, plain
 from anomalib_medclip.errors import MedclipError
 from anomalib_medclip.files import check_writable
 from anomalib_medclip.provenance import NOTICE, packages
+from anomalib_medclip.report.redaction import without_paths
 
 
 def run(arguments: list[str]) -> int:
@@ -43,7 +44,7 @@ def run(arguments: list[str]) -> int:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     described = {
         "id": now,
-        "command": shlex.join(["anomalib-medclip", "bench", *arguments]),
+        "command": without_paths(shlex.join(["anomalib-medclip", "bench", *arguments])),
         "hardware": machine.hardware(),
         "versions": packages(),
     }

@@ -61,9 +61,10 @@ class Store:
         return (self.folder / "config.yaml").read_text(encoding="utf-8")
 
     def write_grid(self, grid: ComparisonGrid, config: str) -> None:
-        """Write what is planned, and the config it came from."""
-        write_whole(self.folder / "config.yaml", config)
-        write_whole(self.folder / "grid.json", _as_json(grid.as_plain()))
+        """Write what is planned, and the config it came from; no report sees one without other."""
+        with self.claim_report():
+            write_whole(self.folder / "config.yaml", config)
+            write_whole(self.folder / "grid.json", _as_json(grid.as_plain()))
 
     def record(self, key: str) -> CellRecord | None:
         """The record of a cell, if it was run.

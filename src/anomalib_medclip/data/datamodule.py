@@ -82,7 +82,6 @@ class MedicalDataModule(OneSetLoaders):
         stacks: Whether a patient's images are one stack, numbered at the end of their names.
     """
 
-    data_name: str = ""
     object_name: str = ""
     has_masks: bool = False
     lesion_labels: tuple[int, ...] | None = None
@@ -132,19 +131,9 @@ class MedicalDataModule(OneSetLoaders):
         return self.load_table()
 
     @property
-    def name(self) -> str:  # type: ignore[override] # Lightning says None, anomalib wants this
-        """Name of the data in results, by default that of the class."""
-        return self.data_name or type(self).__name__
-
-    @property
     def object_names(self) -> list[str]:
         """All words for the prompt that training and test need, those of the tested set first."""
         return [self.object_name]
-
-    @property
-    def where(self) -> str:
-        """What error messages call these data."""
-        return " ".join(part for part in (self.name, self.category) if part)
 
     def choose_support(self, pool: DataFrame, avoid: Collection[str] = frozenset()) -> DataFrame:
         """The support images among ``pool``: those of the list file, else drawn.
@@ -169,7 +158,8 @@ class MedicalDataModule(OneSetLoaders):
         super().setup(stage)
         trainer: Any = self.trainer
         if trainer is not None:
-            refuse(undrawable_problems(self.test_data.samples, trainer.callbacks))
+            tested = self.test_data.samples
+            refuse(undrawable_problems(tested, self.name, self.category, trainer.callbacks))
             if stage == "fit" and self.only_normals and needs_of(trainer).wants_abnormal:
                 refuse(unlearnable_problems(type(trainer.lightning_module).__name__, self.where))
 

@@ -250,26 +250,36 @@ def check_patients(splits: dict[str, DataFrame], published: bool, where: str) ->
 
 def heat_map_problems(table: DataFrame, name: str, category: str) -> Iterator[Problem]:
     """Images of which anomalib would write two heat maps to one file, under this name of data."""
-    targets = table["image_path"].map(
-        lambda path: str(generate_output_filename(path, "", name, category, mkdir=False))
-    )
+    targets = table["image_path"].map(lambda path: str(_heat_map(path, name, category)))
     for path in table[targets.duplicated(keep=False)]["image_path"]:
         said = "shares a heat-map file with another"
         remedy = "set 'name' to a folder that holds all images, or leave it out"
         yield Problem("shared heat-map file", path, said, remedy)
 
 
-def undrawable_problems(table: DataFrame, callbacks: Sequence[object]) -> Iterator[Problem]:
-    """Images that anomalib's own visualizer, where there is one, would open again and could not."""
-    if any(type(callback) is ImageVisualizer for callback in callbacks):
-        for path in map(Path, table["image_path"]):
-            if is_dicom(path) or fault_of(path):
-                said = "is DICOM or a slice, which anomalib's visualizer cannot open"
-                remedy = (
-                    "give the model visualizer=anomalib_medclip.training.results."
-                    "HeatMapVisualizer(), or False"
-                )
-                yield Problem("image to be drawn", str(path), said, remedy, error=ImageReadError)
+def _heat_map(path: str, name: str, category: str) -> Path:
+    """Where anomalib files the heat map of an image, below the folder of all."""
+    return Path(generate_output_filename(path, "", name, category, mkdir=False))
+
+
+def undrawable_problems(
+    table: DataFrame, name: str, category: str, callbacks: Sequence[object]
+) -> Iterator[Problem]:
+    """Images that anomalib's own visualizer, where there is one, could not open, or file."""
+    if not any(type(callback) is ImageVisualizer for callback in callbacks):
+        return
+    for path in table["image_path"]:
+        if is_dicom(Path(path)) or fault_of(Path(path)):
+            said = "is DICOM or a slice, which anomalib's visualizer cannot open"
+        elif ".." in _heat_map(path, name, category).parts:
+            said = "is named by '..', which anomalib's visualizer would follow out of its folder"
+        else:
+            continue
+        remedy = (
+            "give the model visualizer=anomalib_medclip.training.results.HeatMapVisualizer(), or "
+            "False"
+        )
+        yield Problem("image to be drawn", path, said, remedy, error=ImageReadError)
 
 
 def unlearnable_problems(method: str, where: str) -> Iterator[Problem]:

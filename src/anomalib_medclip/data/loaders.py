@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from anomalib.data import AnomalibDataModule
 from torch.utils.data import DataLoader, Sampler
 
 from anomalib_medclip.data.batch import MedicalDataset
+from anomalib_medclip.data.named import NamedDataModule
 from anomalib_medclip.option_checks import SEEDS, checked
 
 
@@ -72,7 +72,7 @@ def one_set_loader(
     return DataLoader(dataset=data, batch_size=size, shuffle=shuffle, **options)
 
 
-class OneSetLoaders(AnomalibDataModule):
+class OneSetLoaders(NamedDataModule):
     """A data module whose batches are of one set each.
 
     Args:

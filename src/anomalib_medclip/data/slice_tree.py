@@ -27,6 +27,7 @@ from anomalib_medclip.files import (
     from_json,
     sha256_of_all,
     whole_file,
+    without_folders,
 )
 from anomalib_medclip.provenance import NOTICE, versions
 from anomalib_medclip.signals import stop_if_told
@@ -126,7 +127,8 @@ class _Tree:
                 except OutputError:  # which is of all volumes
                     raise
                 except (MedclipError, OSError) as error:
-                    failed[self._path(jobs_of[job].image)] = str(error)
+                    why = without_folders(str(error), self.data.root)
+                    failed[self._path(jobs_of[job].image)] = why
         finally:
             pool.shutdown(cancel_futures=True)
         done = sorted(n for n, case in named.items() if self._path(case.image) not in failed)

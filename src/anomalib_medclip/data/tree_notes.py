@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from anomalib_medclip.errors import DamagedFileError, DataChangedError, DataRootError
 from anomalib_medclip.files import as_json, read_json, write_whole
+from anomalib_medclip.option_checks import checked_name
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class TreeNotes:
         shutil.rmtree(self.folder)
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.json"
+        return self.folder / checked_name("a volume of the tree", f"{name}.json")
 
 
 def _write(path: Path, content: Any) -> None:  # noqa: ANN401 - anything JSON holds

@@ -37,7 +37,7 @@ from anomalib_medclip.export.runtimes import (
     runtime,
     torch_run,
 )
-from anomalib_medclip.files import as_json, check_writable, sha256, told_if_full
+from anomalib_medclip.files import alone_in, as_json, check_writable, sha256, told_if_full
 from anomalib_medclip.signals import tidy_stop
 
 logger = logging.getLogger(__name__)
@@ -247,8 +247,9 @@ class CertifiedExporter:
             written.with_suffix(".json").write_text(as_json(paper, indent=2) + "\n")
             home = root / written.parent.relative_to(aside)
             home.mkdir(parents=True, exist_ok=True)
-            for file in sorted(written.parent.iterdir()):
-                file.replace(home / file.name)
+            with alone_in(home):  # else two exports could leave a file of each
+                for file in sorted(written.parent.iterdir()):
+                    file.replace(home / file.name)
         logger.info(
             "certified on %d images: map within %.1e, score within %.1e, rank correlation %.5f",
             *(len(probes), differences.map, differences.score, differences.rank_correlation),

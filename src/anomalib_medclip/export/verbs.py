@@ -9,6 +9,9 @@ from anomalib.deploy.export import CompressionType
 
 from anomalib_medclip.export.description import fixed_size
 from anomalib_medclip.export.exporter import CertifiedExporter
+from anomalib_medclip.option_checks import checked_name
+
+_checked = partial(checked_name, "model_file_name")
 
 if TYPE_CHECKING:
     from anomalib.models.components.base import AnomalibModule as Base
@@ -19,6 +22,8 @@ else:  # a mixin, because anomalib takes every direct subclass of AnomalibModule
 class ExportVerbs(Base):
     """A model of anomalib whose exports are certified.
 
+    A ``model_file_name`` that leads out of the folder is refused by a ``ConfigError``.
+
     Attributes:
         exporter: Who certifies.
     """
@@ -27,7 +32,7 @@ class ExportVerbs(Base):
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Write a ``.pt`` file; see ``CertifiedExporter``."""
-        write = partial(super().to_torch, model_file_name=model_file_name)
+        write = partial(super().to_torch, model_file_name=_checked(model_file_name))
         return self.exporter.to_torch(self, write, export_root)
 
     def to_onnx(  # type: ignore[override]  # anomalib's, not Lightning's
@@ -47,7 +52,8 @@ class ExportVerbs(Base):
         """
         size = fixed_size(self, input_size)
         kwargs = {"verbose": False, "opset_version": 18, **kwargs}
-        write = partial(super().to_onnx, model_file_name=model_file_name, input_size=size, **kwargs)
+        name = _checked(model_file_name)
+        write = partial(super().to_onnx, model_file_name=name, input_size=size, **kwargs)
         return self.exporter.to_onnx(self, write, export_root)
 
     def to_openvino(
@@ -72,7 +78,7 @@ class ExportVerbs(Base):
         """
         write = partial(
             super().to_openvino,
-            model_file_name=model_file_name,
+            model_file_name=_checked(model_file_name),
             input_size=fixed_size(self, input_size),
             compression_type=compression_type,
             datamodule=datamodule,

@@ -1,6 +1,7 @@
 """Maps of a DICOM series as DICOM: a parametric map and a segmentation, which point back to it.
 
-They carry the patient and the study of the series, and its geometry. Treat them as you treat it.
+They carry the patient and the study of the series, and its geometry, and nothing else of its
+headers. Treat them as you treat it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,21 @@ from anomalib_medclip.provenance import NOTICE
 
 THRESHOLD = 0.5
 """Above it, a voxel of a map counts as abnormal."""
+
+_PATIENT_AND_STUDY = (
+    "SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
+    "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
+)  # fmt: skip
+"""What files of one patient and study must have in common: types 1 and 2 of DICOM's modules Patient
+and General Study, but for the referring physician, who may be empty."""
+
+_IMAGE = (
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "Rows", "Columns",
+    "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+    "SliceThickness", "SpacingBetweenSlices",
+    "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+)  # fmt: skip
+"""What references, geometry and quality of the pixels are made of."""
 
 
 def write_dicom(
@@ -43,12 +59,13 @@ def write_dicom(
         VolumeError: The headers of the series lack what such files must say.
     """
     _check_identity(headers, series)
+    sources = [_identified(header) for header in headers]
     abnormal = voxels > THRESHOLD
-    _save(folder / "map.dcm", series, lambda: _parametric_map(headers, voxels, model))
+    _save(folder / "map.dcm", series, lambda: _parametric_map(sources, voxels, model))
     if not abnormal.any():
         return False
     target = folder / "segmentation.dcm"
-    _save(target, series, lambda: _segmentation(headers, abnormal, model))
+    _save(target, series, lambda: _segmentation(sources, abnormal, model))
     return True
 
 
@@ -60,6 +77,17 @@ def _check_identity(sources: Sequence[Any], series: Path) -> None:
                 f"files in {series} state no {name} to point to; complete them, or give --no-dicom"
             )
             raise VolumeError(msg)
+
+
+def _identified(header: Any) -> Any:  # noqa: ANN401 - pydicom's
+    """What maps may say of a slice; highdicom would copy people, places and comments, too."""
+    from pydicom.dataset import Dataset
+
+    kept = Dataset()
+    for keyword in (*_PATIENT_AND_STUDY, *_IMAGE):
+        if keyword in header:
+            kept.add(header[keyword])
+    return kept
 
 
 def _save(path: Path, series: Path, make: Callable[[], Any]) -> None:

@@ -158,7 +158,7 @@ def _named(found: Sequence[Input]) -> list[Input]:
             lengthen(one) if count[name.lower()] > 1 else name
             for one, name in zip(found, names, strict=True)
         ]
-    taken: set[str] = set()
+    taken = {"scores.csv"}  # the table of all
     for index, name in enumerate(names):
         number, unique = 1, name
         while unique.lower() in taken:
@@ -174,4 +174,5 @@ def _stem(one: Input) -> str:
     name = Path(one.where).name
     if one.kind == "series":
         return name
-    return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else Path(name).stem
+    stem = name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else Path(name).stem
+    return stem if stem.strip(".") else name  # "...png" would be the folder above all results

@@ -1,6 +1,6 @@
 """What is written of a result besides its map: scores, where they come from, tables."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -113,10 +113,14 @@ def kept_result(folder: Path, made_with: dict[str, Any]) -> dict[str, Any] | Non
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, check: Callable[[], object] = lambda: None) -> Iterator[Path]:
     """A folder to write to, which appears under its name once all is written, else not at all.
 
-    What lay there before is kept until then.
+    What lay there before is kept until then. One process at a time lets its own appear.
+
+    Args:
+        folder: The folder.
+        check: Called before it appears; what lies there is kept if it raises.
 
     Raises:
         OutputError: The disk is full.
@@ -132,14 +136,21 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         yield new
         for file in new.iterdir():
             flush(file)
-        if folder.exists():
-            folder.replace(old)
-        try:
-            new.replace(folder)
-        except OSError:
-            if old.exists():
-                old.replace(folder)
-            raise
+        with _lock(folder.parent):
+            check()
+            if folder.exists():
+                folder.replace(old)
+            try:
+                new.replace(folder)
+            except OSError:
+                if old.exists():
+                    old.replace(folder)
+                raise
+
+
+def _lock(out: Path) -> FileLock:
+    """Held while results appear in a folder: another process may be done in this moment."""
+    return FileLock(out / ".scores.csv.lock")
 
 
 def write_scores(folder: Path, record: dict[str, Any], made_with: dict[str, Any]) -> None:
@@ -162,6 +173,8 @@ TABLE_COLUMNS = (
     "threshold_from", "notice",
 )  # fmt: skip
 """Of the table of all inputs."""
+
+_WORDS = ["input", "name", "error", "threshold_from"]
 
 
 def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:
@@ -208,10 +221,12 @@ def write_table(out: Path, rows: Mapping[str, dict[str, Any]], order: Sequence[s
         columns=list(TABLE_COLUMNS),
         dtype=object,
     )
-    with FileLock(out / ".scores.csv.lock"):  # another process may be done in this moment
+    with _lock(out):
         before = former_rows(out, others=places.keys() - rows.keys())
         table = concat([before[~before["name"].isin(table["name"])], table], ignore_index=True)
         in_order = table["name"].map(places).fillna(-1).sort_values(kind="stable").index
-        cells = table.loc[in_order].map(shown)
+        cells = table.loc[in_order]
+        # Of these alone: pandas would take whole numbers among empty cells for fractions.
+        cells[_WORDS] = cells[_WORDS].map(shown)
         write_whole(path, cells.to_csv(index=False, lineterminator="\n"))
     return path

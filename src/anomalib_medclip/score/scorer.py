@@ -15,7 +15,7 @@ from torch import Tensor
 from anomalib_medclip.components.threshold import LEARNT_FROM
 from anomalib_medclip.data.slicing import Sliced, cut
 from anomalib_medclip.errors import IntensityError, MaskError, MedclipError, OutputError
-from anomalib_medclip.files import A_FOLDER, fault_of
+from anomalib_medclip.files import A_FOLDER, fault_of, without_folders
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score.batches import SliceScores, Stack, in_batches, resized_slices
 from anomalib_medclip.score.dicom_out import THRESHOLD, write_dicom
@@ -144,7 +144,8 @@ class Scorer:
             raise
         except (MedclipError, OSError) as error:
             logger.error("%s: %s", one.where, error)
-            made = {"status": "failed", "error": str(error)}
+            folders = (one.files[0].parent, self.out, self.organ or self.out)
+            made = {"status": "failed", "error": without_folders(str(error), *folders)}
         if isinstance(made, Job):
             return made
         about = {"input": one.where, "name": one.name, "threshold_from": self._threshold_from}
@@ -153,10 +154,10 @@ class Scorer:
         return None
 
     def _read(self, one: Input) -> Job | _Row:
-        folder, organ = self.out / one.name, self._organ_of(one)
+        organ = self._organ_of(one)
         made_with = provenance(self.about_model, one.files, self.settings, organ)
-        if not self.overwrite and (kept := kept_result(folder, made_with)):
-            logger.info("%s: %s holds its result already", one.where, folder)
+        if kept := self._kept(one, made_with):
+            logger.info("%s: %s holds its result already", one.where, self.out / one.name)
             return _row(kept, "kept")
         try:
             if one.kind == "picture":
@@ -167,6 +168,10 @@ class Scorer:
                 msg = f"{error}; for this command, by --intensity"
                 raise IntensityError(msg) from error
             raise
+
+    def _kept(self, one: Input, made_with: dict[str, Any]) -> dict[str, Any] | None:
+        """The very result of an input, if it is there and to be kept; another one is refused."""
+        return None if self.overwrite else kept_result(self.out / one.name, made_with)
 
     def _organ_of(self, one: Input) -> Path | None:
         """The organs of an input, if there are; of a series they are named as its folder."""
@@ -198,7 +203,7 @@ class Scorer:
         one, source, found = job.one, job.source, job.scores()
         images = source.images if isinstance(source, Sliced) else source
         record = {"input": one.where, **_summary(found, flat=_is_flat(images, one))}
-        with whole_folder(self.out / one.name) as aside:
+        with whole_folder(self.out / one.name, lambda: self._kept(one, job.made_with)) as aside:
             if isinstance(source, Sliced):
                 record |= self._write_volume(one, source, found, aside)
             else:

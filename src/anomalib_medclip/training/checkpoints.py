@@ -108,7 +108,8 @@ class PlainCheckpointIO(AnomalibCheckpointIO):
         del args, kwargs
         found, folder = read_checkpoint(path), Path(path).absolute().parent
         for state in _saving(found):
-            _rename_files(state, lambda name: str(folder / name))
+            # Without "..", by which Lightning would delete what lies elsewhere as an older one.
+            _rename_files(state, lambda name: os.path.normpath(folder / name))
             state["dirpath"] = str(folder)
         return found
 
