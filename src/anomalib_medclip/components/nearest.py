@@ -56,14 +56,16 @@ def search(
 ) -> tuple[Cosines, Numbers]:
     """Largest inner product of each query with any row, and the row's number, by FAISS.
 
-    On a GPU without FAISS's build for GPUs, by plain products.
+    On a GPU without FAISS's build for GPUs, and on devices that FAISS does not know, by plain
+    products.
 
     Args:
         queries: Vectors in float32.
         rows: Vectors in float32, on the same device.
     """
     queries, rows = queries.detach().contiguous(), rows.contiguous()
-    if queries.is_cuda and not _faiss_is_for_gpus():
+    known = queries.device.type in ("cpu", "cuda")
+    if not known or (queries.is_cuda and not _faiss_is_for_gpus()):
         return largest(queries, rows)
     import faiss  # takes a while, and only a search needs it
 
