@@ -24,7 +24,7 @@ from comparing import (
     write_config,
 )
 
-from anomalib_medclip import commands
+from anomalib_medclip.commands.compare import run as run_command
 from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.processes import ProcessPool
 from anomalib_medclip.compare.run_cell import now
@@ -210,7 +210,7 @@ def test_processes_of_a_pool_take_the_gpus_in_turn(
 def test_a_gpu_that_is_not_there_is_missed_before_any_work(lesions, tmp_path):
     config = write_config(tmp_path / "c.yaml", {}, {"data": lesion_entry(lesions)}, trivial=True)
     with pytest.raises(ConfigError, match="torch sees no GPU here; leave the device to be chosen"):
-        commands.compare.run([str(config), "--out", str(tmp_path / "out"), "--device", "gpu"])
+        run_command([str(config), "--out", str(tmp_path / "out"), "--device", "gpu"])
     assert not (tmp_path / "out").exists()
 
 
