@@ -21,6 +21,7 @@ from torchvision.tv_tensors import Image
 
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.components.threshold import SUPPORT, VALIDATION
+from anomalib_medclip.devices import most_exact
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.processes import Processes
 
@@ -42,7 +43,7 @@ class Brightness(nn.Module):
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> InferenceBatch:
         """Score images."""
         grey = images.as_subclass(Tensor).mean(dim=1)
-        mean = grey.double().mean(dim=(1, 2)).to(grey)
+        mean = grey.to(most_exact(grey.device)).mean(dim=(1, 2)).to(grey)
         return InferenceBatch(pred_score=self.sign * mean, anomaly_map=self.sign * grey)
 
 
