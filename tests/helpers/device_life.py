@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import faiss
 import fake_device
@@ -37,6 +36,10 @@ METHOD_NAMES = [method.__name__ for method in METHODS]
 OURS = [*METHOD_NAMES, *baselines.__all__]
 OTHERS = {"PatchCore": PATCHCORE, "CFlow": CFLOW}
 """Models of anomalib, to compare with."""
+
+
+class Scratch:
+    """FAISS's memory on a device, which is none here."""
 
 
 class GpuIndex:
@@ -215,7 +218,7 @@ def main():
     fake_device.install(kind, PLACES[kind].index + 1)
     if kind == "cuda":
         faiss.get_num_gpus, faiss.GpuIndexFlatIP = torch.cuda.device_count, GpuIndex
-        faiss.StandardGpuResources = SimpleNamespace
+        faiss.StandardGpuResources = Scratch
     entry = entry_of(name, json.loads(options))
     for stage in stages:
         (folder := Path(home, stage)).mkdir()
