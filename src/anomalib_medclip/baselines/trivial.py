@@ -24,6 +24,7 @@ from anomalib_medclip.components.threshold import SUPPORT, VALIDATION
 from anomalib_medclip.devices import most_exact
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.processes import Processes
+from anomalib_medclip.training.stopping import TidyStop
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +72,9 @@ class TrivialMixin:
         return {"max_epochs": 1, "num_sanity_val_steps": 0}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Processes, then what anomalib calls back."""
+        """Processes, signals, then what anomalib calls back."""
         of_anomalib: Any = super().configure_callbacks()  # type: ignore[misc] # of the next base
-        return [Processes(), *of_anomalib]
+        return [Processes(), TidyStop(), *of_anomalib]
 
     def configure_optimizers(self) -> None:
         """Nothing is optimised."""

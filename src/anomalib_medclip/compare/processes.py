@@ -22,7 +22,7 @@ from anomalib_medclip.signals import tidy_stop
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
-_PATIENCE = 3
+_PATIENCE = 1.5
 """Seconds in which a process that was told to stop may do so."""
 
 

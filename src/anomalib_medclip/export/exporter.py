@@ -227,7 +227,7 @@ class CertifiedExporter:
         with (
             tidy_stop(again),
             _on_processor(method),
-            TemporaryDirectory(dir=root) as aside,
+            TemporaryDirectory(dir=root, prefix=".") as aside,
         ):
             self._is_writing = True
             try:
