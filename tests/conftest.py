@@ -26,7 +26,7 @@ settings.load_profile("house")
 collect_ignore = ["public_names.py"]  # mypy reads it, and it is wrong on purpose
 
 LONG = (
-    "test_pages_in_a_copy.py", "test_foreign_method.py",
+    "test_pages_in_a_copy.py", "test_devices.py", "test_foreign_method.py",
     "test_contract_exports.py", "test_export.py", "test_house.py", "test_bench.py",
     "test_cross_fit.py", "test_contract.py", "test_shared_features.py", "test_runners.py",
     "test_slice.py", "test_cli.py", "test_golden.py", "test_bare_bench.py", "test_run_cell.py",

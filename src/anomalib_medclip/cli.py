@@ -20,6 +20,9 @@ COMMANDS = {
 """Each is a module of ``anomalib_medclip.commands`` with ``run(arguments) -> exit code``, imported
 when it is called, so that help comes at once."""
 
+_GOES_ON = ("compare", "score", "slice")
+"""Commands that keep what they have written."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
@@ -44,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command = import_module(f"anomalib_medclip.commands.{chosen.command}")
             code: int = command.run(rest)
     except Stopped as stopped:
-        print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        goes_on = chosen.command in _GOES_ON and "--overwrite" not in rest
+        how = "goes on from here" if goes_on else "begins again"
+        print(f"stopped; the same command {how}", file=sys.stderr)  # noqa: T201
         return int(str(stopped.code))
     except (MedclipError, OSError) as error:  # the latter of what cannot be written
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - what a command line says

@@ -9,7 +9,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -17,8 +16,11 @@ logger = logging.getLogger(__name__)
 
 _SIGNALS = signal.SIGINT, signal.SIGTERM
 
+_before: dict[int, Any] = {}
+"""Handlers that there were before the outermost ``tidy_stop``; empty outside of it."""
+
 _told: list[int] = []
-"""The signal, once one has come."""
+"""The signal, once one has come, until the outermost ``tidy_stop`` ends."""
 
 
 class Stopped(SystemExit):
@@ -29,6 +31,11 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
+
+
+def is_told() -> bool:
+    """Whether the program was told to stop, and has not ended yet."""
+    return bool(_told)
 
 
 def stop_if_told() -> None:
@@ -47,15 +54,12 @@ def tidy_stop(words: str = "") -> Iterator[None]:
 
     What somebody else does at a signal is done, too; where it ends in another error, that becomes
     ``Stopped``. Ctrl-C is left as it is where it is not Python's own, and so is all where Python
-    allows no handlers: in other threads.
+    allows no handlers, in other threads, and where a ``tidy_stop`` is at work already.
 
     Args:
         words: What to say then, such as how to go on.
     """
-    before = _to_replace()
-    for number in list(before):
-        signal.signal(number, partial(_stop, before))
-        _told.clear()
+    is_outermost = _take_over()
     try:
         yield
     except BaseException:
@@ -64,41 +68,50 @@ def tidy_stop(words: str = "") -> Iterator[None]:
         stop_if_told()
         raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if is_outermost:
+            for number, handler in _before.items():
+                signal.signal(number, handler)
+            _before.clear()
+            _told.clear()
+
+
+def watch_again() -> None:
+    """Take back the signals from whoever has put his handlers before ours."""
+    if not _told and threading.current_thread() is threading.main_thread():
+        for number in _before:
+            signal.signal(number, _stop)
 
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
     """What a library does in a while leaves the handlers of both signals as they are."""
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        watch_again()
 
 
-def _to_replace() -> dict[int, Any]:
-    """The handlers that there are, of those signals that we watch and do not watch already."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    found: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+def _take_over() -> bool:
+    """Put our handlers in place of those that there are; false where that cannot be, or is done."""
+    if _before or threading.current_thread() is not threading.main_thread():
+        return False
+    found = {number: signal.getsignal(number) for number in _SIGNALS}
     if found[signal.SIGINT] is not signal.default_int_handler:
         del found[signal.SIGINT]
-    if isinstance(found[signal.SIGTERM], partial) and found[signal.SIGTERM].func is _stop:
-        del found[signal.SIGTERM]
-    return found
+    # None is the handler of a program around Python, which could not be put back.
+    _before.update({n: handler for n, handler in found.items() if handler is not None})
+    _told.clear()
+    watch_again()
+    return True
 
 
-def _stop(before: dict[int, Any], number: int, frame: FrameType | None) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, _do_nothing)  # with SIG_IGN Python may complain
     if hasattr(signal, "SIGCHLD"):  # else torch raises for data loaders' processes, which end, too
-        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _do_nothing)
+        _before.setdefault(signal.SIGCHLD, signal.signal(signal.SIGCHLD, _do_nothing))
     _told.append(number)
-    handler = before[number]
+    handler = _before.get(number)
     if callable(handler) and handler is not signal.default_int_handler:
         handler(number, frame)
     raise Stopped(number)

@@ -325,7 +325,7 @@ def test_a_row_says_how_near_it_is_to_a_products_rate():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_named():
-    with pytest.raises(ConfigError, match="no GPU for --device cuda; leave --device out"):
+    with pytest.raises(ConfigError, match="no device cuda here; give one of cpu"):
         build.build_method(replace(TINY, device="cuda"))
 
 

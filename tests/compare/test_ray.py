@@ -7,7 +7,10 @@ from types import SimpleNamespace
 import pytest
 from comparing import MVFA, cells_of, compare, figures, lesion_entry, records
 
-from anomalib_medclip.compare.runners import _fetched
+from anomalib_medclip.compare.cell_setup import CellSettings
+from anomalib_medclip.compare.run_cell import now
+from anomalib_medclip.compare.runners import CellQueue, _fetched, run_on_ray
+from anomalib_medclip.compare.store import Store
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -17,7 +20,8 @@ class RayHere:
 
     exceptions = ray.exceptions
 
-    def __init__(self):
+    def __init__(self, has_gpus=False):
+        self.has_gpus = has_gpus
         self.told, self.limits, self.tasks = [], None, {}
 
     def init(self, **options):
@@ -25,6 +29,9 @@ class RayHere:
 
     def shutdown(self):
         self.told.append("shutdown")
+
+    def cluster_resources(self):
+        return {"CPU": 2.0} | ({"GPU": 4.0} if self.has_gpus else {})
 
     def put(self, value):
         return SimpleNamespace(value=value)
@@ -56,6 +63,21 @@ def test_tasks_of_a_cluster_find_what_one_process_finds(alone, tmp_path, runs, m
     assert len(runs()) == len(records(one))
     assert records(tmp_path) == records(one)
     assert figures(tmp_path) == figures(one)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "has_gpus", "gpus"),
+    [("auto", True, 1), ("auto", False, 0), ("gpu", False, 1), ("cpu", True, 0)],
+)
+def test_a_cell_has_a_gpu_of_a_cluster_that_has_some(
+    accelerator, has_gpus, gpus, tmp_path, monkeypatch
+):
+    """Ray hides from a task all GPUs but those that it was given."""
+    here = RayHere(has_gpus)
+    monkeypatch.setitem(sys.modules, "ray", here)
+    settings = CellSettings(accelerator=accelerator)
+    run_on_ray(CellQueue([], Store(tmp_path), settings, now()), SimpleNamespace(), None, None)
+    assert here.limits["num_gpus"] == gpus
 
 
 @pytest.mark.nightly(

@@ -165,7 +165,7 @@ def test_a_record_says_what_it_comes_from(compared):
 
 def test_an_epoch_chosen_by_validation_is_the_honest_one(heads, tmp_path):
     """Validation likes an epoch, the test images another; the record tells them apart."""
-    options = {**MVFA["init_args"], "epoch_choice": "validation", "lr": 0.05}
+    options = {**MVFA["init_args"], "epoch_choice": "validation", "lr": 0.02}
     model = {**MVFA, "init_args": options, "max_epochs": 4}
     heads = {**heads, "init_args": {**heads["init_args"], "patients": [3, 6, 3]}}
     (cell,) = cells_of(tmp_path / "c.yaml", {"MVFA": model}, {"heads": heads})

@@ -9,6 +9,7 @@ from textwrap import dedent
 
 import fresh_process
 import pytest
+import torch
 from comparing import (
     MVFA,
     cells_of,
@@ -23,12 +24,13 @@ from comparing import (
     write_config,
 )
 
+from anomalib_medclip.commands.compare import run as run_command
 from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.processes import ProcessPool
 from anomalib_medclip.compare.run_cell import now
 from anomalib_medclip.compare.runners import CellQueue, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
-from anomalib_medclip.errors import ProcessDiedError, RuntimeMissingError
+from anomalib_medclip.errors import ConfigError, ProcessDiedError, RuntimeMissingError
 
 ALL = ["0 0", "0 1", "1 0", "1 1"]
 """Seed and draw of each training of the comparison ``alone``."""
@@ -175,6 +177,41 @@ def test_a_pool_that_cannot_begin_says_so(lesions, tmp_path, monkeypatch, forkin
     with pytest.raises(ProcessDiedError, match=r"code 3, .*; run with one job to see why"):
         ProcessPool(work, Heard(), 2).run()
     assert records(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize(
+    ("there", "told", "seen"),
+    [
+        (2, None, ["0", "1", "0"]),
+        (2, "4,7", ["4", "7", "4"]),
+        (1, "5", ["5", "5", "5"]),
+    ],
+)
+def test_processes_of_a_pool_take_the_gpus_in_turn(
+    there, told, seen, lesions, tmp_path, monkeypatch, forking
+):
+    visible = "CUDA_VISIBLE_DEVICES"
+    monkeypatch.delenv(visible, raising=False)
+    if told:
+        monkeypatch.setenv(visible, told)
+
+    def note(work, words):
+        place = work.cells[0].draw  # each process begins with another
+        (tmp_path / f"seen {place}").write_text(str(os.environ.get(visible)))
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setattr("anomalib_medclip.compare.processes._work_on", note)
+    ProcessPool(work_of(tmp_path, lesions, "Counted", draws=3), Heard(), 3).run()
+    assert [path.read_text() for path in sorted(tmp_path.glob("seen *"))] == seen
+    assert os.environ.get(visible) == told, "this process sees what it saw"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_missed_before_any_work(lesions, tmp_path):
+    config = write_config(tmp_path / "c.yaml", {}, {"data": lesion_entry(lesions)}, trivial=True)
+    with pytest.raises(ConfigError, match="torch sees no GPU here; leave the device to be chosen"):
+        run_command([str(config), "--out", str(tmp_path / "out"), "--device", "gpu"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_ray_there_is_a_word(lesions, tmp_path, monkeypatch):

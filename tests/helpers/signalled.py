@@ -170,7 +170,7 @@ def exporting(home, finished):
             "export", "--config", str(config), "--ckpt_path", str(finished),
             "--export_type", "onnx", "--export_root", str(out),
         ],
-        holds("tmp*"),
+        holds(".*"),
         results,
     )  # fmt: skip
 

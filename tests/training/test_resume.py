@@ -11,6 +11,10 @@ import fresh_process
 import pytest
 import torch
 from command import PROGRAM, anomalib, metrics
+from lightning.pytorch import Callback
+from tiny import CASES
+
+from anomalib_medclip.training.epoch_choice import BestEpoch
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FEW = (
@@ -41,6 +45,29 @@ def killed(root):
             time.sleep(0.01)
         process.kill()
     assert process.wait() == -signal.SIGKILL
+
+
+class Watched(Callback):
+    """Has the first epoch chosen, and reads what is saved before training ends."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        del pl_module
+        if trainer.current_epoch == 1:
+            (choice,) = (one for one in trainer.callbacks if isinstance(one, BestEpoch))
+            choice._best = float("inf")
+
+    def on_train_end(self, trainer, pl_module):
+        del pl_module
+        self.saved = torch.load(trainer.checkpoint_callback.best_model_path)["state_dict"]
+
+
+def test_a_kill_after_the_last_epoch_does_not_lose_the_best(tmp_path):
+    case, watched = next(one for one in CASES if one.name == "MadCLIP"), Watched()
+    trainer = {"callbacks": [watched]}
+    trained = case.fit(tmp_path, epochs=2, trainer=trainer, epoch_choice="validation")
+    learnt = trained.model.state_dict()
+    assert watched.saved
+    assert all(torch.equal(value, learnt[name]) for name, value in watched.saved.items())
 
 
 def test_a_killed_command_goes_on_in_a_folder_that_was_moved(home, monkeypatch):

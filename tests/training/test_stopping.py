@@ -1,12 +1,15 @@
 """Trainings and exports that are told to stop."""
 
 import signal
+from contextlib import suppress
 
 import pytest
+import torch
 from lightning.pytorch import Callback
 from tiny import CASES
 
-from anomalib_medclip.signals import Stopped, tidy_stop
+from anomalib_medclip.baselines import MeanIntensity
+from anomalib_medclip.signals import Stopped, handlers_kept, stop_if_told, tidy_stop
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -34,6 +37,10 @@ class Tell(Callback):
         del pl_module
         if trainer.current_epoch == self.epoch:
             signal.raise_signal(self.number)
+
+    def on_test_batch_end(self, *args):
+        del args
+        signal.raise_signal(self.number)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +103,52 @@ def test_another_error_that_a_stop_has_caused_is_the_stop():
         except Stopped as error:
             raise RuntimeError from error
     assert stopped.value.code == 143
+
+
+def test_what_was_told_is_forgotten_once_it_has_ended():
+    with pytest.raises(Stopped), tidy_stop():
+        signal.raise_signal(signal.SIGTERM)
+    stop_if_told()
+    with pytest.raises(ZeroDivisionError), tidy_stop():
+        1 / 0  # noqa: B018
+
+
+def test_a_stop_that_python_has_lost_is_not_forgotten_by_what_comes_between():
+    """What is raised in a destructor is only printed."""
+    children = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(Stopped) as stopped, tidy_stop():  # noqa: PT012 - one after another
+        with suppress(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+        with tidy_stop():
+            stop_if_told()
+    assert stopped.value.code == 143
+    assert signal.getsignal(signal.SIGCHLD) == children
+
+
+def test_signals_come_back_to_whoever_watches():
+    with pytest.raises(Stopped), tidy_stop():  # noqa: PT012 - one after another
+        with handlers_kept():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_baseline_stops_as_a_method_does(number, case, tmp_path, caplog):
+    """A scheduler would take exit status 0 for done."""
+    engine = case.engine(tmp_path, callbacks=[Tell(number, -1)])
+    with pytest.raises(Stopped) as stopped:
+        engine.test(MeanIntensity(32, visualizer=False), datamodule=case.data())
+    assert stopped.value.code == SIGNALS[number]
+    assert "stopped; the same command begins again" in caplog.text
+
+
+def test_a_checkpoint_that_is_named_is_the_one_that_is_tested(case, tmp_path):
+    """Anomalib's ``train`` alone means what it has resumed."""
+    first = case.fit(tmp_path, epochs=1)
+    path = first.engine.trainer.checkpoint_callback.best_model_path
+    learnt = [value.clone() for value in first.model.state_dict().values()]
+    more = case.ready(tmp_path, epochs=2)
+    more.engine.fit(more.model, datamodule=more.data, ckpt_path=path)
+    assert not all(map(torch.equal, more.model.state_dict().values(), learnt))
+    more.engine.test(more.model, datamodule=more.data, ckpt_path=path)
+    assert all(map(torch.equal, more.model.state_dict().values(), learnt))

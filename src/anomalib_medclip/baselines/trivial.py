@@ -21,8 +21,10 @@ from torchvision.tv_tensors import Image
 
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.components.threshold import SUPPORT, VALIDATION
+from anomalib_medclip.devices import most_exact
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.processes import Processes
+from anomalib_medclip.training.stopping import TidyStop
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class Brightness(nn.Module):
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> InferenceBatch:
         """Score images."""
         grey = images.as_subclass(Tensor).mean(dim=1)
-        mean = grey.double().mean(dim=(1, 2)).to(grey)
+        mean = grey.to(most_exact(grey.device)).mean(dim=(1, 2)).to(grey)
         return InferenceBatch(pred_score=self.sign * mean, anomaly_map=self.sign * grey)
 
 
@@ -70,9 +72,9 @@ class TrivialMixin:
         return {"max_epochs": 1, "num_sanity_val_steps": 0}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Processes, then what anomalib calls back."""
+        """Processes, signals, then what anomalib calls back."""
         of_anomalib: Any = super().configure_callbacks()  # type: ignore[misc] # of the next base
-        return [Processes(), *of_anomalib]
+        return [Processes(), TidyStop(), *of_anomalib]
 
     def configure_optimizers(self) -> None:
         """Nothing is optimised."""

@@ -48,6 +48,7 @@ from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.processes import Processes
 from anomalib_medclip.training.results import HeatMapVisualizer, ResultsWriter
+from anomalib_medclip.training.stopping import TidyStop
 
 
 class WinCLIP(WinClip):
@@ -125,9 +126,9 @@ class WinCLIP(WinClip):
         return HeatMapVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Processes, what stops at NaN, what anomalib calls back, then scores on disk."""
+        """Processes, signals, what stops at NaN, what anomalib calls back, then scores on disk."""
         of_anomalib = cast("Sequence[Callback]", super().configure_callbacks())
-        return [Processes(), FiniteOnly(), *of_anomalib, ResultsWriter()]
+        return [Processes(), TidyStop(), FiniteOnly(), *of_anomalib, ResultsWriter()]
 
     def setup(self, stage: str) -> None:
         """Little yet: whether a checkpoint holds all that is needed is known only later."""

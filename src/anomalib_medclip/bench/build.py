@@ -18,6 +18,7 @@ from anomalib_medclip.bench.scoring import RGBImages, know_prompts, random_image
 from anomalib_medclip.bench.settings import RUNTIMES, Setting
 from anomalib_medclip.bench.timing import TimedCall
 from anomalib_medclip.clip.towers import TextTower
+from anomalib_medclip.devices import find_device
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.export.exporter import PROBES
 from anomalib_medclip.export.runtimes import open_onnx, open_openvino
@@ -36,9 +37,7 @@ def build_method(setting: Setting) -> Any:  # noqa: ANN401 - any method
         ConfigError: There is no such device.
         WeightsError: CLIP or its weights cannot be found or read.
     """
-    if setting.device != "cpu" and not torch.cuda.is_available():
-        msg = f"torch sees no GPU for --device {setting.device}; leave --device out"
-        raise ConfigError(msg)
+    find_device(setting.device)
     given = {"backbone": setting.backbone, "image_size": setting.image_size}
     options = {name: value for name, value in given.items() if value is not None}
     if not RUNTIMES[setting.runtime]:  # what is exported is made in fp32
@@ -77,7 +76,7 @@ def export_method(
         method.exporter.probes = (random_images(method.model, PROBES) * 255).to(torch.uint8)
     if setting.runtime == "onnx":
         path = method.to_onnx(folder)
-        return lambda: open_onnx(path, torch.device(setting.device).type)
+        return lambda: open_onnx(path, setting.device)
     integers = CompressionType.INT8_PTQ if setting.precision == "int8" else None
     path = method.to_openvino(folder, compression_type=integers, datamodule=data)
     # Where there are no integers; by default OpenVINO chooses itself.

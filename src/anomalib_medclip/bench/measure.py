@@ -16,7 +16,8 @@ from anomalib_medclip.bench.output import Measurement
 from anomalib_medclip.bench.profile import profile_parts
 from anomalib_medclip.bench.settings import RUNTIMES, Setting
 from anomalib_medclip.clip.blocks import DTYPES
-from anomalib_medclip.compare.cost import device_name, model_mb
+from anomalib_medclip.compare.cost import model_mb
+from anomalib_medclip.devices import device_name
 from anomalib_medclip.export.runtimes import Run
 from anomalib_medclip.files import as_json
 
@@ -121,9 +122,9 @@ def _duel(
     images = scoring.random_images(method.model, setting.batch_size)
     if real:
         images = real.images.repeat(-(-len(images) // len(real.images)), 1, 1, 1)[: len(images)]
-    if setting.what == "bank":
-        return _Duel(*build.bank_search(method, images), "matmul and max", took)
     on_device = images.to(setting.device)
+    if setting.what == "bank":
+        return _Duel(*build.bank_search(method, on_device), "matmul and max", took)
     other, name = scoring.encoder(method.model, on_device), "open_clip image encoder"
     if setting.what != "score":
         return _Duel(build.training_step(method, setting, on_device), other, name, took)

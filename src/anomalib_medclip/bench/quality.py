@@ -48,14 +48,14 @@ def meet(method: Any, setting: Setting) -> RealImages:  # noqa: ANN401 - any met
         MedclipError: What reading the data raises.
     """
     exact = build.build_method(replace(setting, runtime="eager", precision="fp32"))
-    data = load_data(str(setting.images))
+    device, data = torch.device(setting.device), load_data(str(setting.images))
     data.k_shot = setting.k_shot or data.k_shot
     data.eval_batch_size, data.num_workers = 1, 0
     exact.model.text = torch.empty(0)  # the random ones
     with TemporaryDirectory() as folder:
         trainer = Trainer(
-            accelerator="cuda" if setting.device.startswith("cuda") else "cpu",
-            devices=1,
+            accelerator=device.type,
+            devices=1 if device.index is None else [device.index],
             default_root_dir=folder,
             limit_predict_batches=1,  # becoming ready is all that is wanted
             logger=False,

@@ -19,6 +19,7 @@ from anomalib_medclip.compare.run_cell import now
 from anomalib_medclip.compare.runners import CellQueue, rotated, run_here, run_on_ray
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.data.fingerprint import Digests
+from anomalib_medclip.devices import check_gpu
 from anomalib_medclip.files import check_writable
 from anomalib_medclip.provenance import NOTICE, packages
 from anomalib_medclip.report.write import write_report
@@ -42,6 +43,8 @@ def run(arguments: list[str]) -> int:
     store = Store(options.out)
     console = Console(stderr=True)
     if not options.report_only:
+        if options.device == "gpu" and options.runner == "local":
+            check_gpu()
         config = read_config(options.config)
         known: Digests = {}
         cells = plan_cells(config, options.explain, reading, known)

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add("input", type=Path, help="a NIfTI file, a picture, or a folder of such or of DICOM series")
     add("--ckpt", type=Path, required=True, help="a checkpoint, or a model as .onnx, .xml or .pt")
     add("--out", type=Path, required=True, help="folder of results")
-    add("--device", default="cpu", help="cpu, cuda, or OpenVINO's name of a device")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, mps, or OpenVINO's name")
     faster = "bf16 is faster where the processor or GPU has it; by default as the model says"
     add("--precision", choices=("fp32", "bf16"), help=faster)
     named = "open_clip tag or weights file of a checkpoint's backbone, if not the one it names"

@@ -16,6 +16,7 @@ from anomalib_medclip.compare.declared import declared_by
 from anomalib_medclip.compare.epochs import EpochScores, callbacks_of
 from anomalib_medclip.compare.untouched import untouched
 from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.devices import device_name, wait_for
 from anomalib_medclip.training.cross_fit import CrossFit
 
 _IMAGES, _TIMES = 8, 3
@@ -69,8 +70,7 @@ def seconds_per_image(model: AnomalibModule, images: Tensor) -> float:
         for _ in range(1 + _TIMES):
             start = time.perf_counter()
             model.model(batch)
-            if batch.is_cuda:
-                torch.cuda.synchronize()
+            wait_for(model.device)
             taken.append(time.perf_counter() - start)
     return median(taken[1:]) / len(batch)
 
@@ -95,11 +95,6 @@ def learnt_mb(model: AnomalibModule, before: Prints) -> float:
 def machine() -> str:
     """Processor and its cores, in words; no name of the host."""
     return f"{platform.machine()}, {os.cpu_count()} cores"
-
-
-def device_name(device: torch.device) -> str:
-    """What a device is called."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _size(value: Any) -> int:  # noqa: ANN401 - a tensor, or what else a state holds

@@ -15,6 +15,7 @@ from anomalib_medclip.compare.declared import declared_by
 from anomalib_medclip.compare.evaluator import figures, rank_metrics
 from anomalib_medclip.compare.untouched import untouched
 from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.devices import wait_for
 from anomalib_medclip.training.epoch_choice import BestEpoch
 
 _C = TypeVar("_C", bound=Callback)
@@ -61,6 +62,7 @@ class EpochScores(Callback):
         tested = number == trainer.max_epochs and not callbacks_of(trainer, BestEpoch)
         if not self.every or number % self.every or tested:
             return
+        wait_for(pl_module.device)  # which may still be training
         start = time.perf_counter()
         with untouched(pl_module), torch.no_grad():
             trainer.validating = True  # as Lightning's own training loop does it

@@ -52,6 +52,7 @@ def evaluate(
     arrays: Arrays = {}
     for number, (name, data) in enumerate(tested.items()):
         engine.test(model=model, datamodule=data)
+        model.to(engine.trainer.strategy.root_device)  # Lightning takes off it what it has tested
         findings = model.evaluator
         assert isinstance(findings, Findings)  # which the cell gave it
         gallery, explanation, kept = _kept(cell, model, data, findings, f"test{number}_")

@@ -157,7 +157,7 @@ class Findings(Evaluator):
         kept = raw(batch)
         as_scored = batch if kept is None else kept
         for into, one in ((self.scores, batch), (self.raw_scores, as_scored)):
-            into += cast("Tensor", one.pred_score).double().flatten().tolist()
+            into += cast("Tensor", one.pred_score).flatten().tolist()
         self._labels += cast("Tensor", batch.gt_label).flatten().bool().tolist()
         if self.called is not None:
             self.called += cast("Tensor", batch.pred_label).flatten().bool().tolist()

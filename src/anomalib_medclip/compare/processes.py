@@ -1,13 +1,18 @@
 """Several processes at the same cells; one that dies is replaced, and its cell tried again."""
 
 import multiprocessing
+import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from tempfile import TemporaryDirectory
+
+import torch
 
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.run_cell import died
@@ -15,7 +20,9 @@ from anomalib_medclip.compare.runners import LIVES, CellQueue, Watch, rotated, r
 from anomalib_medclip.errors import ProcessDiedError
 from anomalib_medclip.signals import tidy_stop
 
-_PATIENCE = 3
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+_PATIENCE = 1.5
 """Seconds in which a process that was told to stop may do so."""
 
 
@@ -41,6 +48,25 @@ def _work_on(work: CellQueue, words: Connection, scratch: str) -> None:
     multiprocessing.set_start_method(None, force=True)
     with tidy_stop():
         run_here(work, _Announce(words))
+
+
+@contextmanager
+def _one_gpu_in_sight(number: int) -> Iterator[None]:
+    """Let a process that is started see one GPU: of several, each process has the next.
+
+    Some models of anomalib take the first that they see, whatever they are told.
+    """
+    told, count = os.environ.get(_VISIBLE), torch.cuda.device_count()
+    if count < 2:
+        yield
+        return
+    names = told.split(",")[:count] if told else [str(index) for index in range(count)]
+    os.environ[_VISIBLE] = names[number % count]
+    try:
+        yield
+    finally:
+        del os.environ[_VISIBLE]
+        os.environ.update({_VISIBLE: told} if told else {})
 
 
 @dataclass
@@ -104,7 +130,8 @@ class ProcessPool:
         # Each begins elsewhere in the list, so that they seldom want the same cell.
         turned = self._work._replace(cells=rotated(self._work.cells, number, self._jobs))
         process = context.Process(target=_work_on, args=(turned, theirs, self._scratch.name))
-        process.start()
+        with _one_gpu_in_sight(number):
+            process.start()
         theirs.close()
         self._workers[number] = _Worker(process, ours)
 

@@ -126,6 +126,7 @@ def run_cell(cell: Cell, settings: CellSettings) -> CellFindings:
         tests, arrays = evaluate(cell, model, engine, tested, epochs.epochs, facts)
     check_inputs(cell, sets, known)
     scoring = cost.scoring_cost(model, _some_images(data))
+    model.cpu()  # the next cell may need the room before Python collects what is done with
     return CellFindings(facts, tests, training, scoring, arrays)
 
 

@@ -119,7 +119,7 @@ def run_on_ray(work: CellQueue, watch: Watch, address: str | None, jobs: int | N
     with handlers_kept():
         ray.init(**options, log_to_driver=False, include_dashboard=False, ignore_reinit_error=True)
     try:
-        gpus = 1 if work.settings.accelerator == "gpu" else 0
+        gpus = _gpus_of_a_cell(work.settings.accelerator, ray)
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=LIVES - 1)(attempt)
         todo = [cell for cell in work.cells if not work.status(cell)]
         settings = ray.put(work.settings)  # once, for all that it holds of files
@@ -134,6 +134,13 @@ def run_on_ray(work: CellQueue, watch: Watch, address: str | None, jobs: int | N
                 watch.ended(cell, record.status)
     finally:
         ray.shutdown()
+
+
+def _gpus_of_a_cell(accelerator: str, ray: Any) -> int:  # noqa: ANN401 - a module
+    """GPUs that Ray keeps for a cell, from which it hides all others."""
+    if accelerator == "auto":
+        return 1 if ray.cluster_resources().get("GPU", 0) else 0
+    return 1 if accelerator == "gpu" else 0
 
 
 def _fetched(result: Any, cell: Cell, ray: Any) -> Any:  # noqa: ANN401 - Ray's

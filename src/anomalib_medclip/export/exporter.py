@@ -5,7 +5,8 @@ with the trained model on real images, and moved into place if it passes.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import zip_longest
@@ -224,13 +225,18 @@ class CertifiedExporter:
         method.eval()
         root.mkdir(parents=True, exist_ok=True)
         again = "stopped; nothing was written, and the same command begins again"
-        with tidy_stop(again), told_if_full(root), TemporaryDirectory(dir=root) as aside:
+        with (
+            tidy_stop(again),
+            told_if_full(root),
+            _on_processor(method),
+            TemporaryDirectory(dir=root, prefix=".") as aside,
+        ):
             self._is_writing = True
             try:
                 written = write(Path(aside))
             finally:
                 self._is_writing = False
-            expected = parity.run_in_batches(torch_run(method, method.device), probes, 1)
+            expected = parity.run_in_batches(torch_run(method), probes, 1)
             differences = parity.compare(expected, open_file(written), probes)
             figures = parity.check(differences, BOUNDS[compression] if compression else None)
             for way, open_so in also.items():
@@ -261,6 +267,17 @@ class CertifiedExporter:
             msg = "no images to certify an export with: export a checkpoint of a finished training"
             raise NotReadyError(msg)
         return self.probes.float() / 255
+
+
+@contextmanager
+def _on_processor(method: Exportable) -> Iterator[None]:
+    """A model where graphs are made and files are compared, wherever it was and will be."""
+    device = method.device
+    method.cpu()
+    try:
+        yield
+    finally:
+        method.to(device)
 
 
 def in_turn(dataset: Any) -> list[int]:  # noqa: ANN401 - any data set of anomalib's

@@ -10,7 +10,12 @@ from anomalib.data import InferenceBatch
 from torch import Tensor
 
 from anomalib_medclip.clip.blocks import Precision
-from anomalib_medclip.errors import CheckpointError, RuntimeMissingError, TrustError
+from anomalib_medclip.errors import (
+    CheckpointError,
+    ConfigError,
+    RuntimeMissingError,
+    TrustError,
+)
 from anomalib_medclip.export.openvino_precision import read_in_bf16
 
 Run: TypeAlias = Callable[[Tensor], InferenceBatch]
@@ -71,14 +76,26 @@ def open_onnx(path: Path, device: str = "cpu") -> Run:
 
     Args:
         path: The ``.onnx`` file; its weights lie beside it.
-        device: ``"cpu"`` or ``"cuda"``.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
     Raises:
-        RuntimeMissingError: ONNX Runtime is not installed.
+        ConfigError: The device is none of these, or there is no such GPU.
+        RuntimeMissingError: ONNX Runtime is not installed, or not for GPUs.
     """
     onnxruntime = runtime("onnxruntime")
-    provider = "CPUExecutionProvider" if device == "cpu" else f"{device.upper()}ExecutionProvider"
-    session = onnxruntime.InferenceSession(path, providers=[provider])
+    kind, _, number = device.partition(":")
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
+    if provider is None or (number and not number.isdecimal()):
+        msg = f"ONNX Runtime takes no device {device!r}; give cpu, cuda or cuda:1"
+        raise ConfigError(msg)
+    if provider not in onnxruntime.get_available_providers():
+        msg = f"this ONNX Runtime has no {provider}; pip install onnxruntime-gpu, or give cpu"
+        raise RuntimeMissingError(msg)
+    options = {"device_id": int(number)} if number else {}
+    session = onnxruntime.InferenceSession(path, providers=[(provider, options)])
+    if provider not in session.get_providers():  # it would compute on the processor instead
+        msg = f"ONNX Runtime cannot use {device}; give a GPU that there is, or cpu"
+        raise ConfigError(msg)
     names = [output.name for output in session.get_outputs()]
 
     def run(images: Tensor) -> InferenceBatch:
@@ -98,9 +115,14 @@ def open_openvino(path: Path, device: str = "cpu", precision: Precision | None =
 
     Raises:
         CheckpointError: In bf16, the file does not say what must stay in float32.
+        ConfigError: OpenVINO has no such device here.
         RuntimeMissingError: OpenVINO is not installed.
     """
     openvino = runtime("openvino")
+    kind, there = device.upper().partition(":")[0], openvino.Core().available_devices
+    if kind not in {"AUTO", "HETERO", "MULTI", *there, *(one.partition(".")[0] for one in there)}:
+        msg = f"OpenVINO has no device {device!r} here; give one of {', '.join(there).lower()}"
+        raise ConfigError(msg)
     model = read_in_bf16(path) if precision == "bf16" else path
     config = {"INFERENCE_PRECISION_HINT": "f32"} if precision else {}
     compiled = openvino.compile_model(model, device.upper(), config)

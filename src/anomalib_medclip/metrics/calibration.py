@@ -10,6 +10,7 @@ from anomalib.metrics import AnomalibMetric
 from torch import Tensor
 from torchmetrics import Metric
 
+from anomalib_medclip.devices import most_exact
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics.pairs import pairs
 
@@ -92,11 +93,11 @@ class _CalibrationError(Metric):
         self.score += self._sums(bin_of, scores * np.float64(_UNITS))
 
     def compute(self) -> Tensor:
-        """Expected calibration error in [0, 1], in float64, on the processor."""
+        """Expected calibration error in [0, 1], on the processor; in float64 as ``RankMetric``."""
         error = self.curve().error
         if np.isnan(error):
             logger.warning("%s is undefined: no score came", type(self).__name__)
-        return torch.tensor(error, dtype=torch.float64)
+        return torch.tensor(error, dtype=most_exact(self.device))
 
     def curve(self) -> Reliability:
         """Reliability curve of this process's scores."""

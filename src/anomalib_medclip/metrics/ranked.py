@@ -21,6 +21,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from anomalib_medclip.devices import most_exact
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import rank_figures
 from anomalib_medclip.metrics.gathering import gathered
@@ -83,14 +84,17 @@ class RankMetric(Metric):
         self._store.add(scores, abnormal, regions_of(target) if self.keeps_regions else None)
 
     def compute(self) -> Tensor:
-        """Figure of all scores so far, in float64, on the processor."""
+        """Figure of all scores so far, on the processor; in float64, if the metric's device has it.
+
+        Lightning moves what it has logged to that device.
+        """
         store = self._of_all or self._read()
         missing = {"normal": store.normal, "abnormal": store.abnormal}
         if not all(missing.values()):
             kinds = " and ".join(kind for kind, count in missing.items() if not count)
             logger.warning("%s is undefined: no %s score came", type(self).__name__, kinds)
-            return torch.tensor(torch.nan, dtype=torch.float64)
-        return torch.tensor(self._figure(store), dtype=torch.float64)
+            return torch.tensor(torch.nan, dtype=most_exact(self.device))
+        return torch.tensor(self._figure(store), dtype=most_exact(self.device))
 
     def curve(self, steps: int = 200) -> rank_figures.Curve:
         """ROC and precision-recall curves of the scores of this process; see ``rank_figures``.

@@ -71,7 +71,9 @@ class Inferencer:
 
     Args:
         path: A checkpoint (``.ckpt``), or an exported model (``.onnx``, ``.xml`` or ``.pt``).
-        device: ``"cpu"``, ``"cuda"``, or OpenVINO's name of a device.
+        device: ``"cpu"``, or a GPU: for checkpoints and ``.pt`` files as torch names it, such as
+            ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"xpu"``; for ``.onnx`` files ``"cuda"`` or
+            ``"cuda:1"``; for ``.xml`` files as OpenVINO names it.
         intensity: What to do with images of more than 8 bits; by default as in training.
         precision: What most products are computed in, ``"fp32"`` or ``"bf16"``; by default that of
             the checkpoint or ``.pt`` file, and fp32 for other exported models. Of exported models,
@@ -98,8 +100,9 @@ class Inferencer:
         CheckpointError: No such file, no certificate beside it, or it is of another kind, or its
             precision is another one and cannot be chosen.
         BackboneMismatchError: The weights are not those of the training run.
+        ConfigError: There is no such device here.
         TrustError: It is a ``.pt`` file that is not trusted.
-        RuntimeMissingError: The runtime for the file is not installed.
+        RuntimeMissingError: The runtime for the file is not installed, or not for that device.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class Inferencer:
             path.suffix != ".onnx" and device.lower() == "cpu" and not notes.get("compression")
         )
         in_torch = path.suffix not in (".onnx", ".xml")
-        self._gpu = device if in_torch and device.startswith("cuda") else None
+        self._gpu = device if in_torch and device != "cpu" else None
         self.intensity = intensity if intensity is not None else trained_with
         self.origin = {name: notes.get(name) or None for name in _ORIGIN}
         self.certified: dict[str, str] = notes.get("files", {})
@@ -152,12 +155,14 @@ class Inferencer:
     def send(self, images: Tensor) -> Tensor:
         """Images on their way to where ``answer`` computes, in any shape.
 
-        To a GPU they are copied from pinned memory while it computes something else; other runtimes
-        take them where they are.
+        To a CUDA device they are copied from pinned memory while it computes something else; other
+        runtimes than torch take them where they are.
         """
         if self._gpu is None:
             return images
-        return images.pin_memory().to(self._gpu, non_blocking=True)
+        if self._gpu.startswith("cuda"):
+            return images.pin_memory().to(self._gpu, non_blocking=True)
+        return images.to(self._gpu)
 
     def answer(self, images: Float[Tensor, "batch 3 side side"]) -> BatchPrediction:
         """Score images in [0, 1] that ``resize`` has made, as one batch.

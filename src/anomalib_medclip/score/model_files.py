@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from anomalib_medclip import baselines
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.clip.blocks import Precision
+from anomalib_medclip.devices import find_device
 from anomalib_medclip.errors import CheckpointError, MedclipError, UnknownNameError
 from anomalib_medclip.export.parity import read_certificate
 from anomalib_medclip.export.runtimes import (
@@ -64,6 +65,8 @@ def open_model(
     if pretrained and path.suffix != ".ckpt":
         msg = f"{path} holds weights of its own; leave pretrained out, or give the checkpoint"
         raise CheckpointError(msg)
+    if path.suffix in (".ckpt", ".pt"):
+        find_device(device)
     asked: dict[str, Any] = {".ckpt": {"pretrained": pretrained}, ".pt": {"trust": trust}}
     try:
         return _OPENERS[path.suffix](path, device, precision, **asked.get(path.suffix, {}))

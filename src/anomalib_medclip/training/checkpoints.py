@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 _NAMES_CODE = {"_instantiator", "_class_path"}
 """Options by which Lightning lets a checkpoint say what is to be imported and called."""
 
+_NAMES_FILES = {"dirpath", "best_model_path", "best_k_models"}
+"""What is in the state of a callback that saves checkpoints."""
+
 _KEY = "anomalib_medclip"
 """Where the notes lie in a checkpoint."""
 
@@ -138,8 +141,8 @@ def slim(checkpoint: dict[str, Any], notes: Notes) -> None:
 
 def _saving(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
     """States of Lightning's callbacks that save checkpoints, and know where."""
-    named = checkpoint.get("callbacks", {}).items()
-    return [state for name, state in named if "ModelCheckpoint" in name and state["dirpath"]]
+    states = checkpoint.get("callbacks", {}).values()
+    return [one for one in states if isinstance(one, dict) and one.keys() >= _NAMES_FILES]
 
 
 def _rename_files(state: dict[str, Any], rename: Callable[[str], str]) -> None:

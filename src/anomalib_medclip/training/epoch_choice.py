@@ -34,6 +34,7 @@ class BestEpoch(Callback):
         self._best = float("-inf")
         self._epoch = 0
         self._state: dict[str, Any] = {}
+        self._is_back = False
 
     @property
     def kept(self) -> int | None:
@@ -42,7 +43,8 @@ class BestEpoch(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the state if it is the best so far."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking or _cannot_choose(trainer):
+        watched = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if not watched or self._is_back or _cannot_choose(trainer):
             return
         metrics = trainer.callback_metrics
         names = ("val_image_AUROC", "val_pixel_AUROC")
@@ -70,15 +72,28 @@ class BestEpoch(Callback):
             self._best, self._epoch, self._state = kept["best"], kept["epoch"], kept["state"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the best state back, and write it over the last checkpoint."""
+        """Put the best back where a callback has ended training, over what was saved last."""
         if not self._state:
             logger.warning(
                 "no validation images of both classes besides support and test: "
                 "the last epoch is kept"
             )
-            return
-        logger.info("epoch %d was best on the validation images; kept", self._epoch)
-        pl_module.load_state_dict(pl_module.state_dict() | self._state)
-        for callback in checkpoint_callbacks(trainer):
-            if callback.best_model_path:
-                trainer.save_checkpoint(callback.best_model_path)
+        elif not self._is_back:
+            self.put_back(pl_module)
+            for callback in checkpoint_callbacks(trainer):
+                if callback.best_model_path:
+                    trainer.save_checkpoint(callback.best_model_path)
+
+    def put_back(self, pl_module: LightningModule) -> None:
+        """Put the best state back, if there is one, before the last epoch is saved."""
+        if self._state:
+            logger.info("epoch %d was best on the validation images; kept", self._epoch)
+            pl_module.load_state_dict(pl_module.state_dict() | self._state)
+            self._is_back = True
+
+
+def put_best_back(trainer: Any, module: LightningModule) -> None:  # noqa: ANN401 - of which types know the public part
+    """Put the best epoch back, where validation chooses, before the last one is saved."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, BestEpoch):
+            callback.put_back(module)

@@ -30,7 +30,7 @@ from anomalib_medclip.training.checkpoints import (
 from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.divergence import FiniteOnly
-from anomalib_medclip.training.epoch_choice import BestEpoch
+from anomalib_medclip.training.epoch_choice import BestEpoch, put_best_back
 from anomalib_medclip.training.epoch_seed import EpochSeed
 from anomalib_medclip.training.frozen_features import FrozenFeatures, scope_of
 from anomalib_medclip.training.options import SharedOptions, refuse_precision
@@ -207,6 +207,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """Validate at the end of training, however it came: thresholds need the last adapters."""
         if is_last_epoch(self.trainer):
             self._finish()
+            put_best_back(self.trainer, self)
 
     def on_train_end(self) -> None:
         """Do so, too, where a callback has stopped training after its last epoch, and save it."""
@@ -281,13 +282,9 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out CLIP and, in a finished run, the optimiser; see ``checkpoints``."""
         super().on_save_checkpoint(checkpoint)
-        notes = Notes.of(
-            self,
-            support_is_stale=self.support.readiness.is_stale,
-            probes=self.exporter.probes,
-            model={"has_masks": self.model.has_masks, "few_shot": self.model.few_shot},
-        )
-        slim(checkpoint, notes)
+        model = {"has_masks": self.model.has_masks, "few_shot": self.model.few_shot}
+        stale, probes = self.support.readiness.is_stale, self.exporter.probes
+        slim(checkpoint, Notes.of(self, support_is_stale=stale, probes=probes, model=model))
         if is_last_epoch(self.trainer):
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
 
@@ -296,12 +293,12 @@ class ClipMethod(ExportVerbs, SharedOptions):
 
         What has just gone on from a checkpoint is kept: anomalib's ``train`` would test that file.
         """
-        if self.schedule.went_beyond(self._trainer):
+        if self.schedule.tests_where_it_resumed(self._trainer):
             logger.info("what was learnt is tested, not the checkpoint that training went on from")
             checkpoint.update(state_dict=self.state_dict(), callbacks={})
             return
         notes = complete(checkpoint, self)
-        self.schedule.goes_on(self._trainer)
+        self.schedule.resumes(self._trainer)
         super().on_load_checkpoint(checkpoint)
         self.support.restored(is_stale=notes.support_is_stale)
         self.text.object_name = notes.object_name

@@ -7,6 +7,7 @@ fewer batches than processes, all do all of them, and no rate or rank is another
 """
 
 import logging
+import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from copy import copy
@@ -79,7 +80,7 @@ class Processes(Callback):
 def _refuse(trainer: Trainer, module: LightningModule) -> None:
     """Refuse what several processes cannot do."""
     name, strategy = type(module).__name__, trainer.strategy
-    if not isinstance(strategy, DDPStrategy):
+    if type(strategy) is not DDPStrategy:  # DeepSpeed's is one, too
         msg = f"{name} was never tried with {type(strategy).__name__}; pass --trainer.strategy ddp"
         raise ConfigError(msg)
     if trainer.state.fn != "fit":
@@ -203,10 +204,11 @@ def _folder_of_rank_zero_only() -> None:
 
     Each would make one of its own, at the same moment, which fails where they meet, and ``latest``
     would lead to any of them. The other processes are told of the folder once they are connected.
+    A rank alone says nothing: schedulers number independent runs, too.
     """
 
     def make_once(root_dir: str | Path) -> Path:
-        rank = _get_rank()
+        rank = _get_rank() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
         return Path(root_dir).resolve() / f"rank{rank}" if rank else create_versioned_dir(root_dir)
 
     vars(engine)["create_versioned_dir"] = make_once

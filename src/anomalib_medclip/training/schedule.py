@@ -1,10 +1,13 @@
 """When a training validates, and when it is finished."""
 
+import inspect
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from anomalib.engine import Engine
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -34,7 +37,7 @@ class Schedule:
         self._default_epochs = default_epochs
         self._validated_at: int | None = None
         self._finished_at: int | None = None
-        self._went_on_from: str | Path | None = None
+        self._resumed_from: str | Path | None = None
 
     def settle(self, trainer: Trainer, *, chooses: bool) -> None:
         """Before training: how many epochs there are, and whether each ends in a validation.
@@ -44,7 +47,7 @@ class Schedule:
             chooses: Whether validation chooses the epoch that is kept.
         """
         self._validated_at = self._finished_at = None
-        self._went_on_from = None
+        self._resumed_from = None
         if trainer.max_epochs is not None and 0 < trainer.max_epochs <= trainer.current_epoch:
             logger.warning(
                 "nothing is trained: this Engine has trained its %d epochs; make another one, or "
@@ -69,15 +72,16 @@ class Schedule:
         """Whether what is learnt so far was finished."""
         return self._finished_at == trainer.global_step
 
-    def goes_on(self, trainer: Trainer | None) -> None:
+    def resumes(self, trainer: Trainer | None) -> None:
         """A checkpoint is being restored, by a trainer or without one."""
         if trainer and trainer.state.fn == "fit":
-            self._went_on_from = trainer.ckpt_path
+            self._resumed_from = trainer.ckpt_path
 
-    def went_beyond(self, trainer: Trainer | None) -> bool:
-        """Whether a training went on from the trainer's checkpoint, and was finished."""
-        from_here = trainer is not None and trainer.ckpt_path == self._went_on_from
-        return from_here and self._finished_at is not None
+    def tests_where_it_resumed(self, trainer: Trainer | None) -> bool:
+        """Whether anomalib's ``train`` has resumed a training, and would test its checkpoint."""
+        path = trainer and trainer.ckpt_path
+        resumed = path is not None and path == self._resumed_from
+        return resumed and self._finished_at is not None and _is_in(Engine.train)
 
     def note_finish(self, trainer: Trainer) -> None:
         """What is learnt so far is being finished."""
@@ -100,6 +104,14 @@ class Schedule:
     def validates_often(trainer: Trainer) -> bool:
         """Whether images of validation come back in later epochs."""
         return trainer.check_val_every_n_epoch != _NEVER
+
+
+def _is_in(function: Callable[..., Any]) -> bool:
+    """Whether a function is being called, which tells nobody."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _is_watched(trainer: Any) -> bool:  # noqa: ANN401 - a trainer

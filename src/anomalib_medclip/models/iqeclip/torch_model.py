@@ -196,7 +196,10 @@ class IQECLIPModel(ClipModel):
     ) -> Float[Tensor, "branch level"]:
         target = labels.float().expand_as(probability)
         if self.bce == "probabilities":
-            return F.binary_cross_entropy(probability, target, reduction="none").mean(dim=-1)
+            # A GPU's autocast refuses it, for what half precision makes of probabilities near 0.
+            with torch.autocast(probability.device.type, enabled=False):
+                terms = F.binary_cross_entropy(probability.float(), target, reduction="none")
+            return terms.mean(dim=-1)
         # As the code: the sigmoid of this loss comes on top of a probability.
         terms = F.binary_cross_entropy_with_logits(probability, target, reduction="none")
         return terms.mean(dim=-1)

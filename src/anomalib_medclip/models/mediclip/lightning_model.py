@@ -151,10 +151,10 @@ class MediCLIP(ClipMethod, AnomalibModule):
             poisson = self.hparams["poisson"]
             made.append(synthesize(sources[index], sources, random, self.tasks, poisson))
         images = torch.from_numpy(np.stack([one.image for one in made])).to(self.device)
-        masks = torch.from_numpy(np.stack([one.label for one in made])).to(self.device)
+        masks = torch.from_numpy(np.stack([one.label for one in made])).float().to(self.device)
         encoded = self.model.encode(images[:, None].expand(-1, 3, -1, -1).float() / 255)
         labels = torch.tensor([one.label.any() for one in made], device=self.device)
-        return encoded, masks[:, None].float(), labels
+        return encoded, masks[:, None], labels
 
 
 def _grey(image: Tensor) -> Pixels:
