@@ -29,11 +29,15 @@ FLOAT32 = 1e-3
 """Scores and maps in [0, 1], and losses and gradients as a share of themselves: devices sum in
 another order."""
 
-HALF = 0.2
-"""Scores and maps in bf16 autocast, which keeps eight bits of each number."""
+HALF = 0.05
+"""The same where both are in bf16 autocast, which keeps eight bits of each number. A processor's
+two kinds of attention differ by 0.03, and so do its autocast and that of a simulated GPU."""
 
-HALF_GRADIENTS = 0.7
-"""Losses and gradients in bf16 autocast, as a share of themselves."""
+ROUNDED = 0.1
+"""Scores and maps in bf16 autocast, compared with float32."""
+
+ROUNDED_GRADIENTS = 0.7
+"""Losses and gradients likewise: a processor's differ by 0.4, of MVFA with random weights."""
 
 MOVED = 0.05
 """What an epoch changes, as a share of itself: Adam makes steps of whatever is not zero."""
@@ -184,6 +188,10 @@ def _small(method):
     return model
 
 
+def _half(device):
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
 def _same_answers(name, model, device):
     from anomalib_medclip.bench import scoring
 
@@ -193,22 +201,28 @@ def _same_answers(name, model, device):
         there = copy.deepcopy(model).to(device)
         with torch.inference_mode():
             expected, found = model(images), there(images.to(device))
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
-                rounded = there(images.to(device))
+            with _half("cpu"):
+                rounded = model(images)
+            with _half(device):
+                found_rounded = there(images.to(device))
         shots = f"{name}, {'few' if few_shot else 'zero'}-shot"
         near(f"{shots}: in float32", found, expected, FLOAT32)
-        near(f"{shots}: in bf16 autocast", rounded, expected, HALF)
+        near(f"{shots}: in bf16 autocast", found_rounded, rounded, HALF)
+        near(f"{shots}: in bf16 against float32", found_rounded, expected, ROUNDED)
 
 
 def _same_gradients(name, model, device):
     there = copy.deepcopy(model).to(device)
     expected, found = _gradients(model), _gradients(there)
-    near(f"{name}: loss and gradients in float32", *_shares(found, expected), FLOAT32)
-    with torch.autocast(torch.device(device).type, torch.bfloat16):
-        rounded = _gradients(there)
-    near(
-        f"{name}: loss and gradients in bf16 autocast", *_shares(rounded, expected), HALF_GRADIENTS
-    )
+    with _half("cpu"):
+        rounded = _gradients(model)
+    with _half(device):
+        found_rounded = _gradients(there)
+    what = f"{name}: loss and gradients"
+    near(f"{what} in float32", *_shares(found, expected), FLOAT32)
+    near(f"{what} in bf16 autocast", *_shares(found_rounded, rounded), HALF)
+    shares = _shares(found_rounded, expected)
+    near(f"{what} in bf16 against float32", *shares, ROUNDED_GRADIENTS)
 
 
 def _gradients(model):

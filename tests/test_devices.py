@@ -107,7 +107,7 @@ def test_a_model_lives_on_a_gpu_from_training_to_export(name, live, tmp_path):
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_model_lives_on_a_device_without_float64(name, live):
-    check(live("mps", name, "cell"))
+    check(live("mps", name, "cell", "files"))
 
 
 def test_losses_of_probabilities_pass_a_gpus_autocast(live):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bare_bench
 import gpu_check
 import pytest
 import torch
@@ -64,6 +65,19 @@ def test_a_model_that_computes_otherwise_elsewhere_is_found(monkeypatch, capsys)
     found = lines(capsys.readouterr().out, "fail")
     assert any("in float32" in line for line in found)
     assert any("loss and gradients" in line for line in found)
+
+
+def test_gradients_of_another_size_in_autocast_are_found(monkeypatch, capsys):
+    def moved(model, _device):
+        for one in filter(lambda one: one.requires_grad, model.parameters()):
+            one.register_hook(lambda grad: grad * (0.7 if torch.is_autocast_enabled("cpu") else 1))
+        return model
+
+    model = gpu_check._small(bare_bench.METHODS["madclip"])
+    monkeypatch.setattr(torch.nn.Module, "to", moved)
+    gpu_check._same_gradients("it", model, "cpu")
+    (found,) = lines(capsys.readouterr().out, "fail")
+    assert found.startswith("fail: it: loss and gradients in bf16 autocast: differs by 3.0e-01")
 
 
 # --- the whole script

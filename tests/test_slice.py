@@ -10,6 +10,7 @@ import fresh_process
 import numpy as np
 import pytest
 import yaml
+from signalled import contents
 from volumes import save_nifti, volume, write_patients
 
 from anomalib_medclip.cli import main
@@ -43,10 +44,6 @@ def config(tmp_path):
 
 def cut(config, out, *more):
     return main(["slice", str(config), "--out", str(out), *more])
-
-
-def contents(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_a_tree_is_read_as_bmad_is(config, tmp_path):

@@ -1,5 +1,6 @@
 """Cells on a Ray cluster of this machine, of which a worker dies."""
 
+import signal
 import sys
 from functools import partial
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.run_cell import now
 from anomalib_medclip.compare.runners import CellQueue, _fetched, run_on_ray
 from anomalib_medclip.compare.store import Store
+from anomalib_medclip.signals import tidy_stop
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -22,10 +24,11 @@ class RayHere:
 
     def __init__(self, has_gpus=False):
         self.has_gpus = has_gpus
-        self.told, self.limits, self.tasks = [], None, {}
+        self.told, self.limits, self.handler, self.tasks = [], None, None, {}
 
     def init(self, **options):
         self.told.append(options)
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(number))
 
     def shutdown(self):
         self.told.append("shutdown")
@@ -37,7 +40,7 @@ class RayHere:
         return SimpleNamespace(value=value)
 
     def remote(self, **limits):
-        self.limits = limits
+        self.limits, self.handler = limits, signal.getsignal(signal.SIGTERM)
         return lambda function: SimpleNamespace(remote=partial(self._asked, function))
 
     def _asked(self, function, *given):
@@ -78,6 +81,16 @@ def test_a_cell_has_a_gpu_of_a_cluster_that_has_some(
     settings = CellSettings(accelerator=accelerator)
     run_on_ray(CellQueue([], Store(tmp_path), settings, now()), SimpleNamespace(), None, None)
     assert here.limits["num_gpus"] == gpus
+
+
+def test_a_cluster_takes_no_signal_from_us(tmp_path, monkeypatch):
+    here = RayHere()
+    monkeypatch.setitem(sys.modules, "ray", here)
+    with tidy_stop():
+        ours = signal.getsignal(signal.SIGTERM)
+        work = CellQueue([], Store(tmp_path), CellSettings(), now())
+        run_on_ray(work, SimpleNamespace(), None, None)
+        assert here.handler is ours, "while cells run"
 
 
 @pytest.mark.nightly(

@@ -20,6 +20,7 @@ import torch
 from anomalib.engine import Engine
 from anomalib.models.components.base import AnomalibModule
 from comparing import CFLOW, PATCHCORE, SMALL, lesion_entry, write_config
+from faiss_gpus import Resources
 from tiny import METHODS, SHALLOW, Training, lesion_data
 
 from anomalib_medclip import baselines, cli
@@ -36,10 +37,6 @@ METHOD_NAMES = [method.__name__ for method in METHODS]
 OURS = [*METHOD_NAMES, *baselines.__all__]
 OTHERS = {"PatchCore": PATCHCORE, "CFlow": CFLOW}
 """Models of anomalib, to compare with."""
-
-
-class Scratch:
-    """FAISS's memory on a device, which is none here."""
 
 
 class GpuIndex:
@@ -218,7 +215,7 @@ def main():
     fake_device.install(kind, PLACES[kind].index + 1)
     if kind == "cuda":
         faiss.get_num_gpus, faiss.GpuIndexFlatIP = torch.cuda.device_count, GpuIndex
-        faiss.StandardGpuResources = Scratch
+        faiss.StandardGpuResources = Resources
     entry = entry_of(name, json.loads(options))
     for stage in stages:
         (folder := Path(home, stage)).mkdir()
