@@ -223,17 +223,10 @@ class CertifiedExporter:
             raise ParityError(msg)
         refuse_non_finite_state(without_clip(method.state_dict()), "the model to export")
         method.eval()
-        root.mkdir(parents=True, exist_ok=True)
-        again = "stopped; nothing was written, and the same command begins again"
-        with (
-            tidy_stop(again),
-            told_if_full(root),
-            _on_processor(method),
-            TemporaryDirectory(dir=root, prefix=".") as aside,
-        ):
+        with _folder_aside(root) as aside, _on_processor(method):
             self._is_writing = True
             try:
-                written = write(Path(aside))
+                written = write(aside)
             finally:
                 self._is_writing = False
             expected = parity.run_in_batches(torch_run(method), probes, 1)
@@ -267,6 +260,15 @@ class CertifiedExporter:
             msg = "no images to certify an export with: export a checkpoint of a finished training"
             raise NotReadyError(msg)
         return self.probes.float() / 255
+
+
+@contextmanager
+def _folder_aside(root: Path) -> Iterator[Path]:
+    """A folder below another for a while, for what appears there once it is right."""
+    root.mkdir(parents=True, exist_ok=True)
+    again = "stopped; nothing was written, and the same command begins again"
+    with tidy_stop(again), told_if_full(root), TemporaryDirectory(dir=root, prefix=".") as aside:
+        yield Path(aside)
 
 
 @contextmanager
