@@ -70,7 +70,7 @@ class Forked:
         socket.send_fds(_server(), [json.dumps(asked).encode()], [*theirs, answers.fileno()])
         for number in (*theirs, answers.detach()):
             os.close(number)
-        self.returncode = None
+        self.returncode, self._leads = None, asked["new_session"]
         self.pid = self._hear("began")
 
     def _hear(self, wanted):
@@ -107,9 +107,9 @@ class Forked:
             return tuple(one.result() for one in said)
 
     def kill(self):
-        """End it at once, as ``SIGKILL`` does."""
+        """End it at once, as ``SIGKILL`` does, with all of its session if it has its own."""
         if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+            (os.killpg if self._leads else os.kill)(self.pid, signal.SIGKILL)
 
     def __enter__(self):
         return self

@@ -1,11 +1,14 @@
 """Commands that are told to stop while they work, and are started again."""
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, NamedTuple
 
 import fresh_process
@@ -48,8 +51,8 @@ class Command(NamedTuple):
     good: int = 0
 
     def start(self, out, *more):
-        """Start it in a process group of its own, with temporary files beside its results."""
-        aside = out.with_name(f"{out.name} aside")
+        """Start it in a process group of its own, with temporary files in a folder of its own."""
+        aside = aside_of(out)
         aside.mkdir(exist_ok=True)
         words = [PROGRAM + self.program, *self.words(out), *more]
         return fresh_process.start(
@@ -91,9 +94,7 @@ class Command(NamedTuple):
             assert time.monotonic() - told < 5, time.monotonic() - told
             assert "Traceback" not in said, said
             assert len([line for line in said.splitlines() if "stopped" in line]) == 1, said
-            left = [
-                path for top in (out, out.with_name(f"{out.name} aside")) for path in hidden(top)
-            ]
+            left = [path for top in (out, aside_of(out)) for path in hidden(top)]
             assert not left, left
         return True
 
@@ -108,8 +109,14 @@ class Command(NamedTuple):
         """Results of the run after."""
         process = self.start(out, *self.goes_on(out))
         _, said = process.communicate(timeout=120)
+        shutil.rmtree(aside_of(out))
         assert process.returncode == self.good, said
         return self.results(out)
+
+
+def aside_of(out):
+    """Folder of a run's temporary files: a short name, since data loaders make sockets there."""
+    return Path(gettempdir(), f"aside-{hashlib.sha256(bytes(out)).hexdigest()[:12]}")
 
 
 def hidden(top):

@@ -36,6 +36,7 @@ class CellSettings(NamedTuple):
         accelerator: ``cpu``, ``gpu`` or ``auto``, as Lightning has it.
         threads: Threads of torch; ``None`` for its own choice.
         known: What planning has read, which is not read again where it has not been touched.
+        scratch: Folder for what cells leave behind when they are killed; ``None`` for the system's.
     """
 
     features: Path | None = None
@@ -43,6 +44,7 @@ class CellSettings(NamedTuple):
     accelerator: str = "auto"
     threads: int | None = None
     known: Digests | None = None
+    scratch: Path | None = None
 
 
 def model_of(cell: Cell) -> AnomalibModule:

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
@@ -41,9 +41,8 @@ class _Announce:
         self._words.send((cell.key, status))
 
 
-def _work_on(work: CellQueue, words: Connection, scratch: str) -> None:
-    """What each process does; its folders of a while are in one that outlives it."""
-    tempfile.tempdir = scratch
+def _work_on(work: CellQueue, words: Connection) -> None:
+    """What each process does."""
     # Loaders of images would else be spawned, too, and each import everything anew.
     multiprocessing.set_start_method(None, force=True)
     with tidy_stop():
@@ -90,7 +89,7 @@ class ProcessPool:
         self._cells = {cell.key: cell for cell in work.cells}
         self._deaths: Counter[str] = Counter()
         self._workers: dict[int, _Worker] = {}
-        self._scratch = TemporaryDirectory()
+        self._scratch = TemporaryDirectory()  # for what killed processes leave
 
     def run(self) -> None:
         """Run all cells.
@@ -128,8 +127,10 @@ class ProcessPool:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         # Each begins elsewhere in the list, so that they seldom want the same cell.
-        turned = self._work._replace(cells=rotated(self._work.cells, number, self._jobs))
-        process = context.Process(target=_work_on, args=(turned, theirs, self._scratch.name))
+        settings = self._work.settings._replace(scratch=Path(self._scratch.name))
+        turned = rotated(self._work.cells, number, self._jobs)
+        its_work = self._work._replace(cells=turned, settings=settings)
+        process = context.Process(target=_work_on, args=(its_work, theirs))
         with _one_gpu_in_sight(number):
             process.start()
         theirs.close()

@@ -118,7 +118,7 @@ def run_cell(cell: Cell, settings: CellSettings) -> CellFindings:
     data, tested = sets[cell.data], {name: sets[name] for name in cell.tests}
     model = model_of(cell)
     epochs = EpochScores(tested, cell.model_config["record_every"])
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=settings.scratch) as scratch:
         engine = engine_for(cell, model, settings, Path(scratch), [epochs])
         share_features(cell, model, settings)
         training = cost.train(model, data, engine)
