@@ -109,7 +109,8 @@ def test_what_cannot_be_read_has_a_failed_row_and_all_others_are_scored(finished
     assert set(failed.index) == set(words)
     for name, said in words.items():
         assert said in failed[name], name
-        assert str(home) in failed[name], "the file is named"
+        assert str(home) not in failed[name], "the table may travel"
+        assert name == "ct" or name == "cropped.nii" or Path(name).name[:50] in failed[name], name
 
 
 CONFIG = """
