@@ -93,7 +93,8 @@ class Command(NamedTuple):
         if number != signal.SIGKILL:
             assert time.monotonic() - told < 5, time.monotonic() - told
             assert "Traceback" not in said, said
-            assert len([line for line in said.splitlines() if "stopped" in line]) == 1, said
+            words = [line for line in said.splitlines() if "stopped;" in line or "begin again" in line]
+            assert len(words) == 1, said
             left = [path for top in (out, aside_of(out)) for path in hidden(top)]
             assert not left, left
         return True
