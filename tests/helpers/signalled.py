@@ -93,8 +93,7 @@ class Command(NamedTuple):
         if number != signal.SIGKILL:
             assert time.monotonic() - told < 5, time.monotonic() - told
             assert "Traceback" not in said, said
-            words = [line for line in said.splitlines() if "stopped;" in line or "begin again" in line]
-            assert len(words) == 1, said
+            assert said.count("stopped;") + said.count("stopped before") == 1, said
             left = [path for top in (out, aside_of(out)) for path in hidden(top)]
             assert not left, left
         return True
