@@ -71,6 +71,7 @@ class Command(NamedTuple):
         process = self.start(out)
         begun = self.until_it_works(process, out)
         _, said = process.communicate(timeout=120)
+        shutil.rmtree(aside_of(out))
         assert process.returncode == self.good, said
         return self.results(out), time.monotonic() - begun
 
@@ -88,6 +89,7 @@ class Command(NamedTuple):
             (os.killpg if all_of_it else os.kill)(process.pid, number)
         _, said = process.communicate(timeout=60)
         if process.returncode in (self.good, -number) and self.is_done(out, whole):
+            shutil.rmtree(aside_of(out))
             return False
         assert process.returncode == EXITS[number], (process.returncode, said)
         if number != signal.SIGKILL:
