@@ -82,15 +82,6 @@ def watch_again() -> None:
             signal.signal(number, _stop)
 
 
-@contextmanager
-def handlers_kept() -> Iterator[None]:
-    """What a library does in a while leaves the handlers of both signals as they are."""
-    try:
-        yield
-    finally:
-        watch_again()
-
-
 def _take_over() -> bool:
     """Put our handlers in place of those that there are; false where that cannot be, or is done."""
     if _before or threading.current_thread() is not threading.main_thread():

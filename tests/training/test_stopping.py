@@ -9,7 +9,7 @@ from lightning.pytorch import Callback
 from tiny import CASES
 
 from anomalib_medclip.baselines import MeanIntensity
-from anomalib_medclip.signals import Stopped, handlers_kept, stop_if_told, tidy_stop
+from anomalib_medclip.signals import Stopped, stop_if_told, tidy_stop, watch_again
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -127,8 +127,8 @@ def test_a_stop_that_python_has_lost_is_not_forgotten_by_what_comes_between():
 
 def test_signals_come_back_to_whoever_watches():
     with pytest.raises(Stopped), tidy_stop():  # noqa: PT012 - one after another
-        with handlers_kept():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        watch_again()
         signal.raise_signal(signal.SIGTERM)
 
 

@@ -12,7 +12,7 @@ from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.run_cell import attempt, died
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import RuntimeMissingError
-from anomalib_medclip.signals import handlers_kept, stop_if_told
+from anomalib_medclip.signals import stop_if_told, watch_again
 
 LIVES = 2
 """How often a cell may take its process with it before that is its record."""
@@ -116,8 +116,8 @@ def run_on_ray(work: CellQueue, watch: Watch, address: str | None, jobs: int | N
         raise RuntimeMissingError(msg) from error
     local: dict[str, Any] = {"address": "local", "num_cpus": jobs} if jobs else {}
     options = {"address": address} if address else local
-    with handlers_kept():
-        ray.init(**options, log_to_driver=False, include_dashboard=False, ignore_reinit_error=True)
+    ray.init(**options, log_to_driver=False, include_dashboard=False, ignore_reinit_error=True)
+    watch_again()
     try:
         gpus = _gpus_of_a_cell(work.settings.accelerator, ray)
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=LIVES - 1)(attempt)
