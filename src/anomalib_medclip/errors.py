@@ -85,6 +85,20 @@ class NotReadyError(MedclipError, RuntimeError):
     """The model is asked for scores before prompts or memory bank exist."""
 
 
+class UnfinishedError(CheckpointError, NotReadyError):
+    """A model is asked for scores, or to be exported, whose training has not ended.
+
+    Attributes:
+        reason: Why that gives none, and what helps, for messages.
+    """
+
+    reason = (
+        "is of a training that was not finished, so that its threshold or its memory is not that "
+        "of its weights; go on with 'anomalib train --ckpt_path', take the checkpoint of the end, "
+        "or give it to 'anomalib test' with its data, which finishes it for the test"
+    )
+
+
 class PluginError(MedclipError, ImportError):
     """A method of another package cannot be imported, or shares its name with one of a third."""
 

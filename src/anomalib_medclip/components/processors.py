@@ -14,7 +14,12 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
 from anomalib_medclip.components.anomaly_map import unit_interval
-from anomalib_medclip.components.threshold import FAIR_RATE, MidwayThreshold
+from anomalib_medclip.components.threshold import (
+    FAIR_RATE,
+    MidwayThreshold,
+    has_threshold,
+    no_guess,
+)
 from anomalib_medclip.metrics.raw import keep_raw
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.picture import read_image
@@ -183,6 +188,20 @@ class RankPreservingPostProcessor(PostProcessor):
                     name,
                     rate,
                 )
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say that nothing is called normal or abnormal, where no threshold is known."""
+        del trainer, pl_module
+        if not has_threshold(self):
+            logger.warning(
+                "no threshold is known, since no validation has found one: nothing is called "
+                "normal or abnormal"
+            )
+
+    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - anomalib's
+        """As anomalib's, but nothing gets a label without a threshold."""
+        with no_guess(self):
+            super().on_predict_batch_end(*args, **kwargs)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn likewise after a validation by itself."""

@@ -1,6 +1,7 @@
 """Where a score becomes abnormal, and what is said of the images that this was found on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,6 +39,27 @@ def learnt_from(wants_abnormal: bool) -> str:
     if wants_abnormal:
         return f"{LEARNT_FROM}; expect it too high, and abnormal images to be missed"
     return f"{LEARNT_FROM}; expect it too low, and false alarms"
+
+
+def has_threshold(post_processor: Any) -> bool:  # noqa: ANN401 - anyone's, or none
+    """Whether a post-processor can tell abnormal from normal: it is to, and a threshold is known.
+
+    anomalib's takes the middle of the scale, 0.5, where no validation has found one.
+    """
+    if post_processor is None or not post_processor.enable_thresholding:
+        return False
+    return bool(post_processor.image_threshold.isfinite())
+
+
+@contextmanager
+def no_guess(post_processor: Any) -> Iterator[None]:  # noqa: ANN401 - anyone's
+    """Let a post-processor that knows no threshold give scores and maps alone, for a while."""
+    asked = post_processor.enable_thresholding
+    post_processor.enable_thresholding = has_threshold(post_processor)
+    try:
+        yield
+    finally:
+        post_processor.enable_thresholding = asked
 
 
 class MidwayThreshold(F1AdaptiveThreshold):

@@ -3,6 +3,7 @@
 from typing import Any, TypeAlias
 
 from anomalib_medclip.clip.backbone import without_clip
+from anomalib_medclip.components.threshold import has_threshold
 from anomalib_medclip.export.parity import number
 from anomalib_medclip.provenance import NOTICE, sha256_of_tensors, versions
 
@@ -31,6 +32,7 @@ def describe(method: Exportable, checkpoint: dict[str, str] | None) -> dict[str,
         checkpoint: Name and SHA-256 of the file it was restored from.
     """
     backbone, post = method.model.clip.backbone, method.post_processor
+    known = has_threshold(post)
     return {
         "model": type(method).__name__,
         "object_name": method.object_name,
@@ -40,10 +42,10 @@ def describe(method: Exportable, checkpoint: dict[str, str] | None) -> dict[str,
         "intensity": method.pre_processor.intensity,
         "slicing": method.pre_processor.slicing,
         "normalisation": "CLIP's mean and deviation" if backbone.normalize else "none",
-        "image_threshold": number(post.normalized_image_threshold),
-        "pixel_threshold": number(post.normalized_pixel_threshold),
-        "raw_image_threshold": number(post.image_threshold),
-        "raw_pixel_threshold": number(post.pixel_threshold),
+        "image_threshold": number(post.normalized_image_threshold) if known else None,
+        "pixel_threshold": number(post.normalized_pixel_threshold) if known else None,
+        "raw_image_threshold": number(post.image_threshold) if known else None,
+        "raw_pixel_threshold": number(post.pixel_threshold) if known else None,
         "threshold_from": method.threshold_from,
         "backbone": str(backbone),
         "backbone_fingerprint": method.model.clip.fingerprint,

@@ -25,7 +25,8 @@ from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
 from anomalib_medclip.components.finite import refuse_non_finite_state
 from anomalib_medclip.components.processors import MedicalPreProcessor
-from anomalib_medclip.errors import NotReadyError, ParityError
+from anomalib_medclip.components.threshold import no_guess
+from anomalib_medclip.errors import NotReadyError, ParityError, UnfinishedError
 from anomalib_medclip.export import parity
 from anomalib_medclip.export.compression import BOUNDS, compress, tidy
 from anomalib_medclip.export.description import Exportable, describe
@@ -97,6 +98,7 @@ class CertifiedExporter:
         Raises:
             ParityError: The file gives other answers than this model.
             NotReadyError: There are no images to compare on.
+            UnfinishedError: The training of the model was not finished.
         """
 
         def without_probes(folder: Path) -> Path:
@@ -119,6 +121,7 @@ class CertifiedExporter:
         Raises:
             ParityError: The file gives other answers than this model, or the model is in bf16.
             NotReadyError: There are no images to compare on.
+            UnfinishedError: The training of the model was not finished.
         """
 
         def tidied(folder: Path) -> Path:
@@ -155,6 +158,7 @@ class CertifiedExporter:
             ParityError: The files give other answers than this model, a compressed model leaves
                 its bound, or the model is in bf16.
             NotReadyError: There are no images to compare on.
+            UnfinishedError: The training of the model was not finished.
             ValueError: ``INT8_ACQ``, for which there is no bound.
         """
         if compression and compression not in BOUNDS:
@@ -190,7 +194,7 @@ class CertifiedExporter:
     ) -> list[Tensor]:
         """Images one by one, at the model's size: of validation, or those in the checkpoint."""
         if datamodule is None:
-            return list(self._probe_images().split(1))
+            return list(self._probe_images(method).split(1))
         datamodule.prepare_data()
         datamodule.setup("fit")
         resize, items = method.pre_processor.resize, datamodule.val_data
@@ -216,14 +220,11 @@ class CertifiedExporter:
             compression: How the model was compressed, if it was.
             also: Other ways to open it, whose figures are noted for information.
         """
-        root, probes = Path(export_root), self._probe_images()
+        root, probes = Path(export_root), self._probe_images(method)
         check_writable(root)
-        if not isinstance(method.pre_processor, MedicalPreProcessor) or not method.post_processor:
-            msg = "only a model with its own pre- and post-processor can be certified; leave both"
-            raise ParityError(msg)
-        refuse_non_finite_state(without_clip(method.state_dict()), "the model to export")
+        _refuse_uncertifiable(method)
         method.eval()
-        with _folder_aside(root) as aside, _on_processor(method):
+        with _folder_aside(root) as aside, _on_processor(method), no_guess(method.post_processor):
             self._is_writing = True
             try:
                 written = write(aside)
@@ -255,11 +256,23 @@ class CertifiedExporter:
         )
         return home / written.name
 
-    def _probe_images(self) -> Tensor:
+    def _probe_images(self, method: Exportable) -> Tensor:
+        if not method.is_finished:
+            which = self.checkpoint["file"] if self.checkpoint else "the model to export"
+            msg = f"{which} {UnfinishedError.reason}"
+            raise UnfinishedError(msg)
         if not len(self.probes):
             msg = "no images to certify an export with: export a checkpoint of a finished training"
             raise NotReadyError(msg)
         return self.probes.float() / 255
+
+
+def _refuse_uncertifiable(method: Exportable) -> None:
+    """Refuse models whose processors are others, or which hold NaN."""
+    if not isinstance(method.pre_processor, MedicalPreProcessor) or not method.post_processor:
+        msg = "only a model with its own pre- and post-processor can be certified; leave both"
+        raise ParityError(msg)
+    refuse_non_finite_state(without_clip(method.state_dict()), "the model to export")
 
 
 @contextmanager

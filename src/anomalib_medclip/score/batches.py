@@ -8,7 +8,7 @@ inputs may share a batch, and each gets what it would get alone.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
@@ -26,19 +26,19 @@ class SliceScores(NamedTuple):
     Attributes:
         numbers: Numbers along the cut of the slices that were scored.
         scores: How abnormal each slice is, in [0, 1]; 0.5 is the threshold.
-        labels: Whether each counts as abnormal.
+        labels: Whether each counts as abnormal; ``None`` if the model knows no threshold.
         maps: How abnormal each pixel is, in [0, 1], for all slices of the cut; 0 in those that
             were not scored.
     """
 
     numbers: tuple[int, ...]
     scores: Float[Tensor, "scored"]
-    labels: Bool[Tensor, "scored"]
+    labels: Bool[Tensor, "scored"] | None
     maps: Float[Tensor, "slice row column"]
 
 
-Answer: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""Score, label and map of an image."""
+Answer: TypeAlias = tuple[Tensor, Tensor | None, Tensor]
+"""Score, label if there is one, and map of an image."""
 
 
 @dataclass(eq=False)
@@ -84,7 +84,8 @@ class Stack:
         maps = torch.zeros(self.shape)
         for number, one in zip(self.numbers, small, strict=True):
             maps[number] = full_map(one, self.shape[1:])
-        return SliceScores(self.numbers, torch.stack(scores), torch.stack(labels), maps)
+        known = None if labels[0] is None else torch.stack(labels)
+        return SliceScores(self.numbers, torch.stack(scores), known, maps)
 
 
 Some = TypeVar("Some", bound=Stack)
@@ -151,9 +152,8 @@ def _answered(
     get what they would have got.
     """
     try:
-        return list(
-            zip(*answer(torch.stack(images + images[-1:] * (size - len(images)))), strict=True)
-        )
+        scores, labels, maps = answer(torch.stack(images + images[-1:] * (size - len(images))))
+        return list(zip(scores, repeat(None) if labels is None else labels, maps, strict=False))
     except NonFiniteError as error:
         if len(images) == 1:
             return [error]

@@ -6,7 +6,7 @@ headers. Treat them as you treat it.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,9 @@ def write_dicom(
     headers: Sequence[Any],
     voxels: NDArray[np.float32],
     model: str,
-) -> bool:
+    *,
+    has_threshold: bool = True,
+) -> str:
     """Write ``map.dcm`` and, where a voxel is above the threshold, ``segmentation.dcm``.
 
     An empty segmentation is not written: many viewers take it for a broken file.
@@ -49,24 +51,44 @@ def write_dicom(
         folder: Where to.
         series: Folder of the series that was scored, for error messages.
         headers: Headers of its slices, in their order, as ``dicom.read_series`` gives them.
-        voxels: Its map in [0, 1], ``(slice, row, column)``.
+        voxels: Its map, ``(slice, row, column)``; in [0, 1] if a threshold is known.
         model: Name of the method, for the files.
+        has_threshold: Whether the model knows a threshold; without one nothing is segmented.
 
     Returns:
-        Whether there is a segmentation.
+        Name of the segmentation, or why there is none.
 
     Raises:
         VolumeError: The headers of the series lack what such files must say.
     """
     _check_identity(headers, series)
     sources = [_identified(header) for header in headers]
+    scale = _WITH_THRESHOLD if has_threshold else _without_threshold(voxels)
+    _save(folder / "map.dcm", series, lambda: _parametric_map(sources, voxels, model, scale))
     abnormal = voxels > THRESHOLD
-    _save(folder / "map.dcm", series, lambda: _parametric_map(sources, voxels, model))
+    if not has_threshold:
+        return "none: the model knows no threshold"
     if not abnormal.any():
-        return False
+        return f"none: no voxel is above {THRESHOLD}"
     target = folder / "segmentation.dcm"
     _save(target, series, lambda: _segmentation(sources, abnormal, model))
-    return True
+    return target.name
+
+
+class _Scale(NamedTuple):
+    """What a viewer is told of the numbers of a map."""
+
+    words: str
+    lowest: float
+    highest: float
+
+
+_WITH_THRESHOLD = _Scale(f"How abnormal, {THRESHOLD} is the threshold", 0.0, 1.0)
+
+
+def _without_threshold(voxels: NDArray[np.float32]) -> _Scale:
+    """The range of the map itself."""
+    return _Scale("How abnormal, no threshold is known", float(voxels.min()), float(voxels.max()))
 
 
 def _check_identity(sources: Sequence[Any], series: Path) -> None:
@@ -108,16 +130,18 @@ def _save(path: Path, series: Path, make: Callable[[], Any]) -> None:
     dataset.save_as(path)
 
 
-def _parametric_map(sources: Sequence[Any], voxels: NDArray[np.float32], model: str) -> Any:  # noqa: ANN401
+def _parametric_map(
+    sources: Sequence[Any], voxels: NDArray[np.float32], model: str, scale: _Scale
+) -> Any:  # noqa: ANN401
     from highdicom import VOILUTTransformation
     from highdicom.pm import ParametricMap, RealWorldValueMapping
     from pydicom.sr.codedict import codes
 
     mapping = RealWorldValueMapping(
         lut_label="abnormality",
-        lut_explanation="How abnormal, 0.5 is the threshold",
+        lut_explanation=scale.words,
         unit=codes.UCUM.NoUnits,
-        value_range=(0.0, 1.0),
+        value_range=(scale.lowest, scale.highest),
         slope=1.0,
         intercept=0.0,
     )
@@ -126,7 +150,12 @@ def _parametric_map(sources: Sequence[Any], voxels: NDArray[np.float32], model: 
         pixel_array=np.ascontiguousarray(voxels),
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[mapping],
-        voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        voi_lut_transformations=[
+            VOILUTTransformation(
+                window_center=(scale.lowest + scale.highest) / 2,
+                window_width=(scale.highest - scale.lowest) or 1.0,
+            )
+        ],
         content_label="ANOMALY_MAP",
         content_qualification="RESEARCH",
         series_description=f"Anomaly map, {NOTICE}",

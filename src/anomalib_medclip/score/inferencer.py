@@ -1,5 +1,6 @@
 """Scores one image after another, with a trained checkpoint or an exported model."""
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.components.finite import refuse_non_finite
-from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score.model_files import open_model
+
+logger = logging.getLogger(__name__)
 
 
 class Prediction(NamedTuple):
@@ -21,13 +23,13 @@ class Prediction(NamedTuple):
 
     Attributes:
         score: How abnormal, in [0, 1]; 0.5 is the threshold.
-        label: Whether it counts as abnormal.
+        label: Whether it counts as abnormal; ``None`` if the model knows no threshold.
         anomaly_map: How abnormal each pixel is, in [0, 1], at the model's size.
         full_map: The same at the image's own size.
     """
 
     score: float
-    label: bool
+    label: bool | None
     anomaly_map: Float[Tensor, "side side"]
     full_map: Float[Tensor, "height width"]
 
@@ -37,12 +39,12 @@ class BatchPrediction(NamedTuple):
 
     Attributes:
         scores: How abnormal, in [0, 1]; 0.5 is the threshold.
-        labels: Whether they count as abnormal.
+        labels: Whether they count as abnormal; ``None`` if the model knows no threshold.
         maps: How abnormal each pixel is, in [0, 1], at the model's size.
     """
 
     scores: Float[Tensor, "batch"]
-    labels: Bool[Tensor, "batch"]
+    labels: Bool[Tensor, "batch"] | None
     maps: Float[Tensor, "batch side side"]
 
 
@@ -51,13 +53,13 @@ class Scored(NamedTuple):
 
     Attributes:
         scores: How abnormal, in [0, 1]; 0.5 is the threshold.
-        labels: Whether they count as abnormal.
+        labels: Whether they count as abnormal; ``None`` if the model knows no threshold.
         maps: How abnormal each pixel is, in [0, 1], at the model's size.
         full_maps: The same at the images' own size.
     """
 
     scores: Float[Tensor, "batch"]
-    labels: Bool[Tensor, "batch"]
+    labels: Bool[Tensor, "batch"] | None
     maps: Float[Tensor, "batch side side"]
     full_maps: Float[Tensor, "batch height width"]
 
@@ -68,6 +70,9 @@ class Inferencer:
     Reading and resizing happen outside the exported graph, because runtimes resize differently;
     everything that must be known for that is in the checkpoint, or in the certificate beside the
     exported model.
+
+    A model that knows no threshold, because its training never validated, gives no labels, and
+    says so; its scores and maps are then as the method computes them, in a range of its own.
 
     Args:
         path: A checkpoint (``.ckpt``), or an exported model (``.onnx``, ``.xml`` or ``.pt``).
@@ -90,6 +95,7 @@ class Inferencer:
         slicing: How training cut volumes into images, as ``Slicing.as_plain`` has it; ``None``
             where it did not.
         precision: What it computes most products in.
+        has_threshold: Whether the model knows a threshold, without which nothing gets a label.
         origin: What the file says of itself: ``method``, ``object_name``, ``backbone``,
             ``backbone_fingerprint``, ``weights_sha256`` and ``threshold_from``, ``None`` where it
             does not say.
@@ -97,8 +103,8 @@ class Inferencer:
             as they were found to be; empty where there is none.
 
     Raises:
-        CheckpointError: No such file, no certificate beside it, or it is of another kind, or its
-            precision is another one and cannot be chosen.
+        CheckpointError: No such file, no certificate beside it, or it is of another kind, or of a
+            training that was not finished, or its precision is another one and cannot be chosen.
         BackboneMismatchError: The weights are not those of the training run.
         ConfigError: There is no such device here.
         TrustError: It is a ``.pt`` file that is not trusted.
@@ -116,15 +122,23 @@ class Inferencer:
     ) -> None:
         path = Path(path)
         opened = open_model(path, device, precision, pretrained, trust)
-        self.run, self.resize, trained_with, self.slicing, self.precision, notes = opened
+        self.run, self.resize, self.slicing = opened.run, opened.resize, opened.slicing
+        self.precision, self.has_threshold = opened.precision, opened.has_threshold
+        notes = opened.notes
         self.shares_batches = (
             path.suffix != ".onnx" and device.lower() == "cpu" and not notes.get("compression")
         )
         in_torch = path.suffix not in (".onnx", ".xml")
         self._gpu = device if in_torch and device != "cpu" else None
-        self.intensity = intensity if intensity is not None else trained_with
+        self.intensity = intensity if intensity is not None else opened.intensity
         self.origin = {name: notes.get(name) or None for name in _ORIGIN}
         self.certified: dict[str, str] = notes.get("files", {})
+        if not self.has_threshold:
+            logger.warning(
+                "%s knows no threshold, since no validation has found one: it gives scores as the "
+                "method computes them, and calls nothing normal or abnormal",
+                path,
+            )
 
     def predict(self, path: str | Path) -> Prediction:
         """Score one image file.
@@ -132,12 +146,12 @@ class Inferencer:
         Raises:
             ImageReadError: It cannot be decoded.
             IntensityError: It has more than 8 bits, and there is no intensity policy.
-            NotReadyError: The model was made without a post-processor.
             NonFiniteError: Its score or map is NaN or infinite.
         """
         found = self.score(read_image(path, self.intensity)[None])
         return Prediction(
-            score=float(found.scores[0]), label=bool(found.labels[0]),
+            score=float(found.scores[0]),
+            label=None if found.labels is None else bool(found.labels[0]),
             anomaly_map=found.maps[0], full_map=found.full_maps[0],
         )  # fmt: skip
 
@@ -145,7 +159,6 @@ class Inferencer:
         """Score images in [0, 1], at any size, as one batch.
 
         Raises:
-            NotReadyError: The model was made without a post-processor.
             NonFiniteError: A score or map is NaN or infinite.
         """
         found = self.answer(self.resize(images).as_subclass(Tensor))
@@ -168,17 +181,14 @@ class Inferencer:
         """Score images in [0, 1] that ``resize`` has made, as one batch.
 
         Raises:
-            NotReadyError: The model was made without a post-processor.
             NonFiniteError: A score or map is NaN or infinite.
         """
         found: Any = self.run(images)
-        if found.pred_label is None:
-            msg = "the model has no post-processor, and so no threshold; train it with one"
-            raise NotReadyError(msg)
         maps = found.anomaly_map.float().reshape(len(images), *found.anomaly_map.shape[-2:])
         scores = found.pred_score.float().reshape(-1)
         refuse_non_finite(scores, maps)
-        return BatchPrediction(scores, found.pred_label.bool().reshape(-1), maps)
+        labels = found.pred_label.bool().reshape(-1) if self.has_threshold else None
+        return BatchPrediction(scores, labels, maps)
 
 
 def full_map(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from anomalib_medclip import baselines
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.clip.blocks import Precision
+from anomalib_medclip.components.threshold import has_threshold
 from anomalib_medclip.devices import find_device
 from anomalib_medclip.errors import CheckpointError, MedclipError, UnknownNameError
 from anomalib_medclip.export.parity import read_certificate
@@ -25,7 +26,12 @@ from anomalib_medclip.models import get_model
 from anomalib_medclip.provenance import sha256_of_tensors
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.resize import MethodResize
-from anomalib_medclip.training.checkpoints import read_checkpoint
+from anomalib_medclip.training.checkpoints import (
+    Notes,
+    notes_of,
+    read_checkpoint,
+    refuse_unfinished,
+)
 
 
 class OpenedModel(NamedTuple):
@@ -37,6 +43,7 @@ class OpenedModel(NamedTuple):
         intensity: What training did with images of more than 8 bits.
         slicing: How training cut volumes into images; ``None`` where it did not.
         precision: What it computes most products in.
+        has_threshold: Whether it knows a threshold; without one its labels mean nothing.
         notes: What the checkpoint or the certificate says of it.
     """
 
@@ -45,6 +52,7 @@ class OpenedModel(NamedTuple):
     intensity: IntensityPolicy
     slicing: dict[str, Any] | None
     precision: Precision
+    has_threshold: bool
     notes: dict[str, Any]
 
 
@@ -80,36 +88,32 @@ def open_model(
 def _from_checkpoint(
     path: Path, device: str, precision: Precision | None, pretrained: str | None
 ) -> OpenedModel:
-    notes = read_checkpoint(path).get("anomalib_medclip", {})
-    if "method" not in notes:
-        msg = f"{path} was not made by a model of anomalib-medclip; pass one that was"
-        raise CheckpointError(msg)
-    method = _method_class(path, notes)
-    notes = {**notes, "backbone_fingerprint": notes["fingerprint"]}
+    noted = notes_of(path, read_checkpoint(path))
+    refuse_unfinished(path, noted)
+    method = _method_class(path, noted)
     has_choice = "precision" in signature(method).parameters
     if precision == "bf16" and not has_choice:
-        msg = f"{path} is of {notes['method']}, which computes in fp32 only; leave precision out"
+        msg = f"{path} is of {noted.method}, which computes in fp32 only; leave precision out"
         raise CheckpointError(msg)
     chosen: dict[str, Any] = {"precision": precision} if precision and has_choice else {}
     chosen |= {"pretrained": pretrained} if pretrained else {}
     with path.open("rb") as file:  # which was read above, and says nothing of code to run
         model = method.load_from_checkpoint(file, map_location=device, **chosen)
-    notes["weights_sha256"] = sha256_of_tensors(without_clip(model.state_dict()))
+    weights = sha256_of_tensors(without_clip(model.state_dict()))
+    notes = vars(noted) | {"backbone_fingerprint": noted.fingerprint, "weights_sha256": weights}
     return _from_module(model, device, notes)
 
 
-def _method_class(path: Path, notes: dict[str, Any]) -> Any:  # noqa: ANN401 - any method or baseline
-    name: str = notes["method"]
+def _method_class(path: Path, notes: Notes) -> Any:  # noqa: ANN401 - any method or baseline
+    name = notes.method
     if name in baselines.__all__:
         return resolve_name(f"{baselines.__name__}:{name}")
     try:
         return get_model(name)
     except UnknownNameError as error:
-        which = (
-            f"with the module {notes['package']}" if "package" in notes else "it was trained with"
-        )
         msg = f"{path} is of the method {name}, which no installed package has; install the one "
-        raise CheckpointError(msg + which) from error
+        msg += f"with the module {notes.package}"
+        raise CheckpointError(msg) from error
 
 
 def _from_torch(path: Path, device: str, precision: Precision | None, trust: bool) -> OpenedModel:
@@ -124,7 +128,10 @@ def _from_module(model: Any, device: str, notes: dict[str, Any]) -> OpenedModel:
     run = torch_run(model.eval().to(device), device)
     # A .pt file may hold any model of anomalib: most have no CLIP, WinCLIP has open_clip's own.
     precision: Precision = getattr(getattr(model.model, "clip", None), "precision", "fp32")
-    return OpenedModel(run, reading.resize, reading.intensity, reading.slicing, precision, notes)
+    known = has_threshold(model.post_processor)
+    return OpenedModel(
+        run, reading.resize, reading.intensity, reading.slicing, precision, known, notes
+    )
 
 
 def _from_onnx(path: Path, device: str, precision: Precision | None) -> OpenedModel:
@@ -158,6 +165,7 @@ def _certified(
         tuple(intensity) if isinstance(intensity, list) else intensity,
         paper.get("slicing"),
         precision,
+        paper["raw_image_threshold"] is not None,
         paper,
     )
 

@@ -19,7 +19,7 @@ class Panel(NamedTuple):
 
     Attributes:
         image: Values in [0, 1], ``(row, column)``, or ``(row, column, 3)`` in colour.
-        heat: How abnormal each pixel is, in [0, 1], ``(row, column)``.
+        heat: How abnormal each pixel is, ``(row, column)``; in [0, 1] if a threshold is known.
         words: What stands above it.
     """
 
@@ -28,17 +28,24 @@ class Panel(NamedTuple):
     words: str
 
 
-def draw_montage(path: Path, panels: Sequence[Panel], aspect: float = 1.0) -> None:
-    """Draw panels, each as image and as image with map, and a bar of the colours from 0 to 1.
+def draw_montage(
+    path: Path, panels: Sequence[Panel], aspect: float = 1.0, *, has_threshold: bool = True
+) -> None:
+    """Draw panels, each as image and as image with map, and a bar of the colours.
 
     Args:
         path: The PNG file.
         panels: At least one.
         aspect: Height of a pixel, where its width is 1.
+        has_threshold: Whether 0.5 is a threshold, and colours go from 0 to 1; without one they go
+            over the range of these maps.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
+    heats = [panel.heat for panel in panels]
+    lowest, highest = (0.0, 1.0) if has_threshold else (float(np.min(heats)), float(np.max(heats)))
+    words = "the threshold is 0.5" if has_threshold else "no threshold is known"
     columns = min(_PAIRS, len(panels))
     rows = ceil(len(panels) / columns)
     tall = np.clip(panels[0].heat.shape[0] / panels[0].heat.shape[1] * aspect, 0.3, 3)
@@ -52,14 +59,16 @@ def draw_montage(path: Path, panels: Sequence[Panel], aspect: float = 1.0) -> No
         plain, laid_over = grid[row, 2 * column : 2 * column + 2]
         for axes in (plain, laid_over):
             axes.imshow(panel.image, cmap="gray", vmin=0, vmax=1, aspect=aspect)
-        laid_over.imshow(panel.heat, cmap=_COLOURS, vmin=0, vmax=1, aspect=aspect, alpha=0.5)
+        laid_over.imshow(
+            panel.heat, cmap=_COLOURS, vmin=lowest, vmax=highest, aspect=aspect, alpha=0.5
+        )
         plain.set_title(panel.words, fontsize=9, loc="left")
     right = 1 - 0.8 / figure.get_figwidth()
     figure.subplots_adjust(0.01, 0.01, right, 1 - 0.7 / figure.get_figheight(), 0.03, 0.15)
     scale = ScalarMappable(cmap=_COLOURS)
-    scale.set_clim(0, 1)
+    scale.set_clim(lowest, highest)
     bar = figure.add_axes((right + 0.2 / figure.get_figwidth(), 0.05, 0.015, 0.85))
     figure.colorbar(scale, cax=bar)
-    figure.suptitle(f"{NOTICE}: the threshold is 0.5", fontsize=10)
+    figure.suptitle(f"{NOTICE}: {words}", fontsize=10)
     figure.savefig(path)
     figure.clear()  # it refers to itself, and would wait for the garbage collector with its arrays

@@ -63,9 +63,11 @@ def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:
         inferencer: What it was opened with.
     """
     origin = {k: v for k, v in inferencer.origin.items() if k != "threshold_from"}
+    known = inferencer.has_threshold
+    source = (inferencer.origin["threshold_from"] or "unknown") if known else "none is known"
     return {
         "model": {"sha256": inferencer.certified or {path.name: sha256(path)}, **origin},
-        "threshold": {"value": 0.5, "from": inferencer.origin["threshold_from"] or "unknown"},
+        "threshold": {"value": 0.5 if known else None, "from": source},
         "intensity": inferencer.intensity,
         "versions": versions(),
     }

@@ -18,7 +18,7 @@ from anomalib_medclip.errors import IntensityError, MaskError, MedclipError, Out
 from anomalib_medclip.files import A_FOLDER, fault_of, without_folders
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score.batches import SliceScores, Stack, in_batches, resized_slices
-from anomalib_medclip.score.dicom_out import THRESHOLD, write_dicom
+from anomalib_medclip.score.dicom_out import write_dicom
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input
 from anomalib_medclip.score.montage import Panel, draw_montage
@@ -116,7 +116,6 @@ class Scorer:
             report: Told after each batch, of the input it ended in.
 
         Raises:
-            NotReadyError: The model was made without a post-processor.
             OutputError: The disk of the results is full; no other input is begun.
         """
         read, write = (partial(self._tried, step, ended) for step in (self._read, self._write))
@@ -207,9 +206,9 @@ class Scorer:
             if isinstance(source, Sliced):
                 record |= self._write_volume(one, source, found, aside)
             else:
-                _write_picture(source, found, aside)
+                self._write_picture(source, found, aside)
             write_scores(aside, record, job.made_with)
-        words, folder = "abnormal" if record["label"] else "normal", self.out / one.name
+        words, folder = _VERDICTS[record["label"]], self.out / one.name
         logger.info("%s: score %.3f, %s; see %s", one.where, record["score"], words, folder)
         return _row(record, "scored")
 
@@ -221,21 +220,27 @@ class Scorer:
         voxels = sliced.restore(found.maps)
         like = sliced.headers[0] if one.kind == "nifti" else None
         write_nifti(folder / "map.nii.gz", voxels, sliced.affine, like)
+        known = self.inferencer.has_threshold
         if one.kind == "series" and settings.dicom:
             method = self.inferencer.origin["method"] or "anomaly detection"
             series = one.files[0].parent
-            any_above = write_dicom(folder, series, sliced.headers, voxels, method)
-            above = "segmentation.dcm" if any_above else f"none: no voxel is above {THRESHOLD}"
-            more["segmentation"] = above
-        draw_montage(folder / "montage.png", _worst(sliced, found, settings.worst), sliced.aspect)
+            more["segmentation"] = write_dicom(
+                folder, series, sliced.headers, voxels, method, has_threshold=known
+            )
+        panels = _worst(sliced, found, settings.worst)
+        draw_montage(folder / "montage.png", panels, sliced.aspect, has_threshold=known)
         return more
 
+    def _write_picture(self, image: Tensor, found: SliceScores, folder: Path) -> None:
+        """Write map and sheet."""
+        heat = found.maps[0].numpy()
+        Image.fromarray(heat).save(folder / "map.tiff")
+        panel = Panel(image.permute(1, 2, 0).numpy(), heat, f"score {float(found.scores[0]):.3f}")
+        known = self.inferencer.has_threshold
+        draw_montage(folder / "montage.png", [panel], has_threshold=known)
 
-def _write_picture(image: Tensor, found: SliceScores, folder: Path) -> None:
-    heat = found.maps[0].numpy()
-    Image.fromarray(heat).save(folder / "map.tiff")
-    panel = Panel(image.permute(1, 2, 0).numpy(), heat, f"score {float(found.scores[0]):.3f}")
-    draw_montage(folder / "montage.png", [panel])
+
+_VERDICTS = {1: "abnormal", 0: "normal", None: "no verdict, since no threshold is known"}
 
 
 def _row(record: dict[str, Any], status: str) -> _Row:
@@ -245,14 +250,14 @@ def _row(record: dict[str, Any], status: str) -> _Row:
 
 def _summary(found: SliceScores, *, flat: bool) -> dict[str, Any]:
     """Scores of the slices, and of the volume: that of its worst slice."""
-    triples = zip(found.numbers, found.scores.tolist(), found.labels.tolist(), strict=True)
-    rows = [
-        {"slice": number, "score": score, "label": int(label)} for number, score, label in triples
-    ]
+    known = None if found.labels is None else found.labels.int()
+    labels = [None] * len(found.numbers) if known is None else known.tolist()
+    triples = zip(found.numbers, found.scores.tolist(), labels, strict=True)
+    rows = [{"slice": number, "score": score, "label": label} for number, score, label in triples]
     return {
         "score": float(found.scores.max()),
         "mean": float(found.scores.double().mean()),
-        "label": int(found.labels.any()),
+        "label": None if known is None else int(known.max()),
         "flat": flat,
         "slices": rows,
     }

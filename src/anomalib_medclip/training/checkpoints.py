@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from torch import Tensor
 from anomalib_medclip.clip.backbone import CLIP_PREFIXES, without_clip
 from anomalib_medclip.clip.weights import WEIGHTS_OPTIONS, read_plain
 from anomalib_medclip.components.finite import refuse_non_finite_state
-from anomalib_medclip.errors import BackboneMismatchError, CheckpointError
+from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, UnfinishedError
+from anomalib_medclip.training.schedule import checkpoint_callbacks
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class Notes:
         probes: Real images ``(image, 3, side, side)`` as uint8, to certify exports with.
         model: ``has_masks`` and ``few_shot`` of the torch model, where they were kept.
         package: Module that the method is imported from.
+        is_finished: Whether the training that it was saved in was finished, or had learnt nothing
+            yet; ``None`` in files of 0.1.0, which do not say.
     """
 
     method: str
@@ -57,6 +60,7 @@ class Notes:
     probes: Tensor
     model: dict[str, bool]
     package: str = "anomalib_medclip"
+    is_finished: bool | None = None
 
     @classmethod
     def of(
@@ -66,6 +70,7 @@ class Notes:
         support_is_stale: bool,
         probes: Tensor,
         model: dict[str, bool],
+        is_finished: bool = True,
     ) -> "Notes":
         """What there is to note of a model that is built on a CLIP of ours."""
         clip = module.model.clip
@@ -79,6 +84,7 @@ class Notes:
             probes=probes,
             model=model,
             package=type(module).__module__.partition(".")[0],
+            is_finished=is_finished,
         )
 
 
@@ -169,10 +175,7 @@ def complete(checkpoint: dict[str, Any], module: AnomalibModule) -> Notes:
     """
     trainer: Any = module._trainer
     file = (trainer and trainer.ckpt_path) or "the checkpoint"
-    if _KEY not in checkpoint:
-        msg = f"{file} was not made by a model of anomalib-medclip; pass one that was"
-        raise CheckpointError(msg)
-    notes = _notes_of(file, checkpoint[_KEY])
+    notes = notes_of(file, checkpoint)
     _check_backbone(file, notes, module.model.clip)
     refuse_non_finite_state(without_clip(checkpoint["state_dict"]), file)
     state = module.state_dict()
@@ -184,14 +187,55 @@ def complete(checkpoint: dict[str, Any], module: AnomalibModule) -> Notes:
     return notes
 
 
-def _notes_of(file: object, found: Mapping[str, Any]) -> Notes:
+def notes_of(file: object, checkpoint: Mapping[str, Any]) -> Notes:
+    """What is noted in a checkpoint; files that do not say so are finished if a threshold is known.
+
+    Args:
+        file: Its name, for messages.
+        checkpoint: As it was read.
+
+    Raises:
+        CheckpointError: Nothing is, or not all there should be.
+    """
+    if _KEY not in checkpoint:
+        msg = f"{file} was not made by a model of anomalib-medclip; pass one that was"
+        raise CheckpointError(msg)
     known = {one.name for one in fields(Notes)}  # later versions may note more
+    found = {name: value for name, value in checkpoint[_KEY].items() if name in known}
     try:
-        return Notes(**{name: value for name, value in found.items() if name in known})
+        notes = Notes(**found)
     except TypeError as error:
         msg = f"{file} lacks notes that a checkpoint of anomalib-medclip has ({error}); train it "
         msg += "again"
         raise CheckpointError(msg) from None
+    if notes.is_finished is None:
+        threshold = checkpoint["state_dict"].get("post_processor._image_threshold")
+        return replace(notes, is_finished=threshold is not None and bool(threshold.isfinite()))
+    return notes
+
+
+def refuse_unfinished(path: Path, notes: Notes) -> None:
+    """Refuse what was saved before its training was finished, or before it saw its support.
+
+    Raises:
+        UnfinishedError: It was.
+    """
+    if notes.support_is_stale or not notes.is_finished:
+        msg = f"{path} {UnfinishedError.reason}"
+        raise UnfinishedError(msg)
+
+
+def mark_chosen(trainer: Trainer) -> None:
+    """Say of the checkpoints that a callback has kept for a metric that their training is finished.
+
+    They are of former epochs, each with the threshold that its own validation found.
+    """
+    if trainer.is_global_zero:
+        for callback in checkpoint_callbacks(trainer):
+            for path in callback.best_k_models if callback.monitor else ():
+                found = read_checkpoint(path)
+                found[_KEY]["is_finished"] = True
+                trainer.strategy.checkpoint_io.save_checkpoint(found, path)
 
 
 def _check_backbone(file: object, notes: Notes, clip: Any) -> None:  # noqa: ANN401 - a tower

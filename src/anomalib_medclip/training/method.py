@@ -23,6 +23,7 @@ from anomalib_medclip.export.verbs import ExportVerbs
 from anomalib_medclip.training.checkpoints import (
     Notes,
     complete,
+    mark_chosen,
     read_checkpoint,
     read_checkpoints_plainly,
     slim,
@@ -109,6 +110,11 @@ class ClipMethod(ExportVerbs, SharedOptions):
         return self.text.object_name
 
     @property
+    def is_finished(self) -> bool:
+        """Whether it scores as it was trained to: training has ended, and its support was seen."""
+        return self.schedule.is_finished and not self.support.readiness.is_stale
+
+    @property
     def features_found(self) -> int:
         """Images whose frozen features another run had computed."""
         return self.features.found
@@ -154,6 +160,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """Augment a batch and return its loss; ``None`` if nothing can learn from it."""
         del batch_idx
         self.support.learnt()
+        self.schedule.is_finished = False
         encoded, masks, labels = self.examples(batch)
         self._trains_masks = masks is not None
         text = self.text.of_batch(batch, training=True)
@@ -212,9 +219,10 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def on_train_end(self) -> None:
         """Do so, too, where a callback has stopped training after its last epoch, and save it."""
         super().on_train_end()
-        if not self.schedule.is_finished(self.trainer):
+        if not self.schedule.is_finished:
             self._finish()
             save_again(self.trainer)
+        mark_chosen(self.trainer)
 
     def on_fit_end(self) -> None:
         """Let features and the text tower go."""
@@ -250,11 +258,11 @@ class ClipMethod(ExportVerbs, SharedOptions):
 
     def _finish(self) -> None:
         """Fit what depends on the adapters, and find the thresholds."""
-        self.schedule.note_finish(self.trainer)
         self.ready_to_score()
         self.preparation.keep_probes(self.data)
         cross_fit = CrossFit.of(self.trainer)
         cross_fit.score_apart(self.trainer, self)
+        self.schedule.is_finished = True  # callbacks save in the validation that follows
         self.schedule.validate(self.trainer, anew=bool(cross_fit.held_out))
 
     def _validated_with(self) -> str:
@@ -284,7 +292,11 @@ class ClipMethod(ExportVerbs, SharedOptions):
         super().on_save_checkpoint(checkpoint)
         model = {"has_masks": self.model.has_masks, "few_shot": self.model.few_shot}
         stale, probes = self.support.readiness.is_stale, self.exporter.probes
-        slim(checkpoint, Notes.of(self, support_is_stale=stale, probes=probes, model=model))
+        finished = self.schedule.is_finished
+        notes = Notes.of(
+            self, support_is_stale=stale, probes=probes, model=model, is_finished=finished
+        )
+        slim(checkpoint, notes)
         if is_last_epoch(self.trainer):
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
 
@@ -298,7 +310,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
             checkpoint.update(state_dict=self.state_dict(), callbacks={})
             return
         notes = complete(checkpoint, self)
-        self.schedule.resumes(self._trainer)
+        self.schedule.restored(self._trainer, is_finished=bool(notes.is_finished))
         super().on_load_checkpoint(checkpoint)
         self.support.restored(is_stale=notes.support_is_stale)
         self.text.object_name = notes.object_name

@@ -31,12 +31,16 @@ class Schedule:
 
     Args:
         default_epochs: Epochs trained, where nobody chose a number.
+
+    Attributes:
+        is_finished: Whether what was learnt so far, here or before it was restored, was finished;
+            of a model that has learnt nothing it is.
     """
 
     def __init__(self, default_epochs: int) -> None:
+        self.is_finished = True
         self._default_epochs = default_epochs
         self._validated_at: int | None = None
-        self._finished_at: int | None = None
         self._resumed_from: str | Path | None = None
 
     def settle(self, trainer: Trainer, *, chooses: bool) -> None:
@@ -46,8 +50,7 @@ class Schedule:
             trainer: Which is to train.
             chooses: Whether validation chooses the epoch that is kept.
         """
-        self._validated_at = self._finished_at = None
-        self._resumed_from = None
+        self._validated_at = self._resumed_from = None
         if trainer.max_epochs is not None and 0 < trainer.max_epochs <= trainer.current_epoch:
             logger.warning(
                 "nothing is trained: this Engine has trained its %d epochs; make another one, or "
@@ -68,12 +71,9 @@ class Schedule:
         """A validation begins."""
         self._validated_at = trainer.global_step
 
-    def is_finished(self, trainer: Trainer) -> bool:
-        """Whether what is learnt so far was finished."""
-        return self._finished_at == trainer.global_step
-
-    def resumes(self, trainer: Trainer | None) -> None:
-        """A checkpoint is being restored, by a trainer or without one."""
+    def restored(self, trainer: Trainer | None, *, is_finished: bool) -> None:
+        """A checkpoint of a finished training, or of another, is restored; a trainer may go on."""
+        self.is_finished = is_finished
         if trainer and trainer.state.fn == "fit":
             self._resumed_from = trainer.ckpt_path
 
@@ -81,11 +81,7 @@ class Schedule:
         """Whether anomalib's ``train`` has resumed a training, and would test its checkpoint."""
         path = trainer and trainer.ckpt_path
         resumed = path is not None and path == self._resumed_from
-        return resumed and self._finished_at is not None and _is_in(Engine.train)
-
-    def note_finish(self, trainer: Trainer) -> None:
-        """What is learnt so far is being finished."""
-        self._finished_at = trainer.global_step
+        return resumed and self.is_finished and _is_in(Engine.train)
 
     def validate(self, trainer: Trainer, *, anew: bool) -> None:
         """Run a validation within the training, unless one was made of what is learnt.

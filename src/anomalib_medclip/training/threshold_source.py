@@ -4,7 +4,12 @@ import logging
 from typing import Any
 
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
-from anomalib_medclip.components.threshold import CROSS_FITTED, VALIDATION, learnt_from
+from anomalib_medclip.components.threshold import (
+    CROSS_FITTED,
+    VALIDATION,
+    has_threshold,
+    learnt_from,
+)
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 logger = logging.getLogger(__name__)
@@ -25,8 +30,7 @@ def source_of(data: DatamoduleView, *, apart: bool, wants_abnormal: bool) -> str
 
 def keep_if_learnt_from(post_processor: Any, data: DatamoduleView) -> bool:  # noqa: ANN401 - anyone's
     """Keep the threshold of training, where these data have only images that it learnt from."""
-    known = post_processor is not None and bool(post_processor.image_threshold.isfinite())
-    keeps = known and data.validates_on_support
+    keeps = has_threshold(post_processor) and data.validates_on_support
     if isinstance(post_processor, RankPreservingPostProcessor):
         post_processor.keeps_threshold = keeps
     if keeps:
