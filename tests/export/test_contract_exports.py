@@ -18,7 +18,6 @@ from anomalib_medclip import Inferencer
 from anomalib_medclip.errors import (
     CheckpointError,
     IntensityError,
-    NotReadyError,
     RuntimeMissingError,
     TrustError,
 )
@@ -252,12 +251,3 @@ def test_a_model_beside_another_certificate_is_refused(files, tmp_path):
         file.write(b"0")
     with pytest.raises(CheckpointError, match=r"model.onnx is not the file that .*model.json"):
         Inferencer(tmp_path / "model.onnx")
-
-
-@pytest.mark.daily_for(case="MVFA")
-def test_a_model_that_decides_nothing_is_not_healthy(files, photo, monkeypatch):
-    inferencer = Inferencer(files["checkpoint"])
-    run = inferencer.run
-    inferencer.run = lambda images: run(images)._replace(pred_label=None)
-    with pytest.raises(NotReadyError, match="no threshold"):
-        inferencer.predict(photo)

@@ -5,7 +5,6 @@ import signal
 from subprocess import DEVNULL
 from textwrap import dedent
 from threading import Barrier
-from types import SimpleNamespace
 
 import fresh_process
 import highdicom
@@ -305,15 +304,6 @@ def test_a_stop_leaves_nothing_half_written_and_loses_no_result(
     again = table(tmp_path)
     assert list(again.index) == NAMES
     assert set(again.index[again["status"] == "kept"]) == visible
-
-
-def test_a_model_that_cannot_decide_stops_the_run(scans, options, tmp_path, monkeypatch, capsys):
-    nothing = SimpleNamespace(pred_label=None)
-    monkeypatch.setattr(
-        "anomalib_medclip.score.model_files.torch_run", lambda *_: lambda images: nothing
-    )
-    assert main(["score", str(scans), *options, "--out", str(tmp_path)]) == 2
-    assert "no post-processor" in capsys.readouterr().err
 
 
 def test_two_shares_make_one_table(plain, scans, options, tmp_path):

@@ -173,7 +173,9 @@ def test_dicom_files_take_patient_and_study_from_the_series_and_nothing_else(tmp
     known |= {"InstitutionCodeSequence": [Dataset()], "PatientAge": "070Y", "DeviceUID": "1.2.3"}
     paths = write_stack(tmp_path / "ct", numbers(), UP, **{**texts, **known})
     sources = in_order(paths)
-    assert write_dicom(tmp_path, tmp_path / "ct", sources, numbers() / np.float32(1000), "MVFA")
+    voxels = numbers() / np.float32(1000)
+    written = write_dicom(tmp_path, tmp_path / "ct", sources, voxels, "MVFA")
+    assert written == "segmentation.dcm"
     for name in ("map.dcm", "segmentation.dcm"):
         found = pydicom.dcmread(tmp_path / name)
         same = {one.keyword for one in found if one.value and one == sources[0].get(one.tag)}
