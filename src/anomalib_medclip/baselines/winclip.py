@@ -149,7 +149,7 @@ class WinCLIP(WinClip):
             return
         if isinstance(self.pre_processor, MedicalPreProcessor):
             self.pre_processor.slicing = data.slicing
-            if data.identity is not None:  # else they know no policy
+            if data.knows_intensity:
                 self.pre_processor.intensity = data.intensity
         self.object_name = self._get_class_name()
         # Validation runs in inference mode, whose tensors could never be loaded into again.

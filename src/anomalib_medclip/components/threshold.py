@@ -13,6 +13,12 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 VALIDATION = "validation"
 """The threshold was found on images that nothing was learnt from."""
 
+ONE_CLASS = "validation images of one class; it lies at the highest score among them"
+"""It was found on normal images alone, or on abnormal ones alone."""
+
+TEST = "test images; expect figures at the threshold to be too good"
+"""The images of validation were those of the test, as some datamodules of anomalib have it."""
+
 SUPPORT = "support images"
 """It was found on the support, of which the model has learnt nothing but a sign or a prompt."""
 

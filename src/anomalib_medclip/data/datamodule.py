@@ -78,6 +78,7 @@ class MedicalDataModule(OneSetLoaders):
         support_counts: How many images and patients it has of each class; see ``count_support``.
         validates_on_support: Whether too few other images are left: ``val_data`` is the support.
         only_normals: Whether there is no abnormal image outside the test split.
+        normal_only: Whether there is none anywhere, and that is meant.
         in_files: Whether every image is a file; slices of volumes are not.
         stacks: Whether a patient's images are one stack, numbered at the end of their names.
     """
@@ -91,6 +92,7 @@ class MedicalDataModule(OneSetLoaders):
     published_test: bool = False
     in_files: bool = True
     stacks: bool = False
+    normal_only: bool = False
 
     def __init__(
         self,
@@ -203,7 +205,8 @@ class MedicalDataModule(OneSetLoaders):
 
     def split_problems(self, splits: dict[str, DataFrame]) -> Iterator[Problem]:
         """What is wrong with the splits, before the support is found."""
-        yield from class_problems(splits["test"], "test", self.where)
+        tested = (0,) if self.normal_only else (0, 1)
+        yield from class_problems(splits["test"], "test", self.where, tested)
         if self.in_files:  # anomalib's visualizer, whose names these are, opens nothing else
             yield from heat_map_problems(splits["test"], self.name, self.category)
         if self.zero_shot:

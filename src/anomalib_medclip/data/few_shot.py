@@ -237,11 +237,13 @@ def parts_by_patient(
     return []
 
 
-def split_by_patient(table: DataFrame, ratio: float, seed: int) -> tuple[DataFrame, DataFrame]:
+def split_by_patient(
+    table: DataFrame, ratio: float, seed: int, labels: Sequence[int] = (0, 1)
+) -> tuple[DataFrame, DataFrame]:
     """Split into validation and test, no patient in both.
 
     Each class gives up to ``ratio`` of its images to validation, less where patients are large;
-    where that is not enough to set a threshold, all images are for test.
+    where that is not enough of ``labels`` to set a threshold, all images are for test.
     """
     ordered = table.sort_values("image_path")
     room = {label: round(ratio * (ordered["label_index"] == label).sum()) for label in (0, 1)}
@@ -254,12 +256,18 @@ def split_by_patient(table: DataFrame, ratio: float, seed: int) -> tuple[DataFra
             room = {label: room[label] - taken[label] for label in (0, 1)}
             chosen.extend(rows.index)
     valid = ordered[ordered.index.isin(chosen)]
-    if not is_enough(valid):
+    if not is_enough(valid, labels):
         valid = valid.iloc[:0]
     return valid, ordered[~ordered.index.isin(valid.index)]
 
 
-def split_around(table: DataFrame, support: DataFrame, ratio: float, seed: int) -> DataFrame:
+def split_around(
+    table: DataFrame,
+    support: DataFrame,
+    ratio: float,
+    seed: int,
+    labels: Sequence[int] = (0, 1),
+) -> DataFrame:
     """All rows with a split: the support, and validation and test of other patients.
 
     Other images of the support's patients are set aside.
@@ -269,7 +277,7 @@ def split_around(table: DataFrame, support: DataFrame, ratio: float, seed: int) 
     if len(strangers) < len(rest):
         count = len(rest) - len(strangers)
         logger.info("%d images are set aside: their patients are in the support", count)
-    valid, test = split_by_patient(strangers, ratio, seed)
+    valid, test = split_by_patient(strangers, ratio, seed, labels)
     parts = {"support": support, "valid": valid, "test": test}
     return pd.concat([part.assign(split=split) for split, part in parts.items()])
 

@@ -33,6 +33,9 @@ class MedicalFolder(MedicalDataModule):
             Otherwise ``normal_dir`` and ``abnormal_dir`` are read.
         normal_dir: Folder of normal images, below ``root``.
         abnormal_dir: Folder of abnormal images, below ``root``.
+        normal_only: Say that there are no abnormal images. Then methods that learn from normal
+            images alone train, their threshold is the highest score of other normal images, and a
+            test says nothing of abnormal ones.
         mask_dir: Folder of masks with the names of the abnormal images, below ``root``. Without
             masks the method is trained on labels alone.
         image_column: Column of image paths. This and every other column may be a pattern of
@@ -57,6 +60,7 @@ class MedicalFolder(MedicalDataModule):
         table: dict[str, str] | Path | str | None = None,
         normal_dir: str = "normal",
         abnormal_dir: str = "abnormal",
+        normal_only: bool = False,
         mask_dir: str | None = None,
         image_column: str = "image",
         label_column: str = "label",
@@ -94,6 +98,7 @@ class MedicalFolder(MedicalDataModule):
         self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.object_name = object_name
         self.has_masks = bool(mask_dir or mask_column)
+        self.only_normals = self.normal_only = normal_only
 
     def _refuse_stray_options(self) -> None:
         """Refuse options that belong to the other way of giving data."""
@@ -118,7 +123,12 @@ class MedicalFolder(MedicalDataModule):
             DataRootError: A folder, table or column does not exist, or a cell or the encoding is
                 not understood.
         """
-        return self._read_tables() if self.tables else self._read_folders()
+        table = self._read_tables() if self.tables else self._read_folders()
+        if self.normal_only and (abnormal := table[table["label_index"] == 1]["image_path"]).any():
+            msg = f"{abnormal.iloc[0]} is abnormal, and these data have normal images only; leave "
+            msg += "out normal_only (--data.normal_only)"
+            raise DataRootError(msg)
+        return table
 
     def load_table(self) -> DataFrame:
         """List all images, and split them if they are not yet.
@@ -130,11 +140,12 @@ class MedicalFolder(MedicalDataModule):
         table = self.list_images()
         if "split" in table:
             return table
-        return split_around(table, self.choose_support(table), self.val_ratio, self.draw_seed)
+        support = self.choose_support(table)
+        return split_around(table, support, self.val_ratio, self.draw_seed, self._labels_learnt)
 
     def _read_folders(self) -> DataFrame:
         rows: list[dict[str, Any]] = []
-        for label, folder in enumerate(self.folders[:2]):
+        for label, folder in enumerate(self.folders[: 1 if self.normal_only else 2]):
             images = images_in(self.root / str(folder))
             if not images:
                 msg = (

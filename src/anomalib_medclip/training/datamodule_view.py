@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 from anomalib import TaskType
 from lightning import Trainer
+
+REFERENCES = 16
+"""Normal images to compare with where nobody drew a support: the largest K of the papers."""
 
 
 class DatamoduleView:
@@ -25,14 +29,28 @@ class DatamoduleView:
         return cls(getattr(trainer, "datamodule", None))
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it says what this package asks; anomalib's do not."""
+        return self._find("zero_shot", None) is not None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self._find("name", None) or type(self._datamodule).__name__)
+
+    @property
     def identity(self) -> int | None:
         """What tells it from another, where its images have a name; ``None`` where not."""
         return id(self._datamodule) if self.object_name else None
 
     @property
     def object_name(self) -> str:
-        """What the images show; empty where it is not said."""
-        return str(self._find("object_name", "") or "")
+        """What the images show; empty where it is not said.
+
+        Of anomalib's datamodules it is the category, such as ``metal nut``, unless that is a number.
+        """
+        category = str(self._find("category", "") or "").replace("_", " ")
+        return str(self._find("object_name", None) or category.strip("0123456789 "))
 
     @property
     def object_names(self) -> set[str]:
@@ -49,6 +67,11 @@ class DatamoduleView:
     def zero_shot(self) -> bool:
         """Whether the images learnt from are of other sets than those to score."""
         return bool(self._find("zero_shot", False))
+
+    @property
+    def knows_intensity(self) -> bool:
+        """Whether it says what is done with images of more than 8 bits, be it nothing."""
+        return self._find("intensity", self) is not self
 
     @property
     def intensity(self) -> Any:  # noqa: ANN401 - an IntensityPolicy
@@ -70,6 +93,29 @@ class DatamoduleView:
     def train_data(self) -> Any:  # noqa: ANN401 - a data set
         """The images of training; ``None`` without a datamodule."""
         return self._find("train_data", None)
+
+    @property
+    def normals(self) -> list[int]:
+        """Numbers of the training images that are normal; none where they are of other sets."""
+        if self.zero_shot or self.train_data is None:
+            return []
+        return [int(index) for index in np.flatnonzero(self.train_data.samples["label_index"] == 0)]
+
+    @property
+    def has_support(self) -> bool:
+        """Whether there are images of the target to compare with: a support, or normal images."""
+        return self.support_data is not None or bool(self.normals)
+
+    def support_items(self) -> list[Any]:
+        """The support; where nobody drew one, at most ``REFERENCES`` of the normal images.
+
+        These are spread evenly over the table, in which images of a patient lie together.
+        """
+        if self.support_data is not None:
+            return [self.support_data[index] for index in range(len(self.support_data))]
+        normals = self.normals
+        chosen = np.linspace(0, len(normals) - 1, min(REFERENCES, len(normals))).round().astype(int)
+        return [self.train_data[normals[index]] for index in chosen]
 
     @property
     def val_data(self) -> Any:  # noqa: ANN401 - a data set

@@ -34,6 +34,7 @@ from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.epoch_choice import BestEpoch, put_best_back
 from anomalib_medclip.training.epoch_seed import EpochSeed
 from anomalib_medclip.training.frozen_features import FrozenFeatures, scope_of
+from anomalib_medclip.training.gaps import refuse_or_warn
 from anomalib_medclip.training.options import SharedOptions, refuse_precision
 from anomalib_medclip.training.preparation import Preparation
 from anomalib_medclip.training.processes import Processes
@@ -147,6 +148,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         if stage != "fit":
             return
         self.preparation.meet(self.data, self.pre_processor)
+        kind, memory = type(self).__name__, self.model.has_memory
+        refuse_or_warn(self.data, kind, wants_abnormal=self.wants_abnormal, has_memory=memory)
         self.features.open(self.trainer.default_root_dir)
         self.support.begin()
         self.exporter.checkpoint = None

@@ -50,18 +50,20 @@ class Preparation:
                 are zero-shot, and a comparison with their support was asked for.
         """
         self._model.has_masks = data.has_masks
-        if self._asked_few_shot and self._model.has_memory and data.zero_shot:
-            msg = "few_shot compares with support images, and zero-shot data have none; drop it"
+        if self._asked_few_shot and self._model.has_memory and not data.has_support:
+            msg = "few_shot compares with support images, and these data have none; drop it"
             raise NotReadyError(msg)
         if self._asked_few_shot is None:
-            self._model.few_shot = not data.zero_shot
+            compares = data.has_support or not self._model.has_memory
+            self._model.few_shot = compares and not data.zero_shot
         asked = self._asked_name
         self._text.object_name = data.object_name if asked is None else asked
         if self._text.names_the_object and asked is None and not data.object_name:
             msg = "the data do not say what the images show; pass --model.object_name"
             raise NotReadyError(msg)
         if isinstance(pre_processor, MedicalPreProcessor):
-            pre_processor.intensity = data.intensity
+            if data.knows_intensity:
+                pre_processor.intensity = data.intensity
             pre_processor.slicing = data.slicing
 
     def other_names(self, data: DatamoduleView) -> set[str]:
@@ -103,9 +105,9 @@ class Preparation:
             self._mind_the_words(data.object_name)
 
     def keep_probes(self, data: DatamoduleView) -> None:
-        """Keep images to certify exports with: of the support, or else of validation."""
-        images = data.support_data or data.val_data  # a support may be empty
-        if images is not None:
+        """Keep images to certify exports with: of the support, of validation, or of training."""
+        known = (data.support_data, data.val_data, data.train_data)
+        if images := next((one for one in known if one), None):  # each may be empty
             self._exporter.keep_probes(images)
 
     def _mind_the_words(self, said: str) -> None:

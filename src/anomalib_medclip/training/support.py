@@ -84,9 +84,8 @@ class SupportFitter:
         if not self.readiness.is_stale:
             return
         self.readiness = _ONCE_FITTED[self.readiness]
-        if self._model.has_memory and data.support_data is not None:
-            support = data.support_data
-            self._fit([support[index] for index in range(len(support))])
+        if self._model.has_memory and data.has_support:
+            self._fit(data.support_items())
 
     def check(self, data: DatamoduleView) -> None:
         """Refuse data that cannot finish a checkpoint from the middle of training.
@@ -95,7 +94,7 @@ class SupportFitter:
             NotReadyError: The support images that it takes are not at hand.
         """
         needed = self._model.has_memory and self._model.few_shot
-        if needed and data.support_data is None:
+        if needed and not data.has_support:
             msg = (
                 "the checkpoint was saved in the middle of training, before its support images "
                 "were fitted; pass the data it was trained on, or a finished checkpoint"
@@ -117,7 +116,8 @@ class SupportFitter:
         images = torch.stack([item.image for item in items]).as_subclass(Tensor)
         labels = [bool(item.gt_label) for item in items]
         paths = [str(item.image_path) for item in items]
-        owners = number_owners([item.group for item in items], labels)
+        # Items of other data sets than ours know no patient.
+        owners = number_owners([getattr(item, "group", "") for item in items], labels)
         self._owners = dict(zip(paths, owners, strict=True))
         found, device = self._features.of_support(images, paths, labels), self._model.device
         self._model.fit_support(

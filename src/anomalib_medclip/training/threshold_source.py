@@ -6,6 +6,8 @@ from typing import Any
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.components.threshold import (
     CROSS_FITTED,
+    ONE_CLASS,
+    TEST,
     VALIDATION,
     has_threshold,
     learnt_from,
@@ -23,8 +25,10 @@ def source_of(data: DatamoduleView, *, apart: bool, wants_abnormal: bool) -> str
         apart: Whether support images were scored by models that have not seen them.
         wants_abnormal: Whether the method learns from abnormal images, too.
     """
+    if data.validates_on_test:
+        return TEST
     if not data.validates_on_support:
-        return VALIDATION
+        return ONE_CLASS if data.validates_on_one_class else VALIDATION
     return CROSS_FITTED if apart else learnt_from(wants_abnormal)
 
 
