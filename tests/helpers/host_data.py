@@ -159,14 +159,14 @@ def datumaro(root, **options):
         picture(root / "images" / "default" / name, abnormal)
         items.append({"image": {"path": name}, "annotations": [{"label_id": int(abnormal)}]})
     labels = {"label": {"labels": [{"name": "Normal"}, {"name": "Anomalous"}]}}
-    (root / "annotations").mkdir()
+    (root / "annotations").mkdir(parents=True)
     listed = root / "annotations" / "default.json"
     listed.write_text(json.dumps({"categories": labels, "items": items}))
     return Datumaro(root=root, test_split_mode="from_dir", **options)
 
 
 def kaputt(root, **options):
-    (root / "datasets").mkdir()
+    (root / "datasets").mkdir(parents=True)
     for split in ("train", "validation", "test"):
         rows = []
         for index in range(2 * TEST):
@@ -243,4 +243,6 @@ def host_data(name, root):
     if not len(made.train_data):
         message = "anomalib finds no image in the folders that it describes"
         raise RuntimeError(message)
+    for part in (made.train_data, made.val_data, made.test_data):
+        list(part)
     return made

@@ -34,7 +34,7 @@ from anomalib_medclip.components.processors import (
 )
 from anomalib_medclip.components.threshold import SUPPORT, VALIDATION, learnt_from
 from anomalib_medclip.data.integrity import images_in
-from anomalib_medclip.errors import NotReadyError, SupportError
+from anomalib_medclip.errors import ConfigError, NotReadyError, SupportError
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.training.checkpoints import (
     Notes,
@@ -49,6 +49,7 @@ from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.processes import Processes
 from anomalib_medclip.training.results import HeatMapVisualizer, ResultsWriter
 from anomalib_medclip.training.stopping import TidyStop
+from anomalib_medclip.training.user_components import UserComponents
 
 
 class WinCLIP(WinClip):
@@ -65,6 +66,7 @@ class WinCLIP(WinClip):
         normalize: Apply CLIP's mean and standard deviation.
         backbone_seed: Seed of random backbone weights.
         class_name: Words for the prompt; by default as the data say.
+        object_name: The same, as the methods of this package call it.
         k_shot: Number of normal reference images; 0 is zero-shot.
         scales: Sides of the square windows, in patches.
         few_shot_source: Folder of reference images, taken by name; by default they are drawn from
@@ -89,6 +91,7 @@ class WinCLIP(WinClip):
         normalize: bool = True,
         backbone_seed: int = 0,
         class_name: str | None = None,
+        object_name: str | None = None,
         k_shot: int = 0,
         scales: Sequence[int] = (2, 3),
         few_shot_source: str | None = None,
@@ -97,12 +100,16 @@ class WinCLIP(WinClip):
     ) -> None:
         # Not anomalib's own constructor, which makes the model of its one CLIP.
         super(WinClip, self).__init__(**kwargs)
+        self.user_components = UserComponents(kwargs)
+        if class_name and object_name:
+            msg = "class_name and object_name are one option; give one of them"
+            raise ConfigError(msg)
         self.hparams.pop("few_shot_source", None)  # a checkpoint holds what was read there
         self.model = WinCLIPModel(
             Backbone(backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed),
             scales,
         )
-        self.class_name = class_name
+        self.asked_name = self.class_name = class_name or object_name
         self.k_shot = k_shot
         self.few_shot_source = Path(few_shot_source) if few_shot_source else None
         self.is_setup = False
@@ -213,7 +220,7 @@ class WinCLIP(WinClip):
 
     def _get_class_name(self) -> str:
         """The words asked for, else the data's, else as anomalib finds them."""
-        self.class_name = self.hparams["class_name"]
+        self.class_name = self.asked_name
         if self.class_name is None and self._data.object_name:
             return self._data.object_name
         # anomalib's folders have the category "", and its model then encodes no prompt at all.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.blocks import Precision, own_blocks
 from anomalib_medclip.clip.partial_attention import context, read
+from anomalib_medclip.errors import ConfigError
 
 AfterBlock = Callable[[int, Tensor], Tensor]
 """Called after each tapped block with its level (from 0) and the token stream ``(batch, token,
@@ -95,6 +96,9 @@ class ImageTower(nn.Module):
         Args:
             images: RGB in [0, 1] at the tower's image size.
             levels: Block numbers counted from 1, in ascending order.
+
+        Raises:
+            ConfigError: They are of another size.
         """
         found: list[Tensor] = []
 
@@ -133,6 +137,11 @@ class ImageTower(nn.Module):
 
     def _embed(self, images: Tensor) -> Tensor:
         visual = self.visual
+        if images.shape[1:] != (3, *self.size):
+            came, wanted = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.size))
+            msg = f"images of {came} came (channels, rows, columns), and this tower takes 3 x "
+            msg += f"{wanted}; resize them as the model's pre_processor does, or set image_size"
+            raise ConfigError(msg)
         if self.backbone.normalize:
             images = (images - self.mean) / self.std
         patches = visual.conv1(images).flatten(2).transpose(1, 2)

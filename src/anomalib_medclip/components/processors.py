@@ -61,6 +61,7 @@ class MedicalPreProcessor(PreProcessor):
         resize = MethodResize(side, resample, masks)
         super().__init__(transform=resize)
         self.resize = resize
+        self.side, self.resample, self.masks = side, resample, masks
         self.export_transform = Resize(resize.size, resize.interpolation, antialias=False)
         self.intensity = intensity
         self.slicing = slicing
@@ -129,7 +130,7 @@ class MedicalPreProcessor(PreProcessor):
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
         """Restore intensity policy and slicing, each unless another was given."""
         if self.intensity is None:
-            self.intensity = config["intensity"]
+            self.intensity = config.get("intensity")
         if self.slicing is None:
             self.slicing = config.get("slicing")
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from anomalib_medclip import baselines
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.clip.blocks import Precision
+from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.threshold import has_threshold
 from anomalib_medclip.devices import find_device
 from anomalib_medclip.errors import CheckpointError, MedclipError, UnknownNameError
@@ -125,6 +126,10 @@ def _from_torch(path: Path, device: str, precision: Precision | None, trust: boo
 
 def _from_module(model: Any, device: str, notes: dict[str, Any]) -> OpenedModel:  # noqa: ANN401
     reading = model.pre_processor
+    if not isinstance(reading, MedicalPreProcessor):
+        msg = f"the model has the pre_processor {type(reading).__name__}, and images can be read "
+        msg += "here for MedicalPreProcessor only; use 'anomalib predict'"
+        raise CheckpointError(msg)
     run = torch_run(model.eval().to(device), device)
     # A .pt file may hold any model of anomalib: most have no CLIP, WinCLIP has open_clip's own.
     precision: Precision = getattr(getattr(model.model, "clip", None), "precision", "fp32")

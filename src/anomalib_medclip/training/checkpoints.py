@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Notes:
         package: Module that the method is imported from.
         is_finished: Whether the training that it was saved in was finished, or had learnt nothing
             yet; ``None`` in files of 0.1.0, which do not say.
+        components: Class and options of the components that a user has passed.
     """
 
     method: str
@@ -61,6 +62,7 @@ class Notes:
     model: dict[str, bool]
     package: str = "anomalib_medclip"
     is_finished: bool | None = None
+    components: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -85,6 +87,7 @@ class Notes:
             model=model,
             package=type(module).__module__.partition(".")[0],
             is_finished=is_finished,
+            components=module.user_components.kept(),
         )
 
 
@@ -161,6 +164,8 @@ def _rename_files(state: dict[str, Any], rename: Callable[[str], str]) -> None:
 def complete(checkpoint: dict[str, Any], module: AnomalibModule) -> Notes:
     """Check that a checkpoint is of this module and backbone, and put CLIP back into it.
 
+    Components that a user had passed are rebuilt, unless this module was given others.
+
     Args:
         checkpoint: As it was read; the module's own CLIP is added.
         module: Which is to be restored.
@@ -176,6 +181,7 @@ def complete(checkpoint: dict[str, Any], module: AnomalibModule) -> Notes:
     trainer: Any = module._trainer
     file = (trainer and trainer.ckpt_path) or "the checkpoint"
     notes = notes_of(file, checkpoint)
+    module.user_components.restore(module, notes.components)
     _check_backbone(file, notes, module.model.clip)
     refuse_non_finite_state(without_clip(checkpoint["state_dict"]), file)
     state = module.state_dict()

@@ -47,7 +47,7 @@ class DatamoduleView:
     def object_name(self) -> str:
         """What the images show; empty where it is not said.
 
-        Of anomalib's datamodules it is the category, such as ``metal nut``, unless that is a number.
+        Of anomalib's datamodules it is the category, such as ``metal nut``, but no number.
         """
         category = str(self._find("category", "") or "").replace("_", " ")
         return str(self._find("object_name", None) or category.strip("0123456789 "))

@@ -147,6 +147,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         refuse_precision(self.trainer)
         if stage != "fit":
             return
+        self.user_components.check()
         self.preparation.meet(self.data, self.pre_processor)
         kind, memory = type(self).__name__, self.model.has_memory
         refuse_or_warn(self.data, kind, wants_abnormal=self.wants_abnormal, has_memory=memory)

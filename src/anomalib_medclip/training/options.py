@@ -1,6 +1,5 @@
 """The options that all methods share, and what follows from them for anomalib."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -22,6 +21,7 @@ from anomalib_medclip.option_checks import SEEDS, checked
 from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.results import HeatMapVisualizer
+from anomalib_medclip.training.user_components import UserComponents, whole_signature
 
 EpochChoice = Literal["last", "validation"]
 """Which epoch is kept."""
@@ -66,6 +66,7 @@ class SharedOptions(Base):
     Attributes:
         default_lr: Step size, where ``--model.lr`` does not say.
         names_the_object: Whether prompts say what the images show.
+        user_components: The components among ``kwargs``, and what a checkpoint holds of them.
         resample: Filter of the resize of images.
 
     Raises:
@@ -99,6 +100,7 @@ class SharedOptions(Base):
         **kwargs: Any,  # noqa: ANN401 - anomalib's components
     ) -> None:
         super().__init__(**kwargs)
+        self.user_components = UserComponents(kwargs)
         _check_choices(self.hparams)
         _check_numbers(self.hparams)
         if object_name is not None and not self.names_the_object:
@@ -196,22 +198,3 @@ def refuse_precision(trainer: Trainer) -> None:
         known = ", ".join(map(repr, _TRAINS_IN))
         msg = f"the trainer's precision is {trainer.precision!r}, and must be one of {known}"
         raise ConfigError(msg)
-
-
-def whole_signature(method: type) -> inspect.Signature:
-    """All options of a class by name: those of its parents come first, its own after them.
-
-    A method's constructor says its own options and passes the others on by ``**kwargs``; an editor,
-    ``help`` and whoever asks whether a model has an option should see them all.
-    """
-    found: dict[str, inspect.Parameter] = {}
-    for parent in reversed(method.__mro__):
-        if "__init__" in vars(parent):
-            _, *options = inspect.signature(vars(parent)["__init__"]).parameters.values()
-            kinds = {one.kind for one in options}
-            if inspect.Parameter.VAR_KEYWORD not in kinds:
-                found = {}  # what it does not name does not reach its parents
-            for one in options:
-                if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
-                    found[one.name] = one.replace(kind=one.KEYWORD_ONLY)
-    return inspect.Signature(list(found.values()))
