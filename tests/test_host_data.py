@@ -1,6 +1,6 @@
 """Every method on every image datamodule of anomalib: fit, train, validate, test, predict, export.
 
-``docs/anomalib_data.md`` has the table of what comes of it.
+``docs/anomalib.md`` has the table of what comes of it.
 """
 
 import logging
@@ -17,7 +17,7 @@ from anomalib_medclip import Inferencer
 from anomalib_medclip.data import MedicalFolder
 from anomalib_medclip.errors import DataRootError, EmptySplitError, NotReadyError, SupportError
 
-PAGE = (Path(__file__).parents[1] / "docs" / "anomalib_data.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs" / "anomalib.md").read_text()
 GAPS = "anomalib_medclip.training.gaps"
 WORDS = {
     "validation": "validation",

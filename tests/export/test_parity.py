@@ -28,8 +28,8 @@ def differing(**changes):
     )
 
 
-def measure(exported):
-    return compare(run_in_batches(run, IMAGES, 1), exported, IMAGES)
+def measure(exported, threshold=0.9):
+    return compare(run_in_batches(run, IMAGES, 1), exported, IMAGES, threshold)
 
 
 def test_the_same_model_passes():
@@ -50,6 +50,18 @@ def test_the_same_model_passes():
 def test_another_map_score_or_label_fails(changes):
     with pytest.raises(ParityError, match="differs from the trained one"):
         check(measure(differing(**changes)))
+
+
+def test_an_image_on_the_threshold_may_fall_to_either_side():
+    score = float(run(IMAGES).pred_score[0])
+    other = differing(pred_label=lambda labels: labels ^ (labels == labels[:1]))
+    first = lambda images: run(images)._replace(  # noqa: E731
+        pred_label=run(images).pred_label ^ (run(images).pred_score == score)
+    )
+    assert check(measure(first, threshold=score + 1e-6))["labels"] == 0
+    for exported, threshold in ((first, score + 1e-2), (other, score)):
+        with pytest.raises(ParityError):
+            check(measure(exported, threshold))
 
 
 def test_an_error_of_one_pixel_in_one_image_fails():

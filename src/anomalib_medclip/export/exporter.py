@@ -231,10 +231,11 @@ class CertifiedExporter:
             finally:
                 self._is_writing = False
             expected = parity.run_in_batches(torch_run(method), probes, 1)
-            differences = parity.compare(expected, open_file(written), probes)
+            threshold = float(method.post_processor.normalized_image_threshold)
+            differences = parity.compare(expected, open_file(written), probes, threshold)
             figures = parity.check(differences, BOUNDS[compression] if compression else None)
             for way, open_so in also.items():
-                loose = parity.compare(expected, open_so(written), probes)
+                loose = parity.compare(expected, open_so(written), probes, threshold)
                 figures[way] = {k: v for k, v in asdict(loose).items() if k != "allowed"}
             paper = {
                 **describe(method, self.checkpoint),
@@ -257,7 +258,7 @@ class CertifiedExporter:
         return home / written.name
 
     def _probe_images(self, method: Exportable) -> Tensor:
-        if not method.is_finished:
+        if method.support.readiness.is_stale or not method.schedule.is_finished:
             which = self.checkpoint["file"] if self.checkpoint else "the model to export"
             msg = f"{which} {UnfinishedError.reason}"
             raise UnfinishedError(msg)

@@ -54,7 +54,7 @@ class Differences:
     Attributes:
         map: Largest difference of a pixel.
         score: Largest difference of an image score.
-        labels: How many images have another label.
+        labels: How many images have another label, those on the threshold itself left out.
         rank_correlation: Spearman's correlation of the pixels of a map; the lowest of all images.
         allowed: Largest difference that passes for the same: ``TOLERANCE`` times the range of the
             trained model's maps, or times 1 where that is larger.
@@ -90,7 +90,10 @@ def run_in_batches(
 
 
 def compare(
-    expected: InferenceBatch, exported: Run, images: Float[Tensor, "image 3 side side"]
+    expected: InferenceBatch,
+    exported: Run,
+    images: Float[Tensor, "image 3 side side"],
+    threshold: float = 0.5,
 ) -> Differences:
     """Run images through an exported model, one by one and in threes, and take the worst.
 
@@ -98,8 +101,12 @@ def compare(
         expected: What the trained model says of the images, one by one.
         exported: The exported model.
         images: RGB in [0, 1] at the model's size.
+        threshold: Score above which an image is abnormal. A score that lies closer to it than what
+            passes for the same may fall to either side, and does where the threshold is that of an
+            image that is compared.
     """
-    found = [_differences(expected, run_in_batches(exported, images, size)) for size in BATCHES]
+    runs = (run_in_batches(exported, images, size) for size in BATCHES)
+    found = [_differences(expected, one, threshold) for one in runs]
     # Tensors, whose extremes of anything and NaN are NaN: what is not a number never passes.
     worst = torch.tensor([[f.map, f.score, f.labels, -f.rank_correlation] for f in found])
     of_map, of_score, labels, ranks = worst.double().amax(dim=0).tolist()
@@ -151,15 +158,21 @@ def check(differences: Differences, bound: Bound | None = None) -> dict[str, Any
     return found
 
 
-def _differences(expected: Any, found: Any) -> Differences:  # noqa: ANN401 - fields not None
+def _differences(
+    expected: Any,  # noqa: ANN401 - fields not None
+    found: Any,  # noqa: ANN401 - likewise
+    threshold: float,
+) -> Differences:
     maps = expected.anomaly_map.flatten(1), found.anomaly_map.flatten(1)
-    labels = expected.pred_label, found.pred_label  # none without a post-processor
+    labels = expected.pred_label, found.pred_label  # none without a threshold
+    allowed = TOLERANCE * min(1.0, float(maps[0].max() - maps[0].min()))
+    apart = (expected.pred_score - threshold).abs() > allowed
     return Differences(
         map=float((maps[0] - maps[1]).abs().max()),
         score=float((expected.pred_score - found.pred_score).abs().max()),
-        labels=0 if labels[0] is None else int((labels[0] != labels[1]).sum()),
+        labels=0 if labels[0] is None else int(((labels[0] != labels[1]) & apart).sum()),
         rank_correlation=float(np.min(rank_correlations(*maps))),
-        allowed=TOLERANCE * min(1.0, float(maps[0].max() - maps[0].min())),
+        allowed=allowed,
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from anomalib.engine.plugins import AnomalibCheckpointIO
-from anomalib.models.components.base import AnomalibModule
 from anomalib.utils.serialization import anomalib_safe_globals
 from lightning import Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -161,7 +160,7 @@ def _rename_files(state: dict[str, Any], rename: Callable[[str], str]) -> None:
     state["best_k_models"] = {rename(name): how for name, how in state["best_k_models"].items()}
 
 
-def complete(checkpoint: dict[str, Any], module: AnomalibModule) -> Notes:
+def complete(checkpoint: dict[str, Any], module: Any) -> Notes:  # noqa: ANN401 - as of Notes
     """Check that a checkpoint is of this module and backbone, and put CLIP back into it.
 
     Components that a user had passed are rebuilt, unless this module was given others.

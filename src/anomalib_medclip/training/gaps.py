@@ -2,23 +2,20 @@
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from anomalib_medclip.errors import EmptySplitError
-from anomalib_medclip.training.datamodule_view import DatamoduleView
+from anomalib_medclip.training.datamodule_view import REFERENCES, DatamoduleView
 
 logger = logging.getLogger(__name__)
 
 
-def refuse_or_warn(
-    data: DatamoduleView, method: str, *, wants_abnormal: bool, has_memory: bool
-) -> None:
+def refuse_or_warn(data: DatamoduleView, method: Any) -> None:  # noqa: ANN401 - a method, above
     """Warn of what these data lack for a training; data of this package say it themselves.
 
     Args:
         data: What is to be trained on.
-        method: Name of the method.
-        wants_abnormal: Whether it learns from abnormal images, too.
-        has_memory: Whether it keeps something of the support.
+        method: What is to be trained; a ``ClipMethod``.
 
     Raises:
         EmptySplitError: There are no images to train on.
@@ -28,27 +25,26 @@ def refuse_or_warn(
     if not len(data.train_data):
         msg = f"{data.name} has no images for training; correct its folders or its split"
         raise EmptySplitError(msg)
-    for gap in _gaps(data, method, wants_abnormal=wants_abnormal, has_memory=has_memory):
+    for gap in (*_of_training(data, method), *_of_validation(data)):
         logger.warning("%s: %s", data.name, gap)
 
 
-def _gaps(
-    data: DatamoduleView, method: str, *, wants_abnormal: bool, has_memory: bool
-) -> Iterator[str]:
+def _of_training(data: DatamoduleView, method: Any) -> Iterator[str]:  # noqa: ANN401 - likewise
     normals, images = len(data.normals), len(data.train_data)
-    if wants_abnormal and normals == images:
+    if method.wants_abnormal and normals == images:
         yield (
-            f"{method} learns from normal and abnormal images, and those of training are all "
-            "normal: what it learns tells little apart; give labelled abnormal images, too, by "
-            "anomalib_medclip.data.MedicalFolder"
+            f"{type(method).__name__} learns from normal and abnormal images, and those of "
+            "training are all normal: what it learns tells little apart; give labelled abnormal "
+            "images, too, by anomalib_medclip.data.MedicalFolder"
         )
-    if has_memory:
-        yield (
-            f"nobody drew a support: images are compared with {len(data.support_items())} of the "
-            f"{normals} normal images of training"
-            if normals
-            else "there is no normal image to compare with: each image is scored by itself"
-        )
+    if method.model.has_memory:
+        compared = f"images are compared with {min(normals, REFERENCES)} of the {normals} normal "
+        compared += "images of training"
+        alone = "there is no normal image, either: each image is scored by itself"
+        yield f"nobody drew a support; {compared if normals else alone}"
+
+
+def _of_validation(data: DatamoduleView) -> Iterator[str]:
     if not data.val_data:
         yield (
             "there are no images for validation, so no threshold is found: images get scores and "
@@ -61,6 +57,6 @@ def _gaps(
         )
     elif data.validates_on_one_class:
         yield (
-            "the images of validation are all of one class: the threshold is that of the highest "
-            "score among them"
+            f"the {len(data.val_data)} images of validation are all of one class: the threshold is "
+            "the highest score among them"
         )

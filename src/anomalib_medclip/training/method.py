@@ -111,11 +111,6 @@ class ClipMethod(ExportVerbs, SharedOptions):
         return self.text.object_name
 
     @property
-    def is_finished(self) -> bool:
-        """Whether it scores as it was trained to: training has ended, and its support was seen."""
-        return self.schedule.is_finished and not self.support.readiness.is_stale
-
-    @property
     def features_found(self) -> int:
         """Images whose frozen features another run had computed."""
         return self.features.found
@@ -149,8 +144,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
             return
         self.user_components.check()
         self.preparation.meet(self.data, self.pre_processor)
-        kind, memory = type(self).__name__, self.model.has_memory
-        refuse_or_warn(self.data, kind, wants_abnormal=self.wants_abnormal, has_memory=memory)
+        refuse_or_warn(self.data, self)
         self.features.open(self.trainer.default_root_dir)
         self.support.begin()
         self.exporter.checkpoint = None
@@ -294,13 +288,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out CLIP and, in a finished run, the optimiser; see ``checkpoints``."""
         super().on_save_checkpoint(checkpoint)
-        model = {"has_masks": self.model.has_masks, "few_shot": self.model.few_shot}
-        stale, probes = self.support.readiness.is_stale, self.exporter.probes
-        finished = self.schedule.is_finished
-        notes = Notes.of(
-            self, support_is_stale=stale, probes=probes, model=model, is_finished=finished
-        )
-        slim(checkpoint, notes)
+        known, finished = self.preparation.known(), self.schedule.is_finished
+        slim(checkpoint, Notes.of(self, **known, is_finished=finished))
         if is_last_epoch(self.trainer):
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
 
@@ -316,9 +305,5 @@ class ClipMethod(ExportVerbs, SharedOptions):
         notes = complete(checkpoint, self)
         self.schedule.restored(self._trainer, is_finished=bool(notes.is_finished))
         super().on_load_checkpoint(checkpoint)
-        self.support.restored(is_stale=notes.support_is_stale)
-        self.text.object_name = notes.object_name
+        self.preparation.restored(notes)
         self.threshold_from = notes.threshold_from
-        self.exporter.probes = notes.probes
-        self.model.has_masks = notes.model["has_masks"]
-        self.model.few_shot = notes.model.get("few_shot", self.model.few_shot)

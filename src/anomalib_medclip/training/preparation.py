@@ -9,6 +9,7 @@ from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.export.exporter import CertifiedExporter
+from anomalib_medclip.training.checkpoints import Notes
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.support import Readiness, SupportFitter
 from anomalib_medclip.training.text_features import TextFeatures
@@ -103,6 +104,20 @@ class Preparation:
             self.refit(data)
         elif self._text.names_the_object:
             self._mind_the_words(data.object_name)
+
+    def known(self) -> dict[str, Any]:
+        """What a checkpoint notes of it."""
+        model = {"has_masks": self._model.has_masks, "few_shot": self._model.few_shot}
+        stale, probes = self._support.readiness.is_stale, self._exporter.probes
+        return {"support_is_stale": stale, "probes": probes, "model": model}
+
+    def restored(self, notes: Notes) -> None:
+        """A checkpoint was loaded."""
+        self._support.restored(is_stale=notes.support_is_stale)
+        self._text.object_name = notes.object_name
+        self._exporter.probes = notes.probes
+        self._model.has_masks = notes.model["has_masks"]
+        self._model.few_shot = notes.model.get("few_shot", self._model.few_shot)
 
     def keep_probes(self, data: DatamoduleView) -> None:
         """Keep images to certify exports with: of the support, of validation, or of training."""
