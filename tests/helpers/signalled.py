@@ -158,7 +158,7 @@ def training(home, lesions):
             "train", "--config", str(config), "--default_root_dir", str(out),
             "--trainer.max_epochs", "12", *SMALL,
         ],
-        lambda out: any(not one.readlink().is_absolute() for one in out.glob("MVFA/*/latest")),
+        holds("MVFA/*/*/config.yaml"),
         results,
         lambda out: [f"--ckpt_path={path}" for path in checkpoints(out)[-1:]],
     )  # fmt: skip
