@@ -45,6 +45,10 @@ MOMENTARY = 8
 """Open files and threads that may be added: those of the inputs that are read and written now."""
 
 
+OURS = Path("/", "proc/self")
+"""What Linux says of this process."""
+
+
 class Count(NamedTuple):
     """What this process holds of the system.
 
@@ -62,11 +66,10 @@ class Count(NamedTuple):
 
     @classmethod
     def after(cls, done):
-        said = dict(
-            line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
-        )
+        lines = (OURS / "status").read_text().splitlines()
+        said = dict(line.split(":", 1) for line in lines)
         memory = int(said["VmRSS"].split()[0]) / 1024
-        return cls(done, memory, len(list(Path("/proc/self/fd").iterdir())), int(said["Threads"]))
+        return cls(done, memory, len(list((OURS / "fd").iterdir())), int(said["Threads"]))
 
 
 class Counter(logging.Handler):
