@@ -36,7 +36,7 @@ LEAST = {
     "backbone": {**BACKBONE, "vision_cfg": {**BACKBONE["vision_cfg"], "layers": 1}},
     "levels": [1],
 }
-"""One block: its graph is traced for one test alone."""
+"""One block: its graph is traced for one test."""
 
 
 @pytest.fixture(scope="module")
