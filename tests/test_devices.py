@@ -84,8 +84,7 @@ def test_the_fake_refuses_what_a_device_would(kind, run, tmp_path):
         assert bool(said[name]) == bool(begins), (name, said[name])
 
 
-@pytest.mark.parametrize("kind", PLACES)
-@pytest.mark.parametrize("fault", ["to_numpy", "from_processor"])
+@pytest.mark.parametrize(("fault", "kind"), [("to_numpy", "mps"), ("from_processor", "cuda")])
 def test_a_fault_in_a_method_is_found(fault, kind, live):
     done = live(kind, METHOD_NAMES[0], fault)
     said = {
@@ -96,6 +95,7 @@ def test_a_fault_in_a_method_is_found(fault, kind, live):
     assert said[fault] in done.stderr
 
 
+@pytest.mark.daily_for(name="MVFA")  # of the others daily below, on a device that refuses more
 @pytest.mark.parametrize("name", OURS)
 def test_a_model_lives_on_a_gpu_from_training_to_export(name, live, tmp_path):
     check(live("cuda", name, "cell", "files"))

@@ -179,6 +179,21 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def replace_link(link: Path, target: str) -> None:
+    """Let a link lead to something beside it; at every moment it leads there or where it led.
+
+    Raises:
+        OutputError: The disk is full.
+    """
+    aside = link.with_name(f".{link.name}.{uuid4().hex[:8]}.partial")
+    try:
+        with told_if_full(link.parent):
+            aside.symlink_to(target)
+            aside.replace(link)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole_file(path) as aside:

@@ -4,7 +4,6 @@ import pytest
 from comparing import (
     CFLOW,
     METHODS,
-    MVFA,
     PATCHCORE,
     compare,
     lesion_entry,
@@ -12,6 +11,7 @@ from comparing import (
     write_config,
 )
 from fresh_process import search_path
+from tiny import SHALLOW
 from unlucky import ONE_DIES, RUNS
 
 
@@ -30,9 +30,9 @@ def compared(tmp_path_factory):
 def alone(lesions, tmp_path_factory):
     """A comparison of four trainings, and the folder in which one process ran it."""
     home = tmp_path_factory.mktemp("alone")
-    models = {"Mine": {**MVFA, "class_path": "unlucky.Counted", "max_epochs": 1}}
+    mine = {"class_path": "unlucky.Counted", "init_args": SHALLOW, "max_epochs": 1}
     data = {"phantom": lesion_entry(lesions)}
-    config = write_config(home / "c.yaml", models, data, draws=2, seeds=[0, 1])
+    config = write_config(home / "c.yaml", {"Mine": mine}, data, draws=2, seeds=[0, 1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(RUNS, str(home / "runs.txt"))
         assert compare(config, home / "out") == 0

@@ -44,15 +44,6 @@ def finished():
     return CASE.shallow_checkpoint
 
 
-@pytest.fixture(scope="module")
-def of_labels(tmp_path_factory):
-    """A model that has seen no mask."""
-    engine = CASE.engine(tmp_path_factory.mktemp("labels"), max_epochs=1)
-    model = MVFA(**SHALLOW)
-    engine.fit(model, datamodule=lesion_data(CASE.lesions, mask_column=None))
-    return model
-
-
 @pytest.fixture
 def model(finished):
     return MVFA.load_from_checkpoint(finished)
@@ -206,8 +197,8 @@ def within_its_bound(path):
     return figures, types, {o.get_type_name() for o in written.get_ops()}
 
 
-def test_a_model_in_halves_stays_within_its_bound(of_labels, tmp_path):
-    path = of_labels.to_openvino(tmp_path, compression_type=CompressionType.FP16)
+def test_a_model_in_halves_stays_within_its_bound(model, tmp_path):
+    path = model.to_openvino(tmp_path, compression_type=CompressionType.FP16)
     figures, types, kinds = within_its_bound(path)
     assert figures["in bf16"]["rank_correlation"] > 0.99
     assert "f16" in types
@@ -287,5 +278,11 @@ def test_a_zero_shot_model_is_certified_on_images_of_validation(bmad_tree, tmp_p
     assert paper(model.to_onnx(tmp_path / "out"))["images"] == 8
 
 
-def test_a_model_trained_on_labels_alone_is_certified(of_labels, tmp_path):
-    assert paper(of_labels.to_onnx(tmp_path))["images"] == 8
+@pytest.mark.daily_for(kind="torch")  # a trace takes seconds
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_a_model_trained_on_labels_alone_is_certified(kind, tmp_path):
+    engine = CASE.engine(tmp_path, max_epochs=1)
+    model = MVFA(**LEAST)
+    engine.fit(model, datamodule=lesion_data(CASE.lesions, mask_column=None))
+    path = engine.export(model, kind, export_root=tmp_path / "out")
+    assert paper(Path(path))["images"] == 8

@@ -10,6 +10,8 @@ from pathlib import Path
 from anomalib.cli.cli import main
 from tiny import SHALLOW
 
+from anomalib_medclip.spreadsheet import original
+
 PROGRAM = Path(sys.executable).parent / "anomalib"
 """As installed, for a process of its own."""
 
@@ -40,7 +42,7 @@ def anomalib(command, patch):
 def rows(path):
     """Rows of a table of scores, by image."""
     with Path(path).open(newline="") as file:
-        return {Path(row["image"]).as_posix(): row for row in csv.DictReader(file)}
+        return {Path(original(row["image"])).as_posix(): row for row in csv.DictReader(file)}
 
 
 def metrics(run):

@@ -18,24 +18,38 @@ import signal
 import socket
 import sys
 import threading
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 
-PACKAGES = (
-    "anomalib.cli.cli", "anomalib.data", "anomalib.engine", "anomalib.models",
+ANOMALIB = "anomalib.cli.cli", "anomalib.data", "anomalib.engine", "anomalib.models"
+COMMANDS = (
     "anomalib_medclip.cli", "anomalib_medclip.commands.score", "anomalib_medclip.commands.slice",
 )  # fmt: skip
+
+
+@cache
+def of_methods():
+    """Import anomalib, methods and data; what the last two have brought, in a new interpreter."""
+    for name in ANOMALIB:
+        import_module(name)
+    its_own = set(sys.modules)
+    for _, name, _ in iter_modules(import_module("anomalib_medclip.models").__path__):
+        import_module(f"anomalib_medclip.models.{name}.lightning_model")
+    data = import_module("anomalib_medclip.data")
+    for name in data.__all__:
+        getattr(data, name)
+    return set(sys.modules) - its_own
 
 
 def import_all():
     """Everything that commands import, and no thread."""
     sys.modules["openvino_telemetry"] = None  # it starts a thread that calls home
-    for name in PACKAGES:
+    of_methods()
+    for name in COMMANDS:
         import_module(name)
-    for _, name, _ in iter_modules(import_module("anomalib_medclip.models").__path__):
-        import_module(f"anomalib_medclip.models.{name}.lightning_model")
     if len(list(Path("/", "proc/self/task").iterdir())) > 1:
         sys.exit("an import has started a thread; a fork would copy its locks and not the thread")
     gc.freeze()  # else the first collection of a fork copies every page
@@ -119,6 +133,7 @@ def end(status):
 
 
 if __name__ == "__main__":
+    sys.modules["fork_server"] = sys.modules["__main__"]  # for test_startup.py
     import_all()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
     listener = socket.socket(fileno=int(sys.argv[1]))

@@ -17,6 +17,7 @@ import yaml
 from command import metrics
 from comparing import MVFA, figures, lesion_entry, records, write_config
 from scans import numbers, write_volume
+from tiny import SHALLOW
 from volumes import write_patients
 
 OURS = "from anomalib_medclip.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -158,7 +159,7 @@ def training(home, lesions):
             "train", "--config", str(config), "--default_root_dir", str(out),
             "--trainer.max_epochs", "12", *SMALL,
         ],
-        lambda out: any(not one.readlink().is_absolute() for one in out.glob("MVFA/*/latest")),
+        holds("MVFA/*/*/config.yaml"),
         results,
         lambda out: [f"--ckpt_path={path}" for path in checkpoints(out)[-1:]],
     )  # fmt: skip
@@ -223,7 +224,7 @@ def scoring(home, finished):
 def comparing(home, lesions):
     """``anomalib-medclip compare`` in two processes."""
     data = {"phantom": lesion_entry(lesions, num_workers=1)}
-    models = {"MVFA": {**MVFA, "max_epochs": 1}}
+    models = {"MVFA": {**MVFA, "init_args": SHALLOW, "max_epochs": 1}}
     config = write_config(home / "c.yaml", models, data, seeds=[0, 1, 2])
     return Command(
         FORKING + OURS,

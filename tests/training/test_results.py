@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from anomalib.data import ImageBatch, ImageItem, PredictDataset
+from command import rows as named_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
@@ -232,6 +233,17 @@ def test_names_with_commas_and_accents_survive_the_table(evaluate, tmp_path):
     path = save_image(tmp_path / "pa,tient" / 'Müller "a".png')
     folder = evaluate(ResultsWriter(), Images([path]))
     assert read_table(folder / "test_scores.csv")[0]["image"] == str(path)
+
+
+def test_the_name_of_an_image_is_no_formula(evaluate, tmp_path, monkeypatch):
+    save_image(tmp_path / "=1+A1.png", 51)
+    monkeypatch.chdir(tmp_path)
+    folder = evaluate(ResultsWriter(), Images(["=1+A1.png"]))
+    [row] = read_table(folder / "test_scores.csv")
+    assert row["image"] == "'=1+A1.png"
+    assert list(named_rows(folder / "test_scores.csv")) == ["=1+A1.png"]
+    results._write_table(tmp_path / "table.csv", [{"image": "-1+A1", "raw_score": -0.5}])
+    assert read_table(tmp_path / "table.csv") == [{"image": "'-1+A1", "raw_score": "-0.5"}]
 
 
 def test_a_metric_that_is_not_a_number_is_null(tmp_path):

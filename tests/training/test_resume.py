@@ -10,7 +10,7 @@ from subprocess import DEVNULL
 import fresh_process
 import pytest
 import torch
-from command import PROGRAM, anomalib, metrics
+from command import PROGRAM, SMALL, anomalib, metrics
 from lightning.pytorch import Callback
 from tiny import CASES
 
@@ -19,8 +19,8 @@ from anomalib_medclip.training.epoch_choice import BestEpoch
 CONFIGS = Path(__file__).parents[2] / "configs"
 FEW = (
     "train --config configs/demo.yaml --data.patients [2,2,2] --data.slices 4 --data.k_shot 2 "
-    "--model.visualizer false --model.epoch_choice validation --trainer.max_epochs 12 "
-    "--default_root_dir {root}"
+    f"--data.side 32 {SMALL} --model.visualizer false --model.epoch_choice validation "
+    "--trainer.max_epochs 12 --default_root_dir "
 )
 RUN = "MVFA/phantoms/head/latest"
 
@@ -39,7 +39,7 @@ def checkpoint(root):
 
 def killed(root):
     """Kill the command once it has saved an epoch."""
-    words = shlex.split(FEW.format(root=root))
+    words = shlex.split(FEW + root)
     with fresh_process.start(PROGRAM, *words, stdout=DEVNULL, stderr=DEVNULL) as process:
         while not list(Path(root).rglob("*.ckpt")) and process.poll() is None:
             time.sleep(0.01)
@@ -71,10 +71,10 @@ def test_a_kill_after_the_last_epoch_does_not_lose_the_best(tmp_path):
 
 
 def test_a_killed_command_goes_on_in_a_folder_that_was_moved(home, monkeypatch):
-    anomalib(FEW.format(root="whole"), monkeypatch)
+    anomalib(FEW + "whole", monkeypatch)
     killed("first")
     shutil.move("first", "moved")
-    anomalib(f"{FEW.format(root='moved')} --ckpt_path {checkpoint('moved')}", monkeypatch)
+    anomalib(f"{FEW}moved --ckpt_path {checkpoint('moved')}", monkeypatch)
     whole, resumed = (torch.load(checkpoint(root)) for root in ("whole", "moved"))
     assert whole["global_step"] == resumed["global_step"] > 0
     for name, learnt in whole["state_dict"].items():

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import torch
 from anomalib.engine import engine
-from anomalib.utils.path import create_versioned_dir
 from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch import Callback
@@ -28,6 +27,7 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Sa
 from torchmetrics import Metric
 
 from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.training.run_folder import new_run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -208,8 +208,9 @@ def _folder_of_rank_zero_only() -> None:
     """
 
     def make_once(root_dir: str | Path) -> Path:
+        root = Path(root_dir).resolve()
         rank = _get_rank() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
-        return Path(root_dir).resolve() / f"rank{rank}" if rank else create_versioned_dir(root_dir)
+        return root / f"rank{rank}" if rank else new_run_folder(root)
 
     vars(engine)["create_versioned_dir"] = make_once
 

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from anomalib_medclip.files import as_json, write_whole
 from anomalib_medclip.metrics.raw import raw
+from anomalib_medclip.spreadsheet import shown
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.processes import is_shared, of_all
 
@@ -68,15 +69,6 @@ class ResultsWriter(Callback):
 
     def __init__(self) -> None:
         self._rows: defaultdict[int, list[list[dict[str, Any]]]] = defaultdict(list)
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let runs be moved: anomalib's ``latest`` names this run's folder by its whole path."""
-        del pl_module, stage
-        run = Path(trainer.default_root_dir)
-        latest = run.with_name("latest")
-        if trainer.is_global_zero and latest.is_symlink() and latest.readlink() == run.resolve():
-            latest.unlink()
-            latest.symlink_to(run.name, target_is_directory=True)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a table."""
@@ -193,5 +185,5 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["image"])
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: shown(cell) for name, cell in row.items()} for row in rows)
     write_whole(path, text.getvalue())

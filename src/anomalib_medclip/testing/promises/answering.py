@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anomalib_medclip.spreadsheet import original
 from anomalib_medclip.testing.method_case import SIDE, MethodCase
 from anomalib_medclip.testing.promises.promise import differing, hold, learnt
 
@@ -62,7 +63,7 @@ def _scores_in(home: Path) -> dict[str, float]:
     """Those of the run that wrote last."""
     tables = sorted(home.rglob("test_scores.csv"), key=lambda one: one.stat().st_mtime_ns)
     with tables[-1].open(newline="", encoding="utf-8") as file:
-        return {row["image"]: float(row["pred_score"]) for row in csv.DictReader(file)}
+        return {original(row["image"]): float(row["pred_score"]) for row in csv.DictReader(file)}
 
 
 def leaves_an_owner_out_of_its_memory(case: MethodCase) -> None:
