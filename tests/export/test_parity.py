@@ -53,15 +53,23 @@ def test_another_map_score_or_label_fails(changes):
 
 
 def test_an_image_on_the_threshold_may_fall_to_either_side():
-    score = float(run(IMAGES).pred_score[0])
-    other = differing(pred_label=lambda labels: labels ^ (labels == labels[:1]))
-    first = lambda images: run(images)._replace(  # noqa: E731
-        pred_label=run(images).pred_label ^ (run(images).pred_score == score)
-    )
-    assert check(measure(first, threshold=score + 1e-6))["labels"] == 0
-    for exported, threshold in ((first, score + 1e-2), (other, score)):
-        with pytest.raises(ParityError):
-            check(measure(exported, threshold))
+    first = run(IMAGES).pred_score[0]
+
+    def turned(images):
+        found = run(images)
+        return found._replace(pred_label=found.pred_label ^ (found.pred_score == first))
+
+    assert check(measure(turned, threshold=float(first) + 1e-6))["labels"] == 0
+    with pytest.raises(ParityError):
+        check(measure(turned, threshold=float(first) + 1e-2))
+
+
+def test_rounding_may_be_as_large_as_the_scale_of_scores_makes_it():
+    moved = differing(pred_score=lambda scores: scores + 5e-4)
+    expected = run_in_batches(run, IMAGES, 1)
+    assert check(compare(expected, moved, IMAGES, 0.9, spread=1e-3))["labels"] == 0
+    with pytest.raises(ParityError, match=r"score within 1\.0e-04"):
+        check(compare(expected, moved, IMAGES, 0.9, spread=1e-2))
 
 
 def test_an_error_of_one_pixel_in_one_image_fails():

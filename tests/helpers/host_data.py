@@ -32,13 +32,14 @@ TRAIN, TEST = 6, 4
 
 
 def picture(path, abnormal=False):
-    """Write noise, with a bright square where it is abnormal, and give the square as a mask."""
+    """Write noise, with a square where it is abnormal, bright or less, and give it as a mask."""
     mask = np.zeros((SIDE, SIDE), np.uint8)
     if abnormal:
         mask[10:22, 12:24] = 255
     random = np.random.default_rng(list(str(path.name).encode()))
     pixels = random.integers(90, 110, (SIDE, SIDE, 3), dtype=np.uint8)
-    write(path, np.where(mask[..., None] > 0, np.uint8(240), pixels))
+    bright = random.integers(150, 255, dtype=np.uint8)
+    write(path, np.where(mask[..., None] > 0, bright, pixels))
     return mask
 
 

@@ -231,12 +231,13 @@ class CertifiedExporter:
             finally:
                 self._is_writing = False
             expected = parity.run_in_batches(torch_run(method), probes, 1)
-            threshold = float(method.post_processor.normalized_image_threshold)
-            differences = parity.compare(expected, open_file(written), probes, threshold)
+            scale = _scale_of(method.post_processor)
+            differences = parity.compare(expected, open_file(written), probes, *scale)
             figures = parity.check(differences, BOUNDS[compression] if compression else None)
             for way, open_so in also.items():
-                loose = parity.compare(expected, open_so(written), probes, threshold)
-                figures[way] = {k: v for k, v in asdict(loose).items() if k != "allowed"}
+                loose = parity.compare(expected, open_so(written), probes, *scale)
+                kept = asdict(loose).items()
+                figures[way] = {k: v for k, v in kept if not k.startswith("allowed")}
             paper = {
                 **describe(method, self.checkpoint),
                 "format": written.parent.name,
@@ -266,6 +267,14 @@ class CertifiedExporter:
             msg = "no images to certify an export with: export a checkpoint of a finished training"
             raise NotReadyError(msg)
         return self.probes.float() / 255
+
+
+def _scale_of(post_processor: Any) -> tuple[float, float]:  # noqa: ANN401 - anyone's
+    """Threshold on the scale of scores, and the range of the method's own that it has for 1."""
+    threshold = float(post_processor.normalized_image_threshold)
+    spread = float(post_processor.image_max - post_processor.image_min)
+    scales = post_processor.enable_normalization and spread > 0  # NaN is not
+    return threshold, spread if scales else 1.0
 
 
 def _refuse_uncertifiable(method: Exportable) -> None:
