@@ -10,7 +10,7 @@ import pytest
 import torch
 from anomalib.metrics import AUROC, Evaluator
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from PIL import Image
 from scans import UP, numbers, record, write_stack
 from tiny import CASES
@@ -116,6 +116,44 @@ def undecided(request):
 
 
 EVERY = pytest.mark.parametrize("undecided", [case.name for case in CASES], indirect=True)
+
+
+class Breaks(Callback):
+    """Fails in a validation, after its threshold was found."""
+
+    def on_validation_end(self, trainer, pl_module):
+        del pl_module
+        if trainer.state.fn == "fit":
+            message = "broken"
+            raise RuntimeError(message)
+
+
+def test_a_training_that_breaks_in_its_last_validation_is_not_finished(tmp_path):
+    [case] = [case for case in CASES if case.name == "MVFA"]
+    saved = OnExceptionCheckpoint(tmp_path, "broken")
+    with pytest.raises(RuntimeError, match="broken"):
+        case.fit(tmp_path, epochs=1, trainer={"callbacks": [Breaks(), saved]})
+    with pytest.raises(UnfinishedError):
+        Inferencer(tmp_path / "broken.ckpt")
+
+
+def test_the_last_of_a_watching_callback_is_finished_and_a_lost_one_costs_nothing(
+    tmp_path, photo, caplog
+):
+    class Loses(Callback):
+        def on_train_end(self, trainer, pl_module):
+            del trainer, pl_module
+            next(iter(tmp_path.glob("epoch=*"))).unlink()
+
+    [case] = [case for case in CASES if case.name == "MVFA"]
+    auroc = AUROC(fields=["pred_score", "gt_label"], prefix="val_")
+    options = {"monitor": "val_AUROC", "mode": "max", "save_last": True, "save_top_k": -1}
+    kept = ModelCheckpoint(tmp_path, "{epoch}", **options)
+    trainer = {"callbacks": [kept, Loses()]}
+    case.fit(tmp_path, epochs=2, trainer=trainer, evaluator=Evaluator(val_metrics=[auroc]))
+    assert "is missing: it is not marked as finished" in caplog.text
+    for path in (tmp_path / "last.ckpt", *tmp_path.glob("epoch=*")):
+        assert Inferencer(path).predict(photo).label in (True, False)
 
 
 @EVERY

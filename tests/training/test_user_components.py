@@ -48,6 +48,22 @@ def restored(trained):
     return CASE.method.load_from_checkpoint(trained.checkpoint)
 
 
+class Hidden(PostProcessor):
+    """One that keeps its option where nothing plain can be read."""
+
+    def __init__(self, factor: float = 2.0):
+        super().__init__()
+        self._scale = lambda score: score * factor
+
+
+class Required(PostProcessor):
+    """One whose option has another name in the object, and no default."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.by = factor
+
+
 PROCESSORS = {
     "anomalib's": (lambda: PostProcessor(image_sensitivity=0.7), "image_sensitivity", 0.7),
     "a user's": (lambda: Doubled(3.0, enable_normalization=False), "factor", 3.0),
@@ -103,7 +119,7 @@ def test_a_processor_that_no_checkpoint_can_hold_is_refused_before_training(tmp_
     class Local(PostProcessor):
         pass
 
-    for one in (Forgetful(3.0), Local()):
+    for one in (Forgetful(3.0), Hidden(3.0), Required(3.0), Local()):
         trained = CASE.ready(tmp_path, post_processor=one, data=CASE.data())
         with pytest.raises(ConfigError, match="cannot be rebuilt from plain options"):
             trained.engine.fit(trained.model, datamodule=trained.data)
@@ -125,21 +141,65 @@ def test_an_evaluator_and_a_visualizer_come_back_or_are_said_not_to(tmp_path, ca
 
 
 def test_what_is_passed_for_the_restored_model_stays_and_the_change_is_said(tmp_path, caplog):
-    trained = fitted(tmp_path, post_processor=Doubled(3.0))
-    model = CASE.method.load_from_checkpoint(trained.checkpoint, post_processor=PostProcessor())
+    visualizer = ImageVisualizer(field_size=(64, 64))
+    trained = fitted(tmp_path, post_processor=Doubled(3.0), visualizer=visualizer)
+    load = CASE.method.load_from_checkpoint
+    model = load(trained.checkpoint, post_processor=PostProcessor(), visualizer=False)
     assert type(model.post_processor) is PostProcessor
+    assert model.visualizer is None
     assert "test_user_components.Doubled; anomalib.post_processing" in caplog.text
 
 
-def test_a_checkpoint_does_not_say_what_to_import(tmp_path, monkeypatch):
-    trained = fitted(tmp_path, post_processor=Doubled(3.0))
-    state = read_checkpoint(trained.checkpoint)
-    spec = state["anomalib_medclip"]["components"]["post_processor"]
-    for path in ("antigravity.fly", "subprocess.Popen", "torch.nn.functional.relu"):
-        spec["class_path"] = path
-        with pytest.raises(CheckpointError, match=f"{path}, which is not known here; import"):
-            CASE.small().on_load_checkpoint(state)
+def test_a_folder_of_this_machine_does_not_travel(tmp_path, caplog):
+    trained = fitted(tmp_path, visualizer=ImageVisualizer(output_dir=str(tmp_path / "pictures")))
+    assert "is a place of this machine" in caplog.text
+    assert str(tmp_path) not in str(read_checkpoint(trained.checkpoint)["anomalib_medclip"])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"class_path": "antigravity.fly", "init_args": {}},
+        {"class_path": "subprocess.Popen", "init_args": {"args": "true"}},
+        {"class_path": "torch.nn.modules.linear.Identity", "init_args": {}},
+        {"class_path": "anomalib_medclip.models.mvfa.lightning_model.MVFA", "init_args": {}},
+        {"class_path": 3},
+        7,
+    ],
+    ids=str,
+)
+def test_a_checkpoint_chooses_among_processors_alone(spec):
+    state = read_checkpoint(CASE.trained.checkpoint)
+    state["anomalib_medclip"]["components"] = {"post_processor": spec}
+    with pytest.raises(CheckpointError, match="is no PostProcessor that is known here; import"):
+        CASE.small().on_load_checkpoint(state)
     assert "antigravity" not in sys.modules
+
+
+def test_a_checkpoint_replaces_no_other_part_of_a_model():
+    state = read_checkpoint(CASE.trained.checkpoint)
+    known = {"class_path": "anomalib.post_processing.post_processor.PostProcessor"}
+    state["anomalib_medclip"]["components"] = {"text": {**known, "init_args": {}}}
+    model = CASE.small()
+    text = model.text
+    model.on_load_checkpoint(state)
+    assert model.text is text
+
+
+def test_the_memory_is_made_of_images_that_passed_the_pre_processor(tmp_path):
+    def memory(**options):
+        steps = [v2.Resize((32, 32), antialias=True), v2.Normalize([0.5] * 3, [0.25] * 3)]
+        one = PreProcessor(v2.Compose(steps))
+        trained = fitted(tmp_path, pre_processor=one, cross_fit=False, **options)
+        return trained.model.model.memory_bank.rows
+
+    assert torch.equal(memory(cache="off"), memory(cache="float32"))
+
+
+def test_a_model_without_a_post_processor_is_scored_and_gives_no_verdict(tmp_path):
+    trained = fitted(tmp_path, post_processor=False)
+    pictures = sorted((CASE.lesions / "images").rglob("*.png"))
+    assert Inferencer(trained.checkpoint).predict(pictures[0]).label is None
 
 
 def test_the_baseline_keeps_what_a_user_passes_too(tmp_path):

@@ -195,7 +195,7 @@ class RankPreservingPostProcessor(PostProcessor):
         del trainer, pl_module
         if not has_threshold(self):
             logger.warning(
-                "no threshold is known, since no validation has found one: nothing is called "
+                "no threshold is known, since none was found or asked for: nothing is called "
                 "normal or abnormal"
             )
 

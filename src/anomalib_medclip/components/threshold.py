@@ -13,7 +13,10 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 VALIDATION = "validation"
 """The threshold was found on images that nothing was learnt from."""
 
-ONE_CLASS = "validation images of one class; it lies at the highest score among them"
+ONE_CLASS = (
+    "validation images that are all normal; it is the highest score among them",
+    "validation images that are all abnormal; it lies just below the lowest score among them",
+)
 """It was found on normal images alone, or on abnormal ones alone."""
 
 TEST = "test images; expect figures at the threshold to be too good"
@@ -52,7 +55,8 @@ def has_threshold(post_processor: Any) -> bool:  # noqa: ANN401 - anyone's, or n
 
     anomalib's takes the middle of the scale, 0.5, where no validation has found one.
     """
-    if post_processor is None or not post_processor.enable_thresholding:
+    # It may be any module, with an idea of its own of what it gives.
+    if not getattr(post_processor, "enable_thresholding", False):
         return False
     return bool(post_processor.image_threshold.isfinite())
 

@@ -92,16 +92,19 @@ class MedicalFolder(MedicalDataModule):
             "split": split_column,
         }
         self.train_label = train_label
+        self.only_normals = self.normal_only = normal_only
         self._refuse_stray_options()
         self.normal_labels = normal_labels
         self.unknown_patient = unknown_patient
         self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.object_name = object_name
         self.has_masks = bool(mask_dir or mask_column)
-        self.only_normals = self.normal_only = normal_only
 
     def _refuse_stray_options(self) -> None:
-        """Refuse options that belong to the other way of giving data."""
+        """Refuse options that belong to the other way of giving data, or to abnormal images."""
+        if self.normal_only and (self.folders[2] or self.columns["mask"]):
+            msg = "normal_only says that there are no lesions; leave out mask_dir and mask_column"
+            raise DataRootError(msg)
         if self.tables and self.folders[2] is not None:
             msg = f"mask_dir {self.folders[2]!r} is for folders; for a table, give mask_column"
             raise DataRootError(msg)

@@ -135,8 +135,8 @@ class Inferencer:
         self.certified: dict[str, str] = notes.get("files", {})
         if not self.has_threshold:
             logger.warning(
-                "%s knows no threshold, since no validation has found one: it gives scores as the "
-                "method computes them, and calls nothing normal or abnormal",
+                "%s knows no threshold, since none was found or asked for: it gives scores, and "
+                "calls nothing normal or abnormal",
                 path,
             )
 

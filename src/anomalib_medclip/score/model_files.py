@@ -32,6 +32,7 @@ from anomalib_medclip.training.checkpoints import (
     notes_of,
     read_checkpoint,
     refuse_unfinished,
+    switched_off,
 )
 
 
@@ -89,7 +90,8 @@ def open_model(
 def _from_checkpoint(
     path: Path, device: str, precision: Precision | None, pretrained: str | None
 ) -> OpenedModel:
-    noted = notes_of(path, read_checkpoint(path))
+    state = read_checkpoint(path)
+    noted = notes_of(path, state)
     refuse_unfinished(path, noted)
     method = _method_class(path, noted)
     has_choice = "precision" in signature(method).parameters
@@ -98,6 +100,7 @@ def _from_checkpoint(
         raise CheckpointError(msg)
     chosen: dict[str, Any] = {"precision": precision} if precision and has_choice else {}
     chosen |= {"pretrained": pretrained} if pretrained else {}
+    chosen |= switched_off(state)
     with path.open("rb") as file:  # which was read above, and says nothing of code to run
         model = method.load_from_checkpoint(file, map_location=device, **chosen)
     weights = sha256_of_tensors(without_clip(model.state_dict()))

@@ -18,6 +18,7 @@ from anomalib_medclip.clip.backbone import CLIP_PREFIXES, without_clip
 from anomalib_medclip.clip.weights import WEIGHTS_OPTIONS, read_plain
 from anomalib_medclip.components.finite import refuse_non_finite_state
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, UnfinishedError
+from anomalib_medclip.files import fault_of
 from anomalib_medclip.training.schedule import checkpoint_callbacks
 
 logger = logging.getLogger(__name__)
@@ -230,17 +231,26 @@ def refuse_unfinished(path: Path, notes: Notes) -> None:
         raise UnfinishedError(msg)
 
 
+def switched_off(checkpoint: Mapping[str, Any]) -> dict[str, bool]:
+    """Options of a model that was made without a post-processor, whose state it lacks."""
+    enabled = checkpoint.get("anomalib_components_enabled") or {}
+    return {} if enabled.get("post_processor", True) else {"post_processor": False}
+
+
 def mark_chosen(trainer: Trainer) -> None:
     """Say of the checkpoints that a callback has kept for a metric that their training is finished.
 
     They are of former epochs, each with the threshold that its own validation found.
     """
-    if trainer.is_global_zero:
-        for callback in checkpoint_callbacks(trainer):
-            for path in callback.best_k_models if callback.monitor else ():
-                found = read_checkpoint(path)
-                found[_KEY]["is_finished"] = True
-                trainer.strategy.checkpoint_io.save_checkpoint(found, path)
+    watching = [one for one in checkpoint_callbacks(trainer) if one.monitor]
+    kept = {path for one in watching for path in (*one.best_k_models, one.last_model_path) if path}
+    for path in sorted(kept) if trainer.is_global_zero else ():
+        if fault := fault_of(path):
+            logger.warning("%s %s: it is not marked as finished", path, fault.said)
+            continue
+        found = read_checkpoint(path)
+        found[_KEY]["is_finished"] = True
+        trainer.strategy.checkpoint_io.save_checkpoint(found, path)
 
 
 def _check_backbone(file: object, notes: Notes, clip: Any) -> None:  # noqa: ANN401 - a tower

@@ -97,9 +97,10 @@ class DatamoduleView:
     @property
     def normals(self) -> list[int]:
         """Numbers of the training images that are normal; none where they are of other sets."""
-        if self.zero_shot or self.train_data is None:
+        samples = getattr(self.train_data, "samples", None)  # likewise
+        if self.zero_shot or samples is None:
             return []
-        return [int(index) for index in np.flatnonzero(self.train_data.samples["label_index"] == 0)]
+        return [int(index) for index in np.flatnonzero(samples["label_index"] == 0)]
 
     @property
     def has_support(self) -> bool:
@@ -134,9 +135,14 @@ class DatamoduleView:
 
     @property
     def validates_on_one_class(self) -> bool:
-        """Whether the images of validation are known to be of one class only."""
+        """Whether the images of validation are known to be of one class only, or none."""
+        return self.val_classes is not None and len(self.val_classes) < 2
+
+    @property
+    def val_classes(self) -> set[int] | None:
+        """Classes of the images of validation; ``None`` where they are not known."""
         samples = getattr(self.val_data, "samples", None)  # a data set of anyone's making
-        return samples is not None and samples["label_index"].nunique() < 2
+        return None if samples is None else set(samples["label_index"].astype(int))
 
     @property
     def validates_on_test(self) -> bool:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from anomalib_medclip.components.threshold import ONE_CLASS
 from anomalib_medclip.errors import EmptySplitError
 from anomalib_medclip.training.datamodule_view import REFERENCES, DatamoduleView
 
@@ -56,7 +57,5 @@ def _of_validation(data: DatamoduleView) -> Iterator[str]:
             "val_split_mode to from_train or from_test"
         )
     elif data.validates_on_one_class:
-        yield (
-            f"the {len(data.val_data)} images of validation are all of one class: the threshold is "
-            "the highest score among them"
-        )
+        [label] = data.val_classes or {0}
+        yield f"the threshold is from {len(data.val_data)} {ONE_CLASS[label]}"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from anomalib_medclip.components.augmentation import Copies
 from anomalib_medclip.components.model import ClipModel
+from anomalib_medclip.errors import UnfinishedError
 from anomalib_medclip.export.exporter import CertifiedExporter
 from anomalib_medclip.export.verbs import ExportVerbs
 from anomalib_medclip.training.checkpoints import (
@@ -27,6 +28,7 @@ from anomalib_medclip.training.checkpoints import (
     read_checkpoint,
     read_checkpoints_plainly,
     slim,
+    switched_off,
 )
 from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
@@ -84,7 +86,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         options = self.hparams
         if adapters := options.pop("adapters", None):  # a checkpoint holds them; the file may go
             model.load_released(adapters)
-        told = [type(self).__qualname__, model.clip.fingerprint]
+        told = [type(self).__qualname__, model.clip.fingerprint, self.user_components.of_images]
         self.text = TextFeatures(model, self.names_the_object)
         self.features = FrozenFeatures(
             model,
@@ -142,7 +144,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         refuse_precision(self.trainer)
         if stage != "fit":
             return
-        self.user_components.check()
+        if self.trainer.checkpoint_callbacks:  # a copy that is cross-fitted has none
+            self.user_components.check()
         self.preparation.meet(self.data, self.pre_processor)
         refuse_or_warn(self.data, self)
         self.features.open(self.trainer.default_root_dir)
@@ -206,7 +209,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
 
     def ready_to_score(self) -> None:
         """Refit what depends on the adapters, for whoever scores images between epochs."""
-        self.preparation.refit(self.data, keep_tower=self._is_fitting)
+        self.preparation.refit(self.data, self.pre_processor, keep_tower=self._is_fitting)
 
     def on_train_epoch_end(self) -> None:
         """Validate at the end of training, however it came: thresholds need the last adapters."""
@@ -247,8 +250,10 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.features.close()
 
     def on_predict_start(self) -> None:
-        """Make sure that there is something to score with."""
+        """Make sure that there is something to score with, and say if it is not finished."""
         self.preparation.without_training(self.data, self.pre_processor)
+        if not self.schedule.is_finished:
+            logger.warning("this model %s", UnfinishedError.reason)
 
     @property
     def _is_fitting(self) -> bool:
@@ -260,8 +265,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.preparation.keep_probes(self.data)
         cross_fit = CrossFit.of(self.trainer)
         cross_fit.score_apart(self.trainer, self)
-        self.schedule.is_finished = True  # callbacks save in the validation that follows
         self.schedule.validate(self.trainer, anew=bool(cross_fit.held_out))
+        self.schedule.is_finished = True
 
     def _validated_with(self) -> str:
         """Which images the threshold comes from, for whoever asks later."""
@@ -278,7 +283,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """
         is_file = isinstance(checkpoint_path, str | Path)
         if is_file:
-            read_checkpoint(checkpoint_path)
+            kwargs = {**switched_off(read_checkpoint(checkpoint_path)), **kwargs}
         kwargs = {"adapters": None, **kwargs}
         method: Any = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
         if is_file:

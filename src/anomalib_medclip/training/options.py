@@ -78,6 +78,7 @@ class SharedOptions(Base):
     default_lr: ClassVar[float] = 1e-3
     names_the_object: ClassVar[bool] = True
     resample: ClassVar[Resample] = "bicubic"
+    user_components = UserComponents({})  # pickles of former versions have none
 
     def __init__(
         self,

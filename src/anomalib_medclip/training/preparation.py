@@ -74,17 +74,24 @@ class Preparation:
 
     # Validation runs in inference mode, whose tensors could never be loaded into again.
     @torch.inference_mode(mode=False)
-    def refit(self, data: DatamoduleView, *, keep_tower: bool = False) -> None:
+    def refit(
+        self,
+        data: DatamoduleView,
+        pre_processor: Any,  # noqa: ANN401 - of any making
+        *,
+        keep_tower: bool = False,
+    ) -> None:
         """Refit what depends on the adapters, if they have changed since.
 
         Args:
             data: Whose support it is.
+            pre_processor: What its images pass.
             keep_tower: Whether prompts will change again.
         """
         if self._support.readiness.is_stale:
             if self._model.prompts.learns:
                 self._text.refresh(self.other_names(data), keep_tower=keep_tower)
-            self._support.refit(data)
+            self._support.refit(data, pre_processor)
 
     @torch.inference_mode(mode=False)
     def without_training(self, data: DatamoduleView, pre_processor: Any) -> None:  # noqa: ANN401
@@ -97,11 +104,11 @@ class Preparation:
         if self._support.wants(data):
             self.meet(data, pre_processor)
             self._text.refresh()
-            self._support.ready(data)
+            self._support.ready(data, pre_processor)
             self.keep_probes(data)
         elif self._support.readiness is Readiness.STALE:
             self._support.check(data)
-            self.refit(data)
+            self.refit(data, pre_processor)
         elif self._text.names_the_object:
             self._mind_the_words(data.object_name)
 

@@ -22,8 +22,10 @@ _NEVER = sys.maxsize
 
 def is_last_epoch(trainer: Trainer) -> bool:
     """Whether training ends with the epoch at hand."""
-    last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0) > 0
-    return last or trainer.should_stop or trainer.global_step == trainer.max_steps
+    epochs, steps = trainer.current_epoch + 1, trainer.global_step
+    may_stop = epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0)
+    stops = trainer.should_stop and may_stop
+    return epochs >= (trainer.max_epochs or 0) > 0 or stops or steps == trainer.max_steps
 
 
 class Schedule:
@@ -37,8 +39,9 @@ class Schedule:
             of a model that has learnt nothing it is.
     """
 
+    is_finished = True  # pickles of former versions do not say
+
     def __init__(self, default_epochs: int) -> None:
-        self.is_finished = True
         self._default_epochs = default_epochs
         self._validated_at: int | None = None
         self._resumed_from: str | Path | None = None

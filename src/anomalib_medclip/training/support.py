@@ -74,18 +74,23 @@ class SupportFitter:
             return False
         return self.readiness is Readiness.NEW or data.identity != self._data
 
-    def ready(self, data: DatamoduleView) -> None:
+    def ready(self, data: DatamoduleView, pre_processor: Any) -> None:  # noqa: ANN401
         """Take words and support of these data, without a training."""
         self.readiness, self._data = Readiness.NEW, data.identity
-        self.refit(data)
+        self.refit(data, pre_processor)
 
-    def refit(self, data: DatamoduleView) -> None:
-        """Hand over the support images, unless the adapters are as they were then."""
+    def refit(self, data: DatamoduleView, pre_processor: Any) -> None:  # noqa: ANN401
+        """Hand over the support images, unless the adapters are as they were then.
+
+        Args:
+            data: Whose support it is.
+            pre_processor: What images of batches pass, of any making; ``None`` for nothing.
+        """
         if not self.readiness.is_stale:
             return
         self.readiness = _ONCE_FITTED[self.readiness]
         if self._model.has_memory and data.has_support:
-            self._fit(data.support_items())
+            self._fit(data.support_items(), pre_processor)
 
     def check(self, data: DatamoduleView) -> None:
         """Refuse data that cannot finish a checkpoint from the middle of training.
@@ -112,8 +117,9 @@ class SupportFitter:
         owners = [self._owners.get(path, -1) for path in batch.image_path or ()]
         return torch.tensor(owners, device=self._model.device)
 
-    def _fit(self, items: Sequence[Any]) -> None:
+    def _fit(self, items: Sequence[Any], pre_processor: Any) -> None:  # noqa: ANN401 - as above
         images = torch.stack([item.image for item in items]).as_subclass(Tensor)
+        images = images if pre_processor is None else pre_processor(images)
         labels = [bool(item.gt_label) for item in items]
         paths = [str(item.image_path) for item in items]
         # Items of other data sets than ours know no patient.

@@ -28,7 +28,8 @@ def source_of(data: DatamoduleView, *, apart: bool, wants_abnormal: bool) -> str
     if data.validates_on_test:
         return TEST
     if not data.validates_on_support:
-        return ONE_CLASS if data.validates_on_one_class else VALIDATION
+        classes = data.val_classes
+        return ONE_CLASS[min(classes)] if classes and len(classes) == 1 else VALIDATION
     return CROSS_FITTED if apart else learnt_from(wants_abnormal)
 
 

@@ -8,11 +8,14 @@ import inspect
 import logging
 import sys
 from collections.abc import Mapping
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from anomalib.metrics import AnomalibMetric, Evaluator
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
 from anomalib.pre_processing.utils.spec import spec_to_transform, transform_to_spec
-from lightning.pytorch import Callback
+from anomalib.visualization.base import Visualizer
 from torch import nn
 from torchvision.transforms.v2 import Transform
 
@@ -21,13 +24,19 @@ from anomalib_medclip.errors import CheckpointError, ConfigError
 logger = logging.getLogger(__name__)
 
 SCORING = ("pre_processor", "post_processor")
-"""Those that scores depend on."""
+"""Components that scores depend on; the others only look at scores."""
 
-MEASURING = ("evaluator", "visualizer")
-"""Those that only look at scores."""
+_KINDS: dict[str, type] = {
+    "pre_processor": PreProcessor,
+    "post_processor": PostProcessor,
+    "evaluator": Evaluator,
+    "visualizer": Visualizer,
+}
+"""What a checkpoint may name; no other class is made for it."""
 
-_ALWAYS_IMPORTED = ("anomalib", "anomalib_medclip")
 _PLAIN = (str, int, float, bool, type(None))
+_KNOWN = ("anomalib", "anomalib_medclip", "torchmetrics")
+"""Packages whose classes keep nothing but their options that matters."""
 
 
 class UserComponents:
@@ -40,14 +49,20 @@ class UserComponents:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._kept: dict[str, Any] = {}
         self._lost: dict[str, str] = {}
-        for name in (*SCORING, *MEASURING):
+        self._chosen = {name for name in _KINDS if options.get(name, True) is not True}
+        for name, kind in _KINDS.items():
             component = options.get(name, True)
             if not isinstance(component, bool):
                 try:
-                    self._kept[name] = _spec(component)
-                except ValueError as error:
+                    self._kept[name] = _spec(component, kind)
+                except Exception as error:  # whatever a constructor of anyone's raises
                     words = f"the {name} {_path(component)} cannot be rebuilt from plain options"
                     self._lost[name] = f"{words}: {error}"
+
+    @property
+    def of_images(self) -> str:
+        """What tells images that were read through them from others."""
+        return str(self._kept.get("pre_processor", self._lost.get("pre_processor", "")))
 
     def kept(self) -> dict[str, Any]:
         """What a checkpoint holds of them.
@@ -85,14 +100,14 @@ class UserComponents:
             CheckpointError: A class is not imported, or takes other options; or a trainer has set
                 up its data for another pre-processor.
         """
-        for name, spec in kept.items():
-            present = getattr(model, name)
-            if name in self._kept | self._lost:
-                if self._kept.get(name) != spec:
-                    words = "the checkpoint was made with the %s %s; %s is taken, which was passed"
-                    logger.warning(words, name, spec["class_path"], _path(present))
-            else:
-                _replace(model, name, present, _rebuilt(name, spec))
+        for name in sorted(kept.keys() & _KINDS.keys()):
+            spec, present = kept[name], getattr(model, name)
+            if name not in self._chosen:
+                _replace(model, name, present, _rebuilt(name, spec, _KINDS[name]))
+            elif self._kept.get(name) != spec:
+                taken = "none" if present is None else _path(present)
+                words = "the checkpoint was made with the %s %s; %s is taken, which was asked for"
+                logger.warning(words, name, spec["class_path"], taken)
 
 
 def _replace(model: Any, name: str, present: Any, component: Any) -> None:  # noqa: ANN401
@@ -100,9 +115,7 @@ def _replace(model: Any, name: str, present: Any, component: Any) -> None:  # no
     trainer = model._trainer
     if trainer is not None and present in trainer.callbacks:
         if name == "pre_processor":
-            msg = (
-                f"the checkpoint was made with the pre_processor {_path(component)}, and the data "
-            )
+            msg = f"the checkpoint was made with the pre_processor {_path(component)}; the data "
             msg += "are set up for the usual one; pass it to the model, too"
             raise CheckpointError(msg)
         trainer.callbacks[trainer.callbacks.index(present)] = component
@@ -110,41 +123,42 @@ def _replace(model: Any, name: str, present: Any, component: Any) -> None:  # no
     setattr(model, name, component)
 
 
-def _spec(component: Any) -> dict[str, Any]:  # noqa: ANN401 - a component, or a part of one
-    """Class and options of an object.
+def _spec(component: Any, kind: type) -> dict[str, Any]:  # noqa: ANN401 - a component
+    """Class and options of an object of a kind.
 
     Raises:
-        ValueError: An object that is made of them is another one.
+        ValueError: An object that is made of them is another one, or would not be made.
     """
-    kind = type(component)
-    options = {
-        name: _plain(getattr(component, name))
-        for name in whole_signature(kind).parameters
-        if hasattr(component, name)
-    }
-    if _found(_path(component)) is not kind:
-        msg = f"{_path(component)} is not found by this name"
+    made_of, path = type(component), _path(component)
+    if _found(path, kind) is not made_of:
+        msg = f"it is no {kind.__name__} that is found by this name"
         raise ValueError(msg)
-    spec = {"class_path": _path(component), "init_args": options}
-    if _told(_made(kind, options)) != _told(component):
-        msg = f"{kind.__name__}({', '.join(f'{n}={v!r}' for n, v in options.items())}) is another"
+    names = [name for name in whole_signature(made_of).parameters if hasattr(component, name)]
+    options = {name: _plain(getattr(component, name)) for name in names}
+    if _told(_made(made_of, options)) != _told(component):
+        msg = (
+            f"{made_of.__name__}({', '.join(f'{n}={v!r}' for n, v in options.items())}) is another"
+        )
         raise ValueError(msg)
-    return spec
+    return {"class_path": path, "init_args": options}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - of any kind
     if isinstance(value, Transform):
         return {"transform": transform_to_spec(value)}
     if isinstance(value, nn.ModuleList):
-        return {"parts": [_spec(one) for one in value]}
+        return {"metrics": [_spec(one, AnomalibMetric) for one in value]}
     if isinstance(value, list | tuple):
         return type(value)(_plain(one) for one in value)
     if isinstance(value, dict):
         return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, _PLAIN):
-        return value
-    msg = f"{value!r} is no plain value"
-    raise ValueError(msg)
+    if not isinstance(value, _PLAIN):
+        msg = f"{value!r} is no plain value"
+        raise ValueError(msg)
+    if isinstance(value, str) and Path(value).is_absolute():
+        msg = f"{value} is a place of this machine"
+        raise ValueError(msg)
+    return value
 
 
 def _made(kind: type, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an object of it
@@ -153,21 +167,31 @@ def _made(kind: type, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an o
         match value:
             case {"transform": spec}:
                 given[name] = spec_to_transform(spec)
-            case {"parts": parts}:
-                given[name] = [_rebuilt(name, one) for one in parts]
+            case {"metrics": metrics}:
+                given[name] = [_rebuilt("metric", one, AnomalibMetric) for one in metrics]
             case _:
                 given[name] = value
     return kind(**given)
 
 
 def _told(component: Any) -> dict[str, Any]:  # noqa: ANN401 - an object
-    """Everything plain that an object knows, lists for tuples; what it has learnt is not."""
-    own = vars(component).keys() - vars(nn.Module()).keys()
-    known = {name: vars(component)[name] for name in own}
-    known = {name: _listed(value) for name, value in known.items() if _is_plain(value)}
-    if isinstance(component, nn.Module):
-        for name, part in component.named_children():
-            known[name] = _listed(_plain(part)) if _is_plain(part) else repr(part)
+    """Everything that an object knows, lists for tuples; what it has learnt is not.
+
+    Raises:
+        ValueError: It keeps what is not plain.
+    """
+    known = {}
+    for name in vars(component).keys() - vars(nn.Module()).keys():
+        try:
+            known[name] = _listed(_plain(vars(component)[name]))
+        except ValueError:
+            if _package(component) not in _KNOWN:
+                raise
+    for name, part in component.named_children() if isinstance(component, nn.Module) else ():
+        try:
+            known[name] = _listed(_plain(part))
+        except ValueError:  # options that are parts were looked at before
+            known[name] = repr(part)
     return known
 
 
@@ -177,44 +201,40 @@ def _listed(value: Any) -> Any:  # noqa: ANN401 - plain values
     return [_listed(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _is_plain(value: Any) -> bool:  # noqa: ANN401 - of any kind
-    try:
-        _plain(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _rebuilt(name: str, spec: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an object
+def _rebuilt(name: str, spec: Any, kind: type) -> Any:  # noqa: ANN401 - plain values; an object
     """An object of a class that is imported already; a file does not say what to import.
 
     Raises:
         CheckpointError: There is no such class, or it takes other options.
     """
-    if spec["class_path"].partition(".")[0] in _ALWAYS_IMPORTED:
-        import_module(spec["class_path"].rpartition(".")[0])
-    found = _found(spec["class_path"])
+    path = spec.get("class_path") if isinstance(spec, dict) else spec
+    found = _found(str(path), kind)
     if found is None:
-        msg = f"the checkpoint was made with the {name} {spec['class_path']}, which is not known "
-        msg += f"here; import its module first, or pass a {name} of your own"
+        msg = f"the checkpoint was made with the {name} {path}, which is no {kind.__name__} that "
+        msg += f"is known here; import its module first, or pass a {name} of your own"
         raise CheckpointError(msg)
     try:
         return _made(found, spec["init_args"])
-    except (TypeError, ValueError) as error:
-        msg = f"the {name} {spec['class_path']} of the checkpoint takes other options here: "
-        raise CheckpointError(msg + f"{error}; pass a {name} of your own") from error
+    except Exception as error:
+        msg = f"the {name} {path} of the checkpoint takes other options here: {error}; pass a "
+        msg += f"{name} of your own"
+        raise CheckpointError(msg) from error
 
 
-def _found(path: str) -> Any:  # noqa: ANN401 - a class, or none
-    """A class of a module that is imported already; ``None`` if that has none of this name."""
-    module, _, kind = path.rpartition(".")
-    found = getattr(sys.modules.get(module), kind, None)
-    return found if isinstance(found, type) and issubclass(found, nn.Module | Callback) else None
+def _found(path: str, kind: type) -> type | None:
+    """A class of a kind, of a module that is imported already; ``None`` if there is none."""
+    module, _, name = path.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) and issubclass(found, kind) else None
 
 
 def _path(component: Any) -> str:  # noqa: ANN401 - an object
     kind = type(component)
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _package(component: Any) -> str:  # noqa: ANN401 - an object
+    return type(component).__module__.partition(".")[0]
 
 
 def whole_signature(method: type) -> inspect.Signature:
