@@ -42,7 +42,7 @@ def test_ten_minutes_of_damaged_files_end_as_they_should(tmp_path):
 
 FOUND = {
     "foreign": "KeyError at planted.py:",
-    "hanging": "hang: more than 0.2 s",
+    "hanging": "hang: more than 0.5 s",
     "large": "memory",
     "refused": "memory refused",
     "crashing": "crash: SIGSEGV",

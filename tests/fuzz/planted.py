@@ -30,7 +30,7 @@ def hanging(file):
 
 
 def large(file):
-    bytearray(400_000_000)
+    bytearray(80_000_000)
 
 
 def refused(file):
@@ -84,10 +84,10 @@ def after_the_first(read):
 def main(folder):
     whole = (text("given.txt", "whole"),)
     targets = {
-        one.__name__: Target(one.__name__, whole, (flip,), after_the_first(one))
+        one.__name__: Target(one.__name__, whole, (flip,), after_the_first(one), memory=50_000_000)
         for one in (*FAULTS, sound)
     }
-    campaign = Campaign(targets, folder, seed=0, hang=0.2).run(attempts=2)
+    campaign = Campaign(targets, folder, seed=0, hang=0.5).run(attempts=2)
     return {name: list(tally.failures) for name, tally in campaign.tallies.items()}
 
 
