@@ -1,5 +1,6 @@
 import multiprocessing
 
+import numpy as np
 import pytest
 import torch
 
@@ -122,7 +123,15 @@ def _take_another(path):
     path.write_bytes(other.read_bytes())
 
 
-@pytest.mark.parametrize("damage", [_cut, _flip_a_bit, _take_another, lambda p: p.write_bytes(b"")])
+def _hold_words(path):
+    with path.open("wb") as file:
+        np.savez(file, key="0", value="words")
+
+
+DAMAGE = [_cut, _flip_a_bit, _take_another, _hold_words, lambda path: path.write_bytes(b"")]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_what_is_damaged_on_a_shelf_is_made_again_with_a_word(damage, tmp_path, caplog):
     for number in (0, 1):
         Shelf(tmp_path, "", 1.0).keep(number, FEATURES[number])

@@ -489,9 +489,11 @@ def test_warnings_alone_end_with_zero(clinic):
     assert clinic.command() == 0
 
 
-@pytest.mark.parametrize("text", ["class_path: nowhere.Nothing", "- a list", ":\n:"])
+@pytest.mark.parametrize(
+    "text", ["class_path: nowhere.Nothing", "- a list", ":\n:", "Müller", "[" * 500]
+)
 def test_a_config_that_cannot_be_read_ends_with_two(tmp_path, text, capsys):
-    (tmp_path / "data.yaml").write_text(text)
+    (tmp_path / "data.yaml").write_text(text, encoding="latin-1")
     assert main(["check", str(tmp_path / "data.yaml")]) == 2
     assert "data.yaml describes no data" in capsys.readouterr().err
     assert main(["check", str(tmp_path / "gone.yaml")]) == 2

@@ -30,10 +30,16 @@ def test_what_json_can_say_comes_back():
     assert as_json(value, indent=2) == json.dumps(value, indent=2)
 
 
-BROKEN = [b'{"score": NaN}', b'{"score": 0.', b"", b'{"name": "M\xfcller"}']
+BROKEN = {
+    "NaN": b'{"score": NaN}',
+    "cut off": b'{"score": 0.',
+    "empty": b"",
+    "Latin 1": b'{"name": "M\xfcller"}',
+    "deep": b"[" * 100_000,
+}
 
 
-@pytest.mark.parametrize("content", BROKEN, ids=["NaN", "cut off", "empty", "Latin 1"])
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_a_file_that_is_no_json_is_named(content, tmp_path):
     path = tmp_path / "record.json"
     path.write_bytes(content)

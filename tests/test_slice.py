@@ -227,8 +227,11 @@ def test_a_note_that_is_gone_sweeps_nothing(config, tmp_path, monkeypatch, capsy
     assert contents(tmp_path / "tree") == undisturbed
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_note_that_is_no_json_costs_a_volume_cut_again(jobs, config, tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("jobs", "note", "words"),
+    [("1", '{"sources"', "is no JSON"), ("2", '{"sources": {}}', "does not say what slice says")],
+)
+def test_a_note_that_is_none_costs_a_volume_cut_again(jobs, note, words, config, tmp_path, caplog):
     tree = tmp_path / "tree" / "Brain_AD"
     cut(config, tmp_path / "tree")
     before = contents(tree)
@@ -236,11 +239,11 @@ def test_a_note_that_is_no_json_costs_a_volume_cut_again(jobs, config, tmp_path,
     del whole["volumes"], whole["failed"]
     (tree / ".notes").mkdir()
     (tree / ".notes" / "options.json").write_text(json.dumps(whole))
-    (tree / ".notes" / "test_P4.json").write_text('{"sources"')
+    (tree / ".notes" / "test_P4.json").write_text(note)
     (tree / "manifest.json").unlink()
     assert cut(config, tmp_path / "tree", "--jobs", jobs) == 0
     assert "its volume is cut again" in caplog.text
-    assert "test_P4.json is no JSON" in caplog.text
+    assert f"test_P4.json {words}" in caplog.text
     assert contents(tree) == before
 
 
@@ -252,6 +255,18 @@ def test_a_manifest_that_is_no_json_is_named(config, tmp_path, capsys):
         BMAD(tmp_path / "tree", "Brain", k_shot=2, intensity="dtype").setup()
     assert cut(config, tmp_path / "tree") == 2
     assert "manifest.json is no JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("volumes", ["[]", '{"volumes": [{"name": 3}]}', '{"volumes": {}}'])
+def test_a_manifest_of_something_else_is_named(volumes, config, tmp_path, capsys):
+    tree = tmp_path / "tree" / "Brain_AD"
+    cut(config, tmp_path / "tree")
+    (tree / "manifest.json").write_text(volumes)
+    words = r"manifest\.json does not say what slice says of volumes; restore it, or give another"
+    with pytest.raises(DamagedFileError, match=words):
+        BMAD(tmp_path / "tree", "Brain", k_shot=2, intensity="dtype").setup()
+    assert cut(config, tmp_path / "tree") == 2
+    assert "manifest.json does not say what slice says of volumes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["img", "anomaly_mask"])

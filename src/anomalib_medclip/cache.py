@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anomalib_medclip.arrays import read_arrays
 from anomalib_medclip.files import whole_file
 
 logger = logging.getLogger(__name__)
@@ -41,13 +42,13 @@ class Shelf:
         """The tensor of a key, if it is there and whole, by its checksum."""
         path = self._path(key)
         try:
-            with np.load(path) as found:
-                if str(found["key"]) == repr(key):
-                    return torch.from_numpy(found["value"])
+            found = read_arrays(path)
+            if str(found["key"]) == repr(key):
+                return torch.from_numpy(found["value"])
             reason = "it is of another image"
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except Exception as error:  # what is damaged reaches every corner of NumPy
+        except (KeyError, TypeError, ValueError) as error:
             reason = str(error)
         logger.warning("%s is damaged, and made again: %s", path, reason)
         return None

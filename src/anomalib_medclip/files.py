@@ -8,9 +8,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -81,7 +82,7 @@ def fault_of(path: str | Path) -> Fault | None:
     return None
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a file to read its bytes.
 
     Raises:
@@ -232,7 +233,29 @@ def from_json(text: str, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON
         Traceback (most recent call last):
         ValueError: NaN is no number in JSON
     """
-    return json.loads(text, parse_constant=_refuse, **options)
+    try:
+        return json.loads(text, parse_constant=_refuse, **options)
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+
+
+def from_yaml(text: str) -> Any:  # noqa: ANN401 - whatever YAML has
+    """What YAML text holds, in which no tag makes anything.
+
+    Raises:
+        ValueError: It is no YAML.
+    """
+    import yaml  # not for who reads no config
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+
+
+_TOO_DEEP = "it is nested too deeply to be read"
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON has

@@ -226,6 +226,18 @@ def test_a_name_is_no_formula_in_the_table(row, tmp_path):
     assert float(written["ratio"]) == row["ratio"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("ratio", "fast"), ("what", 3), ("peak_mb", []), ("parts", {"tower": None})]
+)
+def test_rows_that_cannot_be_shown_are_not_ours(name, value, row, tmp_path):
+    output.save(tmp_path / "bench.csv", row, RUN, overwrite=False)
+    found = json.loads((tmp_path / "bench.json").read_text())
+    found["rows"][0][name] = value
+    (tmp_path / "bench.json").write_text(json.dumps(found))
+    with pytest.raises(ResultsError, match=r"bench\.json cannot be read: .*; name a file that"):
+        output.markdown([tmp_path / "bench.csv"])
+
+
 @pytest.mark.parametrize("text", ["no JSON", "[]", '{"runs": [], "rows": [{"run": "lost"}]}'])
 def test_a_file_of_others_is_left_alone(text, row, tmp_path):
     (tmp_path / "bench.json").write_text(text)

@@ -51,6 +51,7 @@ WRONG = {
     "no draw": ({"draws": 0}, "draws from 1 up"),
     "no K": ({"k_shot": []}, "need one or more"),
     "K of nothing": ({"k_shot": [0]}, "K and draws from 1 up"),
+    "draws of nothing": ({"draws": None}, "K and draws from 1 up"),
     "no seed": ({"seeds": []}, "need one or more"),
     "a K twice": ({"k_shot": [2, 2]}, "twice; name each once"),
     "a seed twice": ({"seeds": [1, 1]}, "twice; name each once"),
@@ -67,6 +68,8 @@ WRONG = {
         "correct its 'config'",
     ),
     "a config that is none": ({"models": {"A": {"config": "list.yaml"}}}, "no config of a model"),
+    "options that are none": ({"data": {"A": {"config": "options.yaml"}}}, "no config of a data"),
+    "a config that is deep": ({"models": {"A": {"config": "deep.yaml"}}}, "nested too deeply"),
     "a config of broken text": ({"data": {"A": {"config": "broken.yaml"}}}, "no config of a data"),
 }
 
@@ -75,6 +78,8 @@ WRONG = {
 def test_a_wrong_config_is_refused_by_name(case, tmp_path):
     (tmp_path / "list.yaml").write_text("[1, 2]")
     (tmp_path / "broken.yaml").write_text("a: [1")
+    (tmp_path / "deep.yaml").write_text("[" * 500)
+    (tmp_path / "options.yaml").write_text("{class_path: a.B, init_args: [1, 2]}")
     options, words = WRONG[case]
     path = write_config(tmp_path / "c.yaml", **{"models": {"MVFA": MVFA}, "data": DATA, **options})
     with pytest.raises(ConfigError, match=words) as caught:

@@ -4,7 +4,9 @@ import json
 import multiprocessing
 import os
 import signal
+import tracemalloc
 from dataclasses import replace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -81,6 +83,44 @@ def test_what_cannot_be_read_counts_as_absent(ending, tmp_path, caplog):
     store.forget_damaged(KEY)
     assert store.record(KEY) is None
     assert caplog.text.count("counts as absent, and its cell is run again") == 1
+
+
+def _claim(path, shape, dtype):
+    """Write an array of 24 bytes that says it is of something else."""
+    said = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    head = b"\x93NUMPY\1\0" + len(said).to_bytes(2, "little") + said
+    with ZipFile(path, "w") as archive:
+        archive.writestr("maps.npy", head + bytes(24))
+
+
+CLAIMS = {
+    "more": ("(2000000000,)", "<f4", r"\(2000000000,\) float32 numbers, and holds 24 bytes"),
+    "objects": ("(3,)", "|O", "Object arrays cannot be loaded"),
+    "no shape": ("6", "<f4", "shape is not valid"),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_arrays_that_are_none_are_named_before_memory_is_taken_for_them(claim, tmp_path):
+    store = Store(tmp_path)
+    store.write(KEY, record_of(), {"maps": np.arange(6)})
+    *said, words = CLAIMS[claim]
+    _claim(tmp_path / "cells" / f"{KEY}.npz", *said)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ResultsError, match=rf"{KEY}\.npz holds no arrays of a cell: .*{words}"):
+            store.arrays(KEY)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("key", ["../elsewhere", "n" * 300])
+def test_a_cell_is_called_by_no_name_of_another_place(key, tmp_path):
+    store = Store(tmp_path)
+    store.write_grid(grid_of([{"cell": {**SMALL["cell"], "key": key}}]), "")
+    with pytest.raises(ResultsError, match=r"grid\.json is no grid .*the key of a cell is"):
+        store.grid()
 
 
 def _write_for_ever(folder, ready):

@@ -275,6 +275,13 @@ def test_a_table_in_another_encoding_is_refused(write_table):
         setup(table=path, **COLUMNS)
 
 
+def test_a_cell_that_never_ends_is_refused(write_table):
+    path = write_table()
+    path.write_text(path.read_text() + 'image,"' + "n" * 200_000)
+    with pytest.raises(DataRootError, match=r"labels\.csv cannot be read behind line \d+: field"):
+        setup(table=path, **COLUMNS)
+
+
 def test_a_split_of_another_name_is_refused(write_table):
     def change(row):
         row["part"] = row["part"].replace("val", "fold 3")

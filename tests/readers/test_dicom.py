@@ -1,7 +1,9 @@
 """Single DICOM pictures; series are in test_dicom_series.py."""
 
 import struct
+import tracemalloc
 import warnings
+from contextlib import suppress
 
 import highdicom
 import numpy as np
@@ -17,7 +19,7 @@ from pydicom.uid import (
 )
 
 from anomalib_medclip.errors import ImageReadError, IntensityError, VolumeError
-from anomalib_medclip.readers.dicom import is_dicom, read_picture
+from anomalib_medclip.readers.dicom import is_dicom, read_header, read_picture
 from anomalib_medclip.readers.picture import read_image
 
 
@@ -103,6 +105,49 @@ def test_more_or_fewer_pixels_than_the_header_says_are_refused(tmp_path, rows):
         read_picture(path, "dtype")
 
 
+@pytest.mark.parametrize(
+    ("tag", "stated"),
+    [
+        ("BitsStored", (0x00280101, "LO", "many")),
+        ("Rows", (0x00280010, "US", [4, 4])),
+        ("WindowWidth", (0x00281051, "LO", "400")),
+        ("SliceThickness", (0x00180050, "LO", "thin")),
+    ],
+)
+def test_numbers_that_are_stated_as_words_or_as_several_are_refused(tmp_path, tag, stated):
+    dataset = pydicom.dcmread(write_picture(tmp_path / "x.dcm", unsigned(4, 5)))
+    dataset.add_new(*stated)
+    dataset.save_as(tmp_path / "x.dcm")
+    with pytest.raises(ImageReadError, match=rf"cannot read .*x\.dcm .*it states {tag} as "):
+        read_picture(tmp_path / "x.dcm", "voi")
+
+
+def test_several_transfer_syntaxes_are_none(tmp_path):
+    path = write_picture(tmp_path / "x.dcm", unsigned(4, 5))
+    one = b"1.2.840.10008.1.2.1\0"
+    path.write_bytes(path.read_bytes().replace(one, one[:9] + b"\\" + one[10:]))
+    with pytest.raises(ImageReadError, match=r"x\.dcm .*states its transfer syntax as \['1"):
+        read_picture(path, "dtype")
+
+
+@pytest.mark.parametrize("read", [read_header, lambda path: read_picture(path, "dtype")])
+@pytest.mark.parametrize("tag", [b"\x20\x00\x52\x00UI", b"\xe0\x7f\x10\x00OW\0\0"])
+def test_no_memory_is_taken_for_bytes_that_are_not_there(tmp_path, read, tag):
+    path = write_picture(tmp_path / "x.dcm", unsigned(4, 5))
+    content = path.read_bytes()
+    at = content.index(tag) + len(tag)
+    said = b"UN\0\0" if tag.endswith(b"UI") else tag[4:]
+    start = content[: at - len(tag)] + tag[:4] + said + (2**31).to_bytes(4, "little")
+    path.write_bytes(start + content[at:])
+    tracemalloc.start()
+    try:
+        with suppress(ImageReadError):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
 # --- windows of the file
 
 
@@ -164,6 +209,13 @@ def test_colour_of_sixteen_bits_is_refused(tmp_path):
     path = write_picture(tmp_path / "us.dcm", unsigned(4, 5, 3, top=200))
     with pytest.raises(IntensityError, match=r"us.dcm has colours of 16 bits"):
         read_picture(path, "dtype")
+
+
+def test_colours_below_zero_are_refused(tmp_path):
+    path = write_picture(tmp_path / "c.dcm", np.full((4, 5, 3), 200, np.uint8))
+    change(path, PixelRepresentation=1)
+    with pytest.raises(ImageReadError, match=r"c\.dcm holds colours from -56\.0 to -56\.0"):
+        read_picture(path, None)
 
 
 @pytest.mark.parametrize("bits", [8, 16])

@@ -273,3 +273,13 @@ def test_slices_with_windows_of_their_own_have_no_common_one(series):
     change(paths[2], WindowCenter=50)
     with pytest.raises(IntensityError, match=r"differ in WindowCenter, so 'voi' would"):
         read_series(paths, "voi")
+
+
+def test_a_slice_with_a_value_that_nobody_understands_is_named(tmp_path):
+    paths = write_series(tmp_path, numbers(6, 5, 3), AFFINE, PatientName="")
+    name = b"\x10\x00\x10\x00PN"
+    content = paths[1].read_bytes()
+    assert content.count(name) == 1
+    paths[1].write_bytes(content.replace(name, name[:4] + b"M\2"))
+    with pytest.raises(ImageReadError, match=rf"cannot read .*{paths[1].name} as a DICOM picture"):
+        read_series(paths, WINDOW)

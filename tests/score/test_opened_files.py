@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from scans import UP, numbers, write_stack, write_volume
 
 from anomalib_medclip.cli import main
+from anomalib_medclip.errors import CheckpointError, MedclipError, WeightsError
 from anomalib_medclip.export.description import describe
 from anomalib_medclip.files import sha256
 from anomalib_medclip.models.mvfa import MVFA
@@ -77,6 +79,55 @@ def exported(finished, tmp_path, monkeypatch):
     path.with_suffix(".json").write_text(json.dumps(paper))
     monkeypatch.setattr(model_files, "open_onnx", lambda *_: run)
     return path
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"input_size": [1.5, 1.5]}, "input_size is 1.5, and must be a whole number"),
+        ({"input_size": [2**31] * 2}, "is of 2,147,483,648 x 2,147,483,648 pixels"),
+        ({"slicing": {"plane": "oblique"}}, "plane 'oblique' is none of axial, coronal, sagittal"),
+        ({"slicing": {"angle": 3}}, "cannot be opened: .*'angle'"),
+    ],
+)
+def test_a_certificate_that_no_image_fits_is_refused_by_name(exported, said, words):
+    paper = json.loads(exported.with_suffix(".json").read_text())
+    exported.with_suffix(".json").write_text(json.dumps(paper | said))
+    with pytest.raises(MedclipError, match=rf"model\.onnx .*{words}"):
+        Inferencer(exported)
+
+
+def test_an_export_of_another_size_than_its_certificate_says_is_named(exported, monkeypatch):
+    def refuse(images):
+        raise RuntimeError("another size")  # noqa: EM101
+
+    monkeypatch.setattr(model_files, "open_onnx", lambda *_: refuse)
+    inferencer = Inferencer(exported)
+    words = r"model\.onnx cannot be run on images \(1, 3, 32, 32\): another size; export it again"
+    with pytest.raises(CheckpointError, match=words):
+        inferencer.score(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("tower", "numbers", "words"),
+    [
+        ("vision_cfg", {"layers": 10**6}, "a tower of more than 512 blocks"),
+        (
+            "vision_cfg",
+            {"width": 2**17},
+            "would have .* parameters, and at most 4,294,967,296",
+        ),
+        ("text_cfg", {"vocab_size": 2**40}, "would have .* parameters"),
+    ],
+)
+def test_a_checkpoint_asks_for_no_more_memory_than_a_large_clip(
+    finished, tmp_path, tower, numbers, words
+):
+    state = torch.load(finished, weights_only=True)
+    state["hyper_parameters"]["backbone"][tower] |= numbers
+    torch.save(state, path := tmp_path / "large.ckpt")
+    with pytest.raises(WeightsError, match=rf"large\.ckpt cannot be opened: custom CLIP .*{words}"):
+        Inferencer(path)
 
 
 def test_a_certificate_is_read_once_and_what_it_certifies_hashed_once(exported, tmp_path):

@@ -37,7 +37,8 @@ from anomalib_medclip.score.batches import Stack, in_batches, resized_slices
 from anomalib_medclip.score.dicom_out import write_dicom
 from anomalib_medclip.score.inferencer import BatchPrediction
 from anomalib_medclip.score.inputs import find_inputs
-from anomalib_medclip.score.nifti_out import slices_to_score, slicing_from
+from anomalib_medclip.score.model_files import slicing_from
+from anomalib_medclip.score.nifti_out import slices_to_score
 from anomalib_medclip.score.record import whole_folder
 
 
@@ -519,6 +520,10 @@ def test_the_table_keeps_rows_of_results_that_are_still_there(score, tmp_path, c
         _, out = score(write_volume(tmp_path / f"{name}.nii"))
     assert list(table(out).index) == ["a", "b"]
     shutil.rmtree(out / "a")
+    score(tmp_path / "b.nii")
+    assert list(table(out).index) == ["b"]
+    with (out / "scores.csv").open("a") as file:
+        file.write(f"x,{'n' * 300}\n")  # a name that no folder has
     score(tmp_path / "b.nii")
     assert list(table(out).index) == ["b"]
     (out / "scores.csv").write_text("mine\n1\n")

@@ -80,9 +80,10 @@ def load(path: Path) -> dict[str, Any]:
     home = path.with_suffix(".json")
     try:
         found = from_json(home.read_text(encoding="utf-8"))
-        rows, runs = found["rows"], {run["id"] for run in found["runs"]}
-        complete = all(row["run"] in runs and "ratio" in row for row in rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        runs = {run["id"] for run in found["runs"]}
+        complete = all(row["run"] in runs for row in found["rows"])
+        _tables(found)  # in which every number is looked at
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         msg = f"{home} cannot be read: {error!r}; name a file that bench wrote, or a new one"
         raise ResultsError(msg) from error
     if not complete:
@@ -145,15 +146,19 @@ def markdown(files: Sequence[Path]) -> str:
     Raises:
         ResultsError: A file was not written by ``save``.
     """
+    return "\n\n".join(part for file in files for part in _tables(load(file))) or NOTHING
+
+
+def _tables(found: dict[str, Any]) -> list[str]:
+    """Tables of what a results file holds."""
     parts = []
-    for found in map(load, files):
-        for run in found["runs"]:
-            rows = [cells(row) for row in found["rows"] if row["run"] == run["id"]]
-            parts.append(f"**{in_words(run)}**\n\n{_lines(TABLE_HEADS, rows)}")
-            heads, shares = profile_table(row for row in found["rows"] if row["run"] == run["id"])
-            if shares:
-                parts.append(_lines(heads, shares))
-    return "\n\n".join(parts) or NOTHING
+    for run in found["runs"]:
+        own = [row for row in found["rows"] if row["run"] == run["id"]]
+        parts.append(f"**{in_words(run)}**\n\n{_lines(TABLE_HEADS, map(cells, own))}")
+        heads, shares = profile_table(own)
+        if shares:
+            parts.append(_lines(heads, shares))
+    return parts
 
 
 def in_words(run: dict[str, Any]) -> str:
@@ -168,7 +173,7 @@ def in_words(run: dict[str, Any]) -> str:
     )
 
 
-def _lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _lines(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     all_rows = (heads, ["---"] * len(heads), *rows)
     return "\n".join("| " + " | ".join(words) + " |" for words in all_rows)

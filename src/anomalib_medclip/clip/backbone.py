@@ -22,6 +22,7 @@ from torch import Tensor
 from anomalib_medclip.clip.weights import find_weights, read_weights
 from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.files import as_json
+from anomalib_medclip.readers.size_limit import check_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ class Backbone:
             WeightsError: The weights cannot be found, downloaded, read or fitted to the model.
         """
         config = self.config()
+        _refuse_huge(self.name, config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             clip = open_clip.CLIP(**config)
@@ -150,6 +152,20 @@ def _fingerprint(settings: dict[str, Any], weights: Mapping[str, Tensor] | None 
         digest.update(f"{name} {tuple(value.shape)}".encode())
         digest.update(sample.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+_MOST_BLOCKS = 512
+"""Of a tower; the deepest of open_clip has 64."""
+
+
+def _refuse_huge(name: str, config: dict[str, Any]) -> None:
+    """A checkpoint may name any numbers; none take memory here."""
+    if max(config[f"{tower}_cfg"]["layers"] for tower in ("vision", "text")) > _MOST_BLOCKS:
+        msg = f"{name} has a tower of more than {_MOST_BLOCKS} blocks; correct its numbers"
+        raise WeightsError(msg)
+    with torch.device("meta"):
+        clip = open_clip.CLIP(**config)
+    check_parameters(name, sum(one.numel() for one in clip.parameters()))
 
 
 def _refuse_foreign_towers(name: str, config: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from anomalib_medclip.data.slicing import Plane
 from anomalib_medclip.files import check_writable
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input, find_inputs
-from anomalib_medclip.score.nifti_out import slicing_from
+from anomalib_medclip.score.model_files import slicing_from
 from anomalib_medclip.score.record import ScoreSettings, former_rows, write_table
 from anomalib_medclip.score.scorer import Job, Scorer
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import jsonargparse
-import yaml
 from anomalib.models.components.base import AnomalibModule
 from torchvision.transforms.v2 import CenterCrop, Resize
 
 from anomalib_medclip.compare.named_files import Options, for_k
 from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.files import MISSING, fault_of
+from anomalib_medclip.files import MISSING, fault_of, from_yaml
 
 
 class ModelEntry(TypedDict, total=False):
@@ -104,7 +103,7 @@ def read_config(path: Path) -> ComparisonConfig:
         msg = f"{said}; give a file like those in configs/compare/"
         raise ConfigError(msg)
     try:
-        config = _parse(yaml.safe_load(path.read_text(encoding="utf-8")))
+        config = _parse(from_yaml(path.read_text(encoding="utf-8")))
     except Exception as error:
         cause = error.__cause__ or error
         msg = f"{path} is no comparison: {cause}; compare it with the files in configs/compare/"
@@ -141,16 +140,17 @@ def _merge(entry: ModelEntry | DataEntry, kind: str, path: Path) -> None:
             msg = f"{path} names the config {file}, which {fault.said}; correct its 'config'"
             raise ConfigError(msg)
         try:
-            read: Options = yaml.safe_load(file.read_text(encoding="utf-8"))
+            read: Options = from_yaml(file.read_text(encoding="utf-8"))
             below = dict(read.get(kind, read))
-        except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+            below["init_args"] = dict(below.get("init_args") or {})
+        except (AttributeError, TypeError, ValueError) as error:
             msg = f"{path} names {file}, which is no config of a {kind}: {error}; correct 'config'"
             raise ConfigError(msg) from error
     if "class_path" not in {**below, **entry}:
         msg = f"a {kind} of {path} has neither class_path nor config; give it one of them"
         raise ConfigError(msg)
     entry["class_path"] = entry.get("class_path", below.get("class_path", ""))
-    entry["init_args"] = {**(below.get("init_args") or {}), **entry.get("init_args", {})}
+    entry["init_args"] = {**below.get("init_args", {}), **entry.get("init_args", {})}
 
 
 def _check(config: ComparisonConfig, path: Path) -> None:
@@ -160,7 +160,8 @@ def _check(config: ComparisonConfig, path: Path) -> None:
         msg = f"{path}: draws are given for K of {sorted(draws)}, and k_shot is {shots}; name each"
         raise ConfigError(msg)
     counts = draws.values() if isinstance(draws, dict) else [draws]
-    if not shots or not config.seeds or min(*shots, *counts) < 1:
+    are_counts = shots and all(isinstance(one, int) and one >= 1 for one in (*shots, *counts))
+    if not are_counts or not config.seeds:
         msg = f"{path}: k_shot, draws and seeds need one or more, K and draws from 1 up"
         raise ConfigError(msg)
     if len({*shots}) < len(shots) or len({*config.seeds}) < len(config.seeds):

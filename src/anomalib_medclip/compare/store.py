@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 import numpy as np
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
+from anomalib_medclip.arrays import read_arrays
 from anomalib_medclip.compare.cell_record import Arrays, CellRecord, ComparisonGrid
-from anomalib_medclip.errors import ResultsError
+from anomalib_medclip.errors import MedclipError, ResultsError
 from anomalib_medclip.files import as_json, read_json, whole_file, write_whole
+from anomalib_medclip.option_checks import checked_name
 from anomalib_medclip.provenance import NOTICE
 
 logger = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class Store:
             msg = f"{self.folder} holds no comparison; give a folder that compare wrote"
             raise ResultsError(msg)
         remedy = "restore it, or run the comparison again, which writes it and keeps its cells"
-        return _read(ComparisonGrid.of_plain, path, f"no grid of a comparison: {{}}; {remedy}")
+        return _read(_planned, path, f"no grid of a comparison: {{}}; {remedy}")
 
     def config(self) -> str:
         """The config, as it was given."""
@@ -76,25 +78,31 @@ class Store:
         path = self._path(key, ".json")
         if not path.is_file():
             return None
-        remedy = "restore it, or delete it and run the comparison again, which runs this cell anew"
-        return _read(CellRecord.of_plain, path, f"no record of a cell: {{}}; {remedy}")
+        return _read(CellRecord.of_plain, path, f"no record of a cell: {{}}; {_RUN_ANEW}")
 
     def forget_damaged(self, key: str) -> None:
         """Remove the record of a cell, with a word, where it or its arrays cannot be read."""
         try:
             if self.record(key) is not None:
                 self.arrays(key)
-        except Exception as error:  # what is damaged reaches every corner of NumPy
+        except MedclipError as error:
             self._path(key, ".json").unlink(missing_ok=True)
             logger.warning("a record counts as absent, and its cell is run again: %s", error)
 
     def arrays(self, key: str) -> Arrays:
-        """Pictures and maps of a cell, by name; none where it has none."""
+        """Pictures and maps of a cell, by name; none where it has none.
+
+        Raises:
+            ResultsError: The file holds no arrays, or is damaged.
+        """
         path = self._path(key, ".npz")
         if not path.is_file():
             return {}
-        with np.load(path) as found:
-            return dict(found)
+        try:
+            return read_arrays(path)
+        except ValueError as error:
+            msg = f"{path} holds no arrays of a cell: {error}; {_RUN_ANEW}"
+            raise ResultsError(msg) from error
 
     def write(self, key: str, record: CellRecord, arrays: Arrays | None = None) -> None:
         """Write a record; it is there once all of it is."""
@@ -121,6 +129,17 @@ class Store:
 
     def _path(self, key: str, ending: str) -> Path:
         return self.folder / "cells" / f"{key}{ending}"
+
+
+def _planned(plain: object) -> ComparisonGrid:
+    """A grid whose cells have keys that files can be called by, here and not elsewhere."""
+    grid = ComparisonGrid.of_plain(plain)
+    for cell in grid.cells:
+        checked_name("the key of a cell", cell.key)
+    return grid
+
+
+_RUN_ANEW = "restore it, or run the comparison again, which runs this cell anew"
 
 
 def _read(of_plain: Callable[[object], _T], path: Path, wrong: str) -> _T:

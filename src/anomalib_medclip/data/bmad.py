@@ -11,8 +11,9 @@ from pandas import DataFrame, concat
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.integrity import entries_of, images_in, masks_for, with_name
+from anomalib_medclip.data.tree_notes import volumes_of
 from anomalib_medclip.errors import DataRootError
-from anomalib_medclip.files import fault_of, read_json
+from anomalib_medclip.files import fault_of
 from anomalib_medclip.readers.intensity import IntensityPolicy
 
 
@@ -219,10 +220,9 @@ def _patients_of_manifest(folder: Path) -> dict[str, str]:
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         return {}
-    volumes = read_json(manifest)["volumes"]
     return {
         str(folder / made["file"]): volume["patient"]
-        for volume in volumes
+        for volume in volumes_of(manifest)
         for made in volume["slices"]
     }
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
-import yaml
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.errors import DataRootError
-from anomalib_medclip.files import MISSING, fault_of
+from anomalib_medclip.files import MISSING, fault_of, from_yaml
 
 
 def load_data(config: str | Path) -> MedicalDataModule:
@@ -29,8 +28,8 @@ def load_data(config: str | Path) -> MedicalDataModule:
         msg = f"{said}; give a file like those in configs/"
         raise DataRootError(msg)
     try:
-        options = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        options = from_yaml(Path(config).read_text(encoding="utf-8"))
+    except ValueError as error:  # of the encoding, too
         msg = f"{config} describes no data: {error}; compare it with the files in configs/"
         raise DataRootError(msg) from error
     return build_data(options.get("data", options) if isinstance(options, dict) else {}, config)

@@ -64,6 +64,9 @@ class Slicing:
 
     def __post_init__(self) -> None:
         """Refuse what no volume can be cut by."""
+        if self.plane not in _AXES:
+            msg = f"plane {self.plane!r} is none of {', '.join(_AXES)}; give one of them"
+            raise VolumeError(msg)
         if self.spacing is not None and (len(self.spacing) != 3 or not min(self.spacing) > 0):
             msg = f"spacing {self.spacing} is not of three lengths; give millimetres above zero"
             raise VolumeError(msg)

@@ -60,9 +60,13 @@ def read_rows(path: Path) -> list[TableRow]:
 
 def _csv_rows(text: str, table: str) -> Iterator[TableRow]:
     reader = csv.DictReader(io.StringIO(text))
-    for cells in reader:
-        named = {name: (cell or "").strip() for name, cell in cells.items() if name is not None}
-        yield TableRow(named, f"{table}, line {reader.line_num},")
+    try:
+        for cells in reader:
+            named = {name: (cell or "").strip() for name, cell in cells.items() if name is not None}
+            yield TableRow(named, f"{table}, line {reader.line_num},")
+    except csv.Error as error:
+        msg = f"{table} cannot be read behind line {reader.line_num}: {error}; is a quote missing?"
+        raise DataRootError(msg) from error
 
 
 def _json_rows(text: str, table: str) -> Iterator[TableRow]:

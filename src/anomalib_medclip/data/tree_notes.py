@@ -6,9 +6,9 @@ its end all of them are in one manifest.
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from anomalib_medclip.errors import DamagedFileError, DataChangedError, DataRootError
 from anomalib_medclip.files import as_json, read_json, write_whole
@@ -20,6 +20,46 @@ Note: TypeAlias = dict[str, Any]
 """Of a volume: its ``name``, its ``sources`` with their hashes, and the ``slices`` made of it."""
 
 
+_OF_NOTE = {"name": str, "patient": str, "sources": dict, "slices": list}
+_OF_SLICE = {"file": str, "lesion": int}
+
+
+def volumes_of(manifest: Path) -> list[Note]:
+    """The notes of all volumes of a tree, as its manifest has them.
+
+    Raises:
+        DamagedFileError: It is no manifest.
+    """
+    return _notes_in(_object_in(manifest).get("volumes"), manifest)
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DamagedFileError(_strange(path))
+    return found
+
+
+def _notes_in(found: Any, path: Path) -> list[Note]:  # noqa: ANN401 - whatever JSON has
+    """Notes of volumes, once each is found to be one."""
+    if not isinstance(found, list) or not all(map(_is_note, found)):
+        raise DamagedFileError(_strange(path))
+    return found
+
+
+def _is_note(found: object) -> bool:
+    return _has(found, _OF_NOTE) and all(_has(made, _OF_SLICE) for made in found["slices"])
+
+
+def _has(found: object, kinds: Mapping[str, type]) -> TypeGuard[dict[str, Any]]:
+    """Whether it is an object that has all these, of these types."""
+    return isinstance(found, dict) and all(type(found.get(k)) is kinds[k] for k in kinds)
+
+
+def _strange(path: Path) -> str:
+    return f"{path} does not say what slice says of volumes; restore it, or give another --out"
+
+
 class TreeNotes:
     """The notes of a tree, taken up where a run before has left them.
 
@@ -29,7 +69,7 @@ class TreeNotes:
 
     Raises:
         DataRootError: The folder holds a tree that was made with other options, or other things.
-        DamagedFileError: What lies there of a former run is no JSON.
+        DamagedFileError: What lies there of a former run is no JSON, or says something else.
     """
 
     def __init__(self, tree: Path, options: dict[str, Any]) -> None:
@@ -37,12 +77,13 @@ class TreeNotes:
         self._manifest = tree / "manifest.json"
         self._options = options
         known = self.folder / "options.json"
-        former = next((read_json(path) for path in (self._manifest, known) if path.is_file()), None)
+        there = next((path for path in (self._manifest, known) if path.is_file()), None)
+        former = None if there is None else _object_in(there)
         if former is None and tree.is_dir() and any(tree.iterdir()):
             msg = f"{tree} holds other things; give another --out, or empty it"
             raise DataRootError(msg)
         former = options if former is None else former
-        volumes = former.pop("volumes", [])
+        volumes = _notes_in(former.pop("volumes", []), there or known)
         former.pop("failed", None)
         if former != options:
             msg = f"{tree} was made with other options or versions; give another --out"
@@ -55,11 +96,10 @@ class TreeNotes:
         """The note of a volume, if there is one; one that is damaged counts as absent."""
         path = self._path(name)
         try:
-            found: Note | None = read_json(path) if path.is_file() else None
+            return _notes_in([read_json(path)], path)[0] if path.is_file() else None
         except DamagedFileError as error:
             logger.warning("its volume is cut again: %s", error)
             return None
-        return found
 
     def write(self, note: Note) -> None:
         """Note that a volume is in the tree."""
@@ -83,7 +123,7 @@ class TreeNotes:
                 "work; no picture was swept; let nothing else change the folder, and start again"
             )
             raise DataChangedError(msg)
-        return [read_json(path) for path in notes]
+        return [note for path in notes for note in _notes_in([read_json(path)], path)]
 
     def finish(self, volumes: Sequence[Note], failed: dict[str, str]) -> None:
         """Write the manifest in place of the notes.

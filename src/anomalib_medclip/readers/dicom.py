@@ -4,7 +4,8 @@ Slices are put in order by their geometry, never by name; rescaling, windows of 
 colours are applied by highdicom. What a file does not say is not guessed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,16 +21,17 @@ from anomalib_medclip.readers.dicom_pixels import decoded, pixel_bytes, stored_r
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.size_limit import check_pixels, check_voxels
 
-_NEEDED = (
+_WHOLE = (
     "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation", "PhotometricInterpretation",
+    "PixelRepresentation",
 )  # fmt: skip
+_NEEDED = (*_WHOLE, "PhotometricInterpretation")
 """Without these no pixel has a meaning."""
 
+_NUMBERS = ("SliceThickness", "RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth")
 _USED = (
-    "SeriesInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient",
-    "PixelSpacing", "SliceThickness", "RescaleSlope", "RescaleIntercept", "WindowCenter",
-    "WindowWidth", "VOILUTFunction",
+    *_NUMBERS, "SeriesInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "VOILUTFunction",
 )  # fmt: skip
 """What else is looked at, and so has to be understood."""
 
@@ -155,7 +157,7 @@ def read_series(paths: Sequence[Path], intensity: IntensityPolicy, uneven: bool 
     order, spacing = in_order(paths, datasets, uneven)
     folder = paths[0].parent
     paths, datasets = [paths[i] for i in order], [datasets[i] for i in order]
-    headers = tuple(_without_pixels(dataset) for dataset in datasets)
+    headers = tuple(map(_without_pixels, paths, datasets))
 
     def decode(**options: Any) -> NDArray[Any]:  # noqa: ANN401 - highdicom's
         parts = zip(paths, datasets, strict=True)
@@ -165,18 +167,21 @@ def read_series(paths: Sequence[Path], intensity: IntensityPolicy, uneven: bool 
     return Series(voxels, affine_of(paths[0], headers[0], spacing), headers)
 
 
-def _without_pixels(dataset: Any) -> Any:  # noqa: ANN401 - a pydicom dataset
+def _without_pixels(path: Path, dataset: Any) -> Any:  # noqa: ANN401 - a pydicom dataset
     """What a file says before its pixels; highdicom, when it decodes, makes its own of the rest."""
     from pydicom.datadict import tag_for_keyword
 
-    header = dataset[: tag_for_keyword("PixelData")]
+    try:
+        header = dataset[: tag_for_keyword("PixelData")]  # of which all is understood
+    except Exception as error:
+        raise ImageReadError(_unreadable(path, error)) from error
     header.file_meta = dataset.file_meta
     return header
 
 
 def _read(path: Path, *, pixels: bool) -> Any:  # noqa: ANN401 - a pydicom dataset
     try:
-        with open_file(path) as file:
+        with dicom_file.DicomFile(open_file(path)) as file:
             dataset = _understood(path, dicom_file.read_header(file))
             if pixels:
                 check_pixels(path, dataset.Columns, dataset.Rows)
@@ -184,9 +189,12 @@ def _read(path: Path, *, pixels: bool) -> Any:  # noqa: ANN401 - a pydicom datas
     except MedclipError:
         raise
     except Exception as error:
-        msg = f"cannot read {path} as a DICOM picture: {error}; replace it or take it out"
-        raise ImageReadError(msg) from error
+        raise ImageReadError(_unreadable(path, error)) from error
     return dataset
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return f"cannot read {path} as a DICOM picture: {error}; replace it or take it out"
 
 
 def _understood(path: Path, dataset: Any) -> Any:  # noqa: ANN401 - a pydicom dataset
@@ -199,6 +207,13 @@ def _understood(path: Path, dataset: Any) -> Any:  # noqa: ANN401 - a pydicom da
     if lacking:
         msg = f"a {kind} file that states no {lacking[0]}"
         raise ValueError(msg)
+    if not isinstance(syntax := dataset.file_meta.get("TransferSyntaxUID", ""), str):
+        msg = f"it states its transfer syntax as {syntax}"
+        raise ValueError(msg)
+    for keyword in (*_WHOLE, *_NUMBERS):
+        if not _is_stated(stated := dataset.get(keyword), int if keyword in _WHOLE else float):
+            msg = f"it states {keyword} as {stated!r}"
+            raise ValueError(msg)
     # The newer objects keep geometry and rescaling elsewhere, even those of a single frame.
     if frames > 1 or "SharedFunctionalGroupsSequence" in dataset:
         msg = (
@@ -209,6 +224,17 @@ def _understood(path: Path, dataset: Any) -> Any:  # noqa: ANN401 - a pydicom da
     return dataset
 
 
+def _is_stated(value: Any, kind: type[int | float]) -> bool:  # noqa: ANN401 - a pydicom value
+    """Whether a value is a number of this kind; a fraction may be left out, or be several.
+
+    pydicom gives a value by the type that its element claims, which may be that of words.
+    """
+    if kind is int:
+        return isinstance(value, int)
+    several = value if isinstance(value, MutableSequence) else [value]
+    return all(one in (None, "") or isinstance(one, int | float | Decimal) for one in several)
+
+
 def _coloured(path: Path, dataset: Any) -> NDArray[np.float32]:  # noqa: ANN401
     colours = decoded(path, dataset, apply_icc_profile=False)
     top = 255.0
@@ -217,6 +243,9 @@ def _coloured(path: Path, dataset: Any) -> NDArray[np.float32]:  # noqa: ANN401
     elif dataset.BitsStored != 8:
         msg = f"{path} has colours of {dataset.BitsStored} bits, of which only 8 are read"
         raise IntensityError(msg + "; convert it to grey")
+    if colours.min() < 0 or colours.max() > top:
+        msg = f"{path} holds colours from {colours.min()} to {colours.max()}, outside 0 to {top:g}"
+        raise ImageReadError(msg + "; replace it or take it out")
     return (colours / top).astype(np.float32)
 
 

@@ -1,14 +1,33 @@
 """One DICOM file, of which no more is inflated than its header allows.
 
 pydicom inflates the whole of a deflated file before it looks at the first value, even if only the
-header is asked for.
+header is asked for. And it asks for as many bytes as an element says it has, however many there
+are.
 """
 
 import zlib
-from io import BytesIO
+from io import SEEK_END, BufferedReader, BytesIO
 from typing import Any, BinaryIO
 
 _LARGEST_HEADER = 2**24  # bytes, of a deflated file
+
+
+class DicomFile(BufferedReader):
+    """A file to read, of which nobody takes memory for more than is there.
+
+    Args:
+        file: The same, as it was opened.
+    """
+
+    def __init__(self, file: BufferedReader) -> None:
+        super().__init__(file.detach())
+        self._end = self.seek(0, SEEK_END)
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """So many bytes, or all that are left."""
+        left = max(0, self._end - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def read_header(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset

@@ -60,13 +60,13 @@ def read_nifti(path: Path) -> Any:  # noqa: ANN401 - a nibabel image
             raw = content.read(wanted + 1)
         _check_length(path, header, len(raw), wanted)
         image: Any = kind.from_bytes(raw)
+        _check_place(path, image)
     except MedclipError:
         raise
     except _unreadable() as error:
         reason = str(error) or type(error).__name__
         msg = f"cannot read {path} as NIfTI: {reason}; replace it or take it out of the data"
         raise ImageReadError(msg) from error
-    _check_place(path, image)
     return image
 
 

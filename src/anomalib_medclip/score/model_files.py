@@ -7,11 +7,15 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
+from anomalib.data import InferenceBatch
+from torch import Tensor
+
 from anomalib_medclip import baselines
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.threshold import has_threshold
+from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.devices import find_device
 from anomalib_medclip.errors import CheckpointError, MedclipError, UnknownNameError
 from anomalib_medclip.export.parity import read_certificate
@@ -24,9 +28,11 @@ from anomalib_medclip.export.runtimes import (
 )
 from anomalib_medclip.files import fault_of
 from anomalib_medclip.models import get_model
+from anomalib_medclip.option_checks import checked
 from anomalib_medclip.provenance import sha256_of_tensors
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.resize import MethodResize
+from anomalib_medclip.readers.size_limit import check_pixels
 from anomalib_medclip.training.checkpoints import (
     Notes,
     notes_of,
@@ -79,12 +85,38 @@ def open_model(
         find_device(device)
     asked: dict[str, Any] = {".ckpt": {"pretrained": pretrained}, ".pt": {"trust": trust}}
     try:
-        return _OPENERS[path.suffix](path, device, precision, **asked.get(path.suffix, {}))
-    except MedclipError:
-        raise
+        opened: OpenedModel = _OPENERS[path.suffix](
+            path, device, precision, **asked.get(path.suffix, {})
+        )
+        slicing_from(opened.slicing)
+    except MedclipError as error:
+        if path.name in str(error):
+            raise
+        msg = f"{path} cannot be opened: {error}"
+        raise type(error)(msg) from error
     except Exception as error:
         msg = f"{path} cannot be opened: {error}; train or export it again"
         raise CheckpointError(msg) from error
+    check_pixels(path, opened.resize.side, opened.resize.side)
+    return opened
+
+
+def slicing_from(plain: dict[str, Any] | None) -> Slicing:
+    """How volumes are cut, from what ``Slicing.as_plain`` made; JSON has lists for tuples.
+
+    Raises:
+        TypeError: It is of something else.
+        ValueError: It is no way to cut volumes.
+
+    Example:
+        >>> slicing_from({"plane": "coronal", "spacing": [1.0, 1.0, 2.0]}).spacing
+        (1.0, 1.0, 2.0)
+    """
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in (plain or {}).items()
+    }
+    return Slicing(**options)
 
 
 def _from_checkpoint(
@@ -168,14 +200,29 @@ def _certified(
         _check_precision(path, precision, "fp32")  # integers in blocks, fp32 around them
     intensity = paper["intensity"]
     return OpenedModel(
-        open_file(path, device),
-        MethodResize(paper["input_size"][0], paper["resample"]),
+        _named(path, open_file(path, device)),
+        MethodResize(
+            checked("input_size", paper["input_size"][0], 1, whole=True), paper["resample"]
+        ),
         tuple(intensity) if isinstance(intensity, list) else intensity,
         paper.get("slicing"),
         precision,
         paper["raw_image_threshold"] is not None,
         paper,
     )
+
+
+def _named(path: Path, run: Run) -> Run:
+    """The same function, whose errors name the file: its certificate may be of another size."""
+
+    def named(images: Tensor) -> InferenceBatch:
+        try:
+            return run(images)
+        except Exception as error:
+            msg = f"{path} cannot be run on images {tuple(images.shape)}: {error}; export it again"
+            raise CheckpointError(msg) from error
+
+    return named
 
 
 _OPENERS: dict[str, Callable[..., OpenedModel]] = {

@@ -10,25 +10,10 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import VolumeError
 from anomalib_medclip.provenance import NOTICE
 
 logger = logging.getLogger(__name__)
-
-
-def slicing_from(plain: dict[str, Any] | None) -> Slicing:
-    """How volumes are cut, from what ``Slicing.as_plain`` made; JSON has lists for tuples.
-
-    Example:
-        >>> slicing_from({"plane": "coronal", "spacing": [1.0, 1.0, 2.0]}).spacing
-        (1.0, 1.0, 2.0)
-    """
-    options: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in (plain or {}).items()
-    }
-    return Slicing(**options)
 
 
 def slices_to_score(

@@ -14,6 +14,7 @@ from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.errors import ResultsError
 from anomalib_medclip.files import (
+    A_FOLDER,
     MISSING,
     as_json,
     fault_of,
@@ -201,8 +202,8 @@ def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:
         msg = f"{path} is no table of results: {error}; move it, or give another folder by --out"
         raise ResultsError(msg) from error
     failed = (table["status"] == "failed") & table["name"].isin(others)
-    there = table["name"].map(lambda name: name != "" and (out / name).is_dir()).astype(bool)
-    return table[failed | there]
+    there = table["name"].map(lambda name: name != "" and fault_of(out / name) is A_FOLDER)
+    return table[failed | there.astype(bool)]
 
 
 def write_table(out: Path, rows: Mapping[str, dict[str, Any]], order: Sequence[str]) -> Path:
