@@ -257,7 +257,12 @@ def test_a_manifest_that_is_no_json_is_named(config, tmp_path, capsys):
     assert "manifest.json is no JSON" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("volumes", ["[]", '{"volumes": [{"name": 3}]}', '{"volumes": {}}'])
+LONG = '{"volumes": [{"name": "%s", "patient": "", "sources": {}, "slices": []}]}' % ("n" * 300)
+
+
+@pytest.mark.parametrize(
+    "volumes", ["[]", '{"volumes": [{"name": 3}]}', '{"volumes": {}}', LONG], ids=str.__len__
+)
 def test_a_manifest_of_something_else_is_named(volumes, config, tmp_path, capsys):
     tree = tmp_path / "tree" / "Brain_AD"
     cut(config, tmp_path / "tree")

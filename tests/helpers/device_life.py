@@ -28,6 +28,7 @@ from anomalib_medclip.compare import run_cell as running
 from anomalib_medclip.compare.cell_setup import CellSettings, model_of
 from anomalib_medclip.compare.comparison import build_model, find_class, read_config
 from anomalib_medclip.compare.grid import plan_cells
+from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.training.method import ClipMethod
 
@@ -89,7 +90,8 @@ def cell(kind, entry, lesions, home, features=None):
     (test,) = found.tests
     assert test.images.called is not None
     assert 0 <= test.honest["image_AUROC"] <= 1
-    assert (test.explain is not None) == (one.kind == "method")
+    maps = getattr(type(made[0].model), "level_maps", ClipModel.level_maps)
+    assert (test.explain is not None) == (maps is not ClipModel.level_maps), "what it offers"
     assert NAMES[kind] == found.scoring.device
     waits = len(test.epochs) - 1 + 4  # before an epoch's figures, and after each pass that is timed
     assert fake_device.waited_for == [f"{kind}:0"] * waits, "a cell has the first that it sees"

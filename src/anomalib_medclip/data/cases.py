@@ -16,6 +16,9 @@ from anomalib_medclip.files import A_FOLDER, fault_of
 Labels: TypeAlias = Mapping[tuple[str, int | None], int]
 """0 or 1 by the path of a volume below the root and the number of a slice, ``None`` for all."""
 
+_MOST_DIGITS = 9
+"""Of a slice's number; Python takes no more than 4,300 for a number."""
+
 
 @dataclass(frozen=True)
 class VolumeSource:
@@ -218,7 +221,8 @@ def read_label_table(path: Path, names: Collection[str]) -> Labels:
     labels: dict[tuple[str, int | None], int] = {}
     for row in read_rows(path):
         name, label, number = (row.cell(column) for column in ("image", "label", "slice"))
-        if name is None or label not in ("0", "1") or not (number or "0").isdecimal():
+        is_number = (number or "0").isdecimal() and len(number or "0") <= _MOST_DIGITS
+        if name is None or label not in ("0", "1") or not is_number:
             msg = f"{row.place} needs an image, a label of 0 or 1, and a slice number or none"
             raise DataRootError(msg)
         if name not in names:

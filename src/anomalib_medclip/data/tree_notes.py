@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
-from anomalib_medclip.errors import DamagedFileError, DataChangedError, DataRootError
+from anomalib_medclip.errors import (
+    ConfigError,
+    DamagedFileError,
+    DataChangedError,
+    DataRootError,
+)
 from anomalib_medclip.files import as_json, read_json, write_whole
 from anomalib_medclip.option_checks import checked_name
 
@@ -44,7 +49,16 @@ def _notes_in(found: Any, path: Path) -> list[Note]:  # noqa: ANN401 - whatever 
     """Notes of volumes, once each is found to be one."""
     if not isinstance(found, list) or not all(map(_is_note, found)):
         raise DamagedFileError(_strange(path))
+    try:
+        for note in found:
+            _file_of(note["name"])
+    except ConfigError:
+        raise DamagedFileError(_strange(path)) from None
     return found
+
+
+def _file_of(name: str) -> str:
+    return checked_name("a volume of the tree", f"{name}.json")
 
 
 def _is_note(found: object) -> bool:
@@ -136,7 +150,7 @@ class TreeNotes:
         shutil.rmtree(self.folder)
 
     def _path(self, name: str) -> Path:
-        return self.folder / checked_name("a volume of the tree", f"{name}.json")
+        return self.folder / _file_of(name)
 
 
 def _write(path: Path, content: Any) -> None:  # noqa: ANN401 - anything JSON holds
