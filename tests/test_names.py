@@ -18,7 +18,7 @@ from volumes import write_patients
 from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.data.integrity import undrawable_problems
 from anomalib_medclip.data.slice_tree import cut_tree
-from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.errors import ConfigError, DamagedFileError
 from anomalib_medclip.files import as_json, read_json
 from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.option_checks import checked_name
@@ -103,7 +103,7 @@ def test_a_manifest_of_others_writes_nowhere_else(inside):
     for name in HOSTILE[2:]:  # with ".json" behind them, dots are a name
         told["volumes"][0]["name"] = name
         manifest.write_text(as_json(told))
-        with pytest.raises(ConfigError, match=REFUSED):
+        with pytest.raises(DamagedFileError, match=r"manifest\.json does not say"):
             cut_tree(data, inside / "out")
 
 

@@ -62,8 +62,8 @@ def checked_name(option: str, value: str) -> str:
     leads_away = value in ("", ".", "..") or any(one in value for one in "/\\\0")
     if leads_away or len(value.encode(errors="surrogateescape")) > _LONGEST:
         msg = (
-            f"{option} is {value[:_LONGEST]!r}, and must be the name of one file or folder: no path, and at "
-            f"most {_LONGEST} bytes"
+            f"{option} is {value[:_LONGEST]!r}, and must be the name of one file or folder: no "
+            f"path, and at most {_LONGEST} bytes"
         )
         raise ConfigError(msg)
     return value
