@@ -155,7 +155,7 @@ def _tell_of_several() -> None:
     """Name packages that overwrite one another, once."""
     found = [name for name in _PACKAGES if any(distributions(name=name))]
     if len(found) > 1:
-        told = "%s are installed together, and the module faiss is that of the last; %s"
+        told = "%s are installed together, and faiss is that of the last one installed; %s"
         logger.warning(told, " and ".join(found), _remedy(found))
 
 
