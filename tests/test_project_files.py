@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,25 @@ def test_the_citation_has_what_its_format_requires():
 
 
 def test_there_are_workflows():
-    assert [path.name for path in WORKFLOWS] == ["checks.yml", "nightly.yml"]
+    assert [path.name for path in WORKFLOWS] == ["checks.yml", "nightly.yml", "versions.yml"]
+
+
+def commands_of(step, job):
+    """The command of a step, with each combination of values of the job's matrix."""
+    matrix = job.get("strategy", {}).get("matrix", {})
+    used = [name for name in matrix if f"${{{{ matrix.{name} }}}}" in step.get("run", "")]
+    for values in product(*(matrix[name] for name in used)) if "run" in step else ():
+        command = step["run"]
+        for name, value in zip(used, values, strict=True):
+            command = command.replace(f"${{{{ matrix.{name} }}}}", value)
+        yield command
+
+
+def test_every_python_that_is_promised_is_tried():
+    jobs = yaml.safe_load(read(".github/workflows/versions.yml"))["jobs"]
+    promised = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', read("pyproject.toml"))
+    assert jobs["versions"]["strategy"]["matrix"]["python"] == promised
+    assert f'requires-python = ">={promised[0]}"' in read("pyproject.toml")
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -45,9 +64,9 @@ def test_a_workflow_runs_what_contributing_says_and_what_exists(path):
     assert {"name", True, "permissions", "jobs"} == set(workflow)
     known = [line.strip() for line in read("CONTRIBUTING.md").splitlines()]
     for job in workflow["jobs"].values():
-        assert {"runs-on", "timeout-minutes", "steps"} == set(job)
+        assert {"runs-on", "timeout-minutes", "steps"} == set(job) - {"strategy"}
         assert all(len(step.keys() & {"uses", "run"}) == 1 for step in job["steps"])
-        for command in (step["run"] for step in job["steps"] if "run" in step):
+        for command in (one for step in job["steps"] for one in commands_of(step, job)):
             assert command in known
             for word in shlex.split(command)[1:]:
                 assert "/" not in word or (ROOT / word).exists(), f"{path.name}: no {word}"

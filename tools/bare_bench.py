@@ -13,11 +13,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
-import open_clip
 import torch
 
 from anomalib_medclip.bench import machine, roofline, scoring, timing
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.k_shot and options.device == "cpu" and find_spec("faiss") is None:
         parser.error("a processor searches the memory bank by FAISS, which is not installed")
-    versions = {"torch": torch.__version__, "open_clip_torch": open_clip.__version__}
+    versions = {"torch": torch.__version__, "open_clip_torch": version("open_clip_torch")}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     _say({"hardware": machine.hardware(), "gpu": gpu, "versions": versions})
     for name, method in options.method:

@@ -14,6 +14,7 @@ COMMANDS = {
     "bench": "measure what methods cost on this machine, beside bare CLIP",
     "check": "read every file that a data config names, and list all that is wrong",
     "compare": "train and test models side by side, and write a report",
+    "configs": "list the configs that come with the package, and copy some",
     "score": "score volumes and pictures; write heat maps on their own grids",
     "slice": "cut volumes into a tree of pictures, laid out as BMAD's",
 }

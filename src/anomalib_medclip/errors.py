@@ -74,7 +74,7 @@ class ParityError(MedclipError, RuntimeError):
 
 
 class RuntimeMissingError(MedclipError, ImportError):
-    """A runtime for exported models is not installed."""
+    """A runtime for exported models is not installed, or a library is damaged."""
 
 
 class ProcessDiedError(MedclipError, RuntimeError):

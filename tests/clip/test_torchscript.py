@@ -62,7 +62,8 @@ def test_openais_archive_is_read_as_torch_reads_it(openai):
 def test_parameters_and_buffers_are_read_whatever_else_there_is(scripted, tmp_path):
     path = tmp_path / "odd.pt"
     if scripted:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             torch.jit.script(Odd().eval()).save(path)
     else:
         traced(Odd().eval(), torch.zeros(2, 2), path)

@@ -96,7 +96,7 @@ def test_a_file_that_is_no_comparison_is_refused_by_name(text, tmp_path):
 
 
 def test_a_missing_config_is_refused_by_name(tmp_path):
-    with pytest.raises(ConfigError, match=r"no config .*nowhere.yaml; give a file like those in"):
+    with pytest.raises(ConfigError, match=r"no config .*nowhere.yaml; give a file like those that"):
         read_config(tmp_path / "nowhere.yaml")
 
 

@@ -11,10 +11,11 @@ import torch
 from faiss_gpus import Gpus, OnGpu
 from tiny import small
 
-from anomalib_medclip.components import memory_bank
+from anomalib_medclip.components import faiss_index, memory_bank
 from anomalib_medclip.components.faiss_index import FlatIndex, IndexOptions, faiss_serves
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.nearest import unit
+from anomalib_medclip.errors import RuntimeMissingError
 from anomalib_medclip.models.mvfa import MVFA
 
 WIDTH = 64
@@ -205,6 +206,48 @@ def test_devices_that_faiss_does_not_know_compare_products(kind, seen, monkeypat
 def test_without_faiss_a_processor_compares_products(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)  # what is None there cannot be imported
     assert_nearest(memory_bank._fastest(ROWS, IndexOptions())(QUERIES))
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Installs packages, as far as their metadata go."""
+
+    def install(*names):
+        for name in names:
+            info = tmp_path / f"{name.replace('-', '_')}-1.15.1.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(
+                f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.15.1\n"
+            )
+        path = [str(tmp_path), *(one for one in sys.path if "site-packages" not in one)]
+        monkeypatch.setattr(sys, "path", path)
+
+    faiss_index._tell_of_several.cache_clear()
+    yield install
+    faiss_index._tell_of_several.cache_clear()
+
+
+def test_two_packages_of_faiss_are_named_once(installed, caplog):
+    installed("faiss-cpu", "faiss-gpu")
+    for _ in range(2):
+        assert_nearest(FlatIndex(ROWS).nearest(QUERIES))
+    (told,) = caplog.messages
+    assert told.startswith("faiss-cpu and faiss-gpu are installed together")
+    assert "pip uninstall -y faiss-cpu faiss-gpu, then pip install the one you want" in told
+
+
+@pytest.mark.parametrize("name", ["faiss-cpu", "faiss-gpu"])
+def test_one_package_of_faiss_is_as_it_should_be(name, installed, caplog):
+    installed(name)
+    assert_nearest(FlatIndex(ROWS).nearest(QUERIES))
+    assert caplog.messages == []
+
+
+def test_what_another_package_of_faiss_has_left_is_refused_with_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss.contrib.torch_utils", None)
+    monkeypatch.delattr(faiss.contrib, "torch_utils", raising=False)
+    with pytest.raises(RuntimeMissingError, match=r"damaged: .*; keep one: pip uninstall"):
+        FlatIndex(ROWS)
 
 
 def test_the_options_of_mvfa_reach_its_bank():

@@ -41,6 +41,7 @@ class Restoring(nn.Module):
 
 def write_restoring(path, written):
     """Write a TorchScript archive that writes a file when torch opens it."""
-    with warnings.catch_warnings(action="ignore"):  # torch would rather export than script
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would rather export than script
         torch.jit.script(Restoring(str(written))).save(path)
     return path

@@ -90,6 +90,7 @@ class OpenAIArchive(nn.Module):
 
 def traced(module, image, path):
     """Write a module as TorchScript, and return the file."""
-    with warnings.catch_warnings(action="ignore"):  # torch would rather export than trace
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would rather export than trace
         torch.jit.trace(module, image, check_trace=False).save(path)
     return path

@@ -28,7 +28,7 @@ def opened(tmp_path_factory):
         page = browser.new_page(
             viewport={"width": 1280, "height": 800}, color_scheme="light", reduced_motion="reduce"
         )
-        page.set_default_timeout(5000)
+        page.set_default_timeout(30_000)
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -195,7 +195,8 @@ def test_no_button_of_any_chart_leads_out_of_the_page(opened):
             button.click()
             page.wait_for_timeout(200)
             assert page.locator(".plotly-cloud-dialog-box").count() == 0
-    assert {"Download plot as a PNG", "Pan", "Zoom in", "Reset axes"} <= set(pressed)
+    titles = {title.lower() for title in pressed}  # whose case depends on plotly's version
+    assert {"download plot as a png", "pan", "zoom in", "reset axes"} <= titles
     assert not [title for title in pressed if "hare" in title or "loud" in title]
     assert pages == []
     assert {url.split(":")[0] for url in downloads} <= {"blob", "data"}

@@ -100,13 +100,14 @@ def read_config(path: Path) -> ComparisonConfig:
     """
     if fault := fault_of(path):
         said = f"no config {path}" if fault is MISSING else f"{path} {fault.said}"
-        msg = f"{said}; give a file like those in configs/compare/"
+        msg = f"{said}; give a file like those that `anomalib-medclip configs` lists"
         raise ConfigError(msg)
     try:
         config = _parse(from_yaml(path.read_text(encoding="utf-8")))
     except Exception as error:
         cause = error.__cause__ or error
-        msg = f"{path} is no comparison: {cause}; compare it with the files in configs/compare/"
+        like = "compare it with what `anomalib-medclip configs compare/demo` copies"
+        msg = f"{path} is no comparison: {cause}; {like}"
         raise ConfigError(msg) from error
     for entry in config.models.values():
         _merge(entry, "model", path)
@@ -204,7 +205,7 @@ def find_class(options: Mapping[str, Any]) -> type:
         # Whatever class a config names, of any package.
         found: type = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        msg = f"no class {path}: {error}; give all of its path, as in configs/compare/"
+        msg = f"no class {path}: {error}; give all of its path"
         raise ConfigError(msg) from error
     return found
 

@@ -111,7 +111,7 @@ class Store:
                 np.savez_compressed(file, allow_pickle=False, **arrays)
         write_whole(self._path(key, ".json"), _as_json({"notice": NOTICE, **record.as_plain()}))
 
-    def claim(self, key: str, *, wait: bool = False) -> AcquireReturnProxy[Any] | None:
+    def claim(self, key: str, *, wait: bool = False) -> "AcquireReturnProxy[Any] | None":
         """The cell's lock, held until its context ends; ``None`` if we neither get it nor wait."""
         try:
             return self._lock(key).acquire(blocking=wait)

@@ -1,8 +1,11 @@
 """FAISS's exact search, in an index that is built once, on a processor or on GPUs."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from threading import Lock
 from typing import Any
@@ -13,6 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from anomalib_medclip.components.nearest import Cosines, Numbers, unit
+from anomalib_medclip.errors import RuntimeMissingError
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12")
+"""All bring the module ``faiss``: one that is installed overwrites the others, and takes them away
+with it."""
 
 _GPU_LOCK = Lock()
 """FAISS's scratch memory on a GPU serves one thread at a time."""
@@ -126,7 +136,28 @@ def _alone_on(device: torch.device) -> Iterator[None]:
 
 
 def _faiss() -> Any:  # noqa: ANN401
-    """FAISS, with indexes that take tensors where they lie."""
-    import faiss.contrib.torch_utils  # takes a while, and only a search needs it
+    """FAISS, with indexes that take tensors where they lie.
 
+    Raises:
+        RuntimeMissingError: It is damaged.
+    """
+    _tell_of_several()
+    try:
+        import faiss.contrib.torch_utils  # takes a while, and only a search needs it
+    except ImportError as error:
+        msg = f"FAISS is damaged: {error}; {_remedy(_PACKAGES[:2])}"
+        raise RuntimeMissingError(msg) from error
     return faiss
+
+
+@cache
+def _tell_of_several() -> None:
+    """Name packages that overwrite one another, once."""
+    found = [name for name in _PACKAGES if any(distributions(name=name))]
+    if len(found) > 1:
+        told = "%s are installed together, and faiss is that of the last one installed; %s"
+        logger.warning(told, " and ".join(found), _remedy(found))
+
+
+def _remedy(packages: Sequence[str]) -> str:
+    return f"keep one: pip uninstall -y {' '.join(packages)}, then pip install the one you want"

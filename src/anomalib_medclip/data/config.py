@@ -10,6 +10,8 @@ from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import MISSING, fault_of, from_yaml
 
+_LIKE = "compare it with what `anomalib-medclip configs folder` copies"
+
 
 def load_data(config: str | Path) -> MedicalDataModule:
     """Make the data that a config describes.
@@ -25,12 +27,12 @@ def load_data(config: str | Path) -> MedicalDataModule:
     """
     if fault := fault_of(config):
         said = f"no data config {config}" if fault is MISSING else f"{config} {fault.said}"
-        msg = f"{said}; give a file like those in configs/"
+        msg = f"{said}; give a file like those that `anomalib-medclip configs` lists"
         raise DataRootError(msg)
     try:
         options = from_yaml(Path(config).read_text(encoding="utf-8"))
     except ValueError as error:  # of the encoding, too
-        msg = f"{config} describes no data: {error}; compare it with the files in configs/"
+        msg = f"{config} describes no data: {error}; {_LIKE}"
         raise DataRootError(msg) from error
     return build_data(options.get("data", options) if isinstance(options, dict) else {}, config)
 
@@ -54,6 +56,6 @@ def build_data(options: Mapping[str, Any], where: str | Path) -> MedicalDataModu
         data: MedicalDataModule = parser.instantiate_classes(parsed).data
     except Exception as error:
         cause = error.__cause__ or error
-        msg = f"{where} describes no data: {cause}; compare it with the files in configs/"
+        msg = f"{where} describes no data: {cause}; {_LIKE}"
         raise DataRootError(msg) from error
     return data
