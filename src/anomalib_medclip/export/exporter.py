@@ -4,35 +4,31 @@ A file appears only together with its certificate: everything is written aside f
 with the trained model on real images, and moved into place if it passes.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
 from torch import Tensor
 
 from anomalib_medclip.clip.backbone import without_clip
-from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
 from anomalib_medclip.components.finite import refuse_non_finite_state
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.threshold import no_guess
 from anomalib_medclip.errors import NotReadyError, ParityError, UnfinishedError
-from anomalib_medclip.export import parity
+from anomalib_medclip.export.certificate import Format, figures_of
 from anomalib_medclip.export.compression import BOUNDS, compress, tidy
-from anomalib_medclip.export.description import Exportable, describe
+from anomalib_medclip.export.description import Description, Entrance, Exportable, describe
+from anomalib_medclip.export.metadata import into_onnx, into_openvino
 from anomalib_medclip.export.openvino_precision import mark_exact
+from anomalib_medclip.export.pictures import of_validation, probes_of
 from anomalib_medclip.export.runtimes import (
-    Run,
     open_onnx,
     open_openvino,
     open_torch,
@@ -42,19 +38,18 @@ from anomalib_medclip.export.runtimes import (
 from anomalib_medclip.files import alone_in, as_json, check_writable, sha256, told_if_full
 from anomalib_medclip.signals import tidy_stop
 
-logger = logging.getLogger(__name__)
-
-CALIBRATION = 300
-"""How many validation images quantisation is calibrated with, at most; as NNCF advises."""
-
-PROBES = 8
-"""How many real images a checkpoint keeps to certify exports with."""
-
 
 class Writer(Protocol):
     """One of anomalib's exports of a model, all said but the folder it goes to."""
 
     def __call__(self, folder: Path) -> Path:
+        """Write the model below a folder, and return its file."""
+
+
+class DescribingWriter(Protocol):
+    """The same, with a description in the file, where the format has a place for it."""
+
+    def __call__(self, folder: Path, description: Description) -> Path:
         """Write the model below a folder, and return its file."""
 
 
@@ -77,10 +72,7 @@ class CertifiedExporter:
 
     def keep_probes(self, dataset: Any) -> None:  # noqa: ANN401 - any data set of anomalib's
         """Keep a few images of a data set, both classes in turn, and copies where there are few."""
-        chosen = in_turn(dataset)[:PROBES]
-        images = torch.stack([dataset[index].image for index in chosen]).as_subclass(Tensor)
-        copies = all_copies(images, ELEVEN_FOLD)[:PROBES]
-        self.probes = (copies.cpu() * 255).round().to(torch.uint8)
+        self.probes = probes_of(dataset)
 
     def restored_from(self, path: str | Path) -> None:
         """Name the file that a model was restored from; certificates will."""
@@ -101,22 +93,30 @@ class CertifiedExporter:
             UnfinishedError: The training of the model was not finished.
         """
 
-        def without_probes(folder: Path) -> Path:
+        def without_probes(folder: Path, _: Description) -> Path:
             probes, self.probes = self.probes, self.probes[:0].clone()
             try:
                 return write(folder)
             finally:
                 self.probes = probes
 
-        return self._certified(method, without_probes, export_root, open_torch)
+        torch_, any_size = Format("torch", open_torch), Entrance(any_size=True)
+        return self._certified(method, without_probes, export_root, torch_, entrance=any_size)
 
-    def to_onnx(self, method: Exportable, write: Writer, export_root: Path | str) -> Path:
-        """Write an ONNX file for images of the model's size, in batches of any size.
+    def to_onnx(
+        self,
+        method: Exportable,
+        write: Writer,
+        export_root: Path | str,
+        entrance: Entrance = Entrance(),
+    ) -> Path:
+        """Write an ONNX file for batches of any size.
 
         Args:
             method: The model.
             write: anomalib's export of it.
             export_root: Folder; the file goes to ``weights/onnx`` in it.
+            entrance: How images come into its graph.
 
         Raises:
             ParityError: The file gives other answers than this model, or the model is in bf16.
@@ -134,10 +134,16 @@ class CertifiedExporter:
             self._tower_nodes = tidy(path)
             return path
 
+        def described(folder: Path, description: Description) -> Path:
+            path = tidied(folder)
+            into_onnx(path, description)
+            return path
+
         if self._is_writing:  # on the way to OpenVINO, which is certified itself
             return tidied(Path(export_root))
         runtime("onnxruntime")
-        return self._certified(method, tidied, export_root, open_onnx)
+        onnx = Format("onnx", open_onnx)
+        return self._certified(method, described, export_root, onnx, entrance=entrance)
 
     def to_openvino(
         self,
@@ -145,14 +151,16 @@ class CertifiedExporter:
         write: Writer,
         export_root: Path | str,
         compression: CompressionType | None,
+        entrance: Entrance = Entrance(),
     ) -> Path:
-        """Write an OpenVINO model for images of the model's size, in batches of any size.
+        """Write an OpenVINO model for batches of any size.
 
         Args:
             method: The model.
             write: anomalib's export of it, which comes back to ``to_onnx`` and ``compress``.
             export_root: Folder; the files go to ``weights/openvino`` in it.
             compression: ``FP16``, ``INT8`` (weights only) or ``INT8_PTQ``.
+            entrance: How images come into its graph.
 
         Raises:
             ParityError: The files give other answers than this model, a compressed model leaves
@@ -167,15 +175,17 @@ class CertifiedExporter:
             raise ValueError(msg)
         runtime("openvino")
 
-        def marked(folder: Path) -> Path:
+        def marked(folder: Path, description: Description) -> Path:
             path = write(folder)
             mark_exact(path, self._tower_nodes)
+            into_openvino(path, description)
             return path
 
         also = {"by default": partial(open_openvino, precision=None)}
         if compression in (None, CompressionType.FP16):
             also["in bf16"] = partial(open_openvino, precision="bf16")
-        return self._certified(method, marked, export_root, open_openvino, compression, also)
+        openvino = Format("openvino", open_openvino, also)
+        return self._certified(method, marked, export_root, openvino, compression, entrance)
 
     def compress(
         self,
@@ -185,30 +195,20 @@ class CertifiedExporter:
         datamodule: AnomalibDataModule | None,
     ) -> Any:  # noqa: ANN401 - an OpenVINO model
         """An OpenVINO model with integers in CLIP's blocks only, calibrated at the model's size."""
-        integers = compression == CompressionType.INT8
-        images = None if integers else self._calibration_images(method, datamodule)
+        images = None
+        if compression != CompressionType.INT8:
+            given = datamodule and of_validation(datamodule, method.pre_processor.resize)
+            images = given or list(self._probe_images(method).split(1))
         return compress(graph, self._tower_nodes, images)
-
-    def _calibration_images(
-        self, method: Exportable, datamodule: AnomalibDataModule | None
-    ) -> list[Tensor]:
-        """Images one by one, at the model's size: of validation, or those in the checkpoint."""
-        if datamodule is None:
-            return list(self._probe_images(method).split(1))
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-        resize, items = method.pre_processor.resize, datamodule.val_data
-        chosen = in_turn(items)[:CALIBRATION]
-        return [resize(items[index].image).as_subclass(Tensor)[None] for index in chosen]
 
     def _certified(
         self,
         method: Exportable,
-        write: Writer,
+        write: DescribingWriter,
         export_root: Path | str,
-        open_file: Callable[[Path], Run],
+        format_: Format,
         compression: CompressionType | None = None,
-        also: Mapping[str, Callable[[Path], Run]] = MappingProxyType({}),
+        entrance: Entrance = Entrance(),
     ) -> Path:
         """Write aside, compare, and move into place together with the certificate.
 
@@ -216,44 +216,35 @@ class CertifiedExporter:
             method: The model.
             write: Writes it below a folder and returns its file.
             export_root: Folder for the model.
-            open_file: Opens the file as exactly as its runtime can.
+            format_: What the file is, and how it is opened.
             compression: How the model was compressed, if it was.
-            also: Other ways to open it, whose figures are noted for information.
+            entrance: How images come into the graph.
         """
         root, probes = Path(export_root), self._probe_images(method)
         check_writable(root)
         _refuse_uncertifiable(method)
         method.eval()
         with _folder_aside(root) as aside, _on_processor(method), no_guess(method.post_processor):
+            says = torch_run(method)(probes[:1])
+            about = (self.checkpoint, says, format_.name, compression, entrance)
+            description = describe(method, *about)
             self._is_writing = True
             try:
-                written = write(aside)
+                written = write(aside, description)
             finally:
                 self._is_writing = False
-            expected = parity.run_in_batches(torch_run(method), probes, 1)
-            differences = parity.compare(expected, open_file(written), probes)
-            figures = parity.check(differences, BOUNDS[compression] if compression else None)
-            for way, open_so in also.items():
-                loose = parity.compare(expected, open_so(written), probes)
-                figures[way] = {k: v for k, v in asdict(loose).items() if k != "allowed"}
-            paper = {
-                **describe(method, self.checkpoint),
-                "format": written.parent.name,
-                "compression": compression,
+            certificate = {
+                **asdict(description),
                 "images": len(probes),
-                "figures": figures,
+                "figures": figures_of(method, written, format_, probes, compression, entrance),
                 "files": {f.name: sha256(f) for f in sorted(written.parent.iterdir())},
             }
-            written.with_suffix(".json").write_text(as_json(paper, indent=2) + "\n")
+            written.with_suffix(".json").write_text(as_json(certificate, indent=2) + "\n")
             home = root / written.parent.relative_to(aside)
             home.mkdir(parents=True, exist_ok=True)
             with alone_in(home):  # else two exports could leave a file of each
                 for file in sorted(written.parent.iterdir()):
                     file.replace(home / file.name)
-        logger.info(
-            "certified on %d images: map within %.1e, score within %.1e, rank correlation %.5f",
-            *(len(probes), differences.map, differences.score, differences.rank_correlation),
-        )
         return home / written.name
 
     def _probe_images(self, method: Exportable) -> Tensor:
@@ -293,10 +284,3 @@ def _on_processor(method: Exportable) -> Iterator[None]:
         yield
     finally:
         method.to(device)
-
-
-def in_turn(dataset: Any) -> list[int]:  # noqa: ANN401 - any data set of anomalib's
-    """Indices of a data set's images, normal and abnormal in turn."""
-    abnormal = dataset.samples["label_index"].to_numpy() == 1
-    pairs = zip_longest(np.flatnonzero(~abnormal), np.flatnonzero(abnormal))
-    return [int(index) for pair in pairs for index in pair if index is not None]

@@ -1,0 +1,61 @@
+"""What a certificate says: how far an exported file is from the trained model."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from anomalib.deploy.export import CompressionType
+from torch import Tensor
+
+from anomalib_medclip.export import parity
+from anomalib_medclip.export.compression import BOUNDS
+from anomalib_medclip.export.description import Entrance, Exportable
+from anomalib_medclip.export.pictures import at_other_sizes
+from anomalib_medclip.export.runtimes import Run, torch_run
+
+logger = logging.getLogger(__name__)
+
+
+class Format(NamedTuple):
+    """What a file is, and how it is opened.
+
+    Attributes:
+        name: What the certificate calls it.
+        open_file: Opens it as exactly as its runtime can.
+        also: Other ways to open it, whose figures are noted for information.
+    """
+
+    name: str
+    open_file: Callable[[Path], Run]
+    also: Mapping[str, Callable[[Path], Run]] = MappingProxyType({})
+
+
+def figures_of(
+    method: Exportable,
+    written: Path,
+    format_: Format,
+    probes: Tensor,
+    compression: CompressionType | None,
+    entrance: Entrance,
+) -> dict[str, Any]:
+    """What a certificate says of a file that passes, on images of each size it takes."""
+    bound = BOUNDS[compression] if compression else None
+    run = format_.open_file(written)
+    expected = parity.run_in_batches(torch_run(method), probes, 1)
+    differences = parity.compare(expected, run, probes)
+    figures = parity.check(differences, bound)
+    for way, open_so in format_.also.items():
+        loose = parity.compare(expected, open_so(written), probes)
+        figures[way] = {k: v for k, v in asdict(loose).items() if k != "allowed"}
+    for images in at_other_sizes(probes) if entrance.any_size else []:
+        wanted = parity.run_in_batches(torch_run(method), images, 1)
+        size = "{} x {}".format(*images.shape[-2:])
+        figures[size] = parity.check(parity.compare(wanted, run, images), bound)
+    logger.info(
+        "certified on %d images: map within %.1e, score within %.1e, rank correlation %.5f",
+        *(len(probes), differences.map, differences.score, differences.rank_correlation),
+    )
+    return figures
