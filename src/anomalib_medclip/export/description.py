@@ -1,6 +1,5 @@
 """What is exported, and what a reader of the file must know to use it as it was trained."""
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -9,6 +8,7 @@ from anomalib.data import InferenceBatch
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.components.threshold import has_threshold
 from anomalib_medclip.export.parity import number
+from anomalib_medclip.files import as_json
 from anomalib_medclip.provenance import NOTICE, sha256_of_tensors, versions
 from anomalib_medclip.readers.intensity import IntensityPolicy, window_of_16_bits
 
@@ -102,7 +102,7 @@ class Description:
     def texts(self) -> dict[str, str]:
         """Each key as text, for files that hold nothing else: words as they are, others as JSON."""
         items = asdict(self).items()
-        return {name: v if isinstance(v, str) else json.dumps(v) for name, v in items}
+        return {name: v if isinstance(v, str) else as_json(v) for name, v in items}
 
     def model_info(self) -> dict[str, str]:
         """The keys by which OpenVINO's Model API opens the file as its ``AnomalyDetection``.
@@ -164,21 +164,13 @@ def describe(
     backbone, post = method.model.clip.backbone, method.post_processor
     reading = method.pre_processor
     known = has_threshold(post)
-    side, _ = method.model.clip.size
-    sides = ["height", "width"] if entrance.any_size else [side, side]
+    size = list(method.model.clip.size)
     return Description(
         notice=NOTICE,
         model=type(method).__name__,
         format=format_,
         compression=compression,
-        input={
-            "name": entrance.name,
-            "type": "float32",
-            "layout": "NCHW",
-            "shape": ["batch", 3, *sides],
-            "channels": "RGB",
-            "range": [0, 1],
-        },
+        input=_input(entrance, size),
         outputs=_outputs(answer, known),
         inside=["resize", "normalisation"] if entrance.any_size else ["normalisation"],
         outside=["intensity"] if entrance.any_size else ["intensity", "resize"],
@@ -187,7 +179,7 @@ def describe(
         slicing=reading.slicing,
         resize=RESIZE,
         resample=reading.resize.resample,
-        input_size=list(method.model.clip.size),
+        input_size=size,
         normalisation="CLIP's mean and deviation" if backbone.normalize else "none",
         labels=LABELS,
         object_name=method.object_name,
@@ -202,6 +194,17 @@ def describe(
         weights_sha256=sha256_of_tensors(without_clip(method.state_dict())),
         versions=versions(),
     )
+
+
+def _input(entrance: Entrance, size: list[int]) -> dict[str, Any]:
+    return {
+        "name": entrance.name,
+        "type": "float32",
+        "layout": "NCHW",
+        "shape": ["batch", 3, *(["height", "width"] if entrance.any_size else size)],
+        "channels": "RGB",
+        "range": [0, 1],
+    }
 
 
 def _outputs(answer: InferenceBatch, known: bool) -> dict[str, dict[str, Any]]:

@@ -80,7 +80,8 @@ class GraphResize(nn.Module):
         divisor = torch.where(divides, divisors, 1).amax(dim=0)
         new = torch.arange(self.side)[:, None]
         away = ((2 * torch.arange(size) + 1) * self.side - (2 * new + 1) * size).abs()
-        away, unit = (away // divisor).double(), 2 * torch.sym_max(size, self.side) // divisor
+        away = (away // divisor).double()
+        unit = torch.scalar_tensor(2 * torch.sym_max(size, self.side)).double() / divisor
         if self.resample == "bilinear":
             parts = (unit - away).clamp(min=0)
         else:
