@@ -32,6 +32,7 @@ from tiny import BACKBONE, CASES, OPTIONS, SHALLOW
 from anomalib_medclip import Inferencer
 from anomalib_medclip.data import BMADLeaveOneOut
 from anomalib_medclip.data.bmad import BMAD_SETS
+from anomalib_medclip.errors import TrustError
 from anomalib_medclip.export import metadata
 from anomalib_medclip.export.description import describe
 from anomalib_medclip.models.mvfa import MVFA
@@ -70,15 +71,16 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def zero_shot(bmad_tree, tmp_path_factory):
-    """A checkpoint without support, and an ONNX file of it that takes images of any size."""
+    """A checkpoint without support, an ONNX file of it for images of any size, and the model."""
     root = tmp_path_factory.mktemp("zero_shot")
     for category in BMAD_SETS:
         bmad_tree(category, root / "BMAD", count=4)
     engine = CASE.engine(root, max_epochs=1, limit_train_batches=1)
     model = MVFA(**LEAST)
-    model.pre_processor.intensity = WINDOW
     engine.fit(model, datamodule=BMADLeaveOneOut(root / "BMAD", "Brain", num_workers=0))
-    return engine.trainer.checkpoint_callback.best_model_path, model.to_onnx(root, any_size=True)
+    model.pre_processor.intensity = WINDOW
+    checkpoint = engine.trainer.checkpoint_callback.best_model_path
+    return checkpoint, model.to_onnx(root, any_size=True), model
 
 
 def paper(path):
@@ -120,7 +122,7 @@ def test_a_zero_shot_model_is_certified_on_images_of_validation(zero_shot):
 
 
 def test_onnxruntime_alone_gives_the_scores_of_the_trained_model(zero_shot, pictures):
-    checkpoint, path = zero_shot
+    checkpoint, path, _ = zero_shot
     found = said(sys.executable, EXAMPLES / "score_onnxruntime.py", path, *pictures)
     agree(found, checkpoint, path, pictures)
     opened = Inferencer(path)  # which resizes first
@@ -134,7 +136,7 @@ def test_onnxruntime_alone_gives_the_scores_of_the_trained_model(zero_shot, pict
 )
 def test_a_browser_gives_the_scores_of_the_trained_model(zero_shot, pictures, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    checkpoint, path = zero_shot
+    checkpoint, path, _ = zero_shot
     site = shutil.copytree(EXAMPLES / "web", tmp_path / "site")
     (site / "node_modules").symlink_to(NODE_MODULES)
     for file in path.parent.iterdir():
@@ -199,11 +201,10 @@ def assert_says(texts, certificate):
 def test_an_openvino_file_says_what_its_certificate_says():
     path = CASE.exported("openvino")
     model = openvino.Core().read_model(path)
-    notes = model.get_rt_info("anomalib_medclip")
-    assert_says({name: str(note.value) for name, note in notes.items()}, paper(path))
-    given = paper(path)
+    assert_says(model.get_rt_info("anomalib_medclip").value, paper(path))
+    given, sizes = paper(path), list(model.input().partial_shape)[1:]
     assert model.input().get_any_name() == given["input"]["name"]
-    assert list(model.input().partial_shape)[1:] == given["input"]["shape"][1:] == [3, 32, 32]
+    assert [size.get_length() for size in sizes] == given["input"]["shape"][1:] == [3, 32, 32]
     assert {one.get_any_name() for one in model.outputs} == set(given["outputs"])
     assert (given["inside"], given["outside"]) == (["normalisation"], ["intensity", "resize"])
     assert model.get_rt_info(["model_info", "model_type"]).astype(str) == "AnomalyDetection"
@@ -225,6 +226,53 @@ def test_the_model_api_opens_a_file_as_it_is_told_in_it(pictures):
         found, expected = model(np.asarray(resized)[..., ::-1]), opened.predict(picture)
         assert abs(found.pred_score - expected.score) <= paper(path)["figures"]["allowed"]
         assert found.pred_label == str(expected.label)
+
+
+def test_a_program_of_torch_is_certified_and_gives_the_same_scores(zero_shot, pictures, tmp_path):
+    checkpoint, _, model = zero_shot
+    path = model.to_pt2(tmp_path)
+    assert path == tmp_path / "weights" / "pt2" / "model.pt2"
+    with pytest.raises(TrustError, match=r"model\.pt2 may hold pickles: opening it runs whatever"):
+        Inferencer(path)
+    expected, found = Inferencer(checkpoint, intensity=WINDOW), Inferencer(path, trust=True)
+    for picture in pictures:
+        apart = found.predict(picture).score - expected.predict(picture).score
+        assert abs(apart) <= paper(path)["figures"]["allowed"]
+    extra = {"description.json": ""}
+    program = torch.export.load(path, extra_files=extra)
+    said_in_it = json.loads(extra["description.json"])
+    assert said_in_it == {name: paper(path)[name] for name in said_in_it}
+    assert said_in_it["input"]["shape"] == ["batch", 3, 32, 32]
+    assert set(program.module()(torch.rand(2, 3, 32, 32))) == set(said_in_it["outputs"])
+    for of_this_machine in (str(Path(__file__).parents[2]), sys.prefix):
+        assert of_this_machine.encode() not in path.read_bytes()
+
+
+ALONE = """
+import sys, torch
+model = torch.export.load(sys.argv[1]).module()
+found = model(torch.load(sys.argv[2]))
+assert not {"anomalib", "anomalib_medclip"} & set(sys.modules)
+torch.save(found["pred_score"], sys.argv[3])
+"""
+
+
+@pytest.mark.nightly(
+    also="tests/export/test_examples.py::"
+    "test_a_program_of_torch_is_certified_and_gives_the_same_scores"
+)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_torch_alone_opens_a_program_of_every_method(case, tmp_path):
+    model = case.method.load_from_checkpoint(case.shallow_checkpoint)
+    path = model.to_pt2(tmp_path, any_size=True)
+    images = torch.rand(2, 3, 40, 51)
+    torch.save(images, tmp_path / "images")
+    words = [sys.executable, "-c", ALONE, path, tmp_path / "images", tmp_path / "scores"]
+    subprocess.run(words, check=True)
+    with torch.inference_mode():
+        expected = model.eval().cpu()(images).pred_score
+    difference = (torch.load(tmp_path / "scores") - expected).abs().max()
+    assert difference <= paper(path)["figures"]["allowed"]
 
 
 def test_a_model_without_a_threshold_says_so_and_is_not_for_the_model_api():

@@ -6,6 +6,7 @@
 ``certificate``         how far a file is from the trained model
 ``description``         what a reader of the file must know
 ``metadata``            the description, written into the file
+``program``             a model as a program of torch.export
 ``parity``              whether an exported model is the trained one, in figures
 ``pictures``            real images to compare on
 ``runtimes``            exported files as functions: torch, ONNX Runtime, OpenVINO

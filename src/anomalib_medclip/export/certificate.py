@@ -1,4 +1,4 @@
-"""What a certificate says: how far an exported file is from the trained model."""
+"""What a certificate says: how far an exported file is from the trained model; and what has none."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 from anomalib.deploy.export import CompressionType
 from torch import Tensor
 
+from anomalib_medclip.clip.backbone import without_clip
+from anomalib_medclip.components.finite import refuse_non_finite_state
+from anomalib_medclip.components.processors import MedicalPreProcessor
+from anomalib_medclip.errors import ParityError
 from anomalib_medclip.export import parity
 from anomalib_medclip.export.compression import BOUNDS
 from anomalib_medclip.export.description import Entrance, Exportable
@@ -59,3 +63,18 @@ def figures_of(
         *(len(probes), differences.map, differences.score, differences.rank_correlation),
     )
     return figures
+
+
+def refuse_bf16(method: Exportable) -> None:
+    """Refuse a model in bf16, whose graph would be of one runtime."""
+    if method.model.clip.precision != "fp32":
+        msg = "graphs are made in fp32, for any runtime: load the model with precision fp32"
+        raise ParityError(msg)
+
+
+def refuse_uncertifiable(method: Exportable) -> None:
+    """Refuse models whose processors are others, or which hold NaN."""
+    if not isinstance(method.pre_processor, MedicalPreProcessor) or not method.post_processor:
+        msg = "only a model with its own pre- and post-processor can be certified; leave both"
+        raise ParityError(msg)
+    refuse_non_finite_state(without_clip(method.state_dict()), "the model to export")

@@ -17,20 +17,24 @@ from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
 from torch import Tensor
 
-from anomalib_medclip.clip.backbone import without_clip
-from anomalib_medclip.components.finite import refuse_non_finite_state
-from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.threshold import no_guess
 from anomalib_medclip.errors import NotReadyError, ParityError, UnfinishedError
-from anomalib_medclip.export.certificate import Format, figures_of
+from anomalib_medclip.export.certificate import (
+    Format,
+    figures_of,
+    refuse_bf16,
+    refuse_uncertifiable,
+)
 from anomalib_medclip.export.compression import BOUNDS, compress, tidy
 from anomalib_medclip.export.description import Description, Entrance, Exportable, describe
 from anomalib_medclip.export.metadata import into_onnx, into_openvino
 from anomalib_medclip.export.openvino_precision import mark_exact
 from anomalib_medclip.export.pictures import of_validation, probes_of
+from anomalib_medclip.export.program import write_program
 from anomalib_medclip.export.runtimes import (
     open_onnx,
     open_openvino,
+    open_program,
     open_torch,
     runtime,
     torch_run,
@@ -54,7 +58,7 @@ class DescribingWriter(Protocol):
 
 
 class CertifiedExporter:
-    """anomalib's three exports, certified.
+    """anomalib's three exports and torch.export's, certified.
 
     An export needs no data: its images are kept here, and in the checkpoint. What has learnt NaN or
     infinity is refused by a ``NonFiniteError``.
@@ -104,6 +108,33 @@ class CertifiedExporter:
         torch_, any_size = Format("torch", open_torch), Entrance(any_size=True)
         return self._certified(method, without_probes, export_root, torch_, entrance=any_size)
 
+    def to_pt2(
+        self, method: Exportable, name: str, export_root: Path | str, entrance: Entrance
+    ) -> Path:
+        """Write a program of torch.export for batches of any size.
+
+        Args:
+            method: The model.
+            name: Of the file, without ending.
+            export_root: Folder; the file goes to ``weights/pt2`` in it.
+            entrance: How images come into it.
+
+        Raises:
+            ParityError: The file gives other answers than this model, or the model is in bf16.
+            NotReadyError: There are no images to compare on.
+            UnfinishedError: The training of the model was not finished.
+        """
+
+        def write(folder: Path, description: Description) -> Path:
+            refuse_bf16(method)
+            path = folder / "weights" / "pt2" / f"{name}.pt2"
+            path.parent.mkdir(parents=True)
+            write_program(method, path, description)
+            return path
+
+        pt2 = Format("pt2", partial(open_program, trust=True))
+        return self._certified(method, write, export_root, pt2, entrance=entrance)
+
     def to_onnx(
         self,
         method: Exportable,
@@ -126,9 +157,7 @@ class CertifiedExporter:
         """
 
         def tidied(folder: Path) -> Path:
-            if method.model.clip.precision != "fp32":
-                msg = "graphs are made in fp32, for any runtime: load the model with precision fp32"
-                raise ParityError(msg)
+            refuse_bf16(method)
             # A change of mode within the graph would hide the names of the frozen blocks.
             with torch.no_grad():
                 path = write(folder)
@@ -223,7 +252,7 @@ class CertifiedExporter:
         """
         root, probes = Path(export_root), self._probe_images(method)
         check_writable(root)
-        _refuse_uncertifiable(method)
+        refuse_uncertifiable(method)
         method.eval()
         with _folder_aside(root) as aside, _on_processor(method), no_guess(method.post_processor):
             says = torch_run(method)(probes[:1])
@@ -257,14 +286,6 @@ class CertifiedExporter:
             msg = "no images to certify an export with: export a checkpoint of a finished training"
             raise NotReadyError(msg)
         return self.probes.float() / 255
-
-
-def _refuse_uncertifiable(method: Exportable) -> None:
-    """Refuse models whose processors are others, or which hold NaN."""
-    if not isinstance(method.pre_processor, MedicalPreProcessor) or not method.post_processor:
-        msg = "only a model with its own pre- and post-processor can be certified; leave both"
-        raise ParityError(msg)
-    refuse_non_finite_state(without_clip(method.state_dict()), "the model to export")
 
 
 @contextmanager

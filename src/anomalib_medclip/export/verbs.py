@@ -35,6 +35,19 @@ class ExportVerbs(Base):
         write = partial(super().to_torch, model_file_name=_checked(model_file_name))
         return self.exporter.to_torch(self, write, export_root)
 
+    def to_pt2(
+        self, export_root: Path | str, model_file_name: str = "model", any_size: bool = False
+    ) -> Path:
+        """Write a ``.pt2`` file of torch.export; see ``CertifiedExporter``.
+
+        Args:
+            export_root: Folder; the file goes to ``weights/pt2`` in it.
+            model_file_name: Its name without ending.
+            any_size: As of ``to_onnx``.
+        """
+        name, entrance = _checked(model_file_name), Entrance("images", any_size)
+        return self.exporter.to_pt2(self, name, export_root, entrance)
+
     def to_onnx(  # type: ignore[override]  # anomalib's, not Lightning's
         self,
         export_root: Path | str,
