@@ -1,4 +1,4 @@
-"""What a certificate says: how far an exported file is from the trained model; and what has none."""
+"""What a certificate says: how far an exported file is from the trained model."""
 
 import logging
 from collections.abc import Callable, Mapping

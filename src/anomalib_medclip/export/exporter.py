@@ -18,7 +18,7 @@ from anomalib.deploy.export import CompressionType
 from torch import Tensor
 
 from anomalib_medclip.components.threshold import no_guess
-from anomalib_medclip.errors import NotReadyError, ParityError, UnfinishedError
+from anomalib_medclip.errors import NotReadyError, UnfinishedError
 from anomalib_medclip.export.certificate import (
     Format,
     figures_of,
