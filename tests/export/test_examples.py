@@ -146,6 +146,7 @@ def test_a_browser_gives_the_scores_of_the_trained_model(zero_shot, pictures, tm
     with served(site) as address, playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         page = browser.new_page()
+        page.set_default_timeout(120_000)
         for picture in pictures:
             page.goto(address)
             page.set_input_files("input", picture)
@@ -362,7 +363,8 @@ def test_anomalibs_openvino_inferencer_takes_images_of_any_size(
     checkpoint, path = for_openvino
     inferencer = OpenVINOInferencer(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     eight = [path for path in pictures if not path.stem.startswith("deep")]
-    found = {picture.name: float(inferencer.predict(picture).pred_score) for picture in eight}
+    scores = [torch.as_tensor(inferencer.predict(picture).pred_score) for picture in eight]
+    found = {picture.name: score.item() for picture, score in zip(eight, scores, strict=True)}
     agree(found, checkpoint, path, eight)
 
 
