@@ -16,6 +16,8 @@ from anomalib_medclip import data, models
 
 SOURCES = Path("src/anomalib_medclip")
 
+collect_ignore = ["export_examples"]  # programs, run by tests/export/test_examples.py
+
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(

@@ -23,8 +23,6 @@ from torch import nn
 import anomalib_medclip
 from anomalib_medclip import Inferencer
 from anomalib_medclip.components.processors import MedicalPreProcessor
-from anomalib_medclip.data import BMADLeaveOneOut
-from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.errors import CheckpointError, NotReadyError, ParityError
 from anomalib_medclip.export.openvino_precision import read_in_bf16
 from anomalib_medclip.models.mvfa import MVFA
@@ -267,15 +265,6 @@ def computed_in(model, *kinds):
     notes = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
     of_kind = [note for note in notes if note["layerType"].astype(str) in kinds]
     return {note["outputPrecisions"].astype(str) for note in of_kind}
-
-
-def test_a_zero_shot_model_is_certified_on_images_of_validation(bmad_tree, tmp_path):
-    for category in BMAD_SETS:
-        bmad_tree(category, tmp_path / "BMAD", count=4)
-    engine = CASE.engine(tmp_path, max_epochs=1, limit_train_batches=1)
-    model = MVFA(**LEAST)
-    engine.fit(model, datamodule=BMADLeaveOneOut(tmp_path / "BMAD", "Brain", num_workers=0))
-    assert paper(model.to_onnx(tmp_path / "out"))["images"] == 8
 
 
 @pytest.mark.daily_for(kind="torch")  # a trace takes seconds

@@ -5,10 +5,12 @@ import os
 import sys
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from anomalib.data import InferenceBatch
 from scans import UP, numbers, write_stack, write_volume
 
 from anomalib_medclip.cli import main
@@ -73,9 +75,8 @@ def exported(finished, tmp_path, monkeypatch):
     run = Inferencer(finished).run
     path = tmp_path / "model.onnx"
     path.write_bytes(b"stands for a graph, whose export other tests pay for")
-    paper = describe(MVFA.load_from_checkpoint(finished), None) | {
-        "files": {path.name: sha256(path)}
-    }
+    said = describe(MVFA.load_from_checkpoint(finished), None, InferenceBatch(), "onnx")
+    paper = asdict(said) | {"files": {path.name: sha256(path)}}
     path.with_suffix(".json").write_text(json.dumps(paper))
     monkeypatch.setattr(model_files, "open_onnx", lambda *_: run)
     return path

@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import highdicom
@@ -13,6 +14,7 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
+from anomalib.data import InferenceBatch
 from anomalib.engine import Engine
 from dicom_series import TO_DICOM
 from PIL import Image
@@ -455,7 +457,8 @@ def test_an_export_knows_slicing_and_intensity_and_scores_alike(
     trained.pre_processor.slicing = Slicing("sagittal").as_plain()
     exported = tmp_path / "model.onnx"
     exported.write_bytes(b"stands for a graph, whose export other tests pay for")
-    paper = describe(trained, None) | {"files": {"model.onnx": sha256(exported)}}
+    said = describe(trained, None, InferenceBatch(), "onnx")
+    paper = asdict(said) | {"files": {"model.onnx": sha256(exported)}}
     exported.with_suffix(".json").write_text(json.dumps(paper))
     monkeypatch.setattr("anomalib_medclip.score.model_files.open_onnx", lambda *_: model.run)
     served = Inferencer(exported)

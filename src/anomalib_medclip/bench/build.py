@@ -20,7 +20,7 @@ from anomalib_medclip.bench.timing import TimedCall
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.devices import find_device
 from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.export.exporter import PROBES
+from anomalib_medclip.export.pictures import PROBES
 from anomalib_medclip.export.runtimes import open_onnx, open_openvino
 from anomalib_medclip.models import get_model
 

@@ -19,8 +19,8 @@ from anomalib_medclip.bench.settings import Setting
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.data.config import load_data
-from anomalib_medclip.export.exporter import in_turn
 from anomalib_medclip.export.parity import rank_correlations, run_in_batches
+from anomalib_medclip.export.pictures import in_turn
 from anomalib_medclip.export.runtimes import Run, torch_run
 
 IMAGES = 32

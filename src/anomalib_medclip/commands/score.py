@@ -74,14 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("input", type=Path, help="a NIfTI file, a picture, or a folder of such or of DICOM series")
-    add("--ckpt", type=Path, required=True, help="a checkpoint, or a model as .onnx, .xml or .pt")
+    add("--ckpt", type=Path, required=True, help="a checkpoint, or .onnx, .xml, .pt2 or .pt")
     add("--out", type=Path, required=True, help="folder of results")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, mps, or OpenVINO's name")
     faster = "bf16 is faster where the processor or GPU has it; by default as the model says"
     add("--precision", choices=("fp32", "bf16"), help=faster)
     named = "open_clip tag or weights file of a checkpoint's backbone, if not the one it names"
     add("--pretrained", metavar="TAG", help=named)
-    add("--trust", action="store_true", help="open a .pt file, which runs whatever code is in it")
+    add("--trust", action="store_true", help="open a .pt or .pt2 file, which runs the code in it")
     add("--batch-size", type=at_least_one, default=8, help="images at once")
     ahead = "inputs read ahead while the model computes; 0 does one thing after another"
     add("--workers", type=count, default=2, help=ahead)

@@ -11,7 +11,6 @@ from anomalib.pre_processing import PreProcessor
 from lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import Resize
 
 from anomalib_medclip.components.anomaly_map import unit_interval
 from anomalib_medclip.components.threshold import (
@@ -21,6 +20,7 @@ from anomalib_medclip.components.threshold import (
     no_guess,
 )
 from anomalib_medclip.metrics.raw import keep_raw
+from anomalib_medclip.readers.graph_resize import GraphResize
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.readers.resize import MaskRule, MethodResize, Resample
@@ -62,7 +62,7 @@ class MedicalPreProcessor(PreProcessor):
         super().__init__(transform=resize)
         self.resize = resize
         self.side, self.resample, self.masks = side, resample, masks
-        self.export_transform = Resize(resize.size, resize.interpolation, antialias=False)
+        self.export_transform = GraphResize(side, resample)
         self.intensity = intensity
         self.slicing = slicing
 
@@ -113,12 +113,9 @@ class MedicalPreProcessor(PreProcessor):
     def forward(self, batch: Tensor) -> Tensor:
         """Resize images ``(batch, 3, height, width)`` in [0, 1], antialiased.
 
-        A traced graph cannot hold that resize: it is the identity for images of the model's size,
-        and anomalib's plain one for others.
+        Pillow, which does it, is no part of a traced graph: there it is done by ``GraphResize``.
         """
         if torch.compiler.is_exporting() or torch.compiler.is_compiling():
-            if batch.shape[-2:] == tuple(self.resize.size):
-                return batch
             return super().forward(batch)
         resized: Tensor = self.resize(batch)
         return resized.as_subclass(Tensor)

@@ -4,51 +4,43 @@ A file appears only together with its certificate: everything is written aside f
 with the trained model on real images, and moved into place if it passes.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
 from torch import Tensor
 
-from anomalib_medclip.clip.backbone import without_clip
-from anomalib_medclip.components.augmentation import ELEVEN_FOLD, all_copies
-from anomalib_medclip.components.finite import refuse_non_finite_state
-from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.threshold import no_guess
-from anomalib_medclip.errors import NotReadyError, ParityError, UnfinishedError
-from anomalib_medclip.export import parity
+from anomalib_medclip.errors import NotReadyError, UnfinishedError
+from anomalib_medclip.export.certificate import (
+    Format,
+    figures_of,
+    refuse_bf16,
+    refuse_uncertifiable,
+)
 from anomalib_medclip.export.compression import BOUNDS, compress, tidy
-from anomalib_medclip.export.description import Exportable, describe
+from anomalib_medclip.export.description import Description, Entrance, Exportable, describe
+from anomalib_medclip.export.metadata import into_onnx, into_openvino
 from anomalib_medclip.export.openvino_precision import mark_exact
+from anomalib_medclip.export.pictures import of_validation, probes_of
+from anomalib_medclip.export.program import write_program
 from anomalib_medclip.export.runtimes import (
-    Run,
     open_onnx,
     open_openvino,
+    open_program,
     open_torch,
     runtime,
     torch_run,
 )
 from anomalib_medclip.files import alone_in, as_json, check_writable, sha256, told_if_full
 from anomalib_medclip.signals import tidy_stop
-
-logger = logging.getLogger(__name__)
-
-CALIBRATION = 300
-"""How many validation images quantisation is calibrated with, at most; as NNCF advises."""
-
-PROBES = 8
-"""How many real images a checkpoint keeps to certify exports with."""
 
 
 class Writer(Protocol):
@@ -58,8 +50,15 @@ class Writer(Protocol):
         """Write the model below a folder, and return its file."""
 
 
+class DescribingWriter(Protocol):
+    """The same, with a description in the file, where the format has a place for it."""
+
+    def __call__(self, folder: Path, description: Description) -> Path:
+        """Write the model below a folder, and return its file."""
+
+
 class CertifiedExporter:
-    """anomalib's three exports, certified.
+    """anomalib's three exports and torch.export's, certified.
 
     An export needs no data: its images are kept here, and in the checkpoint. What has learnt NaN or
     infinity is refused by a ``NonFiniteError``.
@@ -77,10 +76,7 @@ class CertifiedExporter:
 
     def keep_probes(self, dataset: Any) -> None:  # noqa: ANN401 - any data set of anomalib's
         """Keep a few images of a data set, both classes in turn, and copies where there are few."""
-        chosen = in_turn(dataset)[:PROBES]
-        images = torch.stack([dataset[index].image for index in chosen]).as_subclass(Tensor)
-        copies = all_copies(images, ELEVEN_FOLD)[:PROBES]
-        self.probes = (copies.cpu() * 255).round().to(torch.uint8)
+        self.probes = probes_of(dataset)
 
     def restored_from(self, path: str | Path) -> None:
         """Name the file that a model was restored from; certificates will."""
@@ -101,22 +97,58 @@ class CertifiedExporter:
             UnfinishedError: The training of the model was not finished.
         """
 
-        def without_probes(folder: Path) -> Path:
+        def without_probes(folder: Path, description: Description) -> Path:
+            del description  # the certificate says it
             probes, self.probes = self.probes, self.probes[:0].clone()
             try:
                 return write(folder)
             finally:
                 self.probes = probes
 
-        return self._certified(method, without_probes, export_root, open_torch)
+        torch_, any_size = Format("torch", open_torch), Entrance(any_size=True)
+        return self._certified(method, without_probes, export_root, torch_, entrance=any_size)
 
-    def to_onnx(self, method: Exportable, write: Writer, export_root: Path | str) -> Path:
-        """Write an ONNX file for images of the model's size, in batches of any size.
+    def to_pt2(
+        self, method: Exportable, name: str, export_root: Path | str, entrance: Entrance
+    ) -> Path:
+        """Write a program of torch.export for batches of any size.
+
+        Args:
+            method: The model.
+            name: Of the file, without ending.
+            export_root: Folder; the file goes to ``weights/pt2`` in it.
+            entrance: How images come into it.
+
+        Raises:
+            ParityError: The file gives other answers than this model, or the model is in bf16.
+            NotReadyError: There are no images to compare on.
+            UnfinishedError: The training of the model was not finished.
+        """
+
+        def write(folder: Path, description: Description) -> Path:
+            refuse_bf16(method)
+            path = folder / "weights" / "pt2" / f"{name}.pt2"
+            path.parent.mkdir(parents=True)
+            write_program(method, path, description)
+            return path
+
+        pt2 = Format("pt2", partial(open_program, trust=True))
+        return self._certified(method, write, export_root, pt2, entrance=entrance)
+
+    def to_onnx(
+        self,
+        method: Exportable,
+        write: Writer,
+        export_root: Path | str,
+        entrance: Entrance = Entrance(),
+    ) -> Path:
+        """Write an ONNX file for batches of any size.
 
         Args:
             method: The model.
             write: anomalib's export of it.
             export_root: Folder; the file goes to ``weights/onnx`` in it.
+            entrance: How images come into its graph.
 
         Raises:
             ParityError: The file gives other answers than this model, or the model is in bf16.
@@ -125,19 +157,23 @@ class CertifiedExporter:
         """
 
         def tidied(folder: Path) -> Path:
-            if method.model.clip.precision != "fp32":
-                msg = "graphs are made in fp32, for any runtime: load the model with precision fp32"
-                raise ParityError(msg)
+            refuse_bf16(method)
             # A change of mode within the graph would hide the names of the frozen blocks.
             with torch.no_grad():
                 path = write(folder)
             self._tower_nodes = tidy(path)
             return path
 
+        def described(folder: Path, description: Description) -> Path:
+            path = tidied(folder)
+            into_onnx(path, description)
+            return path
+
         if self._is_writing:  # on the way to OpenVINO, which is certified itself
             return tidied(Path(export_root))
         runtime("onnxruntime")
-        return self._certified(method, tidied, export_root, open_onnx)
+        onnx = Format("onnx", open_onnx)
+        return self._certified(method, described, export_root, onnx, entrance=entrance)
 
     def to_openvino(
         self,
@@ -145,14 +181,16 @@ class CertifiedExporter:
         write: Writer,
         export_root: Path | str,
         compression: CompressionType | None,
+        entrance: Entrance = Entrance(),
     ) -> Path:
-        """Write an OpenVINO model for images of the model's size, in batches of any size.
+        """Write an OpenVINO model for batches of any size.
 
         Args:
             method: The model.
             write: anomalib's export of it, which comes back to ``to_onnx`` and ``compress``.
             export_root: Folder; the files go to ``weights/openvino`` in it.
             compression: ``FP16``, ``INT8`` (weights only) or ``INT8_PTQ``.
+            entrance: How images come into its graph.
 
         Raises:
             ParityError: The files give other answers than this model, a compressed model leaves
@@ -167,15 +205,17 @@ class CertifiedExporter:
             raise ValueError(msg)
         runtime("openvino")
 
-        def marked(folder: Path) -> Path:
+        def marked(folder: Path, description: Description) -> Path:
             path = write(folder)
             mark_exact(path, self._tower_nodes)
+            into_openvino(path, description)
             return path
 
         also = {"by default": partial(open_openvino, precision=None)}
         if compression in (None, CompressionType.FP16):
             also["in bf16"] = partial(open_openvino, precision="bf16")
-        return self._certified(method, marked, export_root, open_openvino, compression, also)
+        openvino = Format("openvino", open_openvino, also)
+        return self._certified(method, marked, export_root, openvino, compression, entrance)
 
     def compress(
         self,
@@ -185,30 +225,20 @@ class CertifiedExporter:
         datamodule: AnomalibDataModule | None,
     ) -> Any:  # noqa: ANN401 - an OpenVINO model
         """An OpenVINO model with integers in CLIP's blocks only, calibrated at the model's size."""
-        integers = compression == CompressionType.INT8
-        images = None if integers else self._calibration_images(method, datamodule)
+        images = None
+        if compression != CompressionType.INT8:
+            given = datamodule and of_validation(datamodule, method.pre_processor.resize)
+            images = given or list(self._probe_images(method).split(1))
         return compress(graph, self._tower_nodes, images)
-
-    def _calibration_images(
-        self, method: Exportable, datamodule: AnomalibDataModule | None
-    ) -> list[Tensor]:
-        """Images one by one, at the model's size: of validation, or those in the checkpoint."""
-        if datamodule is None:
-            return list(self._probe_images(method).split(1))
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-        resize, items = method.pre_processor.resize, datamodule.val_data
-        chosen = in_turn(items)[:CALIBRATION]
-        return [resize(items[index].image).as_subclass(Tensor)[None] for index in chosen]
 
     def _certified(
         self,
         method: Exportable,
-        write: Writer,
+        write: DescribingWriter,
         export_root: Path | str,
-        open_file: Callable[[Path], Run],
+        format_: Format,
         compression: CompressionType | None = None,
-        also: Mapping[str, Callable[[Path], Run]] = MappingProxyType({}),
+        entrance: Entrance = Entrance(),
     ) -> Path:
         """Write aside, compare, and move into place together with the certificate.
 
@@ -216,46 +246,35 @@ class CertifiedExporter:
             method: The model.
             write: Writes it below a folder and returns its file.
             export_root: Folder for the model.
-            open_file: Opens the file as exactly as its runtime can.
+            format_: What the file is, and how it is opened.
             compression: How the model was compressed, if it was.
-            also: Other ways to open it, whose figures are noted for information.
+            entrance: How images come into the graph.
         """
         root, probes = Path(export_root), self._probe_images(method)
         check_writable(root)
-        _refuse_uncertifiable(method)
+        refuse_uncertifiable(method)
         method.eval()
         with _folder_aside(root) as aside, _on_processor(method), no_guess(method.post_processor):
+            says = torch_run(method)(probes[:1])
+            about = (self.checkpoint, says, format_.name, compression, entrance)
+            description = describe(method, *about)
             self._is_writing = True
             try:
-                written = write(aside)
+                written = write(aside, description)
             finally:
                 self._is_writing = False
-            expected = parity.run_in_batches(torch_run(method), probes, 1)
-            scale = _scale_of(method.post_processor)
-            differences = parity.compare(expected, open_file(written), probes, *scale)
-            figures = parity.check(differences, BOUNDS[compression] if compression else None)
-            for way, open_so in also.items():
-                loose = parity.compare(expected, open_so(written), probes, *scale)
-                kept = asdict(loose).items()
-                figures[way] = {k: v for k, v in kept if not k.startswith("allowed")}
-            paper = {
-                **describe(method, self.checkpoint),
-                "format": written.parent.name,
-                "compression": compression,
+            certificate = {
+                **asdict(description),
                 "images": len(probes),
-                "figures": figures,
+                "figures": figures_of(method, written, format_, probes, compression, entrance),
                 "files": {f.name: sha256(f) for f in sorted(written.parent.iterdir())},
             }
-            written.with_suffix(".json").write_text(as_json(paper, indent=2) + "\n")
+            written.with_suffix(".json").write_text(as_json(certificate, indent=2) + "\n")
             home = root / written.parent.relative_to(aside)
             home.mkdir(parents=True, exist_ok=True)
             with alone_in(home):  # else two exports could leave a file of each
                 for file in sorted(written.parent.iterdir()):
                     file.replace(home / file.name)
-        logger.info(
-            "certified on %d images: map within %.1e, score within %.1e, rank correlation %.5f",
-            *(len(probes), differences.map, differences.score, differences.rank_correlation),
-        )
         return home / written.name
 
     def _probe_images(self, method: Exportable) -> Tensor:
@@ -267,22 +286,6 @@ class CertifiedExporter:
             msg = "no images to certify an export with: export a checkpoint of a finished training"
             raise NotReadyError(msg)
         return self.probes.float() / 255
-
-
-def _scale_of(post_processor: Any) -> tuple[float, float]:  # noqa: ANN401 - anyone's
-    """Threshold on the scale of scores, and the range of the method's own that it has for 1."""
-    threshold = float(post_processor.normalized_image_threshold)
-    spread = float(post_processor.image_max - post_processor.image_min)
-    scales = post_processor.enable_normalization and spread > 0  # NaN is not
-    return threshold, spread if scales else 1.0
-
-
-def _refuse_uncertifiable(method: Exportable) -> None:
-    """Refuse models whose processors are others, or which hold NaN."""
-    if not isinstance(method.pre_processor, MedicalPreProcessor) or not method.post_processor:
-        msg = "only a model with its own pre- and post-processor can be certified; leave both"
-        raise ParityError(msg)
-    refuse_non_finite_state(without_clip(method.state_dict()), "the model to export")
 
 
 @contextmanager
@@ -303,10 +306,3 @@ def _on_processor(method: Exportable) -> Iterator[None]:
         yield
     finally:
         method.to(device)
-
-
-def in_turn(dataset: Any) -> list[int]:  # noqa: ANN401 - any data set of anomalib's
-    """Indices of a data set's images, normal and abnormal in turn."""
-    abnormal = dataset.samples["label_index"].to_numpy() == 1
-    pairs = zip_longest(np.flatnonzero(~abnormal), np.flatnonzero(abnormal))
-    return [int(index) for pair in pairs for index in pair if index is not None]

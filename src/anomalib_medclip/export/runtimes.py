@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor
+from torch.export.passes import move_to_device_pass
 
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.errors import (
@@ -42,13 +43,7 @@ def load_trusted(path: Path, device: str = "cpu", *, trust: bool = False) -> Any
         TrustError: Nobody says that it may be.
         CheckpointError: It names code of another version, or of a package that is not installed.
     """
-    if not trust and os.environ.get("TRUST_REMOTE_CODE", "0").lower() not in ("1", "true"):
-        msg = (
-            f"{path} is a pickle of a whole model: opening it runs whatever code was put into it. "
-            "If you trust who made it, pass trust=True (score --trust), or set "
-            "TRUST_REMOTE_CODE=1; a checkpoint (.ckpt), ONNX or OpenVINO file needs no trust"
-        )
-        raise TrustError(msg)
+    _check_trust(path, "is a pickle of a whole model", trust)
     try:
         return torch.load(path, map_location=device, weights_only=False)["model"]
     except (ImportError, AttributeError) as error:
@@ -58,6 +53,41 @@ def load_trusted(path: Path, device: str = "cpu", *, trust: bool = False) -> Any
             "anomalib_medclip.<METHOD>"
         )
         raise CheckpointError(msg) from error
+
+
+def open_program(path: Path, device: str = "cpu", *, trust: bool = False) -> Run:
+    """Open a ``.pt2`` file of torch.export, which may hold pickles.
+
+    Args:
+        path: The file.
+        device: Where it computes.
+        trust: As of ``load_trusted``.
+
+    Raises:
+        TrustError: Nobody says that it may be opened.
+    """
+    _check_trust(path, "may hold pickles", trust)
+    program = torch.export.load(path)
+    if device != "cpu":
+        program = move_to_device_pass(program, device)
+    model = program.module()
+
+    def run(images: Tensor) -> InferenceBatch:
+        with torch.inference_mode():
+            outputs = model(images.to(device))
+        return InferenceBatch(**{name: value.cpu() for name, value in outputs.items()})
+
+    return run
+
+
+def _check_trust(path: Path, what: str, trust: bool) -> None:
+    if not trust and os.environ.get("TRUST_REMOTE_CODE", "0").lower() not in ("1", "true"):
+        msg = (
+            f"{path} {what}: opening it runs whatever code was put into it. "
+            "If you trust who made it, pass trust=True (score --trust), or set "
+            "TRUST_REMOTE_CODE=1; a checkpoint (.ckpt), ONNX or OpenVINO file needs no trust"
+        )
+        raise TrustError(msg)
 
 
 def torch_run(model: torch.nn.Module, device: str | torch.device = "cpu") -> Run:

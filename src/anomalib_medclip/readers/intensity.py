@@ -97,6 +97,18 @@ def apply_intensity(
     return np.clip(placed, 0, 1, out=placed).astype(np.float32)
 
 
+def window_of_16_bits(policy: IntensityPolicy) -> tuple[float, float] | None:
+    """What a policy makes 0 and 1 in images of 16 bits; ``None`` where that depends on the image.
+
+    Example:
+        >>> window_of_16_bits("dtype"), window_of_16_bits("brain"), window_of_16_bits("voi")
+        ((0.0, 65535.0), (0.0, 80.0), None)
+    """
+    if policy in (None, "voi") or (isinstance(policy, dict) and "percentiles" in policy):
+        return None
+    return _window(np.zeros(1, np.uint16), policy, "an image")
+
+
 def _window(
     values: NDArray[Any],
     policy: Any,  # noqa: ANN401 - checked here

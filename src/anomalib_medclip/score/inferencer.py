@@ -75,8 +75,9 @@ class Inferencer:
     says so; its scores and maps are then as the method computes them, in a range of its own.
 
     Args:
-        path: A checkpoint (``.ckpt``), or an exported model (``.onnx``, ``.xml`` or ``.pt``).
-        device: ``"cpu"``, or a GPU: for checkpoints and ``.pt`` files as torch names it, such as
+        path: A checkpoint (``.ckpt``), or an exported model (``.onnx``, ``.xml``, ``.pt2``
+            or ``.pt``).
+        device: ``"cpu"``, or a GPU: for checkpoints and files of torch as torch names it, such as
             ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"xpu"``; for ``.onnx`` files ``"cuda"`` or
             ``"cuda:1"``; for ``.xml`` files as OpenVINO names it.
         intensity: What to do with images of more than 8 bits; by default as in training.
@@ -85,13 +86,14 @@ class Inferencer:
             only OpenVINO's have a choice.
         pretrained: open_clip tag or weights file of a checkpoint's backbone, where it is not what
             the checkpoint names; other weights than those of the training run are refused.
-        trust: Whether a ``.pt`` file may run the code in it; ``TRUST_REMOTE_CODE=1`` says so, too.
+        trust: Whether a ``.pt`` or ``.pt2`` file may run the code in it; ``TRUST_REMOTE_CODE=1``
+            says so, too.
 
     Attributes:
         intensity: The policy that images are read with.
         shares_batches: Whether a result is the same to the bit wherever its image stands in a
             batch: so it is in torch and OpenVINO on a processor. In ONNX Runtime it need not be;
-            on other devices and with compressed models it was not measured.
+            in ``.pt2`` files, on other devices and with compressed models it was not measured.
         slicing: How training cut volumes into images, as ``Slicing.as_plain`` has it; ``None``
             where it did not.
         precision: What it computes most products in.
@@ -107,7 +109,7 @@ class Inferencer:
             training that was not finished, or its precision is another one and cannot be chosen.
         BackboneMismatchError: The weights are not those of the training run.
         ConfigError: There is no such device here.
-        TrustError: It is a ``.pt`` file that is not trusted.
+        TrustError: It is a ``.pt`` or ``.pt2`` file that is not trusted.
         RuntimeMissingError: The runtime for the file is not installed, or not for that device.
     """
 
@@ -126,7 +128,9 @@ class Inferencer:
         self.precision, self.has_threshold = opened.precision, opened.has_threshold
         notes = opened.notes
         self.shares_batches = (
-            path.suffix != ".onnx" and device.lower() == "cpu" and not notes.get("compression")
+            path.suffix not in (".onnx", ".pt2")
+            and device.lower() == "cpu"
+            and not notes.get("compression")
         )
         in_torch = path.suffix not in (".onnx", ".xml")
         self._gpu = device if in_torch and device != "cpu" else None

@@ -24,6 +24,7 @@ from anomalib_medclip.export.runtimes import (
     load_trusted,
     open_onnx,
     open_openvino,
+    open_program,
     torch_run,
 )
 from anomalib_medclip.files import fault_of
@@ -81,9 +82,10 @@ def open_model(
     if pretrained and path.suffix != ".ckpt":
         msg = f"{path} holds weights of its own; leave pretrained out, or give the checkpoint"
         raise CheckpointError(msg)
-    if path.suffix in (".ckpt", ".pt"):
+    if path.suffix in (".ckpt", ".pt", ".pt2"):
         find_device(device)
-    asked: dict[str, Any] = {".ckpt": {"pretrained": pretrained}, ".pt": {"trust": trust}}
+    trusting: dict[str, Any] = {"trust": trust}
+    asked = {".ckpt": {"pretrained": pretrained}, ".pt": trusting, ".pt2": trusting}
     try:
         opened: OpenedModel = _OPENERS[path.suffix](
             path, device, precision, **asked.get(path.suffix, {})
@@ -174,6 +176,11 @@ def _from_module(model: Any, device: str, notes: dict[str, Any]) -> OpenedModel:
     )
 
 
+def _from_program(path: Path, device: str, precision: Precision | None, trust: bool) -> OpenedModel:
+    _check_precision(path, precision, "fp32")
+    return _certified(path, partial(open_program, trust=trust), device, "fp32")
+
+
 def _from_onnx(path: Path, device: str, precision: Precision | None) -> OpenedModel:
     _check_precision(path, precision, "fp32")
     return _certified(path, open_onnx, device, "fp32")
@@ -230,4 +237,5 @@ _OPENERS: dict[str, Callable[..., OpenedModel]] = {
     ".onnx": _from_onnx,
     ".xml": _from_openvino,
     ".pt": _from_torch,
+    ".pt2": _from_program,
 }

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from anomalib_medclip.components.augmentation import Copies
 from anomalib_medclip.components.model import ClipModel
-from anomalib_medclip.errors import UnfinishedError
 from anomalib_medclip.export.exporter import CertifiedExporter
 from anomalib_medclip.export.verbs import ExportVerbs
 from anomalib_medclip.training.checkpoints import (
@@ -144,10 +143,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         refuse_precision(self.trainer)
         if stage != "fit":
             return
-        if self.trainer.checkpoint_callbacks:  # a copy that is cross-fitted has none
-            self.user_components.check()
-        self.preparation.meet(self.data, self.pre_processor)
         refuse_or_warn(self.data, self)
+        self.preparation.meet(self.data, self.pre_processor)
         self.features.open(self.trainer.default_root_dir)
         self.support.begin()
         self.exporter.checkpoint = None
@@ -252,8 +249,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def on_predict_start(self) -> None:
         """Make sure that there is something to score with, and say if it is not finished."""
         self.preparation.without_training(self.data, self.pre_processor)
-        if not self.schedule.is_finished:
-            logger.warning("this model %s", UnfinishedError.reason)
+        self.schedule.warn_if_unfinished()
 
     @property
     def _is_fitting(self) -> bool:

@@ -11,6 +11,8 @@ from anomalib.engine import Engine
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from anomalib_medclip.errors import UnfinishedError
+
 logger = logging.getLogger(__name__)
 
 _LIGHTNING_EPOCHS = 1000
@@ -79,6 +81,11 @@ class Schedule:
         self.is_finished = is_finished
         if trainer and trainer.state.fn == "fit":
             self._resumed_from = trainer.ckpt_path
+
+    def warn_if_unfinished(self) -> None:
+        """Say that what is asked for scores was not trained to the end."""
+        if not self.is_finished:
+            logger.warning("this model %s", UnfinishedError.reason)
 
     def tests_where_it_resumed(self, trainer: Trainer | None) -> bool:
         """Whether anomalib's ``train`` has resumed a training, and would test its checkpoint."""
