@@ -325,3 +325,9 @@ def test_sixteen_bits_need_an_intensity_policy(root):
         setup(root).train_data[0]
     image = setup(root, intensity=(0.0, 4000.0)).train_data[0].image
     assert image.unique().tolist() == [0.25]
+
+
+def test_a_nul_byte_in_a_table_is_named_with_its_line(tmp_path):
+    (tmp_path / "table.csv").write_bytes(b"image,label\na.png,0\nb\0.png,1\n")
+    with pytest.raises(DataRootError, match=r"table\.csv, line 3, holds a NUL byte"):
+        MedicalFolder(table=tmp_path / "table.csv").setup()

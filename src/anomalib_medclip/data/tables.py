@@ -55,6 +55,10 @@ def read_rows(path: Path) -> list[TableRow]:
     if not rows:
         msg = f"table {path} has no rows; complete it"
         raise DataRootError(msg)
+    for row in rows:
+        if any("\0" in cell for cell in row.cells.values()):
+            msg = f"{row.place} holds a NUL byte, which no path and no label has; write it again"
+            raise DataRootError(msg)
     return rows
 
 
