@@ -50,12 +50,8 @@ _FAULTS = {
     errno.ELOOP: Fault("is a link that leads back to itself", "remove it"),
     errno.ENAMETOOLONG: Fault("is too long a path for this system", "shorten its names"),
 }
-_NO_FILES = {
-    stat.S_IFIFO: "pipe",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "device",
-    stat.S_IFBLK: "device",
-}
+_NO_FILES = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+_NO_FILES |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "device")
 
 
 def fault_of(path: str | Path) -> Fault | None:

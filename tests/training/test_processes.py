@@ -1,6 +1,5 @@
 """Two processes do together what one does; where they cannot, they say so, and all of them end."""
 
-import inspect
 import os
 import shutil
 import signal
@@ -21,7 +20,7 @@ from comparing import lesion_entry
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.strategies import DDPStrategy
-from tiny import METHODS, OPTIONS, SHALLOW, Training, write_lesions
+from tiny import METHODS, OPTIONS, Training, write_lesions
 from torch.utils.data import DataLoader, DistributedSampler
 
 from anomalib_medclip.clip.backbone import without_clip
@@ -108,14 +107,7 @@ def test_what_processes_cannot_do_together_is_refused():
 
 def entry(method, **options):
     """A small model; steps of a size at which rounding stays what it is."""
-    known = "levels" in inspect.signature(method).parameters
-    given = {
-        **(SHALLOW if known else OPTIONS),
-        **Training.of(method).options,
-        "lr": 1e-3,
-        "visualizer": False,
-        **options,
-    }
+    given = {**OPTIONS, **Training.of(method).options, "lr": 1e-3, "visualizer": False, **options}
     return {"class_path": f"{method.__module__}.{method.__name__}", "init_args": given}
 
 

@@ -278,7 +278,8 @@ class CertifiedExporter:
         return home / written.name
 
     def _probe_images(self, method: Exportable) -> Tensor:
-        if method.support.readiness.is_stale or not method.schedule.is_finished:
+        known = method.support.readiness
+        if (known.has_learnt and known.is_stale) or not method.schedule.is_finished:
             which = self.checkpoint["file"] if self.checkpoint else "the model to export"
             msg = f"{which} {UnfinishedError.reason}"
             raise UnfinishedError(msg)
