@@ -17,6 +17,7 @@ from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.errors import ConfigError, DataRootError
+from anomalib_medclip.export.pictures import of_validation
 
 CONFIG = """
 class_path: anomalib_medclip.data.MedicalFolder
@@ -167,7 +168,7 @@ def test_integers_are_calibrated_with_the_data_and_never_with_what_is_scored(ima
     monkeypatch.setattr(method, "to_openvino", lambda folder, **options: given.update(options))
     build.export_method(method, setting, None, real.data)
     assert given["datamodule"] is real.data
-    calibrated = torch.cat(method.exporter._calibration_images(method, real.data))
+    calibrated = torch.cat(of_validation(real.data, method.pre_processor.resize))
     distance = (calibrated[:, None] - real.images[None]).abs().amax(dim=(2, 3, 4))
     assert distance.min() > 0
     support = method.exporter.probes.float() / 255
