@@ -21,7 +21,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "anomalib.md").read_text()
 GAPS = "anomalib_medclip.training.gaps"
 WORDS = {
     "validation": "validation",
-    "validation images of one class": "normal images",
+    "validation images that are all normal": "normal images",
     "test images": "the test",
     "": "none",
 }
@@ -122,7 +122,7 @@ def test_our_own_folder_takes_normal_images_alone_if_that_is_said(normal_only, t
         MedicalFolder(root).setup()
     trained = case.train(tmp_path, epochs=1, data=normal_only)
     inferencer = Inferencer(trained.checkpoint)
-    assert inferencer.origin["threshold_from"].startswith("validation images of one class")
+    assert inferencer.origin["threshold_from"].startswith("validation images that are all normal")
     labels = normal_only.val_data.samples["image_path"].map(lambda p: inferencer.predict(p).label)
     assert len(labels) == 5
     assert not labels.any(), "none of those it was found on lies above"

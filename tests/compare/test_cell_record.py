@@ -80,8 +80,8 @@ def test_a_file_that_is_no_record_is_named_with_a_remedy(how, tmp_path):
     with pytest.raises(ResultsError) as error:
         store.record(key)
     assert str(error.value) == (
-        f"{path} is no record of a cell: {words}; restore it, or delete it and run the comparison "
-        "again, which runs this cell anew"
+        f"{path} is no record of a cell: {words}; restore it, or run the comparison again, which "
+        "runs this cell anew"
     )
 
 

@@ -270,7 +270,7 @@ def test_few_shot_on_zero_shot_data_is_refused(bmad_tree, tmp_path):
     for category in BMAD_SETS:
         bmad_tree(category, tmp_path / "BMAD")
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1)
-    with pytest.raises(NotReadyError, match="zero-shot data have none"):
+    with pytest.raises(NotReadyError, match="these data have none"):
         engine.fit(
             MVFA(**OPTIONS, few_shot=True),
             datamodule=BMADLeaveOneOut(tmp_path / "BMAD", "Brain", num_workers=0),

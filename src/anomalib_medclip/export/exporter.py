@@ -126,7 +126,6 @@ class CertifiedExporter:
         """
 
         def write(folder: Path, description: Description) -> Path:
-            refuse_bf16(method)
             path = folder / "weights" / "pt2" / f"{name}.pt2"
             path.parent.mkdir(parents=True)
             write_program(method, path, description)
@@ -157,7 +156,6 @@ class CertifiedExporter:
         """
 
         def tidied(folder: Path) -> Path:
-            refuse_bf16(method)
             # A change of mode within the graph would hide the names of the frozen blocks.
             with torch.no_grad():
                 path = write(folder)
@@ -250,9 +248,11 @@ class CertifiedExporter:
             compression: How the model was compressed, if it was.
             entrance: How images come into the graph.
         """
-        root, probes = Path(export_root), self._probe_images(method)
-        check_writable(root)
+        check_writable(root := Path(export_root))
+        probes = self._probe_images(method)
         refuse_uncertifiable(method)
+        if format_.name != "torch":
+            refuse_bf16(method)
         method.eval()
         with _folder_aside(root) as aside, _on_processor(method), no_guess(method.post_processor):
             says = torch_run(method)(probes[:1])

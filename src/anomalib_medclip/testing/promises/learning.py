@@ -121,7 +121,7 @@ def sees_its_support_after_the_last_step(case: MethodCase) -> None:
     hold(differing(before, learnt(trained.model)), "a second training changed nothing")
     model, kept = trained.model, learnt(trained.model)
     model.support.learnt()  # handed over once more, it should change nothing
-    model.preparation.refit(DatamoduleView(trained.data))
+    model.preparation.refit(DatamoduleView(trained.data), model.pre_processor)
     for name, value in learnt(model).items():
         torch.testing.assert_close(value, kept[name], atol=2e-3, rtol=0, equal_nan=True)
     for steps, last in (first, (fits.steps, fits.last)):
