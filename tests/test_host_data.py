@@ -39,7 +39,8 @@ def read(name, root):
     try:
         return host_data(name, root)
     except (AttributeError, ImportError, RuntimeError, TypeError) as error:
-        pytest.skip(f"anomalib itself cannot read {name} here: {error}")
+        reason = str(error).splitlines()[0]
+        pytest.skip(f"anomalib itself cannot read {name} here: {reason}")
 
 
 def model_of(case, data, **options):
