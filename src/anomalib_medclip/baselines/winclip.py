@@ -109,7 +109,7 @@ class WinCLIP(WinClip):
             Backbone(backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed),
             scales,
         )
-        self.asked_name = self.class_name = class_name or object_name
+        self.class_name = class_name or object_name
         self.k_shot = k_shot
         self.few_shot_source = Path(few_shot_source) if few_shot_source else None
         self.is_setup = False
@@ -220,7 +220,7 @@ class WinCLIP(WinClip):
 
     def _get_class_name(self) -> str:
         """The words asked for, else the data's, else as anomalib finds them."""
-        self.class_name = self.asked_name
+        self.class_name = self.hparams["class_name"] or self.hparams["object_name"]
         if self.class_name is None and self._data.object_name:
             return self._data.object_name
         # anomalib's folders have the category "", and its model then encodes no prompt at all.

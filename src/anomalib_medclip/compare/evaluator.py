@@ -17,6 +17,7 @@ from torch import Tensor
 
 from anomalib_medclip.compare.dataset_result import AT_THRESHOLD, Figures, PixelCurves
 from anomalib_medclip.compare.pictures import PICTURE_SIDE, as_255ths, paths_to_keep
+from anomalib_medclip.components.threshold import has_threshold
 from anomalib_medclip.data.few_shot import patients
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics.calibration import CalibrationError
@@ -137,8 +138,7 @@ class Findings(Evaluator):
         self.shown = set(paths_to_keep(data))
         table = data.test_data.samples
         self._patient_of = dict(zip(table["image_path"], identities(table), strict=True))
-        processor: Any = pl_module.post_processor
-        if not torch.isfinite(processor.image_threshold):
+        if not has_threshold(pl_module.post_processor):
             self.called = None
 
     def on_test_batch_end(

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def refuse_or_warn(data: DatamoduleView, method: Any) -> None:  # noqa: ANN401 - a method, above
-    """Warn of what a training lacks: data of this package say it of theirs by themselves.
+    """Warn of what these data lack for a training; data of this package say it themselves.
 
     Args:
         data: What is to be trained on.
@@ -20,10 +20,7 @@ def refuse_or_warn(data: DatamoduleView, method: Any) -> None:  # noqa: ANN401 -
 
     Raises:
         EmptySplitError: There are no images to train on.
-        ConfigError: A processor of the user's cannot be kept in a checkpoint.
     """
-    if method.trainer.checkpoint_callbacks:  # a copy that is cross-fitted has none
-        method.user_components.check()
     if data.is_ours or data.train_data is None:
         return
     if not len(data.train_data):

@@ -143,6 +143,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         refuse_precision(self.trainer)
         if stage != "fit":
             return
+        self.user_components.check(self.trainer)
         refuse_or_warn(self.data, self)
         self.preparation.meet(self.data, self.pre_processor)
         self.features.open(self.trainer.default_root_dir)
@@ -278,9 +279,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
             BackboneMismatchError: The weights it names are not those it was trained on.
         """
         is_file = isinstance(checkpoint_path, str | Path)
-        if is_file:
-            kwargs = {**switched_off(read_checkpoint(checkpoint_path)), **kwargs}
-        kwargs = {"adapters": None, **kwargs}
+        off = switched_off(read_checkpoint(checkpoint_path)) if is_file else {}
+        kwargs = {"adapters": None, **off, **kwargs}
         method: Any = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
         if is_file:
             method.exporter.restored_from(checkpoint_path)

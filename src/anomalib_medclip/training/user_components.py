@@ -16,6 +16,7 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.pre_processing.utils.spec import spec_to_transform, transform_to_spec
 from anomalib.visualization.base import Visualizer
+from lightning import Trainer
 from torch import nn
 from torchvision.transforms.v2 import Transform
 
@@ -72,19 +73,19 @@ class UserComponents:
         """
         for name in SCORING:
             if name in self._lost:
-                msg = (
-                    f"{self._lost[name]}, and no checkpoint could hold it; keep each option under "
-                )
-                msg += "its name in the object, and use transforms that anomalib can save"
+                msg = f"{self._lost[name]}, and no checkpoint could hold it; keep each option "
+                msg += "under its name in the object, and use transforms that anomalib can save"
                 raise ConfigError(msg)
         return self._kept
 
-    def check(self) -> None:
-        """Say before a training what its checkpoints will not hold.
+    def check(self, trainer: Trainer) -> None:
+        """Say before a training what its checkpoints, if it saves any, will not hold.
 
         Raises:
             ConfigError: A processor cannot be rebuilt from its class and plain options.
         """
+        if not trainer.checkpoint_callbacks:  # such as a copy that is cross-fitted
+            return
         self.kept()
         for lost in self._lost.values():
             logger.warning("%s; a model that is restored has the usual one: pass yours again", lost)
@@ -136,9 +137,8 @@ def _spec(component: Any, kind: type) -> dict[str, Any]:  # noqa: ANN401 - a com
     names = [name for name in whole_signature(made_of).parameters if hasattr(component, name)]
     options = {name: _plain(getattr(component, name)) for name in names}
     if _told(_made(made_of, options)) != _told(component):
-        msg = (
-            f"{made_of.__name__}({', '.join(f'{n}={v!r}' for n, v in options.items())}) is another"
-        )
+        said = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        msg = f"{made_of.__name__}({said}) is another"
         raise ValueError(msg)
     return {"class_path": path, "init_args": options}
 
