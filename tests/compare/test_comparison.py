@@ -57,6 +57,8 @@ WRONG = {
     "a seed twice": ({"seeds": [1, 1]}, "twice; name each once"),
     "tests on unknown data": ({"tests": {"there": ["gone"]}}, "gone, not among data; name some"),
     "tests on nothing": ({"tests": {"there": []}}, "no test data; name some of there"),
+    "a number for a name": ({"models": {7: MVFA}}, "the name 7 is no text; put it in quotes"),
+    "nothing for a name": ({"tests": {None: ["there"]}}, "the name None is no text"),
     "no data": ({"data": {}}, "compares nothing; give it models and data"),
     "no models": ({"models": {}}, "compares nothing; give it models and data"),
     "no class": (
@@ -115,7 +117,7 @@ MODELS = {
 def test_a_model_that_cannot_be_built_is_refused_before_anything_runs(case, lesions, tmp_path):
     wrong, words = MODELS[case]
     models, data = {"Mine": {**MVFA, **wrong}}, {"phantom": lesion_entry(lesions)}
-    with pytest.raises(ConfigError, match=rf"(?s)model Mine: .*{words}.*; correct its options"):
+    with pytest.raises(ConfigError, match=rf"(?s)c\.yaml: model Mine: .*{words}.*; correct it"):
         cells_of(tmp_path / "c.yaml", models, data)
 
 

@@ -15,7 +15,7 @@ from volumes import write_patients
 from anomalib_medclip.bench import output
 from anomalib_medclip.cache import Shelf
 from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid
-from anomalib_medclip.compare.comparison import parse_model, read_config
+from anomalib_medclip.compare.comparison import find_class, read_config
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.data import BMAD, MedicalFolder, Volumes
 from anomalib_medclip.data.cases import VolumeSource, read_label_table
@@ -118,7 +118,7 @@ data:
 
 
 def _read_data_config(file):
-    assert load_data(file).data_name
+    assert load_data(file).name
 
 
 def _compare_config(folder):
@@ -148,9 +148,8 @@ def _named_config(folder):
 
 
 def _read_compare_config(file):
-    config = read_config(file.with_name("compare.yaml"))
-    for entry in config.models.values():
-        parse_model({name: entry[name] for name in ("class_path", "init_args")})
+    for entry in read_config(file.with_name("compare.yaml")).models.values():
+        assert find_class(entry).__name__ == entry["class_path"].rpartition(".")[2]
 
 
 # --- what compare keeps

@@ -114,6 +114,7 @@ def read_config(path: Path) -> ComparisonConfig:
     for source in config.data.values():
         _merge(source, "data", path)
     _check(config, path)
+    _check_models(config, path)
     return config
 
 
@@ -125,6 +126,10 @@ def _parse(options: Any) -> ComparisonConfig:  # noqa: ANN401 - whatever a YAML 
     parser.add_class_arguments(ComparisonConfig)
     parsed = parser.instantiate_classes(parser.parse_object(copy.deepcopy(options)))
     config = ComparisonConfig(**vars(parsed))
+    for name in (*config.models, *config.data, *(config.tests or {})):
+        if not isinstance(name, str):  # the parser looks at values alone
+            msg = f"the name {name!r} is no text; put it in quotes"
+            raise TypeError(msg)
     for kind, entries in (("models", config.models), ("data", config.data)):
         for name, entry in entries.items():
             # As they are written: the parser has read their words as YAML once more, "-1" as -1.
@@ -178,6 +183,18 @@ def _check(config: ComparisonConfig, path: Path) -> None:
             said = f"{', '.join(sorted(unknown))}, not among data" if unknown else "no test data"
             msg = f"{path}: tests of {trained} name {said}; name some of {', '.join(config.data)}"
             raise ConfigError(msg)
+
+
+def _check_models(config: ComparisonConfig, path: Path) -> None:
+    """Refuse classes and options that no model has, and give each class all of its path."""
+    for name, entry in config.models.items():
+        given = for_k(entry["init_args"], 1)
+        try:
+            parsed = parse_model({"class_path": entry["class_path"], "init_args": given})
+        except ConfigError as error:
+            msg = f"{path}: model {name}: {error}; correct its options"
+            raise ConfigError(msg) from error
+        entry["class_path"] = parsed.model.class_path
 
 
 def _check_support(config: ComparisonConfig, path: Path) -> None:

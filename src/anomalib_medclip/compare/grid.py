@@ -12,7 +12,6 @@ from anomalib_medclip.compare.comparison import (
     ComparisonConfig,
     ModelEntry,
     find_class,
-    parse_model,
 )
 from anomalib_medclip.compare.named_files import (
     Options,
@@ -25,7 +24,7 @@ from anomalib_medclip.compare.named_files import (
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.fingerprint import Digests, check_unchanged, fingerprint
-from anomalib_medclip.errors import ConfigError, DataChangedError
+from anomalib_medclip.errors import DataChangedError
 from anomalib_medclip.files import as_json
 from anomalib_medclip.provenance import versions
 from anomalib_medclip.training.method import ClipMethod
@@ -109,7 +108,7 @@ def plan_cells(
         known: Files that were read already; it is added to, for ``CellSettings``.
 
     Raises:
-        ConfigError: A model cannot be built so, or data name a table or list that is not there.
+        ConfigError: Data name a table or list that is not there.
         MedclipError: Data cannot be read.
     """
     sources = _Sources(config, progress, {} if known is None else known)
@@ -195,7 +194,7 @@ class _Sources:
 
 
 def _cells(name: str, entry: ModelEntry, trained: str, sources: _Sources) -> Iterator[Cell]:
-    kind, options = _model(name, entry)
+    kind, options = _model(entry)
     both = ["support", "train"] if kind == "baseline" else ["support"]
     seeds = sources.config.seeds[: 1 if kind == "trivial" else None]
     for normals in entry.get("normals", both):
@@ -229,12 +228,8 @@ def _draws(trained: str, normals: str, sources: _Sources) -> Iterator[tuple[int 
             yield None if seen.zero_shot else k_shot, draw
 
 
-def _model(name: str, entry: ModelEntry) -> tuple[str, Options]:
-    """Kind and options of a model.
-
-    Raises:
-        ConfigError: There is no such class or option.
-    """
+def _model(entry: ModelEntry) -> tuple[str, Options]:
+    """Kind and options of a model."""
     options = {
         "class_path": entry["class_path"],
         "init_args": entry["init_args"],
@@ -242,13 +237,6 @@ def _model(name: str, entry: ModelEntry) -> tuple[str, Options]:
         "image_size": entry.get("image_size"),
         "record_every": entry.get("record_every", 1),
     }
-    try:
-        given = for_k(options["init_args"], 1)
-        parsed = parse_model({"class_path": options["class_path"], "init_args": given})
-    except ConfigError as error:
-        msg = f"model {name}: {error}; correct its options"
-        raise ConfigError(msg) from error
-    options["class_path"] = parsed.model.class_path  # which may have been given by the name alone
     kinds = {"method": ClipMethod, "trivial": TrivialMixin}
     found = [kind for kind, base in kinds.items() if issubclass(find_class(options), base)]
     return (*found, "baseline")[0], options

@@ -168,7 +168,7 @@ class Volumes(MedicalDataModule):
             rows = []
             cases = self.cases()
             shown = Console(stderr=True)
-            for case in track(cases, f"slicing {self.data_name}", transient=True, console=shown):
+            for case in track(cases, f"slicing {self.name}", transient=True, console=shown):
                 try:
                     rows += self._keep(case)
                 except MedclipError as error:
