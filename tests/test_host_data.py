@@ -143,6 +143,11 @@ def test_an_abnormal_image_among_those_called_normal_is_named(tmp_path):
         MedicalFolder(table=table, normal_only=True).setup()
 
 
+def test_a_folder_of_abnormal_images_contradicts_normal_images_alone(lesions):
+    with pytest.raises(DataRootError, match=r"abnormal.*is abnormal.*leave out normal_only"):
+        MedicalFolder(lesions / "images", normal_only=True).setup()
+
+
 def test_data_without_a_training_image_are_refused(tmp_path):
     data = folder(tmp_path / "data", num_workers=0)
     data.setup()

@@ -33,7 +33,7 @@ class MedicalFolder(MedicalDataModule):
             Otherwise ``normal_dir`` and ``abnormal_dir`` are read.
         normal_dir: Folder of normal images, below ``root``.
         abnormal_dir: Folder of abnormal images, below ``root``.
-        normal_only: Say that there are no abnormal images. Then methods that learn from normal
+        normal_only: Say that there are no abnormal images; one that is found is an error. Then methods that learn from normal
             images alone train, their threshold is the highest score of other normal images, and a
             test says nothing of abnormal ones.
         mask_dir: Folder of masks with the names of the abnormal images, below ``root``. Without
@@ -148,9 +148,9 @@ class MedicalFolder(MedicalDataModule):
 
     def _read_folders(self) -> DataFrame:
         rows: list[dict[str, Any]] = []
-        for label, folder in enumerate(self.folders[: 1 if self.normal_only else 2]):
+        for label, folder in enumerate(self.folders[:2]):
             images = images_in(self.root / str(folder))
-            if not images:
+            if not images and not (label == 1 and self.normal_only):
                 msg = (
                     f"no images in {self.root / str(folder)}; correct --data.root and "
                     f"--data.{('normal_dir', 'abnormal_dir')[label]}"
