@@ -215,7 +215,7 @@ class MedicalDataModule(OneSetLoaders):
 
     def file_problems(self, table: DataFrame) -> Iterator[Problem]:
         """What is wrong with the files of a table, as far as training looks."""
-        return file_problems(table)
+        return file_problems(table, self.lesion_labels)
 
     def find_problems(self) -> Iterator[Problem]:
         """Problems that only a kind of data can find, for ``anomalib-medclip check``."""
@@ -227,7 +227,7 @@ class MedicalDataModule(OneSetLoaders):
 
     def read_lesion(self, sample: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Where the mask of a row marks a lesion, ``(height, width)``, at the image's own size."""
-        return read_lesion(sample["mask_path"])
+        return read_lesion(sample["mask_path"], self.lesion_labels)
 
     def cases(self) -> list[Case]:
         """The volumes whose slices the images are, by path; none where images are files."""
@@ -236,7 +236,7 @@ class MedicalDataModule(OneSetLoaders):
     def _dataset(
         self, table: DataFrame, copies: int = 1, in_memory: bool = False
     ) -> MedicalDataset:
-        return MedicalDataset(table, self.intensity, copies, in_memory)
+        return MedicalDataset(table, self.intensity, copies, in_memory, self.lesion_labels)
 
     def complete(self, table: DataFrame) -> DataFrame:
         """Add the columns that a subclass need not give."""

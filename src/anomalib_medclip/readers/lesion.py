@@ -1,0 +1,166 @@
+"""What the numbers of a mask mean: where it marks a lesion, or a question where that is not said."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomalib_medclip.errors import ImageReadError, MaskError
+from anomalib_medclip.readers.stored import Stored
+
+_FEW = 8
+"""Numbers beside 0 that a map of labels may have; the edges of a soft mask have more."""
+
+_FLAT, _BETWEEN = 1 / 32, (0.2, 0.75)
+"""How little the grey of an area changes from pixel to pixel, and where it is neither black nor
+bright; both as parts of the peak."""
+
+_SOME = 0.02
+"""Of what is not black, the part that such areas may be by chance."""
+
+_ONE_HUE = 0.25
+"""By how much the colours of one lesion may differ, each divided by its brightest channel."""
+
+_REMEDY = (
+    "say which numbers are lesions by 'lesion_labels', an option of the data, or store 0 and 255"
+)
+
+
+class Outline(NamedTuple):
+    """What a mask marks.
+
+    Attributes:
+        lesion: Where, ``(row, column)``.
+        greys: Of a mask with soft edges, which is cut at half of its peak, how many greys it has
+            beside black; else 0.
+    """
+
+    lesion: NDArray[np.bool_]
+    greys: int = 0
+
+
+def outline_of(
+    stored: Stored, path: str | Path, lesion_labels: Collection[int] | None = None
+) -> Outline:
+    """Where a mask marks a lesion.
+
+    Without labels it holds 0 and one number, whichever, or soft edges of one grey or colour.
+
+    Args:
+        stored: What the mask file holds.
+        path: What it is called.
+        lesion_labels: Which of its numbers are lesions, see ``labels_of``.
+
+    Raises:
+        ImageReadError: Its numbers are not whole.
+        MaskError: Its numbers, colours or transparency can mean several things.
+    """
+    if lesion_labels is not None:
+        return Outline(np.isin(labels_of(stored, path), list(lesion_labels)))
+    alpha = stored.alpha
+    seen_through = alpha is not None and (alpha != alpha.flat[0]).any()
+    if seen_through and (stored.numbers == stored.numbers[:1, :1]).all():
+        return _cut(alpha, path, stored.lossy)  # it says nothing by its one colour
+    outline = _cut(_greys(stored, path), path, stored.lossy)
+    if seen_through and (outline.lesion & (alpha == 0)).any():
+        msg = f"mask {path} marks pixels that are transparent, and whether they count is not said"
+        raise MaskError(f"{msg}; store it as grey, with 0 and 255")
+    return outline
+
+
+def labels_of(stored: Stored, path: str | Path) -> NDArray[Any]:
+    """The numbers of a map of labels: its greys, or the places in a coloured palette.
+
+    Raises:
+        ImageReadError: They are not whole.
+        MaskError: It is in colour, or its compression has changed them.
+    """
+    if stored.lossy:
+        msg = f"mask {path} has no labels left, since JPEG has blurred them; store it as PNG"
+        raise MaskError(msg)
+    numbers = stored.numbers
+    if stored.palette is not None:
+        return _palette_greys(stored.palette, numbers)
+    if numbers.ndim == 3 and (numbers != numbers[..., :1]).any():
+        msg = f"mask {path} is in colour, and so has no labels; store it as grey or by a palette"
+        raise MaskError(msg)
+    numbers = numbers[..., 0] if numbers.ndim == 3 else numbers
+    if (numbers != np.rint(numbers)).any():  # which NaN is not, either
+        msg = f"cannot read image {path}: a mask of numbers that are not whole; threshold it first"
+        raise ImageReadError(msg)
+    if not stored.inverted:
+        return numbers
+    if numbers.dtype.kind != "u":
+        msg = f"mask {path} calls 0 white, but has numbers with a sign; store it with 0 as black"
+        raise MaskError(msg)
+    return stored.white - numbers
+
+
+def _palette_greys(palette: NDArray[np.uint8], numbers: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What a palette without colours shows; else the places in it."""
+    used = palette[np.unique(numbers)]
+    return palette[numbers][..., 0] if (used == used[:, :1]).all() else numbers
+
+
+def _greys(stored: Stored, path: str | Path) -> NDArray[Any]:
+    """The numbers of a mask, ``(row, column)``, where they can mean one thing only."""
+    if stored.palette is not None:
+        shown, numbers = stored.as_bytes(), labels_of(stored._replace(lossy=False), path)
+        for black in np.unique(numbers[(shown.max(axis=2) == 0) != (stored.numbers == 0)]):
+            colour = "#" + bytes(shown[numbers == black][0]).hex()
+            msg = f"mask {path} has a palette that shows its number {black} as {colour}"
+            raise MaskError(f"{msg}, so that it may mean lesion or not; {_REMEDY}")
+        return numbers
+    numbers = stored.numbers
+    if numbers.ndim == 2 or (numbers == numbers[..., :1]).all():
+        return labels_of(stored._replace(lossy=False), path)
+    return _one_colour(numbers, path, stored.lossy)
+
+
+def _one_colour(colours: NDArray[Any], path: str | Path, lossy: bool) -> NDArray[Any]:
+    """The brightest channel of a mask in which one colour marks the lesion on black."""
+    brightest: NDArray[Any] = colours.max(axis=2)
+    different = np.unique(colours[brightest > 0], axis=0)
+    bright = colours[brightest > brightest.max() / 2].astype(np.float32)
+    hues = bright / bright.max(axis=1, keepdims=True)
+    if not lossy and len(different) <= _FEW:
+        several = len(different) > 1
+    else:
+        several = bool((np.ptp(hues, axis=0) > _ONE_HUE).any())
+    if several:
+        shown = [f"({', '.join(map(str, one))})" for one in different[:: -(-len(different) // 3)]]
+        msg = f"mask {path} has several colours, such as {', '.join(shown)} of red, green and blue"
+        remedy = "store lesions as 255 and all else as 0"
+        raise MaskError(f"{msg}, and which of them mean lesion is not said; {remedy}")
+    return brightest
+
+
+def _cut(numbers: NDArray[Any], path: str | Path, lossy: bool) -> Outline:
+    """The pixels that are not 0, or of a soft mask those above half of its peak."""
+    values = np.unique(numbers)
+    beside = values[values != 0]
+    if len(beside) <= 1:
+        return Outline(numbers != 0)
+    if not lossy and (len(beside) <= _FEW or beside[0] < 0):
+        shown = " and ".join(map(str, beside[:3])) + (" and more" if len(beside) > 3 else "")
+        msg = f"mask {path} holds {shown} beside 0" if len(values) > len(beside) else (
+            f"mask {path} holds {shown}"
+        )  # fmt: skip
+        raise MaskError(f"{msg}, and which of them mean lesion is not said; {_REMEDY}")
+    grey = (numbers / beside[-1]).astype(np.float32)
+    if _has_areas_between(grey):
+        msg = f"mask {path} has areas of grey between black and its brightest, {beside[-1]}"
+        raise MaskError(f"{msg}, and whether they mean lesion is not said; {_REMEDY}")
+    return Outline(grey > 0.5, len(beside))
+
+
+def _has_areas_between(grey: NDArray[np.float32]) -> bool:
+    """Whether a soft mask has more than edges between black and its peak, which is 1."""
+    import cv2  # only for the rare soft mask; the import takes a while
+
+    around = np.ones((3, 3), np.uint8)
+    flat = cv2.dilate(grey, around) - cv2.erode(grey, around) <= _FLAT
+    between = flat & (grey > _BETWEEN[0]) & (grey < _BETWEEN[1])
+    return bool(np.count_nonzero(between) > _FEW + _SOME * np.count_nonzero(grey > _BETWEEN[0]))
