@@ -6,7 +6,8 @@ them all.
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,7 @@ from anomalib_medclip.errors import (
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
 from anomalib_medclip.readers.dicom import is_dicom
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_lesion
+from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +110,16 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def masks_for(images: Sequence[Path], folder: Path) -> list[str]:
-    """For each image, the file of ``folder`` with its stem, or where one would be expected."""
-    there = {path.stem: path for path in images_in(folder)}
+    """For each image, the file of ``folder`` with its stem, or where one would be expected.
+
+    Raises:
+        MaskError: There are two.
+    """
+    there: dict[str, Path] = {}
+    for path in images_in(folder):
+        if (other := there.setdefault(path.stem, path)) != path:
+            msg = f"{other} and {path} are masks of one image; keep one of them"
+            raise MaskError(msg)
     return [str(there.get(image.stem, folder / image.name)) for image in images]
 
 
@@ -119,12 +129,19 @@ def with_name(folder: str | Path) -> Path:
     return path if path.name not in ("", "..") else path.resolve()
 
 
-def file_problems(table: DataFrame) -> Iterator[Problem]:
-    """Images listed twice or not there, and masks that miss or contradict the label."""
+def file_problems(
+    table: DataFrame, lesion_labels: Collection[int] | None = None
+) -> Iterator[Problem]:
+    """Images listed twice or not there, and masks that miss or contradict the label.
+
+    Args:
+        table: The images.
+        lesion_labels: Which numbers of a mask are lesions, where the data say so.
+    """
     yield from _listed_twice(table)
     yield from _absent(table["image_path"])
     yield from _missing_masks(table)
-    yield from _lesions_in_normal_images(table)
+    yield from _lesions_in_normal_images(table, lesion_labels)
 
 
 def _listed_twice(table: DataFrame) -> Iterator[Problem]:
@@ -164,20 +181,38 @@ def _missing_masks(table: DataFrame) -> Iterator[Problem]:
         if mask and fault_of(mask) is not MISSING:
             yield from _absent([mask])
         else:
-            looked = f"looked for {mask}" if mask else "no mask file is named for it"
+            looked, other = _looked_for(mask)
             said = f"is abnormal and has no mask: {looked}"
-            yield Problem("missing mask", image, said, remedy, error=MissingMaskError)
+            yield Problem("missing mask", image, said, other or remedy, error=MissingMaskError)
 
 
-def _lesions_in_normal_images(table: DataFrame) -> Iterator[Problem]:
+def _looked_for(mask: str) -> tuple[str, str]:
+    """Where a mask was looked for, and what to do if another file there is meant."""
+    if not mask:
+        return "no mask file is named for it", ""
+    wanted = Path(mask)
+    name = re.compile(re.escape(wanted.stem) + r"(?![0-9])([^a-zA-Z].*)?", re.IGNORECASE)
+    near = [path for path in entries_of(wanted.parent) if name.fullmatch(path.stem)]
+    if not near:
+        return f"looked for {mask}", ""
+    looked = f"looked for {mask}, and found {near[0]}"
+    if near[0].suffix.lower() not in IMAGE_SUFFIXES:
+        return looked, f"convert masks to one of {', '.join(PICTURE_SUFFIXES)}, which are read"
+    return looked, "name masks as their images"
+
+
+def _lesions_in_normal_images(
+    table: DataFrame, lesion_labels: Collection[int] | None
+) -> Iterator[Problem]:
     """Lesions in masks of normal images: they would be learnt as healthy tissue."""
     normal = table[table["has_masks"].astype(bool) & (table["label_index"] == 0)]
     # A path may only say where a mask would be; and many rows may share one empty mask.
     for mask in filter(is_usable, normal["mask_path"].unique()):
         try:
-            marks = read_lesion(mask).any()
-        except ImageReadError as error:
-            yield problem_of(error, "unreadable mask", mask)
+            marks = read_lesion(mask, lesion_labels).any()
+        except (ImageReadError, MaskError) as error:
+            kind = "unreadable mask" if isinstance(error, ImageReadError) else "mask values"
+            yield problem_of(error, kind, mask)
             continue
         for image in normal[normal["mask_path"] == mask]["image_path"] if marks else ():
             said = f"is labelled normal, but mask {mask} marks a lesion"

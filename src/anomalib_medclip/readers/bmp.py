@@ -1,7 +1,7 @@
 """BMP files of every kind of Windows and OS/2 but those that hold another file or Huffman codes.
 
-Decoded here, since Pillow takes four bits for eight where the palette is a ramp of greys, and OpenCV
-keeps no palette.
+Decoded here, since Pillow takes four bits for eight where the palette is a ramp of greys, and
+OpenCV keeps no palette.
 """
 
 import struct
@@ -43,10 +43,8 @@ def read_bmp(path: Path) -> Stored:
         ValueError: It is damaged.
     """
     header = _header(path, path.read_bytes())
-    if header.compression in (_RUNS_OF_8, _RUNS_OF_4):
-        rows = _runs(header)
-    else:
-        rows = _unpacked(header)
+    is_run = header.compression in (_RUNS_OF_8, _RUNS_OF_4)
+    rows = _runs(header) if is_run else _unpacked(header)
     if not header.from_top:
         rows = rows[::-1]
     if header.bits > 8:
@@ -130,8 +128,8 @@ def _runs(header: _Header) -> NDArray[np.uint32]:
         else:
             size = (what + 1) // 2 if halves else what
             part = data[at : at + size]
-            found = [half for byte in part for half in (byte >> 4, byte & 15)] if halves else [*part]
-            found = found[:what]
+            pairs = [half for byte in part for half in (byte >> 4, byte & 15)]
+            found = (pairs if halves else [*part])[:what]
             at += size + size % 2
         rows[row, column : column + len(found)] = found  # a run beyond the row is damage
         column += len(found)

@@ -1,4 +1,4 @@
-"""What the numbers of a mask mean: where it marks a lesion, or a question where that is not said."""
+"""What the numbers of a mask mean: where it marks a lesion, or a question where it may be two."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -23,9 +23,14 @@ _SOME = 0.02
 _ONE_HUE = 0.25
 """By how much the colours of one lesion may differ, each divided by its brightest channel."""
 
-_REMEDY = (
-    "say which numbers are lesions by 'lesion_labels', an option of the data, or store 0 and 255"
+_AS_GREY = "store it as grey, with 255 on the lesion and 0 elsewhere"
+_BY_LABELS = (
+    f"say which numbers are lesions by 'lesion_labels', an option of the data, or {_AS_GREY}"
 )
+
+
+def _unclear(path: str | Path, said: str, what: str, remedy: str = _BY_LABELS) -> MaskError:
+    return MaskError(f"mask {path} {said}, and {what} is not said; {remedy}")
 
 
 class Outline(NamedTuple):
@@ -60,13 +65,13 @@ def outline_of(
     if lesion_labels is not None:
         return Outline(np.isin(labels_of(stored, path), list(lesion_labels)))
     alpha = stored.alpha
-    seen_through = alpha is not None and (alpha != alpha.flat[0]).any()
-    if seen_through and (stored.numbers == stored.numbers[:1, :1]).all():
-        return _cut(alpha, path, stored.lossy)  # it says nothing by its one colour
+    if alpha is not None and (alpha == alpha.flat[0]).all():
+        alpha = None  # it says nothing
+    if alpha is not None and (stored.numbers == stored.numbers[:1, :1]).all():
+        return _cut(alpha, path, stored.lossy)  # nor does the one colour
     outline = _cut(_greys(stored, path), path, stored.lossy)
-    if seen_through and (outline.lesion & (alpha == 0)).any():
-        msg = f"mask {path} marks pixels that are transparent, and whether they count is not said"
-        raise MaskError(f"{msg}; store it as grey, with 0 and 255")
+    if alpha is not None and (outline.lesion & (alpha == 0)).any():
+        raise _unclear(path, "marks pixels that are transparent", "whether they count", _AS_GREY)
     return outline
 
 
@@ -108,10 +113,11 @@ def _greys(stored: Stored, path: str | Path) -> NDArray[Any]:
     """The numbers of a mask, ``(row, column)``, where they can mean one thing only."""
     if stored.palette is not None:
         shown, numbers = stored.as_bytes(), labels_of(stored._replace(lossy=False), path)
-        for black in np.unique(numbers[(shown.max(axis=2) == 0) != (stored.numbers == 0)]):
-            colour = "#" + bytes(shown[numbers == black][0]).hex()
-            msg = f"mask {path} has a palette that shows its number {black} as {colour}"
-            raise MaskError(f"{msg}, so that it may mean lesion or not; {_REMEDY}")
+        odd = (shown.max(axis=2) == 0) != (stored.numbers == 0)
+        if odd.any():
+            number, colour = stored.numbers[odd][0], shown[odd][0].tolist()
+            said = f"has a palette that shows its number {number} as red, green and blue {colour}"
+            raise _unclear(path, said, "whether it means lesion")
         return numbers
     numbers = stored.numbers
     if numbers.ndim == 2 or (numbers == numbers[..., :1]).all():
@@ -130,10 +136,9 @@ def _one_colour(colours: NDArray[Any], path: str | Path, lossy: bool) -> NDArray
     else:
         several = bool((np.ptp(hues, axis=0) > _ONE_HUE).any())
     if several:
-        shown = [f"({', '.join(map(str, one))})" for one in different[:: -(-len(different) // 3)]]
-        msg = f"mask {path} has several colours, such as {', '.join(shown)} of red, green and blue"
-        remedy = "store lesions as 255 and all else as 0"
-        raise MaskError(f"{msg}, and which of them mean lesion is not said; {remedy}")
+        some = different[:: -(-len(different) // 3)].tolist()
+        said = f"has several colours, such as {' and '.join(map(str, some))} of red, green and blue"
+        raise _unclear(path, said, "which of them mean lesion", _AS_GREY)
     return brightest
 
 
@@ -145,14 +150,12 @@ def _cut(numbers: NDArray[Any], path: str | Path, lossy: bool) -> Outline:
         return Outline(numbers != 0)
     if not lossy and (len(beside) <= _FEW or beside[0] < 0):
         shown = " and ".join(map(str, beside[:3])) + (" and more" if len(beside) > 3 else "")
-        msg = f"mask {path} holds {shown} beside 0" if len(values) > len(beside) else (
-            f"mask {path} holds {shown}"
-        )  # fmt: skip
-        raise MaskError(f"{msg}, and which of them mean lesion is not said; {_REMEDY}")
+        said = f"holds {shown}{' beside 0' if len(beside) < len(values) else ''}"
+        raise _unclear(path, said, "which of them mean lesion")
     grey = (numbers / beside[-1]).astype(np.float32)
     if _has_areas_between(grey):
-        msg = f"mask {path} has areas of grey between black and its brightest, {beside[-1]}"
-        raise MaskError(f"{msg}, and whether they mean lesion is not said; {_REMEDY}")
+        said = f"has areas of grey between black and its brightest, {beside[-1]}"
+        raise _unclear(path, said, "whether they mean lesion")
     return Outline(grey > 0.5, len(beside))
 
 

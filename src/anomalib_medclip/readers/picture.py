@@ -48,11 +48,11 @@ def read_image(path: str | Path, intensity: IntensityPolicy = None) -> Image:
         return _three_channels(read_picture(Path(path), intensity))
     stored = read_stored(path)
     if not stored.is_deep:
-        return _three_channels(stored.as_bytes().astype(np.float32) / 255)
+        return _three_channels(np.divide(stored.as_bytes(), 255, dtype=np.float32))
     if intensity == "dtype" and stored.numbers.dtype.kind == "u":
         intensity = (0.0, float(stored.white))  # 12 bits fill no 16
     placed = apply_intensity(stored.numbers, intensity, path)
-    return _three_channels(1 - placed if stored.inverted else placed)
+    return _three_channels(np.float32(1) - placed if stored.inverted else placed)
 
 
 def _three_channels(pixels: NDArray[np.float32]) -> Image:

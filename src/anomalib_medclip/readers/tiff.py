@@ -1,5 +1,7 @@
 """TIFF files: one picture, its numbers as the header's bits, sign and photometry say."""
 
+import logging
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +15,16 @@ from anomalib_medclip.readers.stored import Stored
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is damaged, our errors say
+
 BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF, of both byte orders."""
 
 _REDUCED, _TRANSPARENCY, _OLD_REDUCED = 1, 4, 2
-_ORIENTATION, _OLD_SUBFILE = 274, 255
+_PHOTOMETRIC, _ORIENTATION, _OLD_SUBFILE = 262, 274, 255
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
-_OLD_JPEG, _JPEG = 6, 7
+_PLAIN, _OLD_JPEG, _JPEG = 1, 6, 7
+_APART = 2
 _UNSIGNED, _FLOAT = 1, 3
 _PREMULTIPLIED, _ALPHA = 1, 2
 
@@ -33,11 +38,28 @@ def read_tiff(path: Path) -> Stored:
     """
     import tifffile  # only for who reads TIFF; the import takes a while
 
+    _check_chain(path.read_bytes())
     with tifffile.TiffFile(path) as file:
         page = _only_page(path, file)
         check_pixels(path, page.imagewidth, page.imagelength)
         _check_kind(path, page)
+        _check_size(page)
         return _stored(path, page, _planes(page))
+
+
+def _check_chain(raw: bytes) -> None:
+    """Every page leads to another or ends the list; tifffile passes over damage, or never ends."""
+    order = "<" if raw[:2] == b"II" else ">"
+    big = raw[2:4] in (b"+\0", b"\0+")
+    count, entry, link = ("Q", 20, "Q") if big else ("H", 12, "I")
+    at, seen = 8 if big else 4, set[int]()
+    while page := struct.unpack_from(order + link, raw, at)[0]:
+        if page in seen or page > len(raw):
+            msg = "its list of pages is damaged"
+            raise ValueError(msg)
+        seen.add(page)
+        tags = struct.unpack_from(order + count, raw, page)[0]
+        at = page + struct.calcsize(order + count) + entry * tags
 
 
 def _only_page(path: Path, file: "TiffFile") -> "TiffPage":
@@ -51,11 +73,8 @@ def _only_page(path: Path, file: "TiffFile") -> "TiffPage":
         said = f"{max(count, pages[0].imagedepth)} pictures (a stack)"
     else:
         sizes = dict.fromkeys(f"{page.imagewidth} x {page.imagelength}" for page in pages)
-        said = f"{len(pages)} pages of {', '.join(sizes)} pixels" if pages else "no page of full size"
-    msg = (
-        f"cannot read image {path}: it has {said}, of which none can be chosen; store each that "
-        "counts as a file"
-    )
+        said = f"{len(pages) or 'no'} pages of {', '.join(sizes) or 'full size'}"
+    msg = f"cannot read image {path}: it has {said}; store each that counts as a file"
     raise ImageReadError(msg)
 
 
@@ -72,7 +91,9 @@ def _check_kind(path: Path, page: "TiffPage") -> None:
     wanted = {_RGB: 3, _YCBCR: 3}.get(photometric, 1)
     name = getattr(page.photometric, "name", str(page.photometric))
     said = ""
-    if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR):
+    if _PHOTOMETRIC not in page.tags:
+        said = "greys or colours, and not which of them"
+    elif photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR):
         said = f"colours of the kind {name}"
     elif photometric == _YCBCR and int(page.compression) not in (_OLD_JPEG, _JPEG):
         said = "brightness and colour apart (YCbCr), and not as JPEG"
@@ -87,12 +108,22 @@ def _check_kind(path: Path, page: "TiffPage") -> None:
         raise ImageReadError(msg)
 
 
+def _check_size(page: "TiffPage") -> None:
+    """Uncompressed strips have as many bytes as their rows want."""
+    bits: Any = page.bitspersample
+    apart = page.planarconfig == _APART
+    row = (page.imagewidth * bits * (1 if apart else page.samplesperpixel) + 7) // 8
+    wanted = row * page.imagelength * (page.samplesperpixel if apart else 1)
+    if int(page.compression) == _PLAIN and not page.is_tiled and sum(page.databytecounts) != wanted:
+        msg = f"it has {sum(page.databytecounts)} bytes of pixels, but its size wants {wanted}"
+        raise ValueError(msg)
+
+
 def _planes(page: "TiffPage") -> NDArray[Any]:
     """All channels, ``(row, column, channel)``."""
     pixels: NDArray[Any] = page.asarray(maxworkers=1)
     count = page.samplesperpixel
-    apart = count > 1 and page.planarconfig == 2
-    if apart:
+    if count > 1 and page.planarconfig == _APART:
         pixels = np.moveaxis(pixels.reshape(count, *pixels.shape[-2:]), 0, -1)
     return pixels.reshape(page.imagelength, page.imagewidth, count)
 
