@@ -129,6 +129,31 @@ def test_a_mask_has_the_stem_of_its_image_and_any_ending(tmp_path, picture, mask
     assert masks_for(images, tmp_path / "masks") == [str(found), str(tmp_path / "masks" / "2.jpg")]
 
 
+def test_two_masks_of_one_image_are_refused(tmp_path, mask):
+    for ending in ("png", "gif"):
+        mask(tmp_path / f"1.{ending}")
+    with pytest.raises(MaskError, match=r"1\.gif and .*1\.png are masks of one image; keep one"):
+        masks_for([tmp_path / "1.jpg"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("there", "remedy"),
+    [
+        ("2.npy", r"convert masks to one of .*\.png"),
+        ("2.svg", r"convert masks to one of"),
+        ("2_mask.png", r"name masks as their images"),
+        ("2-segmentation.PNG", r"name masks as their images"),
+        ("22.png", r"add the mask"),
+        ("2b.png", r"add the mask"),
+    ],
+)
+def test_a_mask_under_another_name_is_pointed_to(table, tmp_path, there, remedy):
+    (tmp_path / "m" / "2.png").rename(tmp_path / "m" / there)
+    found = rf", and found .*/{there}" if "add" not in remedy else ""
+    with pytest.raises(MissingMaskError, match=rf"looked for .*/2\.png{found}; {remedy}"):
+        refuse(file_problems(table))
+
+
 def test_images_that_would_share_a_heat_map_are_refused():
     table = pd.DataFrame({"image_path": ["/a/scans/p/img/1.png", "/a/scans/q/img/1.png"]})
     refuse(heat_map_problems(table, "scans", ""))

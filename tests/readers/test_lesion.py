@@ -22,10 +22,11 @@ def ellipse(random, size=SIZE):
     return ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
 
 
-def as_palette(lesion, colours, number=1):
-    picture = Pillow.fromarray((lesion * number).astype(np.uint8), mode="P")
+def by_palette(path, lesion, colours):
+    picture = Pillow.fromarray(lesion.astype(np.uint8), mode="P")
     picture.putpalette(colours)
-    return picture
+    picture.save(path)
+    return path
 
 
 # --- one number or colour beside 0, however it is stored
@@ -52,7 +53,7 @@ def write_any(random, folder, lesion):
         lambda: save(folder / "m.png", np.dstack([np.zeros_like(colour), opaque])),
         lambda: save(folder / "m.png", np.dstack([np.full_like(colour, 255), opaque])),
         lambda: save(folder / "m.png", np.dstack([colour, opaque])),
-        lambda: save(folder / "m.png", as_array(as_palette(lesion, RED)), "P"),
+        lambda: by_palette(folder / "m.png", lesion, RED),
         lambda: write_png(folder / "m.png", (lesion * 2)[..., None], 0, 4),
         lambda: write_png(folder / "m.png", (lesion * 1)[..., None], 0, 1),
         lambda: write_tiff(folder / "m.tif", tiff_page(255 - grey[..., None], 8, 0, ">")),
@@ -60,10 +61,6 @@ def write_any(random, folder, lesion):
         lambda: write_bmp(folder / "m.bmp", lesion * 5, 4, np.array([[n] * 3 for n in range(16)])),
     ]  # fmt: skip
     return ways[random.integers(len(ways))]()
-
-
-def as_array(picture):
-    return np.asarray(picture.convert("RGB"))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -163,7 +160,7 @@ def test_a_photograph_is_no_mask(tmp_path):
 @pytest.mark.parametrize("colours", [[255, 255, 255, 0, 0, 0], [9, 9, 99, 250, 9, 9]])
 def test_a_palette_whose_number_0_is_not_black_is_asked_about(tmp_path, colours):
     lesion = ellipse(np.random.default_rng(0))
-    as_palette(lesion, colours).save(tmp_path / "m.png")
+    by_palette(tmp_path / "m.png", lesion, colours)
     with pytest.raises(MaskError, match=r"m\.png has a palette that shows its number 0 as red"):
         read_lesion(tmp_path / "m.png")
     # Greys are what they show, colours are the places in their palette.

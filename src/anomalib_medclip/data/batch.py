@@ -15,6 +15,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import MissingMaskError
 from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.lesion import LesionLabels
 from anomalib_medclip.readers.picture import read_image, read_lesion, read_mask
 
 CLASS_NAMES = ("normal", "abnormal")
@@ -99,7 +100,7 @@ class MedicalDataset(AnomalibDataset):
         intensity: IntensityPolicy = None,
         copies: int = 1,
         in_memory: bool = False,
-        lesion_labels: tuple[int, ...] | None = None,
+        lesion_labels: LesionLabels | None = None,
     ) -> None:
         self._memory: dict[int, tuple[Image, Mask | None]] = {}
         super().__init__()

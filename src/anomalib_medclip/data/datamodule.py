@@ -36,6 +36,7 @@ from anomalib_medclip.data.loaders import OneSetLoaders
 from anomalib_medclip.data.model_needs import needs_of
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.lesion import LesionLabels
 from anomalib_medclip.readers.picture import read_image, read_lesion
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class MedicalDataModule(OneSetLoaders):
         normals: What models that want normal images only are trained on: those of the support,
             or all normal images of the training split.
         intensity: What to do with images of more than 8 bits; see ``readers.picture``.
+        lesion_labels: Which numbers of the masks are lesions, or ``all`` but 0; needed where a mask
+            holds more than 0 and one other. Those of a coloured palette are the places in it.
         train_batch_size: Images a training batch; by default what the model prefers, else 8.
         eval_batch_size: Images a validation or test batch.
         num_workers: Processes that read images, at most one a core; none for the support.
@@ -85,7 +88,7 @@ class MedicalDataModule(OneSetLoaders):
 
     object_name: str = ""
     has_masks: bool = False
-    lesion_labels: tuple[int, ...] | None = None
+    lesion_labels: LesionLabels | None = None
     root: Path = Path()
     slicing: Slicing | None = None
     zero_shot: bool = False
@@ -102,6 +105,7 @@ class MedicalDataModule(OneSetLoaders):
         support_line: int = 0,
         normals: Literal["support", "train"] = "support",
         intensity: IntensityPolicy = None,
+        lesion_labels: LesionLabels | None = None,
         train_batch_size: int | None = None,
         eval_batch_size: int = 16,
         num_workers: int = 4,
@@ -113,6 +117,8 @@ class MedicalDataModule(OneSetLoaders):
         self.support_list, self.support_line = support_list, support_line
         self.normals = normals
         self.intensity = intensity
+        if lesion_labels is not None:
+            self.lesion_labels = lesion_labels if lesion_labels == "all" else tuple(lesion_labels)
         self.support_data: MedicalDataset | None = None
         self.support_counts: dict[str, dict[str, int]] = {}
         self.validates_on_support = self.only_normals = False

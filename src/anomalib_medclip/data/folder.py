@@ -38,8 +38,6 @@ class MedicalFolder(MedicalDataModule):
             test says nothing of abnormal ones.
         mask_dir: Folder of masks with the names of the abnormal images, below ``root``. Without
             masks the method is trained on labels alone.
-        lesion_labels: Which numbers of the masks are lesions, where they hold more than 0 and one
-            other; a coloured palette's are the places in it.
         image_column: Column of image paths. This and every other column may be a pattern of
             columns, such as ``"{disease}/{file_name}.jpg"``.
         label_column: Column of labels: 0 or normal, 1 or abnormal.
@@ -64,7 +62,6 @@ class MedicalFolder(MedicalDataModule):
         abnormal_dir: str = "abnormal",
         normal_only: bool = False,
         mask_dir: str | None = None,
-        lesion_labels: list[int] | None = None,
         image_column: str = "image",
         label_column: str = "label",
         normal_labels: list[str] | None = None,
@@ -102,7 +99,6 @@ class MedicalFolder(MedicalDataModule):
         self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.object_name = object_name
         self.has_masks = bool(mask_dir or mask_column)
-        self.lesion_labels = None if lesion_labels is None else tuple(lesion_labels)
 
     def _refuse_stray_options(self) -> None:
         """Refuse options that belong to the other way of giving data, or to abnormal images."""

@@ -1,7 +1,7 @@
 """What is wrong with one picture and its mask, and what to remember of it."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from anomalib_medclip.data.lesions import LesionCount, count_lesions, lesion_pro
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
 from anomalib_medclip.files import sha256
 from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.lesion import LesionLabels
 from anomalib_medclip.readers.picture import MOST, check_lesion, read_image, read_outline
 from anomalib_medclip.readers.resize import MethodResize
 
@@ -122,7 +123,7 @@ def mask_problems(
     path: str,
     size: tuple[int, int],
     abnormal: bool,
-    lesion_labels: Collection[int] | None = None,
+    lesion_labels: LesionLabels | None = None,
 ) -> Iterator[Problem]:
     """What is wrong with a mask that is there.
 

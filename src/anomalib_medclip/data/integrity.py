@@ -7,7 +7,7 @@ them all.
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ from anomalib_medclip.errors import (
 )
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
 from anomalib_medclip.readers.dicom import is_dicom
+from anomalib_medclip.readers.lesion import LesionLabels
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_lesion
 from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES
 
@@ -129,9 +130,7 @@ def with_name(folder: str | Path) -> Path:
     return path if path.name not in ("", "..") else path.resolve()
 
 
-def file_problems(
-    table: DataFrame, lesion_labels: Collection[int] | None = None
-) -> Iterator[Problem]:
+def file_problems(table: DataFrame, lesion_labels: LesionLabels | None = None) -> Iterator[Problem]:
     """Images listed twice or not there, and masks that miss or contradict the label.
 
     Args:
@@ -202,7 +201,7 @@ def _looked_for(mask: str) -> tuple[str, str]:
 
 
 def _lesions_in_normal_images(
-    table: DataFrame, lesion_labels: Collection[int] | None
+    table: DataFrame, lesion_labels: LesionLabels | None
 ) -> Iterator[Problem]:
     """Lesions in masks of normal images: they would be learnt as healthy tissue."""
     normal = table[table["has_masks"].astype(bool) & (table["label_index"] == 0)]

@@ -74,10 +74,10 @@ def apply_intensity(
     if policy is None:
         said = f"holds {values.dtype} numbers, which 8 bits cannot carry"
         if values.dtype == np.int8:
-            said = f"holds signed numbers ({values.dtype}), of which black and white are not known"
+            said = "holds signed numbers (int8), whose black and white are not known"
         msg = (
-            f"{where} {said}; set 'intensity', an option of the data and of MedicalPreProcessor, to "
-            f"{POLICIES}"
+            f"{where} {said}; set 'intensity', an option of the data and of MedicalPreProcessor, "
+            f"to {POLICIES}"
         )
         raise IntensityError(msg)
     if not np.isfinite(values).all():

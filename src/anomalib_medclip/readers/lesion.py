@@ -1,8 +1,7 @@
 """What the numbers of a mask mean: where it marks a lesion, or a question where it may be two."""
 
-from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +9,18 @@ from numpy.typing import NDArray
 from anomalib_medclip.errors import ImageReadError, MaskError
 from anomalib_medclip.readers.stored import Stored
 
+LesionLabels: TypeAlias = tuple[int, ...] | Literal["all"]
+"""Which numbers of a mask are lesions: these, or all but 0."""
+
 _FEW = 8
 """Numbers beside 0 that a map of labels may have; the edges of a soft mask have more."""
 
-_FLAT, _BETWEEN = 1 / 32, (0.2, 0.75)
-"""How little the grey of an area changes from pixel to pixel, and where it is neither black nor
-bright; both as parts of the peak."""
+_FLAT = (1 / 32, 1 / 12)
+"""How little an area changes from pixel to pixel, as a part of the peak; more where its compression
+has changed it."""
+
+_BETWEEN = (0.2, 0.75)
+"""What is neither black nor bright, as parts of the peak."""
 
 _SOME = 0.02
 """Of what is not black, the part that such areas may be by chance."""
@@ -25,7 +30,8 @@ _ONE_HUE = 0.25
 
 _AS_GREY = "store it as grey, with 255 on the lesion and 0 elsewhere"
 _BY_LABELS = (
-    f"say which numbers are lesions by 'lesion_labels', an option of the data, or {_AS_GREY}"
+    "say which numbers are lesions by 'lesion_labels', an option of the data, such as [1], or all, "
+    f"or {_AS_GREY}"
 )
 
 
@@ -47,7 +53,7 @@ class Outline(NamedTuple):
 
 
 def outline_of(
-    stored: Stored, path: str | Path, lesion_labels: Collection[int] | None = None
+    stored: Stored, path: str | Path, lesion_labels: LesionLabels | None = None
 ) -> Outline:
     """Where a mask marks a lesion.
 
@@ -63,7 +69,7 @@ def outline_of(
         MaskError: Its numbers, colours or transparency can mean several things.
     """
     if lesion_labels is not None:
-        return Outline(np.isin(labels_of(stored, path), list(lesion_labels)))
+        return Outline(among(labels_of(stored, path), lesion_labels))
     alpha = stored.alpha
     if alpha is not None and (alpha == alpha.flat[0]).all():
         alpha = None  # it says nothing
@@ -73,6 +79,14 @@ def outline_of(
     if alpha is not None and (outline.lesion & (alpha == 0)).any():
         raise _unclear(path, "marks pixels that are transparent", "whether they count", _AS_GREY)
     return outline
+
+
+def among(labels: NDArray[Any], lesion_labels: LesionLabels) -> NDArray[np.bool_]:
+    """Where labels of any shape are among those of lesions."""
+    if lesion_labels == "all":
+        return labels != 0
+    found: NDArray[np.bool_] = np.isin(labels, list(lesion_labels))
+    return found
 
 
 def labels_of(stored: Stored, path: str | Path) -> NDArray[Any]:
@@ -129,12 +143,13 @@ def _one_colour(colours: NDArray[Any], path: str | Path, lossy: bool) -> NDArray
     """The brightest channel of a mask in which one colour marks the lesion on black."""
     brightest: NDArray[Any] = colours.max(axis=2)
     different = np.unique(colours[brightest > 0], axis=0)
-    bright = colours[brightest > brightest.max() / 2].astype(np.float32)
-    hues = bright / bright.max(axis=1, keepdims=True)
     if not lossy and len(different) <= _FEW:
         several = len(different) > 1
-    else:
-        several = bool((np.ptp(hues, axis=0) > _ONE_HUE).any())
+    else:  # edges may have any colour, areas have one
+        grey = (colours / brightest.max()).astype(np.float32)
+        areas = colours[_is_flat(grey, lossy) & (grey.max(axis=2) > _BETWEEN[0])]
+        hues = areas / areas.max(axis=1, keepdims=True)
+        several = len(hues) > 0 and bool((np.ptp(hues, axis=0) > _ONE_HUE).any())
     if several:
         some = different[:: -(-len(different) // 3)].tolist()
         said = f"has several colours, such as {' and '.join(map(str, some))} of red, green and blue"
@@ -153,17 +168,22 @@ def _cut(numbers: NDArray[Any], path: str | Path, lossy: bool) -> Outline:
         said = f"holds {shown}{' beside 0' if len(beside) < len(values) else ''}"
         raise _unclear(path, said, "which of them mean lesion")
     grey = (numbers / beside[-1]).astype(np.float32)
-    if _has_areas_between(grey):
+    if _has_areas_between(grey, lossy):
         said = f"has areas of grey between black and its brightest, {beside[-1]}"
         raise _unclear(path, said, "whether they mean lesion")
     return Outline(grey > 0.5, len(beside))
 
 
-def _has_areas_between(grey: NDArray[np.float32]) -> bool:
+def _has_areas_between(grey: NDArray[np.float32], lossy: bool) -> bool:
     """Whether a soft mask has more than edges between black and its peak, which is 1."""
+    between = _is_flat(grey, lossy) & (grey > _BETWEEN[0]) & (grey < _BETWEEN[1])
+    return bool(np.count_nonzero(between) > _FEW + _SOME * np.count_nonzero(grey > _BETWEEN[0]))
+
+
+def _is_flat(grey: NDArray[np.float32], lossy: bool) -> NDArray[np.bool_]:
+    """Where a picture, whose peak is 1, hardly changes from pixel to pixel in any channel."""
     import cv2  # only for the rare soft mask; the import takes a while
 
     around = np.ones((3, 3), np.uint8)
-    flat = cv2.dilate(grey, around) - cv2.erode(grey, around) <= _FLAT
-    between = flat & (grey > _BETWEEN[0]) & (grey < _BETWEEN[1])
-    return bool(np.count_nonzero(between) > _FEW + _SOME * np.count_nonzero(grey > _BETWEEN[0]))
+    flat: NDArray[np.bool_] = cv2.dilate(grey, around) - cv2.erode(grey, around) <= _FLAT[lossy]
+    return flat if flat.ndim == 2 else np.all(flat, axis=2)

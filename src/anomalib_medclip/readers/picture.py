@@ -4,7 +4,7 @@ Training, testing and prediction all read here, so they cannot differ.
 """
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torchvision.tv_tensors import Image, Mask
 from anomalib_medclip.errors import MaskError
 from anomalib_medclip.readers.dicom import is_dicom, read_picture
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
-from anomalib_medclip.readers.lesion import Outline, labels_of, outline_of
+from anomalib_medclip.readers.lesion import LesionLabels, Outline, labels_of, outline_of
 from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES, read_stored
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def _three_channels(pixels: NDArray[np.float32]) -> Image:
 
 
 def read_mask(
-    path: str | Path, size: tuple[int, int], lesion_labels: Collection[int] | None = None
+    path: str | Path, size: tuple[int, int], lesion_labels: LesionLabels | None = None
 ) -> Mask:
     """Read the mask of an abnormal image as uint8, 1 on the lesion, shape ``(height, width)``.
 
@@ -110,9 +110,7 @@ def _warn_of_most(path: str | Path) -> None:  # once a file, however often it is
     logger.warning("mask %s marks most of its image as lesion; see that it is not inverted", path)
 
 
-def read_lesion(
-    path: str | Path, lesion_labels: Collection[int] | None = None
-) -> NDArray[np.bool_]:
+def read_lesion(path: str | Path, lesion_labels: LesionLabels | None = None) -> NDArray[np.bool_]:
     """Where a mask of any size marks a lesion, which may be nowhere; shape ``(height, width)``.
 
     A mask holds 0 and one other number, or soft edges, which are cut at half of its own peak; or it
@@ -125,7 +123,7 @@ def read_lesion(
     return read_outline(path, lesion_labels).lesion
 
 
-def read_outline(path: str | Path, lesion_labels: Collection[int] | None = None) -> Outline:
+def read_outline(path: str | Path, lesion_labels: LesionLabels | None = None) -> Outline:
     """As ``read_lesion``, with what was found out about the mask."""
     return outline_of(read_stored(path), path, lesion_labels)
 
