@@ -1,12 +1,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from anomalib.visualization import ImageVisualizer
 from PIL import Image
 
+from anomalib_medclip.data.drawing import heat_map_problems, undrawable_problems
 from anomalib_medclip.data.integrity import (
     class_problems,
     file_problems,
-    heat_map_problems,
     images_in,
     masks_for,
     patient_problems,
@@ -161,6 +162,16 @@ def test_images_that_would_share_a_heat_map_are_refused():
         DataRootError, match=r"p/img/1\.png shares a heat-map file with another \(1 of 2 such\)"
     ):
         refuse(heat_map_problems(table, "other", ""))
+
+
+def test_a_picture_that_anomalib_would_draw_as_it_is_stored_is_refused(table):
+    turned = Image.Exif()
+    turned[274] = 3
+    refuse(undrawable_problems(table, "", "", [ImageVisualizer()]))
+    Image.new("L", (24, 20)).save(table["image_path"][1], exif=turned)
+    assert list(undrawable_problems(table, "", "", [])) == []
+    with pytest.raises(ImageReadError, match=r"1\.png has an orientation .*HeatMapVisualizer"):
+        refuse(undrawable_problems(table, "", "", [ImageVisualizer()]))
 
 
 def test_the_current_folder_has_a_name(tmp_path, monkeypatch):

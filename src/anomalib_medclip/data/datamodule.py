@@ -14,6 +14,7 @@ from torchvision.tv_tensors import Image
 
 from anomalib_medclip.data.batch import MedicalDataset
 from anomalib_medclip.data.cases import Case
+from anomalib_medclip.data.drawing import heat_map_problems, undrawable_problems
 from anomalib_medclip.data.few_shot import (
     count_support,
     draw_support,
@@ -27,9 +28,7 @@ from anomalib_medclip.data.integrity import (
     check_patients,
     class_problems,
     file_problems,
-    heat_map_problems,
     refuse,
-    undrawable_problems,
     unlearnable_problems,
 )
 from anomalib_medclip.data.loaders import OneSetLoaders

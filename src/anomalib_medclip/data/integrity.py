@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from anomalib.utils.path import generate_output_filename
-from anomalib.visualization import ImageVisualizer
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.batch import CLASS_NAMES
@@ -27,7 +25,6 @@ from anomalib_medclip.errors import (
     SupportError,
 )
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
-from anomalib_medclip.readers.dicom import is_dicom
 from anomalib_medclip.readers.lesion import LesionLabels
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_lesion
 from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES
@@ -280,40 +277,6 @@ def check_patients(splits: dict[str, DataFrame], published: bool, where: str) ->
             where,
             shared["group"].nunique(),
         )
-
-
-def heat_map_problems(table: DataFrame, name: str, category: str) -> Iterator[Problem]:
-    """Images of which anomalib would write two heat maps to one file, under this name of data."""
-    targets = table["image_path"].map(lambda path: str(_heat_map(path, name, category)))
-    for path in table[targets.duplicated(keep=False)]["image_path"]:
-        said = "shares a heat-map file with another"
-        remedy = "set 'name' to a folder that holds all images, or leave it out"
-        yield Problem("shared heat-map file", path, said, remedy)
-
-
-def _heat_map(path: str, name: str, category: str) -> Path:
-    """Where anomalib files the heat map of an image, below the folder of all."""
-    return Path(generate_output_filename(path, "", name, category, mkdir=False))
-
-
-def undrawable_problems(
-    table: DataFrame, name: str, category: str, callbacks: Sequence[object]
-) -> Iterator[Problem]:
-    """Images that anomalib's own visualizer, where there is one, could not open, or file."""
-    if not any(type(callback) is ImageVisualizer for callback in callbacks):
-        return
-    for path in table["image_path"]:
-        if is_dicom(Path(path)) or fault_of(Path(path)):
-            said = "is DICOM or a slice, which anomalib's visualizer cannot open"
-        elif ".." in _heat_map(path, name, category).parts:
-            said = "is named by '..', which anomalib's visualizer would follow out of its folder"
-        else:
-            continue
-        remedy = (
-            "give the model visualizer=anomalib_medclip.training.results.HeatMapVisualizer(), or "
-            "False"
-        )
-        yield Problem("image to be drawn", path, said, remedy, error=ImageReadError)
 
 
 def unlearnable_problems(method: str, where: str) -> Iterator[Problem]:

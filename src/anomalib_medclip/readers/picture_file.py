@@ -5,18 +5,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageFile, UnidentifiedImageError
 
 from anomalib_medclip.errors import ImageReadError, MedclipError
-from anomalib_medclip.files import fault_of
+from anomalib_medclip.files import fault_of, open_file
 from anomalib_medclip.readers.bmp import read_bmp
 from anomalib_medclip.readers.size_limit import check_pixels
 from anomalib_medclip.readers.stored import Stored
 from anomalib_medclip.readers.tiff import BEGINNINGS, read_tiff
+
+_Read = TypeVar("_Read")
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 """Endings of picture files, in lower case; which format one is of, its first bytes say."""
@@ -50,7 +52,18 @@ def read_stored(path: str | Path) -> Stored:
     return _guarded(path, partial(read, path)).upright()
 
 
-def _guarded(path: Path, read: Callable[[], Stored]) -> Stored:
+def is_turned(path: str | Path) -> bool:
+    """Whether a picture is shown otherwise by programs that know of no orientation.
+
+    Raises:
+        ImageReadError: It cannot be opened.
+    """
+    with open_file(Path(path)) as file:
+        header: Any = _guarded(Path(path), partial(_header_of, file))
+        return header.getexif().get(_ORIENTATION, 1) in range(2, 9)
+
+
+def _guarded(path: Path, read: Callable[[], _Read]) -> _Read:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         msg = f"cannot read image {path}: Pillow is set to fill up damaged files; reset it"
         raise ImageReadError(msg)
