@@ -116,10 +116,20 @@ def test_two_numbers_beside_0_are_asked_about_and_the_answer_is_taken(tmp_path, 
     with pytest.raises(MaskError, match=rf"m\.tif holds {low} and {high} beside 0.*lesion_labels"):
         read_lesion(path)
     for label in pair:
-        assert (read_lesion(path, [label]) == (labels == label)).all()
+        assert (read_lesion(path, (label,)) == (labels == label)).all()
     assert (read_lesion(path, pair) == (labels != 0)).all()
-    assert (read_mask(path, SIZE, [pair[0]]).numpy() == (labels == pair[0])).all()
+    assert (read_mask(path, SIZE, (pair[0],)).numpy() == (labels == pair[0])).all()
     assert (read_label_map(path) == labels).all()
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_labels_of_few_bits_are_the_numbers_that_are_stored(tmp_path, bits):
+    labels = two_values(ellipse(np.random.default_rng(0)), 1, 3)
+    write_png(tmp_path / "m.png", labels[..., None], 0, bits)
+    write_tiff(tmp_path / "m.tif", tiff_page(labels[..., None], bits, 1, ">"), order=">")
+    for path in (tmp_path / "m.png", tmp_path / "m.tif"):
+        assert (read_label_map(path) == labels).all()
+        assert (read_lesion(path, (3,)) == (labels == 3)).all()
 
 
 def test_many_labels_are_no_soft_mask(tmp_path):

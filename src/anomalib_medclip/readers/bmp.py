@@ -6,7 +6,7 @@ OpenCV keeps no palette.
 
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from anomalib_medclip.readers.stored import Stored
 
 _PLAIN, _RUNS_OF_8, _RUNS_OF_4, _FIELDS, _FIELDS_AND_ALPHA = 0, 1, 2, 3, 6
 _OS2, _OS2_LONG = 12, 64  # bytes of their headers
+_MOST_BEFORE = 4096  # bytes of header, fields and palette
 _USUAL_FIELDS = {
     16: (0x7C00, 0x03E0, 0x001F, 0),
     24: (0xFF0000, 0xFF00, 0xFF, 0),
@@ -42,7 +43,8 @@ def read_bmp(path: Path) -> Stored:
         ImageReadError: It is too large, or of a kind that is not read.
         ValueError: It is damaged.
     """
-    header = _header(path, path.read_bytes())
+    with path.open("rb") as file:
+        header = _header(path, file)
     is_run = header.compression in (_RUNS_OF_8, _RUNS_OF_4)
     rows = _runs(header) if is_run else _unpacked(header)
     if not header.from_top:
@@ -55,7 +57,8 @@ def read_bmp(path: Path) -> Stored:
     return Stored(rows.astype(np.uint8), palette=header.palette)
 
 
-def _header(path: Path, raw: bytes) -> _Header:
+def _header(path: Path, file: BinaryIO) -> _Header:
+    raw = file.read(_MOST_BEFORE)
     start, size = struct.unpack_from("<II", raw, 10)
     compression = used = 0
     if size == _OS2:
@@ -82,15 +85,16 @@ def _header(path: Path, raw: bytes) -> _Header:
     entry = 3 if size == _OS2 else 4
     count = min(used or 2**bits, max(0, start - after) // entry) if bits <= 8 else 0
     table = np.frombuffer(raw, np.uint8, count * entry, after).reshape(count, entry)
+    file.seek(start)
     return _Header(
-        width, abs(height), height < 0, bits, compression, fields, table[:, 2::-1], raw[start:]
+        width, abs(height), height < 0, bits, compression, fields, table[:, 2::-1], file.read()
     )
 
 
 def _unpacked(header: _Header) -> NDArray[np.uint32]:
     """The number of each pixel, ``(row, column)``, in the order of the file."""
     stride = (header.width * header.bits + 31) // 32 * 4
-    if not header.width or len(header.pixels) < stride * header.height:
+    if min(header.width, header.height) < 1 or len(header.pixels) < stride * header.height:
         msg = f"it has {len(header.pixels)} bytes of pixels, but its size wants "
         raise ValueError(msg + f"{stride * header.height}")
     rows = np.frombuffer(header.pixels, np.uint8, stride * header.height)
@@ -101,7 +105,9 @@ def _unpacked(header: _Header) -> NDArray[np.uint32]:
         return found[:, : header.width].astype(np.uint32)
     size = header.bits // 8
     parts = rows[:, : header.width * size].reshape(header.height, header.width, size)
-    numbers: NDArray[np.uint32] = parts.astype(np.uint32) @ (1 << 8 * np.arange(size, dtype="u4"))
+    numbers = np.zeros((header.height, header.width), np.uint32)
+    for place in range(size):
+        numbers |= parts[..., place].astype(np.uint32) << np.uint32(8 * place)
     return numbers
 
 

@@ -3,7 +3,7 @@
 import logging
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,28 +38,36 @@ def read_tiff(path: Path) -> Stored:
     """
     import tifffile  # only for who reads TIFF; the import takes a while
 
-    _check_chain(path.read_bytes())
-    with tifffile.TiffFile(path) as file:
-        page = _only_page(path, file)
+    with path.open("rb") as file:
+        _check_chain(file)
+    with tifffile.TiffFile(path) as tiff:
+        page = _only_page(path, tiff)
         check_pixels(path, page.imagewidth, page.imagelength)
         _check_kind(path, page)
         _check_size(page)
         return _stored(path, page, _planes(page))
 
 
-def _check_chain(raw: bytes) -> None:
+def _check_chain(file: BinaryIO) -> None:
     """Every page leads to another or ends the list; tifffile passes over damage, or never ends."""
-    order = "<" if raw[:2] == b"II" else ">"
-    big = raw[2:4] in (b"+\0", b"\0+")
-    count, entry, link = ("Q", 20, "Q") if big else ("H", 12, "I")
-    at, seen = 8 if big else 4, set[int]()
-    while page := struct.unpack_from(order + link, raw, at)[0]:
-        if page in seen or page > len(raw):
-            msg = "its list of pages is damaged"
+    start = file.read(4)
+    order = "<" if start[:2] == b"II" else ">"
+    count, entry, link, first = ("H", 12, "I", 4)
+    if b"+" in start:  # BigTIFF
+        count, entry, link, first = ("Q", 20, "Q", 8)
+
+    def number(kind: str, at: int) -> int:
+        file.seek(at)
+        return int(struct.unpack(order + kind, file.read(struct.calcsize(kind)))[0])
+
+    seen: set[int] = set()
+    page = number(link, first)
+    while page:
+        if page in seen:
+            msg = "its list of pages has no end"
             raise ValueError(msg)
         seen.add(page)
-        tags = struct.unpack_from(order + count, raw, page)[0]
-        at = page + struct.calcsize(order + count) + entry * tags
+        page = number(link, page + struct.calcsize(count) + entry * number(count, page))
 
 
 def _only_page(path: Path, file: "TiffFile") -> "TiffPage":
