@@ -333,6 +333,14 @@ def test_labels_are_welcome_where_the_data_say_which_are_lesions(clinic):
     assert (item.gt_mask.numpy() == (outline(4) == 4)).all()
 
 
+@pytest.mark.parametrize("labels", [[4], [1, 4], "all"])
+def test_labels_of_lesions_may_be_named_in_a_config(clinic, labels):
+    clinic.options["lesion_labels"] = labels
+    for number in range(1, 2 * COUNT, 2):
+        save(clinic.mask(number), outline(4))
+    assert clinic.command() == 0
+
+
 def test_labels_of_a_normal_image_are_lesions_only_if_named(clinic):
     clinic.rows[8]["mask"] = "masks/normal.png"
     save(clinic.mask(8), outline(255))

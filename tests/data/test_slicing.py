@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from dicom_series import numbers, oblique, straight, write_nifti, write_series
+from pictures import noise, save
 
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, VolumeError
@@ -123,6 +124,20 @@ def test_which_of_two_labels_are_lesions_is_asked(pair):
         cut(image, POLICY, mask=seg)
     image, seg = pair(labels=np.where(lesion() > 0, 7, 0).astype(np.uint8))
     assert int(cut(image, POLICY, mask=seg).masks.sum()) == 5
+
+
+def test_labels_of_a_stack_of_pictures_are_chosen_by_their_numbers(tmp_path):
+    labels = np.zeros((3, 12, 16), np.uint8)
+    labels[1, 2:4, 3:6], labels[1, 6:8, 3:6], labels[2, 2, 2] = 1, 2, 2
+    for number in range(3):
+        for folder, pixels in (("scan", noise(12, 16, seed=number)), ("seg", labels[number])):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            save(tmp_path / folder / f"{number}.png", pixels)
+    paths = {"image": tmp_path / "scan", "mask": tmp_path / "seg"}
+    for wanted, count in (((2,), 7), ((1,), 6), ((1, 2), 13), ("all", 13)):
+        assert int(cut(**paths, lesion_labels=wanted).masks.sum()) == count
+    with pytest.raises(MaskError, match=r"1\.png holds 1 and 2 beside 0"):
+        cut(**paths)
 
 
 def test_there_is_no_mask_where_none_is_given(pair):
