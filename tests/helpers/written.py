@@ -162,12 +162,23 @@ def png_chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def write_png(path, numbers, kind, bits, *chunks):
+ADAM7 = [
+    (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4),
+    (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1),
+]  # fmt: skip
+"""First row and column of the passes of an interlaced picture, and their steps."""
+
+
+def write_png(path, numbers, kind, bits, *chunks, interlaced=False):
     """Write numbers ``(row, column, channel)`` as a colour type of so many bits."""
     height, width = numbers.shape[:2]
-    rows = samples(numbers.astype(np.uint16 if bits == 16 else np.uint8), bits, ">")
+    numbers = numbers.astype(np.uint16 if bits == 16 else np.uint8)
+    passes = [numbers]
+    if interlaced:
+        passes = [numbers[row::down, column::right] for row, column, down, right in ADAM7]
+    rows = [row for part in passes if part.size for row in samples(part, bits, ">")]
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
-    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, int(interlaced))
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + b"".join(chunks)
         + png_chunk(b"IDAT", zlib.compress(raw)) + png_chunk(b"IEND", b"")

@@ -220,7 +220,8 @@ KINDS_OF_PNG += [(kind, b) for kind in (2, 4, 6) for b in (8, 16)]
 
 @pytest.mark.parametrize(("kind", "bits"), KINDS_OF_PNG)
 @pytest.mark.parametrize("notes", [False, True], ids=["bare", "gamma, bits, transparency"])
-def test_png_of_every_kind_is_read_exactly(tmp_path, kind, bits, notes):
+@pytest.mark.parametrize("interlaced", [False, True], ids=["row by row", "interlaced"])
+def test_png_of_every_kind_is_read_exactly(tmp_path, kind, bits, notes, interlaced):
     random = np.random.default_rng(bits)
     white, channels = 2**bits - 1, PNG_CHANNELS[kind]
     numbers = random.integers(0, white, (*SIZE, channels), endpoint=True)
@@ -237,7 +238,7 @@ def test_png_of_every_kind_is_read_exactly(tmp_path, kind, bits, notes):
     if notes and kind in (0, 2, 3):
         clear = bytes(2**bits) if kind == 3 else struct.pack(f">{channels}H", *numbers[0, 0])
         told.append(png_chunk(b"tRNS", clear))
-    path = write_png(tmp_path / "a.png", numbers, kind, bits, *told)
+    path = write_png(tmp_path / "a.png", numbers, kind, bits, *told, interlaced=interlaced)
     if kind == 3:
         expected = placed(palette[numbers[..., 0]], 0, 255)
     else:
