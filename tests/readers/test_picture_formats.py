@@ -150,6 +150,23 @@ def test_a_tiff_whose_pages_go_in_a_circle_is_damaged(tmp_path):
         read_image(path)
 
 
+@pytest.mark.parametrize("side", [256, 257])
+def test_a_tiff_without_a_pixel_is_damaged(tmp_path, side):
+    page = tiff_page(GREY, 8, 1, "<", tags={side: (SHORT, [0])})
+    with pytest.raises(ImageReadError, match=r"a\.tif: it has no pixel; replace"):
+        read_image(write_tiff(tmp_path / "a.tif", page))
+
+
+def test_strips_outside_the_file_are_damage(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", tiff_page(GREY, 8, 1, "<", packed=True, rows=4))
+    raw = bytearray(path.read_bytes())
+    place = raw.index(struct.pack("<HHI", 279, 4, 1)) + 8  # the number of bytes of the one strip
+    raw[place : place + 4] = struct.pack("<I", 2**32 - 1)
+    path.write_bytes(raw)
+    with pytest.raises(ImageReadError, match=r"a\.tif: its pixels lie outside the file"):
+        read_image(path)
+
+
 # --- BMP
 
 FIELDS = {

@@ -106,7 +106,9 @@ def labels_of(stored: Stored, path: str | Path) -> NDArray[Any]:
         msg = f"mask {path} is in colour, and so has no labels; store it as grey or by a palette"
         raise MaskError(msg)
     numbers = numbers[..., 0] if numbers.ndim == 3 else numbers
-    if (numbers != np.rint(numbers)).any():  # which NaN is not, either
+    with np.errstate(invalid="ignore"):  # NaN, which is not whole either
+        whole = (numbers == np.rint(numbers)).all()
+    if not whole:
         msg = f"cannot read image {path}: a mask of numbers that are not whole; threshold it first"
         raise ImageReadError(msg)
     if not stored.inverted:

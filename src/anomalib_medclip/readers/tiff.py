@@ -44,7 +44,7 @@ def read_tiff(path: Path) -> Stored:
         page = _only_page(path, tiff)
         check_pixels(path, page.imagewidth, page.imagelength)
         _check_kind(path, page)
-        _check_size(page)
+        _check_size(page, tiff.filehandle.size)
         return _stored(path, page, _planes(page))
 
 
@@ -116,8 +116,15 @@ def _check_kind(path: Path, page: "TiffPage") -> None:
         raise ImageReadError(msg)
 
 
-def _check_size(page: "TiffPage") -> None:
-    """Uncompressed strips have as many bytes as their rows want."""
+def _check_size(page: "TiffPage", size: int) -> None:
+    """There are pixels, all in the file, and of uncompressed strips as many as rows want."""
+    if min(page.imagewidth, page.imagelength) < 1:
+        msg = "it has no pixel"
+        raise ValueError(msg)
+    places = zip(page.dataoffsets, page.databytecounts, strict=True)
+    if any(start + count > size for start, count in places):
+        msg = "its pixels lie outside the file"
+        raise ValueError(msg)
     bits: Any = page.bitspersample
     apart = page.planarconfig == _APART
     row = (page.imagewidth * bits * (1 if apart else page.samplesperpixel) + 7) // 8
