@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from pandas import DataFrame
 from PIL import Image
 
 from anomalib_medclip.cli import main
@@ -15,7 +16,7 @@ from anomalib_medclip.data import BMADLeaveOneOut, MedicalFolder
 from anomalib_medclip.data.checks import check_data
 from anomalib_medclip.data.duplicates import near_duplicates, small_picture
 from anomalib_medclip.data.integrity import Problem
-from anomalib_medclip.errors import VolumeError
+from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.provenance import NOTICE
 
 SIZE = (40, 48)
@@ -286,7 +287,7 @@ def test_a_lesion_in_a_normal_image_is_an_error(clinic):
     assert kinds(clinic.check()) == {("error", "lesion in a normal image", "08.png")}
 
 
-@pytest.mark.parametrize("labels", [(2,), (1, 4), (1, 255), (85, 170, 255)])
+@pytest.mark.parametrize("labels", [(1, 4), (1, 255), (85, 170, 255)])
 def test_labels_of_which_nobody_says_what_they_mean_are_an_error(clinic, labels):
     mask = outline(labels[0])
     for row, label in enumerate(labels):
@@ -295,17 +296,78 @@ def test_labels_of_which_nobody_says_what_they_mean_are_an_error(clinic, labels)
     assert kinds(clinic.check()) == {("error", "mask values", "09.png")}
 
 
-@pytest.mark.parametrize("value", [1, 255])
+def test_training_asks_what_labels_mean_in_the_words_of_check(clinic):
+    mask = outline(1)
+    mask[0] = 255
+    save(clinic.mask(9), mask)
+    (problem,) = clinic.check().problems
+    data = clinic.data()
+    data.setup()
+    (row,) = (r for r in data.list_images().to_dict("records") if r["mask_path"] == problem.file)
+    items = data._dataset(data.complete(DataFrame([row])))
+    for read in (lambda: data.read_lesion(row), lambda: items[0]):
+        with pytest.raises(MaskError) as told:
+            read()
+        assert str(told.value) == f"{problem.problem}; {problem.remedy}"
+    assert problem.problem.startswith(f"mask {problem.file} holds 1 and 255 beside 0")
+
+
+@pytest.mark.parametrize("value", [1, 2, 255])
 def test_usual_values_of_masks_are_none(clinic, value):
     save(clinic.mask(9), outline(value))
     assert clinic.check().problems == []
 
 
 def test_labels_are_welcome_where_the_data_say_which_are_lesions(clinic):
-    save(clinic.mask(9), outline(4))
+    for number in range(1, 2 * COUNT, 2):
+        labels = outline(4)
+        labels[0] = 255
+        save(clinic.mask(number), labels)
+    clinic.options["lesion_labels"] = [4]
+    assert clinic.check().problems == []
     data = clinic.data()
-    data.lesion_labels = (4,)
-    assert check_data(data).problems == []
+    data.setup()
+    (mask,) = {tuple(map(tuple, lesion)) for lesion in data.test_data.lesions()}
+    assert (np.array(mask) == (outline(4) == 4)).all()
+    item = next(item for item in data.test_data if item.gt_label)
+    assert (item.gt_mask.numpy() == (outline(4) == 4)).all()
+
+
+@pytest.mark.parametrize("labels", [[4], [1, 4], "all"])
+def test_labels_of_lesions_may_be_named_in_a_config(clinic, labels):
+    clinic.options["lesion_labels"] = labels
+    for number in range(1, 2 * COUNT, 2):
+        save(clinic.mask(number), outline(4))
+    assert clinic.command() == 0
+
+
+def test_labels_of_a_normal_image_are_lesions_only_if_named(clinic):
+    clinic.rows[8]["mask"] = "masks/normal.png"
+    save(clinic.mask(8), outline(255))
+    assert kinds(clinic.check()) == {("error", "lesion in a normal image", "08.png")}
+    clinic.options["lesion_labels"] = [255]
+    assert ("error", "lesion in a normal image", "08.png") in kinds(clinic.check())
+    clinic.options["lesion_labels"] = "all"
+    save(clinic.mask(8), outline(0))
+    assert clinic.check().problems == []
+
+
+def test_a_mask_that_marks_most_of_its_image_is_a_warning(clinic):
+    save(clinic.mask(9), 255 - outline())
+    assert kinds(clinic.check()) == {("warning", "lesion of most of an image", "09.png")}
+
+
+def test_a_mask_is_turned_as_its_image_is_before_sizes_are_compared(clinic):
+    turned = Image.Exif()
+    turned[274] = 6
+    for folder, array in (("abnormal", pixels(9)), ("masks", outline())):
+        upright = np.rot90(array, 1)
+        Image.fromarray(np.ascontiguousarray(upright)).save(
+            clinic.root / folder / "09.png", exif=turned
+        )
+    assert clinic.check().problems == []
+    Image.fromarray(np.ascontiguousarray(np.rot90(outline(), 1))).save(clinic.mask(9))
+    assert kinds(clinic.check()) == {("error", "mask of another size", "09.png")}
 
 
 def test_a_soft_mask_is_a_warning(clinic):

@@ -16,7 +16,7 @@ from tiny import OPTIONS, lesion_data
 from volumes import write_patients
 
 from anomalib_medclip.data import Volumes, VolumeSource
-from anomalib_medclip.data.integrity import undrawable_problems
+from anomalib_medclip.data.drawing import undrawable_problems
 from anomalib_medclip.data.slice_tree import cut_tree
 from anomalib_medclip.errors import ConfigError, DamagedFileError
 from anomalib_medclip.files import as_json, read_json

@@ -9,10 +9,12 @@ from anomalib.post_processing import PostProcessor
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
+from pictures import channels_first
 from PIL import Image as Pillow
 from torch.utils.data import DataLoader
 from torchmetrics.functional.classification import binary_auroc
 from torchvision.tv_tensors import Image, Mask
+from written import tiff_page, write_tiff
 
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
@@ -270,21 +272,44 @@ class Silent(LightningModule):
         del batch
 
 
+def lightning_predicts(folder, pre_processor):
+    """Let Lightning predict the pictures of a folder."""
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=[pre_processor],
+        default_root_dir=folder,
+        logger=False,
+        enable_progress_bar=False,
+    )
+    loader = DataLoader(PredictDataset(folder), collate_fn=ImageBatch.collate)
+    trainer.predict(Silent(), loader)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a picture", None])
 def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
     save16(tmp_path / "bad.png")
     whole = (tmp_path / "bad.png").read_bytes()
     (tmp_path / "bad.png").write_bytes(whole[:-60] if content is None else content)
-    loader = DataLoader(PredictDataset(tmp_path), collate_fn=ImageBatch.collate)
-    trainer = Trainer(
-        accelerator="cpu",
-        callbacks=[MedicalPreProcessor(16, "dtype")],
-        default_root_dir=tmp_path,
-        logger=False,
-        enable_progress_bar=False,
-    )
     with pytest.raises(ImageReadError, match=r"cannot read image .*bad.png"):
-        trainer.predict(Silent(), loader)
+        lightning_predicts(tmp_path, MedicalPreProcessor(16, "dtype"))
+
+
+def test_prediction_shows_a_picture_the_way_up_that_training_does(tmp_path):
+    turned = Pillow.Exif()
+    turned[274] = 8
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Pillow.fromarray(pixels).save(tmp_path / "a.png", exif=turned)
+    (batch,) = predict(tmp_path / "a.png", MedicalPreProcessor(16))
+    assert torch.equal((batch.image[0] * 255).byte(), channels_first(np.rot90(pixels)))
+    assert torch.equal(batch.image[0], read_image(tmp_path / "a.png"))
+
+
+def test_a_file_that_only_anomalib_cannot_read_is_named_with_the_way_out(tmp_path):
+    numbers = np.arange(16, dtype=np.uint32).reshape(4, 4, 1)
+    path = write_tiff(tmp_path / "odd.tif", tiff_page(numbers, 32, 1, ">"), order=">")
+    assert read_image(path, (0, 15)).max() == 1
+    with pytest.raises(ImageReadError, match=r"odd.tif is read by this package, .*give it to"):
+        lightning_predicts(tmp_path, MedicalPreProcessor(16, (0, 15)))
 
 
 def test_a_policy_of_the_users_own_wins_over_the_checkpoints():

@@ -1,12 +1,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from anomalib.visualization import ImageVisualizer
 from PIL import Image
 
+from anomalib_medclip.data.drawing import heat_map_problems, undrawable_problems
 from anomalib_medclip.data.integrity import (
     class_problems,
     file_problems,
-    heat_map_problems,
     images_in,
     masks_for,
     patient_problems,
@@ -129,6 +130,31 @@ def test_a_mask_has_the_stem_of_its_image_and_any_ending(tmp_path, picture, mask
     assert masks_for(images, tmp_path / "masks") == [str(found), str(tmp_path / "masks" / "2.jpg")]
 
 
+def test_two_masks_of_one_image_are_refused(tmp_path, mask):
+    for ending in ("png", "gif"):
+        mask(tmp_path / f"1.{ending}")
+    with pytest.raises(MaskError, match=r"1\.gif and .*1\.png are masks of one image; keep one"):
+        masks_for([tmp_path / "1.jpg"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("there", "remedy"),
+    [
+        ("2.npy", r"convert masks to one of .*\.png"),
+        ("2.svg", r"convert masks to one of"),
+        ("2_mask.png", r"name masks as their images"),
+        ("2-segmentation.PNG", r"name masks as their images"),
+        ("22.png", r"add the mask"),
+        ("2b.png", r"add the mask"),
+    ],
+)
+def test_a_mask_under_another_name_is_pointed_to(table, tmp_path, there, remedy):
+    (tmp_path / "m" / "2.png").rename(tmp_path / "m" / there)
+    found = rf", and found .*/{there}" if "add" not in remedy else ""
+    with pytest.raises(MissingMaskError, match=rf"looked for .*/2\.png{found}; {remedy}"):
+        refuse(file_problems(table))
+
+
 def test_images_that_would_share_a_heat_map_are_refused():
     table = pd.DataFrame({"image_path": ["/a/scans/p/img/1.png", "/a/scans/q/img/1.png"]})
     refuse(heat_map_problems(table, "scans", ""))
@@ -136,6 +162,16 @@ def test_images_that_would_share_a_heat_map_are_refused():
         DataRootError, match=r"p/img/1\.png shares a heat-map file with another \(1 of 2 such\)"
     ):
         refuse(heat_map_problems(table, "other", ""))
+
+
+def test_a_picture_that_anomalib_would_draw_as_it_is_stored_is_refused(table):
+    turned = Image.Exif()
+    turned[274] = 3
+    refuse(undrawable_problems(table, "", "", [ImageVisualizer()]))
+    Image.new("L", (24, 20)).save(table["image_path"][1], exif=turned)
+    assert list(undrawable_problems(table, "", "", [])) == []
+    with pytest.raises(ImageReadError, match=r"1\.png has an orientation .*HeatMapVisualizer"):
+        refuse(undrawable_problems(table, "", "", [ImageVisualizer()]))
 
 
 def test_the_current_folder_has_a_name(tmp_path, monkeypatch):

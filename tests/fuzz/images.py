@@ -20,10 +20,9 @@ from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.readers.dicom import read_header
 from anomalib_medclip.readers.picture import (
     lesion_numbers,
-    mask_values,
     read_image,
-    read_lesion,
     read_mask,
+    read_outline,
 )
 from anomalib_medclip.readers.resize import MethodResize
 from anomalib_medclip.readers.volume import read_labels, read_volume
@@ -59,9 +58,9 @@ def _read_picture(file):
 def _read_mask(file):
     for problem in mask_problems(str(file), (24, 20), abnormal=True):  # as check does
         assert problem.file
-    values = mask_values(file)
-    assert values.ndim == 2
-    lesion = read_lesion(file)
+    lesion, greys = read_outline(file)
+    assert lesion.ndim == 2
+    assert greys >= 0
     assert lesion_numbers(lesion).shape == lesion.shape
     mask = read_mask(file, (24, 20))
     legal(mask.numpy())

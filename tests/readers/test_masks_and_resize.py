@@ -43,25 +43,6 @@ def test_a_mask_of_sixteen_bits_is_read(tmp_path, value):
     assert_lesion(read_mask(save(tmp_path / "mask.png", lesion(value, np.uint16)), (6, 8)))
 
 
-def test_a_label_map_counts_every_number_but_zero(tmp_path):
-    labels = lesion(1)
-    labels[2, 3:6] = [1, 2, 7]
-    assert_lesion(read_mask(save(tmp_path / "mask.png", labels), (6, 8)))
-
-
-def test_a_palette_mask_is_a_label_map_whatever_its_colours(tmp_path):
-    picture = Pillow.fromarray(lesion(1), mode="P")
-    picture.putpalette([255, 255, 255, 0, 0, 0])
-    picture.save(tmp_path / "mask.png")
-    assert_lesion(read_mask(tmp_path / "mask.png", (6, 8)))
-
-
-def test_a_dark_colour_is_a_lesion_beside_a_bright_one(tmp_path):
-    pixels = np.zeros((6, 8, 3), dtype=np.uint8)
-    pixels[2:4, 3:5], pixels[2:4, 5] = 255, (0, 0, 255)
-    assert_lesion(read_mask(save(tmp_path / "mask.png", pixels), (6, 8)))
-
-
 def test_labels_below_zero_are_lesions(tmp_path):
     assert_lesion(read_mask(save(tmp_path / "mask.tif", lesion(-3, np.int32)), (6, 8)))
 
@@ -73,17 +54,10 @@ def test_a_mask_of_whole_floats_is_read_and_of_fractions_refused(tmp_path):
         read_mask(path, (6, 8))
 
 
-def test_a_mask_of_sixteen_bit_colours_is_refused(tmp_path):
+def test_a_mask_of_sixteen_bit_colours_is_read(tmp_path):
     pixels = np.repeat(lesion(200, np.uint16)[..., None], 3, axis=2)
     assert cv2.imwrite(str(tmp_path / "mask.png"), pixels)
-    with pytest.raises(ImageReadError, match=r"mask.png: a mask of 16-bit colours"):
-        read_mask(tmp_path / "mask.png", (6, 8))
-
-
-def test_soft_edges_are_cut_at_half(tmp_path):
-    pixels = lesion()
-    pixels[1, 3:6], pixels[4, 3:6] = 127, 1
-    assert_lesion(read_mask(save(tmp_path / "mask.png", pixels), (6, 8)))
+    assert_lesion(read_mask(tmp_path / "mask.png", (6, 8)))
 
 
 def test_a_jpeg_mask_does_not_grow(tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from anomalib.data import Batch, InferenceBatch, PredictDataset
+from anomalib.data.utils import read_image as read_by_anomalib
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from lightning import LightningModule, Trainer
@@ -19,6 +20,7 @@ from anomalib_medclip.components.threshold import (
     has_pixel_threshold,
     has_threshold,
 )
+from anomalib_medclip.errors import ImageReadError
 from anomalib_medclip.metrics.raw import keep_raw
 from anomalib_medclip.readers.graph_resize import GraphResize
 from anomalib_medclip.readers.intensity import IntensityPolicy
@@ -101,7 +103,7 @@ class MedicalPreProcessor(PreProcessor):
         """Name the file at which prediction stopped; anomalib's reader does not.
 
         Raises:
-            ImageReadError: The first file that cannot be decoded.
+            ImageReadError: The first file that cannot be decoded, here or by anomalib.
             IntensityError: The first file of more than 8 bits, without a policy.
         """
         del pl_module
@@ -109,6 +111,7 @@ class MedicalPreProcessor(PreProcessor):
             for index in range(len(_prediction_loaders(trainer))):
                 for path in _paths(trainer, index):
                     read_image(path, self.intensity)
+                    _check_opened(path)
 
     def forward(self, batch: Tensor) -> Tensor:
         """Resize images ``(batch, 3, height, width)`` in [0, 1], antialiased.
@@ -259,6 +262,16 @@ class RankPreservingPostProcessor(PostProcessor):
 def _known(threshold: Tensor, otherwise: Tensor) -> Tensor:
     """A threshold, or what takes its place where no validation has found one."""
     return torch.where(torch.isnan(threshold), otherwise, threshold)
+
+
+def _check_opened(path: Path) -> None:
+    """Name a file that can be read here, but not by anomalib, which opens it before."""
+    try:
+        read_by_anomalib(path)
+    except Exception as error:  # its reader's own words are no help
+        msg = f"{path} is read by this package, but not by anomalib's own prediction; give it to "
+        msg += "anomalib-medclip score or anomalib_medclip.Inferencer, or convert it to PNG"
+        raise ImageReadError(msg) from error
 
 
 def _prediction_loaders(trainer: Trainer) -> list[Any]:

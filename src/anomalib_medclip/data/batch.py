@@ -15,6 +15,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import MissingMaskError
 from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.lesion import LesionLabels
 from anomalib_medclip.readers.picture import read_image, read_lesion, read_mask
 
 CLASS_NAMES = ("normal", "abnormal")
@@ -90,6 +91,7 @@ class MedicalDataset(AnomalibDataset):
         intensity: What to do with images of more than 8 bits.
         copies: How often each image comes, numbered by ``MedicalItem.copy``.
         in_memory: Keep what was read and resized, for a few images seen very often.
+        lesion_labels: Which numbers of a mask are lesions, where the data say so.
     """
 
     def __init__(
@@ -98,12 +100,14 @@ class MedicalDataset(AnomalibDataset):
         intensity: IntensityPolicy = None,
         copies: int = 1,
         in_memory: bool = False,
+        lesion_labels: LesionLabels | None = None,
     ) -> None:
         self._memory: dict[int, tuple[Image, Mask | None]] = {}
         super().__init__()
         self.intensity = intensity
         self.copies = copies
         self.in_memory = in_memory
+        self.lesion_labels = lesion_labels
         samples = samples.copy()
         masks = bool(samples["has_masks"].any())
         samples.attrs["task"] = TaskType.SEGMENTATION if masks else TaskType.CLASSIFICATION
@@ -161,7 +165,7 @@ class MedicalDataset(AnomalibDataset):
             yield self._lesion(sample)
 
     def _lesion(self, sample: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - a row of any table
-        return read_lesion(sample["mask_path"])
+        return read_lesion(sample["mask_path"], self.lesion_labels)
 
     def _read(self, sample: Any) -> tuple[Image, Mask | None]:  # noqa: ANN401 - a row of any table
         """Read image and mask, and pass both through the augmentations."""
@@ -170,7 +174,7 @@ class MedicalDataset(AnomalibDataset):
         if not sample["has_masks"]:
             return (self.augmentations(image) if self.augmentations else image), None
         if sample["label_index"] == 1:
-            mask = read_mask(sample["mask_path"], size)
+            mask = read_mask(sample["mask_path"], size, self.lesion_labels)
         else:
             mask = Mask(torch.zeros(size, dtype=torch.uint8))
         return self.augmentations(image, mask) if self.augmentations else (image, mask)

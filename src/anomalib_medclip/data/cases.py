@@ -12,6 +12,7 @@ import numpy as np
 from anomalib_medclip.data.tables import read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
+from anomalib_medclip.readers.lesion import LesionLabels
 
 Labels: TypeAlias = Mapping[tuple[str, int | None], int]
 """0 or 1 by the path of a volume below the root and the number of a slice, ``None`` for all."""
@@ -30,7 +31,8 @@ class VolumeSource:
             ``{patient}`` tells patients apart; ``{split}`` may be train, valid or test; other names
             in braces stand for anything.
         mask: Pattern of the lesion masks, with names in braces that ``image`` has.
-        lesion_labels: Which numbers of a mask are lesions; by default all but 0.
+        lesion_labels: Which numbers of a mask are lesions, or ``all`` but 0; needed where one holds
+            more than 0 and one other.
         organ: Pattern of label volumes of organs, to crop to one.
         organ_labels: Which of their numbers are the organ.
         healthy: Whether no volume has a lesion, so that there are no masks.
@@ -38,7 +40,7 @@ class VolumeSource:
 
     image: str
     mask: str | None = None
-    lesion_labels: tuple[int, ...] | None = None
+    lesion_labels: LesionLabels | None = None
     organ: str | None = None
     organ_labels: tuple[int, ...] | None = None
     healthy: bool = False

@@ -14,6 +14,7 @@ from torchvision.tv_tensors import Image
 
 from anomalib_medclip.data.batch import MedicalDataset
 from anomalib_medclip.data.cases import Case
+from anomalib_medclip.data.drawing import heat_map_problems, undrawable_problems
 from anomalib_medclip.data.few_shot import (
     count_support,
     draw_support,
@@ -27,15 +28,14 @@ from anomalib_medclip.data.integrity import (
     check_patients,
     class_problems,
     file_problems,
-    heat_map_problems,
     refuse,
-    undrawable_problems,
     unlearnable_problems,
 )
 from anomalib_medclip.data.loaders import OneSetLoaders
 from anomalib_medclip.data.model_needs import needs_of
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.lesion import LesionLabels
 from anomalib_medclip.readers.picture import read_image, read_lesion
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ class MedicalDataModule(OneSetLoaders):
         normals: What models that want normal images only are trained on: those of the support,
             or all normal images of the training split.
         intensity: What to do with images of more than 8 bits; see ``readers.picture``.
+        lesion_labels: Which numbers of the masks are lesions, or ``all`` but 0; needed where a mask
+            holds more than 0 and one other. Those of a coloured palette are the places in it.
         train_batch_size: Images a training batch; by default what the model prefers, else 8.
         eval_batch_size: Images a validation or test batch.
         num_workers: Processes that read images, at most one a core; none for the support.
@@ -85,7 +87,7 @@ class MedicalDataModule(OneSetLoaders):
 
     object_name: str = ""
     has_masks: bool = False
-    lesion_labels: tuple[int, ...] | None = None
+    lesion_labels: LesionLabels | None = None
     root: Path = Path()
     slicing: Slicing | None = None
     zero_shot: bool = False
@@ -102,6 +104,7 @@ class MedicalDataModule(OneSetLoaders):
         support_line: int = 0,
         normals: Literal["support", "train"] = "support",
         intensity: IntensityPolicy = None,
+        lesion_labels: LesionLabels | None = None,
         train_batch_size: int | None = None,
         eval_batch_size: int = 16,
         num_workers: int = 4,
@@ -113,6 +116,8 @@ class MedicalDataModule(OneSetLoaders):
         self.support_list, self.support_line = support_list, support_line
         self.normals = normals
         self.intensity = intensity
+        if lesion_labels is not None:
+            self.lesion_labels = lesion_labels if lesion_labels == "all" else tuple(lesion_labels)
         self.support_data: MedicalDataset | None = None
         self.support_counts: dict[str, dict[str, int]] = {}
         self.validates_on_support = self.only_normals = False
@@ -215,7 +220,7 @@ class MedicalDataModule(OneSetLoaders):
 
     def file_problems(self, table: DataFrame) -> Iterator[Problem]:
         """What is wrong with the files of a table, as far as training looks."""
-        return file_problems(table)
+        return file_problems(table, self.lesion_labels)
 
     def find_problems(self) -> Iterator[Problem]:
         """Problems that only a kind of data can find, for ``anomalib-medclip check``."""
@@ -227,7 +232,7 @@ class MedicalDataModule(OneSetLoaders):
 
     def read_lesion(self, sample: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Where the mask of a row marks a lesion, ``(height, width)``, at the image's own size."""
-        return read_lesion(sample["mask_path"])
+        return read_lesion(sample["mask_path"], self.lesion_labels)
 
     def cases(self) -> list[Case]:
         """The volumes whose slices the images are, by path; none where images are files."""
@@ -236,7 +241,7 @@ class MedicalDataModule(OneSetLoaders):
     def _dataset(
         self, table: DataFrame, copies: int = 1, in_memory: bool = False
     ) -> MedicalDataset:
-        return MedicalDataset(table, self.intensity, copies, in_memory)
+        return MedicalDataset(table, self.intensity, copies, in_memory, self.lesion_labels)
 
     def complete(self, table: DataFrame) -> DataFrame:
         """Add the columns that a subclass need not give."""

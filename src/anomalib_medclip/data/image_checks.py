@@ -16,11 +16,11 @@ from anomalib_medclip.data.lesions import LesionCount, count_lesions, lesion_pro
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
 from anomalib_medclip.files import sha256
 from anomalib_medclip.readers.intensity import IntensityPolicy
-from anomalib_medclip.readers.picture import mask_values, read_image, read_mask
+from anomalib_medclip.readers.lesion import LesionLabels
+from anomalib_medclip.readers.picture import MOST, check_lesion, read_image, read_outline
 from anomalib_medclip.readers.resize import MethodResize
 
 _SQUASHED = 2.0  # the method's square would halve one side of such a picture
-_FEW_GREYS = 8  # labels of a label map; the edges of a soft mask have more
 
 
 class CheckedImage(NamedTuple):
@@ -60,7 +60,7 @@ def image_checker(data: MedicalDataModule, side: int) -> Callable[[dict[str, Any
             look, mask = look_at_image(path, data.intensity), row["mask_path"]
             outlined = outlined and is_usable(mask)
             if outlined:
-                found = list(mask_problems(mask, look.size, ill, data.lesion_labels is not None))
+                found = list(mask_problems(mask, look.size, ill, data.lesion_labels))
                 look.problems.extend(found)
                 outlined = all(one.severity != "error" for one in found)
         if not (ill and outlined):
@@ -120,7 +120,10 @@ def look_at_pixels(path: str, image: Tensor) -> CheckedImage:
 
 
 def mask_problems(
-    path: str, size: tuple[int, int], abnormal: bool, any_label: bool = False
+    path: str,
+    size: tuple[int, int],
+    abnormal: bool,
+    lesion_labels: LesionLabels | None = None,
 ) -> Iterator[Problem]:
     """What is wrong with a mask that is there.
 
@@ -128,36 +131,26 @@ def mask_problems(
         path: The mask file.
         size: Height and width of its image; zeros where that is not known.
         abnormal: Whether its image is labelled abnormal.
-        any_label: Whether the data say which labels are lesions.
+        lesion_labels: Which of its numbers are lesions, where the data say so.
     """
     try:
-        values = mask_values(path)
-    except ImageReadError as error:
-        yield problem_of(error, "unreadable mask", path)
+        lesion, greys = read_outline(path, lesion_labels)
+    except (ImageReadError, MaskError) as error:
+        kind = "unreadable mask" if isinstance(error, ImageReadError) else "mask values"
+        yield problem_of(error, kind, path)
         return
     if abnormal:
         try:
-            read_mask(path, size if any(size) else (values.shape[0], values.shape[1]))
+            check_lesion(path, lesion, size if any(size) else (lesion.shape[0], lesion.shape[1]))
         except MaskError as error:
-            fits = not any(size) or values.shape == size
+            fits = not any(size) or lesion.shape == size
             kind = "empty mask of an abnormal image" if fits else "mask of another size"
             yield problem_of(error, kind, path)
-    if not any_label:
-        yield from _value_problems(path, np.unique(values))
-
-
-def _value_problems(path: str, values: NDArray[Any]) -> Iterator[Problem]:
-    """Numbers of a mask that may mean lesion or not."""
-    odd = values[~np.isin(values, (0, 1, 255))]
-    if not odd.size and not {1, 255} <= set(values.tolist()):
-        return
-    lossy = Path(path).suffix.lower() in (".jpg", ".jpeg")
-    if values.dtype == np.uint8 and values.max() > 127 and (lossy or odd.size > _FEW_GREYS):
-        said = f"has {odd.size} greys between black and white, and is cut at half"
+    if lesion.mean() > MOST:
+        said = f"marks {lesion.mean():.0%} of its image as lesion"
+        remedy = "see that it is not inverted"
+        yield Problem("lesion of most of an image", path, said, remedy, "warning", MaskError)
+    if greys:
+        said = f"has {greys} greys beside black, and is cut at half of the brightest"
         remedy = "store it as PNG of 0 and 255 if small lesions matter"
         yield Problem("soft mask", path, said, remedy, "warning", MaskError)
-    else:
-        shown = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-        said = f"holds the values {shown}, and which of them mean lesion is not said"
-        remedy = "store it with 0 and 255, or 0 and 1"
-        yield Problem("mask values", path, said, remedy, error=MaskError)

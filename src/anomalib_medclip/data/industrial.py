@@ -57,6 +57,7 @@ class Industrial(MedicalDataModule):
     """
 
     has_masks = True
+    lesion_labels = "all"  # VisA numbers the kinds of defects
 
     def __init__(
         self,

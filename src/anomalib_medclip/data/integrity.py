@@ -6,13 +6,12 @@ them all.
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from anomalib.utils.path import generate_output_filename
-from anomalib.visualization import ImageVisualizer
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.batch import CLASS_NAMES
@@ -26,8 +25,9 @@ from anomalib_medclip.errors import (
     SupportError,
 )
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
-from anomalib_medclip.readers.dicom import is_dicom
+from anomalib_medclip.readers.lesion import LesionLabels
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_lesion
+from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +108,16 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def masks_for(images: Sequence[Path], folder: Path) -> list[str]:
-    """For each image, the file of ``folder`` with its stem, or where one would be expected."""
-    there = {path.stem: path for path in images_in(folder)}
+    """For each image, the file of ``folder`` with its stem, or where one would be expected.
+
+    Raises:
+        MaskError: There are two.
+    """
+    there: dict[str, Path] = {}
+    for path in images_in(folder):
+        if (other := there.setdefault(path.stem, path)) != path:
+            msg = f"{other} and {path} are masks of one image; keep one of them"
+            raise MaskError(msg)
     return [str(there.get(image.stem, folder / image.name)) for image in images]
 
 
@@ -119,12 +127,17 @@ def with_name(folder: str | Path) -> Path:
     return path if path.name not in ("", "..") else path.resolve()
 
 
-def file_problems(table: DataFrame) -> Iterator[Problem]:
-    """Images listed twice or not there, and masks that miss or contradict the label."""
+def file_problems(table: DataFrame, lesion_labels: LesionLabels | None = None) -> Iterator[Problem]:
+    """Images listed twice or not there, and masks that miss or contradict the label.
+
+    Args:
+        table: The images.
+        lesion_labels: Which numbers of a mask are lesions, where the data say so.
+    """
     yield from _listed_twice(table)
     yield from _absent(table["image_path"])
     yield from _missing_masks(table)
-    yield from _lesions_in_normal_images(table)
+    yield from _lesions_in_normal_images(table, lesion_labels)
 
 
 def _listed_twice(table: DataFrame) -> Iterator[Problem]:
@@ -164,20 +177,38 @@ def _missing_masks(table: DataFrame) -> Iterator[Problem]:
         if mask and fault_of(mask) is not MISSING:
             yield from _absent([mask])
         else:
-            looked = f"looked for {mask}" if mask else "no mask file is named for it"
+            looked, other = _looked_for(mask)
             said = f"is abnormal and has no mask: {looked}"
-            yield Problem("missing mask", image, said, remedy, error=MissingMaskError)
+            yield Problem("missing mask", image, said, other or remedy, error=MissingMaskError)
 
 
-def _lesions_in_normal_images(table: DataFrame) -> Iterator[Problem]:
+def _looked_for(mask: str) -> tuple[str, str]:
+    """Where a mask was looked for, and what to do if another file there is meant."""
+    if not mask:
+        return "no mask file is named for it", ""
+    wanted = Path(mask)
+    name = re.compile(re.escape(wanted.stem) + r"(?![0-9])([^a-zA-Z].*)?", re.IGNORECASE)
+    near = [path for path in entries_of(wanted.parent) if name.fullmatch(path.stem)]
+    if not near:
+        return f"looked for {mask}", ""
+    looked = f"looked for {mask}, and found {near[0]}"
+    if near[0].suffix.lower() not in IMAGE_SUFFIXES:
+        return looked, f"convert masks to one of {', '.join(PICTURE_SUFFIXES)}, which are read"
+    return looked, "name masks as their images"
+
+
+def _lesions_in_normal_images(
+    table: DataFrame, lesion_labels: LesionLabels | None
+) -> Iterator[Problem]:
     """Lesions in masks of normal images: they would be learnt as healthy tissue."""
     normal = table[table["has_masks"].astype(bool) & (table["label_index"] == 0)]
     # A path may only say where a mask would be; and many rows may share one empty mask.
     for mask in filter(is_usable, normal["mask_path"].unique()):
         try:
-            marks = read_lesion(mask).any()
-        except ImageReadError as error:
-            yield problem_of(error, "unreadable mask", mask)
+            marks = read_lesion(mask, lesion_labels).any()
+        except (ImageReadError, MaskError) as error:
+            kind = "unreadable mask" if isinstance(error, ImageReadError) else "mask values"
+            yield problem_of(error, kind, mask)
             continue
         for image in normal[normal["mask_path"] == mask]["image_path"] if marks else ():
             said = f"is labelled normal, but mask {mask} marks a lesion"
@@ -246,40 +277,6 @@ def check_patients(splits: dict[str, DataFrame], published: bool, where: str) ->
             where,
             shared["group"].nunique(),
         )
-
-
-def heat_map_problems(table: DataFrame, name: str, category: str) -> Iterator[Problem]:
-    """Images of which anomalib would write two heat maps to one file, under this name of data."""
-    targets = table["image_path"].map(lambda path: str(_heat_map(path, name, category)))
-    for path in table[targets.duplicated(keep=False)]["image_path"]:
-        said = "shares a heat-map file with another"
-        remedy = "set 'name' to a folder that holds all images, or leave it out"
-        yield Problem("shared heat-map file", path, said, remedy)
-
-
-def _heat_map(path: str, name: str, category: str) -> Path:
-    """Where anomalib files the heat map of an image, below the folder of all."""
-    return Path(generate_output_filename(path, "", name, category, mkdir=False))
-
-
-def undrawable_problems(
-    table: DataFrame, name: str, category: str, callbacks: Sequence[object]
-) -> Iterator[Problem]:
-    """Images that anomalib's own visualizer, where there is one, could not open, or file."""
-    if not any(type(callback) is ImageVisualizer for callback in callbacks):
-        return
-    for path in table["image_path"]:
-        if is_dicom(Path(path)) or fault_of(Path(path)):
-            said = "is DICOM or a slice, which anomalib's visualizer cannot open"
-        elif ".." in _heat_map(path, name, category).parts:
-            said = "is named by '..', which anomalib's visualizer would follow out of its folder"
-        else:
-            continue
-        remedy = (
-            "give the model visualizer=anomalib_medclip.training.results.HeatMapVisualizer(), or "
-            "False"
-        )
-        yield Problem("image to be drawn", path, said, remedy, error=ImageReadError)
 
 
 def unlearnable_problems(method: str, where: str) -> Iterator[Problem]:

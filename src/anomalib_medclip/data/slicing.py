@@ -18,6 +18,7 @@ from torch import Tensor
 
 from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.lesion import LesionLabels, among
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.volume import (
     Volume,
@@ -154,7 +155,7 @@ def cut(
     intensity: IntensityPolicy = None,
     slicing: Slicing = Slicing(),
     mask: str | Path | None = None,
-    lesion_labels: tuple[int, ...] | None = None,
+    lesion_labels: LesionLabels | None = None,
     organ: str | Path | None = None,
     uneven: bool = False,
 ) -> Sliced:
@@ -165,7 +166,7 @@ def cut(
         intensity: How its numbers reach [0, 1].
         slicing: How it is cut.
         mask: Labels of lesions, on the same grid.
-        lesion_labels: Which of the labels are lesions; by default all but 0.
+        lesion_labels: Which of the labels are lesions; needed where there is more than one.
         organ: Labels of organs, on the same grid; needed where ``slicing`` crops to one.
         uneven: See ``anomalib_medclip.readers.dicom.read_series``.
 
@@ -173,7 +174,8 @@ def cut(
         ImageReadError: A file is missing, cut off or cannot be decoded, or the volume is too large.
         IntensityError: The policy does not fit, or numbers are not finite.
         VolumeError: The volume is not what it says.
-        MaskError: Labels lie on another grid, or the organ is not there.
+        MaskError: Labels lie on another grid, the organ is not there, or which of several labels
+            are lesions is not said.
     """
     from monai.transforms.compose import Compose
     from monai.transforms.spatial.dictionary import Orientationd
@@ -245,10 +247,16 @@ def _steps(keys: tuple[str, ...], slicing: Slicing) -> list[Any]:
     return steps
 
 
-def _chosen(path: Path, key: str, wanted: tuple[int, ...] | None) -> Volume:
-    """1 on the wanted labels, by default on all but 0."""
-    found = read_labels(path)
-    chosen = found.voxels != 0 if wanted is None else np.isin(found.voxels, wanted)
+def _chosen(path: Path, key: str, wanted: LesionLabels | None) -> Volume:
+    """1 on the wanted labels, by default on the one beside 0."""
+    found = read_labels(path, numbered=wanted is not None)
+    beside = found.voxels[found.voxels != 0]
+    if wanted is None and beside.size and beside.min() < beside.max():
+        some = " and ".join(map(str, np.unique(beside)[:3]))
+        msg = f"{path} holds {some} beside 0, and which of them mean lesion is not said; say it by "
+        msg += "'lesion_labels', an option of the source and of the data, such as [1], or all"
+        raise MaskError(msg)
+    chosen = among(found.voxels, "all" if wanted is None else wanted)
     if key == "organ" and not chosen.any():
         msg = f"{path} has none of the organ's labels {wanted}; correct organ_labels"
         raise MaskError(msg)

@@ -136,7 +136,8 @@ class Volumes(MedicalDataModule):
             raise MissingMaskError(msg)
         slicing = replace(self.slicing, organ_labels=case.source.organ_labels)
         return cut(
-            case.image, self.intensity, slicing, case.mask, case.source.lesion_labels,
+            case.image, self.intensity, slicing, case.mask,
+            case.source.lesion_labels or self.lesion_labels,
             case.organ, self.uneven,
         )  # fmt: skip
 

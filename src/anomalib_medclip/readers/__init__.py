@@ -2,6 +2,11 @@
 
 ================  ======================================================
 ``picture``       one picture file, or a mask, to a tensor
+``picture_file``  one picture file, decoded to the numbers it holds
+``tiff``          the same of TIFF
+``bmp``           the same of BMP
+``stored``        what such a file holds
+``lesion``        what the numbers of a mask mean
 ``resize``        the one resize of images and masks
 ``graph_resize``  the same for graphs of exported models
 ``digits``        whole numbers larger than these graphs compute in

@@ -72,9 +72,12 @@ def apply_intensity(
         array([0. , 0. , 0. , 0.5, 1. ], dtype=float32)
     """
     if policy is None:
+        said = f"holds {values.dtype} numbers, which 8 bits cannot carry"
+        if values.dtype == np.int8:
+            said = "holds signed numbers (int8), whose black and white are not known"
         msg = (
-            f"{where} holds {values.dtype} numbers, which 8 bits cannot carry; set 'intensity', an "
-            f"option of the data and of MedicalPreProcessor, to {POLICIES}"
+            f"{where} {said}; set 'intensity', an option of the data and of MedicalPreProcessor, "
+            f"to {POLICIES}"
         )
         raise IntensityError(msg)
     if not np.isfinite(values).all():

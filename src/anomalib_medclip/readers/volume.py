@@ -4,7 +4,7 @@ What cannot be read to the last byte, or does not say what it is, is refused.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.nifti import NIFTI_SUFFIXES as NIFTI_SUFFIXES
 from anomalib_medclip.readers.nifti import is_nifti, numbers_of
 from anomalib_medclip.readers.nifti import read_nifti as read_nifti
-from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_lesion
+from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_label_map, read_lesion
 from anomalib_medclip.readers.size_limit import check_voxels
 
 AS_SEEN = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -76,11 +76,12 @@ def read_volume(
     raise ImageReadError(msg)
 
 
-def read_labels(path: str | Path) -> Volume:
+def read_labels(path: str | Path, numbered: bool = False) -> Volume:
     """Read a volume of labels, such as lesion or organ masks, as whole numbers.
 
     Args:
-        path: A NIfTI file, or a folder of masks as pictures, 1 on the lesion; DICOM is not read.
+        path: A NIfTI file, or a folder of masks as pictures; DICOM is not read.
+        numbered: Take the numbers of pictures for labels, and not for 1 on the lesion.
 
     Raises:
         ImageReadError: A file is missing, cut off or cannot be decoded.
@@ -88,7 +89,7 @@ def read_labels(path: str | Path) -> Volume:
     """
     path = Path(path)
     if fault_of(path) is A_FOLDER:
-        return _stack_masks(path)
+        return _stack_masks(path, read_label_map if numbered else read_lesion)
     image = read_nifti(path)
     values = numbers_of(image, path)
     if not np.isfinite(values).all() or (values != np.rint(values)).any():
@@ -135,10 +136,10 @@ def _read_folder(folder: Path, intensity: IntensityPolicy, uneven: bool) -> Volu
     return Volume(_stacked(folder, pictures, slices), AS_SEEN)
 
 
-def _stack_masks(folder: Path) -> Volume:
+def _stack_masks(folder: Path, read: Callable[[Path], NDArray[Any]]) -> Volume:
     """Masks as pictures; one may be empty, as healthy slices' are."""
     paths = _pictures(folder)
-    slices = [read_lesion(path) for path in paths]
+    slices = [read(path) for path in paths]
     return Volume(_stacked(folder, paths, slices).astype(np.int32), AS_SEEN)
 
 

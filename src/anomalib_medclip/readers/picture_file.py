@@ -1,0 +1,165 @@
+"""One picture file, opened and decoded to the numbers that it holds; each format by one decoder."""
+
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageFile, UnidentifiedImageError
+
+from anomalib_medclip.errors import ImageReadError, MedclipError
+from anomalib_medclip.files import fault_of, open_file
+from anomalib_medclip.readers.bmp import read_bmp
+from anomalib_medclip.readers.size_limit import check_pixels
+from anomalib_medclip.readers.stored import Stored
+from anomalib_medclip.readers.tiff import BEGINNINGS, read_tiff
+
+_Read = TypeVar("_Read")
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+"""Endings of picture files, in lower case; which format one is of, its first bytes say."""
+
+_FORMATS = ("PNG", "JPEG", "GIF", "WEBP")  # by Pillow
+_BITS = {"1": 1, "L;2": 2, "L;4": 4}  # of its raw greys; others have 8 or 16
+_ORIENTATION = 274
+_MPO_ENTRIES = 0xB002
+_START_OF_JPEG = b"\xff\xd8\xff"
+_END_OF_PNG = b"IEND\xaeB`\x82"
+
+
+def read_stored(path: str | Path) -> Stored:
+    """Read a picture file the way up that viewers show it.
+
+    Raises:
+        ImageReadError: It is missing, too large, damaged, of several pictures, or of a kind that is
+            not read.
+    """
+    path = Path(path)
+    if fault := fault_of(path):
+        msg = f"cannot read image {path}: it {fault.said}; {fault.remedy}"
+        raise ImageReadError(msg)
+    with path.open("rb") as file:
+        start = file.read(16)
+    read: Callable[[Path], Stored] = _read_by_pillow
+    if start[:4] in BEGINNINGS:
+        read = read_tiff
+    elif start[:2] == b"BM":
+        read = read_bmp
+    return _guarded(path, partial(read, path)).upright()
+
+
+def is_turned(path: str | Path) -> bool:
+    """Whether a picture is shown otherwise by programs that know of no orientation.
+
+    Raises:
+        ImageReadError: It cannot be opened.
+    """
+    with open_file(Path(path)) as file:
+        header: Any = _guarded(Path(path), partial(_header_of, file))
+        return header.getexif().get(_ORIENTATION, 1) in range(2, 9)
+
+
+def _guarded(path: Path, read: Callable[[], _Read]) -> _Read:
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        msg = f"cannot read image {path}: Pillow is set to fill up damaged files; reset it"
+        raise ImageReadError(msg)
+    try:
+        return read()
+    except MedclipError:
+        raise
+    except Exception as error:  # damaged files reach every corner of the decoders
+        msg = f"cannot read image {path}: {error}; replace the file or take it out of the data"
+        raise ImageReadError(msg) from error
+
+
+def _read_by_pillow(path: Path) -> Stored:
+    with path.open("rb") as file:
+        picture = _header_of(file)
+        kind = "JPEG" if picture.format == "MPO" else str(picture.format)
+        if kind not in _FORMATS:
+            raise _refusal(path, f"is of the format {kind}, which is not read; convert it to PNG")
+        check_pixels(path, *picture.size)
+        _check_single(path, picture)
+        raw = str(picture.tile[0][3]) if kind == "PNG" else ""
+        if kind == "PNG":
+            _check_png(path)
+        picture.load()
+        stored = _deep_png(path) if ";16" in raw else _shallow(path, picture, _BITS.get(raw, 8))
+        lossy = kind == "JPEG" or (kind == "WEBP" and b"VP8L" not in path.read_bytes()[:64])
+        return stored._replace(lossy=lossy, orientation=picture.getexif().get(_ORIENTATION, 1))
+
+
+def _refusal(path: Path, said: str) -> ImageReadError:
+    return ImageReadError(f"cannot read image {path}: it {said}")
+
+
+def _header_of(file: BinaryIO) -> Any:  # noqa: ANN401 - each format has a class of its own
+    """What ``PIL.Image.open`` does, without its own limit, which would talk of attacks."""
+    start = file.read(16)
+    for load_formats in (Pillow.preinit, Pillow.init):  # the usual ones, then all
+        load_formats()
+        for make, accept in [Pillow.OPEN[name] for name in Pillow.ID]:
+            accepted = accept is None or accept(start)
+            if accepted and not isinstance(accepted, str):  # which says what is not installed
+                file.seek(0)
+                with suppress(SyntaxError, IndexError, TypeError, struct.error):  # another format
+                    return make(file, "")
+    msg = "it is of no format that is known"
+    if start.startswith(_START_OF_JPEG):
+        msg = "it is a damaged JPEG or one of a kind that is not read, such as 12 bits or lossless"
+    raise UnidentifiedImageError(msg)
+
+
+def _check_single(path: Path, picture: Any) -> None:  # noqa: ANN401 - see ``_header_of``
+    """Refuse animations, and cameras' files of several pictures but for thumbnails."""
+    count, said = getattr(picture, "n_frames", 1), "pictures, one after another (an animation)"
+    if picture.format == "MPO":
+        kinds = [entry["Attribute"]["MPType"] for entry in picture.mpinfo[_MPO_ENTRIES]]
+        others = [kind for kind in kinds if not kind.startswith("Large Thumbnail")]
+        count, said = len(others), f"pictures of a camera ({', '.join(dict.fromkeys(others))})"
+    if count > 1:
+        raise _refusal(path, f"has {count} {said}; store the one that counts as PNG")
+
+
+def _check_png(path: Path) -> None:
+    """Every chunk has a checksum; Pillow leaves some unread."""
+    with path.open("rb") as again:
+        _header_of(again).verify()
+    if _END_OF_PNG not in path.read_bytes():
+        msg = "it is cut off in its last chunk"
+        raise ValueError(msg)
+
+
+def _deep_png(path: Path) -> Stored:
+    """Greys or colours of 16 bits, which Pillow would cut to 8."""
+    import imagecodecs  # only for the rare deep picture; the import takes a while
+
+    planes = np.atleast_3d(imagecodecs.png_decode(path.read_bytes()))
+    colours = planes.shape[2] - 1 + planes.shape[2] % 2  # 2 and 4 channels have transparency
+    alpha = planes[..., colours] if planes.shape[2] > colours else None
+    return Stored(planes[..., 0] if colours == 1 else planes[..., :3], 16, alpha=alpha)
+
+
+def _shallow(path: Path, picture: Pillow.Image, bits: int) -> Stored:
+    """Of a decoded picture of at most 8 bits, the numbers of its mode."""
+    planes = np.asarray(picture).astype(np.uint8)
+    if picture.mode in ("1", "L"):
+        return Stored(planes if picture.mode == "1" else planes // (255 // (2**bits - 1)), bits)
+    if picture.mode == "LA":
+        return Stored(planes[..., 0], alpha=planes[..., 1])
+    if picture.mode in ("RGB", "RGBA"):
+        return Stored(planes[..., :3], alpha=planes[..., 3] if picture.mode == "RGBA" else None)
+    if picture.mode == "P":
+        palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        if planes.max() >= len(palette):
+            msg = f"a pixel has colour {planes.max()} of {len(palette)}"
+            raise ValueError(msg)
+        return Stored(planes, palette=palette)
+    kind = "inks (CMYK), whose colours depend on a printer" if picture.mode == "CMYK" else (
+        f"colours of the kind {picture.mode}"
+    )  # fmt: skip
+    raise _refusal(path, f"holds {kind}; convert it to RGB")
