@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_medclip.errors import MaskError, VolumeError
+from anomalib_medclip.readers.dicom_volumes import DicomWhere
 from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.volume import (
     Volume,
@@ -98,12 +100,14 @@ class Sliced:
         shown: Which slices show something: more than one value and, where the volume is cropped to
             an organ, that organ. Of a volume of one value, all.
         headers: As of ``Volume``.
+        left_out: As of ``Volume``.
     """
 
     images: Tensor
     masks: Tensor | None
     shown: Tensor
     headers: tuple[Any, ...]
+    left_out: tuple[LeftOut, ...]
     _image: "MetaTensor"
     _transform: "Compose"
 
@@ -157,6 +161,7 @@ def cut(
     lesion_labels: tuple[int, ...] | None = None,
     organ: str | Path | None = None,
     uneven: bool = False,
+    dicom_where: DicomWhere | None = None,
 ) -> Sliced:
     """Read a volume and cut it into pictures.
 
@@ -168,8 +173,10 @@ def cut(
         lesion_labels: Which of the labels are lesions; by default all but 0.
         organ: Labels of organs, on the same grid; needed where ``slicing`` crops to one.
         uneven: See ``anomalib_medclip.readers.dicom.read_series``.
+        dicom_where: Chooses one of several volumes; see there.
 
     Raises:
+        ConfigError: ``dicom_where`` names what is no attribute of DICOM.
         ImageReadError: A file is missing, cut off or cannot be decoded, or the volume is too large.
         IntensityError: The policy does not fit, or numbers are not finite.
         VolumeError: The volume is not what it says.
@@ -191,7 +198,7 @@ def cut(
             raise MaskError(msg)
         paths["organ"] = organ
     labels = {"mask": lesion_labels, "organ": slicing.organ_labels}
-    volume = read_volume(image, intensity, uneven)
+    volume = read_volume(image, intensity, uneven, dicom_where)
     found: Any = {"image": _tensor(volume, image)}
     for key in tuple(paths)[1:]:
         found[key] = _tensor(_chosen(Path(paths[key]), key, labels[key]), paths[key])
@@ -212,6 +219,7 @@ def cut(
         masks=None if masks is None else masks.to(torch.uint8),
         shown=_shown(images, organs),
         headers=volume.headers,
+        left_out=volume.left_out,
         _image=found["image"],
         _transform=Compose([turn, *steps]),  # to take maps back
     )

@@ -10,7 +10,11 @@
 ``nifti``         NIfTI files, read strictly
 ``dicom``         DICOM files: one picture, or a series
 ``dicom_file``    one DICOM file, header or whole
-``dicom_pixels``  the pixels of one DICOM file
-``dicom_order``   which slices of a series make a volume, in which order
+``dicom_header``  whether a DICOM file is a picture, and what its pixels are
+``dicom_frames``  the pictures of a DICOM file, one or many
+``dicom_pixels``  the pixels of DICOM files
+``dicom_volumes``  which volumes the slices of a series make
+``dicom_order``   in which order the slices of a volume lie, and where
+``left_out``      files that are not taken
 ================  ======================================================
 """
