@@ -106,7 +106,7 @@ def read_pixels(file: BinaryIO, header: Any, start: int, pixels: int) -> Any:  #
             msg = f"it inflates to more than {most} bytes, but its header wants {pixels} of pixels"
             raise FaultyFileError(msg)
         file.seek(0)
-        rest: Any = pydicom.dcmread(file)
+        rest: Any = pydicom.dcmread(file, force=True)
     else:
         file.seek(start)
         rest = read_dataset(file, *header.original_encoding)

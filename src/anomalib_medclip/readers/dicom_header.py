@@ -86,7 +86,7 @@ def refuse_strangers(path: Path, header: Any) -> None:  # noqa: ANN401 - a pydic
     """
     kind = kind_of(header)
     is_known = bool(kind) and not kind[0].isdigit()
-    if is_known and not any(word in kind for word in ("Image", "Volume")):
+    if is_known and not any(word in kind for word in ("Image", "Volume Storage")):
         raise NoPictureError(path, f"is a {kind} file and no image")
     if kind and not is_known and all(value_of(header, one) is None for one in DESCRIBED):
         raise NoPictureError(path, f"is of the kind {kind} and states nothing of pixels")

@@ -132,6 +132,7 @@ def _stored(one: Slice, element: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom
     source.NumberOfFrames = one.frames
     source.add(element)
     syntax = source.file_meta.TransferSyntaxUID
+    keeps_words = not _is_packed(one) or syntax == RLELossless
     if _is_packed(one):
         frame = _packed_frame(one, element.value)
         if syntax == RLELossless:
@@ -140,12 +141,17 @@ def _stored(one: Slice, element: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom
             bits = f"bit {one.header.HighBit} is the highest of {one.header.BitsStored}"
             msg = f"it is compressed, and says that {bits}; {_UNPACK}"
             raise FaultyFileError(msg)
+    if keeps_words:
+        source.BitsStored = (
+            source.BitsAllocated
+        )  # pydicom looks at no other bits, wherever they are
     numbers, _ = get_decoder(syntax).as_array(source, index=one.frame)
-    if _is_packed(one) and syntax != RLELossless:
+    if not keeps_words:
         _check_range(one.header, numbers)
-    spare = numbers.dtype.itemsize * 8 - one.header.BitsStored
-    above = numbers.dtype.itemsize * 8 - 1 - one.header.HighBit
-    return (numbers << above) >> spare  # which spreads the sign
+    width = numbers.dtype.itemsize * 8
+    spread = numbers << (width - 1 - one.header.HighBit)  # so that the sign is the highest bit
+    found: NDArray[Any] = spread >> (width - one.header.BitsStored)
+    return found
 
 
 def _described(header: Any) -> Any:  # noqa: ANN401 - pydicom datasets
