@@ -48,7 +48,7 @@ def begins_as_dicom(head: bytes) -> bool:
         group, element, kind, length = unpack(f"{order}HH2sH", start)
         if not (kind.isalpha() and kind.isupper()):  # no kind is said, and the length is longer
             length = unpack("<I", start[4:])[0]
-        fits = length == 4 if element == 0 else element < 0x100 and length <= _LONGEST_FIRST
+        fits = length == 4 if element == 0 else length <= _LONGEST_FIRST
         if group in _FIRST_GROUPS and fits:
             return True
     return False

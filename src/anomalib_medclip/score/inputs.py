@@ -161,34 +161,30 @@ def _in_folder(
     if strangers:
         logger.info("%s: %d files are neither volumes nor pictures", folder, strangers)
     below = folder.relative_to(root)
-    sorted_out = _sorted_out(dicom)
-    left_out += [LeftOut(below / path.name, reason) for path, reason in sorted_out.left_out]
-    if sorted_out.volumes:
-        reason = "is a picture beside a DICOM series"
+    volumes, pictures, strangers_of_dicom = _sorted_out(dicom)
+    left_out += [one._replace(path=below / one.path.name) for one in strangers_of_dicom]
+    if volumes:
         previews = [path for path in plain if not is_nifti(path)]
+        reason = "is a picture beside a DICOM series"
         left_out += [LeftOut(below / path.name, reason) for path in previews]
         plain = [path for path in plain if path not in previews]
-    place = (below if below.name else Path(root.resolve().name or "volume")).as_posix()
-    volumes = [
-        Input("series", tuple(sorted(files)), place)
-        if len(files) > 1 or files[0] not in sorted_out.whole
-        else Input("series", (files[0],), (below / files[0].name).as_posix())
-        for files in sorted_out.volumes
+    place = below if below.name else Path(root.resolve().name or "volume")
+    return [
+        *(_series(files, is_one_file, below, place) for files, is_one_file in volumes),
+        *(Input(_kind(p), (p,), (below / p.name).as_posix()) for p in [*plain, *pictures]),
     ]
-    pictures = [*plain, *sorted_out.pictures]
-    return volumes + [Input(_kind(p), (p,), (below / p.name).as_posix()) for p in pictures]
 
 
-class _SortedOut(NamedTuple):
-    """DICOM files of a folder: those of each volume, which are whole ones, pictures, and others."""
-
-    volumes: list[list[Path]]
-    whole: set[Path]
-    pictures: list[Path]
-    left_out: list[LeftOut]
+def _series(files: Sequence[Path], is_one_file: bool, below: Path, place: Path) -> Input:
+    """A volume: of the files of a folder, or in one of them."""
+    where = below / files[0].name if is_one_file else place
+    return Input("series", tuple(sorted(files)), where.as_posix())
 
 
-def _sorted_out(paths: Sequence[Path]) -> _SortedOut:
+def _sorted_out(
+    paths: Sequence[Path],
+) -> tuple[list[tuple[list[Path], bool]], list[Path], list[LeftOut]]:
+    """DICOM files as volumes, each with whether it is one multi-frame file; pictures; others."""
     groups: dict[str, list[Path]] = {}
     placed: set[str] = set()
     whole: set[Path] = set()
@@ -213,7 +209,8 @@ def _sorted_out(paths: Sequence[Path]) -> _SortedOut:
             whole.add(path)
     volumes = [files + broken for series, files in groups.items() if series in placed]
     alone += [p for series, files in groups.items() if series not in placed for p in files]
-    return _SortedOut(volumes, whole, alone if volumes else alone + broken, left_out)
+    found = [(files, len(files) == 1 and files[0] in whole) for files in volumes]
+    return found, alone if volumes else alone + broken, left_out
 
 
 def _named(found: Sequence[Input]) -> list[Input]:
