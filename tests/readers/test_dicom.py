@@ -5,7 +5,6 @@ import tracemalloc
 import warnings
 from contextlib import suppress
 
-import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -19,6 +18,7 @@ from pydicom.uid import (
 )
 
 from anomalib_medclip.errors import ImageReadError, IntensityError, VolumeError
+from anomalib_medclip.readers import dicom_pixels
 from anomalib_medclip.readers.dicom import is_dicom, read_picture
 from anomalib_medclip.readers.dicom_frames import slices_of
 from anomalib_medclip.readers.picture import read_image
@@ -261,14 +261,14 @@ def test_pixels_left_over_are_refused_whatever_other_threads_do_to_warnings(tmp_
     dataset = pydicom.dcmread(path)
     dataset.compress(RLELossless, generate_instance_uid=False)
     dataset.save_as(path)
-    other, from_dataset = warnings.catch_warnings(), highdicom.Image.from_dataset
+    other, stored = warnings.catch_warnings(), dicom_pixels._stored
 
-    def meanwhile(*args, **options):
+    def meanwhile(*args):
         """Another thread's filters, which began before ours, end."""
         other.__exit__(None, None, None)
-        return from_dataset(*args, **options)
+        return stored(*args)
 
-    monkeypatch.setattr(highdicom.Image, "from_dataset", meanwhile)
+    monkeypatch.setattr(dicom_pixels, "_stored", meanwhile)
     other.__enter__()
     with pytest.raises(ImageReadError, match=r"ct.dcm: a segment holds 120 bytes .* wants 100"):
         read_picture(change(path, Rows=10), "dtype")
