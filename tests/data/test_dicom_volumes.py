@@ -72,7 +72,13 @@ def test_slice_takes_the_option_of_score(root, tmp_path, capsys):
         "EffectiveEchoTime=9.2",
     ]
     assert main(chosen) == 0
-    assert "18 pictures" in capsys.readouterr().out
+    options_of_data = options(root, dicom_where={"EffectiveEchoTime": 9.2})
+    config.write_text(yaml.safe_dump({**written, "init_args": options_of_data}))
+    assert main([*cut[:3], str(tmp_path / "said"), "--jobs", "1"]) == 0
+    pictures = [sorted((tmp_path / tree).rglob("*.png")) for tree in ("chosen", "said")]
+    one, other = ([path.read_bytes() for path in tree] for tree in pictures)
+    assert one == other
+    assert capsys.readouterr().out.count("18 pictures") == 2
     manifest = json.loads((tmp_path / "chosen" / "MR_AD" / "manifest.json").read_text())
     assert manifest["dicom_where"] == {"EffectiveEchoTime": "9.2"}
 
