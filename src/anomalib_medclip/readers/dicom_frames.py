@@ -8,6 +8,7 @@ own, so that all that follows knows one kind of header.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 from anomalib_medclip.errors import ImageReadError, MedclipError, VolumeError
@@ -119,8 +120,8 @@ def _frames(path: Path, header: Any, start: int) -> Iterator[Slice]:  # noqa: AN
         msg = (
             f"{path} is a multi-frame file of {count} frames ({kind_of(header)}) that says nothing "
             "of each, such as its place, and so is neither one picture nor a volume; take it apart "
-            f"by 'dcmj2pnm --all-frames --write-png {path} OUT' or, if it is a volume, try "
-            f"'dcm2niix -o OUT {path.parent}'"
+            f"by 'dcmj2pnm --all-frames --write-png {quote(str(path))} OUT' or, if it is a volume, "
+            f"try 'dcm2niix -o . {quote(str(path.parent))}'"
         )
         raise VolumeError(msg)
     if groups and len(groups) != count:

@@ -7,6 +7,7 @@ empty, retired, private or wrong, as it is in the files of archives.
 from collections.abc import MutableSequence
 from decimal import Decimal
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from anomalib_medclip.errors import NoPictureError, VolumeError
@@ -135,6 +136,6 @@ def refuse_tiles(path: Path, header: Any) -> None:  # noqa: ANN401 - a pydicom d
     if words & _TILED:
         msg = (
             f"{path} is a mosaic: one picture made of the slices of a volume, side by side, which "
-            f"is not read; make a NIfTI file of it by 'dcm2niix -o OUT {path.parent}'"
+            f"is not read; make a NIfTI file of it by 'dcm2niix -o . {quote(str(path.parent))}'"
         )
         raise VolumeError(msg)

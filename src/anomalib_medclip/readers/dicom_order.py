@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +121,7 @@ def _check_upright(
     degrees = np.degrees(np.arccos(min(1.0, abs(float(whole @ normal)))))
     msg += (
         f": they are tilted by {degrees:.3g} degrees, as by a gantry; straighten them by 'dcm2niix "
-        f"-f straight -o OUT {folder}', and read OUT/straight_Tilt_1.nii, not OUT/straight.nii"
+        f"-f straight -o . {quote(str(folder))}', and read straight_Tilt_1.nii, not straight.nii"
     )
     raise VolumeError(msg)
 

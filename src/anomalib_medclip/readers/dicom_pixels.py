@@ -7,6 +7,7 @@ others; windows, tables and palettes of the file are applied by highdicom.
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from struct import unpack
 from typing import Any, Literal
 
@@ -29,8 +30,6 @@ _DECODERS = {
     for number in numbers
 }
 """Packages that decode compressed pixels, by transfer syntax."""
-
-_UNPACK = "unpack it by 'gdcmconv --raw IN OUT'"
 
 Step = Literal["stored", "rescaled", "voi", "coloured"]
 """How far numbers are taken: as they are stored, rescaled to units, by the window of the file to
@@ -76,6 +75,10 @@ def _undecodable(path: Path, reason: str) -> str:
     return f"cannot decode the pixels of {path}: {reason}{remedy}"
 
 
+def _unpack(one: Slice) -> str:
+    return f"unpack it by 'gdcmconv --raw {quote(str(one.path))} unpacked.dcm'"
+
+
 def _reason(one: Slice) -> str:
     """Why a decoder failed, and what helps; its own words are those of a library."""
     from pydicom.pixels.decoders.base import get_decoder
@@ -85,10 +88,10 @@ def _reason(one: Slice) -> str:
     try:
         is_there = get_decoder(syntax).is_available
     except NotImplementedError:
-        return f"nothing here reads its transfer syntax, {syntax.name}; {_UNPACK}"
+        return f"nothing here reads its transfer syntax, {syntax.name}; {_unpack(one)}"
     if not is_there:
         package = _DECODERS[syntax]
-        return f"it is compressed as {syntax.name}; run pip install '{package}', or {_UNPACK}"
+        return f"it is compressed as {syntax.name}; run pip install '{package}', or {_unpack(one)}"
     return "they are damaged, or not what its header says"
 
 
@@ -139,7 +142,7 @@ def _stored(one: Slice, element: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom
             _check_runs(one.header, frame)
         elif one.header.HighBit != one.header.BitsStored - 1:
             bits = f"bit {one.header.HighBit} is the highest of {one.header.BitsStored}"
-            msg = f"it is compressed, and says that {bits}; {_UNPACK}"
+            msg = f"it is compressed, and says that {bits}; {_unpack(one)}"
             raise FaultyFileError(msg)
     if keeps_words:
         source.BitsStored = (
