@@ -118,7 +118,18 @@ SYNTAXES = {
     "run lengths": partial(stored_as, syntax=RLELossless),
     "deflated": deflated,
 }
+
+
+def said_otherwise(path):
+    """The file header names the other of the two little endian syntaxes."""
+    raw = path.read_bytes()
+    explicit = b"1.2.840.10008.1.2.1\0"
+    assert raw.count(explicit) == 1
+    path.write_bytes(raw.replace(explicit, b"1.2.840.10008.1.2\0\0\0"))
+
+
 WRAPPED = {
+    "said to be implicit": said_otherwise,
     "in a file header": lambda path: None,
     "without preamble": without_preamble,
     "implicit and bare": partial(bare, True),
@@ -231,6 +242,17 @@ def test_images_of_every_kind_are_read(tmp_path):
         assert read_image(path, WINDOW).shape == (3, 4, 5)
 
 
+@pytest.mark.parametrize("missing", ["PlanarConfiguration", "PixelRepresentation", "HighBit"])
+@pytest.mark.parametrize("wrap", ["little endian", "big endian", "run lengths"])
+def test_colours_do_without_what_follows_from_the_rest(tmp_path, missing, wrap):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3)).astype(np.uint8)
+    path = write_picture(tmp_path / "us.dcm", pixels)
+    SYNTAXES[wrap](path)
+    altered(path, {missing: None})
+    found = read_image(path).permute(1, 2, 0).numpy()
+    assert np.array_equal(found, (pixels / 255).astype(np.float32))
+
+
 def test_a_screenshot_of_another_series_is_left_out(tmp_path):
     paths = write_series(tmp_path, numbers(6, 5, 3), straight())
     place = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
@@ -256,6 +278,17 @@ def test_slices_side_by_side_are_refused_with_the_tool_that_parts_them(tmp_path,
     for read, given in ((read_image, path), (read_volume, path.parent)):
         with pytest.raises(VolumeError, match=r"1.IMA is a mosaic: .*'dcm2niix -o \. .*bold'"):
             read(given, WINDOW)
+
+
+def test_slices_side_by_side_are_known_by_their_makers_count(tmp_path):
+    dataset = pydicom.dcmread(write_picture(tmp_path / "1.dcm", numbers(8, 8)))
+    dataset.private_block(0x19, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", 1)
+    dataset.save_as(tmp_path / "1.dcm")
+    assert read_image(tmp_path / "1.dcm", WINDOW).shape == (3, 8, 8)
+    dataset.private_block(0x19, "SIEMENS MR HEADER")[0x0A].value = 16
+    dataset.save_as(tmp_path / "1.dcm")
+    with pytest.raises(VolumeError, match=r"1.dcm is a mosaic"):
+        read_image(tmp_path / "1.dcm", WINDOW)
 
 
 # --- words of errors

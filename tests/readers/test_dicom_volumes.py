@@ -107,6 +107,14 @@ def test_halves_of_two_volumes_make_none(tmp_path, keyword, uneven):
         read_volume(tmp_path, WINDOW, uneven)
 
 
+@pytest.mark.parametrize("uneven", [False, True])
+def test_volumes_that_nothing_tells_apart_are_counted(tmp_path, uneven):
+    for number in range(3):
+        written(tmp_path, number, "EchoNumbers", 1)
+    with pytest.raises(VolumeError, match=r"3 slices at each of 3 places, .*'dcm2niix -o \. /"):
+        read_volume(tmp_path, WINDOW, uneven)
+
+
 def test_what_differs_from_place_to_place_is_of_one_volume(tmp_path):
     _, expected = written(tmp_path, 0, "EchoNumbers", 1)
     for k, path in enumerate(sorted(tmp_path.glob("*.dcm"))):

@@ -101,11 +101,7 @@ def check_described(path: Path, header: Any) -> None:  # noqa: ANN401 - a pydico
         VolumeError: It is several slices, tiled.
     """
     kind = f"a {kind_of(header)} file" if kind_of(header) else "a file of unknown kind"
-    colours = stated(header, "PhotometricInterpretation")
-    if value_of(header, "SamplesPerPixel") is None and colours in _SAMPLES:
-        header.SamplesPerPixel = _SAMPLES[colours]
-    if value_of(header, "HighBit") is None and isinstance(bits := header.get("BitsStored"), int):
-        header.HighBit = bits - 1
+    _fill_in(header)
     for keyword in DESCRIBED:
         value = stated(header, keyword)
         if value is None:
@@ -120,9 +116,30 @@ def check_described(path: Path, header: Any) -> None:  # noqa: ANN401 - a pydico
             f"{header.HighBit} is the highest, which cannot be"
         )
         raise FaultyFileError(msg)
-    if header.SamplesPerPixel > 1 and value_of(header, "PlanarConfiguration") is None:
-        header.PlanarConfiguration = 0
     refuse_tiles(path, header)
+
+
+def _fill_in(header: Any) -> None:  # noqa: ANN401 - a pydicom dataset
+    """State what follows from the rest of a header, where it is not stated."""
+    colours = stated(header, "PhotometricInterpretation")
+    known: dict[str, int | None] = {
+        "SamplesPerPixel": _SAMPLES.get(str(colours)),
+        # Of colours, and of places in a palette, none is negative.
+        "PixelRepresentation": None if "MONOCHROME" in str(colours) else 0,
+        "HighBit": bits - 1 if isinstance(bits := value_of(header, "BitsStored"), int) else None,
+        "PlanarConfiguration": 0,
+    }
+    for keyword, value in known.items():
+        if value is not None and value_of(header, keyword) is None:
+            setattr(header, keyword, value)
+
+
+def _count_of_tiles(header: Any) -> int:  # noqa: ANN401 - a pydicom dataset
+    """How many slices Siemens says, in an element of its own, that a picture is made of."""
+    try:
+        return int(header.private_block(0x19, "SIEMENS MR HEADER")[0x0A].value)
+    except Exception:  # it says none, or nothing that is a number
+        return 0
 
 
 def refuse_tiles(path: Path, header: Any) -> None:  # noqa: ANN401 - a pydicom dataset
@@ -133,7 +150,7 @@ def refuse_tiles(path: Path, header: Any) -> None:  # noqa: ANN401 - a pydicom d
     """
     said = value_of(header, "ImageType")
     words = set(said if isinstance(said, MutableSequence) else [said])
-    if words & _TILED:
+    if words & _TILED or _count_of_tiles(header) > 1:
         msg = (
             f"{path} is a mosaic: one picture made of the slices of a volume, side by side, which "
             f"is not read; make a NIfTI file of it by 'dcm2niix -o . {quote(str(path.parent))}'"

@@ -11,6 +11,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from math import isclose
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeAlias
 
 from anomalib_medclip.errors import ConfigError, VolumeError
@@ -78,6 +79,7 @@ def the_volume(
     attributes = _attributes(chosen)
     if attributes:
         _refuse(folder, chosen, attributes)
+    _check_copies(folder, chosen)
     return chosen, [LeftOut(path, reason) for path in dict.fromkeys(one.path for one in beside)]
 
 
@@ -201,12 +203,30 @@ def _parts(slices: list[Slice], keyword: str) -> list[list[Slice]]:
     return [those for _, those in parts]
 
 
+def _check_copies(folder: Path, slices: Sequence[Slice]) -> None:
+    """Refuse volumes at one place that nothing tells apart: to take one of each would mix them.
+
+    Raises:
+        VolumeError: Of several slices at every place.
+    """
+    counts = set(_places(slices).values())
+    if len(counts) == 1 and (each := counts.pop()) > 1 and len(slices) > each:
+        msg = (
+            f"{folder} holds {each} slices at each of {len(slices) // each} places, and no "
+            "attribute tells them apart; give each volume a folder, or make NIfTI files of them by "
+            f"'dcm2niix -o . {quote(str(folder))}'"
+        )
+        raise VolumeError(msg)
+
+
 def _at_one_place(slices: Sequence[Slice]) -> int:
     """How many slices lie at the place that has most."""
-    places = Counter(
-        tuple(geometry_of(one, "ImagePositionPatient").round(2) + 0.0) for one in slices
-    )
-    return max(places.values())
+    return max(_places(slices).values())
+
+
+def _places(slices: Sequence[Slice]) -> Counter[Any]:
+    """How many slices lie where."""
+    return Counter(tuple(geometry_of(one, "ImagePositionPatient").round(2) + 0.0) for one in slices)
 
 
 def _separating(slices: list[Slice], most: int) -> str | None:
