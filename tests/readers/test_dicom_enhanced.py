@@ -68,19 +68,7 @@ def drawn(random):
     return pixels, [frames[i] for i in order], shared, tags
 
 
-@pytest.mark.parametrize(
-    "count",
-    [
-        30,
-        pytest.param(
-            500,
-            marks=pytest.mark.nightly(
-                also="tests/readers/test_dicom_enhanced.py::test_frames_are_read_as_files_of_their_own"
-            ),
-        ),
-    ],
-)
-def test_frames_are_read_as_files_of_their_own(tmp_path, count):
+def read_right(tmp_path, count):
     for seed in range(count):
         random = np.random.default_rng(seed)
         pixels, frames, shared, tags = drawn(random)
@@ -96,6 +84,17 @@ def test_frames_are_read_as_files_of_their_own(tmp_path, count):
             same(read_volume(path, policy), expected)
         else:  # of one frame it is a picture
             assert np.array_equal(read_image(path, policy)[0].numpy(), expected.voxels[0])
+
+
+def test_frames_are_read_as_files_of_their_own(tmp_path):
+    read_right(tmp_path, 30)
+
+
+@pytest.mark.nightly(
+    also="tests/readers/test_dicom_enhanced.py::test_frames_are_read_as_files_of_their_own"
+)
+def test_many_frames_are_read_as_files_of_their_own(tmp_path):
+    read_right(tmp_path, 500)
 
 
 def test_affine_and_numbers_are_those_that_the_groups_state(tmp_path):

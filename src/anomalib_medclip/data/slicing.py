@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_medclip.errors import MaskError, VolumeError
-from anomalib_medclip.readers.dicom_volumes import DicomWhere
+from anomalib_medclip.readers.dicom_values import DicomWhere
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.size_limit import check_voxels

@@ -1,20 +1,21 @@
 """Files to numbers: pictures, NIfTI, DICOM, and where the numbers lie in [0, 1].
 
-================  ======================================================
-``picture``       one picture file, or a mask, to a tensor
-``resize``        the one resize of images and masks
-``graph_resize``  the same for graphs of exported models
-``intensity``     numbers of any depth to [0, 1]
-``size_limit``    how large a picture or volume may be
-``volume``        voxels, and where they lie in the patient
-``nifti``         NIfTI files, read strictly
-``dicom``         DICOM files: one picture, or a series
-``dicom_file``    one DICOM file, header or whole
-``dicom_header``  whether a DICOM file is a picture, and what its pixels are
-``dicom_frames``  the pictures of a DICOM file, one or many
-``dicom_pixels``  the pixels of DICOM files
+=================  ======================================================
+``picture``        one picture file, or a mask, to a tensor
+``resize``         the one resize of images and masks
+``graph_resize``   the same for graphs of exported models
+``intensity``      numbers of any depth to [0, 1]
+``size_limit``     how large a picture or volume may be
+``volume``         voxels, and where they lie in the patient
+``nifti``          NIfTI files, read strictly
+``dicom``          DICOM files: one picture, or a series
+``dicom_file``     one DICOM file, header or whole
+``dicom_header``   whether a DICOM file is a picture, and what its pixels are
+``dicom_frames``   the pictures of a DICOM file, one or many
+``dicom_pixels``   the pixels of DICOM files
+``dicom_values``   what headers say of an attribute, to choose by
 ``dicom_volumes``  which volumes the slices of a series make
-``dicom_order``   in which order the slices of a volume lie, and where
-``left_out``      files that are not taken
-================  ======================================================
+``dicom_order``    in which order the slices of a volume lie, and where
+``left_out``       files that are not taken
+=================  ======================================================
 """

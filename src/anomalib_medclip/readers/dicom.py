@@ -18,7 +18,8 @@ from anomalib_medclip.readers.dicom_frames import Slice, place_of, slices_of, te
 from anomalib_medclip.readers.dicom_header import kind_of, numbers_of, value_of
 from anomalib_medclip.readers.dicom_order import affine_of, in_order
 from anomalib_medclip.readers.dicom_pixels import decoded, slope_and_intercept, stored_range
-from anomalib_medclip.readers.dicom_volumes import DicomWhere, the_volume
+from anomalib_medclip.readers.dicom_values import DicomWhere
+from anomalib_medclip.readers.dicom_volumes import the_volume
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.size_limit import check_pixels, check_voxels

@@ -6,22 +6,26 @@ differ, and a user chooses one by its value.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, MutableSequence, Sequence
-from contextlib import suppress
-from difflib import get_close_matches
-from math import isclose
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Any, TypeAlias
+from typing import Any
 
-from anomalib_medclip.errors import ConfigError, VolumeError
+from anomalib_medclip.errors import VolumeError
 from anomalib_medclip.readers.dicom_frames import Slice
 from anomalib_medclip.readers.dicom_header import value_of
 from anomalib_medclip.readers.dicom_order import geometry_of
+from anomalib_medclip.readers.dicom_values import (
+    MOST_LETTERS,
+    OF_PATIENT,
+    DicomWhere,
+    by_value,
+    joined,
+    listed,
+    says,
+    values,
+)
 from anomalib_medclip.readers.left_out import LeftOut
-
-DicomWhere: TypeAlias = Mapping[str, str | int | float]
-"""Values that attributes of DICOM must have, by keyword, or by tag as ``"0019,100C"``."""
 
 _OF_ONE_VOLUME = (
     "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "FrameOfReferenceUID",
@@ -44,15 +48,6 @@ _OF_ONE_PLACE = (
 _OF_EACH_FILE = {"SOPInstanceUID", "InstanceNumber"}
 """What differs wherever there are two files, and so means nothing."""
 
-_OF_PATIENT = 0x0010
-"""The group of attributes whose values name a patient, and so stand in no message."""
-
-_SAME = 1e-4  # of a number, such as a direction cosine or a spacing
-_MOST_NAMED = 6
-_MOST_LETTERS = 60
-
-_Values: TypeAlias = tuple[str, ...]
-
 
 def the_volume(
     folder: Path, slices: Sequence[Slice], where: DicomWhere | None = None
@@ -71,83 +66,22 @@ def the_volume(
         VolumeError: There are several volumes, or none is like that.
     """
     placed = {_series_of(one) for one in slices if one.is_placed}
-    beside = [one for one in slices if placed and _series_of(one) not in placed]
+    beside = [one.path for one in slices if placed and _series_of(one) not in placed]
     reason = "is a picture of another series that says nothing of its place"
-    chosen = _chosen(folder, [one for one in slices if one not in beside], where or {})
-    if len(placed & {_series_of(one) for one in chosen}) > 1:
-        _refuse(folder, chosen, _telling("SeriesInstanceUID", chosen))
-    attributes = _attributes(chosen)
+    left_out = [LeftOut(path, reason) for path in dict.fromkeys(beside)]
+    chosen = _chosen(folder, [one for one in slices if one.path not in set(beside)], where or {})
+    series = [those for _, those in by_value(chosen, "SeriesInstanceUID")]
+    if len(series) > 1:
+        _refuse(folder, series, _telling(chosen, len(series)))
+    groups, attributes = _told_apart(chosen)
     if attributes:
-        _refuse(folder, chosen, attributes)
+        _refuse(folder, groups, attributes)
     _check_copies(folder, chosen)
-    return chosen, [LeftOut(path, reason) for path in dict.fromkeys(one.path for one in beside)]
+    return chosen, left_out
 
 
 def _series_of(one: Slice) -> str:
     return str(value_of(one.header, "SeriesInstanceUID") or "")
-
-
-# --- what a header says
-
-
-def values(header: Any, keyword: str) -> _Values:  # noqa: ANN401 - a pydicom dataset
-    """What a header says as text, number by number; nothing where it says nothing or too much."""
-    from pydicom.sequence import Sequence
-
-    said = value_of(header, _key(keyword))
-    said = getattr(said, "value", said)  # of an element, which a tag gives
-    if isinstance(said, Sequence):
-        return ()
-    if isinstance(said, bytes):  # of a private element, whose kind nobody knows
-        said = said.decode("latin-1").strip(" \0").split("\\")
-    several = list(said) if isinstance(said, MutableSequence) else [said]
-    return () if said is None else tuple(map(str, several))
-
-
-def _key(keyword: str) -> Any:  # noqa: ANN401 - what pydicom looks up
-    """A keyword of DICOM, or a tag that is written as one.
-
-    Raises:
-        ConfigError: It is neither.
-    """
-    from pydicom.datadict import keyword_dict
-
-    if keyword in keyword_dict:
-        return keyword
-    with suppress(ValueError):
-        group, element = (int(part, 16) for part in keyword.strip("()").split(","))
-        return (group, element)
-    like = get_close_matches(keyword, keyword_dict, n=3)
-    remedy = f"did you mean {', '.join(like)}?" if like else "give a keyword such as EchoNumbers"
-    msg = f"{keyword!r} is no attribute of DICOM; {remedy}"
-    raise ConfigError(msg)
-
-
-def _alike(one: _Values, other: _Values) -> bool:
-    """Whether two say the same, numbers up to their rounding."""
-    return one == other or (len(one) == len(other) and all(map(_is_same, one, other)))
-
-
-def _is_same(one: str, other: str) -> bool:
-    with suppress(ValueError):
-        return one == other or isclose(float(one), float(other), rel_tol=0, abs_tol=_SAME)
-    return False
-
-
-def _by_value(slices: Iterable[Slice], keyword: str) -> list[tuple[_Values, list[Slice]]]:
-    """Slices by what they say, in the order in which it is first said."""
-    exactly: dict[_Values, list[Slice]] = {}
-    for one in slices:
-        exactly.setdefault(values(one.header, keyword), []).append(one)
-    found: list[tuple[_Values, list[Slice]]] = []
-    for said, those in exactly.items():
-        for other, group in found:
-            if _alike(said, other):
-                group += those
-                break
-        else:
-            found.append((said, those))
-    return found
 
 
 # --- which volumes there are
@@ -160,22 +94,17 @@ def _chosen(folder: Path, slices: list[Slice], where: DicomWhere) -> list[Slice]
         VolumeError: There are none.
     """
     for keyword, wanted in where.items():
-        kept = [one for one in slices if _says(values(one.header, keyword), str(wanted))]
+        kept = [one for one in slices if says(values(one.header, keyword), str(wanted))]
         if slices and not kept:
-            there = _listed(slices, keyword)
+            there = listed(slices, keyword)
             msg = f"no slice of {folder} has {keyword}={wanted}; those that there are have {there}"
             raise VolumeError(msg)
         slices = kept
     return slices
 
 
-def _says(said: _Values, wanted: str) -> bool:
-    """Whether what is wanted is all that is said, or one of several."""
-    return _alike(said, tuple(wanted.split("\\"))) or any(_is_same(one, wanted) for one in said)
-
-
-def _attributes(slices: list[Slice]) -> list[str]:
-    """By which attributes the slices are of several volumes; none where they are of one."""
+def _told_apart(slices: list[Slice]) -> tuple[list[list[Slice]], list[str]]:
+    """The volumes that slices are of, and by which attributes they differ; none, of one volume."""
     found: list[str] = []
     groups = [slices]
     for keyword in _OF_ONE_VOLUME:
@@ -183,21 +112,24 @@ def _attributes(slices: list[Slice]) -> list[str]:
         if len(finer) > len(groups):
             found.append(keyword)
             groups = finer
-    found += [keyword for group in groups for keyword in _within(group)]
-    return list(dict.fromkeys(found))
+    within = [_told_apart_at_one_place(group) for group in groups]
+    found += [keyword for _, keywords in within for keyword in keywords]
+    return [part for parts, _ in within for part in parts], list(dict.fromkeys(found))
 
 
-def _within(slices: list[Slice]) -> list[str]:
-    """Attributes that tell slices of one place apart."""
+def _told_apart_at_one_place(slices: list[Slice]) -> tuple[list[list[Slice]], list[str]]:
+    """The same, where slices lie at one place."""
     keyword = _separating(slices, most) if (most := _at_one_place(slices)) > 1 else None
     if keyword is None:
-        return []
-    return [keyword, *(one for _, part in _by_value(slices, keyword) for one in _within(part))]
+        return [slices], []
+    within = [_told_apart_at_one_place(part) for _, part in by_value(slices, keyword)]
+    found = [keyword, *(deeper for _, keywords in within for deeper in keywords)]
+    return [part for parts, _ in within for part in parts], found
 
 
 def _parts(slices: list[Slice], keyword: str) -> list[list[Slice]]:
     """Slices that say different things of an attribute; one part, where some just say nothing."""
-    parts = _by_value(slices, keyword)
+    parts = by_value(slices, keyword)
     if len([said for said, _ in parts if said]) < 2:
         return [slices]
     return [those for _, those in parts]
@@ -234,7 +166,7 @@ def _separating(slices: list[Slice], most: int) -> str | None:
     for keyword in (*_OF_ONE_PLACE, *_others(slices[0])):
         if len({values(one.header, keyword) for one in slices}) > 2 * most:
             continue
-        parts = _by_value(slices, keyword)
+        parts = by_value(slices, keyword)
         is_even = keyword in _OF_ONE_PLACE or len({len(those) for _, those in parts}) == 1
         fewer = 1 < len(parts) <= most and all(_at_one_place(those) < most for _, those in parts)
         if is_even and fewer:
@@ -248,42 +180,38 @@ def _others(one: Slice) -> Iterable[str]:
 
     for tag in list(one.header.keys()):
         keyword = keyword_for_tag(tag)
-        if keyword in (*_OF_EACH_FILE, *_OF_ONE_PLACE) or tag.group == _OF_PATIENT:
+        if keyword in (*_OF_EACH_FILE, *_OF_ONE_PLACE) or tag.group == OF_PATIENT:
             continue
         name = keyword or f"{tag.group:04X},{tag.element:04X}"
         said = values(one.header, name)
-        if said and len("".join(said)) <= _MOST_LETTERS:
+        if said and len("".join(said)) <= MOST_LETTERS:
             yield name
 
 
 # --- what is said of them
 
 
-def _telling(keyword: str, slices: list[Slice]) -> list[str]:
-    """Attributes that people know by which series differ as by their identifiers, or these."""
-    count = len(_by_value(slices, keyword))
+def _telling(slices: list[Slice], count: int) -> list[str]:
+    """An attribute that people know by which series differ as by their identifiers, or these."""
     for known in ("SeriesNumber", "SeriesDescription"):
-        parts = _by_value(slices, known)
+        parts = by_value(slices, known)
         if len(parts) == count and all(said for said, _ in parts):
             return [known]
-    return [keyword]
+    return ["SeriesInstanceUID"]
 
 
-def _refuse(folder: Path, slices: list[Slice], attributes: list[str]) -> None:
+def _refuse(folder: Path, groups: list[list[Slice]], attributes: list[str]) -> None:
     """Say how many volumes there are, by what they differ, and how to choose.
 
     Raises:
         VolumeError: Always.
     """
-    groups = [slices]
-    for keyword in attributes:
-        groups = [part for group in groups for _, part in _by_value(group, keyword)]
-    series = len({_series_of(one) for one in slices})
+    slices = [one for group in groups for one in group]
     what, each = f"{len(groups)} volumes", "volume"
-    if series > 1:
+    if (series := len({_series_of(one) for one in slices})) > 1:
         what, each = f"files of {series} DICOM series", "series"
-    said = ", and in ".join(f"{name}: {_listed(slices, name)}" for name in attributes)
-    choice = [(name, _joined(name, values(groups[0][0].header, name))) for name in attributes]
+    said = ", and in ".join(f"{name}: {listed(slices, name)}" for name in attributes)
+    choice = [(name, joined(name, values(groups[0][0].header, name))) for name in attributes]
     as_words = " ".join(f"'{name}={value}'" for name, value in choice)
     as_option = ", ".join(f"{name}: '{value}'" for name, value in choice)
     msg = (
@@ -292,24 +220,3 @@ def _refuse(folder: Path, slices: list[Slice], attributes: list[str]) -> None:
         f"{{{as_option}}}"
     )
     raise VolumeError(msg)
-
-
-def _listed(slices: list[Slice], keyword: str) -> str:
-    """The values of an attribute, and how many slices have each, or which one."""
-    parts = _by_value(slices, keyword)
-    named = []
-    for said, those in parts[:_MOST_NAMED]:
-        which = those[0].path.name if len(those) == 1 else f"{len(those)} slices"
-        named.append(f"{_joined(keyword, said)} ({which})")
-    if (more := len(parts) - _MOST_NAMED) > 0:
-        named.append(f"and {more} more")
-    return ", ".join(named)
-
-
-def _joined(keyword: str, said: _Values) -> str:
-    """Values as DICOM writes them, but those that name a patient."""
-    from pydicom.datadict import tag_for_keyword
-
-    if (tag_for_keyword(keyword) or 0) >> 16 == _OF_PATIENT:
-        return "..."
-    return "\\".join(said)[:_MOST_LETTERS] or "none"

@@ -22,7 +22,7 @@ from anomalib_medclip.readers.dicom import (
     series_of,
 )
 from anomalib_medclip.readers.dicom_frames import slices_of
-from anomalib_medclip.readers.dicom_volumes import DicomWhere
+from anomalib_medclip.readers.dicom_values import DicomWhere
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.nifti import NIFTI_SUFFIXES as NIFTI_SUFFIXES

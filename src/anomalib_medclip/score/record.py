@@ -27,7 +27,7 @@ from anomalib_medclip.files import (
     write_whole,
 )
 from anomalib_medclip.provenance import NOTICE, versions
-from anomalib_medclip.readers.dicom_volumes import DicomWhere
+from anomalib_medclip.readers.dicom_values import DicomWhere
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.spreadsheet import original, shown
