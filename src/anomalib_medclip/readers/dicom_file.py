@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 _LARGEST_HEADER = 2**24  # bytes, of a deflated file
 _MARK = b"DICM"  # behind a preamble of 128 bytes
-_FIRST_GROUPS = (2, 8)  # of a file header, and of a data set without one
+_FIRST_GROUPS = (2, 8, 16)  # of a file header, and of data sets without one
 _LONGEST_FIRST = 1024  # bytes that the first element of a data set may have
 
 
