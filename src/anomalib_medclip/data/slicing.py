@@ -208,8 +208,7 @@ def cut(
     turned: Any = turn(found)
     _check_one_grid(turned)
     if slicing.spacing:
-        where = image if isinstance(image, str | Path) else image[0].parent
-        _check_resampled(where, turned["image"], slicing.spacing)
+        _check_resampled(image, turned["image"], slicing.spacing)
     steps = _steps(tuple(paths), slicing)
     found = Compose(steps)(turned)
     stacks: dict[str, Tensor] = {key: found[key].as_tensor()[0].permute(2, 0, 1) for key in paths}
@@ -293,13 +292,14 @@ def _check_one_grid(found: dict[str, "MetaTensor"]) -> None:
 
 
 def _check_resampled(
-    path: str | Path, image: "MetaTensor", spacing: tuple[float, float, float]
+    path: str | Path | Sequence[Path], image: "MetaTensor", spacing: tuple[float, float, float]
 ) -> None:
     """Refuse a spacing at which a volume would be too large."""
+    where = path if isinstance(path, str | Path) else path[0].parent
     lengths = zip(image.shape[1:], image.pixdim.tolist(), spacing, strict=True)
     sides = [ceil(count * now / wanted) for count, now, wanted in lengths]
     said = f"has {' x '.join(map(str, sides))} voxels at a spacing of {spacing} mm"
-    check_voxels(path, *sides, said=said)
+    check_voxels(where, *sides, said=said)
 
 
 def _shown(images: Tensor, organs: Tensor | None) -> Tensor:
