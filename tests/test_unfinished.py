@@ -9,11 +9,12 @@ import pydicom
 import pytest
 import torch
 from anomalib.metrics import AUROC, Evaluator
+from anomalib.post_processing import PostProcessor
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from PIL import Image
 from scans import UP, numbers, record, write_stack
-from tiny import CASES
+from tiny import CASES, SHALLOW
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.cli import main
@@ -167,6 +168,33 @@ def test_without_a_threshold_there_are_scores_and_no_verdict(undecided, tmp_path
     assert predicted[0].pred_label is None
     assert float(predicted[0].pred_score) == pytest.approx(found.score)
     assert caplog.text.count("no threshold is known") == 1
+    [tested] = case.engine(tmp_path).test(case.shallow(), datamodule=case.data(), ckpt_path=path)
+    assert {"image_AUROC", "pixel_AUROC"} <= tested.keys()
+    assert not {"image_F1Score", "pixel_F1Score"} & tested.keys()
+    [scores] = tmp_path.rglob("test_scores.csv")
+    assert "pred_label" not in scores.read_text()
+
+
+@pytest.mark.parametrize("undecided", ["MVFA"], indirect=True)
+def test_of_anomalibs_own_labels_without_a_threshold_a_word_is_said(
+    undecided, tmp_path, photo, caplog
+):
+    case, path = undecided
+    model = case.small(**SHALLOW, post_processor=PostProcessor())
+    case.engine(tmp_path).predict(model, data_path=photo, ckpt_path=path)
+    assert "PostProcessor labels by 0.5, which was found on no image" in caplog.text
+
+
+def test_labels_without_masks_give_a_verdict_and_no_segmentation(tmp_path):
+    [case] = [case for case in CASES if case.name == "MVFA"]
+    data = case.data(mask_column=None, train_batch_size=16)
+    trained = case.fit(tmp_path, epochs=1, data=data)
+    write_stack(tmp_path / "in" / "ct", numbers(), UP)
+    command = ["score", str(tmp_path / "in"), "--ckpt", str(trained.checkpoint)]
+    assert main([*command, "--intensity", "[0, 1000]", "--out", str(tmp_path / "out")]) == 0
+    series = record(tmp_path / "out" / "ct")
+    assert series["label"] in (0, 1)
+    assert series["segmentation"] == "none: the model knows no threshold of pixels"
 
 
 @EVERY
@@ -205,12 +233,12 @@ def test_score_without_a_threshold_writes_scores_maps_and_no_verdict(
     series = record(tmp_path / "out" / "ct")
     assert series["label"] is None
     assert {row["label"] for row in series["slices"]} == {None}
-    assert series["segmentation"] == "none: the model knows no threshold"
+    assert series["segmentation"] == "none: the model knows no threshold of pixels"
     assert series["provenance"]["threshold"] == {"value": None, "from": "none is known"}
     assert not (tmp_path / "out" / "ct" / "segmentation.dcm").exists()
     found = pydicom.dcmread(tmp_path / "out" / "ct" / "map.dcm")
     [item] = found.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
-    assert item.LUTExplanation == "How abnormal, no threshold is known"
+    assert item.LUTExplanation == "How abnormal, no threshold of pixels is known"
     voxels = nib.load(tmp_path / "out" / "ct" / "map.nii.gz").get_fdata()
     last = item.DoubleFloatRealWorldValueLastValueMapped
     assert last == pytest.approx(voxels.max(), rel=1e-6)
@@ -235,5 +263,5 @@ def test_the_sheet_without_a_threshold_has_the_colours_of_its_own_range(tmp_path
     panel = Panel(np.zeros((3, 4), np.float32), heat, "slice 0")
     draw_montage(tmp_path / "sheet.png", [panel], has_threshold=False)
     words, limits = seen
-    assert words.endswith("no threshold is known")
+    assert words.endswith("no threshold of pixels is known")
     assert limits == (2, 3)

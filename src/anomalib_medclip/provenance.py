@@ -17,6 +17,7 @@ _PACKAGES = (
     "torchvision",
     "lightning",
     "numpy",
+    "pillow",
     "timm",
     "open_clip_torch",
     "monai",

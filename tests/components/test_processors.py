@@ -130,11 +130,23 @@ def test_pixels_are_placed_by_their_own_threshold():
 
 
 @pytest.mark.parametrize("normalised", [True, False])
-def test_without_a_validation_scores_pass_and_one_half_decides(normalised):
+def test_without_a_validation_scores_pass_and_nothing_is_decided(normalised):
     processor = RankPreservingPostProcessor(enable_normalization=normalised)
-    found = processed(processor, [0.2, 0.5, 0.7])
-    assert found.pred_score.tolist() == pytest.approx([0.2, 0.5, 0.7])
-    assert found.pred_label.tolist() == [False, False, True]
+    maps = torch.rand(3, 4, 4)
+    given = InferenceBatch(pred_score=torch.tensor([0.2, 0.5, 0.7]), anomaly_map=maps)
+    for found in (processed(processor, [0.2, 0.5, 0.7], maps=maps), processor(given)):
+        assert found.pred_score.tolist() == pytest.approx([0.2, 0.5, 0.7])
+        assert torch.equal(found.anomaly_map, maps)
+        assert found.pred_label is None
+        assert found.pred_mask is None
+
+
+def test_labels_alone_tell_no_threshold_of_pixels():
+    processor, maps = validated(*VALIDATION, enable_threshold_matching=False), torch.rand(2, 4, 4)
+    given = InferenceBatch(pred_score=torch.tensor([0.2, 0.7]), anomaly_map=maps)
+    for found in (processed(processor, [0.2, 0.7], maps=maps), processor(given)):
+        assert found.pred_label.shape == (2,)
+        assert found.pred_mask is None
 
 
 def test_without_a_threshold_the_middle_of_the_range_takes_its_place():

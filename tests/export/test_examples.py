@@ -8,9 +8,11 @@ MVFA exports, made by the same worker.
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -56,17 +58,52 @@ WINDOW = (0.0, 4095.0)
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Larger and smaller than the input, wide and tall, grey and colour, 8 and 16 bits."""
+    """Larger and smaller than the input, wide and tall, grey and colour, 8 and 16 bits, alpha."""
     folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     kinds = {
         "larger": (90, 71, 3), "smaller": (20, 27, 3), "tall": (150, 40), "same": (32, 32, 3),
-        "deep_larger": (64, 90), "deep_smaller": (25, 19),
+        "deep_larger": (64, 90), "deep_smaller": (25, 19), "alpha": (33, 50, 4),
     }  # fmt: skip
     for name, shape in kinds.items():
         deep = name.startswith("deep")
         pixels = random.integers(0, 5000 if deep else 256, shape)
         Image.fromarray(pixels.astype(np.uint16 if deep else np.uint8)).save(folder / f"{name}.png")
     return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory):
+    """PNG files of one bit, and of palettes with and without a colour that is transparent."""
+    folder, random = tmp_path_factory.mktemp("indexed"), np.random.default_rng(0)
+    colour = Image.fromarray(random.integers(0, 256, (40, 52, 3), np.uint8))
+    colour.quantize(64).save(folder / "palette.png")
+    colour.quantize(8).save(folder / "palette_4_bits.png", bits=4)
+    colour.quantize(64).save(folder / "palette_transparent.png", transparency=0)
+    colour.convert("1").save(folder / "one_bit.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def deep_colour(tmp_path_factory):
+    """PNG files of 16 bits in colour, with and without alpha, and in grey with alpha."""
+    folder, random = tmp_path_factory.mktemp("deep"), np.random.default_rng(0)
+    pixels = random.integers(0, 5000, (40, 52, 4), np.uint16)
+    for kind, channels in {2: 3, 6: 4, 4: 2}.items():  # colour, with alpha, grey with alpha
+        write_png(folder / f"kind_{kind}.png", pixels[..., :channels], kind)
+    return sorted(folder.iterdir())
+
+
+def write_png(path, pixels, kind):
+    """A PNG file of 16 bits, by the format's definition."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +141,25 @@ def agree(found, checkpoint, path, pictures):
         assert abs(found[picture.name] - inferencer.predict(picture).score) <= allowed(path)
 
 
-def said(*command):
-    """What a program prints of each picture: path, score, and whether it is abnormal."""
+def run(*command):
+    """A program's end, without this package on its path."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
+    return subprocess.run(words, capture_output=True, text=True, env=env, check=False)
+
+
+def refused(words, *command):
+    """A program ends with these words, and prints no score."""
+    done = run(*command)
+    assert done.returncode
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+def said(*command):
+    """What a program prints of each picture: path, score, and whether it is abnormal."""
+    done = run(*command)
     assert done.returncode == 0, done.stderr
     rows = [line.split(" ") for line in done.stdout.splitlines() if ".png " in line]
     for _, score, verdict in rows:
@@ -121,10 +172,17 @@ def test_a_zero_shot_model_is_certified_on_images_of_validation(zero_shot):
     assert list(at_sizes(zero_shot[1])) == ["19 x 26", "48 x 67", "106 x 38"]
 
 
-def test_onnxruntime_alone_gives_the_scores_of_the_trained_model(zero_shot, pictures):
+def test_onnxruntime_alone_gives_the_scores_of_the_trained_model(
+    zero_shot, pictures, indexed, deep_colour
+):
     checkpoint, path, _ = zero_shot
-    found = said(sys.executable, EXAMPLES / "score_onnxruntime.py", path, *pictures)
-    agree(found, checkpoint, path, pictures)
+    program = sys.executable, EXAMPLES / "score_onnxruntime.py"
+    found = said(*program, path, *pictures, *indexed)
+    agree(found, checkpoint, path, [*pictures, *indexed])
+    for picture in deep_colour:
+        refused(f"{picture.name} has 16 bits of colour", *program, path, picture)
+    [grey] = [path for path in pictures if path.stem == "deep_larger"]
+    refused("takes images of one size", *program, CASE.exported("onnx"), grey)
     opened = Inferencer(path)  # which resizes first
     agree({p.name: opened.predict(p).score for p in pictures}, checkpoint, path, pictures)
 
@@ -134,7 +192,9 @@ def test_onnxruntime_alone_gives_the_scores_of_the_trained_model(zero_shot, pict
     not Path(NODE_MODULES, "onnxruntime-web").is_dir() or not NODE_MODULES,
     reason="ANOMALIB_MEDCLIP_NODE_MODULES names no folder with onnxruntime-web and fast-png",
 )
-def test_a_browser_gives_the_scores_of_the_trained_model(zero_shot, pictures, tmp_path):
+def test_a_browser_gives_the_scores_of_the_trained_model(
+    zero_shot, pictures, indexed, deep_colour, tmp_path
+):
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     checkpoint, path, _ = zero_shot
     site = shutil.copytree(EXAMPLES / "web", tmp_path / "site")
@@ -142,18 +202,21 @@ def test_a_browser_gives_the_scores_of_the_trained_model(zero_shot, pictures, tm
     for file in path.parent.iterdir():
         shutil.copy(file, site)
     assert {file.name for file in path.parent.iterdir()} == {"model.onnx", "model.json"}
-    found = {}
+    said_of = {}
     with served(site) as address, playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         page = browser.new_page()
         page.set_default_timeout(120_000)
-        for picture in pictures:
+        for picture in (*pictures, *deep_colour, *indexed):
             page.goto(address)
             page.set_input_files("input", picture)
             page.wait_for_function("document.querySelector('output').value !== ''")
-            found[picture.name] = float(page.locator("output").text_content())
+            said_of[picture.name] = page.locator("output").text_content()
         browser.close()
-    agree(found, checkpoint, path, pictures)
+    for picture in indexed:
+        assert said_of.pop(picture.name).startswith("a palette, or fewer than 8 bits")
+    found = {name: float(text) for name, text in said_of.items()}
+    agree(found, checkpoint, path, [*pictures, *deep_colour])
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -282,10 +345,23 @@ def test_a_model_without_a_threshold_says_so_and_is_not_for_the_model_api():
     found = describe(model, None, answer, "onnx")
     assert (found.image_threshold, found.model_info()) == (None, {})
     assert found.texts()["image_threshold"] == "null"
-    assert "no threshold is known" in found.outputs["pred_score"]["meaning"]
+    assert found.threshold_from is None
+    assert "no threshold of images is known" in found.outputs["pred_score"]["meaning"]
+    assert "no threshold of pixels is known" in found.outputs["anomaly_map"]["meaning"]
     assert found.outputs["anomaly_map"]["shape"] == ["batch", 1, 32, 32]
+
+
+def test_a_model_that_learnt_from_labels_alone_knows_no_threshold_of_pixels():
+    answer = InferenceBatch(pred_score=torch.rand(2), anomaly_map=torch.rand(2, 1, 32, 32))
+    model = MVFA(**SHALLOW)
     model.post_processor._image_threshold = torch.tensor(0.3)
-    assert describe(model, None, answer, "onnx").model_info()["image_threshold"] == "0.5"
+    found = describe(model, None, answer, "onnx")
+    assert (found.image_threshold, found.pixel_threshold) == (0.5, None)
+    assert "no threshold" not in found.outputs["pred_score"]["meaning"]
+    assert "no threshold of pixels is known" in found.outputs["anomaly_map"]["meaning"]
+    assert found.model_info()["task"] == "classification"
+    model.post_processor._pixel_threshold = torch.tensor(0.3)
+    assert describe(model, None, answer, "onnx").model_info()["task"] == "segmentation"
 
 
 def test_weights_too_large_for_one_file_stay_beside_it(tmp_path, monkeypatch):
@@ -328,11 +404,17 @@ def for_openvino(request, tmp_path_factory):
 @pytest.mark.nightly(
     also="tests/export/test_examples.py::test_the_model_api_opens_a_file_as_it_is_told_in_it"
 )
-def test_the_model_api_gives_the_scores_of_the_trained_model(for_openvino, pictures):
+def test_the_model_api_gives_the_scores_of_the_trained_model(
+    for_openvino, pictures, indexed, deep_colour
+):
     pytest.importorskip("model_api.models", reason="openvino-model-api is not installed")
     checkpoint, path = for_openvino
-    found = said(sys.executable, EXAMPLES / "score_model_api.py", path, *pictures)
-    agree(found, checkpoint, path, pictures)
+    program = sys.executable, EXAMPLES / "score_model_api.py"
+    found = said(*program, path, *pictures, *indexed)
+    agree(found, checkpoint, path, [*pictures, *indexed])
+    for picture in deep_colour:
+        refused(f"{picture.name} has 16 bits of colour", *program, path, picture)
+    refused("takes images of one size", *program, CASE.exported("openvino"), *pictures)
 
 
 @pytest.mark.nightly(
@@ -344,12 +426,18 @@ def test_the_model_api_gives_the_scores_of_the_trained_model(for_openvino, pictu
     or not Path("/usr/include/png.h").is_file(),
     reason="cmake, g++ or libpng's header (libpng-dev) is not installed",
 )
-def test_cpp_gives_the_scores_of_the_trained_model(for_openvino, pictures, tmp_path):
+def test_cpp_gives_the_scores_of_the_trained_model(
+    for_openvino, pictures, indexed, deep_colour, tmp_path
+):
     checkpoint, path = for_openvino
     where = f"-DOpenVINO_DIR={get_cmake_path()}"
     for words in (["-S", EXAMPLES / "cpp", "-B", tmp_path, where], ["--build", tmp_path]):
         subprocess.run(["cmake", *words], check=True, stdout=subprocess.DEVNULL)
-    agree(said(tmp_path / "score", path, *pictures), checkpoint, path, pictures)
+    every, program = [*pictures, *indexed, *deep_colour], tmp_path / "score"
+    agree(said(program, path, *every), checkpoint, path, every)
+    refused("takes images of one size", program, CASE.exported("openvino"), *pictures)
+    refused("cannot open", program, path, tmp_path / "gone.png")
+    refused("usage", program)
 
 
 @pytest.mark.nightly(
@@ -381,5 +469,7 @@ def test_a_command_exports_for_images_of_any_size(pictures, tmp_path, monkeypatc
     )
     path = tmp_path / "weights" / "onnx" / "model.onnx"
     eight = [path for path in pictures if not path.stem.startswith("deep")]
-    found = said(sys.executable, EXAMPLES / "score_onnxruntime.py", path, *eight)
-    agree(found, checkpoint, path, eight)
+    program = sys.executable, EXAMPLES / "score_onnxruntime.py"
+    agree(said(*program, path, *eight), checkpoint, path, eight)
+    [deep] = [path for path in pictures if path.stem == "deep_larger"]
+    refused("16 bits, of which the model does not say", *program, path, deep)

@@ -30,6 +30,8 @@ def traced_once(folder):
     trace, made = torch.onnx.export, {}
 
     def export(model, args, f, **options):
+        if not hasattr(model, "hparams"):  # a part of one
+            return trace(model, args, f, **options)
         kept = content(model, *args, options)
         if kept not in made:
             (home := folder / str(len(made))).mkdir()
@@ -37,6 +39,7 @@ def traced_once(folder):
             made[kept] = home
         for file in made[kept].iterdir():
             shutil.copy(file, f.removesuffix("model.onnx") + file.name)
+        return None
 
     with patch.object(torch.onnx, "export", export):
         yield

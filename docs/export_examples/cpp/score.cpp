@@ -29,7 +29,8 @@ ov::Tensor read(const std::string& path, Window of_16_bits) {
     const size_t height = png_get_image_height(png, info), width = png_get_image_width(png, info);
     const bool deep = png_get_bit_depth(png, info) == 16;
     const Window window = deep ? of_16_bits : Window{0, 255};
-    if (window.low == window.high) throw std::runtime_error("the model says nothing of 16 bits");
+    if (window.low == window.high)
+        throw std::runtime_error(path + " has 16 bits, of which the model does not say what they mean");
     png_bytepp rows = png_get_rows(png, info);
     ov::Tensor image(ov::element::f32, {1, 3, height, width});
     float* pixel = image.data<float>();
@@ -44,12 +45,15 @@ ov::Tensor read(const std::string& path, Window of_16_bits) {
     return image;
 }
 
-int main(int count, char** words) {
+int run(int count, char** words) {
+    if (count < 3) throw std::runtime_error("usage: score model.xml picture.png ...");
     ov::Core core;
     const auto model = core.read_model(words[1]);
     const auto says = [&](const char* key) {
         return model->get_rt_info<std::string>("anomalib_medclip", key);
     };
+    if (says("inside").find("resize") == std::string::npos)
+        throw std::runtime_error("the model takes images of one size; export it with any_size");
     Window window{0, 0};
     std::sscanf(says("intensity_window").c_str(), "[%lf, %lf]", &window.low, &window.high);
     const std::string threshold = says("image_threshold");
@@ -65,4 +69,12 @@ int main(int count, char** words) {
         if (threshold != "null") std::cout << (score > std::stod(threshold));
         std::cout << "\n";
     }
+    return 0;
+}
+
+int main(int count, char** words) try {
+    return run(count, words);
+} catch (const std::exception& error) {
+    std::cerr << error.what() << "\n";
+    return 1;
 }

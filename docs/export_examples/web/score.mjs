@@ -7,6 +7,7 @@ import * as ort from "onnxruntime-web";
 export async function openModel(url) {
   const session = await ort.InferenceSession.create(url);
   const says = await (await fetch(url.replace(/onnx$/, "json"))).json();
+  if (!says.inside.includes("resize")) throw new Error(`${url} takes images of one size; export it with any_size`);
   return async (bytes) => {
     const image = read(bytes, says.intensity_window);
     const { pred_score: score } = await session.run({ [says.input.name]: image });
@@ -16,7 +17,9 @@ export async function openModel(url) {
 
 /** A PNG of 8 or 16 bits, grey or colour, as the graph takes it: (1, 3, height, width) in [0, 1]. */
 function read(bytes, windowOf16Bits) {
-  const { width, height, channels, depth, data } = decode(bytes);
+  const { width, height, channels, depth, palette, data } = decode(bytes);
+  if (palette || depth < 8) throw new Error("a palette, or fewer than 8 bits: save it as grey or colour of 8 or 16 bits");
+  if (depth === 16 && !windowOf16Bits) throw new Error("16 bits, of which the model does not say what they mean");
   const [low, high] = depth === 16 ? windowOf16Bits : [0, 255];
   const size = width * height;
   const pixels = new Float32Array(3 * size);

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from anomalib.data import Batch, PredictDataset
+from anomalib.data import Batch, InferenceBatch, PredictDataset
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from lightning import LightningModule, Trainer
@@ -16,8 +16,8 @@ from anomalib_medclip.components.anomaly_map import unit_interval
 from anomalib_medclip.components.threshold import (
     FAIR_RATE,
     MidwayThreshold,
+    has_pixel_threshold,
     has_threshold,
-    no_guess,
 )
 from anomalib_medclip.metrics.raw import keep_raw
 from anomalib_medclip.readers.graph_resize import GraphResize
@@ -147,6 +147,9 @@ class RankPreservingPostProcessor(PostProcessor):
     keeps_threshold = False
     """Whether a validation leaves threshold and normalisation as they are."""
 
+    knows: tuple[bool, bool] | None = None
+    """Whether it knows thresholds of images and of pixels, while it is traced; see ``no_guess``."""
+
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - anomalib's options
         super().__init__(**kwargs)
         self._image_threshold_metric = MidwayThreshold(
@@ -196,10 +199,7 @@ class RankPreservingPostProcessor(PostProcessor):
                 "normal or abnormal"
             )
 
-    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - anomalib's
-        """As anomalib's, but nothing gets a label without a threshold."""
-        with no_guess(self):
-            super().on_predict_batch_end(*args, **kwargs)
+    on_test_start = on_predict_start
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn likewise after a validation by itself."""
@@ -207,9 +207,25 @@ class RankPreservingPostProcessor(PostProcessor):
             self.on_fit_end(trainer, pl_module)
 
     def post_process_batch(self, batch: Batch[Any]) -> None:
-        """Normalise scores and maps in place, and keep beside them what the model gave."""
+        """Normalise scores and maps in place, and keep beside them what the model gave.
+
+        Without a threshold of images there are no labels, without one of pixels no masks.
+        """
         keep_raw(batch)
         super().post_process_batch(batch)
+        if not has_threshold(self):
+            batch.pred_label = None
+        if not has_pixel_threshold(self):
+            batch.pred_mask = None
+
+    def forward(self, predictions: InferenceBatch) -> InferenceBatch:
+        """The same for what a model gives, which is not kept."""
+        found: InferenceBatch = super().forward(predictions)
+        labels, masks = self.knows or (has_threshold(self), has_pixel_threshold(self))
+        return found._replace(
+            pred_label=found.pred_label if labels else None,
+            pred_mask=found.pred_mask if masks else None,
+        )
 
     @staticmethod
     def _normalize(

@@ -61,15 +61,29 @@ def has_threshold(post_processor: Any) -> bool:  # noqa: ANN401 - anyone's, or n
     return bool(post_processor.image_threshold.isfinite())
 
 
+def has_pixel_threshold(post_processor: Any) -> bool:  # noqa: ANN401 - anyone's, or none
+    """Whether a post-processor can tell abnormal from normal pixels, likewise.
+
+    Images without masks tell it none.
+    """
+    if not getattr(post_processor, "enable_thresholding", False):
+        return False
+    return bool(post_processor.pixel_threshold.isfinite())
+
+
 @contextmanager
 def no_guess(post_processor: Any) -> Iterator[None]:  # noqa: ANN401 - anyone's
-    """Let a post-processor that knows no threshold give scores and maps alone, for a while."""
+    """Have a post-processor that is traced give nothing that it knows no threshold for.
+
+    A graph cannot ask. anomalib's own post-processor then gives labels and masks, or neither.
+    """
     asked = post_processor.enable_thresholding
-    post_processor.enable_thresholding = has_threshold(post_processor)
+    post_processor.knows = has_threshold(post_processor), has_pixel_threshold(post_processor)
+    post_processor.enable_thresholding = any(post_processor.knows)
     try:
         yield
     finally:
-        post_processor.enable_thresholding = asked
+        post_processor.enable_thresholding, post_processor.knows = asked, None
 
 
 class MidwayThreshold(F1AdaptiveThreshold):

@@ -33,9 +33,9 @@ class MedicalFolder(MedicalDataModule):
             Otherwise ``normal_dir`` and ``abnormal_dir`` are read.
         normal_dir: Folder of normal images, below ``root``.
         abnormal_dir: Folder of abnormal images, below ``root``.
-        normal_only: Say that there are no abnormal images; one that is found is an error. Then methods that learn from normal
-            images alone train, their threshold is the highest score of other normal images, and a
-            test says nothing of abnormal ones.
+        normal_only: Say that there are no abnormal images; one that is found is an error. Then
+            methods that learn from normal images alone train, their threshold is the highest score
+            of other normal images, and a test says nothing of abnormal ones.
         mask_dir: Folder of masks with the names of the abnormal images, below ``root``. Without
             masks the method is trained on labels alone.
         image_column: Column of image paths. This and every other column may be a pattern of

@@ -84,6 +84,9 @@ def refuse_bf16(method: Exportable) -> None:
 def refuse_uncertifiable(method: Exportable) -> None:
     """Refuse models whose processors are others, or which hold NaN."""
     if not isinstance(method.pre_processor, MedicalPreProcessor) or not method.post_processor:
-        msg = "only a model with its own pre- and post-processor can be certified; leave both"
+        msg = (
+            "only a model with this package's pre-processor and a post-processor can be certified; "
+        )
+        msg += "leave both options out"
         raise ParityError(msg)
     refuse_non_finite_state(without_clip(method.state_dict()), "the model to export")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 from anomalib.data import InferenceBatch
 
 from anomalib_medclip.clip.backbone import without_clip
-from anomalib_medclip.components.threshold import has_threshold
+from anomalib_medclip.components.threshold import has_pixel_threshold, has_threshold
 from anomalib_medclip.export.parity import number
 from anomalib_medclip.files import as_json
 from anomalib_medclip.provenance import NOTICE, sha256_of_tensors, versions
@@ -16,8 +16,9 @@ Exportable: TypeAlias = Any
 """A ``training.method.ClipMethod``, whose room lies above this one."""
 
 RESIZE = (
-    "to input_size, whatever the aspect ratio, by PIL.Image.resize with the filter of resample: of "
-    "8-bit pixels where all values are whole 255ths, else of each channel in mode F, cut to [0, 1]"
+    "to input_size, whatever the aspect ratio, by PIL.Image.resize of the Pillow among versions, "
+    "with the filter of resample: of 8-bit pixels where all values are whole 255ths, else of each "
+    "channel in mode F, cut to [0, 1]"
 )
 """What ``MethodResize`` does to images, for who has no ``MethodResize``."""
 
@@ -60,7 +61,7 @@ class Description:
         labels: What ``pred_label`` says, for no and yes.
         object_name: What the images show, as prompts name it.
         image_threshold: ``pred_score`` above it is abnormal; ``None`` if no threshold is known.
-        pixel_threshold: ``anomaly_map`` above it is abnormal.
+        pixel_threshold: ``anomaly_map`` above it is abnormal, likewise.
         raw_image_threshold: The first before scores were placed around one half.
         raw_pixel_threshold: The second likewise.
         threshold_from: Which images the threshold was found on.
@@ -121,10 +122,10 @@ class Description:
         }
         return {
             "model_type": "AnomalyDetection",
-            "task": "segmentation",
+            "task": "segmentation" if self.pixel_threshold is not None else "classification",
             "labels": " ".join(self.labels),
             "image_threshold": str(self.image_threshold),
-            "pixel_threshold": str(self.pixel_threshold),
+            "pixel_threshold": str(self.pixel_threshold or self.image_threshold),
             "normalization_scale": "1.0",
             **({} if "resize" in self.inside else of_one_size),
         }
@@ -163,7 +164,7 @@ def describe(
     """
     backbone, post = method.model.clip.backbone, method.post_processor
     reading = method.pre_processor
-    known = has_threshold(post)
+    known, knows_pixels = has_threshold(post), has_pixel_threshold(post)
     size = list(method.model.clip.size)
     return Description(
         notice=NOTICE,
@@ -171,7 +172,7 @@ def describe(
         format=format_,
         compression=compression,
         input=_input(entrance, size),
-        outputs=_outputs(answer, known),
+        outputs=_outputs(answer, known, knows_pixels),
         inside=["resize", "normalisation"] if entrance.any_size else ["normalisation"],
         outside=["intensity"] if entrance.any_size else ["intensity", "resize"],
         intensity=reading.intensity,
@@ -184,10 +185,10 @@ def describe(
         labels=LABELS,
         object_name=method.object_name,
         image_threshold=number(post.normalized_image_threshold) if known else None,
-        pixel_threshold=number(post.normalized_pixel_threshold) if known else None,
+        pixel_threshold=number(post.normalized_pixel_threshold) if knows_pixels else None,
         raw_image_threshold=number(post.image_threshold) if known else None,
-        raw_pixel_threshold=number(post.pixel_threshold) if known else None,
-        threshold_from=method.threshold_from,
+        raw_pixel_threshold=number(post.pixel_threshold) if knows_pixels else None,
+        threshold_from=method.threshold_from if known else None,
         backbone=str(backbone),
         backbone_fingerprint=method.model.clip.fingerprint,
         checkpoint=checkpoint,
@@ -204,16 +205,18 @@ def _input(entrance: Entrance, size: list[int]) -> dict[str, Any]:
         "shape": ["batch", 3, *(["height", "width"] if entrance.any_size else size)],
         "channels": "RGB",
         "range": [0, 1],
+        "of_8_bits": "divided by 255",
     }
 
 
-def _outputs(answer: InferenceBatch, known: bool) -> dict[str, dict[str, Any]]:
+def _outputs(answer: InferenceBatch, known: bool, knows_pixels: bool) -> dict[str, dict[str, Any]]:
     """Shape and meaning of what a model gives, by name."""
-    own = "" if known else ", as the method computes it: no threshold is known"
+    own = "; no threshold of {} is known"
     meanings = {
-        "pred_score": f"how abnormal the image is{own}",
+        "pred_score": f"how abnormal the image is{'' if known else own.format('images')}",
         "pred_label": "whether it is: pred_score is above image_threshold",
-        "anomaly_map": f"how abnormal each pixel of the resized image is{own}",
+        "anomaly_map": "how abnormal each pixel of the resized image is"
+        + ("" if knows_pixels else own.format("pixels")),
         "pred_mask": "whether it is: anomaly_map is above pixel_threshold",
     }
     given = {name: v for name, v in answer._asdict().items() if v is not None}

@@ -4,6 +4,7 @@
 ``picture``        one picture file, or a mask, to a tensor
 ``resize``         the one resize of images and masks
 ``graph_resize``   the same for graphs of exported models
+``digits``         whole numbers larger than these graphs compute in
 ``intensity``      numbers of any depth to [0, 1]
 ``size_limit``     how large a picture or volume may be
 ``volume``         voxels, and where they lie in the patient

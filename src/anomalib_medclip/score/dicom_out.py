@@ -58,7 +58,7 @@ def write_dicom(
         headers: Headers of its slices, in their order, as ``dicom.read_series`` gives them.
         voxels: Its map, ``(slice, row, column)``; in [0, 1] if a threshold is known.
         model: Name of the method, for the files.
-        has_threshold: Whether the model knows a threshold; without one nothing is segmented.
+        has_threshold: Whether the model knows one of pixels; without it nothing is segmented.
 
     Returns:
         Name of the segmentation, or why there is none.
@@ -75,7 +75,7 @@ def write_dicom(
     _save(folder / "map.dcm", series, made)
     abnormal = voxels > THRESHOLD
     if not has_threshold:
-        return "none: the model knows no threshold"
+        return "none: the model knows no threshold of pixels"
     if not abnormal.any():
         return f"none: no voxel is above {THRESHOLD}"
     target = folder / "segmentation.dcm"
@@ -96,7 +96,9 @@ _WITH_THRESHOLD = _Scale(f"How abnormal, {THRESHOLD} is the threshold", 0.0, 1.0
 
 def _without_threshold(voxels: NDArray[np.float32]) -> _Scale:
     """The range of the map itself."""
-    return _Scale("How abnormal, no threshold is known", float(voxels.min()), float(voxels.max()))
+    return _Scale(
+        "How abnormal, no threshold of pixels is known", float(voxels.min()), float(voxels.max())
+    )
 
 
 def _check_identity(sources: Sequence[Any], series: Path) -> None:

@@ -98,6 +98,8 @@ class Inferencer:
             where it did not.
         precision: What it computes most products in.
         has_threshold: Whether the model knows a threshold, without which nothing gets a label.
+        has_pixel_threshold: Whether it knows one of pixels, above which they belong to a lesion; it
+            does if validation had masks.
         origin: What the file says of itself: ``method``, ``object_name``, ``backbone``,
             ``backbone_fingerprint``, ``weights_sha256`` and ``threshold_from``, ``None`` where it
             does not say.
@@ -126,6 +128,7 @@ class Inferencer:
         opened = open_model(path, device, precision, pretrained, trust)
         self.run, self.resize, self.slicing = opened.run, opened.resize, opened.slicing
         self.precision, self.has_threshold = opened.precision, opened.has_threshold
+        self.has_pixel_threshold = opened.has_pixel_threshold
         notes = opened.notes
         self.shares_batches = (
             path.suffix not in (".onnx", ".pt2")

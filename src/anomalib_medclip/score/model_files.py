@@ -14,7 +14,7 @@ from anomalib_medclip import baselines
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.components.processors import MedicalPreProcessor
-from anomalib_medclip.components.threshold import has_threshold
+from anomalib_medclip.components.threshold import has_pixel_threshold, has_threshold
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.devices import find_device
 from anomalib_medclip.errors import CheckpointError, MedclipError, UnknownNameError
@@ -53,6 +53,7 @@ class OpenedModel(NamedTuple):
         slicing: How training cut volumes into images; ``None`` where it did not.
         precision: What it computes most products in.
         has_threshold: Whether it knows a threshold; without one its labels mean nothing.
+        has_pixel_threshold: Whether it knows one of pixels.
         notes: What the checkpoint or the certificate says of it.
     """
 
@@ -62,6 +63,7 @@ class OpenedModel(NamedTuple):
     slicing: dict[str, Any] | None
     precision: Precision
     has_threshold: bool
+    has_pixel_threshold: bool
     notes: dict[str, Any]
 
 
@@ -170,9 +172,9 @@ def _from_module(model: Any, device: str, notes: dict[str, Any]) -> OpenedModel:
     run = torch_run(model.eval().to(device), device)
     # A .pt file may hold any model of anomalib: most have no CLIP, WinCLIP has open_clip's own.
     precision: Precision = getattr(getattr(model.model, "clip", None), "precision", "fp32")
-    known = has_threshold(model.post_processor)
+    known = has_threshold(model.post_processor), has_pixel_threshold(model.post_processor)
     return OpenedModel(
-        run, reading.resize, reading.intensity, reading.slicing, precision, known, notes
+        run, reading.resize, reading.intensity, reading.slicing, precision, *known, notes
     )
 
 
@@ -215,6 +217,7 @@ def _certified(
         paper.get("slicing"),
         precision,
         paper["raw_image_threshold"] is not None,
+        paper["raw_pixel_threshold"] is not None,
         paper,
     )
 

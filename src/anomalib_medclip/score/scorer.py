@@ -221,7 +221,7 @@ class Scorer:
         voxels = sliced.restore(found.maps)
         like = sliced.headers[0] if one.kind == "nifti" else None
         write_nifti(folder / "map.nii.gz", voxels, sliced.affine, like)
-        known = self.inferencer.has_threshold
+        known = self.inferencer.has_pixel_threshold
         if one.kind == "series" and settings.dicom:
             method = self.inferencer.origin["method"] or "anomaly detection"
             series = one.files[0].parent
@@ -237,7 +237,7 @@ class Scorer:
         heat = found.maps[0].numpy()
         Image.fromarray(heat).save(folder / "map.tiff")
         panel = Panel(image.permute(1, 2, 0).numpy(), heat, f"score {float(found.scores[0]):.3f}")
-        known = self.inferencer.has_threshold
+        known = self.inferencer.has_pixel_threshold
         draw_montage(folder / "montage.png", [panel], has_threshold=known)
 
 

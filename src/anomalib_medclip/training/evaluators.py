@@ -11,6 +11,7 @@ def evaluator() -> Evaluator:
     """AUROC and F1 of images and, with masks, pixels; AUROC on validation images, too.
 
     The AUROCs are exact and of the model's own scores, whatever a post-processor makes of them.
+    Without a threshold there is no F1.
     """
     return Evaluator(
         val_metrics=[
@@ -20,7 +21,7 @@ def evaluator() -> Evaluator:
         test_metrics=[
             AUROC(fields=_IMAGE, prefix="image_"),
             AUROC(fields=_PIXEL, prefix="pixel_", strict=False),
-            F1Score(fields=["pred_label", "gt_label"], prefix="image_"),
+            F1Score(fields=["pred_label", "gt_label"], prefix="image_", strict=False),
             F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False),
         ],
     )

@@ -44,7 +44,11 @@ from anomalib_medclip.training.schedule import Schedule, is_last_epoch, save_aga
 from anomalib_medclip.training.stopping import TidyStop
 from anomalib_medclip.training.support import SupportFitter
 from anomalib_medclip.training.text_features import TextFeatures
-from anomalib_medclip.training.threshold_source import keep_if_learnt_from, source_of
+from anomalib_medclip.training.threshold_source import (
+    keep_if_learnt_from,
+    source_of,
+    warn_of_guesses,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -87,14 +91,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
             model.load_released(adapters)
         told = [type(self).__qualname__, model.clip.fingerprint, self.user_components.of_images]
         self.text = TextFeatures(model, self.names_the_object)
-        self.features = FrozenFeatures(
-            model,
-            self.augmentations,
-            options["cache"],
-            options["cache_memory"],
-            options["seed"],
-            scope_of(told, options),
-        )
+        cached = options["cache"], options["cache_memory"], options["seed"], scope_of(told, options)
+        self.features = FrozenFeatures(model, self.augmentations, *cached)
         self.support = SupportFitter(model, self.features)
         self.schedule = Schedule(self.default_epochs)
         self.exporter = CertifiedExporter()
@@ -232,6 +230,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def on_test_start(self) -> None:
         """Make sure that there is something to score with."""
         self.preparation.without_training(self.data, self.pre_processor)
+        warn_of_guesses(self.post_processor)
         if self.features.shared is not None:
             self.features.open(self.trainer.default_root_dir)
 
@@ -251,6 +250,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """Make sure that there is something to score with, and say if it is not finished."""
         self.preparation.without_training(self.data, self.pre_processor)
         self.schedule.warn_if_unfinished()
+        warn_of_guesses(self.post_processor)
 
     @property
     def _is_fitting(self) -> bool:

@@ -33,6 +33,16 @@ def source_of(data: DatamoduleView, *, apart: bool, wants_abnormal: bool) -> str
     return CROSS_FITTED if apart else learnt_from(wants_abnormal)
 
 
+def warn_of_guesses(post_processor: Any) -> None:  # noqa: ANN401 - anyone's, or none
+    """Say that a post-processor of anomalib's labels by one half where no threshold is known."""
+    labels = getattr(post_processor, "enable_thresholding", False)
+    own = isinstance(post_processor, RankPreservingPostProcessor)  # which gives none, and says so
+    if labels and not own and not has_threshold(post_processor):
+        kind = type(post_processor).__name__
+        words = "no threshold is known, and %s labels by 0.5, which was found on no image"
+        logger.warning(words, kind)
+
+
 def keep_if_learnt_from(post_processor: Any, data: DatamoduleView) -> bool:  # noqa: ANN401 - anyone's
     """Keep the threshold of training, where these data have only images that it learnt from."""
     keeps = has_threshold(post_processor) and data.validates_on_support
