@@ -29,6 +29,18 @@ class ImageReadError(MedclipError, OSError):
     """A file of data is missing, may not be read, is none, is too large, or cannot be decoded."""
 
 
+class NoPictureError(ImageReadError):
+    """A sound DICOM file that holds no picture, such as a report; beside a series it is left out.
+
+    Attributes:
+        reason: What it is, as the rest of a sentence that begins with the file.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path} {reason}; take it out of the data")
+        self.reason = reason
+
+
 class IntensityError(MedclipError, ValueError):
     """An image of more than 8 bits came without an intensity policy, or leaves its range."""
 

@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 
 from anomalib_medclip.data.image_checks import look_at_image, look_at_pixels, mask_problems
 from anomalib_medclip.data.slicing import Slicing, cut
-from anomalib_medclip.readers.dicom import read_header
+from anomalib_medclip.readers.dicom_frames import slices_of
 from anomalib_medclip.readers.picture import (
     lesion_numbers,
     read_image,
@@ -249,7 +249,7 @@ def load_lists():
 
 
 def _read_dicom(file):
-    read_header(file)
+    slices_of(file)
     _read_picture(file)
 
 

@@ -5,7 +5,6 @@ import tracemalloc
 import warnings
 from contextlib import suppress
 
-import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -19,7 +18,9 @@ from pydicom.uid import (
 )
 
 from anomalib_medclip.errors import ImageReadError, IntensityError, VolumeError
-from anomalib_medclip.readers.dicom import is_dicom, read_header, read_picture
+from anomalib_medclip.readers import dicom_pixels
+from anomalib_medclip.readers.dicom import is_dicom, read_picture
+from anomalib_medclip.readers.dicom_frames import slices_of
 from anomalib_medclip.readers.picture import read_image
 
 
@@ -53,13 +54,11 @@ def test_signed_numbers_of_twelve_bits_are_negative(tmp_path):
     assert np.array_equal(read_picture(path, "dtype"), window(pixels, -2048, 2047))
 
 
-def test_numbers_outside_the_bits_stored_are_refused(tmp_path):
-    above = write_picture(tmp_path / "a.dcm", unsigned(4, 5) + np.uint16(4096), BitsStored=12)
-    with pytest.raises(ImageReadError, match=r"a.dcm: it holds .* outside 12 bits; replace it"):
-        read_picture(above, "dtype")
-    high_bit = write_picture(tmp_path / "b.dcm", unsigned(4, 5), BitsStored=12, HighBit=15)
-    with pytest.raises(ImageReadError, match=r"bit 15 is the highest of 12"):
-        read_picture(high_bit, "dtype")
+@pytest.mark.parametrize(("stored", "high"), [(12, 10), (12, 16), (17, 16)])
+def test_bits_that_cannot_be_are_refused(tmp_path, stored, high):
+    path = write_picture(tmp_path / "a.dcm", unsigned(4, 5), BitsStored=stored, HighBit=high)
+    with pytest.raises(ImageReadError, match=rf"it stores {stored}, of which bit {high} is the"):
+        read_picture(path, "dtype")
 
 
 def test_windows_are_in_rescaled_units_and_the_full_range_in_stored_ones(tmp_path):
@@ -111,7 +110,7 @@ def test_more_or_fewer_pixels_than_the_header_says_are_refused(tmp_path, rows):
         ("BitsStored", (0x00280101, "LO", "many")),
         ("Rows", (0x00280010, "US", [4, 4])),
         ("WindowWidth", (0x00281051, "LO", "400")),
-        ("SliceThickness", (0x00180050, "LO", "thin")),
+        ("RescaleSlope", (0x00281053, "LO", "steep")),
     ],
 )
 def test_numbers_that_are_stated_as_words_or_as_several_are_refused(tmp_path, tag, stated):
@@ -130,7 +129,7 @@ def test_several_transfer_syntaxes_are_none(tmp_path):
         read_picture(path, "dtype")
 
 
-@pytest.mark.parametrize("read", [read_header, lambda path: read_picture(path, "dtype")])
+@pytest.mark.parametrize("read", [slices_of, lambda path: read_picture(path, "dtype")])
 @pytest.mark.parametrize("tag", [b"\x20\x00\x52\x00UI", b"\xe0\x7f\x10\x00OW\0\0"])
 def test_no_memory_is_taken_for_bytes_that_are_not_there(tmp_path, read, tag):
     path = write_picture(tmp_path / "x.dcm", unsigned(4, 5))
@@ -262,14 +261,14 @@ def test_pixels_left_over_are_refused_whatever_other_threads_do_to_warnings(tmp_
     dataset = pydicom.dcmread(path)
     dataset.compress(RLELossless, generate_instance_uid=False)
     dataset.save_as(path)
-    other, from_dataset = warnings.catch_warnings(), highdicom.Image.from_dataset
+    other, stored = warnings.catch_warnings(), dicom_pixels._stored
 
-    def meanwhile(*args, **options):
+    def meanwhile(*args):
         """Another thread's filters, which began before ours, end."""
         other.__exit__(None, None, None)
-        return from_dataset(*args, **options)
+        return stored(*args)
 
-    monkeypatch.setattr(highdicom.Image, "from_dataset", meanwhile)
+    monkeypatch.setattr(dicom_pixels, "_stored", meanwhile)
     other.__enter__()
     with pytest.raises(ImageReadError, match=r"ct.dcm: a segment holds 120 bytes .* wants 100"):
         read_picture(change(path, Rows=10), "dtype")
@@ -302,7 +301,7 @@ def test_a_syntax_without_decoder_names_the_package(tmp_path, monkeypatch):
 
     monkeypatch.setattr(JPEG2000LosslessDecoder, "_available", {})
     path = jpeg2000(tmp_path / "ct.dcm")
-    words = r"compressed as JPEG 2000 .*: run pip install 'pylibjpeg\[openjpeg\]'"
+    words = r"compressed as JPEG 2000 .*; run pip install 'pylibjpeg\[openjpeg\]'"
     with pytest.raises(ImageReadError, match=words):
         read_picture(path, "dtype")
 
@@ -318,11 +317,15 @@ def test_several_frames_are_refused_by_the_name_of_their_kind(tmp_path):
         read_picture(path, "dtype")
 
 
-def test_an_enhanced_object_of_one_frame_keeps_its_rescaling_elsewhere_and_is_refused(tmp_path):
-    shared = pydicom.Sequence([pydicom.Dataset()])
-    path = write_picture(tmp_path / "ct.dcm", unsigned(4, 5), SharedFunctionalGroupsSequence=shared)
-    with pytest.raises(VolumeError, match=r"multi-frame file of 1 frames"):
-        read_picture(path, "dtype")
+def test_an_enhanced_object_of_one_frame_is_rescaled_by_what_its_frames_share(tmp_path):
+    rescaled = pydicom.Dataset()
+    rescaled.RescaleSlope, rescaled.RescaleIntercept = 2, -1024
+    group = pydicom.Dataset()
+    group.PixelValueTransformationSequence = pydicom.Sequence([rescaled])
+    shared = {"SharedFunctionalGroupsSequence": pydicom.Sequence([group])}
+    pixels = unsigned(4, 5)
+    path = write_picture(tmp_path / "ct.dcm", pixels, **shared)
+    assert np.array_equal(read_picture(path, (0, 4000)), window(pixels * 2.0 - 1024, 0, 4000))
 
 
 def test_a_report_is_no_picture(tmp_path):

@@ -20,7 +20,7 @@ from anomalib_medclip.data.folder import MedicalFolder
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.errors import ConfigError, ImageReadError
 from anomalib_medclip.readers import dicom_pixels
-from anomalib_medclip.readers.dicom import read_header
+from anomalib_medclip.readers.dicom_frames import slices_of
 from anomalib_medclip.readers.picture import read_image, read_lesion
 from anomalib_medclip.readers.size_limit import (
     LIMIT_VARIABLE,
@@ -91,19 +91,20 @@ READ = """
 import json, resource, sys
 from pathlib import Path
 from anomalib_medclip.errors import MedclipError
-from anomalib_medclip.readers.dicom import read_header, read_picture
+from anomalib_medclip.readers.dicom import read_picture
+from anomalib_medclip.readers.dicom_frames import slices_of
 from anomalib_medclip.readers.volume import read_volume
 
 def said_of(read, *given):
     try:
-        return str(read(*given).Rows)
+        return str(read(*given)[0].header.Rows)
     except MedclipError as error:
         return str(error)
 
 import highdicom, nibabel
 nifti, dicom = map(Path, sys.argv[1:])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-said = [said_of(read_volume, nifti, (0, 1)), said_of(read_header, dicom)]
+said = [said_of(read_volume, nifti, (0, 1)), said_of(slices_of, dicom)]
 said.append(said_of(read_picture, dicom, "dtype"))
 taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(json.dumps([taken / 1024, *said]))
@@ -119,7 +120,7 @@ def test_bombs_take_no_memory(tmp_path):
     assert "scan.nii.gz is of 860 x 840 x 830 voxels, 599,592,000 numbers in all" in nifti
     assert "at most 536,870,912 are read; crop or reduce it or, where there is memory" in nifti
     assert header == "8", "what the header says can be read"
-    assert "scan.dcm as a DICOM picture: it inflates to more than" in picture
+    assert "scan.dcm: it inflates to more than" in picture
 
 
 def test_a_deflated_file_is_read_as_any_other(tmp_path):
@@ -131,8 +132,9 @@ def test_a_deflated_file_is_read_as_any_other(tmp_path):
     dataset.save_as(path)
     assert path.stat().st_size < pixels.nbytes, "it is deflated"
     assert (read_image(path, WINDOW) == expected).all()
-    assert read_header(path).PatientName == "Doe^Jane"
-    assert "PixelData" not in read_header(path)
+    [one] = slices_of(path)
+    assert one.header.PatientName == "Doe^Jane"
+    assert "PixelData" not in one.header
 
 
 def test_a_whole_slide_gets_a_sentence_about_its_size(tmp_path):
@@ -175,14 +177,14 @@ def test_it_holds_for_dicom_before_pixels_are_decoded(tmp_path, most, monkeypatc
     paths = write_series(tmp_path / "ct", numbers(10, 12, 5), straight())
     most(12 * 10 * 5)
     assert read_volume(tmp_path / "ct", WINDOW).voxels.shape == (5, 12, 10)
-    monkeypatch.setattr(dicom_pixels, "_check_stored", None)  # is not come to
+    monkeypatch.setattr(dicom_pixels, "_stored", None)  # is not come to
     most(12 * 10 * 5 - 1)
     with pytest.raises(ImageReadError, match=r"ct is of 5 x 12 x 10 voxels, 600 numbers in all"):
         read_volume(tmp_path / "ct", WINDOW)
     most(12 * 10 * 3 - 1)
     with pytest.raises(ImageReadError, match=r"\.dcm is of 10 x 12 pixels"):
         read_image(paths[0], WINDOW)
-    assert read_header(paths[0]).Rows == 12, "a header takes no memory"
+    assert slices_of(paths[0])[0].header.Rows == 12, "a header takes no memory"
 
 
 def test_it_holds_for_nifti_and_stacks_and_what_is_resampled(tmp_path, most):

@@ -7,7 +7,6 @@ from textwrap import dedent
 from threading import Barrier
 
 import fresh_process
-import highdicom
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -28,6 +27,7 @@ from anomalib_medclip.components import nearest
 from anomalib_medclip.components.nearest import Scan
 from anomalib_medclip.errors import NonFiniteError
 from anomalib_medclip.export.runtimes import torch_run
+from anomalib_medclip.readers import dicom_pixels
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score import model_files
 from anomalib_medclip.score.batches import Stack, in_batches
@@ -268,13 +268,13 @@ def test_what_is_made_ahead_comes_in_order_and_is_bounded():
 
 def test_files_are_decoded_at_the_same_time(tmp_path, monkeypatch):
     [path] = write_stack(tmp_path, numbers((1, 4, 5)), UP)
-    from_dataset, all_there = highdicom.Image.from_dataset, Barrier(3)
+    stored, all_there = dicom_pixels._stored, Barrier(3)
 
-    def together(*args, **options):
+    def together(*args):
         all_there.wait(timeout=30)
-        return from_dataset(*args, **options)
+        return stored(*args)
 
-    monkeypatch.setattr(highdicom.Image, "from_dataset", together)
+    monkeypatch.setattr(dicom_pixels, "_stored", together)
     found = list(ahead(lambda path: read_image(path, (0.0, 1000.0)), [path] * 6, threads=3))
     assert all(torch.equal(one, found[0]) for one in found)
 

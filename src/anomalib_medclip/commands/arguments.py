@@ -25,6 +25,15 @@ def plain(word: str) -> Any:  # noqa: ANN401 - anything YAML holds
         raise argparse.ArgumentTypeError(msg) from error
 
 
+def pair(word: str) -> tuple[str, str]:
+    """``NAME=VALUE`` as two words."""
+    name, is_one, value = word.partition("=")
+    if not (name and is_one):
+        msg = f"{word!r} is no pair; give NAME=VALUE, such as EchoNumbers=2"
+        raise argparse.ArgumentTypeError(msg)
+    return name, value
+
+
 def share(word: str) -> tuple[int, int]:
     """``I/N`` as numbers, I from 0."""
     number, slash, of = word.partition("/")

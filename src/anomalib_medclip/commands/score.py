@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from anomalib_medclip.commands.arguments import at_least_one, count, plain, share
+from anomalib_medclip.commands.arguments import at_least_one, count, pair, plain, share
 from anomalib_medclip.data.slicing import Plane
 from anomalib_medclip.files import check_writable
 from anomalib_medclip.score.inferencer import Inferencer
-from anomalib_medclip.score.inputs import Input, find_inputs
+from anomalib_medclip.score.inputs import Input, look_below
 from anomalib_medclip.score.model_files import slicing_from
 from anomalib_medclip.score.record import ScoreSettings, former_rows, write_table
 from anomalib_medclip.score.scorer import Job, Scorer
@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     check_writable(options.out)
-    inputs = find_inputs(options.input, options.out)
+    inputs, left_out = look_below(options.input, options.out)
     inferencer = Inferencer(
         options.ckpt, options.device, options.intensity, options.precision, options.pretrained,
         options.trust,
@@ -54,11 +54,14 @@ def run(arguments: Sequence[str]) -> int:
     number, of = options.shard
     console = Console(stderr=True)
     with _logging_to(console):
+        for one in left_out:
+            logger.warning("%s %s, and is left out", *one)
         try:
             _score_all(scorer, inputs[number::of], console)
         finally:
             rows = scorer.rows.values()
-            table = write_table(options.out, scorer.rows, [one.name for one in inputs])
+            names = [one.name for one in inputs]
+            table = write_table(options.out, scorer.rows, names, left_out)
             failed = sum(row["status"] == "failed" for row in rows)
             done = len(rows) - failed
             mine = len(inputs[number::of])
@@ -96,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     both = "score from the first to the last slice only, counted from 0 along the cut"
     add("--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help=both)
     add("--uneven", action="store_true", help="take series with missing or uneven slices")
+    chosen = "of several volumes of a DICOM series the one with these values of attributes"
+    add("--dicom-where", type=pair, nargs="+", metavar="NAME=VALUE", help=chosen)
     add("--worst", type=at_least_one, default=9, help="how many slices the picture shows")
     add("--no-dicom", action="store_true", help="write no DICOM files for DICOM series")
     add("--overwrite", action="store_true", help="replace results that are there")
@@ -117,6 +122,7 @@ def _settings(options: argparse.Namespace, inferencer: Inferencer) -> ScoreSetti
         batch_size=options.batch_size,
         slices=options.slices and tuple(options.slices),
         uneven=options.uneven,
+        dicom_where=dict(options.dicom_where or ()) or None,
         worst=options.worst,
         dicom=not options.no_dicom,
         device=options.device,

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from anomalib_medclip.commands.arguments import at_least_one
+from anomalib_medclip.commands.arguments import at_least_one, pair
 from anomalib_medclip.data.config import load_data
 from anomalib_medclip.data.slice_tree import cut_tree
 from anomalib_medclip.data.volumes import Volumes
@@ -40,6 +40,8 @@ def run(arguments: Sequence[str]) -> int:
     if not isinstance(data, Volumes):
         msg = f"{given.config} is not made of volumes; its class should be {Volumes.__name__}"
         raise DataRootError(msg)
+    if given.dicom_where:
+        data.dicom_where = dict(given.dicom_where)
     tree = cut_tree(data, given.out, given.bits, given.shares, given.jobs, _shown)
     for path, reason in tree.failed.items():
         logger.error("%s: %s", path, reason)
@@ -61,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--jobs", type=at_least_one, default=os.cpu_count() or 1, help="volumes at a time"
     )
+    parser.add_argument(
+        "--dicom-where", type=pair, nargs="+", metavar="NAME=VALUE",
+        help="of several volumes of a DICOM series the one with these values of attributes",
+    )  # fmt: skip
     return parser
 
 

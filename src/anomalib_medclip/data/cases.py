@@ -27,7 +27,8 @@ class VolumeSource:
 
     Attributes:
         image: Pattern of the volumes' paths below the root, such as
-            ``"{patient}/{patient}_flair.nii.gz"``, or of folders with a DICOM series or pictures.
+            ``"{patient}/{patient}_flair.nii.gz"``, of multi-frame DICOM files, or of folders with a
+            DICOM series or pictures.
             ``{patient}`` tells patients apart; ``{split}`` may be train, valid or test; other names
             in braces stand for anything.
         mask: Pattern of the lesion masks, with names in braces that ``image`` has.

@@ -5,6 +5,7 @@ a volume whose note lies in the tree is not cut again. The tree does not depend 
 happened. One run at a time works on a tree: another waits, and then finds it done.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
@@ -31,6 +32,8 @@ from anomalib_medclip.files import (
 )
 from anomalib_medclip.provenance import NOTICE, versions
 from anomalib_medclip.signals import stop_if_told
+
+logger = logging.getLogger(__name__)
 
 _FOLDERS = {0: "good", 1: "Ungood"}
 
@@ -99,6 +102,7 @@ class _Tree:
             **data.slicing.as_plain(),
             "smallest_lesion": data.smallest_lesion,
             "uneven": data.uneven,
+            "dicom_where": data.dicom_where,
             "layout": [asdict(source) for source in data.sources],
             "table_sha256": sha256_of_all(Path(data.table)) if data.table else None,
             "shares": list(shares),
@@ -156,6 +160,8 @@ class _Tree:
                 return
             self.notes.remove(name)
         sliced = self.data.cut(case)
+        for one in sliced.left_out:
+            logger.warning("%s %s, and is left out", one.path, one.reason)
         slices = []
         for number, label in self.data.labelled(case, sliced):
             stop_if_told()

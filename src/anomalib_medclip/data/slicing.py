@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_medclip.errors import MaskError, VolumeError
+from anomalib_medclip.readers.dicom_values import DicomWhere
 from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.lesion import LesionLabels, among
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.volume import (
@@ -99,12 +101,14 @@ class Sliced:
         shown: Which slices show something: more than one value and, where the volume is cropped to
             an organ, that organ. Of a volume of one value, all.
         headers: As of ``Volume``.
+        left_out: As of ``Volume``.
     """
 
     images: Tensor
     masks: Tensor | None
     shown: Tensor
     headers: tuple[Any, ...]
+    left_out: tuple[LeftOut, ...]
     _image: "MetaTensor"
     _transform: "Compose"
 
@@ -158,6 +162,7 @@ def cut(
     lesion_labels: LesionLabels | None = None,
     organ: str | Path | None = None,
     uneven: bool = False,
+    dicom_where: DicomWhere | None = None,
 ) -> Sliced:
     """Read a volume and cut it into pictures.
 
@@ -169,8 +174,10 @@ def cut(
         lesion_labels: Which of the labels are lesions; needed where there is more than one.
         organ: Labels of organs, on the same grid; needed where ``slicing`` crops to one.
         uneven: See ``anomalib_medclip.readers.dicom.read_series``.
+        dicom_where: Chooses one of several volumes; see there.
 
     Raises:
+        ConfigError: ``dicom_where`` names what is no attribute of DICOM.
         ImageReadError: A file is missing, cut off or cannot be decoded, or the volume is too large.
         IntensityError: The policy does not fit, or numbers are not finite.
         VolumeError: The volume is not what it says.
@@ -193,7 +200,7 @@ def cut(
             raise MaskError(msg)
         paths["organ"] = organ
     labels = {"mask": lesion_labels, "organ": slicing.organ_labels}
-    volume = read_volume(image, intensity, uneven)
+    volume = read_volume(image, intensity, uneven, dicom_where)
     found: Any = {"image": _tensor(volume, image)}
     for key in tuple(paths)[1:]:
         found[key] = _tensor(_chosen(Path(paths[key]), key, labels[key]), paths[key])
@@ -203,8 +210,7 @@ def cut(
     turned: Any = turn(found)
     _check_one_grid(turned)
     if slicing.spacing:
-        where = image if isinstance(image, str | Path) else image[0].parent
-        _check_resampled(where, turned["image"], slicing.spacing)
+        _check_resampled(image, turned["image"], slicing.spacing)
     steps = _steps(tuple(paths), slicing)
     found = Compose(steps)(turned)
     stacks: dict[str, Tensor] = {key: found[key].as_tensor()[0].permute(2, 0, 1) for key in paths}
@@ -214,6 +220,7 @@ def cut(
         masks=None if masks is None else masks.to(torch.uint8),
         shown=_shown(images, organs),
         headers=volume.headers,
+        left_out=volume.left_out,
         _image=found["image"],
         _transform=Compose([turn, *steps]),  # to take maps back
     )
@@ -293,13 +300,14 @@ def _check_one_grid(found: dict[str, "MetaTensor"]) -> None:
 
 
 def _check_resampled(
-    path: str | Path, image: "MetaTensor", spacing: tuple[float, float, float]
+    path: str | Path | Sequence[Path], image: "MetaTensor", spacing: tuple[float, float, float]
 ) -> None:
     """Refuse a spacing at which a volume would be too large."""
+    where = path if isinstance(path, str | Path) else path[0].parent
     lengths = zip(image.shape[1:], image.pixdim.tolist(), spacing, strict=True)
     sides = [ceil(count * now / wanted) for count, now, wanted in lengths]
     said = f"has {' x '.join(map(str, sides))} voxels at a spacing of {spacing} mm"
-    check_voxels(path, *sides, said=said)
+    check_voxels(where, *sides, said=said)
 
 
 def _shown(images: Tensor, organs: Tensor | None) -> Tensor:

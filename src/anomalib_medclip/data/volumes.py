@@ -66,6 +66,8 @@ class Volumes(MedicalDataModule):
             patterns; else the support is drawn from all, and the rest split by patients.
         val_ratio: Part of the slices for validation, where there are no splits.
         uneven: Take DICOM series with missing, doubled or uneven slices as they come.
+        dicom_where: Values of DICOM attributes by which to choose one of several volumes of a
+            series, such as ``{"EchoNumbers": 2}``.
         cache_memory: GB of memory for slices; the rest goes to disk.
         object_name: Words for the prompt, such as ``"brain"``.
         name: Name of the data set in results; by default that of the root folder.
@@ -92,6 +94,7 @@ class Volumes(MedicalDataModule):
         splits: dict[str, str] | None = None,
         val_ratio: float = 0.2,
         uneven: bool = False,
+        dicom_where: dict[str, str | int | float] | None = None,
         cache_memory: float = 2.0,
         object_name: str = "medical image",
         name: str | None = None,
@@ -107,6 +110,7 @@ class Volumes(MedicalDataModule):
         self.splits = splits
         self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.uneven = uneven
+        self.dicom_where = dicom_where
         self.object_name = object_name
         self.has_masks = any(source.mask for source in sources)
         organs = next((source.organ_labels for source in sources if source.organ_labels), None)
@@ -138,7 +142,7 @@ class Volumes(MedicalDataModule):
         return cut(
             case.image, self.intensity, slicing, case.mask,
             case.source.lesion_labels or self.lesion_labels,
-            case.organ, self.uneven,
+            case.organ, self.uneven, self.dicom_where,
         )  # fmt: skip
 
     def labelled(self, case: Case, sliced: Sliced) -> Iterator[tuple[int, int]]:
@@ -208,6 +212,10 @@ class Volumes(MedicalDataModule):
             said, remedy = "has no lesion in its mask, and counts as healthy", "look at both"
             problem = Problem("volume without lesion", str(case.image), said, remedy, "warning")
             self._problems.append(problem)
+        for one in sliced.left_out:
+            remedy = "take it out, if it belongs elsewhere"
+            said = f"{one.reason}, and is left out"
+            self._problems.append(Problem("file left out", str(one.path), said, remedy, "warning"))
         rows = []
         for number, label in self.labelled(case, sliced):
             path = str(case.image / f"{self.slicing.plane}_{number:03d}.png")

@@ -1,22 +1,27 @@
 """Files to numbers: pictures, NIfTI, DICOM, and where the numbers lie in [0, 1].
 
-================  ======================================================
-``picture``       one picture file, or a mask, to a tensor
-``picture_file``  one picture file, decoded to the numbers it holds
-``tiff``          the same of TIFF
-``bmp``           the same of BMP
-``stored``        what such a file holds
-``lesion``        what the numbers of a mask mean
-``resize``        the one resize of images and masks
-``graph_resize``  the same for graphs of exported models
-``digits``        whole numbers larger than these graphs compute in
-``intensity``     numbers of any depth to [0, 1]
-``size_limit``    how large a picture or volume may be
-``volume``        voxels, and where they lie in the patient
-``nifti``         NIfTI files, read strictly
-``dicom``         DICOM files: one picture, or a series
-``dicom_file``    one DICOM file, header or whole
-``dicom_pixels``  the pixels of one DICOM file
-``dicom_order``   which slices of a series make a volume, in which order
-================  ======================================================
+=================  ======================================================
+``picture``        one picture file, or a mask, to a tensor
+``picture_file``   one picture file, decoded to the numbers it holds
+``tiff``           the same of TIFF
+``bmp``            the same of BMP
+``stored``         what such a file holds
+``lesion``         what the numbers of a mask mean
+``resize``         the one resize of images and masks
+``graph_resize``   the same for graphs of exported models
+``digits``         whole numbers larger than these graphs compute in
+``intensity``      numbers of any depth to [0, 1]
+``size_limit``     how large a picture or volume may be
+``volume``         voxels, and where they lie in the patient
+``nifti``          NIfTI files, read strictly
+``dicom``          DICOM files: one picture, or a series
+``dicom_file``     one DICOM file, header or whole
+``dicom_header``   whether a DICOM file is a picture, and what its pixels are
+``dicom_frames``   the pictures of a DICOM file, one or many
+``dicom_pixels``   the pixels of DICOM files
+``dicom_values``   what headers say of an attribute, to choose by
+``dicom_volumes``  which volumes the slices of a series make
+``dicom_order``    in which order the slices of a volume lie, and where
+``left_out``       files that are not taken
+=================  ======================================================
 """

@@ -1,15 +1,24 @@
 """One DICOM file, of which no more is inflated than its header allows.
 
-pydicom inflates the whole of a deflated file before it looks at the first value, even if only the
-header is asked for. And it asks for as many bytes as an element says it has, however many there
-are.
+Files of archives lack the mark, or all that comes before their data set; these are told by how they
+begin. pydicom inflates the whole of a deflated file before it looks at the first value, even if
+only the header is asked for. And it asks for as many bytes as an element says it has, however many
+there are.
 """
 
 import zlib
 from io import SEEK_END, BufferedReader, BytesIO
+from struct import unpack
 from typing import Any, BinaryIO
 
 _LARGEST_HEADER = 2**24  # bytes, of a deflated file
+_MARK = b"DICM"  # behind a preamble of 128 bytes
+_FIRST_GROUPS = (2, 8, 16)  # of a file header, and of data sets without one
+_LONGEST_FIRST = 1024  # bytes that the first element of a data set may have
+
+
+class FaultyFileError(ValueError):
+    """What a file lacks, in words of this package; those of a library are not for its user."""
 
 
 class DicomFile(BufferedReader):
@@ -30,16 +39,44 @@ class DicomFile(BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
+def begins_as_dicom(head: bytes) -> bool:
+    """Whether the first 132 bytes of a file are those of DICOM: a mark, or a first element."""
+    if head[128:132] == _MARK:
+        return True
+    start = head[:8].ljust(8, b"\0")
+    for order in "<>":
+        group, element, kind, length = unpack(f"{order}HH2sH", start)
+        if not (kind.isalpha() and kind.isupper()):  # no kind is said, and the length is longer
+            length = unpack("<I", start[4:])[0]
+        fits = length == 4 if element == 0 else length <= _LONGEST_FIRST
+        if group in _FIRST_GROUPS and fits:
+            return True
+    return False
+
+
 def read_header(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
-    """Everything before the pixels, at which the file is left; what pydicom raises goes on."""
+    """Everything before the pixels, at which the file is left; what pydicom raises goes on.
+
+    Returns:
+        A dataset whose ``file_meta`` has a transfer syntax, if need be that of its encoding.
+
+    Raises:
+        FaultyFileError: It does not begin as DICOM does.
+    """
     import pydicom
     from pydicom.datadict import tag_for_keyword
     from pydicom.filereader import read_dataset
 
+    if not begins_as_dicom(file.read(132)):
+        msg = "it does not begin as DICOM does"
+        raise FaultyFileError(msg)
     meta = _read_meta(file)
     if not _deflated(meta):
         file.seek(0)
-        return pydicom.dcmread(file, stop_before_pixels=True)
+        # By force: the beginning has been looked at.
+        header: Any = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        header.file_meta = _with_syntax(header)
+        return header
     pixels = tag_for_keyword("PixelData")
     start = BytesIO(_inflated(file, _LARGEST_HEADER))
     header = read_dataset(start, False, True, stop_when=lambda tag, *_: tag == pixels)
@@ -47,30 +84,36 @@ def read_header(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
     return header
 
 
-def read_whole(file: BinaryIO, header: Any, pixels: int) -> Any:  # noqa: ANN401 - pydicom datasets
-    """All of a file.
+def read_pixels(file: BinaryIO, header: Any, start: int, pixels: int) -> Any:  # noqa: ANN401
+    """The element of pixels of a file; what pydicom raises goes on.
 
     Args:
-        file: The file, as ``read_header`` has left it.
-        header: What that has read.
+        file: The file.
+        header: What ``read_header`` has read of it, or a copy with the same encoding.
+        start: Where that has left the file.
         pixels: Bytes of pixels that the header wants.
 
     Raises:
-        ValueError: It holds far more, deflated; or whatever pydicom raises.
+        FaultyFileError: There are none, or it holds far more, deflated.
     """
     import pydicom
     from pydicom.filereader import read_dataset
 
-    if not _deflated(header.file_meta):
-        header.update(read_dataset(file, *header.original_encoding))
-        return header
-    most = _LARGEST_HEADER + pixels
-    _read_meta(file)
-    if len(_inflated(file, most + 1)) > most:
-        msg = f"it inflates to more than {most} bytes, but its header wants {pixels} of pixels"
-        raise ValueError(msg)
-    file.seek(0)
-    return pydicom.dcmread(file)
+    if _deflated(header.file_meta):
+        most = _LARGEST_HEADER + pixels
+        _read_meta(file)
+        if len(_inflated(file, most + 1)) > most:
+            msg = f"it inflates to more than {most} bytes, but its header wants {pixels} of pixels"
+            raise FaultyFileError(msg)
+        file.seek(0)
+        rest: Any = pydicom.dcmread(file, force=True)
+    else:
+        file.seek(start)
+        rest = read_dataset(file, *header.original_encoding)
+    if "PixelData" not in rest or not rest["PixelData"].value:
+        msg = "it ends before its pixels, or holds none"
+        raise FaultyFileError(msg)
+    return rest["PixelData"]
 
 
 def _read_meta(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
@@ -79,11 +122,24 @@ def _read_meta(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
     from pydicom.filereader import read_dataset
 
     file.seek(0)
-    if file.read(132)[128:] != b"DICM":
+    if file.read(132)[128:] != _MARK:
         file.seek(0)
     return FileMetaDataset(
         read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
     )
+
+
+def _with_syntax(header: Any) -> Any:  # noqa: ANN401 - pydicom datasets
+    """The file header, with the transfer syntax that a data set without one is encoded in."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    meta = getattr(header, "file_meta", None) or FileMetaDataset()
+    if not meta.get("TransferSyntaxUID"):
+        is_implicit, is_little = header.original_encoding
+        explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+        meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
+    return meta
 
 
 def _deflated(meta: Any) -> bool:  # noqa: ANN401 - a pydicom dataset

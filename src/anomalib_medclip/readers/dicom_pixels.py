@@ -1,14 +1,24 @@
-"""The pixels of one DICOM file, as its header says they are."""
+"""The pixels of DICOM files, as their headers say they are.
 
+pydicom decodes them. A number is made of the bits that the header names, whatever stands in the
+others; windows, tables and palettes of the file are applied by highdicom.
+"""
+
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from struct import unpack
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalib_medclip.errors import ImageReadError
+from anomalib_medclip.errors import ImageReadError, MedclipError
+from anomalib_medclip.files import open_file
+from anomalib_medclip.readers.dicom_file import DicomFile, FaultyFileError, read_pixels
+from anomalib_medclip.readers.dicom_frames import Slice
+from anomalib_medclip.readers.dicom_header import DESCRIBED, numbers_of, value_of
 
 _DECODERS = {
     f"1.2.840.10008.1.2.4.{number}": package
@@ -21,75 +31,169 @@ _DECODERS = {
 }
 """Packages that decode compressed pixels, by transfer syntax."""
 
+Step = Literal["stored", "rescaled", "voi", "coloured"]
+"""How far numbers are taken: as they are stored, rescaled to units, by the window of the file to
+[0, 1], or looked up in its palette."""
 
-def decoded(path: Path, dataset: Any, **options: Any) -> NDArray[Any]:  # noqa: ANN401
-    """Pixels of one file, rescaled unless options say otherwise.
+_OF_STEPS = {
+    "rescaled": ("ModalityLUTSequence",),
+    "voi": (
+        "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "WindowCenter", "WindowWidth",
+        "VOILUTFunction", "VOILUTSequence",
+    ),
+    "coloured": tuple(
+        f"{colour}PaletteColorLookupTable{part}"
+        for colour in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")
+    ),
+}  # fmt: skip
+"""What highdicom has to know."""
 
-    Args:
-        path: The file, for error messages.
-        dataset: What pydicom has read of it.
-        **options: See ``highdicom.Image.get_frame``.
+
+def decoded(slices: Sequence[Slice], step: Step = "rescaled") -> NDArray[Any]:
+    """The pixels of slices of one size, ``(slice, row, column)``, with a last axis in colour.
 
     Raises:
         ImageReadError: They cannot be decoded, or are not what the header says.
     """
-    import highdicom
+    found, path, element = [], None, None
+    for one in slices:
+        try:
+            if one.path != path:  # a file of many frames is read once
+                path, element = one.path, _element(one)
+            found.append(_taken(one, _stored(one, element), step))
+        except MedclipError:
+            raise
+        except FaultyFileError as error:
+            raise ImageReadError(_undecodable(one.path, str(error))) from error
+        except Exception as error:  # damaged files reach every corner of the decoders
+            raise ImageReadError(_undecodable(one.path, _reason(one))) from error
+    return np.stack(found)
+
+
+def _undecodable(path: Path, reason: str) -> str:
+    remedy = "" if "; " in reason else "; replace it or take it out"
+    return f"cannot decode the pixels of {path}: {reason}{remedy}"
+
+
+def _unpack(one: Slice) -> str:
+    return f"unpack it by 'gdcmconv --raw {quote(str(one.path))} unpacked.dcm'"
+
+
+def _reason(one: Slice) -> str:
+    """Why a decoder failed, and what helps; its own words are those of a library."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    syntax = UID(one.header.file_meta.TransferSyntaxUID)
+    try:
+        is_there = get_decoder(syntax).is_available
+    except NotImplementedError:
+        return f"nothing here reads its transfer syntax, {syntax.name}; {_unpack(one)}"
+    if not is_there:
+        package = _DECODERS[syntax]
+        return f"it is compressed as {syntax.name}; run pip install '{package}', or {_unpack(one)}"
+    return "they are damaged, or not what its header says"
+
+
+def _element(one: Slice) -> Any:  # noqa: ANN401 - pydicom's
+    """The element of a file's pixels, of the length that its header wants."""
+    wanted = pixel_bytes(one)
+    with DicomFile(open_file(one.path)) as file:
+        element = read_pixels(file, one.header, one.start, wanted)
+    held = len(element.value)
+    if not _is_packed(one) and not wanted <= held <= wanted + wanted % 2:
+        msg = f"it holds {held} bytes of pixels, but its header wants {wanted}"
+        raise FaultyFileError(msg)
+    return element
+
+
+def pixel_bytes(one: Slice) -> int:
+    """How many bytes the pixels of a file are by its header, where they are not compressed."""
+    header = one.header
+    samples = header.Rows * header.Columns * header.SamplesPerPixel
+    if header.PhotometricInterpretation == "YBR_FULL_422":
+        samples = samples // 3 * 2
+    return int((samples * one.frames * header.BitsAllocated + 7) // 8)
+
+
+def _is_packed(one: Slice) -> bool:
+    syntax = one.header.file_meta.TransferSyntaxUID
+    return bool(syntax.is_compressed) and not syntax.is_deflated
+
+
+def _stored(one: Slice, element: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom's
+    """The numbers of one picture, of the bits that its header names; colours are RGB.
+
+    Raises:
+        FaultyFileError: They are not what the header says.
+    """
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import RLELossless
 
-    options = {
-        "dtype": np.float64,
-        "apply_presentation_lut": False,  # done here, after the policy
-        "apply_real_world_transform": False,  # windows are in rescaled units
-        **options,
-    }
-    syntax = dataset.file_meta.get("TransferSyntaxUID", "")
-    try:
-        _check_length(dataset, compressed=syntax.is_compressed)
-        image = highdicom.Image.from_dataset(dataset, copy=False)
+    source = _described(one.header)
+    source.file_meta = one.header.file_meta
+    source.NumberOfFrames = one.frames
+    source.add(element)
+    syntax = source.file_meta.TransferSyntaxUID
+    keeps_words = not _is_packed(one) or syntax == RLELossless
+    if _is_packed(one):
+        frame = _packed_frame(one, element.value)
         if syntax == RLELossless:
-            _check_runs(dataset, image.get_raw_frame(1))
-        _check_stored(dataset, image.get_stored_frame(1))
-        pixels: NDArray[Any] = image.get_frame(1, **options)
-    except Exception as error:
-        package = _DECODERS.get(syntax)
-        remedy = "replace it or take it out"
-        if package and "plugins" in str(error):
-            remedy = f"it is compressed as {syntax.name}: run pip install '{package}'"
-        msg = f"cannot decode the pixels of {path}: {error}; {remedy}"
-        raise ImageReadError(msg) from error
-    return pixels
+            _check_runs(one.header, frame)
+        elif one.header.HighBit != one.header.BitsStored - 1:
+            bits = f"bit {one.header.HighBit} is the highest of {one.header.BitsStored}"
+            msg = f"it is compressed, and says that {bits}; {_unpack(one)}"
+            raise FaultyFileError(msg)
+    if keeps_words:
+        source.BitsStored = (
+            source.BitsAllocated
+        )  # pydicom looks at no other bits, wherever they are
+    numbers, _ = get_decoder(syntax).as_array(source, index=one.frame)
+    if not keeps_words:
+        _check_range(one.header, numbers)
+    width = numbers.dtype.itemsize * 8
+    spread = numbers << (width - 1 - one.header.HighBit)  # so that the sign is the highest bit
+    found: NDArray[Any] = spread >> (width - one.header.BitsStored)
+    return found
 
 
-def _check_length(dataset: Any, *, compressed: bool) -> None:  # noqa: ANN401
-    """Refuse pixels that are more than the header says; pydicom would leave out the last."""
-    if compressed:
-        return
-    wanted = pixel_bytes(dataset)
-    if len(dataset.PixelData) > wanted + wanted % 2:
-        msg = f"it holds {len(dataset.PixelData)} bytes of pixels, but its header wants {wanted}"
-        raise ValueError(msg)
+def _described(header: Any) -> Any:  # noqa: ANN401 - pydicom datasets
+    """What a header says of pixels, and nothing else: none of the rest may stop a decoder."""
+    from pydicom.dataset import Dataset
+
+    found = Dataset()
+    for keyword in (*DESCRIBED, "PlanarConfiguration"):
+        if value_of(header, keyword) is not None:
+            setattr(found, keyword, header.get(keyword))
+    return found
 
 
-def pixel_bytes(dataset: Any) -> int:  # noqa: ANN401 - a pydicom dataset
-    """How many bytes the pixels are that a header describes, where they are not compressed."""
-    samples = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
-    if dataset.PhotometricInterpretation == "YBR_FULL_422":
-        samples = samples // 3 * 2
-    return int((samples * dataset.BitsAllocated + 7) // 8)
+def _packed_frame(one: Slice, pixels: bytes) -> bytes:
+    """The bytes of one picture of a compressed file.
+
+    Raises:
+        FaultyFileError: There are more pictures than the header says.
+    """
+    from pydicom.encaps import get_frame, parse_basic_offsets
+
+    if len(parse_basic_offsets(pixels)) > one.frames:
+        msg = f"it holds more pictures than the {one.frames} that its header states"
+        raise FaultyFileError(msg)
+    return get_frame(pixels, one.frame, number_of_frames=one.frames)
 
 
-def _check_runs(dataset: Any, frame: bytes) -> None:  # noqa: ANN401
+def _check_runs(header: Any, frame: bytes) -> None:  # noqa: ANN401 - a pydicom dataset
     """Refuse run lengths of more pixels than the header says; pydicom would leave out the last.
 
     It warns of that, but what becomes of a warning is one setting of all threads.
     """
     count, *starts = unpack("<16L", frame[:64])
-    wanted = dataset.Rows * dataset.Columns
+    wanted = header.Rows * header.Columns
     for start, end in pairwise([*starts[:count], len(frame)]):
         length = _unpacked_length(frame[start:end])
         if length > wanted:
             msg = f"a segment holds {length} bytes of pixels, but its header wants {wanted}"
-            raise ValueError(msg)
+            raise FaultyFileError(msg)
 
 
 def _unpacked_length(segment: bytes) -> int:
@@ -108,23 +212,72 @@ def _unpacked_length(segment: bytes) -> int:
     return length
 
 
-def _check_stored(dataset: Any, stored: NDArray[Any]) -> None:  # noqa: ANN401
-    """Refuse pixels that are not what the header says; decoders do not look."""
-    if stored.shape[:2] != (dataset.Rows, dataset.Columns):
-        msg = f"its pixels are {stored.shape}, but its header says {dataset.Rows, dataset.Columns}"
-        raise ValueError(msg)
-    if dataset.HighBit != dataset.BitsStored - 1:
-        msg = f"bit {dataset.HighBit} is the highest of {dataset.BitsStored}, which is not read"
-        raise ValueError(msg)
-    low, high = stored_range(dataset)
-    if stored.size and not low <= stored.min() <= stored.max() <= high:
-        msg = f"it holds {stored.min()} to {stored.max()}, outside {dataset.BitsStored} bits"
-        raise ValueError(msg)
+def _check_range(header: Any, numbers: NDArray[Any]) -> None:  # noqa: ANN401 - a pydicom dataset
+    """Refuse decoded numbers that the bits stored cannot hold: one of the two is wrong."""
+    low, high = stored_range(header)
+    if numbers.size and not low <= numbers.min() <= numbers.max() <= high:
+        msg = f"it holds {numbers.min()} to {numbers.max()}, outside {header.BitsStored} bits"
+        raise FaultyFileError(msg)
 
 
-def stored_range(dataset: Any) -> tuple[float, float]:  # noqa: ANN401
+def stored_range(header: Any) -> tuple[float, float]:  # noqa: ANN401 - a pydicom dataset
     """The least and the largest number that the file can hold."""
-    bits = int(dataset.BitsStored)
-    if dataset.PixelRepresentation:
+    bits = int(header.BitsStored)
+    if header.PixelRepresentation:
         return -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
     return 0.0, 2.0**bits - 1
+
+
+def slope_and_intercept(header: Any) -> tuple[float, float]:  # noqa: ANN401 - a pydicom dataset
+    """What stored numbers are rescaled by; 1 and 0 where that is not stated.
+
+    Raises:
+        FaultyFileError: They are none, or a slope of 0, which leaves nothing of a picture.
+    """
+    slope, intercept = (
+        (numbers_of(header, keyword) or [default])[0]
+        for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+    )
+    if slope == 0:
+        msg = "it states a RescaleSlope of 0"
+        raise FaultyFileError(msg)
+    return slope, intercept
+
+
+def _taken(one: Slice, stored: NDArray[Any], step: Step) -> NDArray[Any]:
+    """Stored numbers, taken as far as asked."""
+    if step == "stored":
+        return stored
+    slope, intercept = slope_and_intercept(one.header)
+    if step == "rescaled" and value_of(one.header, "ModalityLUTSequence") is None:
+        return stored * slope + intercept
+    return _by_highdicom(one.header, stored, step)
+
+
+def _by_highdicom(header: Any, stored: NDArray[Any], step: Step) -> NDArray[Any]:  # noqa: ANN401
+    """What tables and windows of a file make of its numbers."""
+    import highdicom
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+    plain = _described(header)
+    plain.file_meta = FileMetaDataset()
+    plain.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    plain.SOPClassUID = SecondaryCaptureImageStorage
+    plain.BitsAllocated = stored.dtype.itemsize * 8
+    plain.HighBit = header.BitsStored - 1
+    plain.PixelData = np.ascontiguousarray(stored).tobytes()
+    plain["PixelData"].VR = "OW"
+    for keyword in _OF_STEPS[step]:
+        if value_of(header, keyword) is not None:
+            plain.add(header[keyword])
+    image = highdicom.Image.from_dataset(plain, copy=False)
+    found: NDArray[Any] = image.get_frame(
+        1,
+        dtype=np.float64,
+        apply_voi_transform=step == "voi",
+        apply_presentation_lut=False,  # greys are turned round after the policy
+        apply_real_world_transform=False,  # windows are in rescaled units
+        apply_icc_profile=False,
+    )
+    return found

@@ -4,7 +4,7 @@ What cannot be read to the last byte, or does not say what it is, is refused.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError, MaskError, VolumeError
 from anomalib_medclip.files import A_FOLDER, fault_of
-from anomalib_medclip.readers.dicom import dicom_files, is_dicom, read_series, series_of
+from anomalib_medclip.readers.dicom import (
+    dicom_files,
+    is_dicom,
+    pictures_among,
+    read_series,
+    series_of,
+)
+from anomalib_medclip.readers.dicom_frames import slices_of
+from anomalib_medclip.readers.dicom_values import DicomWhere
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
+from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.nifti import NIFTI_SUFFIXES as NIFTI_SUFFIXES
 from anomalib_medclip.readers.nifti import is_nifti, numbers_of
 from anomalib_medclip.readers.nifti import read_nifti as read_nifti
@@ -37,41 +46,51 @@ class Volume(NamedTuple):
         affine: From voxel indices to millimetres, towards right, anterior and superior.
         headers: Of a NIfTI file its header, of a DICOM series those of its slices, in their order;
             of pictures, none. They may name the patient.
+        left_out: Files of its folder that are none of its slices, and why.
     """
 
     voxels: NDArray[Any]
     affine: NDArray[np.float64]
     headers: tuple[Any, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def read_volume(
-    path: str | Path | Sequence[Path], intensity: IntensityPolicy = None, uneven: bool = False
+    path: str | Path | Sequence[Path],
+    intensity: IntensityPolicy = None,
+    uneven: bool = False,
+    dicom_where: DicomWhere | None = None,
 ) -> Volume:
     """Read a volume as float32 in [0, 1].
 
     Args:
-        path: A NIfTI file, a folder with one DICOM series, the files of one series, or a folder of
-            grey pictures, which are its slices in the order of the numbers in their names.
+        path: A NIfTI file, a folder with one DICOM series, the files of one series, a multi-frame
+            DICOM file, or a folder of grey pictures, which are its slices in the order of the
+            numbers in their names.
         intensity: How the numbers reach [0, 1]. Only 8-bit pictures need no policy.
         uneven: See ``anomalib_medclip.readers.dicom.read_series``.
+        dicom_where: Chooses one of several volumes; see there.
 
     Raises:
+        ConfigError: ``dicom_where`` names what is no attribute of DICOM.
         ImageReadError: A file is missing, too large, cut off or cannot be decoded.
         IntensityError: The policy does not fit, or numbers are not finite.
         VolumeError: It is not what it says.
     """
     if not isinstance(path, str | Path):
-        return Volume(*read_series(path, intensity, uneven))
+        return Volume(*read_series(path, intensity, uneven, dicom_where))
     path = Path(path)
     fault = fault_of(path)
     if fault is A_FOLDER:
-        return _read_folder(path, intensity, uneven)
+        return _read_folder(path, intensity, uneven, dicom_where)
     if fault is None and is_nifti(path):
         image = read_nifti(path)
         voxels = apply_intensity(numbers_of(image, path), intensity, path)
         return Volume(voxels, image.affine, (image.header,))
     if fault:
         raise ImageReadError(fault.about(path))
+    if is_dicom(path) and len(slices := slices_of(path)) > 1:
+        return Volume(*series_of(slices, intensity, uneven, dicom_where))
     msg = f"{path} is no volume: neither a NIfTI file nor a folder of slices"
     raise ImageReadError(msg)
 
@@ -109,31 +128,34 @@ def same_grid(one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple
     return bool(apart.max() <= _SAME_PLACE * np.linalg.norm(one[:3, :3], axis=0).min())
 
 
-def _read_folder(folder: Path, intensity: IntensityPolicy, uneven: bool) -> Volume:
-    files, pictures = dicom_files(folder), _pictures(folder)
-    pictures = [path for path in pictures if path not in files]
-    if files and pictures:
-        msg = (
-            f"{folder} holds DICOM files and pictures such as {pictures[0]}; keep one kind of them"
-        )
-        raise VolumeError(msg)
-    if files:
-        series = series_of(files)
-        if len(series) > 1:
-            msg = f"{folder} holds files of {len(series)} DICOM series; give each series a folder"
-            raise VolumeError(msg)
-        return Volume(*read_series(files, intensity, uneven))
+def _read_folder(
+    folder: Path, intensity: IntensityPolicy, uneven: bool, where: DicomWhere | None
+) -> Volume:
+    files = dicom_files(folder)
+    slices, left_out = pictures_among(files)
+    if slices:
+        series = series_of(slices, intensity, uneven, where)
+        left_out += _beside(folder, files, "is no DICOM file, and lies beside a DICOM series")
+        return Volume(*series[:3], (*left_out, *series.left_out))
+    pictures = [path for path in _pictures(folder) if path not in files]
+    left_out += _beside(folder, [*files, *pictures], "is no picture, and lies beside slices")
     if not uneven:
         _check_numbers(pictures)
-    slices = []
+    grey = []
     for path in pictures:
         colours = read_image(path, intensity).numpy()
         check_voxels(folder, len(pictures), *colours.shape[1:])
         if (colours != colours[:1]).any():
             msg = f"{path} is in colour, of which no volume is made; convert it to grey"
             raise VolumeError(msg)
-        slices.append(colours[0].copy())
-    return Volume(_stacked(folder, pictures, slices), AS_SEEN)
+        grey.append(colours[0].copy())
+    return Volume(_stacked(folder, pictures, grey), AS_SEEN, left_out=tuple(left_out))
+
+
+def _beside(folder: Path, taken: Collection[Path], reason: str) -> list[LeftOut]:
+    """The other files of a folder, but hidden ones."""
+    there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [LeftOut(path, reason) for path in there if path not in taken and path.is_file()]
 
 
 def _stack_masks(folder: Path, read: Callable[[Path], NDArray[Any]]) -> Volume:

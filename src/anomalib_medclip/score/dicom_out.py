@@ -5,6 +5,7 @@ headers. Treat them as you treat it.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,10 @@ _IMAGE = (
     "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
 """What references, geometry and quality of the pixels are made of."""
+
+_SHARED, _OF_FRAMES = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+_GEOMETRY = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
+"""The same of the frames of a multi-frame file."""
 
 
 def write_dicom(
@@ -62,16 +67,19 @@ def write_dicom(
         VolumeError: The headers of the series lack what such files must say.
     """
     _check_identity(headers, series)
-    sources = [_identified(header) for header in headers]
+    if _OF_FRAMES in headers[0] and not _is_all_of_one_file(headers):
+        return "none: DICOM maps point to whole files, and only some frames of some were scored"
+    sources = _sources(headers, series)
     scale = _WITH_THRESHOLD if has_threshold else _without_threshold(voxels)
-    _save(folder / "map.dcm", series, lambda: _parametric_map(sources, voxels, model, scale))
+    made = partial(_parametric_map, headers, sources, voxels, model, scale)
+    _save(folder / "map.dcm", series, made)
     abnormal = voxels > THRESHOLD
     if not has_threshold:
         return "none: the model knows no threshold of pixels"
     if not abnormal.any():
         return f"none: no voxel is above {THRESHOLD}"
     target = folder / "segmentation.dcm"
-    _save(target, series, lambda: _segmentation(sources, abnormal, model))
+    _save(target, series, partial(_segmentation, headers, sources, abnormal, model))
     return target.name
 
 
@@ -103,12 +111,44 @@ def _check_identity(sources: Sequence[Any], series: Path) -> None:
             raise VolumeError(msg)
 
 
+def _is_all_of_one_file(headers: Sequence[Any]) -> bool:
+    instances = {header.SOPInstanceUID for header in headers}
+    return len(instances) == 1 and len(headers) == int(headers[0].get("NumberOfFrames") or 1)
+
+
+def _sources(headers: Sequence[Any], series: Path) -> list[Any]:
+    """What maps may say of their slices; the frames of one file are one source.
+
+    Raises:
+        VolumeError: Something of it cannot be understood.
+    """
+    try:
+        if _OF_FRAMES not in headers[0]:
+            return [_identified(header) for header in headers]
+        source = _identified(headers[0])
+        source.NumberOfFrames = len(headers)
+        for groups in (_SHARED, _OF_FRAMES):
+            found = headers[0].get(groups, [])
+            setattr(source, groups, [_kept(group, _GEOMETRY) for group in found])
+    except Exception as error:  # whatever stands in the file; reading did not need it
+        msg = (
+            f"a header of the series in {series} says what cannot be understood of its patient, "
+            "study or place; repair it, or give --no-dicom"
+        )
+        raise VolumeError(msg) from error
+    return [source]
+
+
 def _identified(header: Any) -> Any:  # noqa: ANN401 - pydicom's
     """What maps may say of a slice; highdicom would copy people, places and comments, too."""
+    return _kept(header, (*_PATIENT_AND_STUDY, *_IMAGE))
+
+
+def _kept(header: Any, keywords: Sequence[str]) -> Any:  # noqa: ANN401 - pydicom's
     from pydicom.dataset import Dataset
 
     kept = Dataset()
-    for keyword in (*_PATIENT_AND_STUDY, *_IMAGE):
+    for keyword in keywords:
         if keyword in header:
             kept.add(header[keyword])
     return kept
@@ -133,7 +173,11 @@ def _save(path: Path, series: Path, make: Callable[[], Any]) -> None:
 
 
 def _parametric_map(
-    sources: Sequence[Any], voxels: NDArray[np.float32], model: str, scale: _Scale
+    headers: Sequence[Any],
+    sources: Sequence[Any],
+    voxels: NDArray[np.float32],
+    model: str,
+    scale: _Scale,
 ) -> Any:  # noqa: ANN401
     from highdicom import VOILUTTransformation
     from highdicom.pm import ParametricMap, RealWorldValueMapping
@@ -160,12 +204,15 @@ def _parametric_map(
         ],
         content_label="ANOMALY_MAP",
         content_qualification="RESEARCH",
+        plane_positions=_places(headers),
         series_description=f"Anomaly map, {NOTICE}",
         **_common(model),
     )
 
 
-def _segmentation(sources: Sequence[Any], abnormal: NDArray[np.bool_], model: str) -> Any:  # noqa: ANN401
+def _segmentation(
+    headers: Sequence[Any], sources: Sequence[Any], abnormal: NDArray[np.bool_], model: str
+) -> Any:  # noqa: ANN401
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.seg import Segmentation, SegmentDescription
     from pydicom.sr.codedict import codes
@@ -186,10 +233,18 @@ def _segmentation(sources: Sequence[Any], abnormal: NDArray[np.bool_], model: st
         segmentation_type="BINARY",
         segment_descriptions=[segment],
         content_label="ABNORMAL",
+        plane_positions=_places(headers),
         content_description=NOTICE,
         series_description=f"Abnormal voxels, {NOTICE}",
         **_common(model),
     )
+
+
+def _places(headers: Sequence[Any]) -> list[Any]:
+    """Where each slice lies; the frames of a file may be in another order."""
+    from highdicom import PlanePositionSequence
+
+    return [PlanePositionSequence("PATIENT", one.ImagePositionPatient) for one in headers]
 
 
 def _common(model: str) -> dict[str, Any]:

@@ -4,12 +4,22 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from anomalib_medclip.errors import DataRootError, ImageReadError, VolumeError
+from anomalib_medclip.errors import (
+    DataRootError,
+    ImageReadError,
+    MedclipError,
+    NoPictureError,
+    VolumeError,
+)
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
-from anomalib_medclip.readers.dicom import is_slice, read_header
+from anomalib_medclip.readers.dicom import is_dicom
+from anomalib_medclip.readers.dicom_frames import Slice, slices_of
+from anomalib_medclip.readers.dicom_header import value_of
+from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.nifti import is_nifti
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
@@ -25,7 +35,8 @@ class Input(NamedTuple):
     Attributes:
         kind: What it is.
         files: The file or, of a series, its files by name.
-        where: The file, or the folder of the series, below the path that was given.
+        where: The file, or the folder of the series, below the path that was given; the file of a
+            series that is one multi-frame file.
         name: Name for its results, different for each input whatever the case of its letters;
             made of names of files and folders only.
     """
@@ -36,14 +47,33 @@ class Input(NamedTuple):
     name: str = ""
 
 
+class Found(NamedTuple):
+    """What lies below a path.
+
+    Attributes:
+        inputs: What there is to score, in the order of its path.
+        left_out: What is not, by its path below the one that was given, and why.
+    """
+
+    inputs: list[Input]
+    left_out: list[LeftOut]
+
+
 def find_inputs(root: Path, leave_out: Path) -> list[Input]:
-    """List what there is to score, in the order of its path.
+    """What there is to score below a path; see ``look_below``."""
+    return look_below(root, leave_out).inputs
+
+
+def look_below(root: Path, leave_out: Path) -> Found:
+    """List what there is to score, and what is left out.
 
     In a folder, a DICOM file that says where it lies belongs to the volume of its series; one that
-    does not, such as an X-ray, is a picture. A DICOM file that cannot be read may belong to any
-    series of its folder, so it is left to each, which is then refused; so is what may not be read
-    and does not say by its ending what it is. A folder that may not be read is an input, too, which
-    fails. Links are followed, each folder is looked at once. Hidden files and folders are left out.
+    does not, such as an X-ray, is a picture. One that holds no image, such as a report, is left
+    out; so are pictures beside a series, which are its previews. A DICOM file that cannot be read
+    may belong to any series of its folder, so it is left to each, which is then refused; so is what
+    may not be read and does not say by its ending what it is. A folder that may not be read is an
+    input, too, which fails. Links are followed, each folder is looked at once. Hidden files and
+    folders are left out.
 
     Args:
         root: A file or folder.
@@ -54,7 +84,7 @@ def find_inputs(root: Path, leave_out: Path) -> list[Input]:
             it, or results lie there.
     """
     if (fault := fault_of(root)) is None:
-        return _named([Input(_kind(root), (root,), root.name)])
+        return Found(_named([Input(_kind_of_file(root), (root,), root.name)]), [])
     if fault is not A_FOLDER:
         said = f"no {root}" if fault is MISSING else f"{root} {fault.said}"
         msg = f"{said}; give a NIfTI file, a picture, or a folder of such or of DICOM files"
@@ -63,13 +93,15 @@ def find_inputs(root: Path, leave_out: Path) -> list[Input]:
         msg = f"results would lie among the inputs in {root}; give another folder by --out"
         raise DataRootError(msg)
     closed: list[Path] = []
+    left_out: list[LeftOut] = []
     folders = _folders(root, leave_out, closed)
-    found = [one for folder, names in folders for one in _in_folder(folder, names, root)]
+    found = [one for folder, names in folders for one in _in_folder(folder, names, root, left_out)]
     found += [Input("picture", (one,), one.relative_to(root).as_posix()) for one in closed]
     if not found:
-        msg = f"{root} holds no NIfTI file, DICOM file or picture; correct the path"
+        only = f" but {left_out[0].path}, which {left_out[0].reason}" if left_out else ""
+        msg = f"{root} holds no NIfTI file, DICOM file or picture{only}; correct the path"
         raise DataRootError(msg)
-    return _named(sorted(found, key=lambda one: (one.where, one.files)))
+    return Found(_named(sorted(found, key=lambda one: (one.where, one.files))), left_out)
 
 
 def _folders(
@@ -98,12 +130,27 @@ def _kind(path: Path) -> InputKind:
     return "nifti" if is_nifti(path) else "picture"
 
 
-def _in_folder(folder: Path, names: Sequence[str], root: Path) -> list[Input]:
+def _kind_of_file(path: Path) -> InputKind:
+    """The kind of what is given alone; a multi-frame file is a volume."""
+    with suppress(MedclipError):  # which reading it will say again
+        if not is_nifti(path) and is_dicom(path) and _is_volume(slices_of(path)):
+            return "series"
+    return _kind(path)
+
+
+def _is_volume(slices: Sequence[Slice]) -> bool:
+    return len(slices) > 1 and slices[0].is_placed
+
+
+def _in_folder(
+    folder: Path, names: Sequence[str], root: Path, left_out: list[LeftOut]
+) -> list[Input]:
+    """What there is to score in a folder; what is not is added to ``left_out``."""
     dicom: list[Path] = []
     plain: list[Path] = []
     strangers = 0
     for path in (folder / name for name in sorted(names) if not name.startswith(".")):
-        if is_slice(path):
+        if is_dicom(path):
             dicom.append(path)
         elif is_nifti(path) or path.suffix.lower() in IMAGE_SUFFIXES:
             plain.append(path)
@@ -113,36 +160,57 @@ def _in_folder(folder: Path, names: Sequence[str], root: Path) -> list[Input]:
             strangers += 1
     if strangers:
         logger.info("%s: %d files are neither volumes nor pictures", folder, strangers)
-    volumes, pictures = _series(dicom)
     below = folder.relative_to(root)
-    place = (below if below.name else Path(root.resolve().name or "volume")).as_posix()
+    volumes, pictures, strangers_of_dicom = _sorted_out(dicom)
+    left_out += [one._replace(path=below / one.path.name) for one in strangers_of_dicom]
+    if volumes:
+        previews = [path for path in plain if not is_nifti(path)]
+        reason = "is a picture beside a DICOM series"
+        left_out += [LeftOut(below / path.name, reason) for path in previews]
+        plain = [path for path in plain if path not in previews]
+    place = below if below.name else Path(root.resolve().name or "volume")
     return [
-        *(Input("series", tuple(sorted(files)), place) for files in volumes),
+        *(_series(files, is_one_file, below, place) for files, is_one_file in volumes),
         *(Input(_kind(p), (p,), (below / p.name).as_posix()) for p in [*plain, *pictures]),
     ]
 
 
-def _series(paths: Sequence[Path]) -> tuple[list[list[Path]], list[Path]]:
-    """DICOM files as volumes, and those that are pictures."""
+def _series(files: Sequence[Path], is_one_file: bool, below: Path, place: Path) -> Input:
+    """A volume: of the files of a folder, or in one of them."""
+    where = below / files[0].name if is_one_file else place
+    return Input("series", tuple(sorted(files)), where.as_posix())
+
+
+def _sorted_out(
+    paths: Sequence[Path],
+) -> tuple[list[tuple[list[Path], bool]], list[Path], list[LeftOut]]:
+    """DICOM files as volumes, each with whether it is one multi-frame file; pictures; others."""
     groups: dict[str, list[Path]] = {}
     placed: set[str] = set()
-    alone, broken = [], []
+    whole: set[Path] = set()
+    alone, broken, left_out = [], [], []
     for path in paths:
         try:
-            header = read_header(path)
+            slices = slices_of(path)
+        except NoPictureError as error:
+            left_out.append(LeftOut(path, error.reason))
+            continue
         except ImageReadError:
             broken.append(path)
             continue
-        except VolumeError:  # of several frames; reading it again will say so
+        except VolumeError:  # of several slices in one picture; reading it again will say so
             alone.append(path)
             continue
-        series = str(header.get("SeriesInstanceUID", ""))
+        series = str(value_of(slices[0].header, "SeriesInstanceUID") or "")
         groups.setdefault(series, []).append(path)
-        if header.get("ImagePositionPatient"):
+        if slices[0].is_placed:
             placed.add(series)
+        if _is_volume(slices):
+            whole.add(path)
     volumes = [files + broken for series, files in groups.items() if series in placed]
     alone += [p for series, files in groups.items() if series not in placed for p in files]
-    return volumes, alone if volumes else alone + broken
+    found = [(files, len(files) == 1 and files[0] in whole) for files in volumes]
+    return found, alone if volumes else alone + broken, left_out
 
 
 def _named(found: Sequence[Input]) -> list[Input]:
@@ -173,6 +241,6 @@ def _stem(one: Input) -> str:
     """Name of a file without the endings of its format, or of a series' folder."""
     name = Path(one.where).name
     if one.kind == "series":
-        return name
+        return name.removesuffix(".dcm")
     stem = name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else Path(name).stem
     return stem if stem.strip(".") else name  # "...png" would be the folder above all results

@@ -27,6 +27,8 @@ from anomalib_medclip.files import (
     write_whole,
 )
 from anomalib_medclip.provenance import NOTICE, versions
+from anomalib_medclip.readers.dicom_values import DicomWhere
+from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.spreadsheet import original, shown
 
@@ -40,6 +42,7 @@ class ScoreSettings:
         batch_size: Images at once; it decides the last digits, too.
         slices: First and last slice to score, both included; by default those of ``slicing``.
         uneven: Whether DICOM series with missing, doubled or uneven slices are taken.
+        dicom_where: Values by which one of several volumes of a DICOM series is chosen.
         worst: Slices on the sheet of pictures.
         dicom: Whether maps of DICOM series are written as DICOM, too.
         device: What the model runs on, which decides its last digits.
@@ -50,6 +53,7 @@ class ScoreSettings:
     batch_size: int = 8
     slices: tuple[int, int] | None = None
     uneven: bool = False
+    dicom_where: DicomWhere | None = None
     worst: int = 9
     dicom: bool = True
     device: str = "cpu"
@@ -206,21 +210,32 @@ def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:
     return table[failed | there.astype(bool)]
 
 
-def write_table(out: Path, rows: Mapping[str, dict[str, Any]], order: Sequence[str]) -> Path:
+def write_table(
+    out: Path,
+    rows: Mapping[str, dict[str, Any]],
+    order: Sequence[str],
+    left_out: Sequence[LeftOut] = (),
+) -> Path:
     """Write ``scores.csv`` of all inputs; rows of other runs and processes stay in it.
 
     Args:
         out: Folder of all results.
         rows: What became of each input of this process, by its name.
         order: Names of all inputs of all processes; rows of former inputs come first.
+        left_out: Files that are not scored, by their paths below the input, and why. Their rows
+            come last, and have no name.
 
     Raises:
         ResultsError: There is a file of that name, but not such a table.
     """
     path = out / "scores.csv"
-    places = {name: place for place, name in enumerate(order)}
+    places = {name: place for place, name in enumerate((*order, ""))}
+    strangers = [
+        {"input": one.path.as_posix(), "name": "", "status": "left out", "error": one.reason}
+        for one in left_out
+    ]
     table = DataFrame(
-        [{**row, "notice": NOTICE} for row in rows.values()],
+        [{**row, "notice": NOTICE} for row in (*rows.values(), *strangers)],
         columns=list(TABLE_COLUMNS),
         dtype=object,
     )

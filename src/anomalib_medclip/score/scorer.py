@@ -176,7 +176,7 @@ class Scorer:
         """The organs of an input, if there are; of a series they are named as its folder."""
         if self.organ is None or one.kind == "picture" or fault_of(self.organ) is not A_FOLDER:
             return None if one.kind == "picture" else self.organ
-        name = Path(one.where).name
+        name = Path(one.where).name.removesuffix(".dcm")
         return self.organ / (name if one.kind == "nifti" else f"{name}.nii.gz")
 
     def _volume(self, one: Input, made_with: dict[str, Any], organ: Path | None) -> Job:
@@ -187,6 +187,7 @@ class Scorer:
             settings.slicing,
             organ=organ,
             uneven=settings.uneven,
+            dicom_where=settings.dicom_where,
         )
         numbers = slices_to_score(sliced.shown, settings.slices, settings.slicing.slices)
         resized = resized_slices(self.inferencer.resize, sliced.images, numbers)
