@@ -7,8 +7,6 @@ from anomalib_medclip.data.integrity import (
     class_problems,
     file_problems,
     heat_map_problems,
-    images_in,
-    masks_for,
     patient_problems,
     refuse,
     shared_patients,
@@ -113,20 +111,6 @@ def test_a_patient_on_both_sides_is_named(table):
 
 def test_unknown_patients_are_never_the_same(table):
     assert shared_patients(table.iloc[3:], table.assign(group="")).empty
-
-
-def test_hidden_files_and_other_files_are_no_images(tmp_path, picture):
-    for name in ("b.PNG", "a.jpeg", "._a.png"):
-        picture(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("")
-    assert [path.name for path in images_in(tmp_path)] == ["a.jpeg", "b.PNG"]
-    assert images_in(tmp_path / "none") == []
-
-
-def test_a_mask_has_the_stem_of_its_image_and_any_ending(tmp_path, picture, mask):
-    found = mask(tmp_path / "masks" / "1.png")
-    images = [picture(tmp_path / "1.jpg"), picture(tmp_path / "2.jpg")]
-    assert masks_for(images, tmp_path / "masks") == [str(found), str(tmp_path / "masks" / "2.jpg")]
 
 
 def test_images_that_would_share_a_heat_map_are_refused():

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from anomalib_medclip.clip.torchscript import is_scripted, read_scripted
 from anomalib_medclip.errors import WeightsError
+from anomalib_medclip.files import fault_of
 
 
 def read_plain(path: str | Path) -> Any:  # noqa: ANN401 - whatever the file holds
@@ -25,8 +26,8 @@ def read_plain(path: str | Path) -> Any:  # noqa: ANN401 - whatever the file hol
     Raises:
         ValueError: It is no regular file, is damaged, or holds anything else.
     """
-    if not Path(path).is_file():  # a pipe would be waited for, a device read for ever
-        msg = "it is no file" if Path(path).exists() else "it does not exist"
+    if fault := fault_of(path):  # a pipe would be waited for, a device read for ever
+        msg = f"it {fault.said}; {fault.remedy}"
         raise ValueError(msg)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -113,6 +114,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: The file is none of these.
     """
+    if fault := fault_of(path):
+        msg = f"weights file {fault.about(path)}"
+        raise WeightsError(msg)
     try:
         state = _read(path)
         state = dict(state.get("state_dict", state))

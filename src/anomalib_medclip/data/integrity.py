@@ -16,6 +16,7 @@ from anomalib.visualization import ImageVisualizer
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.batch import CLASS_NAMES
+from anomalib_medclip.data.names_on_disk import NamesOnDisk
 from anomalib_medclip.errors import (
     DataRootError,
     EmptySplitError,
@@ -25,9 +26,9 @@ from anomalib_medclip.errors import (
     MissingMaskError,
     SupportError,
 )
-from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
+from anomalib_medclip.files import MISSING, fault_of
 from anomalib_medclip.readers.dicom import is_dicom
-from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_lesion
+from anomalib_medclip.readers.picture import read_lesion
 
 logger = logging.getLogger(__name__)
 
@@ -88,42 +89,23 @@ def refuse(problems: Iterable[Problem]) -> None:
         raise first.cause or first.error(said)
 
 
-def entries_of(folder: Path) -> list[Path]:
-    """What is in a folder by name, hidden things left out; nothing if there is no such folder.
-
-    Raises:
-        DataRootError: It cannot be looked into.
-    """
-    fault = fault_of(folder)
-    if fault is None or fault is MISSING:
-        return []
-    if fault is not A_FOLDER:
-        raise DataRootError(fault.about(folder))
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Images of a folder; see ``entries_of``."""
-    return [path for path in entries_of(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-
-
-def masks_for(images: Sequence[Path], folder: Path) -> list[str]:
-    """For each image, the file of ``folder`` with its stem, or where one would be expected."""
-    there = {path.stem: path for path in images_in(folder)}
-    return [str(there.get(image.stem, folder / image.name)) for image in images]
-
-
 def with_name(folder: str | Path) -> Path:
     """The folder by a path that ends in its name, under which heat maps are filed."""
-    path = Path(folder)
+    path = Path(folder).expanduser()
     return path if path.name not in ("", "..") else path.resolve()
 
 
-def file_problems(table: DataFrame) -> Iterator[Problem]:
-    """Images listed twice or not there, and masks that miss or contradict the label."""
+def file_problems(table: DataFrame, root: Path = Path()) -> Iterator[Problem]:
+    """Images listed twice or not there, and masks that miss or contradict the label.
+
+    Args:
+        table: The images, complete.
+        root: Where to look for what is not where it should be.
+    """
+    lost = _LostFiles(root)
     yield from _listed_twice(table)
-    yield from _absent(table["image_path"])
-    yield from _missing_masks(table)
+    yield from _absent(table["image_path"], lost)
+    yield from _missing_masks(table, lost)
     yield from _lesions_in_normal_images(table)
 
 
@@ -138,12 +120,27 @@ def _listed_twice(table: DataFrame) -> Iterator[Problem]:
         first.setdefault(file, path)
 
 
-def _absent(paths: Iterable[str]) -> Iterator[Problem]:
+class _LostFiles:
+    """What to do about missing files, after a look round for the first of them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._names = root, NamesOnDisk()
+        self._looks = 20  # more would take long where everything is missing
+
+    def remedy(self, path: str, otherwise: str) -> str:
+        self._looks -= 1
+        found = self._names.remedy(path, self._root) if self._looks >= 0 else None
+        return found or otherwise
+
+
+def _absent(paths: Iterable[str], lost: _LostFiles) -> Iterator[Problem]:
     """Files that are not there, cannot be read, or hold nothing."""
     for path in paths:
-        if fault := fault_of(path):
-            kind = "missing file" if fault is MISSING else "unreadable file"
-            yield Problem(kind, path, *fault, error=ImageReadError)
+        if (fault := fault_of(path)) is MISSING:
+            remedy = lost.remedy(path, fault.remedy)
+            yield Problem("missing file", path, fault.said, remedy, error=ImageReadError)
+        elif fault:
+            yield Problem("unreadable file", path, *fault, error=ImageReadError)
         elif not is_usable(path):
             said = "holds no byte"
             yield Problem("empty file", path, said, MISSING.remedy, error=ImageReadError)
@@ -154,7 +151,7 @@ def is_usable(path: str) -> bool:
     return bool(path) and fault_of(path) is None and Path(path).stat().st_size > 0
 
 
-def _missing_masks(table: DataFrame) -> Iterator[Problem]:
+def _missing_masks(table: DataFrame, lost: _LostFiles) -> Iterator[Problem]:
     owed = table[table["has_masks"].astype(bool) & (table["label_index"] == 1)]
     remedy = (
         "add the mask, or label a healthy image normal: a missing mask is never taken for a "
@@ -162,11 +159,12 @@ def _missing_masks(table: DataFrame) -> Iterator[Problem]:
     )
     for image, mask in zip(owed["image_path"], owed["mask_path"], strict=True):
         if mask and fault_of(mask) is not MISSING:
-            yield from _absent([mask])
+            yield from _absent([mask], lost)
         else:
             looked = f"looked for {mask}" if mask else "no mask file is named for it"
             said = f"is abnormal and has no mask: {looked}"
-            yield Problem("missing mask", image, said, remedy, error=MissingMaskError)
+            helps = lost.remedy(mask, remedy) if mask else remedy
+            yield Problem("missing mask", image, said, helps, error=MissingMaskError)
 
 
 def _lesions_in_normal_images(table: DataFrame) -> Iterator[Problem]:
