@@ -76,10 +76,8 @@ def fault_of(path: str | Path) -> Fault | None:
         return A_FOLDER
     if kind := _NO_FILES.get(stat.S_IFMT(found.st_mode)):
         return Fault(f"is a {kind} and no file", "name a file, or take it out of the data")
-    is_small = 0 < found.st_size < 1024  # bytes, as pointers are; what has none may be no file
-    return (
-        _POINTER if is_small and path.read_bytes().startswith(b"version https://git-lfs") else None
-    )
+    small = 0 < found.st_size < 1024  # bytes, as pointers are; what has none may be no file
+    return _POINTER if small and path.read_bytes().startswith(b"version https://git-lfs") else None
 
 
 def open_file(path: Path) -> BufferedReader:

@@ -171,7 +171,12 @@ def _of_source(root: Path, source: VolumeSource, splits: Mapping[str, str] | Non
     ]
     cases = [_case(root, source, path, match.groupdict(), splits) for path, match in found if match]
     if not cases:
-        msg = f"no volume in {root} is like {source.image!r}; correct root or sources"
+        remedy = "correct root or sources"
+        if deeper := next(root.glob(f"*/{anything}"), None):
+            remedy = f"give {root / deeper.relative_to(root).parts[0]} as root: {deeper} is there"
+        elif other := next(files_below(root), None):
+            remedy += f", for there is {other.relative_to(root)}"
+        msg = f"no volume in {root} is like {source.image!r}; {remedy}"
         raise DataRootError(msg)
     return cases
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pandas import DataFrame
 
 from anomalib_medclip.data.listing import LeftOut, Masks, entries_of, list_images, masks_for
-from anomalib_medclip.data.mask_names import patient_folder
+from anomalib_medclip.data.mask_names import alike, patient_folder
 from anomalib_medclip.data.names_on_disk import NamesOnDisk
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
@@ -45,6 +45,7 @@ def read_folders(
     normal, abnormal, outlines = (names.find(root / (folder or "")) for folder in folders)
     homes = [normal, abnormal, *([outlines] if folders.mask_dir else ())]
     rows: list[dict[str, Any]] = []
+    first_of: dict[str, str] = {}  # spellings of a patient
     left_out = list(_beside(root, homes))
     for label, home in enumerate((normal, abnormal)):
         images, others = list_images(home, (normal, abnormal))
@@ -61,9 +62,10 @@ def read_folders(
                 "image_path": str(image),
                 "label_index": label,
                 "mask_path": mask,
-                "group": patient_folder(image.relative_to(home)),
+                "group": first_of.setdefault(alike(patient), patient),
             }
             for image, mask in zip(images, masks.paths, strict=True)
+            for patient in [patient_folder(image.relative_to(home))]
         ]
     taken = {row[what] for row in rows for what in ("image_path", "mask_path")}
     return DataFrame(rows), [one for one in dict.fromkeys(left_out) if one.file not in taken]
@@ -75,13 +77,16 @@ def _no_images(home: Path, option: str, root: Path, left_out: Sequence[LeftOut])
         file, why, remedy = left_out[0]
         more = f" (1 of {len(left_out)} files)" if len(left_out) > 1 else ""
         return DataRootError(f"no images in {home}: {file} {why}{more}; {remedy}")
-    folders = [path for path in entries_of(root) if fault_of(path) is A_FOLDER]
-    deeper = [path for path in folders if fault_of(path / home.name) is A_FOLDER]
+    names, folders = NamesOnDisk(), [p for p in entries_of(root) if fault_of(p) is A_FOLDER]
+    places = (root.absolute().parent, *folders)
+    holding = [p for p in places if fault_of(names.find(p / home.name)) is A_FOLDER]
     remedy = f"correct --data.root and --data.{option}"
-    if deeper:
-        remedy = f"give {deeper[0]} by --data.root, which has a folder {home.name}"
+    if holding:
+        remedy = f"give {holding[0]} by --data.root, which has a folder {home.name}"
     elif folders:
         remedy += f": there are {', '.join(path.name for path in folders)}"
+    elif (fault := fault_of(root)) is not A_FOLDER:
+        remedy += f": {root} {fault.said if fault else 'is a file and no folder'}"
     return DataRootError(f"no images in {home}; {remedy}")
 
 

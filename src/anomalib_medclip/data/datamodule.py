@@ -170,8 +170,8 @@ class MedicalDataModule(OneSetLoaders):
 
     def _setup(self, _stage: str | None = None) -> None:
         table = self.complete(self.load_table())
-        warn_of(self.left_out)
         refuse(self.file_problems(table))
+        warn_of(self.left_out)
         splits = self.split(table)
         refuse(self.split_problems(splits))
         self.test_data = self._dataset(splits["test"])

@@ -170,7 +170,7 @@ class MedicalFolder(MedicalDataModule):
             if self.tables or not any((table["group"] != "").any() for table in splits.values()):
                 yield one
             else:
-                said = ", or, if the folders below are no patients, --data.patient_folders false"
+                said = ", or set --data.patient_folders false where folders are no patients"
                 yield replace(one, remedy=one.remedy + said)
 
     def _read_folders(self) -> DataFrame:

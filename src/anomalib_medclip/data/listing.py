@@ -240,6 +240,6 @@ _WAYS: Sequence[tuple[Callable[[Path], Hashable], Callable[[Path], Hashable]]] =
 def _only_one(masks: Sequence[Path], image: Path) -> Path:
     if len(masks) > 1:
         said = ", ".join(sorted(path.name for path in masks))
-        msg = f"{image} has {len(masks)} masks, {said}; make one of them"
+        msg = f"{image} has {len(masks)} masks, {said}; join them into one file"
         raise MaskError(msg)
     return masks[0]

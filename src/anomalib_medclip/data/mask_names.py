@@ -19,7 +19,7 @@ def _rules(*patterns: str) -> list[re.Pattern[str]]:
     return [re.compile(pattern) for pattern in patterns]
 
 
-_OF_MASK = _rules(rf"{_GAP}*{_MASK}{_NUMBER}$", rf"^{_MASK}{_GAP}*")
+_OF_MASK = _rules(rf"(?<=.){_GAP}*{_MASK}{_NUMBER}$", rf"^{_MASK}{_GAP}*")
 _OF_IMAGE = _rules(rf"{_GAP}*{_IMAGE}$", rf"^{_IMAGE}{_GAP}*")
 [_ALONE] = _rules(rf"(?:.*{_GAP})?{_SURELY}{_NUMBER}|{_SURELY}{_GAP}.*")
 [_OF_MASKS, _OF_MASKS_PERHAPS, _OF_IMAGES] = _rules(

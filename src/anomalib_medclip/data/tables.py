@@ -60,14 +60,15 @@ class TableRow(NamedTuple):
             column: The column, or a pattern of columns.
             remedy: What to do where nothing better is known.
         """
-        there = list(self.cells)
-        if near := get_close_matches(column.strip("{}").lower(), map(str.lower, there), n=1):
-            remedy = f"{remedy}, such as {there[[name.lower() for name in there].index(near[0])]!r}"
-        elif any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in there):
+        there = {name.lower(): name for name in self.cells}
+        near = get_close_matches(column.strip("{}").lower(), there, n=1)
+        if any(Path(name).suffix in IMAGE_SUFFIXES for name in there):
             remedy = "write a line with the names of the columns above the first"
-        elif len(there) == 1:
+        elif len(there) == 1 and re.search(r"\W", *there):
             remedy = "part its cells by commas, semicolons, tabs or bars"
-        msg = f"{self.place} has no column {column!r} but {', '.join(there)}; {remedy}"
+        elif near:
+            remedy = f"{remedy}, such as {there[near[0]]!r}"
+        msg = f"{self.place} has no column {column!r} but {', '.join(self.cells)}; {remedy}"
         return DataRootError(msg)
 
 
