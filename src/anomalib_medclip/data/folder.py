@@ -78,11 +78,11 @@ class MedicalFolder(MedicalDataModule):
         patient_folders: bool = True,
         image_column: str = "image",
         label_column: str = "label",
-        normal_labels: list[str] | None = None,
+        normal_labels: list[str | int] | None = None,
         train_label: str | None = None,
         mask_column: str | None = None,
         patient_column: str | None = None,
-        unknown_patient: str | None = None,
+        unknown_patient: str | int | None = None,
         split_column: str | None = None,
         val_ratio: float = 0.2,
         object_name: str = "medical image",
@@ -111,7 +111,7 @@ class MedicalFolder(MedicalDataModule):
         self.only_normals = self.normal_only = normal_only
         self._refuse_stray_options()
         self.normal_labels = normal_labels
-        self.unknown = plain_label(str(unknown_patient or ""))
+        self.unknown = plain_label("" if unknown_patient is None else str(unknown_patient))
         self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.object_name = object_name
         self.has_masks = bool(mask_dir or mask_column)
