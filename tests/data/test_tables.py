@@ -17,7 +17,13 @@ from anomalib_medclip.errors import DataRootError
 COUNT = 6
 FOLDERS = ("", "sick", "Größe/links", "a, b", "x;y", "Ward 3")
 HEADERS = ("image", "Image", " image ", "IMAGE", '"image"', "\N{NO-BREAK SPACE}image")
-LABELS = (("0", "1"), ("0.0", "1.0"), ("normal", "abnormal"), ("Normal", "ABNORMAL"), ("0,0", "1,0"))
+LABELS = (
+    ("0", "1"),
+    ("0.0", "1.0"),
+    ("normal", "abnormal"),
+    ("Normal", "ABNORMAL"),
+    ("0,0", "1,0"),
+)
 TABLES = 240
 
 
@@ -64,7 +70,9 @@ class Drawn:
             name, content = self.as_csv()
         else:
             cells = [dict(zip(("image", "label", "who"), row, strict=True)) for row in self.rows]
-            cells = [{**row, "label": self.number(row["label"]), "more": {"a": [1]}} for row in cells]
+            cells = [
+                {**row, "label": self.number(row["label"]), "more": {"a": [1]}} for row in cells
+            ]
             whole = json.dumps(cells, indent=self.pick((None, 2)), ensure_ascii=False)
             lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in cells)
             name, content = ("t.json", whole) if kind == "list" else ("t.jsonl", lines + "\n\n")
@@ -116,11 +124,17 @@ def test_a_table_is_read_as_it_is_meant_whoever_wrote_it(root, first):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("sick/0.png,1\nsick/1.png,1\n", r"no column 'image' but sick/0\.png, 1; write a line with"),
+        (
+            "sick/0.png,1\nsick/1.png,1\n",
+            r"no column 'image' but sick/0\.png, 1; write a line with",
+        ),
         ("image label\na 0\n", r"'image' but image label; part its cells by commas, semicolons"),
         ("path,images\na,b\n", r"but path, images; say .*--data\.image_column, such as 'images'"),
         ("image,label,label\na,0,1\n", r"t\.csv names the column 'label' twice; give each"),
-        ("image,label\na, b.png,0\n", r"line 2, has 3 cells, and the header names 2.*',' in quotes"),
+        (
+            "image,label\na, b.png,0\n",
+            r"line 2, has 3 cells, and the header names 2.*',' in quotes",
+        ),
         ("image,label\n\n\na,2\n", r"line 4, has label '2'"),
         (b"PK\3\4 and so on", r"is a workbook or an archive and no text; save .*'CSV UTF-8'"),
         (b"\xd0\xcf\x11\xe0 and so on", "is a workbook or an archive"),
@@ -152,7 +166,13 @@ def test_json_of_another_shape_is_refused(tmp_path, text, words):
 
 @pytest.mark.parametrize(
     ("normal", "cell", "label"),
-    [("Benign", "benign", 0), ("benign", "BENIGN", 0), ("2", "2.0", 0), ("2", "20", 1), ("a", "b", 1)],
+    [
+        ("Benign", "benign", 0),
+        ("benign", "BENIGN", 0),
+        ("2", "2.0", 0),
+        ("2", "20", 1),
+        ("a", "b", 1),
+    ],
 )
 def test_labels_that_mean_normal_are_known_in_any_case(tmp_path, normal, cell, label):
     (tmp_path / "t.csv").write_text(f"image,label\na.png,{cell}\n")
@@ -225,5 +245,7 @@ def test_labels_of_volumes_are_found_by_other_spellings(tmp_path, name, label, n
 
 def test_a_label_for_a_volume_that_is_not_there_names_the_nearest(tmp_path):
     (tmp_path / "t.csv").write_text("image,label\nP0/flair,1\n")
-    with pytest.raises(DataRootError, match=r"'P0/flair', which no .* such as to P0/flair\.nii\.gz"):
+    with pytest.raises(
+        DataRootError, match=r"'P0/flair', which no .* such as to P0/flair\.nii\.gz"
+    ):
         read_label_table(tmp_path / "t.csv", {"P0/flair.nii.gz", "P1/flair.nii.gz"})

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePath, PurePosixPath
@@ -140,7 +140,7 @@ def not_taken(
     lacking = {
         folder: source.image
         for source in sources
-        for folder in root.glob(_ANY_NAME.sub("*", str(PurePath(source.image).parent)))
+        for folder in _folders_of(root, source)
         if folder not in above and fault_of(folder) is A_FOLDER
     }
     taken |= lacking.keys()
@@ -155,6 +155,14 @@ def not_taken(
             for path in files
         ),
     ]
+
+
+def _folders_of(root: Path, source: VolumeSource) -> Iterator[Path]:
+    """Folders in which a source would have its volumes, but hidden ones; none if that is the root."""
+    *above, _ = PurePath(_ANY_NAME.sub("*", source.image)).parts
+    for folder in root.glob("/".join(above)) if above else ():
+        if not any(part.startswith(".") for part in folder.relative_to(root).parts):
+            yield folder
 
 
 def _of_source(root: Path, source: VolumeSource, splits: Mapping[str, str] | None) -> list[Case]:
