@@ -158,7 +158,7 @@ def not_taken(
 
 
 def _folders_of(root: Path, source: VolumeSource) -> Iterator[Path]:
-    """Folders in which a source would have its volumes, but hidden ones; none if that is the root."""
+    """Folders below the root in which a source would have its volumes, but hidden ones."""
     *above, _ = PurePath(_ANY_NAME.sub("*", source.image)).parts
     for folder in root.glob("/".join(above)) if above else ():
         if not any(part.startswith(".") for part in folder.relative_to(root).parts):
