@@ -150,7 +150,7 @@ def test_what_is_not_taken_is_counted(write_bmad, picture, caplog):
     root = write_bmad("Brain")
     home = root / "Brain_AD"
     picture(home / "train" / "Ungood" / "img" / "9_9.png")
-    (home / "test" / "good" / "img" / "about.webp").touch()
+    (home / "test" / "good" / "img" / "about.svg").touch()
     (home / "valid" / "Ungood" / "anomaly_mask" / "0_0.png").rename(
         home / "valid" / "Ungood" / "anomaly_mask" / "0_0_mask.png"
     )
@@ -158,7 +158,7 @@ def test_what_is_not_taken_is_counted(write_bmad, picture, caplog):
     data = BMAD(root, "Brain", k_shot=2)
     data.setup()
     assert sorted(one.file.removeprefix(f"{home}/") for one in data.left_out) == [
-        "test/good/img/about.webp",
+        "test/good/img/about.svg",
         "train/Ungood/img/9_9.png",
         "valid/Ungood/anomaly_mask/7_7.png",
     ]

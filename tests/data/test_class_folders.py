@@ -139,10 +139,8 @@ def test_folders_in_another_case_are_taken(beside):
 
 def test_a_folder_of_files_that_are_not_read_says_so(beside):
     for number in range(8):
-        (beside / "normal" / f"{number}.png").rename(beside / "normal" / f"{number}.webp")
-    with pytest.raises(
-        DataRootError, match=r"normal: .*/0\.webp ends in \.webp, .*\(1 of 9 files\)"
-    ):
+        (beside / "normal" / f"{number}.png").rename(beside / "normal" / f"{number}.svg")
+    with pytest.raises(DataRootError, match=r"normal: .*/0\.svg ends in \.svg, .*\(1 of 9 files\)"):
         setup(beside)
 
 

@@ -72,10 +72,10 @@ def test_a_missing_image_is_named(table, tmp_path):
 
 
 def test_what_is_there_instead_is_named(table, tmp_path):
-    (tmp_path / "1.png").rename(tmp_path / "1.webp")
+    (tmp_path / "1.png").rename(tmp_path / "1.svg")
     (tmp_path / "m" / "3.png").rename(tmp_path / "m" / "3.jpg")
     image, mask = file_problems(table, tmp_path)
-    assert image.remedy.startswith(f"save {tmp_path}/1.webp, which is there, as PNG")
+    assert image.remedy.startswith(f"save {tmp_path}/1.svg, which is there, as PNG")
     assert mask.remedy == f"write its name as {tmp_path}/m/3.jpg, which is there"
 
 

@@ -150,11 +150,11 @@ def test_masks_are_known_by_their_images_or_by_a_word_that_says_nothing_else(
 
 
 def test_an_ending_is_named_and_folders_are_looked_into(home):
-    folder = home("1.webp", "below/2.png", "below/deep/3.JPEG", "none")
+    folder = home("1.svg", "below/2.png", "below/deep/3.JPEG", "none")
     assert listed(folder) == (
         ["below/2.png", "below/deep/3.JPEG"],
         {
-            "1.webp": "ends in .webp, as no picture that is read does",
+            "1.svg": "ends in .svg, as no picture that is read does",
             "none": "has no ending, as no picture that is read does",
         },
     )
@@ -177,10 +177,10 @@ def test_each_folder_is_looked_at_once_and_not_those_of_others(home):
 
 
 def test_a_warning_counts_what_is_left_out_by_reason(home, caplog):
-    warn_of(list_images(home("1.png", "1_mask.png", "2.webp", "3.webp")).left_out)
+    warn_of(list_images(home("1.png", "1_mask.png", "2.svg", "3.svg")).left_out)
     first, second = (record.getMessage() for record in caplog.records)
     assert "1_mask.png is a mask by its name, and is left out; name the folder by mask_dir" in first
-    assert "2.webp ends in .webp, as no picture that is read does (1 of 2 such), and" in second
+    assert "2.svg ends in .svg, as no picture that is read does (1 of 2 such), and" in second
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_who_is_unknown_is_known_in_any_case(tmp_path):
 @pytest.fixture
 def disk(tmp_path):
     for name in ("set/sick/a0.png", "set/N1.PNG", "set/ä.png", "set/Two.png", "set/two.png",
-                 "set/b.webp", "set/below/c.png"):  # fmt: skip
+                 "set/b.svg", "set/below/c.png"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path / "set"
@@ -220,7 +220,7 @@ def test_a_file_is_found_by_another_spelling_if_only_one_is_meant(disk, written,
     [
         ("sick/a0.jpg", "write its name as {}/sick/a0.png, which is there"),
         ("sick/a0", "write its name as {}/sick/a0.png, which is there"),
-        ("b.png", "save {}/b.webp, which is there, as PNG: its ending is none that is read"),
+        ("b.png", "save {}/b.svg, which is there, as PNG: its ending is none that is read"),
         ("C:\\data\\sick\\a0.png", "write it from {} on, as sick/a0.png, which is there"),
         ("\\\\server\\share\\sick\\a0.png", "write it from {} on, as sick/a0.png, which is there"),
         ("/home/jane/sick/a0.png", "write it from {} on, as sick/a0.png, which is there"),
