@@ -98,6 +98,15 @@ def test_masks_beside_images_are_taken_where_their_folder_is_named(beside):
     }
 
 
+def test_a_folder_of_masks_among_the_images_may_have_any_name(beside, mask):
+    for number in range(8):
+        (beside / "abnormal" / f"{number}_mask.png").unlink()
+        mask(beside / "abnormal" / "drawn" / f"{number}.png")
+    data = setup(beside, mask_dir="abnormal/drawn")
+    assert data.list_images()["label_index"].sum() == 8
+    assert not any("drawn" in one.file for one in data.left_out)
+
+
 def test_masks_that_nobody_needs_are_counted(beside, mask):
     for number in range(9):
         mask(beside / "masks" / f"{number}.png")

@@ -160,6 +160,12 @@ def test_an_ending_is_named_and_folders_are_looked_into(home):
     )
 
 
+def test_a_dicom_file_is_known_by_its_content(home, tmp_path):
+    save(tmp_path / "IM0001", bytes(128) + b"DICM")
+    save(tmp_path / "1.ima", bytes(128) + b"DICM")
+    assert listed(home("2.png"))[0] == ["1.ima", "2.png", "IM0001"]
+
+
 def test_each_folder_is_looked_at_once_and_not_those_of_others(home):
     folder = home("normal/1.png", "normal/ill/2.png")
     (folder / "normal" / "again").symlink_to(folder / "normal")

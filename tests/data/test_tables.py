@@ -128,12 +128,16 @@ def test_a_table_is_read_as_it_is_meant_whoever_wrote_it(root, first):
             "sick/0.png,1\nsick/1.png,1\n",
             r"no column 'image' but sick/0\.png, 1; write a line with",
         ),
-        ("image label\na 0\n", r"'image' but image label; part its cells by commas, semicolons"),
+        ("image label\na 0\n", r"'image' but image label; name the columns .*, parted by commas"),
         ("path,images\na,b\n", r"but path, images; say .*--data\.image_column, such as 'images'"),
         ("image,label,label\na,0,1\n", r"t\.csv names the column 'label' twice; give each"),
         (
             "image,label\na, b.png,0\n",
             r"line 2, has 3 cells, and the header names 2.*',' in quotes",
+        ),
+        (
+            "Study 12\n\nimage,label\na,0\n",
+            "no column 'image' but Study 12; name the columns in",
         ),
         ("image,label\n\n\na,2\n", r"line 4, has label '2'"),
         (b"PK\3\4 and so on", r"is a workbook or an archive and no text; save .*'CSV UTF-8'"),

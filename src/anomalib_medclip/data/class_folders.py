@@ -48,7 +48,7 @@ def read_folders(
     first_of: dict[str, str] = {}  # spellings of a patient
     left_out = list(_beside(root, homes))
     for label, home in enumerate((normal, abnormal)):
-        images, others = list_images(home, (normal, abnormal))
+        images, others = list_images(home, homes)
         if not images and (label == 0 or needs_abnormal):
             raise _no_images(home, folders._fields[label], root, others)
         masks = Masks([""] * len(images), [])

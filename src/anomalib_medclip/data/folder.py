@@ -193,7 +193,7 @@ class MedicalFolder(MedicalDataModule):
 
     def _rows(self, split: str) -> list[TableRow]:
         """Rows of a table; those for training have the label that was given for all of them."""
-        rows = read_rows(self._names.find(self.tables[split].expanduser()))
+        rows = read_rows(self._names.find(with_name(self.tables[split])))
         if split != "train" or self.train_label is None:
             return rows
         label = {str(self.columns["label"]): self.train_label}

@@ -91,7 +91,7 @@ def refuse(problems: Iterable[Problem]) -> None:
 
 def with_name(folder: str | Path) -> Path:
     """The folder by a path that ends in its name, under which heat maps are filed."""
-    path = Path(folder).expanduser()
+    path = Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's raises for an unknown user
     return path if path.name not in ("", "..") else path.resolve()
 
 

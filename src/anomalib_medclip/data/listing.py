@@ -21,6 +21,7 @@ from anomalib_medclip.data.mask_names import (
 )
 from anomalib_medclip.errors import DataRootError, ImageReadError, MaskError
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
+from anomalib_medclip.readers.dicom import is_dicom
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, mask_values
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ _MASK_REMEDY = "name the folder by mask_dir (--data.mask_dir) if it is a mask, e
 def list_images(folder: Path, others: Collection[Path] = ()) -> Listing:
     """List the images in a folder and below; masks that lie among them are left out.
 
+    An image is known by its ending, a DICOM file by its content.
     A mask is known by its name, such as ``3_mask.png`` beside ``3.png``, by that of its folder, or,
     beside a picture of the same name and another ending, by being black and white. Links are
     followed, and each folder is looked at once.
@@ -76,6 +78,8 @@ def list_images(folder: Path, others: Collection[Path] = ()) -> Listing:
             pictures.append(path)
         elif fault := fault_of(path):
             left_out.append(LeftOut(str(path), *fault))
+        elif is_dicom(path):
+            pictures.append(path)
         else:
             ending = f"ends in {path.suffix}" if path.suffix else "has no ending"
             said = f"{ending}, as no picture that is read does"

@@ -64,8 +64,10 @@ class TableRow(NamedTuple):
         near = get_close_matches(column.strip("{}").lower(), there, n=1)
         if any(Path(name).suffix in IMAGE_SUFFIXES for name in there):
             remedy = "write a line with the names of the columns above the first"
-        elif len(there) == 1 and re.search(r"\W", *there):
-            remedy = "part its cells by commas, semicolons, tabs or bars"
+        elif len(there) == 1 and re.search(r"\W", "".join(there)):
+            remedy = (
+                "name the columns in the first line, parted by commas, semicolons, tabs or bars"
+            )
         elif near:
             remedy = f"{remedy}, such as {there[near[0]]!r}"
         msg = f"{self.place} has no column {column!r} but {', '.join(self.cells)}; {remedy}"
