@@ -75,7 +75,7 @@ class Drawn:
             ]
             whole = json.dumps(cells, indent=self.pick((None, 2)), ensure_ascii=False)
             lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in cells)
-            name, content = ("t.json", whole) if kind == "list" else ("t.jsonl", lines + "\n\n")
+            name, content = ("t.json", whole) if kind == "list" else ("t.txt", lines + "\n\n")
             content = content.encode(self.pick(("utf-8", "utf-8-sig")))
         path = self.root / name
         path.write_bytes(content)
@@ -104,7 +104,7 @@ class Drawn:
             names[0] = "image "
         header = separator.join(names[place] for place in order) + ends
         if self.draw.random() < 0.15:
-            header = f"sep={separator}{ends}{header}"
+            header = self.pick(("sep={}", '"sep={}"')).format(separator) + ends + header
         encoding = self.pick(("utf-8", "utf-8-sig", "utf-16"))
         name = self.pick(("t.csv", "t.txt", "T.CSV"))
         return name, (header + file.getvalue()).encode(encoding)

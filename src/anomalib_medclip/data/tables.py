@@ -85,7 +85,7 @@ class _InAnyCase(dict[str, str]):
 
 
 def read_rows(path: Path) -> list[TableRow]:
-    """Read a CSV file with a header or, if its name ends so, JSON: a list, or an object a line.
+    """Read a CSV file with a header, or JSON: a list, or an object a line.
 
     Cells of a CSV file are separated by commas, semicolons, tabs or bars: by what gives most rows
     as many cells as the header has.
@@ -97,8 +97,9 @@ def read_rows(path: Path) -> list[TableRow]:
     if fault_of(path) is MISSING:
         msg = f"no table {path}; correct --data.table"
         raise DataRootError(msg)
-    is_json = path.suffix.lower() in (".json", ".jsonl")
-    rows = list((_json_rows if is_json else _csv_rows)(read_utf8(path), f"table {path}"))
+    text = read_utf8(path)
+    is_json = path.suffix.lower() in (".json", ".jsonl") or text.lstrip().startswith(("{", "["))
+    rows = list((_json_rows if is_json else _csv_rows)(text, f"table {path}"))
     if not rows:
         msg = f"table {path} has no rows; complete it"
         raise DataRootError(msg)
@@ -110,7 +111,8 @@ def read_rows(path: Path) -> list[TableRow]:
 
 
 def _csv_rows(text: str, table: str) -> Iterator[TableRow]:
-    said, _, rest = text.partition("\n")
+    first, _, rest = text.partition("\n")
+    said = first.strip('"')
     told = said[4:5] if said.lower().startswith("sep=") else ""  # as Excel writes and reads it
     text = rest if told else text
     separator = told or max(_SEPARATORS, key=lambda one: _fit(text, one))
