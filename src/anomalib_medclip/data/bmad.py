@@ -209,16 +209,17 @@ def _samples(folder: Path, has_masks: bool) -> Iterator[tuple[str, int, str, str
             home = child(child(folder, *names), word)
             if home is None:
                 continue
-            place = child(home, "img") or home
-            images, others = list_images(place)
+            place, is_outlined = child(home, "img") or home, label == 1 and has_masks
+            outlines = child(home, "anomaly_mask", "label") or home / "label"
+            images, others = list_images(place, [outlines] if is_outlined else ())
+            masks = Masks([""] * len(images), [])
+            if is_outlined:
+                masks = masks_for(images, place, outlines)
+            taken = set(masks.paths)
+            yield from (one for one in others + masks.left_out if one.file not in taken)
             if split == "train" and label == 1:
                 yield from (LeftOut(str(image), *_TRAINING_IS_NORMAL) for image in images)
                 continue
-            masks = Masks([""] * len(images), [])
-            if label and has_masks:
-                outlines = child(home, "anomaly_mask", "label") or home / "label"
-                masks = masks_for(images, place, outlines)
-            yield from (one for one in others + masks.left_out if one.file not in masks.paths)
             for image, mask in zip(images, masks.paths, strict=True):
                 yield str(image), label, split, mask
 
