@@ -196,6 +196,7 @@ def float_image(clinic, number, spot):
     array = pixels(number).astype(np.float32) / 255
     array[3, 4] = spot
     save(clinic.root / f"{number}.tif", array)
+    clinic.path(number).unlink()
     clinic.rows[number]["image"] = f"{number}.tif"
 
 
@@ -278,6 +279,7 @@ def test_a_mask_without_lesion_is_an_error(clinic):
 
 
 def test_a_missing_mask_is_an_error(clinic):
+    clinic.mask(9).unlink()
     clinic.rows[9]["mask"] = ""
     assert kinds(clinic.check()) == {("error", "missing mask", "09.png")}
 
@@ -371,6 +373,7 @@ def test_a_mask_is_turned_as_its_image_is_before_sizes_are_compared(clinic):
 
 
 def test_a_soft_mask_is_a_warning(clinic):
+    clinic.mask(9).unlink()
     clinic.rows[9]["mask"] = "masks/soft.jpg"
     save(clinic.mask(9), outline())
     assert kinds(clinic.check()) == {("warning", "soft mask", "soft.jpg")}
@@ -417,6 +420,7 @@ def test_a_changed_copy_is_found_across_splits(clinic, change):
 
 
 def test_a_copy_stored_anew_is_found(clinic):
+    clinic.path(22).unlink()
     clinic.rows[22]["image"] = "normal/22.jpg"
     Image.fromarray(pixels(0)).save(clinic.path(22), quality=40)
     assert kinds(clinic.check()) == {("warning", "near-duplicate across splits", "22.jpg")}

@@ -315,6 +315,12 @@ def test_a_damaged_volume_does_not_lose_the_others(config, tmp_path, caplog):
     assert contents(tmp_path / "tree") == contents(tmp_path / "anew")
 
 
+def test_what_is_no_volume_is_counted(config, tmp_path, caplog):
+    (tmp_path / "hospital" / "P0" / "notes.txt").write_text("")
+    assert cut(config, tmp_path / "tree") == 0
+    assert "notes.txt is like no pattern of sources, and is left out; add a source" in caplog.text
+
+
 def test_a_tree_of_other_options_is_left_alone(config, tmp_path, capsys):
     cut(config, tmp_path / "tree")
     before = contents(tmp_path / "tree")

@@ -3,6 +3,7 @@
 import json
 from itertools import product
 from pathlib import Path
+from shutil import copyfile, copytree
 
 import open_clip
 import pytest
@@ -222,14 +223,17 @@ def test_the_seed_decides_which_references_are_drawn(lesions, tmp_path):
     assert not torch.equal(drawn[0], drawn[2])
 
 
-def test_references_may_come_from_a_folder(lesions, tmp_path):
-    folder = lesions / "images" / "normal"
+def test_references_may_come_from_a_folder(lesions, tmp_path, caplog):
+    folder = tmp_path / "references"
+    copytree(lesions / "images" / "normal", folder)
     files = sorted(folder.iterdir())[:3]
+    copyfile(files[0], folder / f"{files[0].stem}_mask.png")
     model = run(lesions, tmp_path, k_shot=3, few_shot_source=str(folder))[0]
     assert model.model.k_shot == 3
     assert model.model.reference_images is None, "an export would hold images of patients"
     stack = torch.cat([model.pre_processor(read_image(file)[None]) for file in files])
     torch.testing.assert_close(model.model.patch_embeddings, model.model.encode_image(stack)[2])
+    assert "_mask.png is a mask by its name, and is left out" in caplog.text
 
 
 def test_data_of_anomalibs_own_bring_references_and_may_be_nameless(lesions, tmp_path):

@@ -50,6 +50,7 @@ _FAULTS = {
     errno.ELOOP: Fault("is a link that leads back to itself", "remove it"),
     errno.ENAMETOOLONG: Fault("is too long a path for this system", "shorten its names"),
 }
+_POINTER = Fault("is a Git LFS pointer and not the file", "fetch that by 'git lfs pull'")
 _NO_FILES = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 _NO_FILES |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "device")
 
@@ -57,25 +58,26 @@ _NO_FILES |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "device")
 def fault_of(path: str | Path) -> Fault | None:
     """Why a path is no file that can be read; ``None`` where it is one.
 
-    It is not opened, so that nobody waits for a pipe or reads a device for ever.
+    Only small regular files are opened: nobody waits for a pipe or reads a device for ever.
     """
     path = Path(path)
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except OSError as error:
         if error.errno == errno.ENOENT and path.is_symlink():
             return Fault("is a link that leads nowhere", "restore what it leads to, or remove it")
         return _FAULTS.get(error.errno or 0) or Fault(f"cannot be read: {error}", "replace it")
     except ValueError:  # a name that no file can have
         return MISSING
-    needed = os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)
+    needed = os.R_OK | (os.X_OK if stat.S_ISDIR(found.st_mode) else 0)
     if not os.access(path, needed):
         return _DENIED
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(found.st_mode):
         return A_FOLDER
-    if kind := _NO_FILES.get(stat.S_IFMT(mode)):
+    if kind := _NO_FILES.get(stat.S_IFMT(found.st_mode)):
         return Fault(f"is a {kind} and no file", "name a file, or take it out of the data")
-    return None
+    small = 0 < found.st_size < 1024  # bytes, as pointers are; what has none may be no file
+    return _POINTER if small and path.read_bytes().startswith(b"version https://git-lfs") else None
 
 
 def open_file(path: Path) -> BufferedReader:

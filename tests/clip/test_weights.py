@@ -1,7 +1,10 @@
+import gzip
+import pickle
 import re
 import time
 import urllib.error
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -80,20 +83,52 @@ def test_a_file_of_every_kind_builds_the_same_clip(tiny_config, state, tmp_path)
         assert_same(clip.state_dict(), state)
 
 
-@pytest.mark.parametrize(
-    "name", ["text.pt", "text.safetensors", "empty.pt", "cut.pt", "cut.safetensors"]
-)
-def test_a_file_that_holds_no_weights_is_refused(state, tmp_path, name):
+OTHERS = {
+    "page.pt": (b"<!DOCTYPE html><html>404: not found</html>", "it is a web page"),
+    "page.safetensors": (b"\n <html>404: not found</html>", "it is a web page"),
+    "text.pt": (b"hello", "it is damaged, or no file that torch has written"),
+    "empty.pt": (b"", "it holds nothing"),
+    "packed.pt": (gzip.compress(b"weights"), "it is a packed file"),
+    "pickle.pt": (pickle.dumps(Path, protocol=2), "it names pathlib.*Path, and so"),
+    "onnx.pt": (b"\x08\x07\x12\x07pytorch", "it is damaged"),
+    "lfs.pt": (b"version https://git-lfs.github.com/spec/v1\noid 0\nsize 9\n", "Git LFS pointer"),
+}
+FOREIGN = ("weights_only", "pickle_module", "allow_pickle", "Unpickl", "miniz", "enforce fail",
+           "deserializ", "\n", "safe_globals", "NoneType")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_that_holds_no_weights_is_called_what_it_is(tmp_path, name):
+    content, words = OTHERS[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"{name}.* {words}.*; ") as raised:
+        read_weights(tmp_path / name)
+    assert not [word for word in FOREIGN if word in str(raised.value)]
+
+
+@pytest.mark.parametrize("name", ["cut.pt", "cut.safetensors", "legacy.pt", "archive.zip"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_a_file_that_is_cut_off_is_refused_in_our_words(state, tmp_path, name, share):
     path = tmp_path / name
-    if name.startswith("text"):
-        path.write_text("<html>404: not found</html>")
-    elif name.startswith("empty"):
-        path.touch()
+    if name.endswith("safetensors"):
+        save_file(state, path)
+    elif name.endswith("zip"):
+        with ZipFile(path, "w") as archive:
+            archive.writestr("ViT-L-14.pt", bytes(1000))
     else:
-        save_file(state, path) if name.endswith("safetensors") else torch.save(state, path)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(WeightsError, match=f"{name} is no CLIP weights file: "):
+        torch.save(state, path, _use_new_zipfile_serialization=name.startswith("cut"))
+    if not name.endswith("zip"):
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(WeightsError, match=f"{name} is no CLIP weights file: .*; save") as raised:
         read_weights(path)
+    assert not [word for word in FOREIGN if word in str(raised.value)]
+
+
+def test_the_format_of_weights_is_known_by_what_they_hold(state, tmp_path):
+    save_file(state, tmp_path / "named.pt")
+    torch.save(state, tmp_path / "named.safetensors")
+    for name in ("named.pt", "named.safetensors"):
+        assert_same(read_weights(tmp_path / name), state)
 
 
 @pytest.mark.parametrize(

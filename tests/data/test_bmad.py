@@ -146,6 +146,30 @@ def test_an_unknown_set_is_refused():
         BMAD(category="Knee")
 
 
+def test_what_is_not_taken_is_counted(write_bmad, picture, caplog):
+    root = write_bmad("Brain")
+    home = root / "Brain_AD"
+    picture(home / "train" / "Ungood" / "img" / "9_9.png")
+    (home / "test" / "good" / "img" / "about.svg").touch()
+    (home / "valid" / "Ungood" / "anomaly_mask" / "0_0.png").rename(
+        home / "valid" / "Ungood" / "anomaly_mask" / "0_0_mask.png"
+    )
+    picture(home / "valid" / "Ungood" / "anomaly_mask" / "7_7.png")
+    data = BMAD(root, "Brain", k_shot=2)
+    data.setup()
+    assert sorted(one.file.removeprefix(f"{home}/") for one in data.left_out) == [
+        "test/good/img/about.svg",
+        "train/Ungood/img/9_9.png",
+        "valid/Ungood/anomaly_mask/7_7.png",
+    ]
+    assert "9_9.png is abnormal and in the training split, which is of normal" in caplog.text
+    for category in set(BMAD_SETS) - {"Brain"}:
+        write_bmad(category)
+    zero_shot = BMADLeaveOneOut(root, "Brain")
+    zero_shot.setup()
+    assert {one.file for one in zero_shot.left_out} == {one.file for one in data.left_out}
+
+
 def test_a_missing_split_is_named(write_bmad):
     root = write_bmad(splits=("train", "valid"))
     with pytest.raises(EmptySplitError, match="the test split of BMAD Brain holds no normal image"):

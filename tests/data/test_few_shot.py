@@ -147,9 +147,19 @@ def test_the_ending_of_a_name_does_not_matter_but_other_dots_do(write):
 
 
 @pytest.mark.parametrize(
+    "written",
+    ["Good\\img\\größe.PNG", "./good/img/gro\N{COMBINING DIAERESIS}ße.jpg", "img\\GRÖSSE"],
+)
+def test_a_name_may_be_spelt_as_another_system_does(write, written):
+    pool = table(("good/img/größe.png", 0, ""), ("bad/img/1.png", 1, ""))
+    assert len(read_support(pool, write(f"{written}\n1\n"))) == 2
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("n-0: 9.png\na-0: 1.png\n", r"0 times normal image '9.png' in /data/good/img, wanted"),
+        ("x/img/2.png\n", r"0 times image 'x/img/2.png' .*write fewer of its folders"),
         ("2.png\n", r"2 times image '2.png' in /data, wanted once; .*write more of its folders"),
         ("n-0: 1.png 1.png\na-0: 1.png\n", "names /data/good/img/1.png twice"),
         ("n-0: 1.png\n", r"names no abnormal image \(alternative 0\)"),

@@ -222,7 +222,9 @@ def test_a_table_without_rows_or_without_an_image_in_one_is_refused(write_table,
 
 
 def test_a_missing_folder_or_table_is_named(root, tmp_path):
-    with pytest.raises(DataRootError, match=r"no images in .*none/normal; .*--data\.normal_dir"):
+    with pytest.raises(
+        DataRootError, match=r"no images in .*none/normal; .*--data\.normal_dir: .*none is missing"
+    ):
         setup(tmp_path / "none")
     with pytest.raises(DataRootError, match=r"no images in .*/ill; .*--data\.abnormal_dir"):
         setup(root, abnormal_dir="ill")

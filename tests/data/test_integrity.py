@@ -8,8 +8,6 @@ from anomalib_medclip.data.drawing import heat_map_problems, undrawable_problems
 from anomalib_medclip.data.integrity import (
     class_problems,
     file_problems,
-    images_in,
-    masks_for,
     patient_problems,
     refuse,
     shared_patients,
@@ -74,6 +72,14 @@ def test_a_missing_image_is_named(table, tmp_path):
         refuse(file_problems(table))
 
 
+def test_what_is_there_instead_is_named(table, tmp_path):
+    (tmp_path / "1.png").rename(tmp_path / "1.svg")
+    (tmp_path / "m" / "3.png").rename(tmp_path / "m" / "3.jpg")
+    image, mask = file_problems(table, tmp_path)
+    assert image.remedy.startswith(f"save {tmp_path}/1.svg, which is there, as PNG")
+    assert mask.remedy == f"write its name as {tmp_path}/m/3.jpg, which is there"
+
+
 def test_an_image_listed_twice_is_refused(table):
     with pytest.raises(DataRootError, match=r"0\.png is listed twice"):
         refuse(file_problems(pd.concat([table, table.iloc[:1]])))
@@ -114,45 +120,6 @@ def test_a_patient_on_both_sides_is_named(table):
 
 def test_unknown_patients_are_never_the_same(table):
     assert shared_patients(table.iloc[3:], table.assign(group="")).empty
-
-
-def test_hidden_files_and_other_files_are_no_images(tmp_path, picture):
-    for name in ("b.PNG", "a.jpeg", "._a.png"):
-        picture(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("")
-    assert [path.name for path in images_in(tmp_path)] == ["a.jpeg", "b.PNG"]
-    assert images_in(tmp_path / "none") == []
-
-
-def test_a_mask_has_the_stem_of_its_image_and_any_ending(tmp_path, picture, mask):
-    found = mask(tmp_path / "masks" / "1.png")
-    images = [picture(tmp_path / "1.jpg"), picture(tmp_path / "2.jpg")]
-    assert masks_for(images, tmp_path / "masks") == [str(found), str(tmp_path / "masks" / "2.jpg")]
-
-
-def test_two_masks_of_one_image_are_refused(tmp_path, mask):
-    for ending in ("png", "gif"):
-        mask(tmp_path / f"1.{ending}")
-    with pytest.raises(MaskError, match=r"1\.gif and .*1\.png are masks of one image; keep one"):
-        masks_for([tmp_path / "1.jpg"], tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("there", "remedy"),
-    [
-        ("2.npy", r"convert masks to one of .*\.png"),
-        ("2.svg", r"convert masks to one of"),
-        ("2_mask.png", r"name masks as their images"),
-        ("2-segmentation.PNG", r"name masks as their images"),
-        ("22.png", r"add the mask"),
-        ("2b.png", r"add the mask"),
-    ],
-)
-def test_a_mask_under_another_name_is_pointed_to(table, tmp_path, there, remedy):
-    (tmp_path / "m" / "2.png").rename(tmp_path / "m" / there)
-    found = rf", and found .*/{there}" if "add" not in remedy else ""
-    with pytest.raises(MissingMaskError, match=rf"looked for .*/2\.png{found}; {remedy}"):
-        refuse(file_problems(table))
 
 
 def test_images_that_would_share_a_heat_map_are_refused():

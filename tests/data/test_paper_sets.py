@@ -254,7 +254,7 @@ def test_a_list_is_no_object(build):
     def change(root):
         (root / "samples" / "test.json").write_text('["test/normal/0.png"]')
 
-    with pytest.raises(DataRootError, match=r"line 1, is .* and not an object; write one object"):
+    with pytest.raises(DataRootError, match=r"object 1, is .* and not an object; write one object"):
         build("brainmri", change).setup()
 
 

@@ -366,3 +366,14 @@ def test_a_table_that_contradicts_itself_or_names_nothing_is_refused(root, tmp_p
     table.write_text(f"image,label,slice\nP0/flair.nii.gz,1,1\n{row}\n")
     with pytest.raises(DataRootError, match=words):
         volumes(root, [VolumeSource("{patient}/flair.nii.gz")], table=table).load_table()
+
+
+def test_volumes_that_no_pattern_fits_are_counted_by_training_and_check(tmp_path, caplog):
+    write_patients(tmp_path, 4)
+    (tmp_path / "P3" / "flair.nii.gz").rename(tmp_path / "P3" / "Flair.nii.gz")
+    data = volumes(tmp_path, k_shot=1)
+    data.setup()
+    lost = "P3 holds no volume like '{patient}/flair.nii.gz', and is left out; name it so"
+    assert lost in caplog.text
+    [problem] = [one for one in check_data(data).problems if one.kind == "file left out"]
+    assert (problem.severity, problem.file) == ("warning", str(tmp_path / "P3"))

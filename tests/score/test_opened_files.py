@@ -137,3 +137,27 @@ def test_a_certificate_is_read_once_and_what_it_certifies_hashed_once(exported, 
     assert (found["model.json"], found["model.onnx"]) == (1, 1)
     made_with = json.loads((tmp_path / "out" / "scan" / "scores.json").read_text())["provenance"]
     assert made_with["model"]["sha256"] == {"model.onnx": sha256(exported)}
+
+
+@pytest.mark.parametrize("ending", [".ckpt", ".pt", ".onnx"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<html>404</html>", "cannot be opened|damaged|json is missing"),
+        (b"", "cannot be opened|damaged|json is missing"),
+        (b"PK\3\4" + bytes(100), "cannot be opened|damaged|json is missing"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "pointer .*; fetch that by 'git lfs pull'",
+        ),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused_without_the_words_of_torch(
+    tmp_path, ending, content, words
+):
+    path = tmp_path / f"model{ending}"
+    path.write_bytes(content)
+    with pytest.raises(MedclipError, match=words) as raised:
+        model_files.open_model(path, "cpu", trust=True)
+    foreign = ("weights_only", "pickle", "load key", "miniz", "Ran out of input", "\n")
+    assert not [word for word in foreign if word in str(raised.value)]

@@ -33,7 +33,7 @@ from anomalib_medclip.components.processors import (
     RankPreservingPostProcessor,
 )
 from anomalib_medclip.components.threshold import SUPPORT, VALIDATION, learnt_from
-from anomalib_medclip.data.integrity import images_in
+from anomalib_medclip.data.listing import list_images, warn_of
 from anomalib_medclip.errors import ConfigError, NotReadyError, SupportError
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.training.checkpoints import (
@@ -249,7 +249,9 @@ class WinCLIP(WinClip):
     def _read(self, folder: Path) -> Tensor:
         before = self.pre_processor
         policy = before.intensity if isinstance(before, MedicalPreProcessor) else None
-        files = images_in(folder)[: self.k_shot]
+        listed = list_images(folder)
+        warn_of(listed.left_out)
+        files = listed.images[: self.k_shot]
         images = [self._prepared(read_image(file, policy)[None]) for file in files]
         return torch.cat(images) if images else torch.empty(0)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from huggingface_hub import constants as hub
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from anomalib_medclip.clip.torchscript import is_scripted, read_scripted
 from anomalib_medclip.errors import WeightsError
+from anomalib_medclip.files import fault_of
 
 
 def read_plain(path: str | Path) -> Any:  # noqa: ANN401 - whatever the file holds
@@ -25,24 +27,47 @@ def read_plain(path: str | Path) -> Any:  # noqa: ANN401 - whatever the file hol
     Raises:
         ValueError: It is no regular file, is damaged, or holds anything else.
     """
-    if not Path(path).is_file():  # a pipe would be waited for, a device read for ever
-        msg = "it is no file" if Path(path).exists() else "it does not exist"
+    if fault := fault_of(path):  # a pipe would be waited for, a device read for ever
+        msg = f"it {fault.said}"
         raise ValueError(msg)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with Path(path).open("rb") as file:  # by its content, whatever its name
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch's own words advise to open it all the same, which would run it.
-        raise ValueError(_reason(str(error))) from None
+        raise ValueError(_other_kind(Path(path)) or _reason(str(error))) from None
+
+
+_KINDS = {
+    b"<": "it is a web page, as a download may leave that failed",
+    b"\x1f\x8b": "it is a packed file",
+    b"7z": "it is a packed file",
+    b"Rar!": "it is a packed file",
+}
+"""What files are that begin so."""
+
+
+def _other_kind(path: Path) -> str | None:
+    """What a file is, by its content, that is none of torch's."""
+    if is_zipfile(path):
+        with ZipFile(path) as archive:
+            if not any(name.endswith("data.pkl") for name in archive.namelist()):
+                return "it is an archive of other files"
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
+    if not start:
+        return "it holds nothing"
+    return next((kind for first, kind in _KINDS.items() if start.startswith(first)), None)
 
 
 def _reason(said: str) -> str:
-    if "weights_only" not in said:
-        return said
     named = re.search(r"GLOBAL (\S+)", said)
     if "TorchScript" in said:
         return "a TorchScript archive, which would run code of its own"
-    what = f"it names {named[1]}, and so" if named else "it is damaged, or"
-    return f"{what} holds more than tensors and plain values; nothing of it was run"
+    if named:
+        said = f"it names {named[1]}, and so holds more than tensors and plain values"
+        return f"{said}, of which nothing was run"
+    return "it is damaged, or no file that torch has written"
 
 
 @contextmanager
@@ -113,19 +138,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: The file is none of these.
     """
+    if fault := fault_of(path):
+        msg = f"weights file {fault.about(path)}"
+        raise WeightsError(msg)
     try:
         state = _read(path)
         state = dict(state.get("state_dict", state))
     except Exception as error:
-        msg = f"{path} is no CLIP weights file: {error}"
-        raise WeightsError(msg) from error
+        # Of libraries' words none is of use to who has the file.
+        reason = str(error) if isinstance(error, ValueError) else "it is damaged"
+        msg = f"{path} is no CLIP weights file: {reason}; {_SAVE_IT}"
+        raise WeightsError(msg) from None
     named = {str(k).removeprefix("module."): v for k, v in state.items() if k not in _OPENAI_EXTRAS}
     if not all(isinstance(value, Tensor) for value in named.values()):
-        msg = f"{path} holds more than tensors; save the model's state_dict()"
+        msg = f"{path} holds more than tensors; {_SAVE_IT}"
         raise WeightsError(msg)
     return {k: v.float() if v.is_floating_point() else v for k, v in named.items()}
 
 
+_SAVE_IT = "save the model's state_dict() to a file, or download the file again"
 _SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 
@@ -134,15 +165,26 @@ _OF_CLIP = {"visual.conv1.weight", "token_embedding.weight", "logit_scale"}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         return dict(load_file(path))
     if not is_scripted(path):
-        return dict(read_plain(path))
+        found = read_plain(path)
+        if not isinstance(found, dict):
+            msg = f"it holds a {type(found).__name__} and no state dict"
+            raise ValueError(msg)
+        return found
     state = read_scripted(path)
     if not state.keys() >= _OF_CLIP:
-        msg = "a TorchScript archive, but not of CLIP; save the model's state_dict()"
+        msg = "a TorchScript archive, but not of CLIP"
         raise ValueError(msg)
     return dict(state)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do, whatever its name: a length, and a JSON object."""
+    with path.open("rb") as file:
+        length, start = int.from_bytes(file.read(8), "little"), file.read(1)
+    return start == b"{" and length < path.stat().st_size
 
 
 def _download(title: str, entry: dict[str, Any], how: str) -> Path:

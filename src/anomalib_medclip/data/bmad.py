@@ -10,7 +10,8 @@ from anomalib.data.utils import download_and_extract
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.data.integrity import entries_of, images_in, masks_for, with_name
+from anomalib_medclip.data.integrity import with_name
+from anomalib_medclip.data.listing import LeftOut, Masks, entries_of, list_images, masks_for
 from anomalib_medclip.data.tree_notes import volumes_of
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import fault_of
@@ -39,6 +40,11 @@ BMAD_SETS = {
     "Chest": BmadSet("Chest X-ray film", has_masks=False, patient=None),
     "Histopathology": BmadSet("histopathological image", has_masks=False, patient=None),
 }
+
+_TRAINING_IS_NORMAL = (
+    "is abnormal and in the training split, which is of normal images as published",
+    "move it to another split if it is to be used",
+)
 
 Category = Literal["Brain", "Liver", "Retina_RESC", "Retina_OCT2017", "Chest", "Histopathology"]
 
@@ -88,7 +94,8 @@ class BMAD(MedicalDataModule):
 
     def load_table(self) -> DataFrame:
         """List the images of the set as published."""
-        return list_set(self.root, self.category)
+        table, self.left_out = list_set(self.root, self.category)
+        return table
 
 
 class BMADLeaveOneOut(BMAD):
@@ -151,8 +158,10 @@ class BMADLeaveOneOut(BMAD):
 
     def load_table(self) -> DataFrame:
         """List the test split of the set, and the labelled splits of the sources."""
-        target = list_set(self.root, self.category)
-        others = concat([list_set(self.root, name) for name in self.sources])
+        sets = [list_set(self.root, name) for name in (self.category, *self.sources)]
+        self.left_out = [one for _, left_out in sets for one in left_out]
+        target, *sources = (table for table, _ in sets)
+        others = concat(sources)
         others = others[others["split"] != "train"].replace({"split": {"test": "train"}})
         return concat([target[target["split"] == "test"], others])
 
@@ -165,8 +174,8 @@ def find_set(root: Path, category: str) -> Path | None:
     return None
 
 
-def list_set(root: Path, category: str) -> DataFrame:
-    """Table of all images of a set.
+def list_set(root: Path, category: str) -> tuple[DataFrame, list[LeftOut]]:
+    """Table of all images of a set, and what else lies among them.
 
     Raises:
         DataRootError: There is no such folder.
@@ -180,30 +189,38 @@ def list_set(root: Path, category: str) -> DataFrame:
         )
         raise DataRootError(msg)
     columns = ["image_path", "label_index", "split", "mask_path"]
-    table = DataFrame(_samples(folder, BMAD_SETS[category].has_masks), columns=columns)
+    found = list(_samples(folder, BMAD_SETS[category].has_masks))
+    left_out = [one for one in found if isinstance(one, LeftOut)]
+    rows = [one for one in found if not isinstance(one, LeftOut)]
     known = _patients_of_manifest(folder)
-    return table.assign(
-        group=[
-            known.get(path) or _patient(Path(path).name, category) for path in table["image_path"]
-        ],
+    table = DataFrame(rows, columns=columns).assign(
+        group=[known.get(path) or _patient(Path(path).name, category) for path, *_ in rows],
         object_name=BMAD_SETS[category].words,
         has_masks=BMAD_SETS[category].has_masks,
         set_name=category,
     )
+    return table, left_out
 
 
-def _samples(folder: Path, has_masks: bool) -> Iterator[tuple[str, int, str, str]]:
-    """Image, label, split and mask of every image below the folder of a set."""
+def _samples(folder: Path, has_masks: bool) -> Iterator[tuple[str, int, str, str] | LeftOut]:
+    """Image, label, split and mask of every image of a set, and what else lies there."""
     for split, names in {"train": ["train"], "valid": ["valid", "val"], "test": ["test"]}.items():
         for label, word in enumerate(("good", "ungood")):
             home = child(child(folder, *names), word)
-            if home is None or (split == "train" and label == 1):
+            if home is None:
                 continue
-            images = images_in(child(home, "img") or home)
-            masks = [""] * len(images)
-            if label and has_masks:
-                masks = masks_for(images, child(home, "anomaly_mask", "label") or home / "label")
-            for image, mask in zip(images, masks, strict=True):
+            place, is_outlined = child(home, "img") or home, label == 1 and has_masks
+            outlines = child(home, "anomaly_mask", "label") or home / "label"
+            images, others = list_images(place, [outlines] if is_outlined else ())
+            masks = Masks([""] * len(images), [])
+            if is_outlined:
+                masks = masks_for(images, place, outlines)
+            taken = set(masks.paths)
+            yield from (one for one in others + masks.left_out if one.file not in taken)
+            if split == "train" and label == 1:
+                yield from (LeftOut(str(image), *_TRAINING_IS_NORMAL) for image in images)
+                continue
+            for image, mask in zip(images, masks.paths, strict=True):
                 yield str(image), label, split, mask
 
 

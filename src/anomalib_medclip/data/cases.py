@@ -1,15 +1,18 @@
 """Which volumes there are: patterns of paths become cases."""
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from difflib import get_close_matches
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from anomalib_medclip.data.tables import read_rows, split_name
+from anomalib_medclip.data.listing import LeftOut, files_below
+from anomalib_medclip.data.tables import plain_label, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.readers.lesion import LesionLabels
@@ -17,6 +20,7 @@ from anomalib_medclip.readers.lesion import LesionLabels
 Labels: TypeAlias = Mapping[tuple[str, int | None], int]
 """0 or 1 by the path of a volume below the root and the number of a slice, ``None`` for all."""
 
+_ANY_NAME = re.compile(r"\{\w+\}")
 _MOST_DIGITS = 9
 """Of a slice's number; Python takes no more than 4,300 for a number."""
 
@@ -120,9 +124,53 @@ def find_cases(
     return sorted(cases, key=lambda case: case.image)
 
 
+def not_taken(
+    root: Path, sources: Sequence[VolumeSource], cases: Sequence[Case], table: Path | None = None
+) -> list[LeftOut]:
+    """What lies below a root and belongs to no volume.
+
+    Args:
+        root: The folder.
+        sources: How the volumes are laid out.
+        cases: The volumes.
+        table: Their table of labels.
+
+    Returns:
+        Folders in which a source would have a volume and has none, and all other files.
+    """
+    taken = {path for case in cases for path in (case.image, case.mask, case.organ) if path}
+    above = {folder for path in taken for folder in path.parents}
+    lacking = {
+        folder: source.image
+        for source in sources
+        for folder in _folders_of(root, source)
+        if folder not in above and fault_of(folder) is A_FOLDER
+    }
+    taken |= lacking.keys()
+    files = [path for path in files_below(root, taken) if path not in taken and path != table]
+    return [
+        *(
+            LeftOut(str(folder), f"holds no volume like {image!r}", "name it so, or add a source")
+            for folder, image in lacking.items()
+        ),
+        *(
+            LeftOut(str(path), "is like no pattern of sources", "add a source if it is a volume")
+            for path in files
+        ),
+    ]
+
+
+def _folders_of(root: Path, source: VolumeSource) -> Iterator[Path]:
+    """Folders below the root in which a source would have its volumes, but hidden ones."""
+    *above, _ = PurePath(_ANY_NAME.sub("*", source.image)).parts
+    for folder in root.glob("/".join(above)) if above else ():
+        if not any(part.startswith(".") for part in folder.relative_to(root).parts):
+            yield folder
+
+
 def _of_source(root: Path, source: VolumeSource, splits: Mapping[str, str] | None) -> list[Case]:
     pattern = _pattern(source.image)
-    anything = re.sub(r"\{\w+\}", "*", source.image)
+    anything = _ANY_NAME.sub("*", source.image)
     above = PurePath(anything).parents[:-1]
     below = (path for part in above for path in root.glob(str(part)))
     for folder in [root, *(path for path in below if not path.name.startswith("."))]:
@@ -134,7 +182,12 @@ def _of_source(root: Path, source: VolumeSource, splits: Mapping[str, str] | Non
     ]
     cases = [_case(root, source, path, match.groupdict(), splits) for path, match in found if match]
     if not cases:
-        msg = f"no volume in {root} is like {source.image!r}; correct root or sources"
+        remedy = "correct root or sources"
+        if deeper := next(root.glob(f"*/{anything}"), None):
+            remedy = f"give {root / deeper.relative_to(root).parts[0]} as root: {deeper} is there"
+        elif other := next(files_below(root), None):
+            remedy += f", for there is {other.relative_to(root)}"
+        msg = f"no volume in {root} is like {source.image!r}; {remedy}"
         raise DataRootError(msg)
     return cases
 
@@ -222,17 +275,27 @@ def read_label_table(path: Path, names: Collection[str]) -> Labels:
         DataRootError: A row is incomplete, of an unknown volume, or contradicts another.
     """
     labels: dict[tuple[str, int | None], int] = {}
+    known = {_volume_name(name): name for name in names}
     for row in read_rows(path):
-        name, label, number = (row.cell(column) for column in ("image", "label", "slice"))
+        written, label, number = (row.cell(column) for column in ("image", "label", "slice"))
+        label, number = plain_label(label or ""), plain_label(number or "")
         is_number = (number or "0").isdecimal() and len(number or "0") <= _MOST_DIGITS
-        if name is None or label not in ("0", "1") or not is_number:
+        if written is None or label not in ("0", "1") or not is_number:
             msg = f"{row.place} needs an image, a label of 0 or 1, and a slice number or none"
             raise DataRootError(msg)
-        if name not in names:
-            msg = f"{row.place} has a label for {name!r}, which no source has; correct the path"
+        name = known.get(_volume_name(written))
+        if name is None:
+            near = get_close_matches(written, names, n=1)
+            remedy = f"correct the path, such as to {near[0]}" if near else "correct the path"
+            msg = f"{row.place} has a label for {written!r}, which no source has; {remedy}"
             raise DataRootError(msg)
         key = name, int(number) if number else None
         if labels.setdefault(key, int(label)) != int(label):
             msg = f"{row.place} gives {name!r} another label than a row before; keep the right one"
             raise DataRootError(msg)
     return labels
+
+
+def _volume_name(written: str) -> PurePosixPath:
+    """A volume's path as it may be written: with backslashes, or a slash at its end."""
+    return PurePosixPath(unicodedata.normalize("NFC", written.replace("\\", "/")))

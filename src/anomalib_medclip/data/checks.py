@@ -1,9 +1,10 @@
 """Everything that can be found wrong with data before a method learns from them."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 from pandas import DataFrame, concat
@@ -89,6 +90,8 @@ def check_data(
             )
         for look in looks:
             report.problems += look.problems
+        if data.in_files:
+            report.problems += _like_masks(rows["image_path"], [look.two_values for look in looks])
         report.lesions = total(look.lesions for look in looks if look.lesions)
         rows = rows.assign(
             digest=[look.digest for look in looks],
@@ -150,6 +153,14 @@ def _splits(data: MedicalDataModule, table: DataFrame, report: Report) -> dict[s
     except MedclipError as error:
         report.problems.append(problem_of(error, "support cannot be drawn", data.where))
     return {**splits, UNUSED: table[table["split"] == UNUSED]}
+
+
+def _like_masks(paths: Iterable[str], two_values: Sequence[bool]) -> Iterator[Problem]:
+    """Pictures of two values among others of many."""
+    said, remedy = "has two values, as a mask has", "take it out of the images if it is one"
+    if sum(two_values) <= len(two_values) / 2:
+        for path in compress(paths, two_values):
+            yield Problem("looks like a mask", path, said, remedy, "warning")
 
 
 def _readable(table: DataFrame) -> DataFrame:

@@ -2,7 +2,7 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from anomalib_medclip.data.integrity import (
     refuse,
     unlearnable_problems,
 )
+from anomalib_medclip.data.listing import LeftOut, warn_of
 from anomalib_medclip.data.loaders import OneSetLoaders
 from anomalib_medclip.data.model_needs import needs_of
 from anomalib_medclip.data.slicing import Slicing
@@ -81,6 +82,7 @@ class MedicalDataModule(OneSetLoaders):
         validates_on_support: Whether too few other images are left: ``val_data`` is the support.
         only_normals: Whether there is no abnormal image outside the test split.
         normal_only: Whether there is none anywhere, and that is meant.
+        left_out: Files below the folders of these data that are not taken, once they are listed.
         in_files: Whether every image is a file; slices of volumes are not.
         stacks: Whether a patient's images are one stack, numbered at the end of their names.
     """
@@ -95,6 +97,7 @@ class MedicalDataModule(OneSetLoaders):
     in_files: bool = True
     stacks: bool = False
     normal_only: bool = False
+    left_out: Sequence[LeftOut] = ()
 
     def __init__(
         self,
@@ -173,6 +176,7 @@ class MedicalDataModule(OneSetLoaders):
     def _setup(self, _stage: str | None = None) -> None:
         table = self.complete(self.load_table())
         refuse(self.file_problems(table))
+        warn_of(self.left_out)
         splits = self.split(table)
         refuse(self.split_problems(splits))
         self.test_data = self._dataset(splits["test"])
@@ -220,11 +224,12 @@ class MedicalDataModule(OneSetLoaders):
 
     def file_problems(self, table: DataFrame) -> Iterator[Problem]:
         """What is wrong with the files of a table, as far as training looks."""
-        return file_problems(table, self.lesion_labels)
+        return file_problems(table, self.root, self.lesion_labels)
 
     def find_problems(self) -> Iterator[Problem]:
-        """Problems that only a kind of data can find, for ``anomalib-medclip check``."""
-        yield from ()
+        """Problems that only a kind of data can find, for ``check``; or only what is left out."""
+        for file, why, remedy in self.left_out:
+            yield Problem("file left out", file, f"{why}, and is left out", remedy, "warning")
 
     def read_picture(self, path: str) -> Image:
         """One image of the table, ``(3, height, width)`` in [0, 1]."""

@@ -17,6 +17,7 @@ import pandas as pd
 from pandas import DataFrame, Series
 
 from anomalib_medclip.data.batch import CLASS_NAMES
+from anomalib_medclip.data.mask_names import alike
 from anomalib_medclip.data.tables import read_utf8
 from anomalib_medclip.errors import DataRootError, SupportError
 from anomalib_medclip.files import MISSING, fault_of
@@ -180,14 +181,14 @@ def _find(pool: DataFrame, name: str, label: int | None, path: str | Path) -> in
     where = common_folder(rows if len(rows) else pool)
     msg = (
         f"support list {path}: {len(found)} times {word} {name!r} in {where}, wanted once; "
-        "correct the name, or write more of its folders before it"
+        f"correct the name, or write {'more' if found else 'fewer'} of its folders before it"
     )
     raise SupportError(msg)
 
 
 def _bare(path: str | Path) -> tuple[str, ...]:
-    """The parts of a path in lower case, without an image ending."""
-    lower = Path(str(path).lower())
+    """The parts of a path as ``alike`` takes them, without an image ending."""
+    lower = Path(alike(str(path).replace("\\", "/")))
     return (lower.with_suffix("") if lower.suffix in IMAGE_SUFFIXES else lower).parts
 
 

@@ -1,17 +1,27 @@
 """Anyone's images: two folders, or tables."""
 
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pandas import DataFrame
 
+from anomalib_medclip.data.class_folders import ClassFolders, read_folders
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
-from anomalib_medclip.data.integrity import images_in, masks_for, with_name
-from anomalib_medclip.data.tables import TableRow, read_rows, split_name
+from anomalib_medclip.data.integrity import Problem, with_name
+from anomalib_medclip.data.listing import LeftOut, entries_of
+from anomalib_medclip.data.names_on_disk import NamesOnDisk
+from anomalib_medclip.data.tables import TableRow, plain_label, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.option_checks import checked
+from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
+
+logger = logging.getLogger(__name__)
 
 _NORMAL = ("0", "normal", "good", "healthy")
 _ABNORMAL = ("1", "abnormal", "ungood", "anomalous")
@@ -28,16 +38,19 @@ class MedicalFolder(MedicalDataModule):
 
     Args:
         root: Folder that paths start from; by default that of the table, or of the first.
-        table: CSV file with a header, or JSON lines (``.json``, ``.jsonl``), an object a row, its
-            keys being the columns; or a file for each split: ``{train: a.json, test: b.json}``.
+        table: CSV file with a header, or JSON (``.json``, ``.jsonl``): a list, or an object a line,
+            its keys being the columns; or a file for each split: ``{train: a.json, test: b.json}``.
             Otherwise ``normal_dir`` and ``abnormal_dir`` are read.
-        normal_dir: Folder of normal images, below ``root``.
+        normal_dir: Folder of normal images, below ``root``; folders in it are looked into.
         abnormal_dir: Folder of abnormal images, below ``root``.
         normal_only: Say that there are no abnormal images; one that is found is an error. Then
             methods that learn from normal images alone train, their threshold is the highest score
             of other normal images, and a test says nothing of abnormal ones.
-        mask_dir: Folder of masks with the names of the abnormal images, below ``root``. Without
-            masks the method is trained on labels alone.
+        mask_dir: Folder of masks with the names of the abnormal images, below ``root``; it may be
+            that of the images, if the names say mask. Without masks the method is trained on labels
+            alone.
+        patient_folders: Whether folders below the two are patients: of one patient are the images
+            below folders of one name. Without, each image is its own patient.
         image_column: Column of image paths. This and every other column may be a pattern of
             columns, such as ``"{disease}/{file_name}.jpg"``.
         label_column: Column of labels: 0 or normal, 1 or abnormal.
@@ -62,13 +75,14 @@ class MedicalFolder(MedicalDataModule):
         abnormal_dir: str = "abnormal",
         normal_only: bool = False,
         mask_dir: str | None = None,
+        patient_folders: bool = True,
         image_column: str = "image",
         label_column: str = "label",
-        normal_labels: list[str] | None = None,
+        normal_labels: list[str | int] | None = None,
         train_label: str | None = None,
         mask_column: str | None = None,
         patient_column: str | None = None,
-        unknown_patient: str | None = None,
+        unknown_patient: str | int | None = None,
         split_column: str | None = None,
         val_ratio: float = 0.2,
         object_name: str = "medical image",
@@ -83,7 +97,9 @@ class MedicalFolder(MedicalDataModule):
         first = next(iter(self.tables.values()), Path())
         self.root = with_name(first.parent if root is None else root)
         self.data_name = name or self.root.name
-        self.folders = (normal_dir, abnormal_dir, mask_dir)
+        self.folders = ClassFolders(normal_dir, abnormal_dir, mask_dir)
+        self.patient_folders = patient_folders
+        self._names = NamesOnDisk()
         self.columns = {
             "image": image_column,
             "label": label_column,
@@ -95,18 +111,20 @@ class MedicalFolder(MedicalDataModule):
         self.only_normals = self.normal_only = normal_only
         self._refuse_stray_options()
         self.normal_labels = normal_labels
-        self.unknown_patient = unknown_patient
+        self.unknown = plain_label("" if unknown_patient is None else str(unknown_patient))
         self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.object_name = object_name
         self.has_masks = bool(mask_dir or mask_column)
 
     def _refuse_stray_options(self) -> None:
         """Refuse options that belong to the other way of giving data, or to abnormal images."""
-        if self.normal_only and (self.folders[2] or self.columns["mask"]):
+        if self.normal_only and (self.folders.mask_dir or self.columns["mask"]):
             msg = "normal_only says that there are no lesions; leave out mask_dir and mask_column"
             raise DataRootError(msg)
-        if self.tables and self.folders[2] is not None:
-            msg = f"mask_dir {self.folders[2]!r} is for folders; for a table, give mask_column"
+        if self.tables and self.folders.mask_dir is not None:
+            msg = (
+                f"mask_dir {self.folders.mask_dir!r} is for folders; for a table, give mask_column"
+            )
             raise DataRootError(msg)
         for meaning in ("mask", "patient", "split"):
             if not self.tables and self.columns[meaning] is not None:
@@ -146,33 +164,36 @@ class MedicalFolder(MedicalDataModule):
         support = self.choose_support(table)
         return split_around(table, support, self.val_ratio, self.draw_seed, self._labels_learnt)
 
+    def split_problems(self, splits: dict[str, DataFrame]) -> Iterator[Problem]:
+        """What is wrong with the splits; patients may be none, where they are known by folders."""
+        for one in super().split_problems(splits):
+            if self.tables or not any((table["group"] != "").any() for table in splits.values()):
+                yield one
+            else:
+                said = ", or set --data.patient_folders false where folders are no patients"
+                yield replace(one, remedy=one.remedy + said)
+
     def _read_folders(self) -> DataFrame:
-        rows: list[dict[str, Any]] = []
-        for label, folder in enumerate(self.folders[:2]):
-            images = images_in(self.root / str(folder))
-            if not images and not (label == 1 and self.normal_only):
-                msg = (
-                    f"no images in {self.root / str(folder)}; correct --data.root and "
-                    f"--data.{('normal_dir', 'abnormal_dir')[label]}"
-                )
-                raise DataRootError(msg)
-            masks = [""] * len(images)
-            if label == 1 and self.folders[2]:
-                masks = masks_for(images, self.root / self.folders[2])
-            rows += [
-                {"image_path": str(image), "label_index": label, "mask_path": mask, "group": ""}
-                for image, mask in zip(images, masks, strict=True)
-            ]
-        return DataFrame(rows)
+        table, self.left_out = read_folders(self.root, self.folders, not self.normal_only)
+        if not self.patient_folders:
+            return table.assign(group="")
+        if count := len({*table["group"]} - {""}):
+            logger.info(
+                "%d folders below %s and %s are taken for patients, which is switched off by "
+                "--data.patient_folders false", count, *self.folders[:2],
+            )  # fmt: skip
+        return table
 
     def _read_tables(self) -> DataFrame:
         rows = [(row, split) for split in self.tables for row in self._rows(split)]
         self._check_columns([row for row, _ in rows])
-        return DataFrame([self._sample(row, split) for row, split in rows])
+        table = DataFrame([self._sample(row, split) for row, split in rows])
+        self.left_out = list(_not_named([*table["image_path"], *filter(None, table["mask_path"])]))
+        return table
 
     def _rows(self, split: str) -> list[TableRow]:
         """Rows of a table; those for training have the label that was given for all of them."""
-        rows = read_rows(self.tables[split])
+        rows = read_rows(self._names.find(with_name(self.tables[split])))
         if split != "train" or self.train_label is None:
             return rows
         label = {str(self.columns["label"]): self.train_label}
@@ -183,12 +204,8 @@ class MedicalFolder(MedicalDataModule):
         for meaning, column in self.columns.items():
             lacking = [row for row in rows if column is not None and row.cell(column) is None]
             if lacking and (meaning in ("image", "label", "split") or len(lacking) == len(rows)):
-                msg = (
-                    f"{lacking[0].place} has no column {column!r} but "
-                    f"{', '.join(lacking[0].cells)}; say which holds the {meaning} by "
-                    f"--data.{meaning}_column"
-                )
-                raise DataRootError(msg)
+                remedy = f"say which holds the {meaning} by --data.{meaning}_column"
+                raise lacking[0].lacks(str(column), remedy)
 
     def _sample(self, row: TableRow, split: str) -> dict[str, Any]:
         """The row of one image, with the split of its table or, if there is a column, its own."""
@@ -203,25 +220,36 @@ class MedicalFolder(MedicalDataModule):
             "image_path": self._path(cells["image"]),
             "label_index": self._label(cells["label"], row.place),
             "mask_path": self._path(cells["mask"]),
-            "group": "" if cells["patient"] == self.unknown_patient else cells["patient"],
+            "group": "" if plain_label(cells["patient"]) == self.unknown else cells["patient"],
         }
         if self.columns["split"]:
             split = split_name(cells["split"], row.place)
         return {**sample, "split": split} if split else sample
 
     def _path(self, cell: str) -> str:
-        return str(self.root / cell) if cell else ""
+        return str(self._names.find(self.root / cell)) if cell else ""
 
     def _label(self, cell: str, place: str) -> int:
+        label = plain_label(cell)
         if self.normal_labels and cell:
-            return int(cell not in self.normal_labels)
-        if cell.lower() in _NORMAL + _ABNORMAL:
-            return int(cell.lower() in _ABNORMAL)
+            return int(label not in [plain_label(str(one)) for one in self.normal_labels])
+        if label in _NORMAL + _ABNORMAL:
+            return int(label in _ABNORMAL)
         msg = (
             f"{place} has label {cell!r}, which is neither {' nor '.join(_NORMAL + _ABNORMAL)}; "
             "name those that mean normal by --data.normal_labels"
         )
         raise DataRootError(msg)
+
+
+def _not_named(paths: Sequence[str]) -> Iterator[LeftOut]:
+    """Pictures beside those that a table names."""
+    named = {Path(os.path.realpath(path)) for path in paths}
+    for folder in sorted({path.parent for path in named}):
+        for path in entries_of(folder) if fault_of(folder) is A_FOLDER else ():
+            is_picture = path.suffix.lower() in IMAGE_SUFFIXES
+            if is_picture and Path(os.path.realpath(path)) not in named:
+                yield LeftOut(str(path), "is named by no row of the table", "add a row for it")
 
 
 def _by_split(table: dict[str, str] | Path | str | None) -> dict[str, Path]:

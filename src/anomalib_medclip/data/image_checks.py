@@ -13,6 +13,7 @@ from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.duplicates import small_picture
 from anomalib_medclip.data.integrity import Problem, is_usable, problem_of
 from anomalib_medclip.data.lesions import LesionCount, count_lesions, lesion_problems
+from anomalib_medclip.data.listing import has_two_values
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
 from anomalib_medclip.files import sha256
 from anomalib_medclip.readers.intensity import IntensityPolicy
@@ -33,6 +34,7 @@ class CheckedImage(NamedTuple):
         mean: Mean intensity in [0, 1]; not a number where it cannot be read.
         small: Picture to compare with others; ``None`` where there is nothing to see.
         lesions: What its mask outlines, and what the methods' resize leaves; ``None`` without one.
+        two_values: Whether it is black and white, as a mask is.
     """
 
     problems: list[Problem]
@@ -41,6 +43,7 @@ class CheckedImage(NamedTuple):
     mean: float = float("nan")
     small: NDArray[np.uint8] | None = None
     lesions: LesionCount | None = None
+    two_values: bool = False
 
 
 def image_checker(data: MedicalDataModule, side: int) -> Callable[[dict[str, Any]], CheckedImage]:
@@ -116,7 +119,7 @@ def look_at_pixels(path: str, image: Tensor) -> CheckedImage:
         said = f"is {height} x {width} pixels, and will be squashed to a square"
         remedy = "cut it to what matters, or expect lesions to lose their shape"
         look.problems.append(Problem("far from square", path, said, remedy, "warning"))
-    return look._replace(small=small_picture(pixels))
+    return look._replace(small=small_picture(pixels), two_values=has_two_values(pixels))
 
 
 def mask_problems(

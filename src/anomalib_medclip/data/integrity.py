@@ -6,8 +6,7 @@ them all.
 
 import logging
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from typing import Literal
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.batch import CLASS_NAMES
+from anomalib_medclip.data.names_on_disk import NamesOnDisk
 from anomalib_medclip.errors import (
     DataRootError,
     EmptySplitError,
@@ -24,10 +24,9 @@ from anomalib_medclip.errors import (
     MissingMaskError,
     SupportError,
 )
-from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
+from anomalib_medclip.files import MISSING, fault_of
 from anomalib_medclip.readers.lesion import LesionLabels
-from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_lesion
-from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES
+from anomalib_medclip.readers.picture import read_lesion
 
 logger = logging.getLogger(__name__)
 
@@ -88,55 +87,26 @@ def refuse(problems: Iterable[Problem]) -> None:
         raise first.cause or first.error(said)
 
 
-def entries_of(folder: Path) -> list[Path]:
-    """What is in a folder by name, hidden things left out; nothing if there is no such folder.
-
-    Raises:
-        DataRootError: It cannot be looked into.
-    """
-    fault = fault_of(folder)
-    if fault is None or fault is MISSING:
-        return []
-    if fault is not A_FOLDER:
-        raise DataRootError(fault.about(folder))
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Images of a folder; see ``entries_of``."""
-    return [path for path in entries_of(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-
-
-def masks_for(images: Sequence[Path], folder: Path) -> list[str]:
-    """For each image, the file of ``folder`` with its stem, or where one would be expected.
-
-    Raises:
-        MaskError: There are two.
-    """
-    there: dict[str, Path] = {}
-    for path in images_in(folder):
-        if (other := there.setdefault(path.stem, path)) != path:
-            msg = f"{other} and {path} are masks of one image; keep one of them"
-            raise MaskError(msg)
-    return [str(there.get(image.stem, folder / image.name)) for image in images]
-
-
 def with_name(folder: str | Path) -> Path:
     """The folder by a path that ends in its name, under which heat maps are filed."""
-    path = Path(folder)
+    path = Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's raises for an unknown user
     return path if path.name not in ("", "..") else path.resolve()
 
 
-def file_problems(table: DataFrame, lesion_labels: LesionLabels | None = None) -> Iterator[Problem]:
+def file_problems(
+    table: DataFrame, root: Path = Path(), lesion_labels: LesionLabels | None = None
+) -> Iterator[Problem]:
     """Images listed twice or not there, and masks that miss or contradict the label.
 
     Args:
-        table: The images.
+        table: The images, complete.
+        root: Where to look for what is not where it should be.
         lesion_labels: Which numbers of a mask are lesions, where the data say so.
     """
+    lost = _LostFiles(root)
     yield from _listed_twice(table)
-    yield from _absent(table["image_path"])
-    yield from _missing_masks(table)
+    yield from _absent(table["image_path"], lost)
+    yield from _missing_masks(table, lost)
     yield from _lesions_in_normal_images(table, lesion_labels)
 
 
@@ -151,12 +121,27 @@ def _listed_twice(table: DataFrame) -> Iterator[Problem]:
         first.setdefault(file, path)
 
 
-def _absent(paths: Iterable[str]) -> Iterator[Problem]:
+class _LostFiles:
+    """What to do about missing files, after a look round for the first of them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._names = root, NamesOnDisk()
+        self._looks = 20  # more would take long where everything is missing
+
+    def remedy(self, path: str, otherwise: str) -> str:
+        self._looks -= 1
+        found = self._names.remedy(path, self._root) if self._looks >= 0 else None
+        return found or otherwise
+
+
+def _absent(paths: Iterable[str], lost: _LostFiles) -> Iterator[Problem]:
     """Files that are not there, cannot be read, or hold nothing."""
     for path in paths:
-        if fault := fault_of(path):
-            kind = "missing file" if fault is MISSING else "unreadable file"
-            yield Problem(kind, path, *fault, error=ImageReadError)
+        if (fault := fault_of(path)) is MISSING:
+            remedy = lost.remedy(path, fault.remedy)
+            yield Problem("missing file", path, fault.said, remedy, error=ImageReadError)
+        elif fault:
+            yield Problem("unreadable file", path, *fault, error=ImageReadError)
         elif not is_usable(path):
             said = "holds no byte"
             yield Problem("empty file", path, said, MISSING.remedy, error=ImageReadError)
@@ -167,7 +152,7 @@ def is_usable(path: str) -> bool:
     return bool(path) and fault_of(path) is None and Path(path).stat().st_size > 0
 
 
-def _missing_masks(table: DataFrame) -> Iterator[Problem]:
+def _missing_masks(table: DataFrame, lost: _LostFiles) -> Iterator[Problem]:
     owed = table[table["has_masks"].astype(bool) & (table["label_index"] == 1)]
     remedy = (
         "add the mask, or label a healthy image normal: a missing mask is never taken for a "
@@ -175,26 +160,12 @@ def _missing_masks(table: DataFrame) -> Iterator[Problem]:
     )
     for image, mask in zip(owed["image_path"], owed["mask_path"], strict=True):
         if mask and fault_of(mask) is not MISSING:
-            yield from _absent([mask])
+            yield from _absent([mask], lost)
         else:
-            looked, other = _looked_for(mask)
+            looked = f"looked for {mask}" if mask else "no mask file is named for it"
             said = f"is abnormal and has no mask: {looked}"
-            yield Problem("missing mask", image, said, other or remedy, error=MissingMaskError)
-
-
-def _looked_for(mask: str) -> tuple[str, str]:
-    """Where a mask was looked for, and what to do if another file there is meant."""
-    if not mask:
-        return "no mask file is named for it", ""
-    wanted = Path(mask)
-    name = re.compile(re.escape(wanted.stem) + r"(?![0-9])([^a-zA-Z].*)?", re.IGNORECASE)
-    near = [path for path in entries_of(wanted.parent) if name.fullmatch(path.stem)]
-    if not near:
-        return f"looked for {mask}", ""
-    looked = f"looked for {mask}, and found {near[0]}"
-    if near[0].suffix.lower() not in IMAGE_SUFFIXES:
-        return looked, f"convert masks to one of {', '.join(PICTURE_SUFFIXES)}, which are read"
-    return looked, "name masks as their images"
+            helps = lost.remedy(mask, remedy) if mask else remedy
+            yield Problem("missing mask", image, said, helps, error=MissingMaskError)
 
 
 def _lesions_in_normal_images(

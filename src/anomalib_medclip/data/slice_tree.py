@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomalib_medclip.data.cases import Case, with_splits
+from anomalib_medclip.data.listing import warn_of
 from anomalib_medclip.data.tree_notes import Note, TreeNotes
 from anomalib_medclip.data.volumes import Volumes
 from anomalib_medclip.errors import DataRootError, MedclipError, OutputError
@@ -77,6 +78,7 @@ def cut_tree(
         OutputError: The disk is full.
     """
     cases = with_splits(data.cases(), shares, data.draw_seed)
+    warn_of(data.not_taken(cases))
     folder = out / f"{data.name}_AD"
     with alone_in(folder):
         return _Tree(folder, data, bits, shares).cut(cases, jobs, progress)

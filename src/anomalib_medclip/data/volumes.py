@@ -1,7 +1,7 @@
 """Volumes straight into training: NIfTI files, DICOM series, folders of slices."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,11 +24,13 @@ from anomalib_medclip.data.cases import (
     VolumeSource,
     check_sources,
     find_cases,
+    not_taken,
     read_label_table,
 )
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import Problem, problem_of, refuse, with_name
+from anomalib_medclip.data.listing import LeftOut
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
 from anomalib_medclip.errors import (
     EmptySplitError,
@@ -125,6 +127,11 @@ class Volumes(MedicalDataModule):
         """All volumes, by path; errors are those of ``find_cases``."""
         return find_cases(self.root, self.sources, self.splits)
 
+    def not_taken(self, cases: Sequence[Case]) -> list[LeftOut]:
+        """What lies below the root besides these volumes."""
+        table = Path(self.table) if self.table else None
+        return not_taken(self.root, self.sources, cases, table)
+
     def cut(self, case: Case) -> Sliced:
         """Read one volume and cut it.
 
@@ -185,6 +192,7 @@ class Volumes(MedicalDataModule):
                 msg = f"no volume of {self.root} has a slice in {asked}; correct 'slices'"
                 raise EmptySplitError(msg)
             self._listed = DataFrame(rows)
+            self.left_out = self.not_taken(cases)
         return self._listed
 
     def load_table(self) -> DataFrame:
@@ -202,7 +210,8 @@ class Volumes(MedicalDataModule):
         return split_around(table, self.choose_support(table), self.val_ratio, self.draw_seed)
 
     def find_problems(self) -> Iterator[Problem]:
-        """Volumes that could not be read."""
+        """Volumes that could not be read, and what belongs to none."""
+        yield from super().find_problems()
         yield from self._problems
 
     def _keep(self, case: Case) -> list[dict[str, Any]]:

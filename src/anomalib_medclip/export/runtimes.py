@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
+from zipfile import is_zipfile
 
 import torch
 from anomalib.data import InferenceBatch
@@ -41,9 +42,13 @@ def load_trusted(path: Path, device: str = "cpu", *, trust: bool = False) -> Any
 
     Raises:
         TrustError: Nobody says that it may be.
-        CheckpointError: It names code of another version, or of a package that is not installed.
+        CheckpointError: It names code of another version, or of a package that is not installed; or
+            it is no exported model.
     """
     _check_trust(path, "is a pickle of a whole model", trust)
+    no_model = f"{path} is damaged, or no exported model; export the checkpoint again"
+    if not is_zipfile(path):
+        raise CheckpointError(no_model)
     try:
         return torch.load(path, map_location=device, weights_only=False)["model"]
     except (ImportError, AttributeError) as error:
@@ -53,6 +58,8 @@ def load_trusted(path: Path, device: str = "cpu", *, trust: bool = False) -> Any
             "anomalib_medclip.<METHOD>"
         )
         raise CheckpointError(msg) from error
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(no_model) from error
 
 
 def open_program(path: Path, device: str = "cpu", *, trust: bool = False) -> Run:

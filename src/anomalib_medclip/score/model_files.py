@@ -5,6 +5,7 @@ from functools import partial
 from inspect import signature
 from pathlib import Path
 from pkgutil import resolve_name
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 from anomalib.data import InferenceBatch
@@ -27,7 +28,7 @@ from anomalib_medclip.export.runtimes import (
     open_program,
     torch_run,
 )
-from anomalib_medclip.files import fault_of
+from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
 from anomalib_medclip.models import get_model
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.provenance import sha256_of_tensors
@@ -79,7 +80,8 @@ def open_model(
         msg = f"{path} is no model file; its ending should be {', '.join(_OPENERS)}"
         raise CheckpointError(msg)
     if fault := fault_of(path):
-        msg = f"model file {path} {fault.said}; give a checkpoint or an export"
+        remedy = "" if fault in (MISSING, A_FOLDER) else f"{fault.remedy}, or "
+        msg = f"model file {path} {fault.said}; {remedy}give a checkpoint or an export"
         raise CheckpointError(msg)
     if pretrained and path.suffix != ".ckpt":
         msg = f"{path} holds weights of its own; leave pretrained out, or give the checkpoint"
@@ -99,7 +101,8 @@ def open_model(
         msg = f"{path} cannot be opened: {error}"
         raise type(error)(msg) from error
     except Exception as error:
-        msg = f"{path} cannot be opened: {error}; train or export it again"
+        reason = shorten(str(error), 300, placeholder=" ...")  # runtimes give whole traces
+        msg = f"{path} cannot be opened: {reason}; train or export it again"
         raise CheckpointError(msg) from error
     check_pixels(path, opened.resize.side, opened.resize.side)
     return opened

@@ -1,0 +1,240 @@
+"""Folders of images as people keep them: which files are taken for what, and none is lost."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalib_medclip.data.listing import list_images, masks_for, warn_of
+from anomalib_medclip.data.mask_names import patient_folder
+from anomalib_medclip.errors import DataRootError, MaskError
+
+
+def png(pixels, kind="PNG"):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+NOISE = np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)
+LESION = np.zeros((16, 16), np.uint8)
+LESION[3:9, 4:8] = 255
+PICTURES = {ending: png(NOISE) for ending in (".png", ".PNG", ".jpg", ".tif", ".bmp")}
+MASK = png(LESION)
+
+NAMES = ("{}", "{:03}", "IMG_{}", "image {}", "scan-{}", "case{}_2.1", "P{}_slice_4", "Größe {}",
+         "ISIC_00{}", "{} (1)", "{}_original", "{}.v2", "TCGA_CS_{}_1996")  # fmt: skip
+MASK_NAMES = ("{}_mask", "{}_MASK", "{}-seg", "{} label", "{}.mask", "mask_{}", "GT_{}",
+              "{}_ground truth", "{}_segmentation", "{}_lesion", "{}Mask", "{}_mask_1")  # fmt: skip
+MASK_FOLDERS = ("masks", "Mask", "ground_truth", "1st_manual", "label", "P_segmentations", "GT")
+OTHERS = ("notes.txt", "Thumbs.db", "scan.npy", "README", "volume.nii.gz", "table.csv")
+TREES = 150
+
+
+def save(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+class Tree:
+    """Images, their masks and other files, drawn; how it was drawn is the truth."""
+
+    def __init__(self, root, seed):
+        draw = np.random.default_rng(seed)
+        self.home, self.masks_home = root / "abnormal", root / "abnormal"
+        self.images, self.others = {}, []
+        name, mask_name = draw.choice(NAMES), draw.choice(MASK_NAMES)
+        where = draw.choice(["beside", "below", "apart", "another ending"])
+        nested = draw.random() < 0.5
+        if where == "apart":
+            self.masks_home = root / draw.choice(MASK_FOLDERS)
+        folder_of_masks = draw.choice(MASK_FOLDERS)
+        for number in range(draw.integers(3, 9)):
+            patient = Path(f"P{number // 2}") if nested else Path()
+            stem = name.format(number)
+            ending = draw.choice(list(PICTURES))
+            image = save(self.home / patient / f"{stem}{ending}", PICTURES[ending])
+            mask = self.masks_home / patient / f"{mask_name.format(stem)}.png"
+            if where == "below":
+                mask = self.home / patient / folder_of_masks / f"{stem}.png"
+            elif where == "another ending":
+                mask = image.with_name(f"{stem}.{'bmp' if ending == '.png' else 'png'}")
+                mask = mask if mask.suffix.lower() != ending.lower() else image.with_suffix(".tiff")
+            elif where == "apart" and draw.random() < 0.5:
+                mask = self.masks_home / patient / f"{stem}.png"
+            self.images[image] = save(mask, MASK)
+        for other in draw.choice(OTHERS, 2, replace=False):
+            self.others.append(save(self.home / other, b"x"))
+        save(self.home / "._0.png", b"x")
+        (self.home / "__MACOSX").mkdir()
+        save(self.home / "__MACOSX" / ".DS_Store", b"x")
+
+
+@pytest.mark.parametrize("first", range(0, TREES, 50))
+def test_every_file_of_a_folder_is_an_image_or_left_out_with_a_reason(tmp_path, first):
+    for seed in range(first, first + 50):
+        tree = Tree(tmp_path / str(seed), seed)
+        images, left_out = list_images(tree.home)
+        assert images == sorted(tree.images), seed
+        masks = [mask for mask in tree.images.values() if mask.is_relative_to(tree.home)]
+        assert [one.file for one in left_out] == sorted(map(str, masks + tree.others)), seed
+        assert all(one.why and one.remedy for one in left_out)
+
+
+@pytest.mark.parametrize("first", range(0, TREES, 50))
+def test_every_image_has_its_own_mask(tmp_path, first):
+    for seed in range(first, first + 50):
+        tree = Tree(tmp_path / str(seed), seed)
+        images = list_images(tree.home).images
+        found = masks_for(images, tree.home, tree.masks_home)
+        assert dict(zip(images, map(Path, found.paths), strict=True)) == tree.images, seed
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder to be filled, by names."""
+
+    def fill(*names):
+        for name in names:
+            save(tmp_path / name, MASK if "bw" in name else PICTURES[".png"])
+        return tmp_path
+
+    return fill
+
+
+def listed(folder):
+    images, left_out = list_images(folder)
+    names = [path.relative_to(folder).as_posix() for path in images]
+    return names, {os.path.relpath(one.file, folder): one.why for one in left_out}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("lesion_1.png", "lesion_2.png"),
+        ("roi1.png", "roi2.png", "other.png"),
+        ("brain_seg.png", "liver_seg.png"),
+        ("1_mask.png", "2_mask.png"),
+        ("lesions/1.png", "lesions/2.png"),
+        ("masks.png",),
+        ("1.png", "1_1.png", "1_2.png"),
+        ("a.png", "a.jpg"),
+    ],
+)
+def test_what_only_sounds_like_masks_is_taken(home, names):
+    assert listed(home(*names)) == (sorted(names), {})
+
+
+@pytest.mark.parametrize(
+    ("names", "mask", "why"),
+    [
+        (("1.png", "2_mask.png"), "2_mask.png", "is a mask by its name"),
+        (("image.png", "mask.png"), "mask.png", "is a mask by its name"),
+        (("flair.png", "mask.png"), "mask.png", "is a mask by its name"),
+        (("image_1.png", "lesion_1.png"), "lesion_1.png", "is a mask by its name"),
+        (("1.png", "masks/x.png"), "masks/x.png", "lies in a folder of masks"),
+        (("a/1.jpg", "a/1.bw.png", "a/1.bw.jpg"), None, ""),
+        (("img/1.png", "label/1.png"), "label/1.png", "is a mask by its name"),
+    ],
+)
+def test_masks_are_known_by_their_images_or_by_a_word_that_says_nothing_else(
+    home, names, mask, why
+):
+    images, left_out = listed(home(*names))
+    assert left_out == ({mask: why} if mask else {})
+    assert images == sorted({*names} - {mask})
+
+
+def test_an_ending_is_named_and_folders_are_looked_into(home):
+    folder = home("1.svg", "below/2.png", "below/deep/3.JPEG", "none")
+    assert listed(folder) == (
+        ["below/2.png", "below/deep/3.JPEG"],
+        {
+            "1.svg": "ends in .svg, as no picture that is read does",
+            "none": "has no ending, as no picture that is read does",
+        },
+    )
+
+
+def test_a_dicom_file_is_known_by_its_content(home, tmp_path):
+    save(tmp_path / "IM0001", bytes(128) + b"DICM")
+    save(tmp_path / "1.ima", bytes(128) + b"DICM")
+    assert listed(home("2.png"))[0] == ["1.ima", "2.png", "IM0001"]
+
+
+def test_each_folder_is_looked_at_once_and_not_those_of_others(home):
+    folder = home("normal/1.png", "normal/ill/2.png")
+    (folder / "normal" / "again").symlink_to(folder / "normal")
+    (folder / "normal" / "loop").symlink_to(folder / "normal" / "loop")
+    images, left_out = list_images(
+        folder / "normal", [folder / "normal", folder / "normal" / "ill"]
+    )
+    assert images == [folder / "normal" / "1.png"]
+    [loop] = left_out
+    assert (loop.why, loop.remedy) == ("is a link that leads back to itself", "remove it")
+    assert list_images(folder / "none") == ([], [])
+    (folder / "round").symlink_to(folder / "round")
+    with pytest.raises(DataRootError, match="round is a link that leads back to itself; remove it"):
+        list_images(folder / "round")
+
+
+def test_a_warning_counts_what_is_left_out_by_reason(home, caplog):
+    warn_of(list_images(home("1.png", "1_mask.png", "2.svg", "3.svg")).left_out)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "1_mask.png is a mask by its name, and is left out; name the folder by mask_dir" in first
+    assert "2.svg ends in .svg, as no picture that is read does (1 of 2 such), and" in second
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "missing"),
+    [
+        (("1.png", "2.png"), ("1.png",), {"2.png"}),
+        (("P0/1.png", "P1/1.png"), ("1.png",), {"P0/1.png", "P1/1.png"}),  # whose is it?
+        (("1.png",), ("P0/1.png",), set()),
+        (("P0/1.png",), ("1_mask.png",), set()),
+        (("P0/1.png",), ("P1/1.png",), {"P0/1.png"}),
+        (("3.png", "image_3.png"), ("3.png",), {"image_3.png"}),
+        (("3.png", "image_3.png"), ("3_mask.png",), {"3.png", "image_3.png"}),
+        (("10.png", "1.png"), ("1_seg.png", "10_seg.png"), set()),
+        (("P0/img/1.png",), ("P0/masks/1.png",), set()),
+        (("A_1.png",), ("a_1_Mask.png",), set()),
+    ],
+)
+def test_a_mask_is_never_that_of_another_image(tmp_path, images, masks, missing):
+    for name in images:
+        save(tmp_path / "ill" / name, PICTURES[".png"])
+    for name in masks:
+        save(tmp_path / "masks" / name, MASK)
+    there = [tmp_path / "ill" / name for name in images]
+    found = masks_for(there, tmp_path / "ill", tmp_path / "masks")
+    wanted = {str(tmp_path / "masks" / name) for name in missing}
+    assert {path for path in found.paths if not Path(path).exists()} - wanted == set()
+    lacking = {
+        name for name, path in zip(images, found.paths, strict=True)
+        if path == str(tmp_path / "masks" / name) and name in missing
+    }  # fmt: skip
+    assert lacking == missing
+    used = {
+        Path(path) for name, path in zip(images, found.paths, strict=True) if name not in missing
+    }
+    assert len(used) == len(images) - len(missing)
+    spare = {tmp_path / "masks" / name for name in masks} - used
+    assert {Path(one.file) for one in found.left_out} == spare
+
+
+def test_two_masks_of_one_image_are_refused(home):
+    folder = home("ill/1.png", "masks/1_mask.png", "masks/1_mask_1.png")
+    with pytest.raises(MaskError, match=r"1\.png has 2 masks, 1_mask\.png, 1_mask_1\.png; join"):
+        masks_for([folder / "ill" / "1.png"], folder / "ill", folder / "masks")
+
+
+@pytest.mark.parametrize(
+    ("path", "patient"),
+    [("1.png", ""), ("P0/1.png", "P0"), ("img/P0/left/1.png", "P0"), ("images/1.png", "")],
+)
+def test_the_first_folder_that_says_more_than_images_is_the_patient(path, patient):
+    assert patient_folder(Path(path)) == patient
