@@ -38,8 +38,7 @@ OPEN = {
     "masks-beside-images", "files-left-out", "jpeg-exif-180", "series-with-report",
     "dicom-no-preamble", "dicom-no-header", "dicom-big-endian", "dicom-no-sop-class",
     "dicom-retired-class", "dicom-private-class", "dicom-empty-source-item", "dicom-overlay-bit",
-    "nifti-1xy", "nifti-xy", "nifti-nan", "nifti-plain-gz-name", "nifti-gzip-plain-name",
-    "ct-gantry-tilt", "nifti-tilted", "masks-gif", "table-semicolons", "table-backslashes",
+    "ct-gantry-tilt", "masks-gif", "table-semicolons", "table-backslashes",
     "table-space-in-header", "nested-patient-folders", "preview-beside-dicom",
     "weights-lfs-pointer",
 }  # fmt: skip

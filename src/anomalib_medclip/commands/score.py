@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from anomalib_medclip.commands.arguments import at_least_one, count, plain, share
 from anomalib_medclip.data.slicing import Plane
 from anomalib_medclip.files import check_writable
+from anomalib_medclip.readers.intensity import with_nan_as_background
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input, find_inputs
 from anomalib_medclip.score.model_files import slicing_from
@@ -40,6 +41,8 @@ def run(arguments: Sequence[str]) -> int:
         options.ckpt, options.device, options.intensity, options.precision, options.pretrained,
         options.trust,
     )  # fmt: skip
+    if options.nan:
+        inferencer.intensity = with_nan_as_background(inferencer.intensity)
     scorer = Scorer(
         options.ckpt,
         options.out,
@@ -73,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "scores, the worst slices as a picture, for DICOM series also DICOM. Research use only.",
     )
     add = parser.add_argument
-    add("input", type=Path, help="a NIfTI file, a picture, or a folder of such or of DICOM series")
+    add("input", type=Path, help="a volume, a picture, or a folder of such or of DICOM series")
     add("--ckpt", type=Path, required=True, help="a checkpoint, or .onnx, .xml, .pt2 or .pt")
     add("--out", type=Path, required=True, help="folder of results")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, mps, or OpenVINO's name")
@@ -89,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--shard", type=share, default=(0, 1), metavar="I/N", help=some)
     as_trained = "by default as in training"
     add("--intensity", type=plain, help=f"such as brain or '[0, 80]'; {as_trained}")
+    none = f"take NaN and infinities, which else are refused, as background; {as_trained}"
+    add("--nan", choices=("background",), help=none)
     add("--plane", choices=get_args(Plane), help=f"how volumes are cut; {as_trained}")
     add("--spacing", type=float, nargs=3, help=f"mm of row, column, slice; {as_trained}")
     add("--organ", type=Path, help="labels of organs, a file, or a folder of files of equal names")

@@ -5,6 +5,7 @@ axes, and take maps back onto the grid that the file came with. They are importe
 cut: importing MONAI takes half a second, and to read a config the options are enough.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms.compose import Compose
 
+logger = logging.getLogger(__name__)
+
 Plane = Literal["axial", "coronal", "sagittal"]
 """How a volume is cut."""
 
@@ -44,7 +47,7 @@ class Slicing:
     """How a volume is cut into pictures; what training used, scoring uses again.
 
     Attributes:
-        plane: The plane of the pictures.
+        plane: The plane of the pictures; what is one voxel thick is one picture, as it lies.
         spacing: Millimetres between rows, columns and slices to which the volume is resampled; by
             default it is not.
         organ_labels: Numbers of an organ in a second volume of labels, to whose box the volume is
@@ -195,9 +198,8 @@ def cut(
     found: Any = {"image": _tensor(volume, image)}
     for key in tuple(paths)[1:]:
         found[key] = _tensor(_chosen(Path(paths[key]), key, labels[key]), paths[key])
-    turn = Orientationd(
-        tuple(paths), axcodes=_AXES[slicing.plane], labels=_ENDS, allow_missing_keys=True
-    )
+    axes = _AXES[_plane_of(volume, image, slicing.plane)]
+    turn = Orientationd(tuple(paths), axcodes=axes, labels=_ENDS, allow_missing_keys=True)
     turned: Any = turn(found)
     _check_one_grid(turned)
     if slicing.spacing:
@@ -218,6 +220,19 @@ def cut(
 
 
 _ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+def _plane_of(volume: Volume, path: str | Path | Sequence[Path], asked: Plane) -> Plane:
+    """The plane of a volume that is one voxel thick, else the one that is asked for."""
+    from nibabel.orientations import io_orientation
+
+    if 1 not in (sides := volume.voxels.shape):
+        return asked
+    planes: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
+    own = planes[int(io_orientation(volume.affine)[sides.index(1), 0])]
+    if own != asked:
+        logger.info("%s is one %s picture, and taken as such", path, own)
+    return own
 
 
 def _steps(keys: tuple[str, ...], slicing: Slicing) -> list[Any]:
@@ -289,7 +304,7 @@ def _check_resampled(
 ) -> None:
     """Refuse a spacing at which a volume would be too large."""
     lengths = zip(image.shape[1:], image.pixdim.tolist(), spacing, strict=True)
-    sides = [ceil(count * now / wanted) for count, now, wanted in lengths]
+    sides = [ceil(count * now / wanted) if count > 1 else 1 for count, now, wanted in lengths]
     said = f"has {' x '.join(map(str, sides))} voxels at a spacing of {spacing} mm"
     check_voxels(path, *sides, said=said)
 

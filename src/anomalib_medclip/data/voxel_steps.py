@@ -49,6 +49,7 @@ class WidenedForSpacingd(MapTransform):
         spread = dict(data)
         for key in self.key_iterator(spread):
             steps = torch.tensor(self.spacing) / spread[key].pixdim
+            steps[torch.tensor(spread[key].shape[1:]) == 1] = 1  # there is nothing to step over
             if key == "image":
                 sigma = [max(float(step) - 1, 0.0) / 2 for step in steps]
                 blurred = GaussianSmooth([one or 1e-6 for one in sigma])(spread[key])

@@ -20,6 +20,7 @@ from torchvision.tv_tensors import Image, Mask
 from anomalib_medclip.errors import ImageReadError, MaskError
 from anomalib_medclip.files import fault_of
 from anomalib_medclip.readers.dicom import is_dicom, read_picture
+from anomalib_medclip.readers.file_kind import kind_of
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.size_limit import check_pixels
 
@@ -139,6 +140,11 @@ def _open(path: str | Path) -> Iterator[Pillow.Image]:
     """A picture whose header is read, and whose size is not too large for the rest."""
     if fault := fault_of(path):
         msg = f"cannot read image {path}: it {fault.said}; {fault.remedy}"
+        raise ImageReadError(msg)
+    kind = kind_of(Path(path))
+    if kind and kind.family in ("foreign", "volume"):
+        said = kind.remedy or "give volumes to anomalib_medclip.data.Volumes or to score"
+        msg = f"cannot read image {path}: it is {kind.name}; {said}"
         raise ImageReadError(msg)
     with Path(path).open("rb") as file:
         picture = _decode(path, partial(_header_of, file))

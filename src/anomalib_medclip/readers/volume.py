@@ -1,4 +1,4 @@
-"""A volume of voxels, and where it lies in the patient: from NIfTI, DICOM, or a stack of pictures.
+"""A volume of voxels, and where it lies in the patient: from a file, DICOM, or a stack of pictures.
 
 What cannot be read to the last byte, or does not say what it is, is refused.
 """
@@ -15,18 +15,16 @@ from numpy.typing import NDArray
 from anomalib_medclip.errors import ImageReadError, MaskError, VolumeError
 from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.readers.dicom import dicom_files, is_dicom, read_series, series_of
+from anomalib_medclip.readers.file_kind import DICOM, kind_of
+from anomalib_medclip.readers.grid import same_grid as same_grid
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
-from anomalib_medclip.readers.nifti import NIFTI_SUFFIXES as NIFTI_SUFFIXES
-from anomalib_medclip.readers.nifti import is_nifti, numbers_of
-from anomalib_medclip.readers.nifti import read_nifti as read_nifti
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_lesion
 from anomalib_medclip.readers.size_limit import check_voxels
+from anomalib_medclip.readers.volume_file import read_volume_file
 
 AS_SEEN = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 """The affine of pictures that say nothing of the patient: rows go down an axial slice as it is
 usually shown, columns to the right of it, slices up."""
-
-_SAME_PLACE = 0.01  # of a voxel, at the farthest corner
 
 
 class Volume(NamedTuple):
@@ -35,8 +33,8 @@ class Volume(NamedTuple):
     Attributes:
         voxels: Values in [0, 1], or labels, of shape ``(i, j, k)`` as in the file.
         affine: From voxel indices to millimetres, towards right, anterior and superior.
-        headers: Of a NIfTI file its header, of a DICOM series those of its slices, in their order;
-            of pictures, none. They may name the patient.
+        headers: Of a file that of NIfTI on its grid, of a DICOM series those of its slices, in
+            their order; of pictures, none. They may name the patient.
     """
 
     voxels: NDArray[Any]
@@ -50,8 +48,9 @@ def read_volume(
     """Read a volume as float32 in [0, 1].
 
     Args:
-        path: A NIfTI file, a folder with one DICOM series, the files of one series, or a folder of
-            grey pictures, which are its slices in the order of the numbers in their names.
+        path: A file (NIfTI, Analyze, MGH, NRRD, MetaImage), a folder with one DICOM series, the
+            files of one series, or a folder of grey pictures, which are its slices in the order of
+            the numbers in their names.
         intensity: How the numbers reach [0, 1]. Only 8-bit pictures need no policy.
         uneven: See ``anomalib_medclip.readers.dicom.read_series``.
 
@@ -63,24 +62,21 @@ def read_volume(
     if not isinstance(path, str | Path):
         return Volume(*read_series(path, intensity, uneven))
     path = Path(path)
-    fault = fault_of(path)
-    if fault is A_FOLDER:
+    if fault_of(path) is A_FOLDER:
         return _read_folder(path, intensity, uneven)
-    if fault is None and is_nifti(path):
-        image = read_nifti(path)
-        voxels = apply_intensity(numbers_of(image, path), intensity, path)
-        return Volume(voxels, image.affine, (image.header,))
-    if fault:
-        raise ImageReadError(fault.about(path))
-    msg = f"{path} is no volume: neither a NIfTI file nor a folder of slices"
-    raise ImageReadError(msg)
+    if kind_of(path) == DICOM:
+        return Volume(*read_series([path], intensity, uneven))
+    found = read_volume_file(path)
+    voxels = apply_intensity(found.numbers, intensity, path)
+    return Volume(voxels, found.affine, (found.header,))
 
 
 def read_labels(path: str | Path) -> Volume:
     """Read a volume of labels, such as lesion or organ masks, as whole numbers.
 
     Args:
-        path: A NIfTI file, or a folder of masks as pictures, 1 on the lesion; DICOM is not read.
+        path: A file as of ``read_volume``, or a folder of masks as pictures, 1 on the lesion; DICOM
+            is not read.
 
     Raises:
         ImageReadError: A file is missing, cut off or cannot be decoded.
@@ -89,23 +85,18 @@ def read_labels(path: str | Path) -> Volume:
     path = Path(path)
     if fault_of(path) is A_FOLDER:
         return _stack_masks(path)
-    image = read_nifti(path)
-    values = numbers_of(image, path)
-    if not np.isfinite(values).all() or (values != np.rint(values)).any():
+    found = read_volume_file(path)
+    values = found.numbers
+    if strange := int((~np.isfinite(values)).sum()):
+        msg = f"{path} holds {strange} numbers that are not finite, and no labels; set them to 0"
+        raise MaskError(msg)
+    if (values != np.rint(values)).any():
         msg = f"{path} holds numbers that are not whole, and so no labels; threshold it first"
         raise MaskError(msg)
     if values.size and max(abs(float(values.min())), abs(float(values.max()))) >= 2**31:
         msg = f"{path} holds numbers of more than 31 bits, which are no labels; replace it"
         raise MaskError(msg)
-    return Volume(values.astype(np.int32), image.affine)
-
-
-def same_grid(one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
-    """Whether two affines put every voxel to the same place, to a hundredth of a voxel."""
-    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-    corners = corners * [*(np.array(shape) - 1), 1]
-    apart = np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1)
-    return bool(apart.max() <= _SAME_PLACE * np.linalg.norm(one[:3, :3], axis=0).min())
+    return Volume(values.astype(np.int32), found.affine)
 
 
 def _read_folder(folder: Path, intensity: IntensityPolicy, uneven: bool) -> Volume:

@@ -10,13 +10,15 @@ from typing import Literal, NamedTuple
 from anomalib_medclip.errors import DataRootError, ImageReadError, VolumeError
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
 from anomalib_medclip.readers.dicom import is_slice, read_header
-from anomalib_medclip.readers.nifti import is_nifti
+from anomalib_medclip.readers.file_kind import is_volume
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
+from anomalib_medclip.readers.volume_file import parts_of
 
 logger = logging.getLogger(__name__)
 
 InputKind = Literal["nifti", "series", "picture"]
-"""A NIfTI file, the DICOM files of one volume, or a file with a picture."""
+"""A file with a volume (NIfTI, or what is read as such: Analyze, MGH, NRRD, MetaImage), the DICOM
+files of one volume, or a file with a picture."""
 
 
 class Input(NamedTuple):
@@ -24,7 +26,8 @@ class Input(NamedTuple):
 
     Attributes:
         kind: What it is.
-        files: The file or, of a series, its files by name.
+        files: The file or, of a series, its files by name; of a volume in several files, such as
+            header and voxels, the one to read first.
         where: The file, or the folder of the series, below the path that was given.
         name: Name for its results, different for each input whatever the case of its letters;
             made of names of files and folders only.
@@ -54,7 +57,7 @@ def find_inputs(root: Path, leave_out: Path) -> list[Input]:
             it, or results lie there.
     """
     if (fault := fault_of(root)) is None:
-        return _named([Input(_kind(root), (root,), root.name)])
+        return _named([Input(_kind(root), _parts(root), root.name)])
     if fault is not A_FOLDER:
         said = f"no {root}" if fault is MISSING else f"{root} {fault.said}"
         msg = f"{said}; give a NIfTI file, a picture, or a folder of such or of DICOM files"
@@ -95,30 +98,39 @@ def _folders(
 
 
 def _kind(path: Path) -> InputKind:
-    return "nifti" if is_nifti(path) else "picture"
+    return "nifti" if is_volume(path) else "picture"
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    return parts_of(path) if is_volume(path) else (path,)
 
 
 def _in_folder(folder: Path, names: Sequence[str], root: Path) -> list[Input]:
     dicom: list[Path] = []
     plain: list[Path] = []
-    strangers = 0
+    strangers: list[Path] = []
     for path in (folder / name for name in sorted(names) if not name.startswith(".")):
-        if is_slice(path):
+        if is_volume(path):
+            plain.append(path)
+        elif is_slice(path):
             dicom.append(path)
-        elif is_nifti(path) or path.suffix.lower() in IMAGE_SUFFIXES:
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
             plain.append(path)
         elif fault_of(path):  # it may be a slice
             dicom.append(path)
         else:
-            strangers += 1
+            strangers.append(path)
+    beside = {part for path in plain for part in _parts(path)[1:]}
+    plain = [path for path in plain if path not in beside]
+    strangers = [path for path in strangers if path not in beside]
     if strangers:
-        logger.info("%s: %d files are neither volumes nor pictures", folder, strangers)
+        logger.info("%s: %d files are neither volumes nor pictures", folder, len(strangers))
     volumes, pictures = _series(dicom)
     below = folder.relative_to(root)
     place = (below if below.name else Path(root.resolve().name or "volume")).as_posix()
     return [
         *(Input("series", tuple(sorted(files)), place) for files in volumes),
-        *(Input(_kind(p), (p,), (below / p.name).as_posix()) for p in [*plain, *pictures]),
+        *(Input(_kind(p), _parts(p), (below / p.name).as_posix()) for p in [*plain, *pictures]),
     ]
 
 
@@ -174,5 +186,5 @@ def _stem(one: Input) -> str:
     name = Path(one.where).name
     if one.kind == "series":
         return name
-    stem = name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else Path(name).stem
+    stem = Path(name[:-3] if name.lower().endswith((".nii.gz", ".hdr.gz")) else name).stem
     return stem if stem.strip(".") else name  # "...png" would be the folder above all results
