@@ -209,8 +209,8 @@ def test_a_mask_of_another_grid_names_both_files(root, tmp_path):
 
 def test_a_damaged_volume_is_named(root, tmp_path):
     write_patients(tmp_path, count=2)
-    save_nifti(tmp_path / "P1" / "flair.nii.gz", np.zeros((4, 4), dtype=np.int16))
-    with pytest.raises(VolumeError, match=r"P1.flair\.nii\.gz is of shape \(4, 4\)"):
+    save_nifti(tmp_path / "P1" / "flair.nii.gz", np.zeros((4, 4, 2, 3), dtype=np.int16))
+    with pytest.raises(VolumeError, match=r"P1.flair\.nii\.gz is of shape \(4, 4, 2, 3\)"):
         volumes(tmp_path).load_table()
 
 

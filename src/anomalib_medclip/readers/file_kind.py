@@ -4,22 +4,18 @@ Endings lie: archives rename, mail programs unpack. Only where the content says 
 is damaged or cannot be read, is a file what its ending claims, so that its reader can say why not.
 """
 
-import gzip
 import re
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.readers.dicom import is_dicom
+from anomalib_medclip.readers.unpacked import PACKED, Unpacked
 
 Family = Literal["volume", "dicom", "picture", "foreign"]
 """A file with a volume, a DICOM file, a picture file, or what is known and not read."""
-
-_HEAD = 2048  # bytes that are looked at
-_PACKED = b"\x1f\x8b"
 
 
 class FileKind(NamedTuple):
@@ -122,8 +118,15 @@ def kind_of(path: Path) -> FileKind | None:
     fault = fault_of(path)
     if fault is A_FOLDER:
         return None
-    head = b"" if fault else head_of(path)
-    if head.startswith(_PACKED):
+    if fault:
+        return kind_by(path, b"")
+    with Unpacked(path) as file:
+        return kind_by(path, file.head)
+
+
+def kind_by(path: Path, head: bytes) -> FileKind | None:
+    """The same by the first bytes of a file, unpacked, and its ending."""
+    if head.startswith(PACKED):
         return TWICE_PACKED
     for start, magic, kind in _MAGIC:
         if head.startswith(magic, start):
@@ -140,25 +143,6 @@ def is_volume(path: Path) -> bool:
     """Whether a file holds a volume, be it damaged; a DICOM file is one slice of several."""
     kind = kind_of(path)
     return kind is not None and kind.family == "volume"
-
-
-def is_packed(path: Path) -> bool:
-    """Whether a file that can be read is packed by gzip, whatever it is called."""
-    with path.open("rb") as file:
-        return file.read(2) == _PACKED
-
-
-def head_of(path: Path) -> bytes:
-    """The first bytes of a file, unpacked; none, where it cannot be unpacked."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-        if not head.startswith(_PACKED):
-            return head
-        file.seek(0)
-        try:
-            return gzip.GzipFile(fileobj=file).read(_HEAD)
-        except (EOFError, OSError, zlib.error):
-            return b""
 
 
 def _looks_like_analyze(head: bytes) -> bool:

@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError, RuntimeMissingError, VolumeError
-from anomalib_medclip.files import open_file
-from anomalib_medclip.readers.file_kind import is_packed
 from anomalib_medclip.readers.grid import Voxels, nifti_header, sound_affine, three_sides
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.text_header import (
@@ -21,6 +19,7 @@ from anomalib_medclip.readers.text_header import (
     read_meta_header,
     read_nrrd_header,
 )
+from anomalib_medclip.readers.unpacked import Unpacked
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ _ANATOMICAL = ("right", "left", "ras", "las", "lps")
 """How the spaces of NRRD begin that say where the patient's sides are."""
 
 
-def read_nrrd(path: Path) -> Voxels:
+def read_nrrd(file: Unpacked) -> Voxels:
     """Read an NRRD file (.nrrd), or a header with its voxels beside (.nhdr).
 
     Raises:
@@ -38,10 +37,10 @@ def read_nrrd(path: Path) -> Voxels:
         VolumeError: It is no volume of real numbers in millimetres.
         RuntimeMissingError: SimpleITK is not installed.
     """
-    return _read(path, "NrrdImageIO", read_nrrd_header, _refuse_in_nrrd)
+    return _read(file, "NrrdImageIO", read_nrrd_header, _refuse_in_nrrd)
 
 
-def read_meta_image(path: Path) -> Voxels:
+def read_meta_image(file: Unpacked) -> Voxels:
     """Read a MetaImage file (.mha), or a header with its voxels beside (.mhd).
 
     Raises:
@@ -49,17 +48,17 @@ def read_meta_image(path: Path) -> Voxels:
         VolumeError: See ``read_nrrd``.
         RuntimeMissingError: See ``read_nrrd``.
     """
-    return _read(path, "MetaImageIO", read_meta_header, _refuse_in_meta_image)
+    return _read(file, "MetaImageIO", read_meta_header, _refuse_in_meta_image)
 
 
 def _read(
-    path: Path,
+    file: Unpacked,
     reader_name: str,
     read_header: Callable[[Path], TextHeader],
     refuse: Callable[[Path, TextHeader], None],
 ) -> Voxels:
-    open_file(path).close()
-    if is_packed(path):
+    path = file.path
+    if file.is_packed:
         msg = f"{path} is packed by gzip as a whole; unpack it by gunzip, and give it again"
         raise ImageReadError(msg)
     try:

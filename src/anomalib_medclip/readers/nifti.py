@@ -21,7 +21,7 @@ from anomalib_medclip.readers.grid import (
     three_sides,
 )
 from anomalib_medclip.readers.size_limit import check_voxels
-from anomalib_medclip.readers.unpacked import could_hold, read_unpacked, said_of
+from anomalib_medclip.readers.unpacked import Unpacked, said_of
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ def parts_of_pair(path: Path) -> tuple[Path, ...]:
     """
     packed = ".gz" if path.name.lower().endswith(".gz") else ""
     stem = path.name.removesuffix(path.name[-3:] if packed else "")
-    stem, asked = stem[: -len(Path(stem).suffix)], Path(stem).suffix.lower()
+    asked = ".img" if stem.lower().endswith(".img") else ".hdr"
+    stem = Path(stem).stem
     there = {one.name.lower(): one for one in path.parent.iterdir()} | {path.name.lower(): path}
     found: list[Path] = []
     for ending in (".hdr", ".img"):
@@ -51,14 +52,14 @@ def parts_of_pair(path: Path) -> tuple[Path, ...]:
         if beside is None:
             msg = f"{path} is one of a pair of files, and {stem}{ending} is not there; put it there"
             if ending == ".hdr":
-                msg += f"; or, if it is an OCT file of Zeiss, {OTHER_OCT.remedy}"
+                msg += f", or, if it is an OCT file of Zeiss, {OTHER_OCT.remedy}"
             raise ImageReadError(msg)
         found.append(beside)
     mat = there.get(f"{stem}.mat".lower())
     return (found[0], found[1], *([mat] if mat else []))
 
 
-def read_nifti(path: Path) -> Voxels:
+def read_nifti(file: Unpacked) -> Voxels:
     """Read a NIfTI file whose every byte is accounted for.
 
     nibabel alone reads what it needs: damage behind that, and a checksum that does not fit, would
@@ -71,18 +72,18 @@ def read_nifti(path: Path) -> Voxels:
     """
     import nibabel as nib  # pydicom comes with it; a run without NIfTI files needs neither
 
-    with said_of(path, "NIfTI"):
-        block = read_unpacked(path, _LONGEST_BLOCK)
+    with said_of(path := file.path, "NIfTI"):
+        block = file.read(_LONGEST_BLOCK)
         kind = nib.Nifti2Image if _is_second(block[:4]) else nib.Nifti1Image
-        header, wanted = _checked_header(path, kind.header_class, block, path)
-        raw = read_unpacked(path, wanted + 1)  # to its end, so that the checksum counts
+        header, wanted = _checked_header(path, kind.header_class, block, file)
+        raw = file.read(wanted + 1)  # to its end, so that the checksum counts
         _check_length(path, header, len(raw), wanted)
         image = kind.from_bytes(header.binaryblock + raw[len(header.binaryblock) :])
         affine = _checked_place(path, image)
         return Voxels(_numbers(image, path), affine, image.header)
 
 
-def read_pair(path: Path) -> Voxels:
+def read_pair(file: Unpacked) -> Voxels:
     """Read a header (``.hdr``) and its voxels (``.img``), of NIfTI or Analyze 7.5.
 
     Analyze is read as SPM 2 and nibabel read it, with the affine of SPM's ``.mat`` where there is
@@ -90,7 +91,7 @@ def read_pair(path: Path) -> Voxels:
     the left, with a warning.
 
     Args:
-        path: Either of the two files.
+        file: Either of the two.
 
     Raises:
         ImageReadError: See ``read_nifti``; or the other file is missing.
@@ -99,17 +100,21 @@ def read_pair(path: Path) -> Voxels:
     import nibabel as nib
     from nibabel.fileholders import FileHolder
 
-    header_path, voxels_path, *more = parts_of_pair(path)
+    header_path, voxels_path, *more = parts_of_pair(path := file.path)
     of_mat = [Exception] * len(more)  # MATLAB's format has many ways to be damaged
-    with said_of(path, "a NIfTI or Analyze pair", *of_mat):
-        block = read_unpacked(header_path, _LONGEST_BLOCK)
+    with (
+        said_of(path, "a NIfTI or Analyze pair", *of_mat),
+        Unpacked(header_path) as first,
+        Unpacked(voxels_path) as second,
+    ):
+        block = first.read(_LONGEST_BLOCK)
         nifti = nib.Nifti2Pair if _is_second(block[:4]) else nib.Nifti1Pair
         is_nifti = nifti is nib.Nifti2Pair or block[344:348] == b"ni1\0"
         kind: Any = nifti if is_nifti else nib.Spm2AnalyzeImage
-        header, wanted = _checked_header(header_path, kind.header_class, block, voxels_path)
-        raw = read_unpacked(voxels_path, wanted + 1)
+        header, wanted = _checked_header(header_path, kind.header_class, block, second)
+        raw = second.read(wanted + 1)
         _check_length(voxels_path, header, len(raw), wanted)
-        mat = b"" if is_nifti or not more else read_unpacked(more[0], _LONGEST_HEADER)
+        mat = b"" if is_nifti or not more else more[0].read_bytes()
         parts = {"header": header.binaryblock, "image": raw, "mat": mat}
         image = kind.from_file_map(
             {name: FileHolder(fileobj=BytesIO(part)) for name, part in parts.items()}
@@ -130,7 +135,7 @@ def _is_second(length: bytes) -> bool:
     return 540 in sizes
 
 
-def _checked_header(path: Path, kind: Any, block: bytes, voxels: Path) -> tuple[Any, int]:  # noqa: ANN401
+def _checked_header(path: Path, kind: Any, block: bytes, voxels: Unpacked) -> tuple[Any, int]:  # noqa: ANN401
     """A sound header, and how many bytes the file of the voxels should have.
 
     Args:
@@ -171,7 +176,7 @@ def _check_sound(path: Path, header: Any) -> None:  # noqa: ANN401
         raise VolumeError(msg)
 
 
-def _check_numbers(path: Path, header: Any, voxels: Path) -> int:  # noqa: ANN401
+def _check_numbers(path: Path, header: Any, voxels: Unpacked) -> int:  # noqa: ANN401
     """Refuse what the header cannot mean before memory is asked for; the bytes there should be."""
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     sides = three_sides(path, shape)
@@ -181,12 +186,13 @@ def _check_numbers(path: Path, header: Any, voxels: Path) -> int:  # noqa: ANN40
         msg = f"{path} says that it holds {dtype} numbers of {header['bitpix']} bits; replace it"
         raise VolumeError(msg)
     needed = prod(sides) * dtype.itemsize
-    if not could_hold(voxels, needed):
+    if not voxels.could_hold(needed):
         msg = f"{path} says its shape is {shape}, which is more than can be in it; replace it"
         raise VolumeError(msg)
     check_voxels(path, *sides)
     offset = float(header["vox_offset"])
-    if offset % 1 or not (voxels != path or offset) or not 0 <= offset < _LONGEST_HEADER:
+    first = 1 if voxels.path == path else 0  # a file of voxels alone has no header before them
+    if offset % 1 or not first <= offset < _LONGEST_HEADER:
         msg = f"{path} says its voxels begin at byte {offset}; repair its header"
         raise VolumeError(msg)
     return int(offset) + needed

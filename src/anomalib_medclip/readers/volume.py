@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from anomalib_medclip.errors import ImageReadError, MaskError, VolumeError
 from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.readers.dicom import dicom_files, is_dicom, read_series, series_of
-from anomalib_medclip.readers.file_kind import DICOM, kind_of
+from anomalib_medclip.readers.file_kind import DICOM, kind_by
 from anomalib_medclip.readers.grid import same_grid as same_grid
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_lesion
 from anomalib_medclip.readers.size_limit import check_voxels
+from anomalib_medclip.readers.unpacked import Unpacked
 from anomalib_medclip.readers.volume_file import read_volume_file
 
 AS_SEEN = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -64,9 +65,10 @@ def read_volume(
     path = Path(path)
     if fault_of(path) is A_FOLDER:
         return _read_folder(path, intensity, uneven)
-    if kind_of(path) == DICOM:
-        return Volume(*read_series([path], intensity, uneven))
-    found = read_volume_file(path)
+    with Unpacked(path) as file:
+        if kind_by(path, file.head) == DICOM:
+            return Volume(*read_series([path], intensity, uneven))
+        found = read_volume_file(file)
     voxels = apply_intensity(found.numbers, intensity, path)
     return Volume(voxels, found.affine, (found.header,))
 
@@ -85,7 +87,8 @@ def read_labels(path: str | Path) -> Volume:
     path = Path(path)
     if fault_of(path) is A_FOLDER:
         return _stack_masks(path)
-    found = read_volume_file(path)
+    with Unpacked(path) as file:
+        found = read_volume_file(file)
     values = found.numbers
     if strange := int((~np.isfinite(values)).sum()):
         msg = f"{path} holds {strange} numbers that are not finite, and no labels; set them to 0"

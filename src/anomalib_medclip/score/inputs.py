@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from anomalib_medclip.errors import DataRootError, ImageReadError, VolumeError
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
 from anomalib_medclip.readers.dicom import is_slice, read_header
-from anomalib_medclip.readers.file_kind import is_volume
+from anomalib_medclip.readers.file_kind import kind_of
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 from anomalib_medclip.readers.volume_file import parts_of
 
@@ -57,7 +57,7 @@ def find_inputs(root: Path, leave_out: Path) -> list[Input]:
             it, or results lie there.
     """
     if (fault := fault_of(root)) is None:
-        return _named([Input(_kind(root), _parts(root), root.name)])
+        return _named([_of_file(root, root.name)])
     if fault is not A_FOLDER:
         said = f"no {root}" if fault is MISSING else f"{root} {fault.said}"
         msg = f"{said}; give a NIfTI file, a picture, or a folder of such or of DICOM files"
@@ -97,40 +97,41 @@ def _folders(
         yield Path(folder), names
 
 
-def _kind(path: Path) -> InputKind:
-    return "nifti" if is_volume(path) else "picture"
-
-
-def _parts(path: Path) -> tuple[Path, ...]:
-    return parts_of(path) if is_volume(path) else (path,)
+def _of_file(path: Path, where: str) -> Input:
+    """A file that is no slice of a series, by its content."""
+    kind = kind_of(path)
+    if kind is None or kind.family != "volume":
+        return Input("picture", (path,), where)
+    return Input("nifti", parts_of(path, kind), where)
 
 
 def _in_folder(folder: Path, names: Sequence[str], root: Path) -> list[Input]:
     dicom: list[Path] = []
-    plain: list[Path] = []
+    whole: dict[Path, Input] = {}
     strangers: list[Path] = []
+    below = folder.relative_to(root)
     for path in (folder / name for name in sorted(names) if not name.startswith(".")):
-        if is_volume(path):
-            plain.append(path)
+        one = _of_file(path, (below / path.name).as_posix())
+        if one.kind == "nifti":
+            whole[path] = one
         elif is_slice(path):
             dicom.append(path)
         elif path.suffix.lower() in IMAGE_SUFFIXES:
-            plain.append(path)
+            whole[path] = one
         elif fault_of(path):  # it may be a slice
             dicom.append(path)
         else:
             strangers.append(path)
-    beside = {part for path in plain for part in _parts(path)[1:]}
-    plain = [path for path in plain if path not in beside]
+    beside = {part for one in whole.values() for part in one.files[1:]}
     strangers = [path for path in strangers if path not in beside]
     if strangers:
         logger.info("%s: %d files are neither volumes nor pictures", folder, len(strangers))
     volumes, pictures = _series(dicom)
-    below = folder.relative_to(root)
     place = (below if below.name else Path(root.resolve().name or "volume")).as_posix()
     return [
         *(Input("series", tuple(sorted(files)), place) for files in volumes),
-        *(Input(_kind(p), _parts(p), (below / p.name).as_posix()) for p in [*plain, *pictures]),
+        *(one for path, one in whole.items() if path not in beside),
+        *(Input("picture", (p,), (below / p.name).as_posix()) for p in pictures),
     ]
 
 
