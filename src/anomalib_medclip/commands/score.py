@@ -92,10 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--shard", type=share, default=(0, 1), metavar="I/N", help=some)
     as_trained = "by default as in training"
     add("--intensity", type=plain, help=f"such as brain or '[0, 80]'; {as_trained}")
-    none = f"take NaN and infinities, which else are refused, as background; {as_trained}"
-    add("--nan", choices=("background",), help=none)
+    add("--nan", choices=("background",), help=f"what NaN and infinities are; {as_trained}")
     add("--plane", choices=get_args(Plane), help=f"how volumes are cut; {as_trained}")
     add("--spacing", type=float, nargs=3, help=f"mm of row, column, slice; {as_trained}")
+    add("--transforms", type=plain, help=f"list of class_path and init_args; {as_trained}")
     add("--organ", type=Path, help="labels of organs, a file, or a folder of files of equal names")
     add("--organ-labels", type=int, nargs="+", help=f"which to crop to; {as_trained}")
     both = "score from the first to the last slice only, counted from 0 along the cut"
@@ -118,7 +118,7 @@ def _settings(options: argparse.Namespace, inferencer: Inferencer) -> ScoreSetti
     if options.plane or options.spacing:
         said["slices"] = None  # those of training are of another cut
     return ScoreSettings(
-        slicing=replace(slicing_from(inferencer.slicing), **said),
+        slicing=replace(slicing_from(inferencer.slicing, options.transforms), **said),
         batch_size=options.batch_size,
         slices=options.slices and tuple(options.slices),
         uneven=options.uneven,

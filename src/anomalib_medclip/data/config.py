@@ -7,7 +7,7 @@ from typing import Any
 import jsonargparse
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.errors import DataRootError, MedclipError
 from anomalib_medclip.files import MISSING, fault_of, from_yaml
 
 _LIKE = "compare it with what `anomalib-medclip configs folder` copies"
@@ -48,14 +48,14 @@ def build_data(options: Mapping[str, Any], where: str | Path) -> MedicalDataModu
         DataRootError: They describe no data of this package.
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(MedicalDataModule, "data")
+    parser.add_argument("--data", type=MedicalDataModule)
     try:
         if "class_path" not in options:
             raise ValueError("it has no class_path")  # noqa: EM101 - said below
         parsed = parser.parse_object({"data": dict(options)})
         data: MedicalDataModule = parser.instantiate_classes(parsed).data
     except Exception as error:
-        cause = error.__cause__ or error
+        cause = error if isinstance(error, MedclipError) else error.__cause__ or error
         msg = f"{where} describes no data: {cause}; {_LIKE}"
         raise DataRootError(msg) from error
     return data

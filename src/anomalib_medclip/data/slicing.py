@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anomalib_medclip.data.voxel_transforms import TransformSpec, transformed
 from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.size_limit import check_voxels
@@ -54,6 +55,8 @@ class Slicing:
             cropped; by default it is not.
         organ_margin: Rows and columns left around the organ; slices keep their numbers.
         slices: First and last slice along the cut, both included, counted from 0; by default all.
+        transforms: What is done to the volume before it is cut, see
+            ``anomalib_medclip.data.voxel_transforms``; by default nothing.
 
     Raises:
         VolumeError: A spacing that is not of three lengths, a margin below zero, or no slice.
@@ -64,6 +67,7 @@ class Slicing:
     organ_labels: tuple[int, ...] | None = None
     organ_margin: int = 0
     slices: tuple[int, int] | None = None
+    transforms: tuple[TransformSpec, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no volume can be cut by."""
@@ -177,6 +181,7 @@ def cut(
         IntensityError: The policy does not fit, or numbers are not finite.
         VolumeError: The volume is not what it says.
         MaskError: Labels lie on another grid, or the organ is not there.
+        ConfigError: There is no such transform.
     """
     from monai.transforms.compose import Compose
     from monai.transforms.spatial.dictionary import Orientationd
@@ -198,12 +203,13 @@ def cut(
     found: Any = {"image": _tensor(volume, image)}
     for key in tuple(paths)[1:]:
         found[key] = _tensor(_chosen(Path(paths[key]), key, labels[key]), paths[key])
-    axes = _AXES[_plane_of(volume, image, slicing.plane)]
+    where = image if isinstance(image, str | Path) else image[0].parent
+    found, own = transformed(slicing.transforms, found, str(where))
+    axes = _AXES[_plane_of(found["image"], slicing.plane)]
     turn = Orientationd(tuple(paths), axcodes=axes, labels=_ENDS, allow_missing_keys=True)
     turned: Any = turn(found)
     _check_one_grid(turned)
     if slicing.spacing:
-        where = image if isinstance(image, str | Path) else image[0].parent
         _check_resampled(where, turned["image"], slicing.spacing)
     steps = _steps(tuple(paths), slicing)
     found = Compose(steps)(turned)
@@ -215,23 +221,23 @@ def cut(
         shown=_shown(images, organs),
         headers=volume.headers,
         _image=found["image"],
-        _transform=Compose([turn, *steps]),  # to take maps back
+        _transform=Compose([*own, turn, *steps]),  # to take maps back
     )
 
 
 _ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
-def _plane_of(volume: Volume, path: str | Path | Sequence[Path], asked: Plane) -> Plane:
+def _plane_of(image: "MetaTensor", asked: Plane) -> Plane:
     """The plane of a volume that is one voxel thick, else the one that is asked for."""
     from nibabel.orientations import io_orientation
 
-    if 1 not in (sides := volume.voxels.shape):
+    if 1 not in (sides := image.shape[1:]):
         return asked
     planes: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
-    own = planes[int(io_orientation(volume.affine)[sides.index(1), 0])]
+    own = planes[int(io_orientation(image.affine.numpy())[sides.index(1), 0])]
     if own != asked:
-        logger.info("%s is one %s picture, and taken as such", path, own)
+        logger.info("%s is one %s picture, and taken as such", image.meta["filename_or_obj"], own)
     return own
 
 
