@@ -280,6 +280,6 @@ def test_resampling_leaves_one_picture_and_does_not_fade_it(tmp_path):
     image = write_nifti(tmp_path / "a.nii", voxels, straight((1, 1, 999)))
     sliced = cut(image, (0.0, 1000.0), Slicing(spacing=(2.0, 2.0, 3.0)))
     assert sliced.images.shape == (1, 6, 6)
-    assert sliced.images[0, 3, 3] == pytest.approx(0.5)
+    assert (sliced.images.min(), sliced.images.max()) == pytest.approx((0.5, 0.5), abs=1e-4)
     thin = write_nifti(tmp_path / "b.nii", voxels, straight((1, 1, 0.1)))
     assert cut(thin, (0.0, 1000.0), Slicing(spacing=(1.0, 1.0, 3.0))).images.min() > 0.49
