@@ -5,18 +5,19 @@ axes, and take maps back onto the grid that the file came with. They are importe
 cut: importing MONAI takes half a second, and to read a config the options are enough.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anomalib_medclip.data.planes import AXES, turn_of
+from anomalib_medclip.data.planes import Plane as Plane
 from anomalib_medclip.data.voxel_transforms import TransformSpec, transformed
 from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.readers.intensity import IntensityPolicy
@@ -32,15 +33,6 @@ from anomalib_medclip.readers.volume import (
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms.compose import Compose
-
-logger = logging.getLogger(__name__)
-
-Plane = Literal["axial", "coronal", "sagittal"]
-"""How a volume is cut."""
-
-_AXES = {"axial": "PLS", "coronal": "ILP", "sagittal": "IPL"}
-"""Where rows, columns and slices go. As radiologists look at them: from the feet or from the front,
-the patient's right on the left of the picture; or from the patient's left."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +63,8 @@ class Slicing:
 
     def __post_init__(self) -> None:
         """Refuse what no volume can be cut by."""
-        if self.plane not in _AXES:
-            msg = f"plane {self.plane!r} is none of {', '.join(_AXES)}; give one of them"
+        if self.plane not in AXES:
+            msg = f"plane {self.plane!r} is none of {', '.join(AXES)}; give one of them"
             raise VolumeError(msg)
         if self.spacing is not None and (len(self.spacing) != 3 or not min(self.spacing) > 0):
             msg = f"spacing {self.spacing} is not of three lengths; give millimetres above zero"
@@ -184,7 +176,6 @@ def cut(
         ConfigError: There is no such transform.
     """
     from monai.transforms.compose import Compose
-    from monai.transforms.spatial.dictionary import Orientationd
 
     paths: dict[str, Any] = {"image": image}
     if mask is not None:
@@ -205,8 +196,7 @@ def cut(
         found[key] = _tensor(_chosen(Path(paths[key]), key, labels[key]), paths[key])
     where = image if isinstance(image, str | Path) else image[0].parent
     found, own = transformed(slicing.transforms, found, str(where))
-    axes = _AXES[_plane_of(found["image"], slicing.plane)]
-    turn = Orientationd(tuple(paths), axcodes=axes, labels=_ENDS, allow_missing_keys=True)
+    turn = turn_of(found["image"], slicing.plane, paths)
     turned: Any = turn(found)
     _check_one_grid(turned)
     if slicing.spacing:
@@ -223,22 +213,6 @@ def cut(
         _image=found["image"],
         _transform=Compose([*own, turn, *steps]),  # to take maps back
     )
-
-
-_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
-
-
-def _plane_of(image: "MetaTensor", asked: Plane) -> Plane:
-    """The plane of a volume that is one voxel thick, else the one that is asked for."""
-    from nibabel.orientations import io_orientation
-
-    if 1 not in (sides := image.shape[1:]):
-        return asked
-    planes: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
-    own = planes[int(io_orientation(image.affine.numpy())[sides.index(1), 0])]
-    if own != asked:
-        logger.info("%s is one %s picture, and taken as such", image.meta["filename_or_obj"], own)
-    return own
 
 
 def _steps(keys: tuple[str, ...], slicing: Slicing) -> list[Any]:
