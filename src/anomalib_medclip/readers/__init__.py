@@ -10,8 +10,9 @@
 ``volume_file``   one file with a volume, of any format that is read
 ``nifti``         NIfTI and Analyze files, read strictly
 ``mgh``           MGH files of FreeSurfer
-``itk``           NRRD and MetaImage files, by SimpleITK
-``text_header``   what the headers of these two say
+``nrrd``          NRRD files
+``meta_image``    MetaImage files
+``text_header``   headers and voxels of these two
 ``grid``          what shapes and affines can be
 ``file_kind``     what a file is, by its content
 ``unpacked``      the bytes of a file, unpacked

@@ -10,10 +10,10 @@ from anomalib_medclip.files import sha256, sha256_of_all
 from anomalib_medclip.readers import file_kind
 from anomalib_medclip.readers.file_kind import FileKind, kind_by, kind_of
 from anomalib_medclip.readers.grid import Voxels
-from anomalib_medclip.readers.itk import read_meta_image, read_nrrd
+from anomalib_medclip.readers.meta_image import read_meta_header, read_meta_image
 from anomalib_medclip.readers.mgh import read_mgh
 from anomalib_medclip.readers.nifti import parts_of_pair, read_nifti, read_pair
-from anomalib_medclip.readers.text_header import read_meta_header, read_nrrd_header
+from anomalib_medclip.readers.nrrd import read_nrrd, read_nrrd_header
 from anomalib_medclip.readers.unpacked import Unpacked
 
 _READERS: dict[FileKind, Callable[[Unpacked], Voxels]] = {
@@ -32,7 +32,6 @@ def read_volume_file(file: Unpacked) -> Voxels:
     Raises:
         ImageReadError: It is none, too large, cut off or cannot be decoded.
         VolumeError: It is no volume of real numbers, or does not know where it lies.
-        RuntimeMissingError: What reads it is not installed.
     """
     kind = kind_by(file.path, file.head)
     if kind not in _READERS:
