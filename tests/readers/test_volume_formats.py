@@ -345,6 +345,15 @@ def test_half_of_a_pair_is_refused(tmp_path, missing, words):
     refused(left, words, ImageReadError)
 
 
+@pytest.mark.parametrize("name", ["a.mhd", "a.nhdr", "a.hdr", "a.img"])
+def test_a_change_of_the_second_file_is_another_volume(tmp_path, name):
+    write = {"mhd": write_meta_image, "nhdr": write_nrrd}.get(name[2:], write_pair)
+    path = write(tmp_path / name, numbers(4, 5, 6), straight())
+    before = sha256_of_volume(path)
+    write(tmp_path / name, numbers(4, 5, 6, seed=1), straight())
+    assert sha256_of_volume(path) != before
+
+
 # --- what a file is
 
 FOREIGN = {

@@ -67,7 +67,7 @@ def words_of(path: Path) -> Iterator[None]:
         raise
     except (ValueError, LookupError, OverflowError) as error:
         said = "lacks" if isinstance(error, KeyError) else "cannot be understood:"
-        msg = f"the header of {path} {said} {error}; repair it"
+        msg = f"the header of {path} {said} {str(error)[:100]}; repair it"
         raise VolumeError(msg) from error
 
 
