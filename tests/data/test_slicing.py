@@ -246,6 +246,7 @@ def test_the_slices_asked_for_end_where_the_volume_ends():
 # --- what is one voxel thick
 
 
+@pytest.mark.daily_for(plane="sagittal")
 @pytest.mark.parametrize("plane", PLANES)
 def test_what_is_one_voxel_thick_is_one_picture_whatever_plane_is_asked(tmp_path, plane):
     voxels = numbers(5, 6, 1, low=0)
