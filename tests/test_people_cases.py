@@ -15,6 +15,7 @@ from anomalib_medclip import get_model
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.errors import MedclipError
+from anomalib_medclip.readers.intensity import with_nan_as_background
 from anomalib_medclip.readers.volume import read_volume
 from anomalib_medclip.score.inputs import find_inputs
 
@@ -34,8 +35,6 @@ REFUSED = {
 """Cases that are refused, since to read them would be a guess, and the words that say so."""
 
 OPEN = {
-    "nifti-1xy", "nifti-xy", "nifti-nan", "nifti-plain-gz-name", "nifti-gzip-plain-name",
-    "nifti-tilted",
 }  # fmt: skip
 """Cases that are not yet right."""
 
@@ -135,3 +134,13 @@ def test_it_is_read_right_or_refused_with_the_reason(name, cases, request):
         return
     with pytest.raises(MedclipError, match=REFUSED[name]):
         case.run()
+
+
+@pytest.mark.skipif("nifti-nan" not in NAMES, reason="there is no such case")
+def test_nan_is_background_by_the_option_that_the_error_names(cases):
+    out, expected = cases
+    case = Case(out, expected["nifti-nan"])
+    path, window = case.scored()
+    voxels = read_volume(path, with_nan_as_background(window)).voxels
+    wanted = case.exact["volume with the option"]
+    np.testing.assert_allclose(voxels, wanted, rtol=0, atol=case.tolerance)

@@ -268,3 +268,46 @@ def test_the_slices_asked_for_end_where_the_volume_ends():
     assert list(Slicing().numbers(3)) == [0, 1, 2]
     with pytest.raises(VolumeError, match="counted from 0"):
         Slicing(slices=(3, 2))
+
+
+# --- what is one voxel thick
+
+
+@pytest.mark.daily_for(plane="sagittal")
+@pytest.mark.parametrize("plane", PLANES)
+def test_what_is_one_voxel_thick_is_one_picture_whatever_plane_is_asked(tmp_path, plane):
+    voxels = numbers(5, 6, 1, low=0)
+    lesion = (voxels > 1000).astype(np.uint8)
+    expected = torch.from_numpy(read_volume_of(tmp_path, voxels)[::-1, ::-1, 0].T.copy())[None]
+    for order in ORDERS:
+        path = turned(tmp_path / "a.nii", voxels, oblique(), order)
+        mask = turned(tmp_path / "m.nii", lesion, oblique(), order)
+        sliced = cut(path, POLICY, Slicing(plane), mask)
+        assert sliced.shown.tolist() == [True]
+        assert torch.equal(sliced.images, expected)
+        assert torch.equal(sliced.masks, torch.from_numpy(lesion[::-1, ::-1, 0].T.copy())[None])
+        assert np.array_equal(sliced.restore(sliced.images), read_volume(path, POLICY).voxels)
+
+
+def read_volume_of(tmp_path, voxels):
+    return read_volume(write_nifti(tmp_path / "b.nii", voxels, straight()), POLICY).voxels
+
+
+def test_a_picture_that_was_stored_as_nifti_stands_upright_again(tmp_path):
+    import SimpleITK
+
+    picture = np.random.default_rng(0).integers(0, 900, (7, 9)).astype(np.int16)
+    for array in (picture, picture[None]):
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(tmp_path / "a.nii.gz"))
+        images = cut(tmp_path / "a.nii.gz", (0.0, 900.0)).images
+        assert np.array_equal(images[0], (picture / 900).astype(np.float32))
+
+
+def test_resampling_leaves_one_picture_and_does_not_fade_it(tmp_path):
+    voxels = np.full((12, 10, 1), 500, dtype=np.int16)
+    image = write_nifti(tmp_path / "a.nii", voxels, straight((1, 1, 999)))
+    sliced = cut(image, (0.0, 1000.0), Slicing(spacing=(2.0, 2.0, 3.0)))
+    assert sliced.images.shape == (1, 6, 6)
+    assert (sliced.images.min(), sliced.images.max()) == pytest.approx((0.5, 0.5), abs=1e-4)
+    thin = write_nifti(tmp_path / "b.nii", voxels, straight((1, 1, 0.1)))
+    assert cut(thin, (0.0, 1000.0), Slicing(spacing=(1.0, 1.0, 3.0))).images.min() > 0.49

@@ -6,6 +6,7 @@ import torch
 from anomalib.engine import Engine
 from pictures import save
 from tiny import OPTIONS
+from volume_formats import write_meta_image, write_nrrd
 from volumes import SIDE, save_nifti, volume, write_patients
 
 from anomalib_medclip import MVFA
@@ -209,8 +210,8 @@ def test_a_mask_of_another_grid_names_both_files(root, tmp_path):
 
 def test_a_damaged_volume_is_named(root, tmp_path):
     write_patients(tmp_path, count=2)
-    save_nifti(tmp_path / "P1" / "flair.nii.gz", np.zeros((4, 4), dtype=np.int16))
-    with pytest.raises(VolumeError, match=r"P1.flair\.nii\.gz is of shape \(4, 4\)"):
+    save_nifti(tmp_path / "P1" / "flair.nii.gz", np.zeros((4, 4, 2, 3), dtype=np.int16))
+    with pytest.raises(VolumeError, match=r"P1.flair\.nii\.gz is of shape \(4, 4, 2, 3\)"):
         volumes(tmp_path).load_table()
 
 
@@ -377,3 +378,33 @@ def test_volumes_that_no_pattern_fits_are_counted_by_training_and_check(tmp_path
     assert lost in caplog.text
     [problem] = [one for one in check_data(data).problems if one.kind == "file left out"]
     assert (problem.severity, problem.file) == ("warning", str(tmp_path / "P3"))
+
+
+def test_masks_and_images_of_other_formats_make_the_same_slices(root, tmp_path):
+    affine = np.diag([1.0, 1, 2, 1])
+    for patient in range(3):
+        (tmp_path / f"P{patient}").mkdir()
+        voxels, mask = volume(patient, (1, 3))
+        write_meta_image(tmp_path / f"P{patient}" / "flair.mhd", voxels, affine, packed=True)
+        write_nrrd(tmp_path / f"P{patient}" / "seg.nrrd", mask, affine)
+    source = VolumeSource("{patient}/flair.mhd", mask="{patient}/seg.nrrd")
+    others, usual = volumes(tmp_path, [source]), volumes(root)
+    for one, other in zip(others.cases(), usual.cases(), strict=False):
+        cuts = others.cut(one), usual.cut(other)
+        assert torch.equal(cuts[0].images, cuts[1].images)
+        assert torch.equal(cuts[0].masks, cuts[1].masks)
+
+
+def test_pictures_that_are_nifti_files_are_a_slice_each(tmp_path):
+    for patient in range(8):
+        voxels, mask = volume(patient, (0,) if patient % 2 else ())
+        for name, one in (("flair", voxels), ("seg", mask)):
+            save_nifti(tmp_path / f"P{patient}" / f"{name}.nii.gz", one[None, ..., 0])
+    data = volumes(tmp_path)
+    table = data.list_images()
+    assert list(table["label_index"]) == [0, 1] * 4
+    assert not [one for one in check_data(data).problems if one.severity == "error"]
+    first = table["image_path"].iloc[1]
+    image, lesion = data.read_slice(first)
+    assert image.shape == (3, SIDE, SIDE)
+    assert int(lesion.sum()) == 36

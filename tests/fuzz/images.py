@@ -14,10 +14,12 @@ from fuzz.damage import BYTES
 from fuzz.target import Target, legal, writing
 from pictures import noise, save
 from PIL import Image as Pillow
+from volume_formats import write_meta_image, write_mgh, write_nrrd, write_pair
 
 from anomalib_medclip.data.image_checks import look_at_image, look_at_pixels, mask_problems
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.readers.dicom_frames import slices_of
+from anomalib_medclip.readers.file_kind import kind_of
 from anomalib_medclip.readers.picture import (
     lesion_numbers,
     read_image,
@@ -26,6 +28,7 @@ from anomalib_medclip.readers.picture import (
 )
 from anomalib_medclip.readers.resize import MethodResize
 from anomalib_medclip.readers.volume import read_labels, read_volume
+from anomalib_medclip.readers.volume_file import parts_of, sha256_of_volume
 
 WINDOW = (-1000.0, 2000.0)
 POLICIES = (None, (0.0, 65535.0), "dtype", "unit", "voi", "brain", {"percentiles": (1.0, 99.0)})
@@ -141,6 +144,29 @@ def _outlines(*_):
     return np.random.default_rng(3).integers(0, 3, (12, 10, 8)).astype(np.uint8), straight()
 
 
+def _in_two(damaged):
+    """A volume in two files, of which one is damaged."""
+
+    def whole(folder):
+        write = write_meta_image if damaged == "s.mhd" else write_pair
+        write(folder / damaged, *_scan())
+        return folder / damaged
+
+    return whole
+
+
+def _read_other(file):
+    volume = read_volume(file, one_of(file, (WINDOW, {"percentiles": (1.0, 99.0)})))
+    _placed(volume)
+    legal(volume.voxels)
+
+
+def _read_two(file):
+    _read_other(file)
+    assert parts_of(file, kind_of(file))
+    assert sha256_of_volume(file)
+
+
 _FLOATS = (numbers(6, 5, 4).astype(np.float64), straight())
 NIFTI = (
     writing("s.nii", write_nifti, *_scan()), writing("s.nii", write_nifti, *_FLOATS),
@@ -154,6 +180,19 @@ LABELS = (
     writing("s.nii.gz", write_nifti, *_outlines()),
     writing("s.nii", write_nifti, *_outlines()),
 )
+OTHER_VOLUMES = {
+    "nrrd": (
+        writing("s.nrrd", write_nrrd, *_scan(), encoding="raw"),
+        writing("s.nrrd", write_nrrd, *_scan(), encoding="gzip", space="RAS"),
+        writing("s.nrrd", write_nrrd, *_scan(), encoding="ascii"),
+    ),
+    "meta image": (
+        writing("s.mha", write_meta_image, *_scan()),
+        writing("s.mha", write_meta_image, *_scan(), packed=True),
+    ),
+    "mgh": (writing("s.mgh", write_mgh, *_scan()), writing("s.mgz", write_mgh, *_scan())),
+}
+IN_TWO = tuple(map(_in_two, ("s.hdr", "s.img", "s.mhd")))
 OF_NIFTI = (formats.nifti_field,) * 6 + BYTES
 OF_PACKED = (*(formats.in_gzip(one) for one in OF_NIFTI), formats.gzip_bomb, *BYTES)
 
@@ -286,6 +325,8 @@ TARGETS = (
     Target("mask", MASKS, (formats.tiff_tag, formats.png_chunk, *BYTES), _read_mask),
     Target("nifti", NIFTI, OF_NIFTI, _read_nifti),
     Target("nifti.gz", PACKED, OF_PACKED, _read_nifti),
+    *(Target(name, made, BYTES, _read_other) for name, made in OTHER_VOLUMES.items()),
+    Target("volume in two files", IN_TWO, BYTES, _read_two),
     Target("labels", LABELS, _either(OF_NIFTI, OF_PACKED), _read_labels),
     Target(
         "volume, mask and organ",

@@ -20,6 +20,7 @@ import pytest
 from dicom_series import change, numbers, straight, write_nifti, write_picture, write_series
 from pictures import noise, save
 from pydicom.uid import JPEGLSLossless, RLELossless
+from volume_formats import write_meta_image, write_mgh, write_nrrd
 
 from anomalib_medclip.errors import MedclipError
 from anomalib_medclip.readers.picture import read_image, read_mask
@@ -87,6 +88,18 @@ def label_nifti(folder):
     return write_nifti(folder / "seg.nii.gz", values, straight())
 
 
+def nrrd(encoding, folder):
+    return write_nrrd(folder / "scan.nrrd", numbers(*SHAPE), straight(), encoding=encoding)
+
+
+def meta_image(packed, folder):
+    return write_meta_image(folder / "scan.mha", numbers(*SHAPE), straight(), packed=packed)
+
+
+def packed_mgh(folder):
+    return write_mgh(folder / "scan.mgz", numbers(*SHAPE), straight())
+
+
 def dicom(folder):
     return write_picture(folder / "scan.dcm", noise(24, 20, top=65535, dtype=np.uint16))
 
@@ -142,6 +155,11 @@ KINDS = {
     "nifti": Kind(nifti, volume, data=2 * 12 * 10 * 8, header=0.25),
     "nifti.gz": Kind(packed_nifti, volume),
     "labels": Kind(label_nifti, labels),
+    "nrrd": Kind(partial(nrrd, "raw"), volume, data=2 * 12 * 10 * 8, header=0.3),
+    "nrrd, packed": Kind(partial(nrrd, "gzip"), volume, header=0.1),
+    "meta image": Kind(partial(meta_image, False), volume, data=2 * 12 * 10 * 8, header=0.3),
+    "meta image, packed": Kind(partial(meta_image, True), volume, header=0.1),
+    "mgz": Kind(packed_mgh, volume),
     "dicom": Kind(dicom, picture, data=2 * 24 * 20, header=0.1),
     # Compressed without a checksum: a flipped bit is another picture of the same size.
     "dicom RLE": Kind(partial(compressed, RLELossless), picture, data=960, header=0.15, tail=4),
@@ -255,8 +273,8 @@ def test_a_wrong_mark_at_the_beginning_is_refused(kind, tmp_path):
     path = kind.write(tmp_path)
     whole = kind.read(path)
     beheaded(path)
-    # The first bytes of DICOM mean nothing.
-    expected = "same" if path.suffix == ".dcm" else "refused"
+    # The first bytes of DICOM mean nothing, those of MetaImage are one of many lines of text.
+    expected = "same" if path.suffix in (".dcm", ".mha") else "refused"
     assert outcome(kind.read, path, whole, path.name) == expected
 
 

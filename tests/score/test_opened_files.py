@@ -1,4 +1,4 @@
-"""Scoring opens a file as often as it must: to list, to tell what it is by its hash, to read."""
+"""Scoring opens a file as often as it must: to see what it is, to list, to hash, to read."""
 
 import json
 import os
@@ -49,16 +49,16 @@ def scored(path, model, tmp_path):
     return found
 
 
-def test_a_nifti_file_is_hashed_and_read(finished, tmp_path):
+def test_a_nifti_file_is_looked_at_hashed_and_read(finished, tmp_path):
     path = write_volume(tmp_path / "scan.nii.gz")
-    assert scored(path, finished, tmp_path)[path.name] == 2
+    assert scored(path, finished, tmp_path)[path.name] == 3
 
 
-def test_a_slice_of_a_series_is_listed_hashed_and_read(finished, tmp_path):
+def test_a_slice_of_a_series_is_looked_at_listed_hashed_and_read(finished, tmp_path):
     paths = write_stack(tmp_path / "ct", numbers(), UP)
     found = scored(tmp_path / "ct", finished, tmp_path)
     assert (tmp_path / "out" / "ct" / "segmentation.dcm").is_file()
-    assert {found[path.name] for path in paths} == {3}
+    assert {found[path.name] for path in paths} == {4}
 
 
 def test_a_checkpoint_is_looked_into_and_loaded_and_then_hashed(finished, tmp_path):

@@ -552,10 +552,11 @@ def test_a_name_is_no_formula_in_the_table_and_comes_back(score, tmp_path):
 def test_a_model_of_volumes_cuts_and_places_as_in_training(tmp_path, monkeypatch):
     write_patients(tmp_path / "in")
     source = VolumeSource(image="{patient}/flair.nii.gz", mask="{patient}/seg.nii.gz")
-    policy = {"percentiles": (1.0, 99.0)}
+    policy = {"percentiles": (1.0, 99.0), "nan": "background"}
+    median = {"class_path": "monai.transforms.MedianSmooth", "init_args": {"radius": 1}}
     data = Volumes(
         tmp_path / "in", [source], plane="axial", spacing=(1.5, 1.5, 2.0), k_shot=1,
-        intensity=policy, object_name="phantom",
+        intensity=policy, object_name="phantom", transforms=[median],
     )  # fmt: skip
     engine = Engine(
         default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, enable_progress_bar=False
@@ -565,6 +566,7 @@ def test_a_model_of_volumes_cuts_and_places_as_in_training(tmp_path, monkeypatch
     path, out = tmp_path / "in" / "P0" / "flair.nii.gz", tmp_path / "out"
     assert main(["score", str(path), "--ckpt", checkpoint, "--out", str(out)]) == 0
     found = record(out / "flair")["provenance"]
-    assert found["intensity"] == {"percentiles": [1.0, 99.0]}
+    assert found["intensity"] == {"percentiles": [1.0, 99.0], "nan": "background"}
+    assert found["settings"]["slicing"]["transforms"] == [median]
     assert slicing_from(found["settings"]["slicing"]) == data.slicing
     assert data.slicing.spacing == (1.5, 1.5, 2.0)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from anomalib_medclip.commands.arguments import at_least_one, count, pair, plain, share
 from anomalib_medclip.data.slicing import Plane
 from anomalib_medclip.files import check_writable
+from anomalib_medclip.readers.intensity import with_nan_as_background
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input, look_below
 from anomalib_medclip.score.model_files import slicing_from
@@ -40,6 +41,8 @@ def run(arguments: Sequence[str]) -> int:
         options.ckpt, options.device, options.intensity, options.precision, options.pretrained,
         options.trust,
     )  # fmt: skip
+    if options.nan:
+        inferencer.intensity = with_nan_as_background(inferencer.intensity)
     scorer = Scorer(
         options.ckpt,
         options.out,
@@ -76,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         "scores, the worst slices as a picture, for DICOM series also DICOM. Research use only.",
     )
     add = parser.add_argument
-    add("input", type=Path, help="a NIfTI file, a picture, or a folder of such or of DICOM series")
+    add("input", type=Path, help="a volume, a picture, or a folder of such or of DICOM series")
     add("--ckpt", type=Path, required=True, help="a checkpoint, or .onnx, .xml, .pt2 or .pt")
     add("--out", type=Path, required=True, help="folder of results")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, mps, or OpenVINO's name")
@@ -92,8 +95,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--shard", type=share, default=(0, 1), metavar="I/N", help=some)
     as_trained = "by default as in training"
     add("--intensity", type=plain, help=f"such as brain or '[0, 80]'; {as_trained}")
+    _add_of_volumes(parser, as_trained)
+    add("--worst", type=at_least_one, default=9, help="how many slices the picture shows")
+    add("--no-dicom", action="store_true", help="write no DICOM files for DICOM series")
+    add("--overwrite", action="store_true", help="replace results that are there")
+    return parser
+
+
+def _add_of_volumes(parser: argparse.ArgumentParser, as_trained: str) -> None:
+    """Options of how volumes are read and cut."""
+    add = parser.add_argument
+    add("--nan", choices=("background",), help=f"what NaN and infinities are; {as_trained}")
     add("--plane", choices=get_args(Plane), help=f"how volumes are cut; {as_trained}")
     add("--spacing", type=float, nargs=3, help=f"mm of row, column, slice; {as_trained}")
+    add("--transforms", type=plain, help=f"list of class_path and init_args; {as_trained}")
     add("--organ", type=Path, help="labels of organs, a file, or a folder of files of equal names")
     add("--organ-labels", type=int, nargs="+", help=f"which to crop to; {as_trained}")
     both = "score from the first to the last slice only, counted from 0 along the cut"
@@ -101,10 +116,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--uneven", action="store_true", help="take series with missing or uneven slices")
     chosen = "of several volumes of a DICOM series the one with these values of attributes"
     add("--dicom-where", type=pair, nargs="+", metavar="NAME=VALUE", help=chosen)
-    add("--worst", type=at_least_one, default=9, help="how many slices the picture shows")
-    add("--no-dicom", action="store_true", help="write no DICOM files for DICOM series")
-    add("--overwrite", action="store_true", help="replace results that are there")
-    return parser
 
 
 def _settings(options: argparse.Namespace, inferencer: Inferencer) -> ScoreSettings:
@@ -118,7 +129,7 @@ def _settings(options: argparse.Namespace, inferencer: Inferencer) -> ScoreSetti
     if options.plane or options.spacing:
         said["slices"] = None  # those of training are of another cut
     return ScoreSettings(
-        slicing=replace(slicing_from(inferencer.slicing), **said),
+        slicing=replace(slicing_from(inferencer.slicing, options.transforms), **said),
         batch_size=options.batch_size,
         slices=options.slices and tuple(options.slices),
         uneven=options.uneven,

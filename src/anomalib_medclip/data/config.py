@@ -52,7 +52,7 @@ def build_data(options: Mapping[str, Any], where: str | Path) -> MedicalDataModu
         DataRootError: They describe no data of this package.
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(MedicalDataModule, "data")
+    parser.add_argument("--data", type=MedicalDataModule)
     try:
         if not isinstance(options.get("class_path"), str):
             raise ValueError("it names no class_path")  # noqa: EM101 - said below

@@ -32,6 +32,7 @@ from anomalib_medclip.files import (
     without_folders,
 )
 from anomalib_medclip.provenance import NOTICE, versions
+from anomalib_medclip.readers.volume_file import sha256_of_volume
 from anomalib_medclip.signals import stop_if_told
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class _Tree:
             kind: {
                 "path": self._path(path),
                 # Cutting will say what is missing.
-                "sha256": None if fault_of(path) is MISSING else sha256_of_all(path),
+                "sha256": None if fault_of(path) is MISSING else sha256_of_volume(path),
             }
             for kind, path in zip(("image", "mask", "organ"), case[:3], strict=True)
             if path is not None

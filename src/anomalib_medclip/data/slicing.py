@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anomalib_medclip.data.planes import AXES, turn_of
+from anomalib_medclip.data.planes import Plane as Plane
+from anomalib_medclip.data.voxel_transforms import TransformSpec, transformed
 from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.readers.dicom_values import DicomWhere
 from anomalib_medclip.readers.intensity import IntensityPolicy
@@ -34,26 +37,21 @@ if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms.compose import Compose
 
-Plane = Literal["axial", "coronal", "sagittal"]
-"""How a volume is cut."""
-
-_AXES = {"axial": "PLS", "coronal": "ILP", "sagittal": "IPL"}
-"""Where rows, columns and slices go. As radiologists look at them: from the feet or from the front,
-the patient's right on the left of the picture; or from the patient's left."""
-
 
 @dataclass(frozen=True)
 class Slicing:
     """How a volume is cut into pictures; what training used, scoring uses again.
 
     Attributes:
-        plane: The plane of the pictures.
+        plane: The plane of the pictures; what is one voxel thick is one picture, as it lies.
         spacing: Millimetres between rows, columns and slices to which the volume is resampled; by
             default it is not.
         organ_labels: Numbers of an organ in a second volume of labels, to whose box the volume is
             cropped; by default it is not.
         organ_margin: Rows and columns left around the organ; slices keep their numbers.
         slices: First and last slice along the cut, both included, counted from 0; by default all.
+        transforms: What is done to the volume before it is cut, see
+            ``anomalib_medclip.data.voxel_transforms``; by default nothing.
 
     Raises:
         VolumeError: A spacing that is not of three lengths, a margin below zero, or no slice.
@@ -64,11 +62,12 @@ class Slicing:
     organ_labels: tuple[int, ...] | None = None
     organ_margin: int = 0
     slices: tuple[int, int] | None = None
+    transforms: tuple[TransformSpec, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no volume can be cut by."""
-        if self.plane not in _AXES:
-            msg = f"plane {self.plane!r} is none of {', '.join(_AXES)}; give one of them"
+        if self.plane not in AXES:
+            msg = f"plane {self.plane!r} is none of {', '.join(AXES)}; give one of them"
             raise VolumeError(msg)
         if self.spacing is not None and (len(self.spacing) != 3 or not min(self.spacing) > 0):
             msg = f"spacing {self.spacing} is not of three lengths; give millimetres above zero"
@@ -183,9 +182,9 @@ def cut(
         VolumeError: The volume is not what it says.
         MaskError: Labels lie on another grid, the organ is not there, or which of several labels
             are lesions is not said.
+        ConfigError: There is no such transform.
     """
     from monai.transforms.compose import Compose
-    from monai.transforms.spatial.dictionary import Orientationd
 
     paths: dict[str, Any] = {"image": image}
     if mask is not None:
@@ -204,13 +203,13 @@ def cut(
     found: Any = {"image": _tensor(volume, image)}
     for key in tuple(paths)[1:]:
         found[key] = _tensor(_chosen(Path(paths[key]), key, labels[key]), paths[key])
-    turn = Orientationd(
-        tuple(paths), axcodes=_AXES[slicing.plane], labels=_ENDS, allow_missing_keys=True
-    )
+    where = image if isinstance(image, str | Path) else image[0].parent
+    found, own = transformed(slicing.transforms, found, str(where))
+    turn = turn_of(found["image"], slicing.plane, paths)
     turned: Any = turn(found)
     _check_one_grid(turned)
     if slicing.spacing:
-        _check_resampled(image, turned["image"], slicing.spacing)
+        _check_resampled(where, turned["image"], slicing.spacing)
     steps = _steps(tuple(paths), slicing)
     found = Compose(steps)(turned)
     stacks: dict[str, Tensor] = {key: found[key].as_tensor()[0].permute(2, 0, 1) for key in paths}
@@ -222,11 +221,8 @@ def cut(
         headers=volume.headers,
         left_out=volume.left_out,
         _image=found["image"],
-        _transform=Compose([turn, *steps]),  # to take maps back
+        _transform=Compose([*own, turn, *steps]),  # to take maps back
     )
-
-
-_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
 def _steps(keys: tuple[str, ...], slicing: Slicing) -> list[Any]:
@@ -305,7 +301,7 @@ def _check_resampled(
     """Refuse a spacing at which a volume would be too large."""
     where = path if isinstance(path, str | Path) else path[0].parent
     lengths = zip(image.shape[1:], image.pixdim.tolist(), spacing, strict=True)
-    sides = [ceil(count * now / wanted) for count, now, wanted in lengths]
+    sides = [ceil(count * now / wanted) if count > 1 else 1 for count, now, wanted in lengths]
     said = f"has {' x '.join(map(str, sides))} voxels at a spacing of {spacing} mm"
     check_voxels(where, *sides, said=said)
 

@@ -32,6 +32,7 @@ from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import Problem, problem_of, refuse, with_name
 from anomalib_medclip.data.listing import LeftOut
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
+from anomalib_medclip.data.voxel_transforms import TransformSpec, build_transforms
 from anomalib_medclip.errors import (
     EmptySplitError,
     MaskError,
@@ -63,6 +64,8 @@ class Volumes(MedicalDataModule):
             the back or the right; by default all.
         spacing: Millimetres between rows, columns and slices to resample to; by default none.
         organ_margin: Pixels left around an organ that is cropped to.
+        transforms: MONAI transforms of your own, by ``class_path`` and ``init_args``, that volumes
+            pass before they are cut, once their voxels are in [0, 1].
         smallest_lesion: Pixels below which a slice with a lesion counts for nothing.
         splits: Split of each patient, such as ``{"TCGA-01": "train"}``; else by ``{split}`` in the
             patterns; else the support is drawn from all, and the rest split by patients.
@@ -92,6 +95,7 @@ class Volumes(MedicalDataModule):
         slices: tuple[int, int] | None = None,
         spacing: tuple[float, float, float] | None = None,
         organ_margin: int = 0,
+        transforms: list[TransformSpec] | None = None,
         smallest_lesion: int = 1,
         splits: dict[str, str] | None = None,
         val_ratio: float = 0.2,
@@ -116,7 +120,10 @@ class Volumes(MedicalDataModule):
         self.object_name = object_name
         self.has_masks = any(source.mask for source in sources)
         organs = next((source.organ_labels for source in sources if source.organ_labels), None)
-        self.slicing = Slicing(plane, spacing, organs, organ_margin, slices)
+        own = tuple(transforms or ())
+        if own:
+            build_transforms(own)  # so that a wrong one is refused here
+        self.slicing = Slicing(plane, spacing, organs, organ_margin, slices, own)
         self._cache = TensorCache(cache_memory)
         self._places: dict[str, tuple[Case, int]] = {}
         self._listed: DataFrame | None = None

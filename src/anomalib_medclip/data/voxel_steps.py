@@ -49,10 +49,13 @@ class WidenedForSpacingd(MapTransform):
         spread = dict(data)
         for key in self.key_iterator(spread):
             steps = torch.tensor(self.spacing) / spread[key].pixdim
+            steps[torch.tensor(spread[key].shape[1:]) == 1] = 1  # there is nothing to step over
             if key == "image":
                 sigma = [max(float(step) - 1, 0.0) / 2 for step in steps]
-                blurred = GaussianSmooth([one or 1e-6 for one in sigma])(spread[key])
-                spread[key] = blurred if any(sigma) else spread[key]
+                blur = GaussianSmooth([one or 1e-6 for one in sigma])
+                if any(sigma):  # beyond its edge the image is not black, but not there
+                    inside = blur(torch.ones_like(spread[key].as_tensor()))
+                    spread[key] = blur(spread[key]) / inside
             else:
                 reach = [math.ceil((float(step) - 1) / 2) if step > 1 else 0 for step in steps]
                 size = [2 * one + 1 for one in reach]

@@ -1,7 +1,7 @@
 """How numbers of any depth become intensities in [0, 1]; nothing else here decides it."""
 
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,28 +27,48 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
 """Their centre and width in Hounsfield units."""
 
 
-class Window(TypedDict):
+class _Background(TypedDict, total=False):
+    """What becomes of numbers that are none: by default they are refused."""
+
+    nan: Literal["background"]
+
+
+class Window(_Background):
     """A window by its centre and width, as radiologists give it."""
 
     centre: float
     width: float
 
 
-class Percentiles(TypedDict):
+class Percentiles(_Background):
     """A window by percentiles of the numbers above zero, for MRI, whose numbers have no unit."""
 
     percentiles: tuple[float, float]
 
 
+class Limits(_Background):
+    """A policy by its name or its two numbers, where more is said than these."""
+
+    window: Literal["unit"] | CTWindow | tuple[float, float]
+
+
 IntensityPolicy: TypeAlias = (
-    Literal["dtype", "unit", "voi"] | CTWindow | tuple[float, float] | Window | Percentiles | None
+    Literal["dtype", "unit", "voi"]
+    | CTWindow
+    | tuple[float, float]
+    | Window
+    | Percentiles
+    | Limits
+    | None
 )
 """How numbers of more than 8 bits reach [0, 1]. Each maps a window to [0, 1] and saturates outside:
 ``(low, high)``; ``{"centre": c, "width": w}``, or the name of a CT window; ``{"percentiles":
 [p, q]}`` of the numbers above zero, over a volume where there is one; ``"voi"``, the window that a
 DICOM file itself has; ``"dtype"``, from zero up to the largest number the file format can hold,
 which negative numbers do not fit. ``"unit"`` is for numbers that are in [0, 1] already. ``None``
-refuses such images. 8-bit images are always divided by 255."""
+refuses such images. 8-bit images are always divided by 255. NaN and infinities are refused, unless
+a dictionary says ``"nan": "background"``, such as ``{"window": [0, 80], "nan": "background"}``:
+then they become 0 and count in no percentile."""
 
 POLICIES = (
     "[low, high], {centre: c, width: w}, {percentiles: [p, q]}, 'dtype' for the full range of the "
@@ -80,10 +100,42 @@ def apply_intensity(
             f"to {POLICIES}"
         )
         raise IntensityError(msg)
-    if not np.isfinite(values).all():
-        count = int((~np.isfinite(values)).sum())
-        msg = f"{where} holds {count} numbers that are not finite; repair the file"
+    known = np.isfinite(values)
+    if known.all():
+        return _placed(values, policy, where)
+    count = int((~known).sum())
+    if not (isinstance(policy, dict) and "nan" in policy):
+        named = (0.0, 1.0) if policy in ("dtype", "voi") else policy
+        msg = (
+            f"{where} holds {count} numbers that are not finite (NaN or infinite); if they are "
+            f"background, set 'intensity' to such as {with_nan_as_background(named)}, for "
+            "`anomalib-medclip score` by --nan background"
+        )
         raise IntensityError(msg)
+    placed = np.zeros(values.shape, dtype=np.float32)
+    if count < values.size:
+        placed[known] = _placed(values[known], policy, where)
+    return placed
+
+
+def with_nan_as_background(policy: IntensityPolicy) -> IntensityPolicy:
+    """The same policy, by which NaN and infinities become 0, where numbers of its kind have any.
+
+    Example:
+        >>> with_nan_as_background((0.0, 80.0))
+        {'window': (0.0, 80.0), 'nan': 'background'}
+    """
+    if policy in (None, "dtype", "voi"):
+        return policy
+    named: Any = policy if isinstance(policy, dict) else {"window": policy}
+    said: Any = {**named, "nan": "background"}
+    return cast(IntensityPolicy, said)
+
+
+def _placed(
+    values: NDArray[Any], policy: IntensityPolicy, where: str | Path
+) -> NDArray[np.float32]:
+    """Numbers in their window."""
     try:
         low, high = _window(values, policy, where)
     except (TypeError, ValueError) as error:  # words where numbers should be
@@ -118,6 +170,10 @@ def _window(
     where: str | Path,
 ) -> tuple[float, float]:
     """What becomes 0 and what becomes 1."""
+    if isinstance(policy, dict) and policy.get("nan", "background") == "background":
+        policy = {key: value for key, value in policy.items() if key != "nan"}
+    if isinstance(policy, dict) and policy.keys() == {"window"}:
+        policy = policy["window"]
     if isinstance(policy, str):
         return _named(values, policy, where)
     if isinstance(policy, dict) and policy.keys() == {"percentiles"}:

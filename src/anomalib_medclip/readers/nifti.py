@@ -1,39 +1,66 @@
-"""NIfTI files, read strictly: every byte is accounted for, and the header says where they lie."""
+"""NIfTI and Analyze files, read strictly: every byte is accounted for, and the header is sound."""
 
-import gzip
 import logging
 import re
-import struct
-import zlib
+from io import BytesIO
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalib_medclip.errors import ImageReadError, MedclipError, VolumeError
-from anomalib_medclip.files import open_file
+from anomalib_medclip.errors import ImageReadError, VolumeError
+from anomalib_medclip.readers.file_kind import OTHER_OCT
+from anomalib_medclip.readers.grid import (
+    Voxels,
+    named_after,
+    nifti_header,
+    python_command,
+    sound_affine,
+    three_sides,
+)
 from anomalib_medclip.readers.size_limit import check_voxels
+from anomalib_medclip.readers.unpacked import Unpacked, said_of
 
 logger = logging.getLogger(__name__)
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-"""File name endings of NIfTI volumes, in lower case."""
-
-_MOST_COMPRESSED = 1032  # bytes that one byte of a gzip file can at most become
+_LONGEST_BLOCK = 540  # bytes, of NIfTI-2
 _LONGEST_HEADER = 2**26  # bytes, with all extensions
 
 _MILLIMETRES = (0, 2)  # NIfTI's unit of lengths; 0 is unknown, and then millimetres are usual
 
 
-def is_nifti(path: Path) -> bool:
-    """Whether a file has the ending of a NIfTI volume."""
-    return path.name.lower().endswith(NIFTI_SUFFIXES)
+def parts_of_pair(path: Path) -> tuple[Path, ...]:
+    """The header, the voxels and SPM's affine, if there is one, of either of the first two.
+
+    Raises:
+        ImageReadError: One of the two is not there.
+    """
+    packed = ".gz" if path.name.lower().endswith(".gz") else ""
+    stem = path.name.removesuffix(path.name[-3:] if packed else "")
+    asked = ".img" if stem.lower().endswith(".img") else ".hdr"
+    stem = Path(stem).stem
+    there = {one.name.lower(): one for one in path.parent.iterdir()} | {path.name.lower(): path}
+    found: list[Path] = []
+    for ending in (".hdr", ".img"):
+        if asked == ending:
+            found.append(path)
+            continue
+        names = [f"{stem}{ending}{gz}".lower() for gz in (packed, "", ".gz")]
+        beside = next((there[name] for name in names if name in there), None)
+        if beside is None:
+            msg = f"{path} is one of a pair of files, and {stem}{ending} is not there; put it there"
+            if ending == ".hdr":
+                msg += f", or, if it is an OCT file of Zeiss, {OTHER_OCT.remedy}"
+            raise ImageReadError(msg)
+        found.append(beside)
+    mat = there.get(f"{stem}.mat".lower())
+    return (found[0], found[1], *([mat] if mat else []))
 
 
-def read_nifti(path: Path) -> Any:  # noqa: ANN401 - a nibabel image
-    """Open a NIfTI file whose every byte is accounted for.
+def read_nifti(file: Unpacked) -> Voxels:
+    """Read a NIfTI file whose every byte is accounted for.
 
     nibabel alone reads what it needs: damage behind that, and a checksum that does not fit, would
     go unseen.
@@ -45,44 +72,55 @@ def read_nifti(path: Path) -> Any:  # noqa: ANN401 - a nibabel image
     """
     import nibabel as nib  # pydicom comes with it; a run without NIfTI files needs neither
 
-    try:
-        with open_file(path) as file:
-            content = gzip.GzipFile(fileobj=file) if _is_packed(path) else file
-            kind = nib.Nifti2Image if _is_second(content.read(4)) else nib.Nifti1Image
-            content.seek(0)
-            block = content.read(kind.header_class.sizeof_hdr)
-            _check_sound(path, kind.header_class, block)
-            header = kind.header_class(block)
-            wanted = _check_header(path, header, path.stat().st_size)
-            content.seek(0)
-            # One byte more than wanted: to its end, so that the checksum counts, and no bomb goes
-            # off.
-            raw = content.read(wanted + 1)
+    with said_of(path := file.path, "NIfTI"):
+        block = file.read(_LONGEST_BLOCK)
+        kind = nib.Nifti2Image if _is_second(block[:4]) else nib.Nifti1Image
+        header, wanted = _checked_header(path, kind.header_class, block, file)
+        raw = file.read(wanted + 1)  # to its end, so that the checksum counts
         _check_length(path, header, len(raw), wanted)
-        image: Any = kind.from_bytes(raw)
-        _check_place(path, image)
-    except MedclipError:
-        raise
-    except _unreadable() as error:
-        reason = str(error) or type(error).__name__
-        msg = f"cannot read {path} as NIfTI: {reason}; replace it or take it out of the data"
-        raise ImageReadError(msg) from error
-    return image
+        image = kind.from_bytes(header.binaryblock + raw[len(header.binaryblock) :])
+        affine = _checked_place(path, image)
+        return Voxels(_numbers(image, path), affine, image.header)
 
 
-def _unreadable() -> tuple[type[Exception], ...]:
-    """What reading raises where a file is no NIfTI file."""
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
+def read_pair(file: Unpacked) -> Voxels:
+    """Read a header (``.hdr``) and its voxels (``.img``), of NIfTI or Analyze 7.5.
 
-    of_format = HeaderDataError, ImageFileError, WrapStructError
-    of_bytes = EOFError, ValueError, TypeError, KeyError, OverflowError, struct.error, zlib.error
-    return OSError, MemoryError, *of_bytes, *of_format
+    Analyze is read as SPM 2 and nibabel read it, with the affine of SPM's ``.mat`` where there is
+    one. By itself it does not say which side is the left: as these do, it is taken to count towards
+    the left, with a warning.
 
+    Args:
+        file: Either of the two.
 
-def _is_packed(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
+    Raises:
+        ImageReadError: See ``read_nifti``; or the other file is missing.
+        VolumeError: See ``read_nifti``.
+    """
+    import nibabel as nib
+    from nibabel.fileholders import FileHolder
+
+    header_path, voxels_path, *more = parts_of_pair(path := file.path)
+    of_mat = [Exception] * len(more)  # MATLAB's format has many ways to be damaged
+    with (
+        said_of(path, "a NIfTI or Analyze pair", *of_mat),
+        Unpacked(header_path) as first,
+        Unpacked(voxels_path) as second,
+    ):
+        block = first.read(_LONGEST_BLOCK)
+        nifti = nib.Nifti2Pair if _is_second(block[:4]) else nib.Nifti1Pair
+        is_nifti = nifti is nib.Nifti2Pair or block[344:348] == b"ni1\0"
+        kind: Any = nifti if is_nifti else nib.Spm2AnalyzeImage
+        header, wanted = _checked_header(header_path, kind.header_class, block, second)
+        raw = second.read(wanted + 1)
+        _check_length(voxels_path, header, len(raw), wanted)
+        mat = b"" if is_nifti or not more else more[0].read_bytes()
+        parts = {"header": header.binaryblock, "image": raw, "mat": mat}
+        image = kind.from_file_map(
+            {name: FileHolder(fileobj=BytesIO(part)) for name, part in parts.items()}
+        )
+        affine = _checked_place(path, image)
+        return Voxels(_numbers(image, path), affine, nifti_header(image.shape, affine))
 
 
 def _is_second(length: bytes) -> bool:
@@ -97,46 +135,82 @@ def _is_second(length: bytes) -> bool:
     return 540 in sizes
 
 
-def _check_sound(path: Path, kind: Any, raw: bytes) -> None:  # noqa: ANN401 - a header class
+def _checked_header(path: Path, kind: Any, block: bytes, voxels: Unpacked) -> tuple[Any, int]:  # noqa: ANN401
+    """A sound header, and how many bytes the file of the voxels should have.
+
+    Args:
+        path: Whose header it is.
+        kind: Its class.
+        block: The first bytes of the file.
+        voxels: The file of the voxels.
+    """
+    header = kind(block[: kind.sizeof_hdr], check=False)
+    _mend_flat(header)
+    _check_sound(path, header)
+    header = kind(header.binaryblock)
+    return header, _check_numbers(path, header, voxels)
+
+
+def _mend_flat(header: Any) -> None:  # noqa: ANN401
+    """Give axes of a single voxel, or none, the spacing that they lack; it says nothing there."""
+    shape = (*header.get_data_shape(), 1, 1, 1)[:3]
+    for axis, side in enumerate(shape):
+        if side == 1 and not header["pixdim"][axis + 1] > 0:
+            header["pixdim"][axis + 1] = 1
+
+
+def _check_sound(path: Path, header: Any) -> None:  # noqa: ANN401
     """Refuse what nibabel would set right without a word, such as an unknown sform code."""
     harmless = "not divisible by 16|qfac"  # the latter counts for a qform only
-    said = kind.diagnose_binaryblock(raw).splitlines()
-    header = kind(raw, check=False)
-    if header["qform_code"] != 0 and header["pixdim"][0] not in (-1, 0, 1):
-        said.append(f"qfac is {header['pixdim'][0]}")
+    said = type(header).diagnose_binaryblock(header.binaryblock).splitlines()
+    if "qform_code" in header:
+        if header["qform_code"] != 0 and header["pixdim"][0] not in (-1, 0, 1):
+            said.append(f"qfac is {header['pixdim'][0]}")
+        if (unit := int(header["xyzt_units"]) % 8) not in _MILLIMETRES:
+            said.append(f"lengths are not in millimetres but in NIfTI's unit {unit}")
     if np.isinf(header["scl_slope"]):  # not a number stands for none
         said.append(f"the slope is {header['scl_slope']}")
-    if (unit := int(header["xyzt_units"]) % 8) not in _MILLIMETRES:
-        said.append(f"lengths are not in millimetres but in NIfTI's unit {unit}")
     wrong = [one for one in said if not re.search(harmless, one) or one.startswith("qfac is")]
     if wrong:
         msg = f"the header of {path} is unsound: {'; '.join(wrong)}; repair it"
         raise VolumeError(msg)
 
 
-def _check_header(path: Path, header: Any, size: int) -> int:  # noqa: ANN401
+def _check_numbers(path: Path, header: Any, voxels: Unpacked) -> int:  # noqa: ANN401
     """Refuse what the header cannot mean before memory is asked for; the bytes there should be."""
-    shape = tuple(int(n) for n in header.get_data_shape())
-    dtype = header.get_data_dtype()
-    if any(n < 1 for n in shape):
-        msg = f"{path} says its shape is {shape}; repair or crop it"
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    sides = three_sides(path, shape)
+    if dtype.kind not in "iuf":
+        _refuse_numbers(path, dtype)
+    if header["bitpix"] != dtype.itemsize * 8:
+        msg = f"{path} says that it holds {dtype} numbers of {header['bitpix']} bits; replace it"
         raise VolumeError(msg)
-    if len(shape) < 3 or any(n > 1 for n in shape[3:]):
-        msg = f"{path} is of shape {shape}, not of three dimensions; take one volume out of it"
-        raise VolumeError(msg)
-    if dtype.kind not in "iuf" or header["bitpix"] != dtype.itemsize * 8:
-        msg = f"{path} holds {dtype} numbers of {header['bitpix']} bits; store it as real numbers"
-        raise VolumeError(msg)
-    needed = prod(shape) * dtype.itemsize
-    if needed > size * (_MOST_COMPRESSED if _is_packed(path) else 1):
+    needed = prod(sides) * dtype.itemsize
+    if not voxels.could_hold(needed):
         msg = f"{path} says its shape is {shape}, which is more than can be in it; replace it"
         raise VolumeError(msg)
-    check_voxels(path, *shape)
+    check_voxels(path, *sides)
     offset = float(header["vox_offset"])
-    if offset % 1 or not 0 < offset < _LONGEST_HEADER:
+    first = 1 if voxels.path == path else 0  # a file of voxels alone has no header before them
+    if offset % 1 or not first <= offset < _LONGEST_HEADER:
         msg = f"{path} says its voxels begin at byte {offset}; repair its header"
         raise VolumeError(msg)
     return int(offset) + needed
+
+
+def _refuse_numbers(path: Path, dtype: np.dtype[Any]) -> NoReturn:
+    """Of colours and complex numbers no slices are made; a command makes numbers of them."""
+    colours = dtype.fields is not None
+    word, part, how = "_G", 'p.asanyarray(a.dataobj)["G"]', "green alone becomes a volume by"
+    if not colours:
+        word, part, how = "_size", "abs(p.asanyarray(a.dataobj))", "their size becomes a volume by"
+    held = "colours (RGB) at each voxel" if colours else f"{dtype} numbers, which are not real"
+    one = python_command(
+        f"a=n.load({{0}});n.save(n.Nifti1Image({part},a.affine),{{1}})",
+        path, named_after(path, word),
+    )  # fmt: skip
+    msg = f"{path} holds {held}; give the grey volume it was made from; {how} {one}"
+    raise VolumeError(msg)
 
 
 def _check_length(path: Path, header: Any, length: int, wanted: int) -> None:  # noqa: ANN401
@@ -149,34 +223,28 @@ def _check_length(path: Path, header: Any, length: int, wanted: int) -> None:  #
         raise ImageReadError(msg)
 
 
-def _check_place(path: Path, image: Any) -> None:  # noqa: ANN401
-    """Refuse an affine that is none, and two that point to different sides of the patient."""
+def _checked_place(path: Path, image: Any) -> NDArray[np.float64]:  # noqa: ANN401
+    """An affine that is one; two that point to different sides of the patient are refused."""
     from nibabel.orientations import aff2axcodes
 
-    header, affine = image.header, image.affine
-    zooms = np.array(header.get_zooms()[:3], dtype=np.float64)
-    if not np.isfinite(affine).all() or not np.isfinite(zooms).all() or (zooms <= 0).any():
-        msg = f"{path} states no place that is finite: spacing {zooms}, affine {affine.tolist()}"
-        raise VolumeError(msg + "; repair its header")
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if (sizes <= 0).any() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 0.1:
-        msg = f"{path} states an affine with flat axes: {affine.tolist()}; repair its header"
-        raise VolumeError(msg)
-    if not np.allclose(sizes, zooms, rtol=1e-2):
-        msg = f"{path} states a spacing of {zooms} mm, but its affine one of {sizes}; repair it"
-        raise VolumeError(msg)
-    codes = [int(header[f"{name}_code"]) for name in ("sform", "qform")]
+    header = image.header
+    sides = three_sides(path, image.shape)
+    zooms = (*header.get_zooms(), 1.0, 1.0, 1.0)[:3]
+    has_codes = "sform_code" in header
+    affine = sound_affine(path, image.affine, sides, zooms if has_codes else None)
+    codes = [int(header[f"{name}_code"]) for name in ("sform", "qform")] if has_codes else []
     if not any(codes):
         logger.warning("%s does not say how it lies in the patient", path)
-    if all(codes):
+    if has_codes and all(codes):
         said = ["".join(aff2axcodes(a)) for a in (header.get_sform(), header.get_qform())]
         if said[0] != said[1]:
             msg = f"{path} says its axes are {said[0]} (sform) and {said[1]} (qform); repair one"
             raise VolumeError(msg)
+    return affine
 
 
-def numbers_of(image: Any, path: Path) -> NDArray[Any]:  # noqa: ANN401
-    """The numbers of an image, rescaled as its header says, without empty dimensions.
+def _numbers(image: Any, path: Path) -> NDArray[Any]:  # noqa: ANN401
+    """The numbers of an image, rescaled as its header says, in three dimensions.
 
     Raises:
         VolumeError: The rescaling is none.
@@ -187,4 +255,4 @@ def numbers_of(image: Any, path: Path) -> NDArray[Any]:  # noqa: ANN401
         raise VolumeError(msg)
     with np.errstate(over="ignore"):  # what leaves its range is not finite, and refused as such
         values: NDArray[Any] = np.asanyarray(image.dataobj)
-    return values.reshape(values.shape[:3])
+    return values.reshape(three_sides(path, values.shape))

@@ -14,6 +14,7 @@ from PIL import ImageFile, UnidentifiedImageError
 from anomalib_medclip.errors import ImageReadError, MedclipError
 from anomalib_medclip.files import fault_of, open_file
 from anomalib_medclip.readers.bmp import read_bmp
+from anomalib_medclip.readers.file_kind import kind_of
 from anomalib_medclip.readers.size_limit import check_pixels
 from anomalib_medclip.readers.stored import Stored
 from anomalib_medclip.readers.tiff import BEGINNINGS, read_tiff
@@ -41,6 +42,11 @@ def read_stored(path: str | Path) -> Stored:
     path = Path(path)
     if fault := fault_of(path):
         msg = f"cannot read image {path}: it {fault.said}; {fault.remedy}"
+        raise ImageReadError(msg)
+    kind = kind_of(path)
+    if kind and kind.family in ("foreign", "volume"):
+        said = kind.remedy or "give volumes to anomalib_medclip.data.Volumes or to score"
+        msg = f"cannot read image {path}: it is {kind.name}; {said}"
         raise ImageReadError(msg)
     with path.open("rb") as file:
         start = file.read(16)

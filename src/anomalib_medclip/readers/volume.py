@@ -1,4 +1,4 @@
-"""A volume of voxels, and where it lies in the patient: from NIfTI, DICOM, or a stack of pictures.
+"""A volume of voxels, and where it lies in the patient: from a file, DICOM, or a stack of pictures.
 
 What cannot be read to the last byte, or does not say what it is, is refused.
 """
@@ -23,19 +23,18 @@ from anomalib_medclip.readers.dicom import (
 )
 from anomalib_medclip.readers.dicom_frames import slices_of
 from anomalib_medclip.readers.dicom_values import DicomWhere
+from anomalib_medclip.readers.file_kind import DICOM, kind_by
+from anomalib_medclip.readers.grid import same_grid as same_grid
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.nifti import NIFTI_SUFFIXES as NIFTI_SUFFIXES
-from anomalib_medclip.readers.nifti import is_nifti, numbers_of
-from anomalib_medclip.readers.nifti import read_nifti as read_nifti
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_label_map, read_lesion
 from anomalib_medclip.readers.size_limit import check_voxels
+from anomalib_medclip.readers.unpacked import Unpacked
+from anomalib_medclip.readers.volume_file import read_volume_file
 
 AS_SEEN = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 """The affine of pictures that say nothing of the patient: rows go down an axial slice as it is
 usually shown, columns to the right of it, slices up."""
-
-_SAME_PLACE = 0.01  # of a voxel, at the farthest corner
 
 
 class Volume(NamedTuple):
@@ -44,8 +43,8 @@ class Volume(NamedTuple):
     Attributes:
         voxels: Values in [0, 1], or labels, of shape ``(i, j, k)`` as in the file.
         affine: From voxel indices to millimetres, towards right, anterior and superior.
-        headers: Of a NIfTI file its header, of a DICOM series those of its slices, in their order;
-            of pictures, none. They may name the patient.
+        headers: Of a file that of NIfTI on its grid, of a DICOM series those of its slices, in
+            their order; of pictures, none. They may name the patient.
         left_out: Files of its folder that are none of its slices, and why.
     """
 
@@ -64,9 +63,9 @@ def read_volume(
     """Read a volume as float32 in [0, 1].
 
     Args:
-        path: A NIfTI file, a folder with one DICOM series, the files of one series, a multi-frame
-            DICOM file, or a folder of grey pictures, which are its slices in the order of the
-            numbers in their names.
+        path: A file (NIfTI, Analyze, MGH, NRRD, MetaImage, DICOM), a folder with one DICOM series,
+            the files of one series, or a folder of grey pictures, which are its slices in the order
+            of the numbers in their names.
         intensity: How the numbers reach [0, 1]. Only 8-bit pictures need no policy.
         uneven: See ``anomalib_medclip.readers.dicom.read_series``.
         dicom_where: Chooses one of several volumes; see there.
@@ -80,26 +79,21 @@ def read_volume(
     if not isinstance(path, str | Path):
         return Volume(*read_series(path, intensity, uneven, dicom_where))
     path = Path(path)
-    fault = fault_of(path)
-    if fault is A_FOLDER:
+    if fault_of(path) is A_FOLDER:
         return _read_folder(path, intensity, uneven, dicom_where)
-    if fault is None and is_nifti(path):
-        image = read_nifti(path)
-        voxels = apply_intensity(numbers_of(image, path), intensity, path)
-        return Volume(voxels, image.affine, (image.header,))
-    if fault:
-        raise ImageReadError(fault.about(path))
-    if is_dicom(path) and len(slices := slices_of(path)) > 1:
-        return Volume(*series_of(slices, intensity, uneven, dicom_where))
-    msg = f"{path} is no volume: neither a NIfTI file nor a folder of slices"
-    raise ImageReadError(msg)
+    with Unpacked(path) as file:
+        if kind_by(path, file.head) == DICOM:
+            return Volume(*series_of(slices_of(path), intensity, uneven, dicom_where))
+        found = read_volume_file(file)
+    voxels = apply_intensity(found.numbers, intensity, path)
+    return Volume(voxels, found.affine, (found.header,))
 
 
 def read_labels(path: str | Path, numbered: bool = False) -> Volume:
     """Read a volume of labels, such as lesion or organ masks, as whole numbers.
 
     Args:
-        path: A NIfTI file, or a folder of masks as pictures; DICOM is not read.
+        path: A file as of ``read_volume``, or a folder of masks as pictures; DICOM is not read.
         numbered: Take the numbers of pictures for labels, and not for 1 on the lesion.
 
     Raises:
@@ -109,23 +103,19 @@ def read_labels(path: str | Path, numbered: bool = False) -> Volume:
     path = Path(path)
     if fault_of(path) is A_FOLDER:
         return _stack_masks(path, read_label_map if numbered else read_lesion)
-    image = read_nifti(path)
-    values = numbers_of(image, path)
-    if not np.isfinite(values).all() or (values != np.rint(values)).any():
+    with Unpacked(path) as file:
+        found = read_volume_file(file)
+    values = found.numbers
+    if strange := int((~np.isfinite(values)).sum()):
+        msg = f"{path} holds {strange} numbers that are not finite, and no labels; set them to 0"
+        raise MaskError(msg)
+    if (values != np.rint(values)).any():
         msg = f"{path} holds numbers that are not whole, and so no labels; threshold it first"
         raise MaskError(msg)
     if values.size and max(abs(float(values.min())), abs(float(values.max()))) >= 2**31:
         msg = f"{path} holds numbers of more than 31 bits, which are no labels; replace it"
         raise MaskError(msg)
-    return Volume(values.astype(np.int32), image.affine)
-
-
-def same_grid(one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
-    """Whether two affines put every voxel to the same place, to a hundredth of a voxel."""
-    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-    corners = corners * [*(np.array(shape) - 1), 1]
-    apart = np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1)
-    return bool(apart.max() <= _SAME_PLACE * np.linalg.norm(one[:3, :3], axis=0).min())
+    return Volume(values.astype(np.int32), found.affine)
 
 
 def _read_folder(

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.components.finite import refuse_non_finite
+from anomalib_medclip.data.slicing import cut
+from anomalib_medclip.errors import VolumeError
+from anomalib_medclip.readers.file_kind import is_volume
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.picture import read_image
-from anomalib_medclip.score.model_files import open_model
+from anomalib_medclip.score.model_files import open_model, slicing_from
 
 logger = logging.getLogger(__name__)
 
@@ -148,19 +151,30 @@ class Inferencer:
             )
 
     def predict(self, path: str | Path) -> Prediction:
-        """Score one image file.
+        """Score one image file, or a file with a volume that is one voxel thick.
 
         Raises:
             ImageReadError: It cannot be decoded.
             IntensityError: It has more than 8 bits, and there is no intensity policy.
+            VolumeError: It is a volume of several slices.
             NonFiniteError: Its score or map is NaN or infinite.
         """
-        found = self.score(read_image(path, self.intensity)[None])
+        found = self.score(self._read(Path(path))[None])
         return Prediction(
             score=float(found.scores[0]),
             label=None if found.labels is None else bool(found.labels[0]),
             anomaly_map=found.maps[0], full_map=found.full_maps[0],
         )  # fmt: skip
+
+    def _read(self, path: Path) -> Tensor:
+        """An image of any size, ``(3, height, width)``, or a volume that is one."""
+        if not is_volume(path):
+            return read_image(path, self.intensity)
+        images = cut(path, self.intensity, slicing_from(self.slicing)).images
+        if len(images) > 1:
+            msg = f"{path} is a volume of {len(images)} slices; use `anomalib-medclip score`"
+            raise VolumeError(msg)
+        return images.expand(3, -1, -1)
 
     def score(self, images: Float[Tensor, "batch 3 height width"]) -> Scored:
         """Score images in [0, 1], at any size, as one batch.

@@ -19,14 +19,16 @@ from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
 from anomalib_medclip.readers.dicom import is_dicom
 from anomalib_medclip.readers.dicom_frames import Slice, slices_of
 from anomalib_medclip.readers.dicom_header import value_of
+from anomalib_medclip.readers.file_kind import kind_of
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.nifti import is_nifti
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
+from anomalib_medclip.readers.volume_file import parts_of
 
 logger = logging.getLogger(__name__)
 
 InputKind = Literal["nifti", "series", "picture"]
-"""A NIfTI file, the DICOM files of one volume, or a file with a picture."""
+"""A file with a volume (NIfTI, or what is read as such: Analyze, MGH, NRRD, MetaImage), the DICOM
+files of one volume, or a file with a picture."""
 
 
 class Input(NamedTuple):
@@ -34,7 +36,8 @@ class Input(NamedTuple):
 
     Attributes:
         kind: What it is.
-        files: The file or, of a series, its files by name.
+        files: The file or, of a series, its files by name; of a volume in several files, such as
+            header and voxels, the one to read first.
         where: The file, or the folder of the series, below the path that was given; the file of a
             series that is one multi-frame file.
         name: Name for its results, different for each input whatever the case of its letters;
@@ -84,7 +87,7 @@ def look_below(root: Path, leave_out: Path) -> Found:
             it, or results lie there.
     """
     if (fault := fault_of(root)) is None:
-        return Found(_named([Input(_kind_of_file(root), (root,), root.name)]), [])
+        return Found(_named([_of_file(root, root.name)]), [])
     if fault is not A_FOLDER:
         said = f"no {root}" if fault is MISSING else f"{root} {fault.said}"
         msg = f"{said}; give a NIfTI file, a picture, or a folder of such or of DICOM files"
@@ -126,16 +129,23 @@ def _folders(
         yield Path(folder), names
 
 
-def _kind(path: Path) -> InputKind:
-    return "nifti" if is_nifti(path) else "picture"
+def _of_file(path: Path, where: str) -> Input:
+    """A file by its content; a multi-frame file is a volume, any other DICOM file a picture."""
+    kind = kind_of(path)
+    if kind and kind.family == "volume":
+        return Input("nifti", parts_of(path, kind), where)
+    if kind and kind.family == "dicom":
+        with suppress(MedclipError):  # which reading it will say again
+            return Input("series" if _is_volume(slices_of(path)) else "picture", (path,), where)
+    return Input("picture", (path,), where)
 
 
-def _kind_of_file(path: Path) -> InputKind:
-    """The kind of what is given alone; a multi-frame file is a volume."""
-    with suppress(MedclipError):  # which reading it will say again
-        if not is_nifti(path) and is_dicom(path) and _is_volume(slices_of(path)):
-            return "series"
-    return _kind(path)
+def _why(path: Path) -> str:
+    """Why a file that is no picture and no volume is left out."""
+    if (kind := kind_of(path)) and kind.family == "foreign":
+        return f"is {kind.name}; {kind.remedy}"
+    ending = f"ends in {path.suffix}" if path.suffix else "has no ending"
+    return f"{ending}, as nothing that is read does"
 
 
 def _is_volume(slices: Sequence[Slice]) -> bool:
@@ -147,31 +157,37 @@ def _in_folder(
 ) -> list[Input]:
     """What there is to score in a folder; what is not is added to ``left_out``."""
     dicom: list[Path] = []
-    plain: list[Path] = []
-    strangers = 0
+    whole: dict[Path, Input] = {}
+    strangers: list[Path] = []
+    below = folder.relative_to(root)
     for path in (folder / name for name in sorted(names) if not name.startswith(".")):
-        if is_dicom(path):
+        kind, where = kind_of(path), (below / path.name).as_posix()
+        if kind and kind.family == "volume":
+            whole[path] = Input("nifti", parts_of(path, kind), where)
+        elif is_dicom(path):
             dicom.append(path)
-        elif is_nifti(path) or path.suffix.lower() in IMAGE_SUFFIXES:
-            plain.append(path)
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            whole[path] = Input("picture", (path,), where)
         elif fault_of(path):  # it may be a slice
             dicom.append(path)
         else:
-            strangers += 1
+            strangers.append(path)
+    beside = {part for one in whole.values() for part in one.files[1:]}
+    strangers = [path for path in strangers if path not in beside]
     if strangers:
-        logger.info("%s: %d files are neither volumes nor pictures", folder, strangers)
-    below = folder.relative_to(root)
+        left_out += [LeftOut(below / path.name, _why(path)) for path in strangers]
     volumes, pictures, strangers_of_dicom = _sorted_out(dicom)
     left_out += [one._replace(path=below / one.path.name) for one in strangers_of_dicom]
     if volumes:
-        previews = [path for path in plain if not is_nifti(path)]
+        previews = [path for path, one in whole.items() if one.kind == "picture"]
         reason = "is a picture beside a DICOM series"
         left_out += [LeftOut(below / path.name, reason) for path in previews]
-        plain = [path for path in plain if path not in previews]
+        whole = {path: one for path, one in whole.items() if path not in previews}
     place = below if below.name else Path(root.resolve().name or "volume")
     return [
         *(_series(files, is_one_file, below, place) for files, is_one_file in volumes),
-        *(Input(_kind(p), (p,), (below / p.name).as_posix()) for p in [*plain, *pictures]),
+        *(one for path, one in whole.items() if path not in beside),
+        *(Input("picture", (p,), (below / p.name).as_posix()) for p in pictures),
     ]
 
 
@@ -242,5 +258,5 @@ def _stem(one: Input) -> str:
     name = Path(one.where).name
     if one.kind == "series":
         return name.removesuffix(".dcm")
-    stem = name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else Path(name).stem
+    stem = Path(name[:-3] if name.lower().endswith((".nii.gz", ".hdr.gz")) else name).stem
     return stem if stem.strip(".") else name  # "...png" would be the folder above all results

@@ -1,6 +1,6 @@
 """Model files as functions: a checkpoint, or an export with the certificate beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -17,8 +17,9 @@ from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.threshold import has_pixel_threshold, has_threshold
 from anomalib_medclip.data.slicing import Slicing
+from anomalib_medclip.data.voxel_transforms import TransformSpec, is_harmless
 from anomalib_medclip.devices import find_device
-from anomalib_medclip.errors import CheckpointError, MedclipError, UnknownNameError
+from anomalib_medclip.errors import CheckpointError, MedclipError, TrustError, UnknownNameError
 from anomalib_medclip.export.parity import read_certificate
 from anomalib_medclip.export.runtimes import (
     Run,
@@ -94,7 +95,7 @@ def open_model(
         opened: OpenedModel = _OPENERS[path.suffix](
             path, device, precision, **asked.get(path.suffix, {})
         )
-        slicing_from(opened.slicing)
+        slicing_from(opened.slicing, ())
     except MedclipError as error:
         if path.name in str(error):
             raise
@@ -108,10 +109,17 @@ def open_model(
     return opened
 
 
-def slicing_from(plain: dict[str, Any] | None) -> Slicing:
+def slicing_from(
+    plain: dict[str, Any] | None, transforms: Sequence[TransformSpec] | None = None
+) -> Slicing:
     """How volumes are cut, from what ``Slicing.as_plain`` made; JSON has lists for tuples.
 
+    Args:
+        plain: What a file says.
+        transforms: Those that a user names, in the place of those of the file.
+
     Raises:
+        TrustError: The file names transforms that are not of MONAI, or do more than change voxels.
         TypeError: It is of something else.
         ValueError: It is no way to cut volumes.
 
@@ -123,6 +131,13 @@ def slicing_from(plain: dict[str, Any] | None) -> Slicing:
         name: tuple(value) if isinstance(value, list) else value
         for name, value in (plain or {}).items()
     }
+    if transforms is not None:
+        options["transforms"] = tuple(transforms)
+    for one in options.get("transforms") or ():
+        if transforms is None and not is_harmless(one):
+            msg = f"the model was trained with the transform {one}, which no file may have run; if "
+            msg += "you trust it, name all transforms again (score --transforms)"
+            raise TrustError(msg)
     return Slicing(**options)
 
 

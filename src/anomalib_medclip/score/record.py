@@ -22,13 +22,13 @@ from anomalib_medclip.files import (
     from_json,
     read_json,
     sha256,
-    sha256_of_all,
     told_if_full,
     write_whole,
 )
 from anomalib_medclip.provenance import NOTICE, versions
 from anomalib_medclip.readers.dicom_values import DicomWhere
 from anomalib_medclip.readers.left_out import LeftOut
+from anomalib_medclip.readers.volume_file import sha256_of_volume
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.spreadsheet import original, shown
 
@@ -89,10 +89,11 @@ def provenance(
         settings: How.
         organ: Labels of organs that the volume is cropped by, if there are.
     """
+    has_organ = organ is not None and fault_of(organ) is not MISSING
     found = {
         **model,
         "input_sha256": {file.name: sha256(file) for file in files},
-        "organ_sha256": sha256_of_all(organ) if organ and fault_of(organ) is not MISSING else None,
+        "organ_sha256": sha256_of_volume(organ) if organ and has_organ else None,
         "settings": asdict(settings),
     }
     plain: dict[str, Any] = from_json(as_json(found))

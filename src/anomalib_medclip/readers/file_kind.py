@@ -1,0 +1,181 @@
+"""What a file is, by its content: the one door that every reader and every list of files asks.
+
+Endings lie: archives rename, mail programs unpack. Only where the content says nothing, because it
+is damaged or cannot be read, is a file what its ending claims, so that its reader can say why not.
+"""
+
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from anomalib_medclip.files import A_FOLDER, fault_of
+from anomalib_medclip.readers.dicom import is_dicom
+from anomalib_medclip.readers.unpacked import PACKED, Unpacked
+
+Family = Literal["volume", "dicom", "picture", "foreign"]
+"""A file with a volume, a DICOM file, a picture file, or what is known and not read."""
+
+
+class FileKind(NamedTuple):
+    """What a file is.
+
+    Attributes:
+        family: Who reads it, if anybody does.
+        name: What people call the format.
+        remedy: What to do with a foreign one.
+    """
+
+    family: Family
+    name: str
+    remedy: str = ""
+
+
+NIFTI = FileKind("volume", "NIfTI")
+PAIR = FileKind("volume", "NIfTI or Analyze pair")
+MGH = FileKind("volume", "MGH")
+NRRD = FileKind("volume", "NRRD")
+META_IMAGE = FileKind("volume", "MetaImage")
+DICOM = FileKind("dicom", "DICOM")
+
+_AS_PICTURES = "write its slices as pictures, and give their folder, numbered in their order"
+_EYEPY = f"open it by the Python package eyepy or by the maker's program, {_AS_PICTURES}"
+_OCT_CONVERTER = f"open it by the Python package oct-converter, {_AS_PICTURES}"
+_BY_NIBABEL = "load it by its program or by Python, and save its numbers by nibabel as NIfTI"
+_UNPACK = "unpack it, and give what is in it"
+
+
+def _foreign(name: str, remedy: str) -> FileKind:
+    return FileKind("foreign", name, remedy)
+
+
+TWICE_PACKED = _foreign("packed twice by gzip", "unpack it once, by gunzip, and give it again")
+HEIDELBERG = _foreign("an OCT file of Heidelberg Engineering (.vol)", _EYEPY)
+HEIDELBERG_E2E = _foreign("an OCT file of Heidelberg Engineering (.e2e)", _OCT_CONVERTER)
+TOPCON = _foreign("an OCT file of Topcon (.fda, .fds)", _OCT_CONVERTER)
+OTHER_OCT = _foreign("an OCT file of its maker's own format", _OCT_CONVERTER)
+LFS_POINTER = _foreign(
+    "a Git LFS pointer in the place of the file", "fetch the file by `git lfs pull`"
+)
+
+_MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
+    (344, b"n+1\0", NIFTI),
+    (4, b"n+2\0", NIFTI),
+    (344, b"ni1\0", PAIR),
+    (4, b"ni2\0", PAIR),
+    (0, b"NRRD000", NRRD),
+    (128, b"DICM", DICOM),
+    (0, b"\x89PNG\r\n\x1a\n", FileKind("picture", "PNG")),
+    (0, b"\xff\xd8\xff", FileKind("picture", "JPEG")),
+    (0, b"II*\0", FileKind("picture", "TIFF")),
+    (0, b"MM\0*", FileKind("picture", "TIFF")),
+    (0, b"II+\0", FileKind("picture", "TIFF")),
+    (0, b"MM\0+", FileKind("picture", "TIFF")),
+    (0, b"GIF8", FileKind("picture", "GIF")),
+    (8, b"WEBP", FileKind("picture", "WebP")),
+    (0, b"\0\0\0\x0cjP  \r\n", FileKind("picture", "JPEG 2000")),
+    (0, b"HSF-OCT-", HEIDELBERG),
+    (0, b"CMDb", HEIDELBERG_E2E),
+    (0, b"FOCT", TOPCON),
+    (10, b"FRAMEHEADER", OTHER_OCT),
+    (0, b"# === DATA DESCRIPTION FILE", _foreign("a Philips PAR file", "make NIfTI by dcm2niix")),
+    (0, b"CDF", _foreign("a MINC or netCDF file", "make NIfTI of it, of MINC by mnc2nii")),
+    (0, b"\x89HDF\r\n\x1a\n", _foreign("an HDF5 file, as MINC and MATLAB write", _BY_NIBABEL)),
+    (0, b"\x93NUMPY", _foreign("a NumPy array, which says of no place", _BY_NIBABEL)),
+    (0, b"MATLAB ", _foreign("a MATLAB file", _BY_NIBABEL)),
+    (0, b"version https://git-lfs", LFS_POINTER),
+    (0, b"PK\x03\x04", _foreign("a zip archive", _UNPACK)),
+    (257, b"ustar", _foreign("a tar archive", _UNPACK)),
+    (0, b"7z\xbc\xaf\x27\x1c", _foreign("a 7z archive", _UNPACK)),
+    (0, b"Rar!", _foreign("a RAR archive", _UNPACK)),
+    (0, b"BZh", _foreign("packed by bzip2", _UNPACK)),
+    (0, b"\xfd7zXZ\0", _foreign("packed by xz", _UNPACK)),
+    (0, b"\x28\xb5\x2f\xfd", _foreign("packed by zstd", _UNPACK)),
+)
+"""Where which bytes stand in a file of which kind."""
+
+_ENDINGS: tuple[tuple[tuple[str, ...], FileKind], ...] = (
+    ((".nii", ".nii.gz"), NIFTI),
+    ((".hdr", ".hdr.gz", ".img", ".img.gz"), PAIR),
+    ((".mgh", ".mgz", ".mgh.gz"), MGH),
+    ((".nrrd", ".nhdr"), NRRD),
+    ((".mha", ".mhd"), META_IMAGE),
+    ((".vol",), HEIDELBERG),
+    ((".e2e", ".sdb"), HEIDELBERG_E2E),
+    ((".fda", ".fds"), TOPCON),
+    ((".oct",), OTHER_OCT),
+    ((".head", ".brik"), _foreign("an AFNI file", "make NIfTI of it by 3dAFNItoNIFTI")),
+)
+"""What endings claim, in lower case."""
+
+
+def kind_of(path: Path) -> FileKind | None:
+    """What a file is; ``None`` for what nobody here knows, or a folder.
+
+    A file that cannot be read, or whose content says nothing, is what its ending claims.
+    """
+    fault = fault_of(path)
+    if fault is A_FOLDER:
+        return None
+    if fault:
+        return kind_by(path, b"")
+    with Unpacked(path) as file:
+        return kind_by(path, file.head)
+
+
+def kind_by(path: Path, head: bytes) -> FileKind | None:
+    """The same by the first bytes of a file, unpacked, and its ending."""
+    if head.startswith(PACKED):
+        return TWICE_PACKED
+    for start, magic, kind in _MAGIC:
+        if head.startswith(magic, start):
+            return kind
+    for looks_so, kind in _LOOKS:
+        if looks_so(head):
+            return kind
+    if is_dicom(path):
+        return DICOM
+    return next((kind for ends, kind in _ENDINGS if path.name.lower().endswith(ends)), None)
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a file holds a volume, be it damaged; a DICOM file is one slice of several."""
+    kind = kind_of(path)
+    return kind is not None and kind.family == "volume"
+
+
+def _looks_like_analyze(head: bytes) -> bool:
+    """A header of 348 bytes that says so, of a volume and no NIfTI, in either byte order."""
+    return len(head) == 348 and head[:4] in (struct.pack("<i", 348), struct.pack(">i", 348))
+
+
+def _looks_like_bmp(head: bytes) -> bool:
+    """Two letters are no proof: the size of the second header is one of those there are."""
+    return head.startswith(b"BM") and head[14:18] in _BMP_HEADERS
+
+
+_BMP_HEADERS = [struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)]
+
+
+def _looks_like_mgh(head: bytes) -> bool:
+    if len(head) < 30:
+        return False
+    version, *sides, type_, _, good = struct.unpack(">iiiiiiih", head[:30])
+    return version == 1 and min(sides) > 0 and type_ in (0, 1, 3, 4, 10) and good in (0, 1)
+
+
+_META_IMAGE_BEGINS = re.compile(rb"(?:\s*\w+ *= *[^\r\n]*\r?\n)*? *(ObjectType|NDims) *=")
+
+
+def _looks_like_meta_image(head: bytes) -> bool:
+    return _META_IMAGE_BEGINS.match(head) is not None
+
+
+_LOOKS: tuple[tuple[Callable[[bytes], bool], FileKind], ...] = (
+    (_looks_like_analyze, PAIR),
+    (_looks_like_bmp, FileKind("picture", "BMP")),
+    (_looks_like_mgh, MGH),
+    (_looks_like_meta_image, META_IMAGE),
+)
+"""Kinds without bytes of their own at one place."""
