@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -217,7 +217,7 @@ def as_json(value: Any, **options: Any) -> str:  # noqa: ANN401 - whatever JSON 
 
 
 def from_json(text: str, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON has
-    """What JSON text holds; the words NaN and Infinity, which Python would take, are none of JSON.
+    """What JSON text holds; NaN, Infinity and 1e999, which Python would take, are no numbers of it.
 
     Args:
         text: The text.
@@ -232,7 +232,7 @@ def from_json(text: str, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON
         ValueError: NaN is no number in JSON
     """
     try:
-        return json.loads(text, parse_constant=_refuse, **options)
+        return json.loads(text, parse_constant=_finite, parse_float=_finite, **options)
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
 
@@ -266,14 +266,13 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON has
     try:
         return from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:  # of the encoding, too
-        msg = (
-            f"{path} is no JSON: {error}; restore it, or delete it and run again the command that "
-            "wrote it"
-        )
+        msg = f"{path} is no JSON: {error}; restore it, or delete it and run its command again"
         raise DamagedFileError(msg) from error
 
 
-def _refuse(word: str) -> NoReturn:
+def _finite(word: str) -> float:
+    if abs(number := float(word)) < float("inf"):  # which NaN is not
+        return number
     msg = f"{word} is no number in JSON"
     raise ValueError(msg)
 

@@ -35,6 +35,11 @@ _JUST_ABOVE_HALF = 0.5 + 2**-24
 """The next float32 number."""
 
 
+def _is_traced() -> bool:
+    """Whether a graph is being made, which holds no decisions that depend on numbers."""
+    return torch.compiler.is_exporting() or torch.compiler.is_compiling()
+
+
 class MedicalPreProcessor(PreProcessor):
     """Reads and resizes for prediction exactly as for training.
 
@@ -118,7 +123,7 @@ class MedicalPreProcessor(PreProcessor):
 
         Pillow, which does it, is no part of a traced graph: there it is done by ``GraphResize``.
         """
-        if torch.compiler.is_exporting() or torch.compiler.is_compiling():
+        if _is_traced():
             return super().forward(batch)
         resized: Tensor = self.resize(batch)
         return resized.as_subclass(Tensor)
@@ -224,6 +229,8 @@ class RankPreservingPostProcessor(PostProcessor):
     def forward(self, predictions: InferenceBatch) -> InferenceBatch:
         """The same for what a model gives, which is not kept."""
         found: InferenceBatch = super().forward(predictions)
+        if self.knows is None and _is_traced():  # and so cannot ask
+            return found
         labels, masks = self.knows or (has_threshold(self), has_pixel_threshold(self))
         return found._replace(
             pred_label=found.pred_label if labels else None,

@@ -60,6 +60,7 @@ def build_data(options: Mapping[str, Any], where: str | Path) -> MedicalDataModu
             raise ValueError("its init_args are no options by name")  # noqa: EM101
         parsed = parser.parse_object({"data": dict(options)})
         data: MedicalDataModule = parser.instantiate_classes(parsed).data
+        str(data.where)  # which refuses a name that would lead elsewhere
     except Exception as error:
         msg = f"{where} describes no data: {_fault_of_options(error, options)}; {_LIKE}"
         raise DataRootError(msg) from error

@@ -62,8 +62,7 @@ class MedicalDataModule(OneSetLoaders):
         normals: What models that want normal images only are trained on: those of the support,
             or all normal images of the training split.
         intensity: What to do with images of more than 8 bits; see ``readers.picture``.
-        lesion_labels: Which numbers of the masks are lesions, or ``all`` but 0; needed where a mask
-            holds more than 0 and one other. Those of a coloured palette are the places in it.
+        lesion_labels: Which numbers of masks are lesions, or ``all`` but 0, where there are more.
         train_batch_size: Images a training batch; by default what the model prefers, else 8.
         eval_batch_size: Images a validation or test batch.
         num_workers: Processes that read images, at most one a core; none for the support.
@@ -114,10 +113,8 @@ class MedicalDataModule(OneSetLoaders):
     ) -> None:
         super().__init__(train_batch_size, eval_batch_size, num_workers, seed)
         self._asked_batch_size = train_batch_size
-        self.k_shot = k_shot
-        self.draw_seed = seed
-        self.support_list, self.support_line = support_list, support_line
-        self.normals = normals
+        self.k_shot, self.draw_seed = k_shot, seed
+        self.support_list, self.support_line, self.normals = support_list, support_line, normals
         self.intensity = intensity
         if lesion_labels is not None:
             self.lesion_labels = lesion_labels if lesion_labels == "all" else tuple(lesion_labels)
@@ -207,8 +204,8 @@ class MedicalDataModule(OneSetLoaders):
 
     def split(self, table: DataFrame) -> dict[str, DataFrame]:
         """Rows of each split; ``support`` is empty where it is yet to be drawn."""
-        outside = table[table["split"] != "test"]
-        self.only_normals = not (self.zero_shot or (outside["label_index"] == 1).any())
+        abnormal = table[table["split"] != "test"]["label_index"] == 1
+        self.only_normals = not (self.zero_shot or abnormal.any())
         names = ("train", "valid", "test", "support")
         return {name: table[table["split"] == name] for name in names}
 

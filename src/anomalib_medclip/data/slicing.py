@@ -176,13 +176,12 @@ def cut(
         dicom_where: Chooses one of several volumes; see there.
 
     Raises:
-        ConfigError: ``dicom_where`` names what is no attribute of DICOM.
+        ConfigError: ``dicom_where`` names no attribute of DICOM, or there is no such transform.
         ImageReadError: A file is missing, cut off or cannot be decoded, or the volume is too large.
         IntensityError: The policy does not fit, or numbers are not finite.
         VolumeError: The volume is not what it says.
         MaskError: Labels lie on another grid, the organ is not there, or which of several labels
             are lesions is not said.
-        ConfigError: There is no such transform.
     """
     from monai.transforms.compose import Compose
 
@@ -296,14 +295,13 @@ def _check_one_grid(found: dict[str, "MetaTensor"]) -> None:
 
 
 def _check_resampled(
-    path: str | Path | Sequence[Path], image: "MetaTensor", spacing: tuple[float, float, float]
+    path: str | Path, image: "MetaTensor", spacing: tuple[float, float, float]
 ) -> None:
     """Refuse a spacing at which a volume would be too large."""
-    where = path if isinstance(path, str | Path) else path[0].parent
     lengths = zip(image.shape[1:], image.pixdim.tolist(), spacing, strict=True)
     sides = [ceil(count * now / wanted) if count > 1 else 1 for count, now, wanted in lengths]
     said = f"has {' x '.join(map(str, sides))} voxels at a spacing of {spacing} mm"
-    check_voxels(where, *sides, said=said)
+    check_voxels(path, *sides, said=said)
 
 
 def _shown(images: Tensor, organs: Tensor | None) -> Tensor:

@@ -7,11 +7,15 @@ there are.
 """
 
 import zlib
+from collections.abc import Callable
 from io import SEEK_END, BufferedReader, BytesIO
 from struct import unpack
 from typing import Any, BinaryIO
 
 _LARGEST_HEADER = 2**24  # bytes, of a deflated file
+_MOST_ELEMENTS = 100_000  # of a data set, without those in sequences
+_PIXELS = range(0x7FE00008, 0x7FE00011)  # elements that pixels may stand in
+_BEHIND_PIXELS = range(_PIXELS.stop, 2**32)
 _MARK = b"DICM"  # behind a preamble of 128 bytes
 _FIRST_GROUPS = (2, 8, 16)  # of a file header, and of data sets without one
 _LONGEST_FIRST = 1024  # bytes that the first element of a data set may have
@@ -63,9 +67,7 @@ def read_header(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
     Raises:
         FaultyFileError: It does not begin as DICOM does.
     """
-    import pydicom
-    from pydicom.datadict import tag_for_keyword
-    from pydicom.filereader import read_dataset
+    from pydicom.filereader import read_dataset, read_partial
 
     if not begins_as_dicom(file.read(132)):
         msg = "it does not begin as DICOM does"
@@ -74,12 +76,11 @@ def read_header(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
     if not _deflated(meta):
         file.seek(0)
         # By force: the beginning has been looked at.
-        header: Any = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        header: Any = read_partial(file, _before(_PIXELS), force=True)
         header.file_meta = _with_syntax(header)
         return header
-    pixels = tag_for_keyword("PixelData")
     start = BytesIO(_inflated(file, _LARGEST_HEADER))
-    header = read_dataset(start, False, True, stop_when=lambda tag, *_: tag == pixels)
+    header = read_dataset(start, False, True, stop_when=_before(_PIXELS))
     header.file_meta = meta
     return header
 
@@ -96,8 +97,7 @@ def read_pixels(file: BinaryIO, header: Any, start: int, pixels: int) -> Any:  #
     Raises:
         FaultyFileError: There are none, or it holds far more, deflated.
     """
-    import pydicom
-    from pydicom.filereader import read_dataset
+    from pydicom.filereader import read_dataset, read_partial
 
     if _deflated(header.file_meta):
         most = _LARGEST_HEADER + pixels
@@ -106,14 +106,28 @@ def read_pixels(file: BinaryIO, header: Any, start: int, pixels: int) -> Any:  #
             msg = f"it inflates to more than {most} bytes, but its header wants {pixels} of pixels"
             raise FaultyFileError(msg)
         file.seek(0)
-        rest: Any = pydicom.dcmread(file, force=True)
+        rest: Any = read_partial(file, _before(_BEHIND_PIXELS), force=True)
     else:
         file.seek(start)
-        rest = read_dataset(file, *header.original_encoding)
+        is_implicit, is_little = header.original_encoding
+        rest = read_dataset(file, is_implicit, is_little, stop_when=_before(_BEHIND_PIXELS))
     if "PixelData" not in rest or not rest["PixelData"].value:
         msg = "it ends before its pixels, or holds none"
         raise FaultyFileError(msg)
     return rest["PixelData"]
+
+
+def _before(tags: range) -> Callable[..., bool]:
+    """What stops pydicom before the first of these elements, and after far too many others."""
+    count = iter(range(_MOST_ELEMENTS))
+
+    def stop(found: int, *_: object) -> bool:
+        if next(count, None) is None:
+            msg = f"it has more than {_MOST_ELEMENTS} elements"
+            raise FaultyFileError(msg)
+        return found in tags
+
+    return stop
 
 
 def _read_meta(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
