@@ -232,7 +232,7 @@ def from_json(text: str, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON
         ValueError: NaN is no number in JSON
     """
     try:
-        return json.loads(text, parse_constant=_finite, parse_float=_finite, **options)
+        return json.loads(text, **{"parse_constant": _finite, "parse_float": _finite, **options})
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
 

@@ -318,3 +318,18 @@ def test_no_error_of_a_damaged_file_has_a_librarys_words(tmp_path):
             assert not FOREIGN.search(said), said
             assert "; " in said, "it has a remedy"
     assert refused > 50
+
+
+@pytest.mark.parametrize("place", ["before the pixels", "behind them"])
+def test_elements_without_end_are_refused_or_passed_over(tmp_path, place):
+    path = write_picture(tmp_path / "p.dcm", np.arange(48, dtype=np.uint16).reshape(6, 8))
+    content, pixels = path.read_bytes(), b"\xe0\x7f\x10\x00"
+    before, _, after = content.partition(pixels)
+    empty = b"\x29\x00\x10\x10SH\0\0" * 200_000
+    if place == "behind them":
+        path.write_bytes(content + empty.replace(b"\x29\x00", b"\xf1\x7f"))
+        assert read_image(path, WINDOW).shape == (3, 6, 8)
+        return
+    path.write_bytes(before + empty + pixels + after)
+    with pytest.raises(ImageReadError, match="it has more than 100000 elements"):
+        read_image(path, WINDOW)

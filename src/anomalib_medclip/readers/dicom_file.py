@@ -125,7 +125,7 @@ def _before(tags: range) -> Callable[..., bool]:
         if next(count, None) is None:
             msg = f"it has more than {_MOST_ELEMENTS} elements"
             raise FaultyFileError(msg)
-        return found in tags
+        return int(found) in tags  # of a number of another type all would be looked at
 
     return stop
 
