@@ -9,6 +9,8 @@ part says ``pass`` or ``fail``, and the exit status is 1 if one has failed.
 """
 
 import argparse
+import ctypes
+import gc
 import logging
 import os
 import sys
@@ -66,10 +68,18 @@ class Count(NamedTuple):
 
     @classmethod
     def after(cls, done):
+        give_back()
         lines = (OURS / "status").read_text().splitlines()
         said = dict(line.split(":", 1) for line in lines)
         memory = int(said["VmRSS"].split()[0]) / 1024
         return cls(done, memory, len(list((OURS / "fd").iterdir())), int(said["Threads"]))
+
+
+def give_back():
+    """Give freed memory back to the system, in which what is kept could hide."""
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 class Counter(logging.Handler):

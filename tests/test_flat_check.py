@@ -7,7 +7,7 @@ from flat_check import Count
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score import inferencer, scorer
 
-FEW = ["--pictures", "300", "--volumes", "120", "--calls", "300"]
+FEW = ["--pictures", "300", "--volumes", "60", "--calls", "300"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ VOLUMES = "class_path: anomalib_medclip.data.Volumes\ninit_args:\n  root: x\n"
         ("class_path: 3\n", "it names no class_path"),
         ("class_path: anomalib.data.Folder\n", "anomalib.data.Folder is no data of this package"),
         (VOLUMES + "  sources: [{image: a, maks: b}]\n", "VolumeSource has no 'maks' but 'mask'"),
+        (FOLDER + f"  root: x\n  name: {'n' * 300}\n", "name is 'n+'"),
         (VOLUMES + "  sources: ct\n", "'sources' of .*Volumes cannot be 'ct'"),
     ],
 )
