@@ -171,7 +171,7 @@ def test_a_torch_export_holds_no_picture_and_no_path_of_the_support(lesions, fin
 def test_a_model_without_its_processors_is_not_certified(finished, tmp_path):
     model = MVFA.load_from_checkpoint(finished)
     model.post_processor = None
-    with pytest.raises(ParityError, match="its own pre- and post-processor"):
+    with pytest.raises(ParityError, match="pre-processor and a post-processor can be certified"):
         model.to_torch(tmp_path)
 
 

@@ -227,7 +227,8 @@ def _read_cut(file):
         Slicing("sagittal", organ_labels=(1,), organ_margin=1),
     ))  # fmt: skip
     mask, organ = home / "mask.nii.gz", home / "organ.nii.gz"
-    sliced = cut(home / "image.nii.gz", WINDOW, slicing, mask, None, organ)
+    lesions = one_of(file, ("all", (1,)))
+    sliced = cut(home / "image.nii.gz", WINDOW, slicing, mask, lesions, organ)
     legal(sliced.images.numpy())
     assert sliced.masks.shape == sliced.images.shape
     restored = sliced.restore(sliced.images)
