@@ -374,7 +374,6 @@ FOREIGN = {
     "d.OCT": (bytes(99), "oct-converter"),
     "e.nii.gz": (gzip.compress(gzip.compress(bytes(99))), "packed twice by gzip; unpack it once"),
     "f.zip": (b"PK\3\4" + bytes(99), "a zip archive; unpack it"),
-    "g.nii.gz": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "h.mnc": (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
     "i.npy": (b"\x93NUMPY" + bytes(99), "NumPy .*nibabel"),
     "j.PAR": (b"# === DATA DESCRIPTION FILE ===", "dcm2niix"),

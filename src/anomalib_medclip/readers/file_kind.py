@@ -55,9 +55,6 @@ HEIDELBERG = _foreign("an OCT file of Heidelberg Engineering (.vol)", _EYEPY)
 HEIDELBERG_E2E = _foreign("an OCT file of Heidelberg Engineering (.e2e)", _OCT_CONVERTER)
 TOPCON = _foreign("an OCT file of Topcon (.fda, .fds)", _OCT_CONVERTER)
 OTHER_OCT = _foreign("an OCT file of its maker's own format", _OCT_CONVERTER)
-LFS_POINTER = _foreign(
-    "a Git LFS pointer in the place of the file", "fetch the file by `git lfs pull`"
-)
 
 _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (344, b"n+1\0", NIFTI),
@@ -84,7 +81,6 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", _foreign("an HDF5 file, as MINC and MATLAB write", _BY_NIBABEL)),
     (0, b"\x93NUMPY", _foreign("a NumPy array, which says of no place", _BY_NIBABEL)),
     (0, b"MATLAB ", _foreign("a MATLAB file", _BY_NIBABEL)),
-    (0, b"version https://git-lfs", LFS_POINTER),
     (0, b"PK\x03\x04", _foreign("a zip archive", _UNPACK)),
     (257, b"ustar", _foreign("a tar archive", _UNPACK)),
     (0, b"7z\xbc\xaf\x27\x1c", _foreign("a 7z archive", _UNPACK)),

@@ -16,7 +16,6 @@ from anomalib_medclip.errors import (
     VolumeError,
 )
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
-from anomalib_medclip.readers.dicom import is_dicom
 from anomalib_medclip.readers.dicom_frames import Slice, slices_of
 from anomalib_medclip.readers.dicom_header import value_of
 from anomalib_medclip.readers.file_kind import kind_of
@@ -164,7 +163,7 @@ def _in_folder(
         kind, where = kind_of(path), (below / path.name).as_posix()
         if kind and kind.family == "volume":
             whole[path] = Input("nifti", parts_of(path, kind), where)
-        elif is_dicom(path):
+        elif kind and kind.family == "dicom":
             dicom.append(path)
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             whole[path] = Input("picture", (path,), where)
