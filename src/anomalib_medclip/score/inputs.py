@@ -173,8 +173,7 @@ def _in_folder(
             strangers.append(path)
     beside = {part for one in whole.values() for part in one.files[1:]}
     strangers = [path for path in strangers if path not in beside]
-    if strangers:
-        left_out += [LeftOut(below / path.name, _why(path)) for path in strangers]
+    left_out += [LeftOut(below / path.name, _why(path)) for path in strangers]
     volumes, pictures, strangers_of_dicom = _sorted_out(dicom)
     left_out += [one._replace(path=below / one.path.name) for one in strangers_of_dicom]
     if volumes:
