@@ -34,10 +34,6 @@ REFUSED = {
 }
 """Cases that are refused, since to read them would be a guess, and the words that say so."""
 
-OPEN = {
-}  # fmt: skip
-"""Cases that are not yet right."""
-
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
@@ -124,11 +120,9 @@ class Case:
 
 @pytest.mark.skipif(not NAMES, reason="ANOMALIB_MEDCLIP_TEST_DATA names no folder with cases")
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_read_right_or_refused_with_the_reason(name, cases, request):
+def test_it_is_read_right_or_refused_with_the_reason(name, cases):
     out, expected = cases
     case = Case(out, expected[name])
-    if name in OPEN:
-        request.applymarker(pytest.mark.xfail(strict=True))
     if name not in REFUSED:
         case.run()
         return
