@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalib_medclip.errors import ImageReadError, VolumeError
+from anomalib_medclip.errors import VolumeError
 from anomalib_medclip.readers.grid import Voxels, nifti_header, sound_affine, three_sides
 from anomalib_medclip.readers.nrrd import STRAIGHTEN
 from anomalib_medclip.readers.size_limit import check_voxels
@@ -55,9 +55,7 @@ def read_meta_image(file: Unpacked) -> Voxels:
         VolumeError: It is no volume of real numbers in millimetres.
     """
     path = file.path
-    if file.is_packed:
-        msg = f"{path} is packed by gzip as a whole; unpack it by gunzip, and give it again"
-        raise ImageReadError(msg)
+    file.refuse_packed()
     header = read_meta_header(path)
     fields = header.fields
     with words_of(path):

@@ -73,9 +73,7 @@ def read_nrrd(file: Unpacked) -> Voxels:
         VolumeError: It is no volume of real numbers in millimetres.
     """
     path = file.path
-    if file.is_packed:
-        msg = f"{path} is packed by gzip as a whole; unpack it by gunzip, and give it again"
-        raise ImageReadError(msg)
+    file.refuse_packed()
     if not file.head.startswith(b"NRRD000"):
         msg = f"{path} does not begin as an NRRD file does; replace it or take it out of the data"
         raise ImageReadError(msg)

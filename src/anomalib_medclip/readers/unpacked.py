@@ -69,6 +69,18 @@ class Unpacked:
         content = gzip.GzipFile(fileobj=self._file) if self.is_packed else self._file
         return content.read(most)
 
+    def refuse_packed(self) -> None:
+        """Refuse a file of a format that packs its voxels alone, if it is packed as a whole.
+
+        Raises:
+            ImageReadError: It is.
+        """
+        if self.is_packed:
+            msg = (
+                f"{self.path} is packed by gzip as a whole; unpack it by gunzip, and give it again"
+            )
+            raise ImageReadError(msg)
+
     def could_hold(self, count: int) -> bool:
         """Whether so many bytes can be in it, by its length."""
         most = _MOST_COMPRESSED if self.is_packed else 1
