@@ -61,10 +61,10 @@ def _read_picture(file):
 def _read_mask(file):
     for problem in mask_problems(str(file), (24, 20), abnormal=True):  # as check does
         assert problem.file
-    lesion, greys = read_outline(file)
-    assert lesion.ndim == 2
+    marks, greys = read_outline(file)
+    assert marks.ndim == 2
     assert greys >= 0
-    assert lesion_numbers(lesion).shape == lesion.shape
+    assert lesion_numbers(marks == 1).shape == marks.shape
     mask = read_mask(file, (24, 20))
     legal(mask.numpy())
     legal(MethodResize(8, masks="area")(mask))
@@ -245,8 +245,8 @@ def _deflated(path, **tags):
     dataset.save_as(path, enforce_file_format=True)
 
 
-def _compressed(path, syntax):
-    write_picture(path, deep(24, 20))
+def _compressed(path, syntax, **tags):
+    write_picture(path, deep(24, 20), **tags)
     dataset = pydicom.dcmread(path)
     dataset.compress(getattr(pydicom.uid, syntax), generate_instance_uid=False)
     dataset.save_as(path)
@@ -272,7 +272,9 @@ DICOM = tuple(
     )
 )  # fmt: skip
 COMPRESSED = tuple(
-    writing("s.dcm", _compressed, name) for name in ("RLELossless", "JPEGLSLossless")
+    writing("s.dcm", _compressed, name, **window)
+    for name in ("RLELossless", "JPEGLSLossless")
+    for window in ({}, _WINDOW)
 )
 DEFLATED = (
     writing("s.dcm", _deflated),
