@@ -20,6 +20,7 @@ from anomalib_medclip.data.image_checks import look_at_image, look_at_pixels, ma
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.readers.dicom_frames import slices_of
 from anomalib_medclip.readers.file_kind import kind_of
+from anomalib_medclip.readers.lesion import MaskLabels
 from anomalib_medclip.readers.picture import (
     lesion_numbers,
     read_image,
@@ -227,8 +228,8 @@ def _read_cut(file):
         Slicing("sagittal", organ_labels=(1,), organ_margin=1),
     ))  # fmt: skip
     mask, organ = home / "mask.nii.gz", home / "organ.nii.gz"
-    lesions = one_of(file, ("all", (1,)))
-    sliced = cut(home / "image.nii.gz", WINDOW, slicing, mask, lesions, organ)
+    labels = one_of(file, (MaskLabels("all"), MaskLabels((1,)), MaskLabels("all", (2,))))
+    sliced = cut(home / "image.nii.gz", WINDOW, slicing, mask, labels, organ)
     legal(sliced.images.numpy())
     assert sliced.masks.shape == sliced.images.shape
     restored = sliced.restore(sliced.images)

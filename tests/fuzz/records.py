@@ -110,6 +110,7 @@ data:
       - image: '{patient}/flair.nii.gz'
         mask: '{patient}/seg.nii.gz'
         lesion_labels: [1, 2]
+        ignore_labels: [4]
     plane: axial
     slices: [0, 3]
     intensity: {percentiles: [1, 99]}
