@@ -281,6 +281,8 @@ def test_who_would_count_them_is_refused_with_what_would_not(clinic, tmp_path):
 
 def test_check_says_the_same_of_masks(clinic, tmp_path):
     assert not [one for one in check_data(data_of(clinic)).problems if "mask" in one.kind]
+    most = check_data(data_of(clinic, ignore_labels=(0, VOID))).problems
+    assert "most of an image ignored" in {one.kind for one in most}
     found = check_data(data_of(clinic, ignore_labels=())).problems
     assert {one.kind for one in found if one.severity == "error"} >= {"mask values"}
 

@@ -17,7 +17,7 @@ from anomalib_medclip.data.listing import has_two_values
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
 from anomalib_medclip.files import sha256
 from anomalib_medclip.readers.intensity import IntensityPolicy
-from anomalib_medclip.readers.lesion import MaskLabels
+from anomalib_medclip.readers.lesion import IGNORED, MaskLabels
 from anomalib_medclip.readers.picture import MOST, check_lesion, read_image, read_outline
 from anomalib_medclip.readers.resize import MethodResize
 
@@ -154,6 +154,10 @@ def mask_problems(
         said = f"marks {lesion.mean():.0%} of its image as lesion"
         remedy = "see that it is not inverted"
         yield Problem("lesion of most of an image", path, said, remedy, "warning", MaskError)
+    ignored = float((outline.marks == IGNORED).mean())
+    if ignored > MOST:
+        said, remedy = f"says of {ignored:.0%} of its image that nobody knows", "see ignore_labels"
+        yield Problem("most of an image ignored", path, said, remedy, "warning", MaskError)
     if outline.greys:
         said = f"has {outline.greys} greys beside black, and is cut at half of the brightest"
         remedy = "store it as PNG of 0 and 255 if small lesions matter"
