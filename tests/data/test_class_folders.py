@@ -78,12 +78,12 @@ def test_what_is_left_out_is_said_alike_by_training_and_check(beside, caplog):
     assert [one.partition(str(beside))[2].partition(";")[0] for one in warned[:3]] == [
         "/benign is named by no option, and is left out",
         "/normal/about.txt ends in .txt, as no picture that is read does, and is left out",
-        "/abnormal/0_mask.png is a mask by its name (1 of 8 such), and is left out",
+        "/abnormal/0_mask.png is a mask by its name, and is left out (1 of 8 such)",
     ]
     report = check_data(MedicalFolder(beside, k_shot=1))
     found = [one for one in report.problems if one.kind == "file left out"]
     assert {one.severity for one in found} == {"warning"}
-    assert {one.file for one in found} == {one.file for one in data.left_out}
+    assert {one.file for one in found} == {str(one.path) for one in data.left_out}
     assert len(found) == 10
 
 
@@ -92,7 +92,7 @@ def test_masks_beside_images_are_taken_where_their_folder_is_named(beside):
     rows = data.list_images().query("label_index == 1")
     named = [path.replace(".png", "_mask.png") for path in rows["image_path"]]
     assert rows["mask_path"].tolist() == named
-    assert {one.why for one in data.left_out} == {
+    assert {one.reason for one in data.left_out} == {
         "is named by no option",
         "ends in .txt, as no picture that is read does",
     }
@@ -104,15 +104,15 @@ def test_a_folder_of_masks_among_the_images_may_have_any_name(beside, mask):
         mask(beside / "abnormal" / "drawn" / f"{number}.png")
     data = setup(beside, mask_dir="abnormal/drawn")
     assert data.list_images()["label_index"].sum() == 8
-    assert not any("drawn" in one.file for one in data.left_out)
+    assert not any("drawn" in str(one.path) for one in data.left_out)
 
 
 def test_masks_that_nobody_needs_are_counted(beside, mask):
     for number in range(9):
         mask(beside / "masks" / f"{number}.png")
     data = setup(beside, mask_dir="masks")
-    assert [(one.file, one.why) for one in data.left_out if "masks/" in one.file] == [
-        (str(beside / "masks" / "8.png"), "is the mask of no abnormal image")
+    assert [(one.path, one.reason) for one in data.left_out if "masks/" in str(one.path)] == [
+        (beside / "masks" / "8.png", "is the mask of no abnormal image")
     ]
 
 
@@ -159,7 +159,7 @@ def test_pictures_that_no_row_names_are_counted(beside, caplog):
     data = MedicalFolder(table=beside / "t.csv", k_shot=1, num_workers=0)
     data.setup()
     assert len(data.left_out) == 1 + 1 + 8
-    assert "is named by no row of the table (1 of 10 such), and is left out" in caplog.text
+    assert "is named by no row of the table, and is left out (1 of 10 such)" in caplog.text
 
 
 def test_a_picture_of_two_values_among_others_is_looked_at(beside):

@@ -93,7 +93,7 @@ def test_what_lies_beside_a_series_is_a_warning_of_check_and_of_training(root, t
     (tmp_path / "labels.csv").write_text("\n".join(["image,label", *rows]))
     data = volumes(tmp_path, sources=[{"image": "{patient}/ct"}])
     with caplog.at_level(logging.WARNING):
-        data.load_table()
+        data.setup()
     assert (
         "preview.jpg is no DICOM file, and lies beside a DICOM series, and is left out"
         in caplog.text

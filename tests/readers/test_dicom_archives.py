@@ -260,7 +260,8 @@ def test_a_screenshot_of_another_series_is_left_out(tmp_path):
     assert len(found.voxels) == len(paths)
     [one] = found.left_out
     assert one.path.name == "shot.dcm"
-    assert one.reason == "is a picture of another series that says nothing of its place"
+    words = "is a picture that says nothing of its place, beside the slices of a DICOM series"
+    assert one.reason == words
 
 
 def test_a_folder_of_reports_is_none(tmp_path):

@@ -17,10 +17,10 @@ import pandas as pd
 from pandas import DataFrame, Series
 
 from anomalib_medclip.data.batch import CLASS_NAMES
-from anomalib_medclip.data.mask_names import alike
 from anomalib_medclip.data.tables import read_utf8
 from anomalib_medclip.errors import DataRootError, SupportError
 from anomalib_medclip.files import MISSING, fault_of
+from anomalib_medclip.readers.mask_names import alike
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)

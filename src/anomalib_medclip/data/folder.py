@@ -13,12 +13,13 @@ from anomalib_medclip.data.class_folders import ClassFolders, read_folders
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import Problem, with_name
-from anomalib_medclip.data.listing import LeftOut, entries_of
 from anomalib_medclip.data.names_on_disk import NamesOnDisk
 from anomalib_medclip.data.tables import TableRow, plain_label, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.option_checks import checked
+from anomalib_medclip.readers.left_out import LeftOut
+from anomalib_medclip.readers.listing import entries_of
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -249,7 +250,7 @@ def _not_named(paths: Sequence[str]) -> Iterator[LeftOut]:
         for path in entries_of(folder) if fault_of(folder) is A_FOLDER else ():
             is_picture = path.suffix.lower() in IMAGE_SUFFIXES
             if is_picture and Path(os.path.realpath(path)) not in named:
-                yield LeftOut(str(path), "is named by no row of the table", "add a row for it")
+                yield LeftOut(path, "is named by no row of the table", "add a row for it")
 
 
 def _by_split(table: dict[str, str] | Path | str | None) -> dict[str, Path]:

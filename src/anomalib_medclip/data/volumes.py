@@ -30,7 +30,6 @@ from anomalib_medclip.data.cases import (
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import Problem, problem_of, refuse, with_name
-from anomalib_medclip.data.listing import LeftOut
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
 from anomalib_medclip.data.voxel_transforms import TransformSpec, build_transforms
 from anomalib_medclip.errors import (
@@ -41,6 +40,7 @@ from anomalib_medclip.errors import (
 )
 from anomalib_medclip.files import MISSING, fault_of
 from anomalib_medclip.option_checks import checked
+from anomalib_medclip.readers.left_out import LeftOut
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ class Volumes(MedicalDataModule):
                 msg = f"no volume of {self.root} has a slice in {asked}; correct 'slices'"
                 raise EmptySplitError(msg)
             self._listed = DataFrame(rows)
-            self.left_out = self.not_taken(cases)
+            self.left_out = [*self.not_taken(cases), *self.left_out]
         return self._listed
 
     def load_table(self) -> DataFrame:
@@ -228,10 +228,7 @@ class Volumes(MedicalDataModule):
             said, remedy = "has no lesion in its mask, and counts as healthy", "look at both"
             problem = Problem("volume without lesion", str(case.image), said, remedy, "warning")
             self._problems.append(problem)
-        for one in sliced.left_out:
-            remedy = "take it out, if it belongs elsewhere"
-            said = f"{one.reason}, and is left out"
-            self._problems.append(Problem("file left out", str(one.path), said, remedy, "warning"))
+        self.left_out = [*self.left_out, *sliced.left_out]
         rows = []
         for number, label in self.labelled(case, sliced):
             path = str(case.image / f"{self.slicing.plane}_{number:03d}.png")

@@ -114,8 +114,13 @@ def pictures_among(paths: Sequence[Path]) -> tuple[list[Slice], list[LeftOut]]:
         try:
             slices += slices_of(path)
         except NoPictureError as error:
-            left_out.append(LeftOut(path, error.reason))
+            left_out.append(LeftOut(path, error.reason, error.remedy))
     return slices, left_out
+
+
+def beside_a_series(path: Path) -> LeftOut:
+    """A file that is no DICOM file, among those of a series."""
+    return LeftOut(path, "is no DICOM file, and lies beside a DICOM series")
 
 
 def read_series(

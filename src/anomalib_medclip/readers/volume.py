@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from anomalib_medclip.errors import ImageReadError, MaskError, VolumeError
 from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.readers.dicom import (
+    beside_a_series,
     dicom_files,
     is_dicom,
     pictures_among,
@@ -27,6 +28,7 @@ from anomalib_medclip.readers.file_kind import DICOM, kind_by
 from anomalib_medclip.readers.grid import same_grid as same_grid
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.left_out import LeftOut
+from anomalib_medclip.readers.listing import stranger
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_label_map, read_lesion
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.unpacked import Unpacked
@@ -125,10 +127,10 @@ def _read_folder(
     slices, left_out = pictures_among(files)
     if slices:
         series = series_of(slices, intensity, uneven, where)
-        left_out += _beside(folder, files, "is no DICOM file, and lies beside a DICOM series")
+        left_out += [beside_a_series(path) for path in _beside(folder, files)]
         return Volume(*series[:3], (*left_out, *series.left_out))
     pictures = [path for path in _pictures(folder) if path not in files]
-    left_out += _beside(folder, [*files, *pictures], "is no picture, and lies beside slices")
+    left_out += [stranger(path) for path in _beside(folder, [*files, *pictures])]
     if not uneven:
         _check_numbers(pictures)
     grey = []
@@ -142,10 +144,10 @@ def _read_folder(
     return Volume(_stacked(folder, pictures, grey), AS_SEEN, left_out=tuple(left_out))
 
 
-def _beside(folder: Path, taken: Collection[Path], reason: str) -> list[LeftOut]:
+def _beside(folder: Path, taken: Collection[Path]) -> list[Path]:
     """The other files of a folder, but hidden ones."""
     there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return [LeftOut(path, reason) for path in there if path not in taken and path.is_file()]
+    return [path for path in there if path not in taken and path.is_file()]
 
 
 def _stack_masks(folder: Path, read: Callable[[Path], NDArray[Any]]) -> Volume:
