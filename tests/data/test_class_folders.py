@@ -58,6 +58,52 @@ def test_where_folders_are_no_patients_the_option_is_named_and_helps(tmp_path, p
     assert data.test_data.samples["label_index"].sum() > 0
 
 
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [
+        ((("", 8), ("more", 4)), "has 4 of 12 images in 1 folders, each of which is taken for a"),
+        ((("P0", 5), ("P1", 2), ("P2", 2)), "has 9 of 9 images in 3 folders, each of which is"),
+        ((("P0", 4), ("P1", 2), ("P2", 2)), None),
+        ((("", 8),), None),
+        ((("images", 8),), None),  # which says of nobody whose they are
+    ],
+)
+def test_folders_that_may_be_no_patients_are_a_warning_of_training_and_check(
+    tmp_path, picture, caplog, layout, words
+):
+    for number in range(8):
+        picture(tmp_path / "abnormal" / f"{number}.png", seed=number)
+    places = [place for place, count in layout for _ in range(count)]
+    for number, place in enumerate(places):
+        picture(tmp_path / "normal" / place / f"{number}.png", seed=100 + number)
+    data = setup(tmp_path)
+    home = tmp_path / "normal"
+    found = [one for one in check_data(data).problems if one.kind == "folder taken for a patient"]
+    warned = [one for one in warnings_of(caplog) if "taken for a patient" in one]
+    assert [one.file for one in found] == ([str(home)] if words else [])
+    assert len(warned) == 2 * len(found)  # of training, and of the check that lists again
+    for one in found:
+        assert one.problem.startswith(words)
+        assert warned[0].startswith(f"{home} {words}")
+        assert one.remedy == "set --data.patient_folders false where folders are no patients"
+    caplog.clear()
+    setup(tmp_path, patient_folders=False)
+    assert not [one for one in warnings_of(caplog) if "taken for a patient" in one]
+
+
+def test_that_most_images_are_set_aside_is_a_warning(root, caplog):
+    setup(root)
+    assert not [one for one in warnings_of(caplog) if "set aside" in one]
+    for path in [*root.glob("*/P[234]/*")]:
+        path.rename(path.parents[1] / "P0" / path.name)
+    data = setup(root)
+    assert "P0" in set(data.support_data.samples["group"])
+    parts = data.support_data, data.val_data, data.test_data
+    used = len({path for part in parts for path in part.samples["image_path"]})
+    [said] = [one for one in warnings_of(caplog) if "set aside" in one]
+    assert said == f"{24 - used} of 24 images are set aside: their patients are in the support"
+
+
 @pytest.fixture
 def beside(tmp_path, picture, mask):
     """Images with their masks beside them, and files that are no images."""

@@ -277,7 +277,9 @@ def split_around(
     strangers = rest[~patients(rest).isin(patients(support))]
     if len(strangers) < len(rest):
         count = len(rest) - len(strangers)
-        logger.info("%d images are set aside: their patients are in the support", count)
+        level = logging.WARNING if count > len(strangers) else logging.INFO
+        said = "%d of %d images are set aside: their patients are in the support"
+        logger.log(level, said, count, len(table))
     valid, test = split_by_patient(strangers, ratio, seed, labels)
     parts = {"support": support, "valid": valid, "test": test}
     return pd.concat([part.assign(split=split) for split, part in parts.items()])

@@ -29,7 +29,7 @@ from anomalib_medclip.data.cases import (
 )
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
-from anomalib_medclip.data.integrity import Problem, problem_of, refuse, with_name
+from anomalib_medclip.data.integrity import Problem, problem_of, refuse, warn, with_name
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
 from anomalib_medclip.data.voxel_transforms import TransformSpec, build_transforms
 from anomalib_medclip.errors import (
@@ -210,8 +210,7 @@ class Volumes(MedicalDataModule):
         """
         table = self.list_images()
         refuse(self._problems)
-        for one in self._problems:
-            logger.warning("%s %s; %s", one.file, one.problem, one.remedy)
+        warn(self._problems)
         if "split" in table:
             return table
         return split_around(table, self.choose_support(table), self.val_ratio, self.draw_seed)
