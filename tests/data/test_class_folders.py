@@ -61,8 +61,8 @@ def test_where_folders_are_no_patients_the_option_is_named_and_helps(tmp_path, p
 @pytest.mark.parametrize(
     ("layout", "words"),
     [
-        ((("", 8), ("more", 4)), "has 4 of 12 images in 1 folders, each of which is taken for a"),
-        ((("P0", 5), ("P1", 2), ("P2", 2)), "has 9 of 9 images in 3 folders, each of which is"),
+        ((("", 8), ("more", 4)), "has 4 of 12 images in 1 folder, taken for as many patients"),
+        ((("P0", 5), ("P1", 2), ("P2", 2)), "has 9 of 9 images in 3 folders, taken for as many patients"),
         ((("P0", 4), ("P1", 2), ("P2", 2)), None),
         ((("", 8),), None),
         ((("images", 8),), None),  # which says of nobody whose they are
@@ -79,7 +79,7 @@ def test_folders_that_may_be_no_patients_are_a_warning_of_training_and_check(
     data = setup(tmp_path)
     home = tmp_path / "normal"
     found = [one for one in check_data(data).problems if one.kind == "folder taken for a patient"]
-    warned = [one for one in warnings_of(caplog) if "taken for a patient" in one]
+    warned = [one for one in warnings_of(caplog) if "as many patients" in one]
     assert [one.file for one in found] == ([str(home)] if words else [])
     assert len(warned) == 2 * len(found)  # of training, and of the check that lists again
     for one in found:
@@ -88,7 +88,7 @@ def test_folders_that_may_be_no_patients_are_a_warning_of_training_and_check(
         assert one.remedy == "set --data.patient_folders false where folders are no patients"
     caplog.clear()
     setup(tmp_path, patient_folders=False)
-    assert not [one for one in warnings_of(caplog) if "taken for a patient" in one]
+    assert not [one for one in warnings_of(caplog) if "as many patients" in one]
 
 
 def test_that_most_images_are_set_aside_is_a_warning(root, caplog):

@@ -189,9 +189,10 @@ class MedicalFolder(MedicalDataModule):
             counts = groups[groups != ""].value_counts()
             inside, most = int(counts.sum()), max(counts, default=0)
             if 0 < inside < len(groups) or most > len(groups) / 2:
+                folders = f"{len(counts)} folder{'s' * (len(counts) > 1)}"
                 said = (
-                    f"has {inside} of {len(groups)} images in {len(counts)} folders, each of which "
-                    "is taken for a patient, whose images stay in one split"
+                    f"has {inside} of {len(groups)} images in {folders}, taken for as many "
+                    "patients, of whom none is in two splits"
                 )
                 remedy = "set --data.patient_folders false where folders are no patients"
                 home = str(self.root / folder)

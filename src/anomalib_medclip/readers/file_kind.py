@@ -56,6 +56,18 @@ HEIDELBERG_E2E = _foreign("an OCT file of Heidelberg Engineering (.e2e)", _OCT_C
 TOPCON = _foreign("an OCT file of Topcon (.fda, .fds)", _OCT_CONVERTER)
 OTHER_OCT = _foreign("an OCT file of its maker's own format", _OCT_CONVERTER)
 
+OFFICE = _foreign("a file of an office program", "save pictures in it as PNG, tables as CSV")
+_FIRST_OF_OFFICE = (
+    b"[Content_Types]",
+    b"_rels/",
+    b"docProps/",
+    b"xl/",
+    b"word/",
+    b"ppt/",
+    b"mimetype",
+)
+"""What lies first in their files, which are zip archives."""
+
 _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (344, b"n+1\0", NIFTI),
     (4, b"n+2\0", NIFTI),
@@ -81,6 +93,7 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", _foreign("an HDF5 file, as MINC and MATLAB write", _BY_NIBABEL)),
     (0, b"\x93NUMPY", _foreign("a NumPy array, which says of no place", _BY_NIBABEL)),
     (0, b"MATLAB ", _foreign("a MATLAB file", _BY_NIBABEL)),
+    *((30, name, OFFICE) for name in _FIRST_OF_OFFICE),
     (0, b"PK\x03\x04", _foreign("a zip archive", _UNPACK)),
     (257, b"ustar", _foreign("a tar archive", _UNPACK)),
     (0, b"7z\xbc\xaf\x27\x1c", _foreign("a 7z archive", _UNPACK)),
