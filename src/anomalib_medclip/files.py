@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import SEEK_END, BufferedReader, FileIO
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -51,6 +51,7 @@ _FAULTS = {
     errno.ENAMETOOLONG: Fault("is too long a path for this system", "shorten its names"),
 }
 _POINTER = Fault("is a Git LFS pointer and not the file", "fetch that by 'git lfs pull'")
+_BEGINS_POINTER = b"version https://git-lfs"
 _NO_FILES = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 _NO_FILES |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "device")
 
@@ -60,7 +61,18 @@ def fault_of(path: str | Path) -> Fault | None:
 
     Only small regular files are opened: nobody waits for a pipe or reads a device for ever.
     """
-    path = Path(path)
+    fault = _fault_by_status(path := Path(path))
+    small = fault is None and 0 < path.stat().st_size < 1024  # bytes, as pointers are
+    return _POINTER if small and path.read_bytes().startswith(_BEGINS_POINTER) else fault
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a path is a folder that can be listed and entered."""
+    return _fault_by_status(Path(path)) is A_FOLDER
+
+
+def _fault_by_status(path: Path) -> Fault | None:
+    """The same of a path that is not opened, and so may be a pointer."""
     try:
         found = path.stat()
     except OSError as error:
@@ -76,19 +88,41 @@ def fault_of(path: str | Path) -> Fault | None:
         return A_FOLDER
     if kind := _NO_FILES.get(stat.S_IFMT(found.st_mode)):
         return Fault(f"is a {kind} and no file", "name a file, or take it out of the data")
-    small = 0 < found.st_size < 1024  # bytes, as pointers are; what has none may be no file
-    return _POINTER if small and path.read_bytes().startswith(b"version https://git-lfs") else None
+    return None
 
 
-def open_file(path: Path) -> BufferedReader:
-    """Open a file to read its bytes.
+class BoundedFile(BufferedReader):
+    """A file to read, of which nobody takes memory for more than is there.
+
+    Args:
+        path: Where it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(FileIO(path))
+        self._end = self.seek(0, SEEK_END)
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """So many bytes, or all that are left."""
+        left = max(0, self._end - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def open_file(path: Path) -> BoundedFile:
+    """Open a file to read its bytes, once.
 
     Raises:
         ImageReadError: It is none that can be read; see ``fault_of``.
     """
-    if fault := fault_of(path):
-        raise ImageReadError(fault.about(path))
-    return path.open("rb")
+    fault = _fault_by_status(path)
+    if fault is None:
+        file = BoundedFile(path)
+        if not file.peek(len(_BEGINS_POINTER)).startswith(_BEGINS_POINTER):
+            return file
+        file.close()
+        fault = _POINTER
+    raise ImageReadError(fault.about(path))
 
 
 def check_writable(folder: Path) -> None:

@@ -62,7 +62,10 @@ def test_where_folders_are_no_patients_the_option_is_named_and_helps(tmp_path, p
     ("layout", "words"),
     [
         ((("", 8), ("more", 4)), "has 4 of 12 images in 1 folder, taken for as many patients"),
-        ((("P0", 5), ("P1", 2), ("P2", 2)), "has 9 of 9 images in 3 folders, taken for as many patients"),
+        (
+            (("P0", 5), ("P1", 2), ("P2", 2)),
+            "has 9 of 9 images in 3 folders, taken for as many patients",
+        ),
         ((("P0", 4), ("P1", 2), ("P2", 2)), None),
         ((("", 8),), None),
         ((("images", 8),), None),  # which says of nobody whose they are

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomalib_medclip.files import A_FOLDER, fault_of
-from anomalib_medclip.readers.dicom import is_dicom
+from anomalib_medclip.readers.dicom_file import begins_as_dicom
 from anomalib_medclip.readers.unpacked import PACKED, Unpacked
 
 Family = Literal["volume", "dicom", "picture", "foreign"]
@@ -105,6 +105,7 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
 """Where which bytes stand in a file of which kind."""
 
 _ENDINGS: tuple[tuple[tuple[str, ...], FileKind], ...] = (
+    ((".dcm", ".dicom"), DICOM),
     ((".nii", ".nii.gz"), NIFTI),
     ((".hdr", ".hdr.gz", ".img", ".img.gz"), PAIR),
     ((".mgh", ".mgz", ".mgh.gz"), MGH),
@@ -143,9 +144,14 @@ def kind_by(path: Path, head: bytes) -> FileKind | None:
     for looks_so, kind in _LOOKS:
         if looks_so(head):
             return kind
-    if is_dicom(path):
+    if begins_as_dicom(head[:132]):
         return DICOM
     return next((kind for ends, kind in _ENDINGS if path.name.lower().endswith(ends)), None)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM; that of a damaged one is said by its ending alone."""
+    return kind_of(path) == DICOM
 
 
 def is_volume(path: Path) -> bool:

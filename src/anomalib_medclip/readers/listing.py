@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomalib_medclip.errors import DataRootError, MaskError, MedclipError
-from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
-from anomalib_medclip.readers.file_kind import DICOM, kind_of
+from anomalib_medclip.files import A_FOLDER, MISSING, fault_of, is_folder
+from anomalib_medclip.readers.file_kind import is_dicom, kind_of
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.mask_names import (
     Place,
@@ -69,7 +69,7 @@ def list_images(folder: Path, others: Collection[Path] = ()) -> Listing:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES or kind_of(path) == DICOM
+    return path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)
 
 
 def stranger(path: Path) -> LeftOut:
@@ -160,7 +160,7 @@ def files_below(folder: Path, others: Collection[Path] = ()) -> Iterator[Path]:
 def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
     seen.add(os.path.realpath(folder))
     for path in entries_of(folder):
-        if fault_of(path) is not A_FOLDER:
+        if not is_folder(path):
             yield path
         elif os.path.realpath(path) not in seen:
             yield from _walk(path, seen)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from anomalib_medclip.errors import ImageReadError, MedclipError
-from anomalib_medclip.files import open_file
+from anomalib_medclip.files import BoundedFile, open_file
 
 PACKED = b"\x1f\x8b"
 """What packed files begin with."""
@@ -57,6 +57,11 @@ class Unpacked:
         """Close it."""
         self._file.close()
 
+    def from_start(self) -> BoundedFile:
+        """The file as it is, packed or not, at its beginning."""
+        self._file.seek(0)
+        return self._file
+
     def read(self, most: int) -> bytes:
         """At most so many bytes from its beginning, so that no bomb goes off.
 
@@ -65,12 +70,12 @@ class Unpacked:
         Raises:
             EOFError: It is cut off; and what else ``gzip`` raises.
         """
-        self._file.seek(0)
-        content = gzip.GzipFile(fileobj=self._file) if self.is_packed else self._file
+        file = self.from_start()
+        content = gzip.GzipFile(fileobj=file) if self.is_packed else file
         return content.read(most)
 
     def refuse_packed(self) -> None:
-        """Refuse a file of a format that packs its voxels alone, if it is packed as a whole.
+        """Refuse a file of a format that is not packed as a whole, if it is.
 
         Raises:
             ImageReadError: It is.

@@ -3,8 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,12 +16,13 @@ from anomalib_medclip.errors import (
 )
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
 from anomalib_medclip.readers.dicom import beside_a_series
-from anomalib_medclip.readers.dicom_frames import Slice, slices_of
+from anomalib_medclip.readers.dicom_frames import slices_in
 from anomalib_medclip.readers.dicom_volumes import Membership, membership_of, set_aside
-from anomalib_medclip.readers.file_kind import DICOM, kind_of
+from anomalib_medclip.readers.file_kind import DICOM, FileKind, kind_by, kind_of
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.listing import masks_among, stranger
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
+from anomalib_medclip.readers.unpacked import Unpacked
 from anomalib_medclip.readers.volume_file import parts_of
 
 logger = logging.getLogger(__name__)
@@ -140,30 +140,36 @@ def _folders(
 def _of_file(path: Path, where: str) -> Input:
     """A file that was given by itself; a DICOM file of one frame is a picture."""
     found = _by_content(path, where)
-    if found and found.kind == "nifti":
+    if isinstance(found, Input):
         return found
-    with suppress(MedclipError):  # which reading it will say again
-        if found and found.kind == "series" and _is_volume(slices_of(path)[0]):
-            return found
-    return Input("picture", (path,), where)
+    is_volume = isinstance(found, Membership) and _is_volume(found)
+    return Input("series" if is_volume else "picture", (path,), where)  # or reading says why not
 
 
-def _by_content(path: Path, where: str) -> Input | None:
-    """What a file is by itself, a DICOM file the series of this one; nothing, if nobody reads it.
+def _by_content(path: Path, where: str) -> Input | Membership | MedclipError | None:
+    """What a file is by itself; of DICOM what it says, or why it cannot be read; or nothing.
 
     What may not be read, and does not say by its ending what it is, may be DICOM.
     """
-    kind = kind_of(path)
+    kind, said = _looked_at(path)
     if kind and kind.family == "volume":
         return Input("nifti", parts_of(path, kind), where)
-    if kind == DICOM:
-        return Input("series", (path,), where)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if kind != DICOM and path.suffix.lower() in IMAGE_SUFFIXES:
         return Input("picture", (path,), where)
-    return Input("series", (path,), where) if fault_of(path) else None
+    return said
 
 
-def _is_volume(one: Slice | Membership) -> bool:
+def _looked_at(path: Path) -> tuple[FileKind | None, Membership | MedclipError | None]:
+    """What a file is, and of DICOM what it says; or why it cannot be read."""
+    try:
+        with Unpacked(path) as file:
+            kind = kind_by(path, file.head)
+            return kind, membership_of(slices_in(file)[0]) if kind == DICOM else None
+    except MedclipError as error:
+        return kind_of(path), error
+
+
+def _is_volume(one: Membership) -> bool:
     """Whether it is of a file that is a volume by itself."""
     return one.frames > 1 and one.is_placed
 
@@ -178,11 +184,11 @@ def _in_folder(
         for name in sorted(names)
         if not name.startswith(".")
     }
-    beside = {part for one in there.values() if one for part in one.files[1:]}
-    found = {path: one for path, one in there.items() if one and path not in beside}
-    strangers = there.keys() - found.keys() - beside
-    dicom = _sorted_out([path for path, one in found.items() if one.kind == "series"])
-    whole = [one for one in found.values() if one.kind != "series"]
+    inputs = [one for one in there.values() if isinstance(one, Input)]
+    beside = {part for one in inputs for part in one.files[1:]}
+    strangers = {path for path, one in there.items() if one is None} - beside
+    whole = [one for path, one in there.items() if isinstance(one, Input) and path not in beside]
+    dicom = _sorted_out({p: one for p, one in there.items() if one and not isinstance(one, Input)})
     if dicom.volumes:
         strangers |= {one.files[0] for one in whole if one.kind == "picture"}
         whole = [one for one in whole if one.kind != "picture"]
@@ -219,9 +225,8 @@ class _Dicom(NamedTuple):
     left_out: list[LeftOut]
 
 
-def _sorted_out(paths: Sequence[Path]) -> _Dicom:
-    """What the DICOM files of a folder are."""
-    looked = {path: _membership_in(path) for path in paths}
+def _sorted_out(looked: Mapping[Path, Membership | MedclipError]) -> _Dicom:
+    """What the DICOM files of a folder are, of which each says something, or cannot be read."""
     found = [one for one in looked.values() if isinstance(one, Membership)]
     no_pictures = {p: one for p, one in looked.items() if isinstance(one, NoPictureError)}
     left_out = [LeftOut(path, one.reason, one.remedy) for path, one in no_pictures.items()]
@@ -236,14 +241,6 @@ def _sorted_out(paths: Sequence[Path]) -> _Dicom:
     volumes = [files + broken for files in groups.values()]
     whole = [one.path for one in found if _is_volume(one)]
     return _Dicom(volumes, whole, pictures if volumes else pictures + broken, left_out)
-
-
-def _membership_in(path: Path) -> Membership | MedclipError:
-    """What a DICOM file says of itself, or why it cannot be read."""
-    try:
-        return membership_of(slices_of(path)[0])
-    except MedclipError as error:
-        return error
 
 
 def _named(found: Sequence[Input]) -> list[Input]:
