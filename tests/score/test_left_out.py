@@ -5,12 +5,19 @@ import pytest
 from dicom_series import UID, write_picture
 from image_trees import Tree
 from pictures import save
+from PIL import Image
 from pydicom.uid import SecondaryCaptureImageStorage
 from scans import UP, numbers, write_stack, write_volume
 
 from anomalib_medclip.readers.listing import list_images
+from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.readers.volume import read_volume
 from anomalib_medclip.score.inputs import look_below
+
+CONTENT = {
+    ".zip": b"PK\3\4" + bytes(26) + b"1.png",
+    "xlsx": b"PK\3\4" + bytes(26) + b"docProps/app.xml",
+}
 
 
 def look(root):
@@ -46,7 +53,7 @@ def home(tmp_path):
             elif name.endswith(".png"):
                 save(tmp_path / name, numbers((8, 8)).astype(np.uint8))
             else:
-                (tmp_path / name).write_bytes(b"PK\3\4" if name.endswith("x") else b"tired")
+                (tmp_path / name).write_bytes(CONTENT.get(name[-4:], b"tired"))
         return tmp_path
 
     return fill
@@ -57,8 +64,12 @@ def home(tmp_path):
     [
         (("P1.nii.gz", "P2.nii"), {"P1_mask.nii.gz": "is a mask by", "P2_seg.nii": "is a mask by"}),
         (("scans/P1.nii.gz",), {"masks/P1.nii.gz": "lies in a folder of masks"}),
-        (("images/1.png",), {"labels/1.png": "is a mask by its name", "t.xlsx": "is a zip arch"}),
+        (
+            ("images/1.png",),
+            {"labels/1.png": "is a mask by its name", "t.xlsx": "is a file of an off"},
+        ),
         (("a/1.png", "b/2.png"), {"a/x.txt": "ends in .txt", "b/README": "has no ending"}),
+        (("a/1.png",), {"a/b.zip": "is a zip archive", "c/2.csv": "ends in .csv"}),
         (("1_mask.png", "2_mask.png"), {}),  # which only are called so
     ],
 )
@@ -99,3 +110,17 @@ def test_beside_a_series_it_leaves_out_what_a_volume_of_training_does(tmp_path, 
     for name in why:
         (tmp_path / name).unlink()
     assert np.array_equal(found.voxels, read_volume(folder, (0, 1000)).voxels)
+
+
+def test_a_picture_that_is_called_dicom_is_a_picture_wherever_it_lies(tmp_path):
+    slices = write_stack(tmp_path / "ct", numbers((5, 8, 6)), UP)
+    Image.fromarray(numbers((8, 8)).astype(np.uint8)).save(tmp_path / "x.png")
+    path = (tmp_path / "x.png").rename(tmp_path / "x.dcm")
+    assert read_image(path).shape == (3, 8, 8)
+    [one] = look_below(path, tmp_path / "results").inputs
+    assert one.kind == "picture"
+    copied = path.rename(tmp_path / "ct" / "x.dcm")
+    taken, why = look(tmp_path)
+    assert taken == {f"ct/{one.name}" for one in slices}
+    [left_out] = read_volume(tmp_path / "ct", (0, 1000)).left_out
+    assert (left_out.path, why) == (copied, {"ct/x.dcm": left_out[1:]})
