@@ -63,6 +63,12 @@ def home(tmp_path):
     ("taken", "left_out"),
     [
         (("P1.nii.gz", "P2.nii"), {"P1_mask.nii.gz": "is a mask by", "P2_seg.nii": "is a mask by"}),
+        (("P1/t1.nii.gz", "P1/t2.nii.gz"), {"P1/seg.nii.gz": "is a mask by its name"}),
+        (("P1_flair.nii", "P10_t1.nii"), {"P1_seg.nii": "is a mask by its name"}),
+        (("P10_flair.nii", "P1_seg.nii", "P2/t1.nii", "P3/seg.nii"), {}),
+        (("imagesTr/1_0000.nii", "imagesTr/1_0001.nii"), {"labelsTr/1.nii": "is a mask by its"}),
+        (("brain_seg.nii", "liver_seg.nii"), {}),
+        (("roi.png", "other.png", "1_seg.png", "1_a.png"), {}),  # pictures have names of all kinds
         (("scans/P1.nii.gz",), {"masks/P1.nii.gz": "lies in a folder of masks"}),
         (
             ("images/1.png",),

@@ -102,20 +102,34 @@ def _masks_among(pictures: Sequence[Path], folder: Path) -> Iterator[tuple[Path,
     below = {path: _unpacked(path.relative_to(folder)) for path in pictures}
     in_folder = {path for path in pictures if holds_masks(below[path], surely=True)}
     perhaps = {path for path in pictures if holds_masks(below[path])} - in_folder
-    images = {place_of_image(below[path]) for path in pictures if path not in in_folder | perhaps}
-    by_name, alone = set(), set()
-    for path in set(pictures) - in_folder:
-        name = below[path].stem
-        if place_of_mask(below[path]) in images and (says_mask(name) or path in perhaps):
+    others = set(pictures) - in_folder - perhaps
+    images = {place_of_image(below[path]) for path in others}
+    called = {path for path in others if says_mask(below[path].stem)}
+    scans = {place_of_image(below[path]) for path in others - called if _is_volume(path)}
+    by_name = set()
+    for path in called | perhaps:
+        place = place_of_mask(below[path])
+        if place in images or (_is_volume(path) and _is_of_several(place, scans)):
             by_name.add(path)
-        elif says_mask(name, surely=True):
-            alone.add(path)
-    if len(in_folder | by_name | alone) == len(pictures):
+    rest = set(pictures) - in_folder - by_name
+    alone = {path for path in rest if says_mask(below[path].stem, surely=True)}
+    if alone == rest:
         alone = set()  # all are called so, and then they are the images
-    rest = [path for path in pictures if path not in in_folder | by_name | alone]
     yield from ((path, "lies in a folder of masks") for path in in_folder)
     yield from ((path, "is a mask by its name") for path in by_name | alone)
-    yield from ((path, "is the mask of the image of its name") for path in _black_and_white(rest))
+    yield from (
+        (path, "is the mask of the image of its name") for path in _black_and_white(rest - alone)
+    )
+
+
+def _is_volume(path: Path) -> bool:
+    return path.suffix.lower() not in IMAGE_SUFFIXES
+
+
+def _is_of_several(place: Place, scans: Collection[Place]) -> bool:
+    """Whether volumes are named as a mask is, and by what tells them apart, such as T1 and T2."""
+    begins = tuple(f"{place.name}{gap}" for gap in "_-. ") if place.name else ""
+    return any(one.folders == place.folders and one.name.startswith(begins) for one in scans)
 
 
 def _unpacked(path: Path) -> Path:
@@ -123,7 +137,7 @@ def _unpacked(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() == ".gz" else path
 
 
-def _black_and_white(pictures: Sequence[Path]) -> Iterator[Path]:
+def _black_and_white(pictures: Collection[Path]) -> Iterator[Path]:
     """Of pictures that differ only in their endings, those that are masks of the others."""
     named = defaultdict(list)
     for path in pictures:
