@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import SEEK_END, BufferedReader, FileIO
+from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -39,7 +39,6 @@ class Fault(NamedTuple):
 
 MISSING = Fault("is missing", "restore it or take it out of the data")
 A_FOLDER = Fault("is a folder and no file", "name a file")
-"""Of a folder that can be listed and entered."""
 
 _DENIED = Fault("may not be read by you", "let yourself read it, and enter all folders above it")
 _FAULTS = {
@@ -91,38 +90,19 @@ def _fault_by_status(path: Path) -> Fault | None:
     return None
 
 
-class BoundedFile(BufferedReader):
-    """A file to read, of which nobody takes memory for more than is there.
-
-    Args:
-        path: Where it is.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(FileIO(path))
-        self._end = self.seek(0, SEEK_END)
-        self.seek(0)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """So many bytes, or all that are left."""
-        left = max(0, self._end - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left))
-
-
-def open_file(path: Path) -> BoundedFile:
+def open_file(path: Path) -> BufferedReader:
     """Open a file to read its bytes, once.
 
     Raises:
         ImageReadError: It is none that can be read; see ``fault_of``.
     """
-    fault = _fault_by_status(path)
-    if fault is None:
-        file = BoundedFile(path)
-        if not file.peek(len(_BEGINS_POINTER)).startswith(_BEGINS_POINTER):
-            return file
+    if fault := _fault_by_status(path):
+        raise ImageReadError(fault.about(path))
+    file = path.open("rb")
+    if file.peek(len(_BEGINS_POINTER)).startswith(_BEGINS_POINTER):
         file.close()
-        fault = _POINTER
-    raise ImageReadError(fault.about(path))
+        raise ImageReadError(_POINTER.about(path))
+    return file
 
 
 def check_writable(folder: Path) -> None:
@@ -309,19 +289,6 @@ def _finite(word: str) -> float:
         return number
     msg = f"{word} is no number in JSON"
     raise ValueError(msg)
-
-
-def without_folders(words: str, *folders: Path) -> str:
-    """Words for a file that travels: paths begin with the name of one of these folders.
-
-    Example:
-        >>> without_folders("/home/jane/scans/P4.nii is cut off", Path("/home/jane/scans"))
-        'scans/P4.nii is cut off'
-    """
-    for folder in folders:
-        for above in (folder.absolute().parent, folder.resolve().parent):
-            words = words.replace(f"{above}{os.sep}", "")
-    return words
 
 
 def sha256(path: Path) -> str:

@@ -27,9 +27,8 @@ from anomalib_medclip.files import (
     from_json,
     sha256_of_all,
     whole_file,
-    without_folders,
 )
-from anomalib_medclip.provenance import NOTICE, versions
+from anomalib_medclip.provenance import NOTICE, versions, without_folders
 from anomalib_medclip.readers.left_out import warn_of
 from anomalib_medclip.readers.volume_file import sha256_of_volume
 from anomalib_medclip.signals import stop_if_told

@@ -3,7 +3,7 @@
 Files of archives lack the mark, or all that comes before their data set; these are told by how they
 begin. pydicom inflates the whole of a deflated file before it looks at the first value, even if
 only the header is asked for. And it asks for as many bytes as an element says it has, however many
-there are, so it is given none but a ``BoundedFile``.
+there are, so it is given none but a ``BoundedFile`` of ``unpacked``.
 """
 
 import zlib

@@ -5,17 +5,36 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import SEEK_END, BufferedReader
 from pathlib import Path
 from types import TracebackType
 
 from anomalib_medclip.errors import ImageReadError, MedclipError
-from anomalib_medclip.files import BoundedFile, open_file
+from anomalib_medclip.files import open_file
 
 PACKED = b"\x1f\x8b"
 """What packed files begin with."""
 
 _HEAD = 2048  # bytes that tell what a file is
 _MOST_COMPRESSED = 1032  # bytes that one byte of a gzip file can at most become
+
+
+class BoundedFile(BufferedReader):
+    """A file to read, of which nobody takes memory for more than is there.
+
+    Args:
+        file: The same, as it was opened.
+    """
+
+    def __init__(self, file: BufferedReader) -> None:
+        super().__init__(file.detach())
+        self._end = self.seek(0, SEEK_END)
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """So many bytes, or all that are left."""
+        left = max(0, self._end - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 class Unpacked:
@@ -35,7 +54,7 @@ class Unpacked:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open_file(path)
+        self._file = BoundedFile(open_file(path))
         self.head = self._file.read(_HEAD)
         self.is_packed = self.head.startswith(PACKED)
         if self.is_packed:
