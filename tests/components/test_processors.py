@@ -346,6 +346,7 @@ def mixed(tmp_path, picture):
         picture(tmp_path / name)
     write_picture(tmp_path / "P3" / "4.dcm", np.zeros((8, 8), np.uint8))
     write_picture(tmp_path / "P3" / "IM5", np.zeros((8, 8), np.uint8))
+    (tmp_path / "5.jp2").write_bytes(b"\0\0\0\x0cjP  \r\n")
     for name in ("head.nii.gz", "notes.txt", ".hidden"):
         (tmp_path / name).write_bytes(b"x")
     return tmp_path
@@ -357,6 +358,8 @@ def test_of_a_folder_it_is_said_what_anomalib_does_not_predict_and_which_masks_i
     words = "anomalib's prediction does not list, and is left out"
     here = "give it to anomalib-medclip score or to anomalib_medclip.Inferencer"
     assert warned(mixed, caplog) == [
+        "5.jp2 ends in .jp2, as no picture that is read does, and is left out; save it as PNG if "
+        "it is an image",
         f"P2/3.gif is GIF, which {words}; {here}",
         f"P3/4.dcm is DICOM, which {words} (1 of 2 such); {here}",
         f"head.nii.gz is NIfTI, which {words}; {here}",

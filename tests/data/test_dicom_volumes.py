@@ -13,6 +13,7 @@ from scans import AFFINE
 from anomalib_medclip.cli import main
 from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.data.checks import check_data
+from anomalib_medclip.data.slice_tree import cut_tree
 from anomalib_medclip.errors import VolumeError
 
 SPLITS = {"P0": "train", "P1": "train", "P2": "valid", "P3": "valid", "P4": "test", "P5": "test"}
@@ -98,6 +99,9 @@ def test_what_lies_beside_a_series_is_a_warning_of_check_and_of_training(root, t
         "preview.jpg is no DICOM file, and lies beside a DICOM series, and is left out"
         in caplog.text
     )
+    caplog.clear()
+    cut_tree(data, tmp_path / "tree")
+    assert "preview.jpg is no DICOM file, and lies beside a DICOM series, and is" in caplog.text
     [problem] = [one for one in check_data(data).problems if one.kind == "file left out"]
     assert problem.file.endswith("preview.jpg")
     assert problem.severity == "warning"

@@ -16,13 +16,11 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from anomalib_medclip.errors import ImageReadError
-from anomalib_medclip.readers.file_kind import kind_of
+from anomalib_medclip.readers.file_kind import is_volume, kind_of
 from anomalib_medclip.readers.left_out import LeftOut, warn_of
-from anomalib_medclip.readers.listing import files_below, masks_among, stranger
+from anomalib_medclip.readers.listing import files_below, is_picture, masks_among, stranger
 
 logger = getLogger(__name__)
-
-_READ_HERE = ("dicom", "picture", "volume")
 
 
 def files_given(trainer: Trainer) -> list[list[Path]]:
@@ -76,8 +74,9 @@ def _not_listed(folder: Path, listed: set[Path]) -> Iterator[LeftOut]:
         if path in listed:
             continue
         kind = kind_of(path)
-        if kind and kind.family in _READ_HERE:
-            said = f"is {kind.name}, which anomalib's prediction does not list"
+        if is_picture(path) or is_volume(path):
+            name = kind.name if kind else "a picture"
+            said = f"is {name}, which anomalib's prediction does not list"
             remedy = "give it to anomalib-medclip score or to anomalib_medclip.Inferencer"
             yield LeftOut(path, said, remedy)
         else:

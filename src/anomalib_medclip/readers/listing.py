@@ -59,7 +59,7 @@ def list_images(folder: Path, others: Collection[Path] = ()) -> Listing:
         DataRootError: A folder cannot be looked into.
     """
     files = list(files_below(folder, others))
-    pictures = [path for path in files if _is_picture(path)]
+    pictures = [path for path in files if is_picture(path)]
     masks = masks_among(pictures, folder)
     taken = set(pictures)
     strangers = [stranger(path) for path in files if path not in taken]
@@ -68,7 +68,8 @@ def list_images(folder: Path, others: Collection[Path] = ()) -> Listing:
     return Listing([path for path in pictures if path not in gone], left_out)
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """Whether a file is taken for an image: by its ending or, of DICOM, by its content."""
     return path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)
 
 

@@ -74,11 +74,10 @@ def look_below(root: Path, leave_out: Path) -> Found:
     In a folder, a DICOM file that says where it lies belongs to the volume of its series; one that
     does not, such as an X-ray, is a picture. One that holds no image, such as a report, is left
     out; so are masks among images, by their names or folders, and all else beside a series but
-    volumes: previews, screenshots. A DICOM file that cannot be read
-    may belong to any series of its folder, so it is left to each, which is then refused; so is what
-    may not be read and does not say by its ending what it is. A folder that may not be read is an
-    input, too, which fails. Links are followed, each folder is looked at once. Hidden files and
-    folders are left out.
+    volumes, such as previews and screenshots. A DICOM file that cannot be read may belong to any
+    series of its folder, so it is left to each, which is then refused; so is what may not be read
+    and does not say by its ending what it is. A folder that may not be read is an input, too, which
+    fails. Links are followed, each folder is looked at once. Hidden files and folders do not count.
 
     Args:
         root: A file or folder.
@@ -101,12 +100,12 @@ def look_below(root: Path, leave_out: Path) -> Found:
     left_out: list[LeftOut] = []
     folders = _folders(root, leave_out, closed)
     found = [one for folder, names in folders for one in _in_folder(folder, names, root, left_out)]
-    found += [Input("picture", (one,), one.relative_to(root).as_posix()) for one in closed]
     masks = {one.path: one for one in masks_among([one.files[0] for one in found], root)}
     for one in found:
         if mask := masks.get(one.files[0]):
             left_out += [mask._replace(path=path) for path in one.files]
     found = [one for one in found if one.files[0] not in masks]
+    found += [Input("picture", (one,), one.relative_to(root).as_posix()) for one in closed]
     left_out = [one._replace(path=one.path.relative_to(root)) for one in left_out]
     if not found:
         only = f" but {left_out[0].path}, which {left_out[0].reason}" if left_out else ""
