@@ -84,7 +84,9 @@ def test_slice_takes_the_option_of_score(root, tmp_path, capsys):
     assert manifest["dicom_where"] == {"EffectiveEchoTime": "9.2"}
 
 
-def test_what_lies_beside_a_series_is_a_warning_of_check_and_of_training(root, tmp_path, caplog):
+def test_what_lies_beside_a_series_is_a_warning_of_check_of_training_and_of_slice(
+    root, tmp_path, caplog
+):
     shared, places = geometry(AFFINE, 3)
     for patient in range(6):
         pixels = numbers(3, 8, 7, low=0, high=1000, seed=patient)
@@ -105,3 +107,15 @@ def test_what_lies_beside_a_series_is_a_warning_of_check_and_of_training(root, t
     [problem] = [one for one in check_data(data).problems if one.kind == "file left out"]
     assert problem.file.endswith("preview.jpg")
     assert problem.severity == "warning"
+
+
+def test_a_volume_that_the_table_says_nothing_of_is_left_out(root, tmp_path):
+    lines = (root / "labels.csv").read_text().splitlines()
+    (tmp_path / "labels.csv").write_text("\n".join(lines[:-1]))
+    table = str(tmp_path / "labels.csv")
+    data = volumes(root, table=table, dicom_where={"EffectiveEchoTime": 9.2})
+    assert set(data.list_images()["group"]) == {f"P{patient}" for patient in range(5)}
+    found = {one.path.relative_to(root).as_posix(): one.said for one in data.left_out}
+    words = "is like no pattern of sources, and is left out"
+    assert found.pop("labels.csv") == words  # which is not the one that was given
+    assert found == {"P5/mr.dcm": "has no labelled slice in the table, and is left out"}

@@ -242,9 +242,8 @@ class Volumes(MedicalDataModule):
             }
             rows.append({**row, "split": case.split} if case.split else row)
         if not rows and sliced.masks is None and not case.source.healthy:
-            said, remedy = "has no labelled slice in the table, and is left out", "complete it"
-            problem = Problem("volume without labels", str(case.image), said, remedy, "warning")
-            self._problems.append(problem)
+            lost = LeftOut(case.image, "has no labelled slice in the table", "complete it")
+            self.left_out = [*self.left_out, lost]
         return rows
 
     def read_picture(self, path: str) -> Image:
