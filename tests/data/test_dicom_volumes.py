@@ -84,9 +84,7 @@ def test_slice_takes_the_option_of_score(root, tmp_path, capsys):
     assert manifest["dicom_where"] == {"EffectiveEchoTime": "9.2"}
 
 
-def test_what_lies_beside_a_series_is_a_warning_of_check_of_training_and_of_slice(
-    root, tmp_path, caplog
-):
+def test_what_lies_beside_a_series_is_a_warning_of_check_training_and_slice(root, tmp_path, caplog):
     shared, places = geometry(AFFINE, 3)
     for patient in range(6):
         pixels = numbers(3, 8, 7, low=0, high=1000, seed=patient)
