@@ -17,10 +17,10 @@ import pandas as pd
 from pandas import DataFrame, Series
 
 from anomalib_medclip.data.batch import CLASS_NAMES
-from anomalib_medclip.data.mask_names import alike
 from anomalib_medclip.data.tables import read_utf8
 from anomalib_medclip.errors import DataRootError, SupportError
 from anomalib_medclip.files import MISSING, fault_of
+from anomalib_medclip.readers.mask_names import alike
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -277,7 +277,9 @@ def split_around(
     strangers = rest[~patients(rest).isin(patients(support))]
     if len(strangers) < len(rest):
         count = len(rest) - len(strangers)
-        logger.info("%d images are set aside: their patients are in the support", count)
+        level = logging.WARNING if count > len(strangers) else logging.INFO
+        said = "%d of %d images are set aside: their patients are in the support"
+        logger.log(level, said, count, len(table))
     valid, test = split_by_patient(strangers, ratio, seed, labels)
     parts = {"support": support, "valid": valid, "test": test}
     return pd.concat([part.assign(split=split) for split, part in parts.items()])
@@ -286,3 +288,15 @@ def split_around(
 def common_folder(table: DataFrame) -> str:
     """The deepest folder that holds all images of the table."""
     return os.path.commonpath([str(Path(p).parent) for p in table["image_path"]])
+
+
+def warn_of_few(where: str, count: int, only_normals: bool, on_support: bool) -> None:
+    """Log on which images a threshold is found, where those of validation are not enough."""
+    logger.warning(
+        "%s has too few images besides support and test for validation: threshold and "
+        "normalisation come from %d %s, of the %s",
+        where,
+        count,
+        "normal images alone" if only_normals else "images",
+        "support" if on_support else "validation split",
+    )
