@@ -57,6 +57,7 @@ def install(kind, count=1):
     torch._C._accelerator_getDeviceIndex = lambda: CHOSEN.current
     torch._C._accelerator_setDeviceIndex = _choose
     torch._C._accelerator_synchronizeDevice = _synchronize
+    torch._C._accelerator_getStream = lambda device: SimpleNamespace(is_capturing=lambda: False)
     torch._C._ensureCUDADeviceGuardSet()
     torch._C._set_only_lift_cpu_tensors(True)
     torch.Tensor.to = to_device
