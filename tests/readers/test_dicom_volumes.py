@@ -111,7 +111,7 @@ def test_halves_of_two_volumes_make_none(tmp_path, keyword, uneven):
 def test_volumes_that_nothing_tells_apart_are_counted(tmp_path, uneven):
     for number in range(3):
         written(tmp_path, number, "EchoNumbers", 1)
-    with pytest.raises(VolumeError, match=r"3 slices at each of 3 places, .*'dcm2niix -o \. /"):
+    with pytest.raises(VolumeError, match=r"3 slices at each of 3 places, .*`dcm2niix -o \. /"):
         read_volume(tmp_path, WINDOW, uneven)
 
 

@@ -31,5 +31,6 @@
 ``dicom_volumes``  which volumes the slices of a series make
 ``dicom_order``    in which order the slices of a volume lie, and where
 ``left_out``       files that are not taken
+``tool_commands``  command lines that errors name
 =================  ======================================================
 """

@@ -16,11 +16,11 @@ from anomalib_medclip.readers.grid import (
     Voxels,
     named_after,
     nifti_header,
-    python_command,
     sound_affine,
     three_sides,
 )
 from anomalib_medclip.readers.size_limit import check_voxels
+from anomalib_medclip.readers.tool_commands import python_command
 from anomalib_medclip.readers.unpacked import Unpacked, said_of
 
 logger = logging.getLogger(__name__)

@@ -44,10 +44,11 @@ def read_stored(path: str | Path) -> Stored:
         msg = f"cannot read image {path}: it {fault.said}; {fault.remedy}"
         raise ImageReadError(msg)
     kind = kind_of(path)
-    if kind and kind.family in ("foreign", "volume"):
-        said = kind.remedy or "give volumes to anomalib_medclip.data.Volumes or to score"
-        msg = f"cannot read image {path}: it is {kind.name}; {said}"
-        raise ImageReadError(msg)
+    if kind and kind.family == "foreign":
+        raise ImageReadError(kind.about(path))
+    if kind and kind.family == "volume":
+        msg = f"cannot read image {path}: it is {kind.name}; give volumes to "
+        raise ImageReadError(msg + "anomalib_medclip.data.Volumes or to score")
     with path.open("rb") as file:
         start = file.read(16)
     read: Callable[[Path], Stored] = _read_by_pillow
