@@ -262,7 +262,6 @@ OTHERS = {
            (".png", "u1", 1), (".png", "u2", 1), (".png", "u1", 3), (".png", "u2", 3),
            (".png", "u1", 4), (".png", "u2", 4), (".bmp", "u1", 1), (".bmp", "u1", 3),
            (".tif", "u2", 1), (".tif", "u2", 3), (".tif", "f4", 1), (".tif", "f8", 1),
-           (".tif", "i2", 1),
        )},
     "matplotlib": by_matplotlib,
 }  # fmt: skip
