@@ -9,6 +9,7 @@ from pictures import noise, save
 
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, VolumeError
+from anomalib_medclip.readers.lesion import MaskLabels
 from anomalib_medclip.readers.volume import read_volume
 
 POLICY = {"percentiles": (1.0, 99.0)}
@@ -107,15 +108,15 @@ def pair(tmp_path):
 @pytest.mark.parametrize("number", [0, 5, 17, 47])
 def test_labels_in_another_order_of_axes_lie_where_they_did(pair, number):
     image, seg = pair(order=ORDERS[number])
-    sliced = cut(image, POLICY, mask=seg, lesion_labels="all")
+    sliced = cut(image, POLICY, mask=seg, labels=MaskLabels("all"))
     assert (sliced.masks.dtype, sliced.masks.shape) == (torch.uint8, sliced.images.shape)
     assert np.array_equal(sliced.restore(sliced.masks), (lesion() > 0).astype(np.float32))
 
 
 def test_lesions_are_the_labels_that_are_named(pair):
     image, seg = pair()
-    assert int(cut(image, POLICY, mask=seg, lesion_labels="all").masks.sum()) == 5
-    assert int(cut(image, POLICY, mask=seg, lesion_labels=(2,)).masks.sum()) == 1
+    assert int(cut(image, POLICY, mask=seg, labels=MaskLabels("all")).masks.sum()) == 5
+    assert int(cut(image, POLICY, mask=seg, labels=MaskLabels((2,))).masks.sum()) == 1
 
 
 def test_which_of_two_labels_are_lesions_is_asked(pair):
@@ -135,7 +136,7 @@ def test_labels_of_a_stack_of_pictures_are_chosen_by_their_numbers(tmp_path):
             save(tmp_path / folder / f"{number}.png", pixels)
     paths = {"image": tmp_path / "scan", "mask": tmp_path / "seg"}
     for wanted, count in (((2,), 7), ((1,), 6), ((1, 2), 13), ("all", 13)):
-        assert int(cut(**paths, lesion_labels=wanted).masks.sum()) == count
+        assert int(cut(**paths, labels=MaskLabels(wanted)).masks.sum()) == count
     with pytest.raises(MaskError, match=r"1\.png holds 1 and 2 beside 0"):
         cut(**paths)
 
@@ -151,13 +152,13 @@ def test_labels_that_lie_elsewhere_are_refused(pair, order):
     for affine in (moved, straight((2, 1.5, 3.1))):
         image, seg = pair(affine, order)
         with pytest.raises(MaskError, match=r"seg.nii.gz is of shape .*; .*a.nii.gz .*; resample"):
-            cut(image, POLICY, mask=seg, lesion_labels="all")
+            cut(image, POLICY, mask=seg, labels=MaskLabels("all"))
 
 
 def test_labels_of_another_shape_are_refused(pair):
     image, seg = pair(labels=lesion((5, 6, 8)))
     with pytest.raises(MaskError, match=r"of shape \(6, 5, 8\)"):
-        cut(image, POLICY, mask=seg, lesion_labels="all")
+        cut(image, POLICY, mask=seg, labels=MaskLabels("all"))
 
 
 def test_errors_of_readers_come_through_as_they_are(pair, tmp_path):
@@ -168,7 +169,7 @@ def test_errors_of_readers_come_through_as_they_are(pair, tmp_path):
         cut(image, POLICY, mask=tmp_path / "gone.nii")
     seg.write_bytes(seg.read_bytes()[:-5])
     with pytest.raises(ImageReadError, match=r"seg.nii.gz"):
-        cut(image, POLICY, mask=seg, lesion_labels="all")
+        cut(image, POLICY, mask=seg, labels=MaskLabels("all"))
 
 
 # --- resampling and cropping
@@ -198,7 +199,7 @@ def test_spacing_is_of_rows_columns_and_slices(tmp_path):
 def test_masks_stay_masks_when_resampled(pair):
     image, seg = pair()
     masks = cut(
-        image, POLICY, Slicing(spacing=(0.7, 0.7, 1.3)), mask=seg, lesion_labels="all"
+        image, POLICY, Slicing(spacing=(0.7, 0.7, 1.3)), mask=seg, labels=MaskLabels("all")
     ).masks
     assert set(masks.unique().tolist()) == {0, 1}
 
@@ -206,7 +207,7 @@ def test_masks_stay_masks_when_resampled(pair):
 def test_an_organ_is_cut_out_and_maps_are_laid_back_into_its_box(pair):
     image, organ = pair()
     sliced = cut(
-        image, POLICY, Slicing(organ_labels=(1,)), mask=organ, lesion_labels="all", organ=organ
+        image, POLICY, Slicing(organ_labels=(1,)), mask=organ, labels=MaskLabels("all"), organ=organ
     )
     assert sliced.images.shape == (7, 2, 2)
     assert sliced.shown.sum() == 1

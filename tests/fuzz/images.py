@@ -20,6 +20,7 @@ from anomalib_medclip.data.image_checks import look_at_image, look_at_pixels, ma
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.readers.dicom_frames import slices_of
 from anomalib_medclip.readers.file_kind import kind_of
+from anomalib_medclip.readers.lesion import MaskLabels
 from anomalib_medclip.readers.picture import (
     lesion_numbers,
     read_image,
@@ -61,10 +62,10 @@ def _read_picture(file):
 def _read_mask(file):
     for problem in mask_problems(str(file), (24, 20), abnormal=True):  # as check does
         assert problem.file
-    lesion, greys = read_outline(file)
-    assert lesion.ndim == 2
+    marks, greys = read_outline(file)
+    assert marks.ndim == 2
     assert greys >= 0
-    assert lesion_numbers(lesion).shape == lesion.shape
+    assert lesion_numbers(marks == 1).shape == marks.shape
     mask = read_mask(file, (24, 20))
     legal(mask.numpy())
     legal(MethodResize(8, masks="area")(mask))
@@ -227,8 +228,8 @@ def _read_cut(file):
         Slicing("sagittal", organ_labels=(1,), organ_margin=1),
     ))  # fmt: skip
     mask, organ = home / "mask.nii.gz", home / "organ.nii.gz"
-    lesions = one_of(file, ("all", (1,)))
-    sliced = cut(home / "image.nii.gz", WINDOW, slicing, mask, lesions, organ)
+    labels = one_of(file, (MaskLabels("all"), MaskLabels((1,)), MaskLabels("all", (2,))))
+    sliced = cut(home / "image.nii.gz", WINDOW, slicing, mask, labels, organ)
     legal(sliced.images.numpy())
     assert sliced.masks.shape == sliced.images.shape
     restored = sliced.restore(sliced.images)
@@ -245,8 +246,8 @@ def _deflated(path, **tags):
     dataset.save_as(path, enforce_file_format=True)
 
 
-def _compressed(path, syntax):
-    write_picture(path, deep(24, 20))
+def _compressed(path, syntax, **tags):
+    write_picture(path, deep(24, 20), **tags)
     dataset = pydicom.dcmread(path)
     dataset.compress(getattr(pydicom.uid, syntax), generate_instance_uid=False)
     dataset.save_as(path)
@@ -272,7 +273,9 @@ DICOM = tuple(
     )
 )  # fmt: skip
 COMPRESSED = tuple(
-    writing("s.dcm", _compressed, name) for name in ("RLELossless", "JPEGLSLossless")
+    writing("s.dcm", _compressed, name, **window)
+    for name in ("RLELossless", "JPEGLSLossless")
+    for window in ({}, _WINDOW)
 )
 DEFLATED = (
     writing("s.dcm", _deflated),

@@ -110,6 +110,7 @@ data:
       - image: '{patient}/flair.nii.gz'
         mask: '{patient}/seg.nii.gz'
         lesion_labels: [1, 2]
+        ignore_labels: [4]
     plane: axial
     slices: [0, 3]
     intensity: {percentiles: [1, 99]}
@@ -278,7 +279,7 @@ def _bmad(folder):
     home = root / "Brain_AD"
     made = [path.relative_to(home).as_posix() for path in root.rglob("img/*.png")]
     note = {"name": "P1", "patient": "P1", "sources": {}}
-    note["slices"] = [{"file": path, "lesion": 0} for path in made]
+    note["slices"] = [{"file": path, "lesion": 0, "ignored": 0} for path in made]
     manifest = home / "manifest.json"
     manifest.write_text(json.dumps({"volumes": [note]}))
     return manifest

@@ -8,6 +8,7 @@ from PIL import Image as Pillow
 from written import SHORT, tiff_page, write_bmp, write_png, write_tiff
 
 from anomalib_medclip.errors import MaskError
+from anomalib_medclip.readers.lesion import MaskLabels
 from anomalib_medclip.readers.picture import read_label_map, read_lesion, read_mask
 
 SIZE = (48, 64)
@@ -116,9 +117,9 @@ def test_two_numbers_beside_0_are_asked_about_and_the_answer_is_taken(tmp_path, 
     with pytest.raises(MaskError, match=rf"m\.tif holds {low} and {high} beside 0.*lesion_labels"):
         read_lesion(path)
     for label in pair:
-        assert (read_lesion(path, (label,)) == (labels == label)).all()
-    assert (read_lesion(path, pair) == (labels != 0)).all()
-    assert (read_mask(path, SIZE, (pair[0],)).numpy() == (labels == pair[0])).all()
+        assert (read_lesion(path, MaskLabels((label,))) == (labels == label)).all()
+    assert (read_lesion(path, MaskLabels(pair)) == (labels != 0)).all()
+    assert (read_mask(path, SIZE, MaskLabels((pair[0],))).numpy() == (labels == pair[0])).all()
     assert (read_label_map(path) == labels).all()
 
 
@@ -129,7 +130,7 @@ def test_labels_of_few_bits_are_the_numbers_that_are_stored(tmp_path, bits):
     write_tiff(tmp_path / "m.tif", tiff_page(labels[..., None], bits, 1, ">"), order=">")
     for path in (tmp_path / "m.png", tmp_path / "m.tif"):
         assert (read_label_map(path) == labels).all()
-        assert (read_lesion(path, (3,)) == (labels == 3)).all()
+        assert (read_lesion(path, MaskLabels((3,))) == (labels == 3)).all()
 
 
 LABEL_TYPES = {"m.png": ("u1", "u2"), "m.gif": ("u1",), "m.tif": ("u1", "i2", "i4", "u4", "f4")}
@@ -172,7 +173,7 @@ def test_a_jpeg_of_two_labels_is_asked_about(tmp_path):
     with pytest.raises(MaskError, match=r"m\.jpg has areas of grey"):
         read_lesion(path)
     with pytest.raises(MaskError, match=r"m\.jpg has no labels left, since JPEG has blurred"):
-        read_lesion(path, [90])
+        read_lesion(path, MaskLabels((90,)))
 
 
 def test_two_colours_are_asked_about(tmp_path):
@@ -183,7 +184,7 @@ def test_two_colours_are_asked_about(tmp_path):
         with pytest.raises(MaskError, match=rf"{name} has several colours, such as .*store it as"):
             read_lesion(save(tmp_path / name, pixels))
     with pytest.raises(MaskError, match=r"m\.png is in colour, and so has no labels"):
-        read_lesion(tmp_path / "m.png", [1])
+        read_lesion(tmp_path / "m.png", MaskLabels((1,)))
 
 
 def test_a_photograph_is_no_mask(tmp_path):
@@ -202,7 +203,7 @@ def test_a_palette_whose_number_0_is_not_black_is_asked_about(tmp_path, colours)
     # Greys are what they show, colours are the places in their palette.
     label = 0 if colours[0] == 255 else 1
     asked = 255 if label == 0 else 1
-    assert (read_lesion(tmp_path / "m.png", [asked]) == (lesion == bool(label))).all()
+    assert (read_lesion(tmp_path / "m.png", MaskLabels((asked,))) == (lesion == bool(label))).all()
 
 
 def test_transparency_that_contradicts_the_colours_is_asked_about(tmp_path):

@@ -2,6 +2,7 @@
 
 import struct
 
+import imagecodecs
 import numpy as np
 import pytest
 from pictures import noise, save
@@ -111,15 +112,21 @@ def test_palettes_of_tiff_are_read_by_their_colours(tmp_path, bits, step):
     assert_read(tmp_path / "a.tif", placed(colours.T[numbers[..., 0]], 0, 255))
 
 
-@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "group4"])
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate"])
 def test_compressed_tiffs_of_pillow_are_read(tmp_path, compression):
     pixels = noise(*SIZE, top=65535, dtype=np.uint16)
-    if compression == "group4":
-        path = save(tmp_path / "a.tif", noise(*SIZE) > 127, compression=compression)
+    path = save(tmp_path / "a.tif", pixels, compression=compression)
+    assert_read(path, placed(pixels, 0, 65535), "dtype")
+
+
+def test_a_fax_is_read_where_imagecodecs_can_and_else_refused_by_name(tmp_path):
+    path = save(tmp_path / "a.tif", noise(*SIZE) > 127, compression="group4")
+    if hasattr(imagecodecs, "ccittfax4_decode"):
         assert_read(path, (noise(*SIZE) > 127).astype(np.float32))
-    else:
-        path = save(tmp_path / "a.tif", pixels, compression=compression)
-        assert_read(path, placed(pixels, 0, 65535), "dtype")
+        return
+    words = r"a\.tif: .* compression, CCITT_T6, .*; update imagecodecs and tifffile, or store"
+    with pytest.raises(ImageReadError, match=words):
+        read_image(path)
 
 
 GREY = np.zeros((4, 4, 1), np.uint8)
@@ -306,12 +313,15 @@ def test_a_jpeg_of_twelve_bits_is_said_to_be_of_another_kind(tmp_path):
 
 @pytest.mark.parametrize("ending", ["gif", "png", "webp", "mpo"])
 def test_several_pictures_in_one_are_counted_and_refused(tmp_path, ending):
-    first, *others = [Pillow.fromarray(noise(*SIZE, 3, seed=seed)) for seed in range(3)]
+    count = 2 if ending == "mpo" else 3  # Pillow before 11.3 gives a third a wrong place
+    first, *others = [Pillow.fromarray(noise(*SIZE, 3, seed=seed)) for seed in range(count)]
     options = {"lossless": True} if ending == "webp" else {}
     path = tmp_path / f"a.{ending}"
     first.save(path, save_all=True, append_images=others, **options)
     said = "of a camera" if ending == "mpo" else "an animation"
-    with pytest.raises(ImageReadError, match=rf"a\.{ending}: it has 3 pictures.*{said}.*; store"):
+    with pytest.raises(
+        ImageReadError, match=rf"a\.{ending}: it has {count} pictures.*{said}.*; store"
+    ):
         read_image(path)
 
 

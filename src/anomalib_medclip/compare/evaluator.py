@@ -22,6 +22,7 @@ from anomalib_medclip.data.few_shot import patients
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics.calibration import CalibrationError
 from anomalib_medclip.metrics.influence import Influence
+from anomalib_medclip.metrics.known_pixels import ignored_of
 from anomalib_medclip.metrics.patient_pixels import PatientPixels
 from anomalib_medclip.metrics.ranked import (
     AUPRO,
@@ -163,7 +164,9 @@ class Findings(Evaluator):
             self.called += cast("Tensor", batch.pred_label).flatten().bool().tolist()
         if as_scored.anomaly_map is not None and batch.gt_mask is not None:
             owners = [self._patient_of[path] for path in paths]
-            self._pixels.add(as_scored.anomaly_map, batch.gt_mask, owners)
+            self._pixels.add(
+                as_scored.anomaly_map, batch.gt_mask, owners, ignored_of(batch, ["gt_mask"])
+            )
         for index, path in enumerate(paths):
             if path in self.shown and batch.anomaly_map is not None:
                 self.maps[path] = small_map(batch.anomaly_map[index])

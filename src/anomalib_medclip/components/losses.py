@@ -37,7 +37,7 @@ def with_masks(
     Args:
         detection: Losses of the image scores.
         maps: Probability of abnormal, as many as there are detection losses.
-        masks: 1 on the lesion, 0 elsewhere.
+        masks: 1 on the lesion, 0 elsewhere, NaN where nobody knows.
     """
     return LossTerms(
         detection,
@@ -64,25 +64,43 @@ def focal(
 
     Args:
         probability: Probability of abnormal; that of normal is the rest to 1.
-        mask: 1 on the lesion, 0 elsewhere.
+        mask: 1 on the lesion, 0 elsewhere, NaN where nobody knows.
         gamma: How much well-classified pixels are played down.
         smooth: The one-hot target is kept this far from 0 and 1.
 
     Returns:
-        Mean over all pixels of the batch.
+        Mean over all pixels of the batch that are known.
     """
+    known, mask = known_part(mask)
     target = mask.clamp(smooth, 1 - smooth)
     likelihood = target * probability + (1 - target) * (1 - probability) + smooth
-    return -((1 - likelihood) ** gamma * likelihood.log()).mean()
+    losses = -((1 - likelihood) ** gamma * likelihood.log())
+    return (losses * known).sum() / known.sum().clamp(min=1)
 
 
 def dice(
     probability: Float[Tensor, "batch 1 height width"],
     mask: Float[Tensor, "batch 1 height width"],
 ) -> Float[Tensor, ""]:
-    """Dice loss of the abnormal channel, smoothed by one pixel; MONAI's, mean over images."""
-    loss: Tensor = _dice()(probability, mask)
+    """Dice loss of the abnormal channel, smoothed by one pixel; MONAI's, mean over images.
+
+    The mask may be NaN where nobody knows.
+    """
+    known, mask = known_part(mask)
+    loss: Tensor = _dice()(probability * known, mask)
     return loss
+
+
+def known_part(
+    mask: Float[Tensor, "batch 1 height width"],
+) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch 1 height width"]]:
+    """1 where a mask is known, 0 where it is NaN; and the mask with 0 there.
+
+    Example:
+        >>> known_part(torch.tensor([[[[1.0, torch.nan]]]]))
+        (tensor([[[[1., 0.]]]]), tensor([[[[1., 0.]]]]))
+    """
+    return (~mask.isnan()).to(mask.dtype), mask.nan_to_num(0.0)
 
 
 @cache

@@ -166,7 +166,8 @@ class ClipModel(SizedByState):
 
         Args:
             encoded: What ``encode`` gives.
-            masks: 1 on the lesion; ``None`` for a set with labels only.
+            masks: 1 on the lesion, 0 elsewhere, NaN where nobody knows (see ``losses.known_part``);
+                ``None`` for a set with labels only.
             labels: True for abnormal.
             text: Text features of the batch's own set; with their gradient where prompts learn.
         """

@@ -10,6 +10,8 @@ from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from anomalib_medclip.metrics.known_pixels import OfKnownPixels
+
 VALIDATION = "validation"
 """The threshold was found on images that nothing was learnt from."""
 
@@ -86,7 +88,7 @@ def no_guess(post_processor: Any) -> Iterator[None]:  # noqa: ANN401 - anyone's
         post_processor.enable_thresholding, post_processor.knows = asked, None
 
 
-class MidwayThreshold(F1AdaptiveThreshold):
+class MidwayThreshold(OfKnownPixels, F1AdaptiveThreshold):  # type: ignore[misc]  # of ``update``
     """The threshold of the highest F1, halfway between the two scores that it parts.
 
     anomalib takes the lowest score to be called abnormal for the threshold, and then calls abnormal

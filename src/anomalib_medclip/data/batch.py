@@ -14,8 +14,9 @@ from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import MissingMaskError
+from anomalib_medclip.files import fault_of
 from anomalib_medclip.readers.intensity import IntensityPolicy
-from anomalib_medclip.readers.lesion import LesionLabels
+from anomalib_medclip.readers.lesion import IGNORED, LESION, MaskLabels
 from anomalib_medclip.readers.picture import read_image, read_lesion, read_mask
 
 CLASS_NAMES = ("normal", "abnormal")
@@ -30,11 +31,14 @@ class MedicalItem(ImageItem):
         object_name: Words for the prompt, such as ``"retinal OCT"``.
         group: Patient of the image; empty where unknown.
         copy: Which of the method's augmentations to apply; 0 is the image itself.
+        ignored: True at pixels of which nobody knows, ``(height, width)``; ``None`` if all are
+            known.
     """
 
     object_name: str = ""
     group: str = ""
     copy: int = 0
+    ignored: Mask | None = None
 
 
 @dataclass
@@ -45,12 +49,15 @@ class MedicalBatch(ImageBatch):
         object_name: Words for the prompt, one per image and all the same.
         group: Patient of each image.
         copy: Which augmentation to apply to each image, shape ``(batch,)``.
+        ignored: True at pixels of which nobody knows, as large as the masks, where they are not
+            lesion; they count in no loss and in no figure. ``None`` if all are known.
     """
 
     item_class: ClassVar[type[MedicalItem]] = MedicalItem
     object_name: list[str] | None = None
     group: list[str] | None = None
     copy: torch.Tensor | None = None
+    ignored: Mask | None = None
 
 
 def collate(items: Sequence[MedicalItem]) -> MedicalBatch:
@@ -78,20 +85,29 @@ def collate(items: Sequence[MedicalItem]) -> MedicalBatch:
         object_name=[item.object_name for item in items],
         group=[item.group for item in items],
         copy=torch.tensor([item.copy for item in items]),
+        ignored=_ignored(items),
     )
+
+
+def _ignored(items: Sequence[MedicalItem]) -> Mask | None:
+    if all(item.ignored is None for item in items):
+        return None
+    masks: list[Any] = [(item.gt_mask, item.ignored) for item in items]
+    return Mask(torch.stack([torch.zeros_like(m) if one is None else one for m, one in masks]))
 
 
 class MedicalDataset(AnomalibDataset):
     """Images of a table, each ``copies`` times for a model that augments.
 
-    Normal images of a set with masks come with a mask of zeros; sets without masks have none.
+    Normal images of a set with masks come with a mask of zeros, or with what theirs says is not
+    known; sets without masks have none.
 
     Args:
         samples: Table with the columns that ``MedicalDataModule.load_table`` lists.
         intensity: What to do with images of more than 8 bits.
         copies: How often each image comes, numbered by ``MedicalItem.copy``.
         in_memory: Keep what was read and resized, for a few images seen very often.
-        lesion_labels: Which numbers of a mask are lesions, where the data say so.
+        labels: What the numbers of masks mean.
     """
 
     def __init__(
@@ -100,14 +116,14 @@ class MedicalDataset(AnomalibDataset):
         intensity: IntensityPolicy = None,
         copies: int = 1,
         in_memory: bool = False,
-        lesion_labels: LesionLabels | None = None,
+        labels: MaskLabels = MaskLabels(),
     ) -> None:
         self._memory: dict[int, tuple[Image, Mask | None]] = {}
         super().__init__()
         self.intensity = intensity
         self.copies = copies
         self.in_memory = in_memory
-        self.lesion_labels = lesion_labels
+        self.mask_labels = labels
         samples = samples.copy()
         masks = bool(samples["has_masks"].any())
         samples.attrs["task"] = TaskType.SEGMENTATION if masks else TaskType.CLASSIFICATION
@@ -149,13 +165,14 @@ class MedicalDataset(AnomalibDataset):
             self._memory[row] = image, mask
         return MedicalItem(
             image=image,
-            gt_mask=mask,
+            gt_mask=None if mask is None else Mask(mask == LESION),
             gt_label=torch.tensor(int(sample["label_index"])),
             image_path=str(sample["image_path"]),
             mask_path=str(sample["mask_path"]),
             object_name=str(sample["object_name"]),
             group=str(sample["group"]),
             copy=copy,
+            ignored=Mask(mask == IGNORED) if mask is not None and (mask == IGNORED).any() else None,
         )
 
     def lesions(self) -> Iterator[NDArray[np.bool_]]:
@@ -165,7 +182,7 @@ class MedicalDataset(AnomalibDataset):
             yield self._lesion(sample)
 
     def _lesion(self, sample: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - a row of any table
-        return read_lesion(sample["mask_path"], self.lesion_labels)
+        return read_lesion(sample["mask_path"], self.mask_labels)
 
     def _read(self, sample: Any) -> tuple[Image, Mask | None]:  # noqa: ANN401 - a row of any table
         """Read image and mask, and pass both through the augmentations."""
@@ -173,10 +190,11 @@ class MedicalDataset(AnomalibDataset):
         size = (image.shape[-2], image.shape[-1])
         if not sample["has_masks"]:
             return (self.augmentations(image) if self.augmentations else image), None
+        mask = Mask(torch.zeros(size, dtype=torch.uint8))
         if sample["label_index"] == 1:
-            mask = read_mask(sample["mask_path"], size, self.lesion_labels)
-        else:
-            mask = Mask(torch.zeros(size, dtype=torch.uint8))
+            mask = read_mask(sample["mask_path"], size, self.mask_labels)
+        elif self.mask_labels.ignored and fault_of(sample["mask_path"]) is None:
+            mask = read_mask(sample["mask_path"], size, self.mask_labels, may_be_empty=True)
         return self.augmentations(image, mask) if self.augmentations else (image, mask)
 
 
@@ -185,7 +203,7 @@ class SliceDataset(MedicalDataset):
 
     Args:
         samples: As for ``MedicalDataset``; ``image_path`` is what ``read`` understands.
-        read: Gives a slice ``(3, height, width)`` in [0, 1] and its lesion ``(height, width)``.
+        read: Gives a slice ``(3, height, width)`` in [0, 1] and its mask ``(height, width)``.
         copies: How often each slice comes.
         in_memory: Keep what was resized.
     """
@@ -211,7 +229,7 @@ class SliceDataset(MedicalDataset):
         self._samples = samples.sort_values(by="image_path", ignore_index=True)
 
     def _lesion(self, sample: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - a row of any table
-        return self._read_slice(sample["image_path"])[1].numpy() > 0
+        return self._read_slice(sample["image_path"])[1].numpy() == LESION
 
     def _read(self, sample: Any) -> tuple[Image, Mask | None]:  # noqa: ANN401 - a row of any table
         image, mask = self._read_slice(sample["image_path"])

@@ -209,8 +209,10 @@ def _samples(folder: Path, has_masks: bool) -> Iterator[tuple[str, int, str, str
             home = child(child(folder, *names), word)
             if home is None:
                 continue
-            place, is_outlined = child(home, "img") or home, label == 1 and has_masks
-            outlines = child(home, "anomaly_mask", "label") or home / "label"
+            place, outlines = child(home, "img") or home, child(home, "anomaly_mask", "label")
+            # Masks of normal images say what is not known.
+            is_outlined = has_masks and (label == 1 or outlines is not None)
+            outlines = outlines or home / "label"
             images, others = list_images(place, [outlines] if is_outlined else ())
             masks = Masks([""] * len(images), [])
             if is_outlined:

@@ -16,7 +16,7 @@ from anomalib_medclip.data.tables import plain_label, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.readers.file_kind import kind_of
-from anomalib_medclip.readers.lesion import LesionLabels
+from anomalib_medclip.readers.lesion import LesionLabels, MaskLabels
 from anomalib_medclip.readers.volume_file import parts_of
 
 Labels: TypeAlias = Mapping[tuple[str, int | None], int]
@@ -40,6 +40,8 @@ class VolumeSource:
         mask: Pattern of the lesion masks, with names in braces that ``image`` has.
         lesion_labels: Which numbers of a mask are lesions, or ``all`` but 0; needed where one holds
             more than 0 and one other.
+        ignore_labels: Which numbers mean that nobody knows; what they mark counts in no loss and
+            in no figure.
         organ: Pattern of label volumes of organs, to crop to one.
         organ_labels: Which of their numbers are the organ.
         healthy: Whether no volume has a lesion, so that there are no masks.
@@ -48,9 +50,15 @@ class VolumeSource:
     image: str
     mask: str | None = None
     lesion_labels: LesionLabels | None = None
+    ignore_labels: tuple[int, ...] | None = None
     organ: str | None = None
     organ_labels: tuple[int, ...] | None = None
     healthy: bool = False
+
+    def mask_labels(self, otherwise: MaskLabels) -> MaskLabels:
+        """What the numbers of its masks mean, where it does not say as others of the data do."""
+        ignored = otherwise.ignored if self.ignore_labels is None else self.ignore_labels
+        return MaskLabels(self.lesion_labels or otherwise.lesion, tuple(ignored))
 
 
 class Case(NamedTuple):

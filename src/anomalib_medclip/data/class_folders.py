@@ -24,7 +24,7 @@ class ClassFolders(NamedTuple):
 
 
 def read_folders(
-    root: Path, folders: ClassFolders, needs_abnormal: bool
+    root: Path, folders: ClassFolders, needs_abnormal: bool, masks_of_normal: bool = False
 ) -> tuple[DataFrame, list[LeftOut]]:
     """List the images in and below two folders, with their masks.
 
@@ -32,6 +32,7 @@ def read_folders(
         root: The folder that holds them.
         folders: Their names.
         needs_abnormal: Whether there must be abnormal images.
+        masks_of_normal: Whether normal images may have masks, too, of what nobody knows.
 
     Returns:
         The table of ``MedicalFolder.list_images``, in which the patient is the first folder below
@@ -67,8 +68,19 @@ def read_folders(
             for image, mask in zip(images, masks.paths, strict=True)
             for patient in [patient_folder(image.relative_to(home))]
         ]
+    if masks_of_normal and folders.mask_dir:
+        _add_masks_of_normal(rows, normal, outlines)
     taken = {row[what] for row in rows for what in ("image_path", "mask_path")}
     return DataFrame(rows), [one for one in dict.fromkeys(left_out) if one.file not in taken]
+
+
+def _add_masks_of_normal(rows: Sequence[dict[str, Any]], home: Path, outlines: Path) -> None:
+    """Give normal images the masks that are left, where one has their name."""
+    of_abnormal = {row["mask_path"] for row in rows}
+    normal = [row for row in rows if row["label_index"] == 0]
+    found = masks_for([Path(row["image_path"]) for row in normal], home, outlines).paths
+    for row, mask in zip(normal, found, strict=True):
+        row["mask_path"] = "" if mask in of_abnormal else mask
 
 
 def _no_images(home: Path, option: str, root: Path, left_out: Sequence[LeftOut]) -> DataRootError:

@@ -23,6 +23,7 @@ from anomalib_medclip.data.few_shot import (
     read_support,
 )
 from anomalib_medclip.data.folds import without_patients
+from anomalib_medclip.data.ignored import counting_problems
 from anomalib_medclip.data.integrity import (
     Problem,
     check_patients,
@@ -36,7 +37,7 @@ from anomalib_medclip.data.loaders import OneSetLoaders
 from anomalib_medclip.data.model_needs import needs_of
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.readers.intensity import IntensityPolicy
-from anomalib_medclip.readers.lesion import LesionLabels
+from anomalib_medclip.readers.lesion import LesionLabels, MaskLabels
 from anomalib_medclip.readers.picture import read_image, read_lesion
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class MedicalDataModule(OneSetLoaders):
             or all normal images of the training split.
         intensity: What to do with images of more than 8 bits; see ``readers.picture``.
         lesion_labels: Which numbers of masks are lesions, or ``all`` but 0, where there are more.
+        ignore_labels: Which numbers of masks mean that nobody knows, such as ``[255]``. Pixels that
+            they mark count in no loss and in no figure; masks of normal images may have some, too.
         train_batch_size: Images a training batch; by default what the model prefers, else 8.
         eval_batch_size: Images a validation or test batch.
         num_workers: Processes that read images, at most one a core; none for the support.
@@ -72,6 +75,7 @@ class MedicalDataModule(OneSetLoaders):
         object_name: Words for the prompt of the images that are tested.
         has_masks: Whether their lesions are outlined.
         lesion_labels: Which numbers of a mask are lesions, where the data say so.
+        mask_labels: What all numbers of a mask mean.
         root: Folder that holds the files; reports and fingerprints name them from there.
         slicing: How volumes are cut into the images, where they are slices.
         zero_shot: Whether the table has images of other sets to train on, and there is no support.
@@ -107,6 +111,7 @@ class MedicalDataModule(OneSetLoaders):
         normals: Literal["support", "train"] = "support",
         intensity: IntensityPolicy = None,
         lesion_labels: LesionLabels | None = None,
+        ignore_labels: tuple[int, ...] = (),
         train_batch_size: int | None = None,
         eval_batch_size: int = 16,
         num_workers: int = 4,
@@ -118,6 +123,7 @@ class MedicalDataModule(OneSetLoaders):
         self.intensity = intensity
         if lesion_labels is not None:
             self.lesion_labels = lesion_labels if lesion_labels == "all" else tuple(lesion_labels)
+        self.mask_labels = MaskLabels(self.lesion_labels, tuple(ignore_labels))
         self.support_data: MedicalDataset | None = None
         self.support_counts: dict[str, dict[str, int]] = {}
         self.validates_on_support = self.only_normals = False
@@ -132,6 +138,11 @@ class MedicalDataModule(OneSetLoaders):
             where they apply ``mask_path`` (where the mask is, or should be), ``group`` (patient),
             ``object_name``, ``has_masks`` and ``set_name``.
         """
+
+    @property
+    def has_ignored(self) -> bool:
+        """Whether masks may say of pixels that nobody knows."""
+        return self.has_masks and bool(self.mask_labels.ignored)
 
     def list_images(self) -> DataFrame:
         """List all samples that these data name; splits, if they are made here, may be lacking."""
@@ -161,12 +172,14 @@ class MedicalDataModule(OneSetLoaders):
         Raises:
             SupportError: A method that learns from both classes is to be trained on normal images.
             ImageReadError: There are DICOM files or slices, and a visualizer that cannot open them.
+            MaskError: There are pixels of which nobody knows, and a metric that would count them.
         """
         super().setup(stage)
         trainer: Any = self.trainer
         if trainer is not None:
             tested = self.test_data.samples
             refuse(undrawable_problems(tested, self.name, self.category, trainer.callbacks))
+            refuse(counting_problems(trainer.callbacks) if self.has_ignored else ())
             if stage == "fit" and self.only_normals and needs_of(trainer).wants_abnormal:
                 refuse(unlearnable_problems(type(trainer.lightning_module).__name__, self.where))
 
@@ -221,7 +234,7 @@ class MedicalDataModule(OneSetLoaders):
 
     def file_problems(self, table: DataFrame) -> Iterator[Problem]:
         """What is wrong with the files of a table, as far as training looks."""
-        return file_problems(table, self.root, self.lesion_labels)
+        return file_problems(table, self.root, self.mask_labels)
 
     def find_problems(self) -> Iterator[Problem]:
         """Problems that only a kind of data can find, for ``check``; or only what is left out."""
@@ -234,7 +247,7 @@ class MedicalDataModule(OneSetLoaders):
 
     def read_lesion(self, sample: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Where the mask of a row marks a lesion, ``(height, width)``, at the image's own size."""
-        return read_lesion(sample["mask_path"], self.lesion_labels)
+        return read_lesion(sample["mask_path"], self.mask_labels)
 
     def cases(self) -> list[Case]:
         """The volumes whose slices the images are, by path; none where images are files."""
@@ -243,7 +256,7 @@ class MedicalDataModule(OneSetLoaders):
     def _dataset(
         self, table: DataFrame, copies: int = 1, in_memory: bool = False
     ) -> MedicalDataset:
-        return MedicalDataset(table, self.intensity, copies, in_memory, self.lesion_labels)
+        return MedicalDataset(table, self.intensity, copies, in_memory, self.mask_labels)
 
     def complete(self, table: DataFrame) -> DataFrame:
         """Add the columns that a subclass need not give."""

@@ -174,7 +174,9 @@ class MedicalFolder(MedicalDataModule):
                 yield replace(one, remedy=one.remedy + said)
 
     def _read_folders(self) -> DataFrame:
-        table, self.left_out = read_folders(self.root, self.folders, not self.normal_only)
+        table, self.left_out = read_folders(
+            self.root, self.folders, not self.normal_only, self.has_ignored
+        )
         if not self.patient_folders:
             return table.assign(group="")
         if count := len({*table["group"]} - {""}):

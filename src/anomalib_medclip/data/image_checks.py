@@ -17,7 +17,7 @@ from anomalib_medclip.data.listing import has_two_values
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
 from anomalib_medclip.files import sha256
 from anomalib_medclip.readers.intensity import IntensityPolicy
-from anomalib_medclip.readers.lesion import LesionLabels
+from anomalib_medclip.readers.lesion import IGNORED, MaskLabels
 from anomalib_medclip.readers.picture import MOST, check_lesion, read_image, read_outline
 from anomalib_medclip.readers.resize import MethodResize
 
@@ -63,7 +63,7 @@ def image_checker(data: MedicalDataModule, side: int) -> Callable[[dict[str, Any
             look, mask = look_at_image(path, data.intensity), row["mask_path"]
             outlined = outlined and is_usable(mask)
             if outlined:
-                found = list(mask_problems(mask, look.size, ill, data.lesion_labels))
+                found = list(mask_problems(mask, look.size, ill, data.mask_labels))
                 look.problems.extend(found)
                 outlined = all(one.severity != "error" for one in found)
         if not (ill and outlined):
@@ -126,7 +126,7 @@ def mask_problems(
     path: str,
     size: tuple[int, int],
     abnormal: bool,
-    lesion_labels: LesionLabels | None = None,
+    labels: MaskLabels = MaskLabels(),
 ) -> Iterator[Problem]:
     """What is wrong with a mask that is there.
 
@@ -134,14 +134,15 @@ def mask_problems(
         path: The mask file.
         size: Height and width of its image; zeros where that is not known.
         abnormal: Whether its image is labelled abnormal.
-        lesion_labels: Which of its numbers are lesions, where the data say so.
+        labels: What its numbers mean.
     """
     try:
-        lesion, greys = read_outline(path, lesion_labels)
+        outline = read_outline(path, labels)
     except (ImageReadError, MaskError) as error:
         kind = "unreadable mask" if isinstance(error, ImageReadError) else "mask values"
         yield problem_of(error, kind, path)
         return
+    lesion = outline.lesion
     if abnormal:
         try:
             check_lesion(path, lesion, size if any(size) else (lesion.shape[0], lesion.shape[1]))
@@ -153,7 +154,11 @@ def mask_problems(
         said = f"marks {lesion.mean():.0%} of its image as lesion"
         remedy = "see that it is not inverted"
         yield Problem("lesion of most of an image", path, said, remedy, "warning", MaskError)
-    if greys:
-        said = f"has {greys} greys beside black, and is cut at half of the brightest"
+    ignored = float((outline.marks == IGNORED).mean())
+    if ignored > MOST:
+        said, remedy = f"says of {ignored:.0%} of its image that nobody knows", "see ignore_labels"
+        yield Problem("most of an image ignored", path, said, remedy, "warning", MaskError)
+    if outline.greys:
+        said = f"has {outline.greys} greys beside black, and is cut at half of the brightest"
         remedy = "store it as PNG of 0 and 255 if small lesions matter"
         yield Problem("soft mask", path, said, remedy, "warning", MaskError)

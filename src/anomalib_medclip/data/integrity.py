@@ -25,7 +25,7 @@ from anomalib_medclip.errors import (
     SupportError,
 )
 from anomalib_medclip.files import MISSING, fault_of
-from anomalib_medclip.readers.lesion import LesionLabels
+from anomalib_medclip.readers.lesion import MaskLabels
 from anomalib_medclip.readers.picture import read_lesion
 
 logger = logging.getLogger(__name__)
@@ -94,20 +94,20 @@ def with_name(folder: str | Path) -> Path:
 
 
 def file_problems(
-    table: DataFrame, root: Path = Path(), lesion_labels: LesionLabels | None = None
+    table: DataFrame, root: Path = Path(), labels: MaskLabels = MaskLabels()
 ) -> Iterator[Problem]:
     """Images listed twice or not there, and masks that miss or contradict the label.
 
     Args:
         table: The images, complete.
         root: Where to look for what is not where it should be.
-        lesion_labels: Which numbers of a mask are lesions, where the data say so.
+        labels: What numbers of masks mean.
     """
     lost = _LostFiles(root)
     yield from _listed_twice(table)
     yield from _absent(table["image_path"], lost)
     yield from _missing_masks(table, lost)
-    yield from _lesions_in_normal_images(table, lesion_labels)
+    yield from _lesions_in_normal_images(table, labels)
 
 
 def _listed_twice(table: DataFrame) -> Iterator[Problem]:
@@ -168,15 +168,13 @@ def _missing_masks(table: DataFrame, lost: _LostFiles) -> Iterator[Problem]:
             yield Problem("missing mask", image, said, helps, error=MissingMaskError)
 
 
-def _lesions_in_normal_images(
-    table: DataFrame, lesion_labels: LesionLabels | None
-) -> Iterator[Problem]:
+def _lesions_in_normal_images(table: DataFrame, labels: MaskLabels) -> Iterator[Problem]:
     """Lesions in masks of normal images: they would be learnt as healthy tissue."""
     normal = table[table["has_masks"].astype(bool) & (table["label_index"] == 0)]
     # A path may only say where a mask would be; and many rows may share one empty mask.
     for mask in filter(is_usable, normal["mask_path"].unique()):
         try:
-            marks = read_lesion(mask, lesion_labels).any()
+            marks = read_lesion(mask, labels).any()
         except (ImageReadError, MaskError) as error:
             kind = "unreadable mask" if isinstance(error, ImageReadError) else "mask values"
             yield problem_of(error, kind, mask)

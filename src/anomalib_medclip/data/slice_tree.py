@@ -32,12 +32,17 @@ from anomalib_medclip.files import (
     without_folders,
 )
 from anomalib_medclip.provenance import NOTICE, versions
+from anomalib_medclip.readers.lesion import IGNORED, LESION
 from anomalib_medclip.readers.volume_file import sha256_of_volume
 from anomalib_medclip.signals import stop_if_told
 
 logger = logging.getLogger(__name__)
 
 _FOLDERS = {0: "good", 1: "Ungood"}
+
+_GREYS = np.array([0, 255, 127], np.uint8)
+"""What masks show of what is healthy, a lesion (``lesion_labels: [255]``) and ignored
+(``ignore_labels: [127]``)."""
 
 
 class CutTree(NamedTuple):
@@ -106,6 +111,7 @@ class _Tree:
             "smallest_lesion": data.smallest_lesion,
             "uneven": data.uneven,
             "dicom_where": data.dicom_where,
+            "mask_labels": asdict(data.mask_labels),
             "layout": [asdict(source) for source in data.sources],
             "table_sha256": sha256_of_all(Path(data.table)) if data.table else None,
             "shares": list(shares),
@@ -171,13 +177,15 @@ class _Tree:
             home = self.folder / str(case.split) / _FOLDERS[label]
             file = f"{_stem(case)}_{number:03d}.png"
             _save(home / "img" / file, self._pixels(sliced.images[number].numpy()))
-            lesion = 0
-            if label and sliced.masks is not None:
+            marked = {"lesion": 0, "ignored": 0}
+            if sliced.masks is not None:
                 mask = sliced.masks[number].numpy()
-                lesion = int(mask.sum())
-                _save(home / "anomaly_mask" / file, mask * np.uint8(255))
+                for kind, mark in (("lesion", LESION), ("ignored", IGNORED)):
+                    marked[kind] = int(np.count_nonzero(mask == mark))
+                if any(marked.values()):
+                    _save(home / "anomaly_mask" / file, _GREYS[mask])
             path = (home / "img" / file).relative_to(self.folder).as_posix()
-            slices.append({"index": number, "label": label, "lesion": lesion, "file": path})
+            slices.append({"index": number, "label": label, **marked, "file": path})
         facts = {
             "patient": case.patient,
             "shape": list(sliced.images.shape),
@@ -198,11 +206,11 @@ class _Tree:
             path.unlink()
 
     def _made(self, note: Note) -> Iterator[Path]:
-        """The pictures of a volume, and the masks of those with a lesion."""
+        """The pictures of a volume, and the masks of those that have one."""
         for made in note["slices"]:
             path = self.folder / made["file"]
             yield path
-            if made["lesion"]:
+            if made["lesion"] or made["ignored"]:
                 yield path.parent.with_name("anomaly_mask") / path.name
 
     def _pixels(self, image: NDArray[np.float32]) -> NDArray[Any]:

@@ -18,17 +18,17 @@ from torch import Tensor
 
 from anomalib_medclip.data.planes import AXES, turn_of
 from anomalib_medclip.data.planes import Plane as Plane
+from anomalib_medclip.data.volume_labels import marks_of, organ_of
 from anomalib_medclip.data.voxel_transforms import TransformSpec, transformed
 from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.readers.dicom_values import DicomWhere
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.lesion import LesionLabels, among
+from anomalib_medclip.readers.lesion import LESION, MaskLabels
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.volume import (
     Volume,
     check_same_slices,
-    read_labels,
     read_volume,
     same_grid,
 )
@@ -96,7 +96,8 @@ class Sliced:
 
     Attributes:
         images: Values in [0, 1], of shape ``(slice, row, column)``.
-        masks: 1 on lesions, of the same shape, where there are outlines.
+        masks: ``LESION``, ``IGNORED`` or 0, of the same shape, where there are outlines; see
+            ``anomalib_medclip.readers.lesion``.
         shown: Which slices show something: more than one value and, where the volume is cropped to
             an organ, that organ. Of a volume of one value, all.
         headers: As of ``Volume``.
@@ -110,6 +111,11 @@ class Sliced:
     left_out: tuple[LeftOut, ...]
     _image: "MetaTensor"
     _transform: "Compose"
+
+    @property
+    def lesions(self) -> Tensor:
+        """Where lesions are; none where there are no outlines."""
+        return torch.zeros_like(self.images).bool() if self.masks is None else self.masks == LESION
 
     @property
     def picture_affine(self) -> NDArray[np.float64]:
@@ -158,7 +164,7 @@ def cut(
     intensity: IntensityPolicy = None,
     slicing: Slicing = Slicing(),
     mask: str | Path | None = None,
-    lesion_labels: LesionLabels | None = None,
+    labels: MaskLabels = MaskLabels(),
     organ: str | Path | None = None,
     uneven: bool = False,
     dicom_where: DicomWhere | None = None,
@@ -170,7 +176,7 @@ def cut(
         intensity: How its numbers reach [0, 1].
         slicing: How it is cut.
         mask: Labels of lesions, on the same grid.
-        lesion_labels: Which of the labels are lesions; needed where there is more than one.
+        labels: What they mean; needed where there is more than one.
         organ: Labels of organs, on the same grid; needed where ``slicing`` crops to one.
         uneven: See ``anomalib_medclip.readers.dicom.read_series``.
         dicom_where: Chooses one of several volumes; see there.
@@ -197,11 +203,12 @@ def cut(
             )
             raise MaskError(msg)
         paths["organ"] = organ
-    labels = {"mask": lesion_labels, "organ": slicing.organ_labels}
     volume = read_volume(image, intensity, uneven, dicom_where)
     found: Any = {"image": _tensor(volume, image)}
-    for key in tuple(paths)[1:]:
-        found[key] = _tensor(_chosen(Path(paths[key]), key, labels[key]), paths[key])
+    if mask is not None:
+        found["mask"] = _tensor(marks_of(Path(mask), labels), mask)
+    if slicing.organ_labels and organ is not None:
+        found["organ"] = _tensor(organ_of(Path(organ), slicing.organ_labels), paths["organ"])
     where = image if isinstance(image, str | Path) else image[0].parent
     found, own = transformed(slicing.transforms, found, str(where))
     turn = turn_of(found["image"], slicing.plane, paths)
@@ -247,22 +254,6 @@ def _steps(keys: tuple[str, ...], slicing: Slicing) -> list[Any]:
             ),
         ]
     return steps
-
-
-def _chosen(path: Path, key: str, wanted: LesionLabels | None) -> Volume:
-    """1 on the wanted labels, by default on the one beside 0."""
-    found = read_labels(path, numbered=wanted is not None)
-    beside = found.voxels[found.voxels != 0]
-    if wanted is None and beside.size and beside.min() < beside.max():
-        some = " and ".join(map(str, np.unique(beside)[:3]))
-        msg = f"{path} holds {some} beside 0, and which of them mean lesion is not said; say it by "
-        msg += "'lesion_labels', an option of the source and of the data, such as [1], or all"
-        raise MaskError(msg)
-    chosen = among(found.voxels, "all" if wanted is None else wanted)
-    if key == "organ" and not chosen.any():
-        msg = f"{path} has none of the organ's labels {wanted}; correct organ_labels"
-        raise MaskError(msg)
-    return Volume(chosen.astype(np.float32), found.affine)
 
 
 def _tensor(volume: Volume, path: str | Path | Sequence[Path]) -> "MetaTensor":

@@ -26,7 +26,7 @@ Note: TypeAlias = dict[str, Any]
 
 
 _OF_NOTE = {"name": str, "patient": str, "sources": dict, "slices": list}
-_OF_SLICE = {"file": str, "lesion": int}
+_OF_SLICE = {"file": str, "lesion": int, "ignored": int}
 
 
 def volumes_of(manifest: Path) -> list[Note]:

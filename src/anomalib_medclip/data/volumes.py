@@ -41,6 +41,7 @@ from anomalib_medclip.errors import (
 )
 from anomalib_medclip.files import MISSING, fault_of
 from anomalib_medclip.option_checks import checked
+from anomalib_medclip.readers.lesion import LESION
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +135,11 @@ class Volumes(MedicalDataModule):
         """All volumes, by path; errors are those of ``find_cases``."""
         return find_cases(self.root, self.sources, self.splits)
 
+    @property
+    def has_ignored(self) -> bool:
+        """Whether masks may say of voxels that nobody knows."""
+        return any(one.mask and one.mask_labels(self.mask_labels).ignored for one in self.sources)
+
     def not_taken(self, cases: Sequence[Case]) -> list[LeftOut]:
         """What lies below the root besides these volumes."""
         table = Path(self.table) if self.table else None
@@ -155,8 +161,7 @@ class Volumes(MedicalDataModule):
         slicing = replace(self.slicing, organ_labels=case.source.organ_labels)
         return cut(
             case.image, self.intensity, slicing, case.mask,
-            case.source.lesion_labels or self.lesion_labels,
-            case.organ, self.uneven, self.dicom_where,
+            case.source.mask_labels(self.mask_labels), case.organ, self.uneven, self.dicom_where,
         )  # fmt: skip
 
     def labelled(self, case: Case, sliced: Sliced) -> Iterator[tuple[int, int]]:
@@ -224,7 +229,7 @@ class Volumes(MedicalDataModule):
     def _keep(self, case: Case) -> list[dict[str, Any]]:
         """Cut a volume, keep its slices, and list them."""
         sliced = self.cut(case)
-        if sliced.masks is not None and not sliced.masks.any():
+        if sliced.masks is not None and not sliced.lesions.any():
             said, remedy = "has no lesion in its mask, and counts as healthy", "look at both"
             problem = Problem("volume without lesion", str(case.image), said, remedy, "warning")
             self._problems.append(problem)
@@ -256,7 +261,7 @@ class Volumes(MedicalDataModule):
         return self.read_slice(path)[0]
 
     def read_slice(self, path: str) -> tuple[Image, Mask]:
-        """A slice as ``(3, height, width)`` in [0, 1], and its lesion as ``(height, width)``.
+        """A slice as ``(3, height, width)`` in [0, 1], and its mask as ``(height, width)``.
 
         Slices are of the cache; one that no longer fits into it is read again with its volume.
         """
@@ -265,19 +270,19 @@ class Volumes(MedicalDataModule):
             case, number = self._places[path]
             return _stack(self.cut(case), number, missing)
 
-        image, lesion = self._cache.fetch([path], compute)[0]
-        return Image(image.expand(3, -1, -1).contiguous()), Mask(lesion.to(torch.uint8))
+        image, mask = self._cache.fetch([path], compute)[0]
+        return Image(image.expand(3, -1, -1).contiguous()), Mask(mask.to(torch.uint8))
 
     def read_lesion(self, sample: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Where the mask of a slice marks a lesion, ``(height, width)``."""
-        return self.read_slice(sample["image_path"])[1].numpy() > 0
+        return self.read_slice(sample["image_path"])[1].numpy() == LESION
 
     def _label(self, case: Case, sliced: Sliced, number: int) -> int | None:
         """0, 1, or ``None`` for a slice that counts for nothing."""
         if case.source.healthy:
             return 0
         if sliced.masks is not None:
-            area = int(sliced.masks[number].sum())
+            area = int(sliced.lesions[number].sum())
             return None if 0 < area < self.smallest_lesion else int(area > 0)
         name = case.image.relative_to(self.root).as_posix()
         return self._table_labels.get((name, number), self._table_labels.get((name, None)))

@@ -10,6 +10,8 @@ from monai.transforms.intensity.array import GaussianSmooth
 from monai.transforms.transform import MapTransform
 from torch.nn.functional import max_pool3d
 
+from anomalib_medclip.readers.lesion import IGNORED, LESION
+
 
 class ColumnOfd(MapTransform):
     """The column through all slices that holds a label, so that a crop to it keeps their numbers.
@@ -32,8 +34,9 @@ class ColumnOfd(MapTransform):
 class WidenedForSpacingd(MapTransform):
     """What a coarser grid would step over, spread so far that it is met.
 
-    MONAI's resampling takes single points. Images are blurred, lesions grow by less than a voxel of
-    the coarser grid: one on a single slice is then still there. For a finer grid nothing changes.
+    MONAI's resampling takes single points. Images are blurred, lesions, and around them what
+    is ignored, grow by less than a voxel of the coarser grid: one on a single slice is then still
+    there. For a finer grid nothing changes.
 
     Args:
         keys: ``image`` and lesions.
@@ -59,7 +62,12 @@ class WidenedForSpacingd(MapTransform):
             else:
                 reach = [math.ceil((float(step) - 1) / 2) if step > 1 else 0 for step in steps]
                 size = [2 * one + 1 for one in reach]
-                labels = max_pool3d(spread[key].as_tensor(), size, stride=1, padding=reach)
-                spread[key] = MetaTensor(labels, meta=spread[key].meta)
+                labels = spread[key].as_tensor()
+                lesion, ignored = (
+                    max_pool3d((labels == mark).float(), size, stride=1, padding=reach)
+                    for mark in (LESION, IGNORED)
+                )
+                marks = lesion * LESION + (1 - lesion) * ignored * IGNORED
+                spread[key] = MetaTensor(marks, meta=spread[key].meta)
                 spread[key].applied_operations = data[key].applied_operations
         return spread

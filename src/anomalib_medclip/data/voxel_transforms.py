@@ -18,6 +18,7 @@ from anomalib_medclip.errors import (
     MedclipError,
     VolumeError,
 )
+from anomalib_medclip.readers.lesion import IGNORED, LESION
 from anomalib_medclip.readers.size_limit import check_voxels
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def transformed(
         ImageReadError: A volume would be too large.
         VolumeError: A transform fails, or moves voxels and cannot be inverted.
         IntensityError: The image leaves [0, 1].
-        MaskError: A mask is no longer of 0 and 1.
+        MaskError: A mask is no longer of the labels that it had.
     """
     from monai.transforms.inverse import InvertibleTransform
     from monai.transforms.transform import MapTransform
@@ -161,9 +162,11 @@ def _checked(key: str, one: "MetaTensor", where: str) -> "MetaTensor":
         msg = f"{where} is of shape {tuple(one.shape)} after its transforms; keep one channel and "
         raise VolumeError(msg + "three axes, and no lazy ones")
     low, high = float(one.min()), float(one.max())
-    if key != "image" and not bool(((one == 0) | (one == 1)).all()):
-        msg = f"the {key} of {where} is not of 0 and 1 after its transforms; use mode nearest"
-        raise MaskError(msg)
+    if key != "image":
+        if not torch.isin(one.as_tensor(), torch.tensor([0.0, LESION, IGNORED])).all():
+            msg = f"the {key} of {where} is not of whole labels after its transforms; use mode "
+            raise MaskError(msg + "nearest")
+        return cast("MetaTensor", one.float())
     if not (low >= -_ROUNDED and high <= 1 + _ROUNDED):
         msg = (
             f"{where} has numbers from {low:g} to {high:g} after its transforms; end them in [0, 1]"

@@ -11,12 +11,15 @@ from anomalib_medclip.errors import MetricError
 from anomalib_medclip.readers.picture import lesion_numbers
 
 
-def pairs(scores: Tensor, labels: Tensor) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+def pairs(
+    scores: Tensor, labels: Tensor, ignored: Tensor | None = None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Scores and whether they are abnormal's, each along one axis.
 
     Args:
         scores: Finite as float32.
         labels: 0 or 1, of the same shape but for axes of length one.
+        ignored: True where a pair is left out, likewise.
 
     Raises:
         MetricError: A score is not finite, a label neither 0 nor 1, or the shapes differ.
@@ -27,7 +30,11 @@ def pairs(scores: Tensor, labels: Tensor) -> tuple[npt.NDArray[np.float32], npt.
         raise MetricError(msg)
     found = scores.detach().to("cpu", torch.float32).flatten().numpy()
     _check_finite(found)
-    return found, _abnormal(labels.detach().cpu().flatten())
+    abnormal = _abnormal(labels.detach().cpu().flatten())
+    if ignored is None:
+        return found, abnormal
+    known = ~ignored.detach().cpu().flatten().numpy()
+    return found[known], abnormal[known]
 
 
 def regions_of(masks: Tensor) -> npt.NDArray[np.int64]:

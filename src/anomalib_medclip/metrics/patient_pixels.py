@@ -33,36 +33,47 @@ class _Image(NamedTuple):
 
     patient: str
     shape: tuple[int, ...]
+    has_ignored: bool
 
 
 class PatientPixels:
     """Maps and masks of a test, kept until thresholds are known, then counted by patient.
 
-    A pixel takes 4 bytes and one bit, in memory up to 268 MB, then on disk.
+    A pixel takes 4 bytes and one bit, or two where an image has ignored ones, in memory up to 268
+    MB, then on disk.
     """
 
     def __init__(self) -> None:
         self._images: list[_Image] = []
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - kept
 
-    def add(self, maps: Tensor, masks: Tensor, patients: Sequence[str]) -> None:
-        """Keep the maps of a batch, its masks of 0 and 1, and whose each is.
+    def add(
+        self,
+        maps: Tensor,
+        masks: Tensor,
+        patients: Sequence[str],
+        ignored: Tensor | None = None,
+    ) -> None:
+        """Keep the maps of a batch, its masks of 0 and 1, whose each is, and what is ignored.
 
         Raises:
             MetricError: A score is not finite, shapes differ, or the disk is full.
         """
-        for patient, one, mask in zip(patients, maps, masks, strict=True):
+        for at, (patient, one, mask) in enumerate(zip(patients, maps, masks, strict=True)):
             scores, abnormal = pairs(one, mask)
+            hidden = None if ignored is None or not ignored[at].any() else ignored[at].cpu().numpy()
             try:
                 self._file.write(scores.tobytes())
                 self._file.write(np.packbits(abnormal).tobytes())
+                if hidden is not None:
+                    self._file.write(np.packbits(hidden).tobytes())
             except OSError as error:
                 msg = (
                     f"cannot write maps to {tempfile.gettempdir()}: {error}; let TMPDIR name a "
                     "folder with 5 bytes a pixel"
                 )
                 raise MetricError(msg) from error
-            self._images.append(_Image(patient, tuple(mask.shape[-2:])))
+            self._images.append(_Image(patient, tuple(mask.shape[-2:]), hidden is not None))
 
     @property
     def steps(self) -> int:
@@ -115,12 +126,12 @@ class PatientPixels:
         for image in self._images:
             at, size = place[image.patient], int(np.prod(image.shape))
             scores = np.frombuffer(self._file.read(4 * size), dtype=np.float32)
-            packed = np.frombuffer(self._file.read((size + 7) // 8), dtype=np.uint8)
-            abnormal = np.unpackbits(packed, count=size).astype(bool)
-            images[at] += [not abnormal.all(), abnormal.any()]
+            abnormal = self._bits(size)
+            normal = ~(abnormal | self._bits(size)) if image.has_ignored else ~abnormal
+            images[at] += [normal.any(), abnormal.any()]
             # Sorting many and looking thresholds up is far faster than looking up each.
-            below = np.searchsorted(np.sort(scores[~abnormal]), thresholds)
-            counts[0, at] += np.diff(below, prepend=0, append=size - np.count_nonzero(abnormal))
+            below = np.searchsorted(np.sort(scores[normal]), thresholds)
+            counts[0, at] += np.diff(below, prepend=0, append=np.count_nonzero(normal))
             if abnormal.any():
                 number = regions_of(torch.from_numpy(abnormal.reshape(image.shape)))
                 sizes = np.bincount(number)
@@ -129,6 +140,10 @@ class PatientPixels:
                 counts[1, at] += np.bincount(ill, minlength=bins)
                 counts[2, at] += np.bincount(ill, 1 / sizes[number], minlength=bins)
         return _Counts(patients, counts, images, regions)
+
+    def _bits(self, size: int) -> npt.NDArray[np.bool_]:
+        packed = np.frombuffer(self._file.read((size + 7) // 8), dtype=np.uint8)
+        return np.unpackbits(packed, count=size).astype(bool)
 
 
 class _Counts(NamedTuple):

@@ -25,6 +25,7 @@ from anomalib_medclip.devices import most_exact
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import rank_figures
 from anomalib_medclip.metrics.gathering import gathered
+from anomalib_medclip.metrics.known_pixels import ignored_of
 from anomalib_medclip.metrics.pairs import pairs, regions_of
 from anomalib_medclip.metrics.raw import raw
 from anomalib_medclip.metrics.score_store import ScoreStore
@@ -74,13 +75,19 @@ class RankMetric(Metric):
         self._store = self._new_store()
         self._of_all: ScoreStore | None = None  # the scores of all processes, while they are needed
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add scores and labels of one shape, apart from axes of length one."""
-        if not self._source:
-            self._add(preds, target)
+    def update(self, preds: Tensor, target: Tensor, ignored: Tensor | None = None) -> None:
+        """Add scores and labels of one shape, apart from axes of length one.
 
-    def _add(self, preds: Tensor, target: Tensor) -> None:
-        scores, abnormal = pairs(preds, target)
+        Args:
+            preds: Scores.
+            target: 0 for normal, 1 for abnormal.
+            ignored: True where the label is not known, which is then 0, and the score left out.
+        """
+        if not self._source:
+            self._add(preds, target, ignored)
+
+    def _add(self, preds: Tensor, target: Tensor, ignored: Tensor | None = None) -> None:
+        scores, abnormal = pairs(preds, target, ignored)
         self._store.add(scores, abnormal, regions_of(target) if self.keeps_regions else None)
 
     def compute(self) -> Tensor:
@@ -241,11 +248,14 @@ class _AUPRO(RankMetric):
 
 
 class _OfBatches(AnomalibMetric, RankMetric):
-    """A figure of the scores of batches, as the model gave them."""
+    """A figure of the scores of batches, as the model gave them, without ignored pixels."""
+
+    leaves_out_ignored = True
 
     def update(self, batch: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # noqa: ANN401
         """Add scores and labels of a batch."""
         kept = raw(batch)
+        kwargs["ignored"] = ignored_of(batch, self.fields)
         super().update(batch if kept is None else kept, *args, **kwargs)
 
 

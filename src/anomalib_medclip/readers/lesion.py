@@ -1,5 +1,7 @@
 """What the numbers of a mask mean: where it marks a lesion, or a question where it may be two."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -11,6 +13,55 @@ from anomalib_medclip.readers.stored import Stored
 
 LesionLabels: TypeAlias = tuple[int, ...] | Literal["all"]
 """Which numbers of a mask are lesions: these, or all but 0."""
+
+LESION, IGNORED = 1, 2
+"""What a pixel of a mask is marked as, where it is not healthy, which is 0. What is ignored is not
+known to be healthy or not, and counts in no loss and in no figure."""
+
+
+@dataclass(frozen=True)
+class MaskLabels:
+    """What the numbers of masks mean.
+
+    Attributes:
+        lesion: Which are lesions, where there may be more than 0 and one other.
+        ignored: Which mean that nobody knows, such as 255; one may be 0.
+
+    Raises:
+        MaskError: A number is to be both.
+    """
+
+    lesion: LesionLabels | None = None
+    ignored: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are to mean two things."""
+        named = () if self.lesion is None or self.lesion == "all" else self.lesion
+        if both := set(named) & set(self.ignored):
+            msg = f"lesion_labels and ignore_labels both name {_some(sorted(both))}; leave out one"
+            raise MaskError(msg)
+
+    def marks(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
+        """``LESION``, ``IGNORED`` or 0 for each number of a map of labels of any shape.
+
+        Without numbers of lesions all that are left beside 0 are.
+        """
+        ignored = np.isin(labels, self.ignored)
+        if self.lesion is None or self.lesion == "all":
+            lesion = (labels != 0) & ~ignored
+        else:
+            lesion = np.isin(labels, self.lesion)
+        marks = lesion * np.uint8(LESION)
+        marks[ignored] = IGNORED
+        return marks
+
+    def unclear(self, labels: NDArray[Any]) -> list[int]:
+        """Numbers of a map of labels of which more than one may mean lesion, and none is named."""
+        if self.lesion is not None:
+            return []
+        found = sorted({*np.unique(labels).tolist()} - {0, *self.ignored})
+        return found if len(found) > 1 else []
+
 
 _FEW = 8
 """Numbers beside 0 that a map of labels may have; the edges of a soft mask have more."""
@@ -31,7 +82,7 @@ _ONE_HUE = 0.25
 _AS_GREY = "store it as grey, with 255 on the lesion and 0 elsewhere"
 _BY_LABELS = (
     "say which numbers are lesions by 'lesion_labels', an option of the data, such as [1], or all, "
-    f"or {_AS_GREY}"
+    f"and which are not known by 'ignore_labels'; or {_AS_GREY}"
 )
 
 
@@ -43,18 +94,21 @@ class Outline(NamedTuple):
     """What a mask marks.
 
     Attributes:
-        lesion: Where, ``(row, column)``.
+        marks: ``LESION``, ``IGNORED`` or 0 at each pixel, ``(row, column)``.
         greys: Of a mask with soft edges, which is cut at half of its peak, how many greys it has
             beside black; else 0.
     """
 
-    lesion: NDArray[np.bool_]
+    marks: NDArray[np.uint8]
     greys: int = 0
 
+    @property
+    def lesion(self) -> NDArray[np.bool_]:
+        """Where there is a lesion."""
+        return self.marks == LESION
 
-def outline_of(
-    stored: Stored, path: str | Path, lesion_labels: LesionLabels | None = None
-) -> Outline:
+
+def outline_of(stored: Stored, path: str | Path, labels: MaskLabels = MaskLabels()) -> Outline:
     """Where a mask marks a lesion.
 
     Without labels it holds 0 and one number, whichever, or soft edges of one grey or colour.
@@ -62,14 +116,18 @@ def outline_of(
     Args:
         stored: What the mask file holds.
         path: What it is called.
-        lesion_labels: Which of its numbers are lesions, see ``labels_of``.
+        labels: What its numbers mean, see ``labels_of``.
 
     Raises:
         ImageReadError: Its numbers are not whole.
         MaskError: Its numbers, colours or transparency can mean several things.
     """
-    if lesion_labels is not None:
-        return Outline(among(labels_of(stored, path), lesion_labels))
+    if labels != MaskLabels():
+        numbers = labels_of(stored, path)
+        if several := labels.unclear(numbers):
+            said = f"holds {_some(several)} beside 0 and {_some(labels.ignored)}"
+            raise _unclear(path, said, "which of them mean lesion")
+        return Outline(labels.marks(numbers))
     alpha = stored.alpha
     if alpha is not None and (alpha == alpha.flat[0]).all():
         alpha = None  # it says nothing
@@ -81,12 +139,8 @@ def outline_of(
     return outline
 
 
-def among(labels: NDArray[Any], lesion_labels: LesionLabels) -> NDArray[np.bool_]:
-    """Where labels of any shape are among those of lesions."""
-    if lesion_labels == "all":
-        return labels != 0
-    found: NDArray[np.bool_] = np.isin(labels, list(lesion_labels))
-    return found
+def _some(numbers: Sequence[int]) -> str:
+    return " and ".join(map(str, numbers[:3])) + (" and more" if len(numbers) > 3 else "")
 
 
 def labels_of(stored: Stored, path: str | Path) -> NDArray[Any]:
@@ -164,16 +218,19 @@ def _cut(numbers: NDArray[Any], path: str | Path, lossy: bool) -> Outline:
     values = np.unique(numbers)
     beside = values[values != 0]
     if len(beside) <= 1:
-        return Outline(numbers != 0)
+        return _marked(numbers != 0)
     if not lossy and (len(beside) <= _FEW or beside[0] < 0):
-        shown = " and ".join(map(str, beside[:3])) + (" and more" if len(beside) > 3 else "")
-        said = f"holds {shown}{' beside 0' if len(beside) < len(values) else ''}"
+        said = f"holds {_some(beside)}{' beside 0' if len(beside) < len(values) else ''}"
         raise _unclear(path, said, "which of them mean lesion")
     grey = (numbers / beside[-1]).astype(np.float32)
     if _has_areas_between(grey, lossy):
         said = f"has areas of grey between black and its brightest, {beside[-1]}"
         raise _unclear(path, said, "whether they mean lesion")
-    return Outline(grey > 0.5, len(beside))
+    return _marked(grey > 0.5, len(beside))
+
+
+def _marked(lesion: NDArray[np.bool_], greys: int = 0) -> Outline:
+    return Outline(lesion * np.uint8(LESION), greys)
 
 
 def _has_areas_between(grey: NDArray[np.float32], lossy: bool) -> bool:

@@ -16,7 +16,7 @@ from torchvision.tv_tensors import Image, Mask
 from anomalib_medclip.errors import MaskError
 from anomalib_medclip.readers.dicom import is_dicom, read_picture
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
-from anomalib_medclip.readers.lesion import LesionLabels, Outline, labels_of, outline_of
+from anomalib_medclip.readers.lesion import MaskLabels, Outline, labels_of, outline_of
 from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES, read_stored
 
 logger = logging.getLogger(__name__)
@@ -62,34 +62,44 @@ def _three_channels(pixels: NDArray[np.float32]) -> Image:
 
 
 def read_mask(
-    path: str | Path, size: tuple[int, int], lesion_labels: LesionLabels | None = None
+    path: str | Path,
+    size: tuple[int, int],
+    labels: MaskLabels = MaskLabels(),
+    may_be_empty: bool = False,
 ) -> Mask:
-    """Read the mask of an abnormal image as uint8, 1 on the lesion, shape ``(height, width)``.
+    """Read the mask of an image as uint8, shape ``(height, width)``.
+
+    It is 1 on the lesion and, where labels say so, 2 on what is not known; see
+    ``anomalib_medclip.readers.lesion``.
 
     Args:
-        path: The mask file of an abnormal image.
+        path: The mask file.
         size: ``(height, width)`` of its image, as ``read_image`` gives it.
-        lesion_labels: See ``read_lesion``.
+        labels: What its numbers mean, where they are not 0 and one other.
+        may_be_empty: Whether the image is normal.
 
     Raises:
         ImageReadError: See ``read_lesion``.
         MaskError: See ``read_lesion``; or the mask is of another size than the image, or marks no
-            lesion at all.
+            lesion at all, though the image is abnormal.
     """
-    lesion = read_lesion(path, lesion_labels)
-    check_lesion(path, lesion, size)
-    if lesion.mean() > MOST:
+    outline = read_outline(path, labels)
+    check_lesion(path, outline.lesion, size, may_be_empty)
+    if outline.lesion.mean() > MOST:
         _warn_of_most(path)
-    return Mask(torch.from_numpy(lesion.astype(np.uint8)))
+    return Mask(torch.from_numpy(outline.marks))
 
 
-def check_lesion(path: str | Path, lesion: NDArray[np.bool_], size: tuple[int, int]) -> None:
-    """Refuse a mask that does not fit an abnormal image.
+def check_lesion(
+    path: str | Path, lesion: NDArray[np.bool_], size: tuple[int, int], may_be_empty: bool = False
+) -> None:
+    """Refuse a mask that does not fit its image.
 
     Args:
         path: What it is called.
         lesion: What it marks.
         size: ``(height, width)`` of the image.
+        may_be_empty: Whether the image is normal.
 
     Raises:
         MaskError: It is of another size, or marks nothing.
@@ -100,7 +110,7 @@ def check_lesion(path: str | Path, lesion: NDArray[np.bool_], size: tuple[int, i
             f"{size[0]} x {size[1]}; make them the same size"
         )
         raise MaskError(msg)
-    if not lesion.any():
+    if not (may_be_empty or lesion.any()):
         msg = f"mask {path} marks no lesion; remove the image or label it normal"
         raise MaskError(msg)
 
@@ -110,22 +120,22 @@ def _warn_of_most(path: str | Path) -> None:  # once a file, however often it is
     logger.warning("mask %s marks most of its image as lesion; see that it is not inverted", path)
 
 
-def read_lesion(path: str | Path, lesion_labels: LesionLabels | None = None) -> NDArray[np.bool_]:
+def read_lesion(path: str | Path, labels: MaskLabels = MaskLabels()) -> NDArray[np.bool_]:
     """Where a mask of any size marks a lesion, which may be nowhere; shape ``(height, width)``.
 
     A mask holds 0 and one other number, or soft edges, which are cut at half of its own peak; or it
-    is a map of labels, of which ``lesion_labels`` are lesions.
+    is a map of labels, which are told.
 
     Raises:
         ImageReadError: The file is missing or cannot be decoded, or its numbers are not whole.
         MaskError: What its numbers, colours or transparency mean is not said.
     """
-    return read_outline(path, lesion_labels).lesion
+    return read_outline(path, labels).lesion
 
 
-def read_outline(path: str | Path, lesion_labels: LesionLabels | None = None) -> Outline:
+def read_outline(path: str | Path, labels: MaskLabels = MaskLabels()) -> Outline:
     """As ``read_lesion``, with what was found out about the mask."""
-    return outline_of(read_stored(path), path, lesion_labels)
+    return outline_of(read_stored(path), path, labels)
 
 
 def read_label_map(path: str | Path) -> NDArray[np.integer]:

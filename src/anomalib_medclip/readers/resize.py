@@ -10,6 +10,7 @@ from PIL import Image as Pillow
 from torchvision.transforms.v2 import InterpolationMode, Resize
 from torchvision.tv_tensors import Image, Mask
 
+from anomalib_medclip.readers.lesion import IGNORED, LESION
 from anomalib_medclip.readers.picture import lesion_parts
 
 Resample = Literal["bicubic", "bilinear"]
@@ -26,7 +27,8 @@ class MethodResize(Resize):
     for the others), so images whose values are whole 255ths take that path to the bit; finer ones
     keep their precision. Masks are resized to the nearest neighbour, as for the published numbers,
     which may leave nothing of a small lesion; or by area: a pixel is lesion if at least half of it
-    is, and of a lesion that covers no pixel by half, the one it covers most. Being a ``Resize``,
+    is, and of a lesion that covers no pixel by half, the one it covers most (and likewise ignored
+    by at least half of what is left). Being a ``Resize``,
     anomalib hands it to every dataset that meets the model.
 
     Args:
@@ -82,13 +84,17 @@ def _resize_mask(mask: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def _resize_by_area(mask: torch.Tensor, side: int) -> torch.Tensor:
-    lesion = mask.cpu().numpy() > 0
+    marks = mask.cpu().numpy()
+    ignored = marks == IGNORED
+    lesion = (marks > 0) & ~ignored
     resized = _covered(lesion, side) >= 0.5
     for part in lesion_parts(lesion):
         share = _covered(part, side)
         if not resized[share > 0].any():
             resized.flat[share.argmax()] = True
-    return torch.from_numpy(resized).to(mask.dtype)
+    made = resized * np.uint8(LESION)
+    made[~resized & (_covered(ignored, side) >= 0.5)] = IGNORED
+    return torch.from_numpy(made).to(mask.dtype)
 
 
 def _covered(lesion: NDArray[np.bool_], side: int) -> NDArray[np.float32]:

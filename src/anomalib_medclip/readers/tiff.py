@@ -45,7 +45,7 @@ def read_tiff(path: Path) -> Stored:
         check_pixels(path, page.imagewidth, page.imagelength)
         _check_kind(path, page)
         _check_size(page, tiff.filehandle.size)
-        return _stored(path, page, _planes(page))
+        return _stored(path, page, _planes(path, page))
 
 
 def _check_chain(file: BinaryIO) -> None:
@@ -134,9 +134,19 @@ def _check_size(page: "TiffPage", size: int) -> None:
         raise ValueError(msg)
 
 
-def _planes(page: "TiffPage") -> NDArray[Any]:
+def _planes(path: Path, page: "TiffPage") -> NDArray[Any]:
     """All channels, ``(row, column, channel)``."""
-    pixels: NDArray[Any] = page.asarray(maxworkers=1)
+    try:
+        pixels: NDArray[Any] = page.asarray(maxworkers=1)
+    except ValueError as error:
+        if not str(error).endswith("not supported"):
+            raise
+        name = getattr(page.compression, "name", page.compression)
+        msg = (
+            f"cannot read image {path}: its compression, {name}, is one that what is installed "
+            "does not read; update imagecodecs and tifffile, or store it uncompressed"
+        )
+        raise ImageReadError(msg) from error
     count = page.samplesperpixel
     if count > 1 and page.planarconfig == _APART:
         pixels = np.moveaxis(pixels.reshape(count, *pixels.shape[-2:]), 0, -1)

@@ -1,10 +1,16 @@
 """How a method's scores are measured while it is trained and tested."""
 
-from anomalib.metrics import Evaluator, F1Score
+from anomalib.metrics import Evaluator
+from anomalib.metrics import F1Score as AnyF1Score
 
+from anomalib_medclip.metrics.known_pixels import OfKnownPixels
 from anomalib_medclip.metrics.ranked import AUROC
 
 _IMAGE, _PIXEL = ["pred_score", "gt_label"], ["anomaly_map", "gt_mask"]
+
+
+class F1Score(OfKnownPixels, AnyF1Score):  # type: ignore[misc]  # of ``update``
+    """anomalib's F1 at the threshold, without ignored pixels."""
 
 
 def evaluator() -> Evaluator:

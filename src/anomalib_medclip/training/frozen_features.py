@@ -103,12 +103,20 @@ class FrozenFeatures:
         return self._encoded(images, paths, numbers, chosen)
 
     def masks_of(self, batch: ImageBatch) -> Tensor | None:
-        """Masks ``(batch, 1, height, width)`` of zeros and ones, copied as the images are."""
+        """Masks ``(batch, 1, height, width)`` of zeros and ones, copied as the images are.
+
+        They are NaN where what is ignored has a part in a pixel.
+        """
         if batch.gt_mask is None:
             return None
-        masks = batch.gt_mask.as_subclass(Tensor).float().unsqueeze(1)
-        chosen = [self.copies.masks[number] for number in _numbers(batch) or [0] * len(masks)]
-        return (apply_copies(masks, chosen) > 0.5).float()
+        chosen = [self.copies.masks[n] for n in _numbers(batch) or [0] * len(batch.gt_mask)]
+
+        def copied(mask: Tensor) -> Tensor:
+            return apply_copies(mask.as_subclass(Tensor).float().unsqueeze(1), chosen)
+
+        masks = (copied(batch.gt_mask) > 0.5).float()
+        ignored = getattr(batch, "ignored", None)  # anomalib's batches have no such field
+        return masks if ignored is None else masks.masked_fill(copied(ignored) > 0, torch.nan)
 
     def of_support(
         self, images: Tensor, paths: Sequence[str], labels: Sequence[bool]

@@ -154,6 +154,9 @@ class MediCLIP(ClipMethod, AnomalibModule):
         masks = torch.from_numpy(np.stack([one.label for one in made])).float().to(self.device)
         encoded = self.model.encode(images[:, None].expand(-1, 3, -1, -1).float() / 255)
         labels = torch.tensor([one.label.any() for one in made], device=self.device)
+        ignored = getattr(batch, "ignored", None)  # anomalib's batches have no such field
+        if ignored is not None:
+            masks = masks.masked_fill(ignored.as_subclass(Tensor), torch.nan)
         return encoded, masks[:, None], labels
 
 
