@@ -124,7 +124,8 @@ def test_dicom_beside_pictures_is_not_left_out_without_a_word(runs, tmp_path, ca
     write_picture(tmp_path / "3.dcm", np.zeros((40, 48), dtype=np.uint8))
     with caplog.at_level(logging.WARNING):
         engine.predict(MVFA(**OPTIONS), data_path=tmp_path, ckpt_path=engine.best_model_path)
-    assert f"1 DICOM files in {tmp_path} are not predicted" in caplog.text
+    said = "is DICOM, which anomalib's prediction does not list, and is left out; give it to"
+    assert f"{tmp_path / '3.dcm'} {said} anomalib-medclip score" in caplog.text
 
 
 def test_a_damaged_dicom_file_is_named(runs, home, tmp_path):

@@ -83,7 +83,7 @@ class Case:
         for label, word in enumerate(("normal", "abnormal")):
             if f"{word} images" in exact:
                 found = [*table[table["label_index"] == label]["image_path"]]
-                found += [one.file for one in data.left_out if self.may_be_left_out(one.file)]
+                found += [str(one.path) for one in data.left_out if self.may_be_left_out(one.path)]
                 assert len(found) == exact[f"{word} images"]
         if "image" in exact:
             path = str(self.home / exact["item"])

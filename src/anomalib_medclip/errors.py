@@ -34,10 +34,13 @@ class NoPictureError(ImageReadError):
 
     Attributes:
         reason: What it is, as the rest of a sentence that begins with the file.
+        remedy: What to do.
     """
 
+    remedy = "take it out of the data"
+
     def __init__(self, path: object, reason: str) -> None:
-        super().__init__(f"{path} {reason}; take it out of the data")
+        super().__init__(f"{path} {reason}; {self.remedy}")
         self.reason = reason
 
 

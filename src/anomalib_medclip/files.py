@@ -39,7 +39,6 @@ class Fault(NamedTuple):
 
 MISSING = Fault("is missing", "restore it or take it out of the data")
 A_FOLDER = Fault("is a folder and no file", "name a file")
-"""Of a folder that can be listed and entered."""
 
 _DENIED = Fault("may not be read by you", "let yourself read it, and enter all folders above it")
 _FAULTS = {
@@ -51,6 +50,7 @@ _FAULTS = {
     errno.ENAMETOOLONG: Fault("is too long a path for this system", "shorten its names"),
 }
 _POINTER = Fault("is a Git LFS pointer and not the file", "fetch that by 'git lfs pull'")
+_BEGINS_POINTER = b"version https://git-lfs"
 _NO_FILES = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 _NO_FILES |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "device")
 
@@ -60,7 +60,18 @@ def fault_of(path: str | Path) -> Fault | None:
 
     Only small regular files are opened: nobody waits for a pipe or reads a device for ever.
     """
-    path = Path(path)
+    fault = _fault_by_status(path := Path(path))
+    small = fault is None and 0 < path.stat().st_size < 1024  # bytes, as pointers are
+    return _POINTER if small and path.read_bytes().startswith(_BEGINS_POINTER) else fault
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a path is a folder that can be listed and entered."""
+    return _fault_by_status(Path(path)) is A_FOLDER
+
+
+def _fault_by_status(path: Path) -> Fault | None:
+    """The same of a path that is not opened, and so may be a pointer."""
     try:
         found = path.stat()
     except OSError as error:
@@ -76,19 +87,22 @@ def fault_of(path: str | Path) -> Fault | None:
         return A_FOLDER
     if kind := _NO_FILES.get(stat.S_IFMT(found.st_mode)):
         return Fault(f"is a {kind} and no file", "name a file, or take it out of the data")
-    small = 0 < found.st_size < 1024  # bytes, as pointers are; what has none may be no file
-    return _POINTER if small and path.read_bytes().startswith(b"version https://git-lfs") else None
+    return None
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open a file to read its bytes.
+    """Open a file to read its bytes, once.
 
     Raises:
         ImageReadError: It is none that can be read; see ``fault_of``.
     """
-    if fault := fault_of(path):
+    if fault := _fault_by_status(path):
         raise ImageReadError(fault.about(path))
-    return path.open("rb")
+    file = path.open("rb")
+    if file.peek(len(_BEGINS_POINTER)).startswith(_BEGINS_POINTER):
+        file.close()
+        raise ImageReadError(_POINTER.about(path))
+    return file
 
 
 def check_writable(folder: Path) -> None:
@@ -275,19 +289,6 @@ def _finite(word: str) -> float:
         return number
     msg = f"{word} is no number in JSON"
     raise ValueError(msg)
-
-
-def without_folders(words: str, *folders: Path) -> str:
-    """Words for a file that travels: paths begin with the name of one of these folders.
-
-    Example:
-        >>> without_folders("/home/jane/scans/P4.nii is cut off", Path("/home/jane/scans"))
-        'scans/P4.nii is cut off'
-    """
-    for folder in folders:
-        for above in (folder.absolute().parent, folder.resolve().parent):
-            words = words.replace(f"{above}{os.sep}", "")
-    return words
 
 
 def sha256(path: Path) -> str:

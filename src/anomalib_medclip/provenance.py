@@ -1,9 +1,11 @@
 """Where a file comes from: which packages made it, and what exactly it holds."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from torch import Tensor
 
@@ -53,3 +55,16 @@ def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name, value in sorted(tensors.items()):
         digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def without_folders(words: str, *folders: Path) -> str:
+    """Words for a file that travels: paths begin with the name of one of these folders.
+
+    Example:
+        >>> without_folders("/home/jane/scans/P4.nii is cut off", Path("/home/jane/scans"))
+        'scans/P4.nii is cut off'
+    """
+    for folder in folders:
+        for above in (folder.absolute().parent, folder.resolve().parent):
+            words = words.replace(f"{above}{os.sep}", "")
+    return words

@@ -6,6 +6,7 @@ import torch
 from anomalib.data import ImageBatch, InferenceBatch, PredictDataset
 from anomalib.metrics import AUROC
 from anomalib.post_processing import PostProcessor
+from dicom_series import write_picture
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
@@ -325,3 +326,53 @@ def test_a_checkpoint_keeps_the_intensity_policy():
     restored.load_checkpoint_config(config)
     assert restored.intensity == (0, 1000)
     assert restored.transform.side == 16
+
+
+# --- what anomalib lists
+
+
+def warned(folder, caplog, given=None):
+    """What is said of a prediction of a folder, or of what else was given."""
+    loader = DataLoader(PredictDataset(given or folder))
+    caplog.clear()
+    MedicalPreProcessor(32).on_predict_start(SimpleNamespace(predict_dataloaders=loader), None)
+    return [record.getMessage().removeprefix(f"{folder}/") for record in caplog.records]
+
+
+@pytest.fixture
+def mixed(tmp_path, picture):
+    """A folder of pictures and masks, and of files that anomalib lists none of."""
+    for name in ("1.png", "1_mask.png", "P2/2.jpg", "P2/masks/2.png", "P2/3.gif"):
+        picture(tmp_path / name)
+    write_picture(tmp_path / "P3" / "4.dcm", np.zeros((8, 8), np.uint8))
+    write_picture(tmp_path / "P3" / "IM5", np.zeros((8, 8), np.uint8))
+    (tmp_path / "5.jp2").write_bytes(b"\0\0\0\x0cjP  \r\n")
+    for name in ("head.nii.gz", "notes.txt", ".hidden"):
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def test_of_a_folder_it_is_said_what_anomalib_does_not_predict_and_which_masks_it_does(
+    mixed, caplog
+):
+    words = "anomalib's prediction does not list, and is left out"
+    here = "give it to anomalib-medclip score or to anomalib_medclip.Inferencer"
+    assert warned(mixed, caplog) == [
+        "5.jp2 ends in .jp2, as no picture that is read does, and is left out; save it as PNG if "
+        "it is an image",
+        f"P2/3.gif is GIF, which {words}; {here}",
+        f"P3/4.dcm is DICOM, which {words} (1 of 2 such); {here}",
+        f"head.nii.gz is NIfTI, which {words}; {here}",
+        "notes.txt ends in .txt, as no picture that is read does, and is left out; save it as PNG "
+        "if it is an image",
+        "1_mask.png is a mask by its name (1 of 2 such), and is predicted as an image; move masks "
+        "to another folder, or give this one to anomalib-medclip score, which leaves them out",
+    ]
+
+
+def test_of_one_picture_among_others_nothing_is_said(mixed, picture, caplog):
+    assert not warned(mixed, caplog, given=mixed / "1.png")
+    (mixed / "P3" / "IM5").unlink()
+    picture(mixed / "P3" / "6.png")
+    [said] = warned(mixed / "P3", caplog)  # the only picture there is, so perhaps the folder's
+    assert said.startswith("4.dcm is DICOM, which ")

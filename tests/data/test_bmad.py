@@ -157,7 +157,7 @@ def test_what_is_not_taken_is_counted(write_bmad, picture, caplog):
     picture(home / "valid" / "Ungood" / "anomaly_mask" / "7_7.png")
     data = BMAD(root, "Brain", k_shot=2)
     data.setup()
-    assert sorted(one.file.removeprefix(f"{home}/") for one in data.left_out) == [
+    assert sorted(str(one.path).removeprefix(f"{home}/") for one in data.left_out) == [
         "test/good/img/about.svg",
         "train/Ungood/img/9_9.png",
         "valid/Ungood/anomaly_mask/7_7.png",
@@ -167,7 +167,7 @@ def test_what_is_not_taken_is_counted(write_bmad, picture, caplog):
         write_bmad(category)
     zero_shot = BMADLeaveOneOut(root, "Brain")
     zero_shot.setup()
-    assert {one.file for one in zero_shot.left_out} == {one.file for one in data.left_out}
+    assert {one.path for one in zero_shot.left_out} == {one.path for one in data.left_out}
 
 
 def test_a_missing_split_is_named(write_bmad):

@@ -1,7 +1,5 @@
 """Which volumes there are below a folder, and what is left besides."""
 
-from pathlib import Path
-
 import pytest
 from dicom_series import numbers, straight
 from volume_formats import write_meta_image, write_nrrd, write_pair
@@ -29,7 +27,7 @@ def left_out(root, *sources):
     cases = find_cases(root, list(sources), None)
     table = root / "labels.csv"
     return {
-        Path(one.file).relative_to(root).as_posix(): one.why
+        one.path.relative_to(root).as_posix(): one.reason
         for one in not_taken(root, sources, cases, table)
     }
 

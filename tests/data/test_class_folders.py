@@ -58,6 +58,55 @@ def test_where_folders_are_no_patients_the_option_is_named_and_helps(tmp_path, p
     assert data.test_data.samples["label_index"].sum() > 0
 
 
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [
+        ((("", 8), ("more", 4)), "has 4 of 12 images in 1 folder, taken for as many patients"),
+        (
+            (("P0", 5), ("P1", 2), ("P2", 2)),
+            "has 9 of 9 images in 3 folders, taken for as many patients",
+        ),
+        ((("P0", 4), ("P1", 2), ("P2", 2)), None),
+        ((("", 8),), None),
+        ((("images", 8),), None),  # which says of nobody whose they are
+    ],
+)
+def test_folders_that_may_be_no_patients_are_a_warning_of_training_and_check(
+    tmp_path, picture, caplog, layout, words
+):
+    for number in range(8):
+        picture(tmp_path / "abnormal" / f"{number}.png", seed=number)
+    places = [place for place, count in layout for _ in range(count)]
+    for number, place in enumerate(places):
+        picture(tmp_path / "normal" / place / f"{number}.png", seed=100 + number)
+    data = setup(tmp_path)
+    home = tmp_path / "normal"
+    found = [one for one in check_data(data).problems if one.kind == "folder taken for a patient"]
+    warned = [one for one in warnings_of(caplog) if "as many patients" in one]
+    assert [one.file for one in found] == ([str(home)] if words else [])
+    assert len(warned) == 2 * len(found)  # of training, and of the check that lists again
+    for one in found:
+        assert one.problem.startswith(words)
+        assert warned[0].startswith(f"{home} {words}")
+        assert one.remedy == "set --data.patient_folders false where folders are no patients"
+    caplog.clear()
+    setup(tmp_path, patient_folders=False)
+    assert not [one for one in warnings_of(caplog) if "as many patients" in one]
+
+
+def test_that_most_images_are_set_aside_is_a_warning(root, caplog):
+    setup(root)
+    assert not [one for one in warnings_of(caplog) if "set aside" in one]
+    for path in [*root.glob("*/P[234]/*")]:
+        path.rename(path.parents[1] / "P0" / path.name)
+    data = setup(root)
+    assert "P0" in set(data.support_data.samples["group"])
+    parts = data.support_data, data.val_data, data.test_data
+    used = len({path for part in parts for path in part.samples["image_path"]})
+    [said] = [one for one in warnings_of(caplog) if "set aside" in one]
+    assert said == f"{24 - used} of 24 images are set aside: their patients are in the support"
+
+
 @pytest.fixture
 def beside(tmp_path, picture, mask):
     """Images with their masks beside them, and files that are no images."""
@@ -78,12 +127,12 @@ def test_what_is_left_out_is_said_alike_by_training_and_check(beside, caplog):
     assert [one.partition(str(beside))[2].partition(";")[0] for one in warned[:3]] == [
         "/benign is named by no option, and is left out",
         "/normal/about.txt ends in .txt, as no picture that is read does, and is left out",
-        "/abnormal/0_mask.png is a mask by its name (1 of 8 such), and is left out",
+        "/abnormal/0_mask.png is a mask by its name, and is left out (1 of 8 such)",
     ]
     report = check_data(MedicalFolder(beside, k_shot=1))
     found = [one for one in report.problems if one.kind == "file left out"]
     assert {one.severity for one in found} == {"warning"}
-    assert {one.file for one in found} == {one.file for one in data.left_out}
+    assert {one.file for one in found} == {str(one.path) for one in data.left_out}
     assert len(found) == 10
 
 
@@ -92,7 +141,7 @@ def test_masks_beside_images_are_taken_where_their_folder_is_named(beside):
     rows = data.list_images().query("label_index == 1")
     named = [path.replace(".png", "_mask.png") for path in rows["image_path"]]
     assert rows["mask_path"].tolist() == named
-    assert {one.why for one in data.left_out} == {
+    assert {one.reason for one in data.left_out} == {
         "is named by no option",
         "ends in .txt, as no picture that is read does",
     }
@@ -104,15 +153,15 @@ def test_a_folder_of_masks_among_the_images_may_have_any_name(beside, mask):
         mask(beside / "abnormal" / "drawn" / f"{number}.png")
     data = setup(beside, mask_dir="abnormal/drawn")
     assert data.list_images()["label_index"].sum() == 8
-    assert not any("drawn" in one.file for one in data.left_out)
+    assert not any("drawn" in str(one.path) for one in data.left_out)
 
 
 def test_masks_that_nobody_needs_are_counted(beside, mask):
     for number in range(9):
         mask(beside / "masks" / f"{number}.png")
     data = setup(beside, mask_dir="masks")
-    assert [(one.file, one.why) for one in data.left_out if "masks/" in one.file] == [
-        (str(beside / "masks" / "8.png"), "is the mask of no abnormal image")
+    assert [(one.path, one.reason) for one in data.left_out if "masks/" in str(one.path)] == [
+        (beside / "masks" / "8.png", "is the mask of no abnormal image")
     ]
 
 
@@ -159,7 +208,7 @@ def test_pictures_that_no_row_names_are_counted(beside, caplog):
     data = MedicalFolder(table=beside / "t.csv", k_shot=1, num_workers=0)
     data.setup()
     assert len(data.left_out) == 1 + 1 + 8
-    assert "is named by no row of the table (1 of 10 such), and is left out" in caplog.text
+    assert "is named by no row of the table, and is left out (1 of 10 such)" in caplog.text
 
 
 def test_a_picture_of_two_values_among_others_is_looked_at(beside):

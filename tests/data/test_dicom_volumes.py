@@ -13,6 +13,7 @@ from scans import AFFINE
 from anomalib_medclip.cli import main
 from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.data.checks import check_data
+from anomalib_medclip.data.slice_tree import cut_tree
 from anomalib_medclip.errors import VolumeError
 
 SPLITS = {"P0": "train", "P1": "train", "P2": "valid", "P3": "valid", "P4": "test", "P5": "test"}
@@ -83,7 +84,7 @@ def test_slice_takes_the_option_of_score(root, tmp_path, capsys):
     assert manifest["dicom_where"] == {"EffectiveEchoTime": "9.2"}
 
 
-def test_what_lies_beside_a_series_is_a_warning_of_check_and_of_training(root, tmp_path, caplog):
+def test_what_lies_beside_a_series_is_a_warning_of_check_training_and_slice(root, tmp_path, caplog):
     shared, places = geometry(AFFINE, 3)
     for patient in range(6):
         pixels = numbers(3, 8, 7, low=0, high=1000, seed=patient)
@@ -93,11 +94,26 @@ def test_what_lies_beside_a_series_is_a_warning_of_check_and_of_training(root, t
     (tmp_path / "labels.csv").write_text("\n".join(["image,label", *rows]))
     data = volumes(tmp_path, sources=[{"image": "{patient}/ct"}])
     with caplog.at_level(logging.WARNING):
-        data.load_table()
+        data.setup()
     assert (
         "preview.jpg is no DICOM file, and lies beside a DICOM series, and is left out"
         in caplog.text
     )
+    caplog.clear()
+    cut_tree(data, tmp_path / "tree")
+    assert "preview.jpg is no DICOM file, and lies beside a DICOM series, and is" in caplog.text
     [problem] = [one for one in check_data(data).problems if one.kind == "file left out"]
     assert problem.file.endswith("preview.jpg")
     assert problem.severity == "warning"
+
+
+def test_a_volume_that_the_table_says_nothing_of_is_left_out(root, tmp_path):
+    lines = (root / "labels.csv").read_text().splitlines()
+    (tmp_path / "labels.csv").write_text("\n".join(lines[:-1]))
+    table = str(tmp_path / "labels.csv")
+    data = volumes(root, table=table, dicom_where={"EffectiveEchoTime": 9.2})
+    assert set(data.list_images()["group"]) == {f"P{patient}" for patient in range(5)}
+    found = {one.path.relative_to(root).as_posix(): one.said for one in data.left_out}
+    words = "is like no pattern of sources, and is left out"
+    assert found.pop("labels.csv") == words  # which is not the one that was given
+    assert found == {"P5/mr.dcm": "has no labelled slice in the table, and is left out"}

@@ -126,7 +126,7 @@ def test_no_patient_is_in_two_splits(write_table, caplog):
     assert support.isdisjoint(valid | test)
     assert valid.isdisjoint(test)
     used = sum(map(len, (data.support_data, data.val_data, data.test_data)))
-    assert f"{40 - used} images are set aside" in caplog.text
+    assert f"{40 - used} of 40 images are set aside" in caplog.text
 
 
 def test_the_seed_decides_the_split(root):

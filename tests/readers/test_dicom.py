@@ -19,8 +19,9 @@ from pydicom.uid import (
 
 from anomalib_medclip.errors import ImageReadError, IntensityError, VolumeError
 from anomalib_medclip.readers import dicom_pixels
-from anomalib_medclip.readers.dicom import is_dicom, read_picture
+from anomalib_medclip.readers.dicom import read_picture
 from anomalib_medclip.readers.dicom_frames import slices_of
+from anomalib_medclip.readers.file_kind import is_dicom
 from anomalib_medclip.readers.picture import read_image
 
 

@@ -51,18 +51,28 @@ def test_what_lies_beside_a_series_is_a_row_with_the_reason(score, tmp_path):
     save(tmp_path / "ct" / "head" / "preview.jpg", numbers((8, 8)).astype(np.uint8))
     write_report(tmp_path / "ct" / "head" / "report")
     write_report(tmp_path / "ct" / "DICOMDIR")
+    write_picture(tmp_path / "ct" / "head" / "shot", numbers((9, 7)), SeriesInstanceUID=f"{UID}9")
+    (tmp_path / "ct" / "pictures").mkdir()
+    save(tmp_path / "ct" / "pictures" / "1.png", numbers((8, 8)).astype(np.uint8))
+    save(tmp_path / "ct" / "pictures" / "1_mask.png", numbers((8, 8)).astype(np.uint8))
+    (tmp_path / "ct" / "notes.txt").write_text("tired")
     for _ in range(2):  # what is kept, and what is left out, is told again
         code, out, table = score(tmp_path / "ct")
         assert code == 0
-        assert list(table["input"]) == ["head", "DICOMDIR", "head/report", "head/preview.jpg"]
-        assert list(table["status"])[1:] == ["left out"] * 3
-        assert list(table["error"])[1:] == [
-            "is a Basic Text SR Storage file and no image",
-            "is a Basic Text SR Storage file and no image",
-            "is a picture beside a DICOM series",
-        ]
-    assert table["status"][0] == "kept"
-    assert not any(table["name"][1:])
+        left_out = table[table["status"] == "left out"].set_index("input")
+        assert dict(left_out["error"].str.partition(", and is left out; ")[0]) == {
+            "DICOMDIR": "is a Basic Text SR Storage file and no image",
+            "head/report": "is a Basic Text SR Storage file and no image",
+            "head/preview.jpg": "is no DICOM file, and lies beside a DICOM series",
+            "head/shot": "is a picture that says nothing of its place, beside the slices of a DICOM"
+            " series",
+            "pictures/1_mask.png": "is a mask by its name",
+            "notes.txt": "ends in .txt, as no picture that is read does",
+        }
+        assert left_out["error"].str.contains("; ").all()
+        assert not any(left_out["name"])
+    assert list(table["input"])[:2] == ["head", "pictures/1.png"]
+    assert list(table["status"])[:2] == ["kept", "kept"]
     assert (out / "head" / "map.dcm").exists()
 
 

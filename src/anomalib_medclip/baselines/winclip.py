@@ -33,8 +33,9 @@ from anomalib_medclip.components.processors import (
     RankPreservingPostProcessor,
 )
 from anomalib_medclip.components.threshold import SUPPORT, VALIDATION, learnt_from
-from anomalib_medclip.data.listing import list_images, warn_of
 from anomalib_medclip.errors import ConfigError, NotReadyError, SupportError
+from anomalib_medclip.readers.left_out import warn_of
+from anomalib_medclip.readers.listing import list_images
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.training.checkpoints import (
     Notes,

@@ -16,6 +16,7 @@ from anomalib_medclip.commands.arguments import at_least_one, count, pair, plain
 from anomalib_medclip.data.slicing import Plane
 from anomalib_medclip.files import check_writable
 from anomalib_medclip.readers.intensity import with_nan_as_background
+from anomalib_medclip.readers.left_out import warn_of
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input, look_below
 from anomalib_medclip.score.model_files import slicing_from
@@ -57,8 +58,7 @@ def run(arguments: Sequence[str]) -> int:
     number, of = options.shard
     console = Console(stderr=True)
     with _logging_to(console):
-        for one in left_out:
-            logger.warning("%s %s, and is left out", *one)
+        warn_of(left_out)
         try:
             _score_all(scorer, inputs[number::of], console)
         finally:

@@ -13,6 +13,7 @@
 ``buffers``            buffers whose size is known only when they are filled
 ``finite``             what is NaN or infinite is refused
 ``processors``         before and after a model: one resize, a normalisation that keeps ranks
+``prediction``         files that anomalib predicts by path, and those that it leaves out
 ``threshold``          where a score becomes abnormal
 =====================  =======================================================================
 """

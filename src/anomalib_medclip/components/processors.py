@@ -1,26 +1,24 @@
 """Before and after a model: one resize everywhere, and a normalisation that keeps every rank."""
 
 import logging
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import torch
-from anomalib.data import Batch, InferenceBatch, PredictDataset
-from anomalib.data.utils import read_image as read_by_anomalib
+from anomalib.data import Batch, InferenceBatch
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from lightning import LightningModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from anomalib_medclip.components.anomaly_map import unit_interval
+from anomalib_medclip.components.prediction import check_opened, files_given, warn_of_folder
 from anomalib_medclip.components.threshold import (
     FAIR_RATE,
     MidwayThreshold,
     has_pixel_threshold,
     has_threshold,
 )
-from anomalib_medclip.errors import ImageReadError
 from anomalib_medclip.metrics.raw import keep_raw
 from anomalib_medclip.readers.graph_resize import GraphResize
 from anomalib_medclip.readers.intensity import IntensityPolicy
@@ -74,19 +72,10 @@ class MedicalPreProcessor(PreProcessor):
         self.slicing = slicing
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say which files of a folder are left out: anomalib lists no DICOM for prediction."""
+        """Say which files of a folder are not predicted, and which masks are."""
         del pl_module
-        for index in range(len(_prediction_loaders(trainer))):
-            listed = _paths(trainer, index)
-            for folder in sorted({path.parent for path in listed}) if len(listed) > 1 else []:
-                left = [p for p in folder.iterdir() if p.suffix.lower() in (".dcm", ".dicom")]
-                if left:
-                    logger.warning(
-                        "%d DICOM files in %s are not predicted, since anomalib lists none; give "
-                        "them to anomalib_medclip.Inferencer or to a MedicalFolder",
-                        len(left),
-                        folder,
-                    )
+        for listed in filter(None, files_given(trainer)):
+            warn_of_folder(listed)
 
     def on_predict_batch_start(
         self,
@@ -97,7 +86,7 @@ class MedicalPreProcessor(PreProcessor):
         dataloader_idx: int = 0,
     ) -> None:
         """Read files given by path again, as the data modules of this package do, and resize."""
-        if _paths(trainer, dataloader_idx):
+        if files_given(trainer)[dataloader_idx]:
             images = [read_image(path, self.intensity) for path in batch["image_path"]]
             batch.image = torch.stack([self.resize(i) for i in images]).to(pl_module.device)
         super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
@@ -113,10 +102,9 @@ class MedicalPreProcessor(PreProcessor):
         """
         del pl_module
         if isinstance(exception, Exception) and trainer.predicting:
-            for index in range(len(_prediction_loaders(trainer))):
-                for path in _paths(trainer, index):
-                    read_image(path, self.intensity)
-                    _check_opened(path)
+            for path in chain(*files_given(trainer)):
+                read_image(path, self.intensity)
+                check_opened(path)
 
     def forward(self, batch: Tensor) -> Tensor:
         """Resize images ``(batch, 3, height, width)`` in [0, 1], antialiased.
@@ -269,25 +257,3 @@ class RankPreservingPostProcessor(PostProcessor):
 def _known(threshold: Tensor, otherwise: Tensor) -> Tensor:
     """A threshold, or what takes its place where no validation has found one."""
     return torch.where(torch.isnan(threshold), otherwise, threshold)
-
-
-def _check_opened(path: Path) -> None:
-    """Name a file that can be read here, but not by anomalib, which opens it before."""
-    try:
-        read_by_anomalib(path)
-    except Exception as error:  # its reader's own words are no help
-        msg = f"{path} is read by this package, but not by anomalib's own prediction; give it to "
-        msg += "anomalib-medclip score or anomalib_medclip.Inferencer, or convert it to PNG"
-        raise ImageReadError(msg) from error
-
-
-def _prediction_loaders(trainer: Trainer) -> list[Any]:
-    loaders = trainer.predict_dataloaders
-    return list(loaders) if isinstance(loaders, list) else [loaders]
-
-
-def _paths(trainer: Trainer, dataloader_idx: int) -> list[Path]:
-    """Files given by path, which anomalib reads with 8 bits; none where the data read their own."""
-    loader = _prediction_loaders(trainer)[dataloader_idx]
-    by_path = isinstance(loader, DataLoader) and isinstance(loader.dataset, PredictDataset)
-    return list(loader.dataset.image_filenames) if by_path else []

@@ -11,11 +11,12 @@ from pandas import DataFrame, concat
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.integrity import with_name
-from anomalib_medclip.data.listing import LeftOut, Masks, entries_of, list_images, masks_for
 from anomalib_medclip.data.tree_notes import volumes_of
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import fault_of
 from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.left_out import LeftOut
+from anomalib_medclip.readers.listing import Masks, entries_of, list_images, masks_for
 
 
 class BmadSet(NamedTuple):
@@ -218,9 +219,9 @@ def _samples(folder: Path, has_masks: bool) -> Iterator[tuple[str, int, str, str
             if is_outlined:
                 masks = masks_for(images, place, outlines)
             taken = set(masks.paths)
-            yield from (one for one in others + masks.left_out if one.file not in taken)
+            yield from (one for one in others + masks.left_out if str(one.path) not in taken)
             if split == "train" and label == 1:
-                yield from (LeftOut(str(image), *_TRAINING_IS_NORMAL) for image in images)
+                yield from (LeftOut(image, *_TRAINING_IS_NORMAL) for image in images)
                 continue
             for image, mask in zip(images, masks.paths, strict=True):
                 yield str(image), label, split, mask

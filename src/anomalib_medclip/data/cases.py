@@ -11,12 +11,13 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from anomalib_medclip.data.listing import LeftOut, files_below
 from anomalib_medclip.data.tables import plain_label, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.readers.file_kind import kind_of
+from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.lesion import LesionLabels, MaskLabels
+from anomalib_medclip.readers.listing import files_below
 from anomalib_medclip.readers.volume_file import parts_of
 
 Labels: TypeAlias = Mapping[tuple[str, int | None], int]
@@ -161,11 +162,11 @@ def not_taken(
     files = [path for path in files_below(root, taken) if path not in taken and path != table]
     return [
         *(
-            LeftOut(str(folder), f"holds no volume like {image!r}", "name it so, or add a source")
+            LeftOut(folder, f"holds no volume like {image!r}", "name it so, or add a source")
             for folder, image in lacking.items()
         ),
         *(
-            LeftOut(str(path), "is like no pattern of sources", "add a source if it is a volume")
+            LeftOut(path, "is like no pattern of sources", "add a source if it is a volume")
             for path in files
         ),
     ]

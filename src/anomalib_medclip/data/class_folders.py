@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from pandas import DataFrame
 
-from anomalib_medclip.data.listing import LeftOut, Masks, entries_of, list_images, masks_for
-from anomalib_medclip.data.mask_names import alike, patient_folder
 from anomalib_medclip.data.names_on_disk import NamesOnDisk
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
+from anomalib_medclip.readers.left_out import LeftOut
+from anomalib_medclip.readers.listing import Masks, entries_of, list_images, masks_for
+from anomalib_medclip.readers.mask_names import alike, patient_folder
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 
@@ -71,7 +72,7 @@ def read_folders(
     if masks_of_normal and folders.mask_dir:
         _add_masks_of_normal(rows, normal, outlines)
     taken = {row[what] for row in rows for what in ("image_path", "mask_path")}
-    return DataFrame(rows), [one for one in dict.fromkeys(left_out) if one.file not in taken]
+    return DataFrame(rows), [one for one in dict.fromkeys(left_out) if str(one.path) not in taken]
 
 
 def _add_masks_of_normal(rows: Sequence[dict[str, Any]], home: Path, outlines: Path) -> None:
@@ -86,9 +87,9 @@ def _add_masks_of_normal(rows: Sequence[dict[str, Any]], home: Path, outlines: P
 def _no_images(home: Path, option: str, root: Path, left_out: Sequence[LeftOut]) -> DataRootError:
     """The error that says what there is in the place of images."""
     if left_out:
-        file, why, remedy = left_out[0]
+        path, reason, remedy = left_out[0]
         more = f" (1 of {len(left_out)} files)" if len(left_out) > 1 else ""
-        return DataRootError(f"no images in {home}: {file} {why}{more}; {remedy}")
+        return DataRootError(f"no images in {home}: {path} {reason}{more}; {remedy}")
     names, folders = NamesOnDisk(), [p for p in entries_of(root) if fault_of(p) is A_FOLDER]
     places = (root.absolute().parent, *folders)
     holding = [p for p in places if fault_of(names.find(p / home.name)) is A_FOLDER]
@@ -112,4 +113,4 @@ def _beside(root: Path, homes: Sequence[Path]) -> Iterator[LeftOut]:
         holds_named = any(os.path.commonpath([place, home]) == place for home in named)
         pictures = (path, *path.glob("*"), *path.glob("*/*"))
         if not holds_named and any(one.suffix.lower() in IMAGE_SUFFIXES for one in pictures):
-            yield LeftOut(str(path), "is named by no option", "name its folder, or move it away")
+            yield LeftOut(path, "is named by no option", "name its folder, or move it away")

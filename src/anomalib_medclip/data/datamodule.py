@@ -32,11 +32,11 @@ from anomalib_medclip.data.integrity import (
     refuse,
     unlearnable_problems,
 )
-from anomalib_medclip.data.listing import LeftOut, warn_of
 from anomalib_medclip.data.loaders import OneSetLoaders
 from anomalib_medclip.data.model_needs import needs_of
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.readers.intensity import IntensityPolicy
+from anomalib_medclip.readers.left_out import LeftOut, warn_of
 from anomalib_medclip.readers.lesion import LesionLabels, MaskLabels
 from anomalib_medclip.readers.picture import read_image, read_lesion
 
@@ -238,8 +238,8 @@ class MedicalDataModule(OneSetLoaders):
 
     def find_problems(self) -> Iterator[Problem]:
         """Problems that only a kind of data can find, for ``check``; or only what is left out."""
-        for file, why, remedy in self.left_out:
-            yield Problem("file left out", file, f"{why}, and is left out", remedy, "warning")
+        for one in self.left_out:
+            yield Problem("file left out", str(one.path), one.said, one.remedy, "warning")
 
     def read_picture(self, path: str) -> Image:
         """One image of the table, ``(3, height, width)`` in [0, 1]."""

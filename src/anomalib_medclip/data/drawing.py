@@ -11,7 +11,7 @@ from pandas import DataFrame
 from anomalib_medclip.data.integrity import Problem
 from anomalib_medclip.errors import ImageReadError
 from anomalib_medclip.files import fault_of
-from anomalib_medclip.readers.dicom import is_dicom
+from anomalib_medclip.readers.file_kind import is_dicom
 from anomalib_medclip.readers.picture_file import is_turned
 
 

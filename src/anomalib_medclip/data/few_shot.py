@@ -17,10 +17,10 @@ import pandas as pd
 from pandas import DataFrame, Series
 
 from anomalib_medclip.data.batch import CLASS_NAMES
-from anomalib_medclip.data.mask_names import alike
 from anomalib_medclip.data.tables import read_utf8
 from anomalib_medclip.errors import DataRootError, SupportError
 from anomalib_medclip.files import MISSING, fault_of
+from anomalib_medclip.readers.mask_names import alike
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -277,7 +277,9 @@ def split_around(
     strangers = rest[~patients(rest).isin(patients(support))]
     if len(strangers) < len(rest):
         count = len(rest) - len(strangers)
-        logger.info("%d images are set aside: their patients are in the support", count)
+        level = logging.WARNING if count > len(strangers) else logging.INFO
+        said = "%d of %d images are set aside: their patients are in the support"
+        logger.log(level, said, count, len(table))
     valid, test = split_by_patient(strangers, ratio, seed, labels)
     parts = {"support": support, "valid": valid, "test": test}
     return pd.concat([part.assign(split=split) for split, part in parts.items()])

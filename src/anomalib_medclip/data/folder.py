@@ -12,13 +12,14 @@ from pandas import DataFrame
 from anomalib_medclip.data.class_folders import ClassFolders, read_folders
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
-from anomalib_medclip.data.integrity import Problem, with_name
-from anomalib_medclip.data.listing import LeftOut, entries_of
+from anomalib_medclip.data.integrity import Problem, warn, with_name
 from anomalib_medclip.data.names_on_disk import NamesOnDisk
 from anomalib_medclip.data.tables import TableRow, plain_label, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.option_checks import checked
+from anomalib_medclip.readers.left_out import LeftOut
+from anomalib_medclip.readers.listing import entries_of
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class MedicalFolder(MedicalDataModule):
             that of the images, if the names say mask. Without masks the method is trained on labels
             alone.
         patient_folders: Whether folders below the two are patients: of one patient are the images
-            below folders of one name. Without, each image is its own patient.
+            below folders of one name. Without, each image is its own patient. There is a warning
+            where they may well be none: some images lie in no such folder, or most in one.
         image_column: Column of image paths. This and every other column may be a pattern of
             columns, such as ``"{disease}/{file_name}.jpg"``.
         label_column: Column of labels: 0 or normal, 1 or abnormal.
@@ -99,6 +101,7 @@ class MedicalFolder(MedicalDataModule):
         self.data_name = name or self.root.name
         self.folders = ClassFolders(normal_dir, abnormal_dir, mask_dir)
         self.patient_folders = patient_folders
+        self._assumed: list[Problem] = []
         self._names = NamesOnDisk()
         self.columns = {
             "image": image_column,
@@ -159,6 +162,7 @@ class MedicalFolder(MedicalDataModule):
             SupportError: The support cannot be drawn.
         """
         table = self.list_images()
+        warn(self._assumed)
         if "split" in table:
             return table
         support = self.choose_support(table)
@@ -173,12 +177,34 @@ class MedicalFolder(MedicalDataModule):
                 said = ", or set --data.patient_folders false where folders are no patients"
                 yield replace(one, remedy=one.remedy + said)
 
+    def find_problems(self) -> Iterator[Problem]:
+        """What is left out, and folders that may well be no patients."""
+        yield from super().find_problems()
+        yield from self._assumed
+
+    def _doubts(self, table: DataFrame) -> Iterator[Problem]:
+        """Folders that are taken for patients, where most images are in one, or some in none."""
+        for label, folder in enumerate(self.folders[:2]):
+            groups = table[table["label_index"] == label]["group"]
+            counts = groups[groups != ""].value_counts()
+            inside, most = int(counts.sum()), max(counts, default=0)
+            if 0 < inside < len(groups) or most > len(groups) / 2:
+                folders = f"{len(counts)} folder{'s' * (len(counts) > 1)}"
+                said = (
+                    f"has {inside} of {len(groups)} images in {folders}, taken for as many "
+                    "patients, of whom none is in two splits"
+                )
+                remedy = "set --data.patient_folders false where folders are no patients"
+                home = str(self.root / folder)
+                yield Problem("folder taken for a patient", home, said, remedy, "warning")
+
     def _read_folders(self) -> DataFrame:
         table, self.left_out = read_folders(
             self.root, self.folders, not self.normal_only, self.has_ignored
         )
         if not self.patient_folders:
             return table.assign(group="")
+        self._assumed = list(self._doubts(table))
         if count := len({*table["group"]} - {""}):
             logger.info(
                 "%d folders below %s and %s are taken for patients, which is switched off by "
@@ -251,7 +277,7 @@ def _not_named(paths: Sequence[str]) -> Iterator[LeftOut]:
         for path in entries_of(folder) if fault_of(folder) is A_FOLDER else ():
             is_picture = path.suffix.lower() in IMAGE_SUFFIXES
             if is_picture and Path(os.path.realpath(path)) not in named:
-                yield LeftOut(str(path), "is named by no row of the table", "add a row for it")
+                yield LeftOut(path, "is named by no row of the table", "add a row for it")
 
 
 def _by_split(table: dict[str, str] | Path | str | None) -> dict[str, Path]:

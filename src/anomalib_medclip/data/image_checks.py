@@ -13,11 +13,11 @@ from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.duplicates import small_picture
 from anomalib_medclip.data.integrity import Problem, is_usable, problem_of
 from anomalib_medclip.data.lesions import LesionCount, count_lesions, lesion_problems
-from anomalib_medclip.data.listing import has_two_values
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
 from anomalib_medclip.files import sha256
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.lesion import IGNORED, MaskLabels
+from anomalib_medclip.readers.listing import has_two_values
 from anomalib_medclip.readers.picture import MOST, check_lesion, read_image, read_outline
 from anomalib_medclip.readers.resize import MethodResize
 

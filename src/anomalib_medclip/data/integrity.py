@@ -87,6 +87,13 @@ def refuse(problems: Iterable[Problem]) -> None:
         raise first.cause or first.error(said)
 
 
+def warn(problems: Iterable[Problem]) -> None:
+    """Log those that are warnings."""
+    for one in problems:
+        if one.severity == "warning":
+            logger.warning("%s %s; %s", one.file, one.problem, one.remedy)
+
+
 def with_name(folder: str | Path) -> Path:
     """The folder by a path that ends in its name, under which heat maps are filed."""
     path = Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's raises for an unknown user

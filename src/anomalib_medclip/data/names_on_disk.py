@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
-from anomalib_medclip.data.mask_names import alike
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
+from anomalib_medclip.readers.mask_names import alike
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 

@@ -5,7 +5,6 @@ a volume whose note lies in the tree is not cut again. The tree does not depend 
 happened. One run at a time works on a tree: another waits, and then finds it done.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomalib_medclip.data.cases import Case, with_splits
-from anomalib_medclip.data.listing import warn_of
 from anomalib_medclip.data.tree_notes import Note, TreeNotes
 from anomalib_medclip.data.volumes import Volumes
 from anomalib_medclip.errors import DataRootError, MedclipError, OutputError
@@ -29,14 +27,12 @@ from anomalib_medclip.files import (
     from_json,
     sha256_of_all,
     whole_file,
-    without_folders,
 )
-from anomalib_medclip.provenance import NOTICE, versions
+from anomalib_medclip.provenance import NOTICE, versions, without_folders
+from anomalib_medclip.readers.left_out import warn_of
 from anomalib_medclip.readers.lesion import IGNORED, LESION
 from anomalib_medclip.readers.volume_file import sha256_of_volume
 from anomalib_medclip.signals import stop_if_told
-
-logger = logging.getLogger(__name__)
 
 _FOLDERS = {0: "good", 1: "Ungood"}
 
@@ -169,8 +165,7 @@ class _Tree:
                 return
             self.notes.remove(name)
         sliced = self.data.cut(case)
-        for one in sliced.left_out:
-            logger.warning("%s %s, and is left out", one.path, one.reason)
+        warn_of(sliced.left_out)
         slices = []
         for number, label in self.data.labelled(case, sliced):
             stop_if_told()

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anomalib_medclip.data.mask_names import alike
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import MISSING, fault_of, from_json
+from anomalib_medclip.readers.mask_names import alike
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 _SPLITS = {

@@ -29,8 +29,7 @@ from anomalib_medclip.data.cases import (
 )
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
-from anomalib_medclip.data.integrity import Problem, problem_of, refuse, with_name
-from anomalib_medclip.data.listing import LeftOut
+from anomalib_medclip.data.integrity import Problem, problem_of, refuse, warn, with_name
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
 from anomalib_medclip.data.voxel_transforms import TransformSpec, build_transforms
 from anomalib_medclip.errors import (
@@ -41,6 +40,7 @@ from anomalib_medclip.errors import (
 )
 from anomalib_medclip.files import MISSING, fault_of
 from anomalib_medclip.option_checks import checked
+from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.lesion import LESION
 
 logger = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ class Volumes(MedicalDataModule):
                 msg = f"no volume of {self.root} has a slice in {asked}; correct 'slices'"
                 raise EmptySplitError(msg)
             self._listed = DataFrame(rows)
-            self.left_out = self.not_taken(cases)
+            self.left_out = [*self.not_taken(cases), *self.left_out]
         return self._listed
 
     def load_table(self) -> DataFrame:
@@ -215,8 +215,7 @@ class Volumes(MedicalDataModule):
         """
         table = self.list_images()
         refuse(self._problems)
-        for one in self._problems:
-            logger.warning("%s %s; %s", one.file, one.problem, one.remedy)
+        warn(self._problems)
         if "split" in table:
             return table
         return split_around(table, self.choose_support(table), self.val_ratio, self.draw_seed)
@@ -233,10 +232,7 @@ class Volumes(MedicalDataModule):
             said, remedy = "has no lesion in its mask, and counts as healthy", "look at both"
             problem = Problem("volume without lesion", str(case.image), said, remedy, "warning")
             self._problems.append(problem)
-        for one in sliced.left_out:
-            remedy = "take it out, if it belongs elsewhere"
-            said = f"{one.reason}, and is left out"
-            self._problems.append(Problem("file left out", str(one.path), said, remedy, "warning"))
+        self.left_out = [*self.left_out, *sliced.left_out]
         rows = []
         for number, label in self.labelled(case, sliced):
             path = str(case.image / f"{self.slicing.plane}_{number:03d}.png")
@@ -251,9 +247,8 @@ class Volumes(MedicalDataModule):
             }
             rows.append({**row, "split": case.split} if case.split else row)
         if not rows and sliced.masks is None and not case.source.healthy:
-            said, remedy = "has no labelled slice in the table, and is left out", "complete it"
-            problem = Problem("volume without labels", str(case.image), said, remedy, "warning")
-            self._problems.append(problem)
+            lost = LeftOut(case.image, "has no labelled slice in the table", "complete it")
+            self.left_out = [*self.left_out, lost]
         return rows
 
     def read_picture(self, path: str) -> Image:

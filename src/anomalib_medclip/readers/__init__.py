@@ -30,6 +30,8 @@
 ``dicom_values``   what headers say of an attribute, to choose by
 ``dicom_volumes``  which volumes the slices of a series make
 ``dicom_order``    in which order the slices of a volume lie, and where
+``listing``        which files below folders are images, which are masks
+``mask_names``     what names say: that a picture is a mask, and of which
 ``left_out``       files that are not taken
 ``tool_commands``  command lines that errors name
 =================  ======================================================

@@ -36,15 +36,14 @@ class _Header(NamedTuple):
     pixels: bytes
 
 
-def read_bmp(path: Path) -> Stored:
-    """Read a BMP file.
+def read_bmp(path: Path, file: BinaryIO) -> Stored:
+    """Read a BMP file that is open, at its beginning.
 
     Raises:
         ImageReadError: It is too large, or of a kind that is not read.
         ValueError: It is damaged.
     """
-    with path.open("rb") as file:
-        header = _header(path, file)
+    header = _header(path, file)
     is_run = header.compression in (_RUNS_OF_8, _RUNS_OF_4)
     rows = _runs(header) if is_run else _unpacked(header)
     if not header.from_top:

@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError, IntensityError, NoPictureError, VolumeError
-from anomalib_medclip.files import A_FOLDER, fault_of
-from anomalib_medclip.readers.dicom_file import begins_as_dicom
 from anomalib_medclip.readers.dicom_frames import Slice, place_of, slices_of, telling_of
 from anomalib_medclip.readers.dicom_header import kind_of, numbers_of, value_of
 from anomalib_medclip.readers.dicom_order import affine_of, in_order
@@ -41,40 +39,16 @@ class Series(NamedTuple):
     left_out: tuple[LeftOut, ...] = ()
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file looks like DICOM: by its ending, or by how it begins.
-
-    Archives name files by identifiers such as ``1.2.840.1``, whose last part is no ending.
-    """
-    if path.suffix.lower() in (".dcm", ".dicom"):
-        return True
-    if fault_of(path):
-        return False
-    with path.open("rb") as file:
-        return begins_as_dicom(file.read(132))
-
-
-def dicom_files(folder: Path) -> list[Path]:
-    """DICOM files of a folder by name, hidden files left out.
-
-    Raises:
-        ImageReadError: Something in it cannot be read, and so might be one.
-    """
-    found = []
-    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-        fault = fault_of(path)
-        if fault and fault is not A_FOLDER:
-            raise ImageReadError(fault.about(path))
-        if not fault and is_dicom(path):
-            found.append(path)
-    return found
-
-
 def read_picture(path: Path, intensity: IntensityPolicy) -> NDArray[np.float32]:
+    """Read one picture; see ``picture_of``, and of errors ``slices_in``, too."""
+    return picture_of(slices_of(path), intensity)
+
+
+def picture_of(slices: Sequence[Slice], intensity: IntensityPolicy) -> NDArray[np.float32]:
     """Read one picture, such as an X-ray, a mammogram or an ultrasound image.
 
     Args:
-        path: A DICOM file with a single frame.
+        slices: The one of a DICOM file whose header was read.
         intensity: What to do with more than 8 bits; windows are in rescaled units, ``"dtype"`` is
             the range of the stored numbers. Unsigned numbers of 8 bits that are not rescaled are
             divided by the largest they can be, except under ``"voi"``.
@@ -84,12 +58,11 @@ def read_picture(path: Path, intensity: IntensityPolicy) -> NDArray[np.float32]:
         (MONOCHROME1) are turned round, so that high is bright.
 
     Raises:
-        ImageReadError: The file is too large, holds no picture, or cannot be read or decoded.
+        ImageReadError: The file is too large, or cannot be decoded.
         IntensityError: The policy does not fit, or there is none.
         VolumeError: The file holds several frames, or slices side by side.
     """
-    slices = slices_of(path)
-    header = slices[0].header
+    path, header = slices[0][:2]
     if len(slices) > 1:
         msg = (
             f"{path} is a multi-frame file of {len(slices)} frames ({kind_of(header)}), and so a "
@@ -114,8 +87,13 @@ def pictures_among(paths: Sequence[Path]) -> tuple[list[Slice], list[LeftOut]]:
         try:
             slices += slices_of(path)
         except NoPictureError as error:
-            left_out.append(LeftOut(path, error.reason))
+            left_out.append(LeftOut(path, error.reason, error.remedy))
     return slices, left_out
+
+
+def beside_a_series(path: Path) -> LeftOut:
+    """A file that is no DICOM file, among those of a series."""
+    return LeftOut(path, "is no DICOM file, and lies beside a DICOM series")
 
 
 def read_series(
@@ -128,7 +106,7 @@ def read_series(
 
     Args:
         paths: The files of one series, in any order: of single frames, or multi-frame files.
-        intensity: How its numbers reach [0, 1]; see ``read_picture``.
+        intensity: How its numbers reach [0, 1]; see ``picture_of``.
         uneven: Take slices that are missing, doubled or unevenly spaced as they come, each place
             once, as if evenly spaced by the middle distance; by default they are refused.
         where: Values of attributes that slices must have, such as ``{"EchoNumbers": 2}``, to

@@ -3,12 +3,12 @@
 Files of archives lack the mark, or all that comes before their data set; these are told by how they
 begin. pydicom inflates the whole of a deflated file before it looks at the first value, even if
 only the header is asked for. And it asks for as many bytes as an element says it has, however many
-there are.
+there are, so it is given none but a ``BoundedFile`` of ``unpacked``.
 """
 
 import zlib
 from collections.abc import Callable
-from io import SEEK_END, BufferedReader, BytesIO
+from io import BytesIO
 from struct import unpack
 from typing import Any, BinaryIO
 
@@ -23,24 +23,6 @@ _LONGEST_FIRST = 1024  # bytes that the first element of a data set may have
 
 class FaultyFileError(ValueError):
     """What a file lacks, in words of this package; those of a library are not for its user."""
-
-
-class DicomFile(BufferedReader):
-    """A file to read, of which nobody takes memory for more than is there.
-
-    Args:
-        file: The same, as it was opened.
-    """
-
-    def __init__(self, file: BufferedReader) -> None:
-        super().__init__(file.detach())
-        self._end = self.seek(0, SEEK_END)
-        self.seek(0)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """So many bytes, or all that are left."""
-        left = max(0, self._end - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def begins_as_dicom(head: bytes) -> bool:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anomalib_medclip.errors import ImageReadError, MedclipError, VolumeError
-from anomalib_medclip.files import open_file
-from anomalib_medclip.readers.dicom_file import DicomFile, FaultyFileError, read_header
+from anomalib_medclip.readers.dicom_file import FaultyFileError, read_header
 from anomalib_medclip.readers.dicom_header import (
     DESCRIBED,
     check_described,
@@ -22,6 +21,7 @@ from anomalib_medclip.readers.dicom_header import (
     value_of,
 )
 from anomalib_medclip.readers.tool_commands import by_dcm2niix, frames_apart
+from anomalib_medclip.readers.unpacked import Unpacked
 
 _SHARED, _OF_FRAMES = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _OF_FILE = {*DESCRIBED, "NumberOfFrames", "PlanarConfiguration"}
@@ -62,17 +62,24 @@ def place_of(slices: Sequence[Slice]) -> Path:
 
 
 def slices_of(path: Path) -> list[Slice]:
-    """The pictures of a file, of which nothing but the header is read.
+    """The pictures of a file; see ``slices_in``."""
+    with Unpacked(path) as file:
+        return slices_in(file)
+
+
+def slices_in(file: Unpacked) -> list[Slice]:
+    """The pictures of a file that is open, of which nothing but the header is read.
 
     Raises:
         ImageReadError: The file is none that can be read as DICOM.
         NoPictureError: It is something else than an image, such as a report.
         VolumeError: Its picture is made of slices, or its frames say nothing of themselves.
     """
+    path = file.path
+    file.refuse_packed()
     try:
-        with DicomFile(open_file(path)) as file:
-            header = read_header(file)
-            start = file.tell()
+        header = read_header(whole := file.from_start())
+        start = whole.tell()
         _check_syntax(header)
         refuse_strangers(path, header)
         check_described(path, header)

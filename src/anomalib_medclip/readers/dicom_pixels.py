@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError, MedclipError
 from anomalib_medclip.files import open_file
-from anomalib_medclip.readers.dicom_file import DicomFile, FaultyFileError, read_pixels
+from anomalib_medclip.readers.dicom_file import FaultyFileError, read_pixels
 from anomalib_medclip.readers.dicom_frames import Slice
 from anomalib_medclip.readers.dicom_header import DESCRIBED, numbers_of, value_of
 from anomalib_medclip.readers.tool_commands import copied
+from anomalib_medclip.readers.unpacked import BoundedFile
 
 _DECODERS = {
     f"1.2.840.10008.1.2.4.{number}": package
@@ -110,7 +111,7 @@ def _reason(one: Slice) -> str:
 def _element(one: Slice) -> Any:  # noqa: ANN401 - pydicom's
     """The element of a file's pixels, of the length that its header wants."""
     wanted = pixel_bytes(one)
-    with DicomFile(open_file(one.path)) as file:
+    with BoundedFile(open_file(one.path)) as file:
         element = read_pixels(file, one.header, one.start, wanted)
     held = len(element.value)
     if not _is_packed(one) and not wanted <= held <= wanted + wanted % 2:

@@ -8,7 +8,7 @@ differ, and a user chooses one by its value.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from anomalib_medclip.errors import VolumeError
 from anomalib_medclip.readers.dicom_frames import Slice
@@ -54,7 +54,7 @@ def the_volume(
 ) -> tuple[list[Slice], list[LeftOut]]:
     """The slices of the one volume that there is, or that is chosen, and what is set aside.
 
-    Pictures of another series that do not say where they lie, such as screenshots, are set aside.
+    See ``set_aside``.
 
     Args:
         folder: Where they lie, for error messages.
@@ -65,11 +65,9 @@ def the_volume(
         ConfigError: ``where`` names what is no attribute of DICOM.
         VolumeError: There are several volumes, or none is like that.
     """
-    placed = {_series_of(one) for one in slices if one.is_placed}
-    beside = [one.path for one in slices if placed and _series_of(one) not in placed]
-    reason = "is a picture of another series that says nothing of its place"
-    left_out = [LeftOut(path, reason) for path in dict.fromkeys(beside)]
-    chosen = _chosen(folder, [one for one in slices if one.path not in set(beside)], where or {})
+    left_out = set_aside([membership_of(one) for one in slices])
+    gone = {one.path for one in left_out}
+    chosen = _chosen(folder, [one for one in slices if one.path not in gone], where or {})
     series = [those for _, those in by_value(chosen, "SeriesInstanceUID")]
     if len(series) > 1:
         _refuse(folder, series, _telling(chosen, len(series)))
@@ -80,8 +78,58 @@ def the_volume(
     return chosen, left_out
 
 
+class Membership(NamedTuple):
+    """What says whether a picture is a slice of a volume.
+
+    Attributes:
+        path: The file that it is in.
+        series: Of which series it is; empty where that is not said.
+        kind: Of which SOP class; likewise.
+        is_placed: Whether it says where it lies in the patient.
+        frames: How many pictures the file has.
+    """
+
+    path: Path
+    series: str
+    kind: str
+    is_placed: bool
+    frames: int
+
+
+def membership_of(one: Slice) -> Membership:
+    """What a header says of it."""
+    kind = _said(one, "SOPClassUID")
+    return Membership(one.path, _series_of(one), kind, one.is_placed, one.frames)
+
+
+def set_aside(pictures: Sequence[Membership]) -> list[LeftOut]:
+    """Pictures beside slices that are none themselves, such as screenshots of them.
+
+    They do not say where they lie, and no picture of their series and kind does.
+    """
+    placed = {(one.series, one.kind) for one in pictures if one.is_placed}
+
+    def is_slice(one: Membership) -> bool:
+        return any(one.series == series and _may_be(one.kind, kind) for series, kind in placed)
+
+    beside = [one.path for one in pictures if placed and not is_slice(one)]
+    return [LeftOut(path, _NO_SLICE) for path in dict.fromkeys(beside)]
+
+
+_NO_SLICE = "is a picture that says nothing of its place, beside the slices of a DICOM series"
+
+
+def _may_be(one: str, other: str) -> bool:
+    """Whether what is said of two may be the same, where it is said."""
+    return not (one and other) or one == other
+
+
 def _series_of(one: Slice) -> str:
-    return str(value_of(one.header, "SeriesInstanceUID") or "")
+    return _said(one, "SeriesInstanceUID")
+
+
+def _said(one: Slice, keyword: str) -> str:
+    return str(value_of(one.header, keyword) or "")
 
 
 # --- which volumes there are

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomalib_medclip.files import A_FOLDER, fault_of
-from anomalib_medclip.readers.dicom import is_dicom
+from anomalib_medclip.readers.dicom_file import begins_as_dicom
 from anomalib_medclip.readers.unpacked import PACKED, Unpacked
 
 Family = Literal["volume", "dicom", "picture", "foreign"]
@@ -61,6 +61,18 @@ HEIDELBERG_E2E = _foreign("an OCT file of Heidelberg Engineering (.e2e)", _OCT_C
 TOPCON = _foreign("an OCT file of Topcon (.fda, .fds)", _OCT_CONVERTER)
 OTHER_OCT = _foreign("an OCT file of its maker's own format", _OCT_CONVERTER)
 
+OFFICE = _foreign("a file of an office program", "save pictures in it as PNG, tables as CSV")
+_FIRST_OF_OFFICE = (
+    b"[Content_Types]",
+    b"_rels/",
+    b"docProps/",
+    b"xl/",
+    b"word/",
+    b"ppt/",
+    b"mimetype",
+)
+"""What lies first in their files, which are zip archives."""
+
 _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (344, b"n+1\0", NIFTI),
     (4, b"n+2\0", NIFTI),
@@ -86,6 +98,7 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", _foreign("an HDF5 file, as MINC and MATLAB write", _BY_NIBABEL)),
     (0, b"\x93NUMPY", _foreign("a NumPy array, which says of no place", _BY_NIBABEL)),
     (0, b"MATLAB ", _foreign("a MATLAB file", _BY_NIBABEL)),
+    *((30, name, OFFICE) for name in _FIRST_OF_OFFICE),
     (0, b"PK\x03\x04", _foreign("a zip archive", _UNPACK)),
     (257, b"ustar", _foreign("a tar archive", _UNPACK)),
     (0, b"7z\xbc\xaf\x27\x1c", _foreign("a 7z archive", _UNPACK)),
@@ -97,6 +110,7 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
 """Where which bytes stand in a file of which kind."""
 
 _ENDINGS: tuple[tuple[tuple[str, ...], FileKind], ...] = (
+    ((".dcm", ".dicom"), DICOM),
     ((".nii", ".nii.gz"), NIFTI),
     ((".hdr", ".hdr.gz", ".img", ".img.gz"), PAIR),
     ((".mgh", ".mgz", ".mgh.gz"), MGH),
@@ -135,9 +149,14 @@ def kind_by(path: Path, head: bytes) -> FileKind | None:
     for looks_so, kind in _LOOKS:
         if looks_so(head):
             return kind
-    if is_dicom(path):
+    if begins_as_dicom(head[:132]):
         return DICOM
     return next((kind for ends, kind in _ENDINGS if path.name.lower().endswith(ends)), None)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM; that of a damaged one is said by its ending alone."""
+    return kind_of(path) == DICOM
 
 
 def is_volume(path: Path) -> bool:

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import MaskError
-from anomalib_medclip.readers.dicom import is_dicom, read_picture
+from anomalib_medclip.readers.dicom import picture_of
+from anomalib_medclip.readers.dicom_frames import slices_in
+from anomalib_medclip.readers.file_kind import DICOM, kind_by
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.lesion import MaskLabels, Outline, labels_of, outline_of
-from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES, read_stored
+from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES, read_stored, stored_in
+from anomalib_medclip.readers.unpacked import Unpacked
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +47,10 @@ def read_image(path: str | Path, intensity: IntensityPolicy = None) -> Image:
         IntensityError: More than 8 bits without a policy, or numbers that are not finite.
         VolumeError: A DICOM file of several frames.
     """
-    if is_dicom(Path(path)):
-        return _three_channels(read_picture(Path(path), intensity))
-    stored = read_stored(path)
+    with Unpacked(Path(path)) as file:
+        if kind_by(file.path, file.head) == DICOM:
+            return _three_channels(picture_of(slices_in(file), intensity))
+        stored = stored_in(file)
     if not stored.is_deep:
         return _three_channels(np.divide(stored.as_bytes(), 255, dtype=np.float32))
     if intensity == "dtype" and stored.numbers.dtype.kind == "u":

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -12,12 +13,13 @@ from PIL import Image as Pillow
 from PIL import ImageFile, UnidentifiedImageError
 
 from anomalib_medclip.errors import ImageReadError, MedclipError
-from anomalib_medclip.files import fault_of, open_file
+from anomalib_medclip.files import open_file
 from anomalib_medclip.readers.bmp import read_bmp
-from anomalib_medclip.readers.file_kind import kind_of
+from anomalib_medclip.readers.file_kind import kind_by
 from anomalib_medclip.readers.size_limit import check_pixels
 from anomalib_medclip.readers.stored import Stored
 from anomalib_medclip.readers.tiff import BEGINNINGS, read_tiff
+from anomalib_medclip.readers.unpacked import Unpacked
 
 _Read = TypeVar("_Read")
 
@@ -33,30 +35,31 @@ _END_OF_PNG = b"IEND\xaeB`\x82"
 
 
 def read_stored(path: str | Path) -> Stored:
-    """Read a picture file the way up that viewers show it.
+    """Read a picture file; see ``stored_in``."""
+    with Unpacked(Path(path)) as file:
+        return stored_in(file)
+
+
+def stored_in(file: Unpacked) -> Stored:
+    """Read a picture file that is open, the way up that viewers show it.
 
     Raises:
-        ImageReadError: It is missing, too large, damaged, of several pictures, or of a kind that is
-            not read.
+        ImageReadError: It is too large, damaged, of several pictures, or of a kind that is not
+            read.
     """
-    path = Path(path)
-    if fault := fault_of(path):
-        msg = f"cannot read image {path}: it {fault.said}; {fault.remedy}"
-        raise ImageReadError(msg)
-    kind = kind_of(path)
+    path, kind = file.path, kind_by(file.path, file.head)
     if kind and kind.family == "foreign":
         raise ImageReadError(kind.about(path))
     if kind and kind.family == "volume":
         msg = f"cannot read image {path}: it is {kind.name}; give volumes to "
         raise ImageReadError(msg + "anomalib_medclip.data.Volumes or to score")
-    with path.open("rb") as file:
-        start = file.read(16)
-    read: Callable[[Path], Stored] = _read_by_pillow
-    if start[:4] in BEGINNINGS:
+    file.refuse_packed()
+    read: Callable[[Path, BinaryIO], Stored] = _read_by_pillow
+    if file.head[:4] in BEGINNINGS:
         read = read_tiff
-    elif start[:2] == b"BM":
+    elif file.head[:2] == b"BM":
         read = read_bmp
-    return _guarded(path, partial(read, path)).upright()
+    return _guarded(path, partial(read, path, file.from_start())).upright()
 
 
 def is_turned(path: str | Path) -> bool:
@@ -83,21 +86,22 @@ def _guarded(path: Path, read: Callable[[], _Read]) -> _Read:
         raise ImageReadError(msg) from error
 
 
-def _read_by_pillow(path: Path) -> Stored:
-    with path.open("rb") as file:
-        picture = _header_of(file)
-        kind = "JPEG" if picture.format == "MPO" else str(picture.format)
-        if kind not in _FORMATS:
-            raise _refusal(path, f"is of the format {kind}, which is not read; convert it to PNG")
-        check_pixels(path, *picture.size)
-        _check_single(path, picture)
-        raw = str(picture.tile[0][3]) if kind == "PNG" else ""
-        if kind == "PNG":
-            _check_png(path)
-        picture.load()
-        stored = _deep_png(path) if ";16" in raw else _shallow(path, picture, _BITS.get(raw, 8))
-        lossy = kind == "JPEG" or (kind == "WEBP" and b"VP8L" not in path.read_bytes()[:64])
-        return stored._replace(lossy=lossy, orientation=picture.getexif().get(_ORIENTATION, 1))
+def _read_by_pillow(path: Path, file: BinaryIO) -> Stored:
+    picture = _header_of(file)
+    kind = "JPEG" if picture.format == "MPO" else str(picture.format)
+    if kind not in _FORMATS:
+        raise _refusal(path, f"is of the format {kind}, which is not read; convert it to PNG")
+    check_pixels(path, *picture.size)
+    _check_single(path, picture)
+    file.seek(0)
+    content = file.read()
+    raw = str(picture.tile[0][3]) if kind == "PNG" else ""
+    if kind == "PNG":
+        _check_png(content)
+    picture.load()
+    stored = _deep_png(content) if ";16" in raw else _shallow(path, picture, _BITS.get(raw, 8))
+    lossy = kind == "JPEG" or (kind == "WEBP" and b"VP8L" not in content[:64])
+    return stored._replace(lossy=lossy, orientation=picture.getexif().get(_ORIENTATION, 1))
 
 
 def _refusal(path: Path, said: str) -> ImageReadError:
@@ -132,20 +136,19 @@ def _check_single(path: Path, picture: Any) -> None:  # noqa: ANN401 - see ``_he
         raise _refusal(path, f"has {count} {said}; store the one that counts as PNG")
 
 
-def _check_png(path: Path) -> None:
+def _check_png(content: bytes) -> None:
     """Every chunk has a checksum; Pillow leaves some unread."""
-    with path.open("rb") as again:
-        _header_of(again).verify()
-    if _END_OF_PNG not in path.read_bytes():
+    _header_of(BytesIO(content)).verify()
+    if _END_OF_PNG not in content:
         msg = "it is cut off in its last chunk"
         raise ValueError(msg)
 
 
-def _deep_png(path: Path) -> Stored:
+def _deep_png(content: bytes) -> Stored:
     """Greys or colours of 16 bits, which Pillow would cut to 8."""
     import imagecodecs  # only for the rare deep picture; the import takes a while
 
-    planes = np.atleast_3d(imagecodecs.png_decode(path.read_bytes()))
+    planes = np.atleast_3d(imagecodecs.png_decode(content))
     colours = planes.shape[2] - 1 + planes.shape[2] % 2  # 2 and 4 channels have transparency
     alpha = planes[..., colours] if planes.shape[2] > colours else None
     return Stored(planes[..., 0] if colours == 1 else planes[..., :3], 16, alpha=alpha)

@@ -29,8 +29,8 @@ _UNSIGNED, _FLOAT = 1, 3
 _PREMULTIPLIED, _ALPHA = 1, 2
 
 
-def read_tiff(path: Path) -> Stored:
-    """Read a TIFF file.
+def read_tiff(path: Path, file: BinaryIO) -> Stored:
+    """Read a TIFF file that is open, at its beginning.
 
     Raises:
         ImageReadError: It is too large, or of a kind that is not read.
@@ -38,9 +38,9 @@ def read_tiff(path: Path) -> Stored:
     """
     import tifffile  # only for who reads TIFF; the import takes a while
 
-    with path.open("rb") as file:
-        _check_chain(file)
-    with tifffile.TiffFile(path) as tiff:
+    _check_chain(file)
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
         page = _only_page(path, tiff)
         check_pixels(path, page.imagewidth, page.imagelength)
         _check_kind(path, page)

@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import SEEK_END, BufferedReader
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +17,24 @@ PACKED = b"\x1f\x8b"
 
 _HEAD = 2048  # bytes that tell what a file is
 _MOST_COMPRESSED = 1032  # bytes that one byte of a gzip file can at most become
+
+
+class BoundedFile(BufferedReader):
+    """A file to read, of which nobody takes memory for more than is there.
+
+    Args:
+        file: The same, as it was opened.
+    """
+
+    def __init__(self, file: BufferedReader) -> None:
+        super().__init__(file.detach())
+        self._end = self.seek(0, SEEK_END)
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """So many bytes, or all that are left."""
+        left = max(0, self._end - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 class Unpacked:
@@ -35,7 +54,7 @@ class Unpacked:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open_file(path)
+        self._file = BoundedFile(open_file(path))
         self.head = self._file.read(_HEAD)
         self.is_packed = self.head.startswith(PACKED)
         if self.is_packed:
@@ -57,6 +76,11 @@ class Unpacked:
         """Close it."""
         self._file.close()
 
+    def from_start(self) -> BoundedFile:
+        """The file as it is, packed or not, at its beginning."""
+        self._file.seek(0)
+        return self._file
+
     def read(self, most: int) -> bytes:
         """At most so many bytes from its beginning, so that no bomb goes off.
 
@@ -65,12 +89,12 @@ class Unpacked:
         Raises:
             EOFError: It is cut off; and what else ``gzip`` raises.
         """
-        self._file.seek(0)
-        content = gzip.GzipFile(fileobj=self._file) if self.is_packed else self._file
+        file = self.from_start()
+        content = gzip.GzipFile(fileobj=file) if self.is_packed else file
         return content.read(most)
 
     def refuse_packed(self) -> None:
-        """Refuse a file of a format that packs its voxels alone, if it is packed as a whole.
+        """Refuse a file of a format that is not packed as a whole, if it is.
 
         Raises:
             ImageReadError: It is.

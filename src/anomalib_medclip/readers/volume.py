@@ -4,7 +4,7 @@ What cannot be read to the last byte, or does not say what it is, is refused.
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,21 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalib_medclip.errors import ImageReadError, MaskError, VolumeError
-from anomalib_medclip.files import A_FOLDER, fault_of
+from anomalib_medclip.errors import ImageReadError, MaskError, NoPictureError, VolumeError
+from anomalib_medclip.files import is_folder
 from anomalib_medclip.readers.dicom import (
-    dicom_files,
-    is_dicom,
-    pictures_among,
+    beside_a_series,
     read_series,
     series_of,
 )
-from anomalib_medclip.readers.dicom_frames import slices_of
+from anomalib_medclip.readers.dicom_frames import Slice, slices_in
 from anomalib_medclip.readers.dicom_values import DicomWhere
-from anomalib_medclip.readers.file_kind import DICOM, kind_by
+from anomalib_medclip.readers.file_kind import DICOM, is_dicom, kind_by
 from anomalib_medclip.readers.grid import same_grid as same_grid
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.left_out import LeftOut
+from anomalib_medclip.readers.listing import stranger
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_label_map, read_lesion
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.unpacked import Unpacked
@@ -79,11 +78,11 @@ def read_volume(
     if not isinstance(path, str | Path):
         return Volume(*read_series(path, intensity, uneven, dicom_where))
     path = Path(path)
-    if fault_of(path) is A_FOLDER:
+    if is_folder(path):
         return _read_folder(path, intensity, uneven, dicom_where)
     with Unpacked(path) as file:
         if kind_by(path, file.head) == DICOM:
-            return Volume(*series_of(slices_of(path), intensity, uneven, dicom_where))
+            return Volume(*series_of(slices_in(file), intensity, uneven, dicom_where))
         found = read_volume_file(file)
     voxels = apply_intensity(found.numbers, intensity, path)
     return Volume(voxels, found.affine, (found.header,))
@@ -101,7 +100,7 @@ def read_labels(path: str | Path, numbered: bool = False) -> Volume:
         MaskError: Numbers that are not whole.
     """
     path = Path(path)
-    if fault_of(path) is A_FOLDER:
+    if is_folder(path):
         return _stack_masks(path, read_label_map if numbered else read_lesion)
     with Unpacked(path) as file:
         found = read_volume_file(file)
@@ -121,14 +120,13 @@ def read_labels(path: str | Path, numbered: bool = False) -> Volume:
 def _read_folder(
     folder: Path, intensity: IntensityPolicy, uneven: bool, where: DicomWhere | None
 ) -> Volume:
-    files = dicom_files(folder)
-    slices, left_out = pictures_among(files)
+    slices, no_pictures, others = _dicom_in(folder)
     if slices:
         series = series_of(slices, intensity, uneven, where)
-        left_out += _beside(folder, files, "is no DICOM file, and lies beside a DICOM series")
-        return Volume(*series[:3], (*left_out, *series.left_out))
-    pictures = [path for path in _pictures(folder) if path not in files]
-    left_out += _beside(folder, [*files, *pictures], "is no picture, and lies beside slices")
+        left_out = (*no_pictures, *map(beside_a_series, others), *series.left_out)
+        return Volume(*series[:3], left_out)
+    pictures = [path for path in _pictures(folder) if path in others]
+    left_out = (*no_pictures, *(stranger(path) for path in others if path not in pictures))
     if not uneven:
         _check_numbers(pictures)
     grey = []
@@ -139,13 +137,33 @@ def _read_folder(
             msg = f"{path} is in colour, of which no volume is made; convert it to grey"
             raise VolumeError(msg)
         grey.append(colours[0].copy())
-    return Volume(_stacked(folder, pictures, grey), AS_SEEN, left_out=tuple(left_out))
+    return Volume(_stacked(folder, pictures, grey), AS_SEEN, left_out=left_out)
 
 
-def _beside(folder: Path, taken: Collection[Path], reason: str) -> list[LeftOut]:
-    """The other files of a folder, but hidden ones."""
+def _dicom_in(folder: Path) -> tuple[list[Slice], list[LeftOut], list[Path]]:
+    """The pictures of its DICOM files, those of them that hold none, and other files, by name.
+
+    Raises:
+        ImageReadError: Something in it cannot be read, and so might be DICOM.
+        VolumeError: Of a file; see ``slices_in``.
+    """
+    slices, no_pictures, others = [], [], []
+    for path in _files(folder):
+        with Unpacked(path) as file:
+            if kind_by(path, file.head) != DICOM:
+                others.append(path)
+                continue
+            try:
+                slices += slices_in(file)
+            except NoPictureError as error:
+                no_pictures.append(LeftOut(path, error.reason, error.remedy))
+    return slices, no_pictures, others
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder by name, but hidden ones."""
     there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return [LeftOut(path, reason) for path in there if path not in taken and path.is_file()]
+    return [path for path in there if not is_folder(path)]
 
 
 def _stack_masks(folder: Path, read: Callable[[Path], NDArray[Any]]) -> Volume:
@@ -161,8 +179,8 @@ def check_same_slices(volume: str | Path | Sequence[Path], labels: str | Path) -
     Raises:
         MaskError: They are, so that a mask would be laid on another slice.
     """
-    folders = isinstance(volume, str | Path) and {fault_of(volume), fault_of(labels)} == {A_FOLDER}
-    if not folders or dicom_files(folder := Path(str(volume))):
+    folders = isinstance(volume, str | Path) and is_folder(volume) and is_folder(labels)
+    if not folders or any(map(is_dicom, _files(folder := Path(str(volume))))):
         return
     for image, mask in zip_longest(_pictures(folder), _pictures(Path(labels))):
         if image is None or mask is None or _in_name(image)[-1:] != _in_name(mask)[-1:]:

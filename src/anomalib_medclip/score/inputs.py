@@ -3,8 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,11 +15,14 @@ from anomalib_medclip.errors import (
     VolumeError,
 )
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
-from anomalib_medclip.readers.dicom_frames import Slice, slices_of
-from anomalib_medclip.readers.dicom_header import value_of
-from anomalib_medclip.readers.file_kind import kind_of
+from anomalib_medclip.readers.dicom import beside_a_series
+from anomalib_medclip.readers.dicom_frames import slices_in
+from anomalib_medclip.readers.dicom_volumes import Membership, membership_of, set_aside
+from anomalib_medclip.readers.file_kind import DICOM, FileKind, kind_by, kind_of
 from anomalib_medclip.readers.left_out import LeftOut
+from anomalib_medclip.readers.listing import masks_among, stranger
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
+from anomalib_medclip.readers.unpacked import Unpacked
 from anomalib_medclip.readers.volume_file import parts_of
 
 logger = logging.getLogger(__name__)
@@ -71,11 +73,11 @@ def look_below(root: Path, leave_out: Path) -> Found:
 
     In a folder, a DICOM file that says where it lies belongs to the volume of its series; one that
     does not, such as an X-ray, is a picture. One that holds no image, such as a report, is left
-    out; so are pictures beside a series, which are its previews. A DICOM file that cannot be read
-    may belong to any series of its folder, so it is left to each, which is then refused; so is what
-    may not be read and does not say by its ending what it is. A folder that may not be read is an
-    input, too, which fails. Links are followed, each folder is looked at once. Hidden files and
-    folders are left out.
+    out; so are masks among images, by their names or folders, and all else beside a series but
+    volumes, such as previews and screenshots. A DICOM file that cannot be read may belong to any
+    series of its folder, so it is left to each, which is then refused; so is what may not be read
+    and does not say by its ending what it is. A folder that may not be read is an input, too, which
+    fails. Links are followed, each folder is looked at once. Hidden files and folders do not count.
 
     Args:
         root: A file or folder.
@@ -98,7 +100,13 @@ def look_below(root: Path, leave_out: Path) -> Found:
     left_out: list[LeftOut] = []
     folders = _folders(root, leave_out, closed)
     found = [one for folder, names in folders for one in _in_folder(folder, names, root, left_out)]
+    masks = {one.path: one for one in masks_among([one.files[0] for one in found], root)}
+    for one in found:
+        if mask := masks.get(one.files[0]):
+            left_out += [mask._replace(path=path) for path in one.files]
+    found = [one for one in found if one.files[0] not in masks]
     found += [Input("picture", (one,), one.relative_to(root).as_posix()) for one in closed]
+    left_out = [one._replace(path=one.path.relative_to(root)) for one in left_out]
     if not found:
         only = f" but {left_out[0].path}, which {left_out[0].reason}" if left_out else ""
         msg = f"{root} holds no NIfTI file, DICOM file or picture{only}; correct the path"
@@ -129,102 +137,109 @@ def _folders(
 
 
 def _of_file(path: Path, where: str) -> Input:
-    """A file by its content; a multi-frame file is a volume, any other DICOM file a picture."""
-    kind = kind_of(path)
+    """A file that was given by itself; a DICOM file of one frame is a picture."""
+    found = _by_content(path, where)
+    if isinstance(found, Input):
+        return found
+    is_volume = isinstance(found, Membership) and _is_volume(found)
+    return Input("series" if is_volume else "picture", (path,), where)  # or reading says why not
+
+
+def _by_content(path: Path, where: str) -> Input | Membership | MedclipError | None:
+    """What a file is by itself; of DICOM what it says, or why it cannot be read; or nothing.
+
+    What may not be read, and does not say by its ending what it is, may be DICOM.
+    """
+    kind, said = _looked_at(path)
     if kind and kind.family == "volume":
         return Input("nifti", parts_of(path, kind), where)
-    if kind and kind.family == "dicom":
-        with suppress(MedclipError):  # which reading it will say again
-            return Input("series" if _is_volume(slices_of(path)) else "picture", (path,), where)
-    return Input("picture", (path,), where)
+    if kind != DICOM and path.suffix.lower() in IMAGE_SUFFIXES:
+        return Input("picture", (path,), where)
+    return said
 
 
-def _why(path: Path) -> str:
-    """Why a file that is no picture and no volume is left out."""
-    if (kind := kind_of(path)) and kind.family == "foreign":
-        return f"is {kind.name}; {kind.remedy}"
-    ending = f"ends in {path.suffix}" if path.suffix else "has no ending"
-    return f"{ending}, as nothing that is read does"
+def _looked_at(path: Path) -> tuple[FileKind | None, Membership | MedclipError | None]:
+    """What a file is, and of DICOM what it says; or why it cannot be read."""
+    try:
+        with Unpacked(path) as file:
+            kind = kind_by(path, file.head)
+            return kind, membership_of(slices_in(file)[0]) if kind == DICOM else None
+    except MedclipError as error:
+        return kind_of(path), error
 
 
-def _is_volume(slices: Sequence[Slice]) -> bool:
-    return len(slices) > 1 and slices[0].is_placed
+def _is_volume(one: Membership) -> bool:
+    """Whether it is of a file that is a volume by itself."""
+    return one.frames > 1 and one.is_placed
 
 
 def _in_folder(
     folder: Path, names: Sequence[str], root: Path, left_out: list[LeftOut]
 ) -> list[Input]:
     """What there is to score in a folder; what is not is added to ``left_out``."""
-    dicom: list[Path] = []
-    whole: dict[Path, Input] = {}
-    strangers: list[Path] = []
     below = folder.relative_to(root)
-    for path in (folder / name for name in sorted(names) if not name.startswith(".")):
-        kind, where = kind_of(path), (below / path.name).as_posix()
-        if kind and kind.family == "volume":
-            whole[path] = Input("nifti", parts_of(path, kind), where)
-        elif kind and kind.family == "dicom":
-            dicom.append(path)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            whole[path] = Input("picture", (path,), where)
-        elif fault_of(path):  # it may be a slice
-            dicom.append(path)
-        else:
-            strangers.append(path)
-    beside = {part for one in whole.values() for part in one.files[1:]}
-    strangers = [path for path in strangers if path not in beside]
-    left_out += [LeftOut(below / path.name, _why(path)) for path in strangers]
-    volumes, pictures, strangers_of_dicom = _sorted_out(dicom)
-    left_out += [one._replace(path=below / one.path.name) for one in strangers_of_dicom]
-    if volumes:
-        previews = [path for path, one in whole.items() if one.kind == "picture"]
-        reason = "is a picture beside a DICOM series"
-        left_out += [LeftOut(below / path.name, reason) for path in previews]
-        whole = {path: one for path, one in whole.items() if path not in previews}
+    there = {
+        folder / name: _by_content(folder / name, (below / name).as_posix())
+        for name in sorted(names)
+        if not name.startswith(".")
+    }
+    inputs = [one for one in there.values() if isinstance(one, Input)]
+    beside = {part for one in inputs for part in one.files[1:]}
+    strangers = {path for path, one in there.items() if one is None} - beside
+    whole = [one for path, one in there.items() if isinstance(one, Input) and path not in beside]
+    dicom = _sorted_out({p: one for p, one in there.items() if one and not isinstance(one, Input)})
+    if dicom.volumes:
+        strangers |= {one.files[0] for one in whole if one.kind == "picture"}
+        whole = [one for one in whole if one.kind != "picture"]
+    why = beside_a_series if dicom.volumes else stranger
+    left_out += [*map(why, sorted(strangers)), *dicom.left_out]
     place = below if below.name else Path(root.resolve().name or "volume")
     return [
-        *(_series(files, is_one_file, below, place) for files, is_one_file in volumes),
-        *(one for path, one in whole.items() if path not in beside),
-        *(Input("picture", (p,), (below / p.name).as_posix()) for p in pictures),
+        *(_series(files, dicom.whole, below, place) for files in dicom.volumes),
+        *whole,
+        *(Input("picture", (p,), (below / p.name).as_posix()) for p in dicom.pictures),
     ]
 
 
-def _series(files: Sequence[Path], is_one_file: bool, below: Path, place: Path) -> Input:
+def _series(files: Sequence[Path], whole: Collection[Path], below: Path, place: Path) -> Input:
     """A volume: of the files of a folder, or in one of them."""
+    is_one_file = len(files) == 1 and files[0] in whole
     where = below / files[0].name if is_one_file else place
     return Input("series", tuple(sorted(files)), where.as_posix())
 
 
-def _sorted_out(
-    paths: Sequence[Path],
-) -> tuple[list[tuple[list[Path], bool]], list[Path], list[LeftOut]]:
-    """DICOM files as volumes, each with whether it is one multi-frame file; pictures; others."""
-    groups: dict[str, list[Path]] = {}
-    placed: set[str] = set()
-    whole: set[Path] = set()
-    alone, broken, left_out = [], [], []
-    for path in paths:
-        try:
-            slices = slices_of(path)
-        except NoPictureError as error:
-            left_out.append(LeftOut(path, error.reason))
-            continue
-        except ImageReadError:
-            broken.append(path)
-            continue
-        except VolumeError:  # of several slices in one picture; reading it again will say so
-            alone.append(path)
-            continue
-        series = str(value_of(slices[0].header, "SeriesInstanceUID") or "")
-        groups.setdefault(series, []).append(path)
-        if slices[0].is_placed:
-            placed.add(series)
-        if _is_volume(slices):
-            whole.add(path)
-    volumes = [files + broken for series, files in groups.items() if series in placed]
-    alone += [p for series, files in groups.items() if series not in placed for p in files]
-    found = [(files, len(files) == 1 and files[0] in whole) for files in volumes]
-    return found, alone if volumes else alone + broken, left_out
+class _Dicom(NamedTuple):
+    """The DICOM files of a folder.
+
+    Attributes:
+        volumes: Files of each volume.
+        whole: Multi-frame files, which are volumes by themselves.
+        pictures: Files that are scored by themselves.
+        left_out: Files that are not scored.
+    """
+
+    volumes: list[list[Path]]
+    whole: list[Path]
+    pictures: list[Path]
+    left_out: list[LeftOut]
+
+
+def _sorted_out(looked: Mapping[Path, Membership | MedclipError]) -> _Dicom:
+    """What the DICOM files of a folder are, of which each says something, or cannot be read."""
+    found = [one for one in looked.values() if isinstance(one, Membership)]
+    no_pictures = {p: one for p, one in looked.items() if isinstance(one, NoPictureError)}
+    left_out = [LeftOut(path, one.reason, one.remedy) for path, one in no_pictures.items()]
+    left_out += set_aside(found)
+    gone = {one.path for one in left_out}
+    broken = [p for p, one in looked.items() if isinstance(one, ImageReadError) and p not in gone]
+    pictures = [path for path, one in looked.items() if isinstance(one, VolumeError)]
+    groups: dict[str, list[Path]] = {one.series: [] for one in found if one.is_placed}
+    for one in found:
+        if one.path not in gone:
+            groups.get(one.series, pictures).append(one.path)
+    volumes = [files + broken for files in groups.values()]
+    whole = [one.path for one in found if _is_volume(one)]
+    return _Dicom(volumes, whole, pictures if volumes else pictures + broken, left_out)
 
 
 def _named(found: Sequence[Input]) -> list[Input]:

@@ -232,7 +232,12 @@ def write_table(
     path = out / "scores.csv"
     places = {name: place for place, name in enumerate((*order, ""))}
     strangers = [
-        {"input": one.path.as_posix(), "name": "", "status": "left out", "error": one.reason}
+        {
+            "input": one.path.as_posix(),
+            "name": "",
+            "status": "left out",
+            "error": f"{one.said}; {one.remedy}",
+        }
         for one in left_out
     ]
     table = DataFrame(

@@ -15,7 +15,8 @@ from torch import Tensor
 from anomalib_medclip.components.threshold import LEARNT_FROM
 from anomalib_medclip.data.slicing import Sliced, cut
 from anomalib_medclip.errors import IntensityError, MaskError, MedclipError, OutputError
-from anomalib_medclip.files import A_FOLDER, fault_of, without_folders
+from anomalib_medclip.files import A_FOLDER, fault_of
+from anomalib_medclip.provenance import without_folders
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score.batches import SliceScores, Stack, in_batches, resized_slices
 from anomalib_medclip.score.dicom_out import write_dicom

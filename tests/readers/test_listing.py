@@ -1,77 +1,17 @@
 """Folders of images as people keep them: which files are taken for what, and none is lost."""
 
-import io
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from image_trees import MASK, PICTURES, Tree, save
 
-from anomalib_medclip.data.listing import list_images, masks_for, warn_of
-from anomalib_medclip.data.mask_names import patient_folder
 from anomalib_medclip.errors import DataRootError, MaskError
+from anomalib_medclip.readers.left_out import warn_of
+from anomalib_medclip.readers.listing import list_images, masks_for
+from anomalib_medclip.readers.mask_names import patient_folder
 
-
-def png(pixels, kind="PNG"):
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
-    return file.getvalue()
-
-
-NOISE = np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)
-LESION = np.zeros((16, 16), np.uint8)
-LESION[3:9, 4:8] = 255
-PICTURES = {ending: png(NOISE) for ending in (".png", ".PNG", ".jpg", ".tif", ".bmp")}
-MASK = png(LESION)
-
-NAMES = ("{}", "{:03}", "IMG_{}", "image {}", "scan-{}", "case{}_2.1", "P{}_slice_4", "Größe {}",
-         "ISIC_00{}", "{} (1)", "{}_original", "{}.v2", "TCGA_CS_{}_1996")  # fmt: skip
-MASK_NAMES = ("{}_mask", "{}_MASK", "{}-seg", "{} label", "{}.mask", "mask_{}", "GT_{}",
-              "{}_ground truth", "{}_segmentation", "{}_lesion", "{}Mask", "{}_mask_1")  # fmt: skip
-MASK_FOLDERS = ("masks", "Mask", "ground_truth", "1st_manual", "label", "P_segmentations", "GT")
-OTHERS = ("notes.txt", "Thumbs.db", "scan.npy", "README", "volume.nii.gz", "table.csv")
 TREES = 150
-
-
-def save(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
-class Tree:
-    """Images, their masks and other files, drawn; how it was drawn is the truth."""
-
-    def __init__(self, root, seed):
-        draw = np.random.default_rng(seed)
-        self.home, self.masks_home = root / "abnormal", root / "abnormal"
-        self.images, self.others = {}, []
-        name, mask_name = draw.choice(NAMES), draw.choice(MASK_NAMES)
-        where = draw.choice(["beside", "below", "apart", "another ending"])
-        nested = draw.random() < 0.5
-        if where == "apart":
-            self.masks_home = root / draw.choice(MASK_FOLDERS)
-        folder_of_masks = draw.choice(MASK_FOLDERS)
-        for number in range(draw.integers(3, 9)):
-            patient = Path(f"P{number // 2}") if nested else Path()
-            stem = name.format(number)
-            ending = draw.choice(list(PICTURES))
-            image = save(self.home / patient / f"{stem}{ending}", PICTURES[ending])
-            mask = self.masks_home / patient / f"{mask_name.format(stem)}.png"
-            if where == "below":
-                mask = self.home / patient / folder_of_masks / f"{stem}.png"
-            elif where == "another ending":
-                mask = image.with_name(f"{stem}.{'bmp' if ending == '.png' else 'png'}")
-                mask = mask if mask.suffix.lower() != ending.lower() else image.with_suffix(".tiff")
-            elif where == "apart" and draw.random() < 0.5:
-                mask = self.masks_home / patient / f"{stem}.png"
-            self.images[image] = save(mask, MASK)
-        for other in draw.choice(OTHERS, 2, replace=False):
-            self.others.append(save(self.home / other, b"x"))
-        save(self.home / "._0.png", b"x")
-        (self.home / "__MACOSX").mkdir()
-        save(self.home / "__MACOSX" / ".DS_Store", b"x")
 
 
 @pytest.mark.parametrize("first", range(0, TREES, 50))
@@ -81,8 +21,8 @@ def test_every_file_of_a_folder_is_an_image_or_left_out_with_a_reason(tmp_path, 
         images, left_out = list_images(tree.home)
         assert images == sorted(tree.images), seed
         masks = [mask for mask in tree.images.values() if mask.is_relative_to(tree.home)]
-        assert [one.file for one in left_out] == sorted(map(str, masks + tree.others)), seed
-        assert all(one.why and one.remedy for one in left_out)
+        assert [one.path for one in left_out] == sorted(masks + tree.others), seed
+        assert all(one.reason and one.remedy for one in left_out)
 
 
 @pytest.mark.parametrize("first", range(0, TREES, 50))
@@ -109,7 +49,7 @@ def home(tmp_path):
 def listed(folder):
     images, left_out = list_images(folder)
     names = [path.relative_to(folder).as_posix() for path in images]
-    return names, {os.path.relpath(one.file, folder): one.why for one in left_out}
+    return names, {os.path.relpath(one.path, folder): one.reason for one in left_out}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +115,7 @@ def test_each_folder_is_looked_at_once_and_not_those_of_others(home):
     )
     assert images == [folder / "normal" / "1.png"]
     [loop] = left_out
-    assert (loop.why, loop.remedy) == ("is a link that leads back to itself", "remove it")
+    assert (loop.reason, loop.remedy) == ("is a link that leads back to itself", "remove it")
     assert list_images(folder / "none") == ([], [])
     (folder / "round").symlink_to(folder / "round")
     with pytest.raises(DataRootError, match="round is a link that leads back to itself; remove it"):
@@ -185,8 +125,11 @@ def test_each_folder_is_looked_at_once_and_not_those_of_others(home):
 def test_a_warning_counts_what_is_left_out_by_reason(home, caplog):
     warn_of(list_images(home("1.png", "1_mask.png", "2.svg", "3.svg")).left_out)
     first, second = (record.getMessage() for record in caplog.records)
-    assert "1_mask.png is a mask by its name, and is left out; name the folder by mask_dir" in first
-    assert "2.svg ends in .svg, as no picture that is read does (1 of 2 such), and" in second
+    assert "1_mask.png is a mask by its name, and is left out; if it is an image, rename" in first
+    assert (
+        "2.svg ends in .svg, as no picture that is read does, and is left out (1 of 2 such); save"
+        in second
+    )
 
 
 @pytest.mark.parametrize(
@@ -223,7 +166,7 @@ def test_a_mask_is_never_that_of_another_image(tmp_path, images, masks, missing)
     }
     assert len(used) == len(images) - len(missing)
     spare = {tmp_path / "masks" / name for name in masks} - used
-    assert {Path(one.file) for one in found.left_out} == spare
+    assert {one.path for one in found.left_out} == spare
 
 
 def test_two_masks_of_one_image_are_refused(home):

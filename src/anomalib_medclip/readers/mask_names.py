@@ -12,6 +12,7 @@ _MASK = rf"(?:{_SURELY}|{_PERHAPS})"
 _IMAGE = (
     r"(?:images?|imgs?|originals?|orig|pictures?|photos?|scans?|slices?|raw|src|inputs?|training)"
 )
+_PART = "(?:t[rs])?"  # for training or test, as nnU-Net calls folders
 _NUMBER = rf"(?:{_GAP}?\d+)?"  # of several lesions
 
 
@@ -23,7 +24,7 @@ _OF_MASK = _rules(rf"(?<=.){_GAP}*{_MASK}{_NUMBER}$", rf"^{_MASK}{_GAP}*")
 _OF_IMAGE = _rules(rf"{_GAP}*{_IMAGE}$", rf"^{_IMAGE}{_GAP}*")
 [_ALONE] = _rules(rf"(?:.*{_GAP})?{_SURELY}{_NUMBER}|{_SURELY}{_GAP}.*")
 [_OF_MASKS, _OF_MASKS_PERHAPS, _OF_IMAGES] = _rules(
-    rf"(?:.*{_GAP})?{_SURELY}", rf"(?:.*{_GAP})?{_PERHAPS}", _IMAGE
+    rf"(?:.*{_GAP})?{_SURELY}", rf"(?:.*{_GAP})?{_PERHAPS}{_PART}", rf"{_IMAGE}{_PART}"
 )
 
 

@@ -1,6 +1,5 @@
 """Which files below folders are images, which are masks, and which are left out, and why."""
 
-import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
@@ -11,7 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalib_medclip.data.mask_names import (
+from anomalib_medclip.errors import DataRootError, MaskError, MedclipError
+from anomalib_medclip.files import A_FOLDER, MISSING, fault_of, is_folder
+from anomalib_medclip.readers.file_kind import is_dicom, kind_of
+from anomalib_medclip.readers.left_out import LeftOut
+from anomalib_medclip.readers.mask_names import (
     Place,
     alike,
     holds_masks,
@@ -19,26 +22,7 @@ from anomalib_medclip.data.mask_names import (
     place_of_mask,
     says_mask,
 )
-from anomalib_medclip.errors import DataRootError, MaskError, MedclipError
-from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
-from anomalib_medclip.readers.dicom import is_dicom
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image
-
-logger = logging.getLogger(__name__)
-
-
-class LeftOut(NamedTuple):
-    """A file below a folder of data that is not taken.
-
-    Attributes:
-        file: Its path.
-        why: Why, as the rest of a sentence that begins with the path; many files may share it.
-        remedy: What to do if it should be taken.
-    """
-
-    file: str
-    why: str
-    remedy: str
 
 
 class Listing(NamedTuple):
@@ -53,7 +37,10 @@ class Listing(NamedTuple):
     left_out: list[LeftOut]
 
 
-_MASK_REMEDY = "name the folder by mask_dir (--data.mask_dir) if it is a mask, else rename it"
+_MASK_REMEDY = (
+    "if it is an image, rename it, and if it is a mask to train on, name its folder by mask_dir "
+    "(--data.mask_dir)"
+)
 
 
 def list_images(folder: Path, others: Collection[Path] = ()) -> Listing:
@@ -71,45 +58,87 @@ def list_images(folder: Path, others: Collection[Path] = ()) -> Listing:
     Raises:
         DataRootError: A folder cannot be looked into.
     """
-    left_out: list[LeftOut] = []
-    pictures: list[Path] = []
-    for path in files_below(folder, others):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            pictures.append(path)
-        elif fault := fault_of(path):
-            left_out.append(LeftOut(str(path), *fault))
-        elif is_dicom(path):
-            pictures.append(path)
-        else:
-            ending = f"ends in {path.suffix}" if path.suffix else "has no ending"
-            said = f"{ending}, as no picture that is read does"
-            left_out.append(LeftOut(str(path), said, "save it as PNG if it is an image"))
-    masks = dict(_masks_among(pictures, folder))
-    left_out += [LeftOut(str(path), why, _MASK_REMEDY) for path, why in masks.items()]
-    return Listing([path for path in pictures if path not in masks], sorted(left_out))
+    files = list(files_below(folder, others))
+    pictures = [path for path in files if is_picture(path)]
+    masks = masks_among(pictures, folder)
+    taken = set(pictures)
+    strangers = [stranger(path) for path in files if path not in taken]
+    left_out = sorted(strangers + masks)
+    gone = {one.path for one in masks}
+    return Listing([path for path in pictures if path not in gone], left_out)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is taken for an image: by its ending or, of DICOM, by its content."""
+    return path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)
+
+
+def stranger(path: Path) -> LeftOut:
+    """Why a file that is not taken for a picture is left out."""
+    kind = kind_of(path)
+    if fault := fault_of(path):
+        return LeftOut(path, *fault)
+    if kind and kind.family == "foreign":
+        return LeftOut(path, f"is {kind.name}", kind.remedy)
+    if kind and kind.family == "volume":
+        remedy = "give it to anomalib_medclip.data.Volumes, or to anomalib-medclip score"
+        return LeftOut(path, f"is a volume ({kind.name}) and no picture", remedy)
+    ending = f"ends in {path.suffix}" if path.suffix else "has no ending"
+    said = f"{ending}, as no picture that is read does"
+    return LeftOut(path, said, "save it as PNG if it is an image")
+
+
+def masks_among(files: Sequence[Path], folder: Path) -> list[LeftOut]:
+    """Which of some images are masks of others, or of none, and by what that is known.
+
+    Args:
+        files: Files with a picture or a volume.
+        folder: A folder above them, whose own name says nothing.
+    """
+    masks = [LeftOut(path, why, _MASK_REMEDY) for path, why in _masks_among(files, folder)]
+    return sorted(masks)
 
 
 def _masks_among(pictures: Sequence[Path], folder: Path) -> Iterator[tuple[Path, str]]:
-    """Those pictures that are masks, and by what they are known."""
-    below = {path: path.relative_to(folder) for path in pictures}
+    below = {path: _unpacked(path.relative_to(folder)) for path in pictures}
     in_folder = {path for path in pictures if holds_masks(below[path], surely=True)}
     perhaps = {path for path in pictures if holds_masks(below[path])} - in_folder
-    images = {place_of_image(below[path]) for path in pictures if path not in in_folder | perhaps}
-    by_name, alone = set(), set()
-    for path in set(pictures) - in_folder:
-        if place_of_mask(below[path]) in images and (says_mask(path.stem) or path in perhaps):
+    others = set(pictures) - in_folder - perhaps
+    images = {place_of_image(below[path]) for path in others}
+    called = {path for path in others if says_mask(below[path].stem)}
+    scans = {place_of_image(below[path]) for path in others - called if _is_volume(path)}
+    by_name = set()
+    for path in called | perhaps:
+        place = place_of_mask(below[path])
+        if place in images or (_is_volume(path) and _is_of_several(place, scans)):
             by_name.add(path)
-        elif says_mask(path.stem, surely=True):
-            alone.add(path)
-    if len(in_folder | by_name | alone) == len(pictures):
+    rest = set(pictures) - in_folder - by_name
+    alone = {path for path in rest if says_mask(below[path].stem, surely=True)}
+    if alone == rest:
         alone = set()  # all are called so, and then they are the images
-    rest = [path for path in pictures if path not in in_folder | by_name | alone]
     yield from ((path, "lies in a folder of masks") for path in in_folder)
     yield from ((path, "is a mask by its name") for path in by_name | alone)
-    yield from ((path, "is the mask of the image of its name") for path in _black_and_white(rest))
+    yield from (
+        (path, "is the mask of the image of its name") for path in _black_and_white(rest - alone)
+    )
 
 
-def _black_and_white(pictures: Sequence[Path]) -> Iterator[Path]:
+def _is_volume(path: Path) -> bool:
+    return path.suffix.lower() not in IMAGE_SUFFIXES
+
+
+def _is_of_several(place: Place, scans: Collection[Place]) -> bool:
+    """Whether volumes are named as a mask is, and by what tells them apart, such as T1 and T2."""
+    begins = tuple(f"{place.name}{gap}" for gap in "_-. ") if place.name else ""
+    return any(one.folders == place.folders and one.name.startswith(begins) for one in scans)
+
+
+def _unpacked(path: Path) -> Path:
+    """The path that a packed volume would have by itself."""
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
+
+
+def _black_and_white(pictures: Collection[Path]) -> Iterator[Path]:
     """Of pictures that differ only in their endings, those that are masks of the others."""
     named = defaultdict(list)
     for path in pictures:
@@ -146,7 +175,7 @@ def files_below(folder: Path, others: Collection[Path] = ()) -> Iterator[Path]:
 def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
     seen.add(os.path.realpath(folder))
     for path in entries_of(folder):
-        if fault_of(path) is not A_FOLDER:
+        if not is_folder(path):
             yield path
         elif os.path.realpath(path) not in seen:
             yield from _walk(path, seen)
@@ -164,14 +193,6 @@ def entries_of(folder: Path) -> list[Path]:
     if fault is not A_FOLDER:
         raise DataRootError(fault.about(folder))
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def warn_of(left_out: Sequence[LeftOut]) -> None:
-    """Log a warning for each reason why files are left out, with their number and the first."""
-    for why, count in Counter(one.why for one in left_out).items():
-        first = next(one for one in left_out if one.why == why)
-        more = f" (1 of {count} such)" if count > 1 else ""
-        logger.warning("%s %s%s, and is left out; %s", first.file, why, more, first.remedy)
 
 
 class Masks(NamedTuple):
@@ -217,7 +238,7 @@ def masks_for(images: Sequence[Path], home: Path, folder: Path) -> Masks:
         spare -= set(found.values())
     said, remedy = "is the mask of no abnormal image", "name it as its image"
     paths = [str(found.get(image, folder / image.relative_to(home))) for image in images]
-    return Masks(paths, [LeftOut(str(path), said, remedy) for path in sorted(spare)])
+    return Masks(paths, [LeftOut(path, said, remedy) for path in sorted(spare)])
 
 
 def _same(path: Path) -> Hashable:
