@@ -3,6 +3,7 @@
 Each is taken out of the error's own words; those of other programs run where these are installed.
 """
 
+import gzip
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ from odd import windowed
 from odd_dicom import packed
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, UltrasoundMultiFrameImageStorage
+from volume_formats import write_meta_image, write_nrrd
 
 from anomalib_medclip.errors import ImageReadError, VolumeError
 from anomalib_medclip.readers.picture import read_image
@@ -322,6 +324,19 @@ def test_words_that_hold_more_than_a_number_are_unpacked_as_they_are(tmp_path):
 
 
 # --- other programs' volumes
+
+
+@needs("gunzip")
+@pytest.mark.parametrize("name", ["a.mha.gz", "it's a.mha", "a.nrrd.GZ", "b.nrrd"])
+def test_what_is_packed_as_a_whole_is_unpacked(tmp_path, name):
+    voxels = numbers(4, 5, 6)
+    write = write_meta_image if "mha" in name else write_nrrd
+    plain = write(tmp_path / f"plain.{'mha' if 'mha' in name else 'nrrd'}", voxels, straight())
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(plain.read_bytes()))
+    [command] = re.findall("`(.+?)`", words_of(read_volume, path, ImageReadError))
+    made = run(shlex.join(["sh", "-c", command]), tmp_path / "out")
+    assert np.array_equal(read_volume(made[0], WINDOW).voxels, windowed(voxels).astype(np.float32))
 
 
 @needs("dcm2niix")

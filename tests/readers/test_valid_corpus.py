@@ -33,11 +33,11 @@ REFUSED_PICTURES = {
 }
 REFUSED_VOLUMES = {
     "nifti of three volumes": "holds 3 volumes; take one out, the first by python -c ",
-    "nifti in metres": "not in millimetres but in NIfTI's unit 1; repair it",
+    "nifti in metres": "lengths in metres; .* make millimetres of them .* by python -c ",
     "nifti of colours": "colours .* at each voxel; give the grey volume",
     "nifti of a line": "a line, of which no picture is made; take it out",
     "itk of three volumes": "holds 3 volumes; export one of them",
-    "mha packed whole": "packed by gzip as a whole; unpack it by gunzip",
+    "mha packed whole": "packed by gzip as a whole; unpack it by `gunzip < ",
     "zip": "is a zip archive; unpack it",
     "hdf5": "is an HDF5 file.*; load it by its program or by Python",
     "Heidelberg": "Heidelberg Engineering.*; open it by the Python package eyepy",

@@ -292,6 +292,20 @@ def test_a_spacing_that_contradicts_the_affine_is_set_right_by_what_the_error_na
     np.testing.assert_allclose(volume.affine, straight())
 
 
+@pytest.mark.parametrize(("unit", "word", "factor"), [(1, "metres", 1e3), (3, "micromet", 1e-3)])
+def test_lengths_in_another_unit_become_millimetres_by_what_the_error_names(
+    tmp_path, unit, word, factor
+):
+    image = nib.Nifti1Image(numbers(4, 5, 6), straight())
+    image.header["xyzt_units"] = unit
+    nib.save(image, tmp_path / "a.nii")
+    said = refused(tmp_path / "a.nii", f"states lengths in {word}")
+    run(said.partition("in a copy by ")[2])
+    volume = read_volume(tmp_path / "a_mm.nii.gz", WINDOW)
+    assert np.array_equal(volume.voxels, window(numbers(4, 5, 6)))
+    np.testing.assert_allclose(volume.affine, np.diag([factor] * 3 + [1]) @ straight(), rtol=1e-6)
+
+
 def edited(path, *changes):
     raw = path.read_bytes()
     for before, after in changes:
