@@ -234,10 +234,14 @@ def data_of(clinic, **options):
 
 
 class Seen(Callback):
-    """The test batches, with the maps that the model gave."""
+    """Test batches with the maps that the model gave, and where masks of training are unknown."""
 
     def __init__(self):
-        self.maps, self.lesions, self.ignored = [], [], []
+        self.maps, self.lesions, self.ignored, self.unlearnt = [], [], [], []
+
+    def on_train_batch_start(self, _trainer, model, batch, _index):
+        _, masks, _ = model.examples(batch)
+        self.unlearnt.append((masks.isnan().squeeze(1), batch.ignored, batch.copy))
 
     def on_test_batch_end(self, _trainer, _model, _outputs, batch, *_args):
         self.maps.append(batch.anomaly_map.reshape(batch.gt_mask.shape).clone())
@@ -245,7 +249,6 @@ class Seen(Callback):
         self.ignored.append(batch.ignored.clone())
 
 
-@pytest.mark.daily_for(method="MVFA")
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 def test_a_method_is_trained_and_measured_on_what_is_known(method, clinic, tmp_path):
     model, seen, data = small(method), Seen(), data_of(clinic)
@@ -256,6 +259,10 @@ def test_a_method_is_trained_and_measured_on_what_is_known(method, clinic, tmp_p
     )  # fmt: skip
     engine.fit(model, datamodule=data)
     engine.test(model, datamodule=data, verbose=False)
+    for unknown, ignored, copy in seen.unlearnt:
+        itself = copy == 0  # other copies are moved
+        assert torch.equal(unknown[itself], ignored[itself])
+        assert unknown.any()
     maps, lesions, ignored = (torch.cat(one) for one in (seen.maps, seen.lesions, seen.ignored))
     assert ignored[:, 0].all(), "the border, of normal images, too"
     assert not (ignored & lesions).any()
@@ -264,6 +271,9 @@ def test_a_method_is_trained_and_measured_on_what_is_known(method, clinic, tmp_p
     assert model.evaluator.figures["pixel_AP"] == pytest.approx(
         average_precision_score(*known), abs=1e-6
     )
+    for name in ("AUROC", "AP"):  # counted between thresholds
+        of_patients = model.evaluator.influences[f"pixel_{name}"].value
+        assert of_patients == pytest.approx(model.evaluator.figures[f"pixel_{name}"], abs=5e-3)
     assert model.post_processor.pixel_threshold.isfinite()
 
 
