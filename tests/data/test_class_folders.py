@@ -136,6 +136,18 @@ def test_what_is_left_out_is_said_alike_by_training_and_check(beside, caplog):
     assert len(found) == 10
 
 
+def test_whatever_lies_beside_the_two_folders_is_named(beside):
+    (beside / "readme.txt").write_text("tired")
+    (beside / "empty").mkdir()
+    (beside / "more" / "deep" / "er").mkdir(parents=True)
+    (beside / "more" / "deep" / "er" / "IM0001").write_bytes(bytes(128) + b"DICM")
+    (beside / "within").mkdir()
+    (beside / "abnormal").rename(beside / "within" / "abnormal")
+    found = setup(beside, abnormal_dir="within/abnormal").left_out
+    names = {one.path.relative_to(beside).as_posix() for one in found if "option" in one.reason}
+    assert names == {"readme.txt", "more", "benign"}
+
+
 def test_masks_beside_images_are_taken_where_their_folder_is_named(beside):
     data = setup(beside, mask_dir="abnormal")
     rows = data.list_images().query("label_index == 1")

@@ -9,11 +9,10 @@ from pandas import DataFrame
 
 from anomalib_medclip.data.names_on_disk import NamesOnDisk
 from anomalib_medclip.errors import DataRootError
-from anomalib_medclip.files import A_FOLDER, fault_of
+from anomalib_medclip.files import A_FOLDER, fault_of, is_folder
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.listing import Masks, entries_of, list_images, masks_for
+from anomalib_medclip.readers.listing import Masks, entries_of, files_below, list_images, masks_for
 from anomalib_medclip.readers.mask_names import alike, patient_folder
-from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 
 class ClassFolders(NamedTuple):
@@ -104,13 +103,13 @@ def _no_images(home: Path, option: str, root: Path, left_out: Sequence[LeftOut])
 
 
 def _beside(root: Path, homes: Sequence[Path]) -> Iterator[LeftOut]:
-    """Pictures beside the folders that options name, and other folders of pictures."""
+    """What lies beside the folders that options name, but empty folders."""
     named = [os.path.realpath(home) for home in homes]
     if os.path.realpath(root) in named:
         return
     for path in entries_of(root):
         place = os.path.realpath(path)
         holds_named = any(os.path.commonpath([place, home]) == place for home in named)
-        pictures = (path, *path.glob("*"), *path.glob("*/*"))
-        if not holds_named and any(one.suffix.lower() in IMAGE_SUFFIXES for one in pictures):
+        is_empty = is_folder(path) and next(files_below(path), None) is None
+        if not (holds_named or is_empty):
             yield LeftOut(path, "is named by no option", "name its folder, or move it away")
