@@ -120,8 +120,8 @@ def test_frames_are_taken_apart_to_the_number(tmp_path, name, monkeypatch):
     else:  # as Python would, but in a process that has its packages
         monkeypatch.chdir(tmp_path)
         exec(shlex.split(command)[2], {})
-        made = sorted(tmp_path.glob("frame_*.dcm"))
-    assert [one.name for one in made] == [f"frame_000{number}.dcm" for number in range(3)]
+        made = sorted(tmp_path.glob("us 1_*.dcm"))
+    assert [one.name for one in made] == [f"us 1_000{number}.dcm" for number in range(3)]
     for one, expected in zip(made, expected_of(frames, tags), strict=True):
         found = read_image(one, WINDOW).permute(1, 2, 0).numpy()
         if expected.ndim == 2:
@@ -141,7 +141,7 @@ def test_compressed_frames_are_unpacked_on_the_way(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(shlex.split(copied(words_of(read_image, path), "python"))[2], {})
     for number, expected in enumerate(windowed(frames)):
-        found = read_image(tmp_path / f"frame_000{number}.dcm", WINDOW)[0].numpy()
+        found = read_image(tmp_path / f"us_000{number}.dcm", WINDOW)[0].numpy()
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
 
 

@@ -55,10 +55,13 @@ def by_dcm2niix(header: Any, *words: object) -> str:  # noqa: ANN401 - a pydicom
 
 
 def frames_apart(path: Path) -> str:
-    """A command that makes a DICOM file of each frame, with its numbers as they are."""
+    """A command that makes a DICOM file of each frame, with its numbers as they are.
+
+    They are called like the file, and lie in the folder where it is given.
+    """
     code = (
         "a=d.dcmread({0});a.file_meta.TransferSyntaxUID.is_encapsulated and a.decompress();"
         "p=a.PixelData;m=int(a.NumberOfFrames);s=len(p)//m;a.NumberOfFrames=1;"
-        '[(setattr(a,"PixelData",p[i*s:i*s+s]),a.save_as("frame_%04d.dcm"%i)) for i in range(m)]'
+        '[(setattr(a,"PixelData",p[i*s:i*s+s]),a.save_as({1}+"_%04d.dcm"%i)) for i in range(m)]'
     )
-    return f"`{python_command(code, path, imports='pydicom as d')}`"
+    return f"`{python_command(code, path, Path(path.stem), imports='pydicom as d')}`"
