@@ -14,26 +14,26 @@ from torchvision.tv_tensors import Image
 
 from anomalib_medclip.data.batch import MedicalDataset
 from anomalib_medclip.data.cases import Case
-from anomalib_medclip.data.drawing import heat_map_problems, undrawable_problems
+from anomalib_medclip.data.drawing import heat_map_problems
 from anomalib_medclip.data.few_shot import (
     count_support,
     draw_support,
     left_for_validation,
     patients,
     read_support,
+    warn_of_few,
 )
 from anomalib_medclip.data.folds import without_patients
-from anomalib_medclip.data.ignored import counting_problems
 from anomalib_medclip.data.integrity import (
     Problem,
     check_patients,
     class_problems,
     file_problems,
     refuse,
-    unlearnable_problems,
 )
 from anomalib_medclip.data.loaders import OneSetLoaders
 from anomalib_medclip.data.model_needs import needs_of
+from anomalib_medclip.data.model_problems import model_problems
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.left_out import LeftOut, warn_of
@@ -74,8 +74,7 @@ class MedicalDataModule(OneSetLoaders):
         data_name: Name in results; as a folder in every path it keeps names of pictures apart.
         object_name: Words for the prompt of the images that are tested.
         has_masks: Whether their lesions are outlined.
-        lesion_labels: Which numbers of a mask are lesions, where the data say so.
-        mask_labels: What all numbers of a mask mean.
+        lesion_labels, mask_labels: What the numbers of a mask mean, where the data say so.
         root: Folder that holds the files; reports and fingerprints name them from there.
         slicing: How volumes are cut into the images, where they are slices.
         zero_shot: Whether the table has images of other sets to train on, and there is no support.
@@ -170,18 +169,11 @@ class MedicalDataModule(OneSetLoaders):
         """Read the table, and choose what the model at hand is trained, validated and tested on.
 
         Raises:
-            SupportError: A method that learns from both classes is to be trained on normal images.
-            ImageReadError: There are DICOM files or slices, and a visualizer that cannot open them.
-            MaskError: There are pixels of which nobody knows, and a metric that would count them.
+            MedclipError: The data have faults, or do not go with the model; see ``model_problems``.
         """
         super().setup(stage)
-        trainer: Any = self.trainer
-        if trainer is not None:
-            tested = self.test_data.samples
-            refuse(undrawable_problems(tested, self.name, self.category, trainer.callbacks))
-            refuse(counting_problems(trainer.callbacks) if self.has_ignored else ())
-            if stage == "fit" and self.only_normals and needs_of(trainer).wants_abnormal:
-                refuse(unlearnable_problems(type(trainer.lightning_module).__name__, self.where))
+        if self.trainer is not None:
+            refuse(model_problems(self, self.trainer, stage))
 
     def _setup(self, _stage: str | None = None) -> None:
         table = self.complete(self.load_table())
@@ -199,12 +191,7 @@ class MedicalDataModule(OneSetLoaders):
         self._learn_from({**splits, "valid": rest})
         logger.info("the support of %s: %s", self.where, self.support_counts)
         if self.only_normals or rest.empty:
-            logger.warning(
-                "%s has too few images besides support and test for validation: threshold and "
-                "normalisation come from %d %s, of the %s", self.where, len(self.val_data),
-                "normal images alone" if self.only_normals else "images",
-                "support" if rest.empty else "validation split",
-            )  # fmt: skip
+            warn_of_few(self.where, len(self.val_data), self.only_normals, rest.empty)
 
     def _learn_from(self, splits: dict[str, DataFrame]) -> None:
         """Take support, training and validation from these rows; lacking others, validate on it."""

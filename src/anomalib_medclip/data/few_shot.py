@@ -288,3 +288,15 @@ def split_around(
 def common_folder(table: DataFrame) -> str:
     """The deepest folder that holds all images of the table."""
     return os.path.commonpath([str(Path(p).parent) for p in table["image_path"]])
+
+
+def warn_of_few(where: str, count: int, only_normals: bool, on_support: bool) -> None:
+    """Log on which images a threshold is found, where those of validation are not enough."""
+    logger.warning(
+        "%s has too few images besides support and test for validation: threshold and "
+        "normalisation come from %d %s, of the %s",
+        where,
+        count,
+        "normal images alone" if only_normals else "images",
+        "support" if on_support else "validation split",
+    )

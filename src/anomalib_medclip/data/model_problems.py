@@ -1,12 +1,15 @@
-"""Who would count pixels of which nobody knows."""
+"""What a model at hand, or a component of it, could not do with some data."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from anomalib.metrics import Evaluator
 from anomalib.post_processing import PostProcessor
 from torch import nn
 
-from anomalib_medclip.data.integrity import Problem
+from anomalib_medclip.data.drawing import undrawable_problems
+from anomalib_medclip.data.integrity import Problem, unlearnable_problems
+from anomalib_medclip.data.model_needs import needs_of
 from anomalib_medclip.errors import MaskError
 
 _INSTEAD: dict[type, str] = {
@@ -17,7 +20,23 @@ _INSTEAD: dict[type, str] = {
 """What leaves them out, in the place of a component of anomalib's."""
 
 
-def counting_problems(callbacks: Sequence[object]) -> Iterator[Problem]:
+def model_problems(data: Any, trainer: Any, stage: str | None) -> Iterator[Problem]:  # noqa: ANN401
+    """What a trainer's model cannot draw, would count, or could not learn.
+
+    Args:
+        data: A ``MedicalDataModule`` that is set up.
+        trainer: Lightning's.
+        stage: What it is about to do.
+    """
+    tested = data.test_data.samples
+    yield from undrawable_problems(tested, data.name, data.category, trainer.callbacks)
+    if data.has_ignored:
+        yield from _counting_problems(trainer.callbacks)
+    if stage == "fit" and data.only_normals and needs_of(trainer).wants_abnormal:
+        yield from unlearnable_problems(type(trainer.lightning_module).__name__, data.where)
+
+
+def _counting_problems(callbacks: Sequence[object]) -> Iterator[Problem]:
     """Metrics of pixels among these callbacks that would count ignored ones, too."""
     for callback in callbacks:
         instead = next((one for kind, one in _INSTEAD.items() if isinstance(callback, kind)), "")
