@@ -1,6 +1,8 @@
 """Which volumes there are below a folder, and what is left besides."""
 
 import pytest
+from dicom_series import numbers, straight
+from volume_formats import write_meta_image, write_nrrd, write_pair
 
 from anomalib_medclip.data.cases import VolumeSource, find_cases, not_taken
 from anomalib_medclip.errors import DataRootError
@@ -56,6 +58,17 @@ def test_what_lies_in_the_folder_of_a_series_is_of_that_volume(hospital):
     assert found["P1"] in (NO_FLAIR, "holds no volume like '{patient}/ct'")
     assert found["P3"]
     assert "P0" not in found
+
+
+def test_the_other_files_of_a_volume_are_of_it(tmp_path):
+    voxels, affine = numbers(4, 5, 6), straight()
+    write_meta_image(tmp_path / "P0.mhd", voxels, affine)
+    write_nrrd(tmp_path / "P1.nhdr", voxels, affine)
+    write_pair(tmp_path / "P2.hdr", voxels, affine)
+    assert len(list(tmp_path.iterdir())) == 6
+    sources = [VolumeSource(f"{{patient}}{one}", healthy=True) for one in (".mhd", ".nhdr", ".hdr")]
+    assert left_out(tmp_path, *sources) == {}
+    assert set(left_out(tmp_path, sources[0]).values()) == {STRANGE}
 
 
 @pytest.mark.parametrize(

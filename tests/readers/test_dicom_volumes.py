@@ -93,6 +93,59 @@ def test_volumes_at_one_place_are_counted_named_and_chosen(tmp_path, keyword):
         read_volume(tmp_path, WINDOW, dicom_where={keyword: 77})
 
 
+def drawn(random, folder):
+    """One to six volumes of a series, told apart by one attribute or by two; each with its values.
+
+    The second is one that tells slices of one place apart.
+    """
+    first = str(random.choice([*WHEREVER, *AT_ONE_PLACE]))
+    values = {**WHEREVER, **AT_ONE_PLACE}[first]
+    values = values[: int(random.integers(1, len(values) + 1))]
+    others = [one for one in AT_ONE_PLACE if one not in (first, PRIVATE)]
+    second = str(random.choice(others)) if random.random() < 0.3 else None
+    count = int(random.integers(2, 5))
+    volumes = []
+    for value in values:
+        for other in AT_ONE_PLACE[second][:2] if second else (None,):
+            paths, voxels = written(folder, len(volumes), first, value, count)
+            for path in paths if second else ():
+                dataset = pydicom.dcmread(path)
+                setattr(dataset, second, other)
+                dataset.save_as(path)
+            where = {first: as_given(value), **({second: other} if second else {})}
+            volumes.append((where, voxels))
+    return volumes
+
+
+def check_drawn(home, seeds):
+    refused = 0
+    for seed in seeds:
+        folder = home / str(seed)
+        volumes = drawn(np.random.default_rng(seed), folder)
+        if len(volumes) == 1:
+            found = read_volume(folder, WINDOW).voxels
+            np.testing.assert_allclose(found, volumes[0][1], rtol=0, atol=1e-6)
+            continue
+        refused += 1
+        with pytest.raises(VolumeError, match=f"holds {len(volumes)} volumes, which differ in "):
+            read_volume(folder, WINDOW)
+        for where, expected in volumes:
+            found = read_volume(folder, WINDOW, dicom_where=where).voxels
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6, err_msg=f"{seed}")
+    assert refused > len(seeds) / 2
+
+
+def test_volumes_of_a_series_are_never_mixed(tmp_path):
+    check_drawn(tmp_path, range(50))
+
+
+@pytest.mark.nightly(
+    also="tests/readers/test_dicom_volumes.py::test_volumes_of_a_series_are_never_mixed"
+)
+def test_volumes_of_many_series_are_never_mixed(tmp_path):
+    check_drawn(tmp_path, range(50, 500))
+
+
 @pytest.mark.parametrize("keyword", WHEREVER)
 @pytest.mark.parametrize("uneven", [False, True])
 def test_halves_of_two_volumes_make_none(tmp_path, keyword, uneven):
@@ -111,7 +164,7 @@ def test_halves_of_two_volumes_make_none(tmp_path, keyword, uneven):
 def test_volumes_that_nothing_tells_apart_are_counted(tmp_path, uneven):
     for number in range(3):
         written(tmp_path, number, "EchoNumbers", 1)
-    with pytest.raises(VolumeError, match=r"3 slices at each of 3 places, .*'dcm2niix -o \. /"):
+    with pytest.raises(VolumeError, match=r"3 slices at each of 3 places, .*`dcm2niix -o \. /"):
         read_volume(tmp_path, WINDOW, uneven)
 
 

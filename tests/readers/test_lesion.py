@@ -133,6 +133,32 @@ def test_labels_of_few_bits_are_the_numbers_that_are_stored(tmp_path, bits):
         assert (read_lesion(path, MaskLabels((3,))) == (labels == 3)).all()
 
 
+LABEL_TYPES = {"m.png": ("u1", "u2"), "m.gif": ("u1",), "m.tif": ("u1", "i2", "i4", "u4", "f4")}
+
+
+def test_labels_that_are_drawn_are_asked_about_and_the_answer_is_taken(tmp_path):
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        name = str(random.choice(list(LABEL_TYPES)))
+        kind = str(random.choice(LABEL_TYPES[name]))
+        most = 255 if kind == "u1" else 30000
+        numbers = random.choice(np.arange(1, most), int(random.integers(2, 8)), replace=False)
+        if kind[0] in "if":
+            numbers = numbers * random.choice([-1, 1], len(numbers))
+        places = random.integers(0, len(numbers) + 1, (6, 8))
+        drawn = np.array([0, *numbers])[places]  # areas of 8 x 8 pixels
+        labels = np.kron(drawn, np.ones((8, 8), int)).astype(kind)
+        path = save(tmp_path / name, labels)
+        if len(np.unique(labels[labels != 0])) > 1:
+            with pytest.raises(MaskError, match=r"m\..* is not said; .*'lesion_labels'"):
+                read_lesion(path)
+        asked = random.choice(numbers, int(random.integers(1, len(numbers) + 1)), replace=False)
+        wanted = "all" if seed % 4 == 0 else tuple(asked.tolist())
+        expected = labels != 0 if wanted == "all" else np.isin(labels, asked)
+        assert np.array_equal(read_lesion(path, MaskLabels(wanted)), expected), seed
+        assert np.array_equal(read_label_map(path), labels)
+
+
 def test_many_labels_are_no_soft_mask(tmp_path):
     labels = (np.arange(SIZE[0])[:, None] // 4 + np.zeros(SIZE, int)).astype(np.uint8) * 20
     with pytest.raises(

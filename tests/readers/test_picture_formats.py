@@ -19,7 +19,7 @@ from written import (
 )
 
 from anomalib_medclip.errors import ImageReadError, IntensityError
-from anomalib_medclip.readers.picture import read_image, read_lesion
+from anomalib_medclip.readers.picture import read_image, read_lesion, read_mask
 
 SIZE = (7, 9)
 
@@ -342,7 +342,76 @@ def test_pages_are_counted_with_their_sizes_and_smaller_copies_are_none(tmp_path
         read_image(tmp_path / "a.tif")
 
 
+def draw_pages(random, path):
+    """Write pages of full size and smaller copies of them in any order; the pages of full size."""
+    full, pages = [], []
+    for _ in range(int(random.integers(1, 5))):
+        numbers = random_numbers(random, (*SIZE, 1), "u1", 8)
+        said = int(random.integers(4))
+        if said < 2:  # nothing is said, or that it is of full size
+            full.append(numbers[..., 0])
+            tags = {254: (SHORT, [0])} if said else {}
+        else:
+            numbers = numbers[::2, ::2]
+            tags = {254: (SHORT, [1])} if said == 2 else {255: (SHORT, [2])}
+        pages.append(tiff_page(numbers, 8, 1, "<", tags=tags))
+    write_tiff(path, *pages, big=bool(random.integers(2)))
+    return full
+
+
+def test_one_page_of_full_size_is_read_and_several_are_counted(tmp_path):
+    read = 0
+    for seed in range(120):
+        full = draw_pages(np.random.default_rng(seed), tmp_path / "a.tif")
+        if len(full) == 1:
+            assert_read(tmp_path / "a.tif", placed(full[0], 0, 255))
+            read += 1
+        else:
+            with pytest.raises(ImageReadError, match=f"it has {len(full) or 'no'} pages of "):
+                read_image(tmp_path / "a.tif")
+    assert 20 < read < 100
+
+
 # --- the way up
+
+
+def draw_turned(random, folder):
+    """Write a picture and a mask, each in a way of its own, that viewers show in one way."""
+    size = tuple(random.integers(8, 30, 2))
+    orientation = int(random.integers(1, 9))
+    lesion = np.zeros(size, np.uint8)
+    top, left = random.integers(0, np.array(size) - 4)
+    lesion[top : top + 3, left : left + 4] = 255
+    pixels = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+    paths = []
+    for name, stored in (("image", pixels), ("mask", lesion)):
+        ending = ("png", "tif", "webp", "plain.tif")[random.integers(4)]
+        note = Pillow.Exif()
+        note[274] = orientation
+        path = folder / f"{name}.{ending}"
+        if ending == "plain.tif":
+            page = np.atleast_3d(stored)
+            kind = 2 if page.shape[2] == 3 else 1
+            write_tiff(path, tiff_page(page, 8, kind, "<", orientation=orientation))
+        else:
+            options = {"tiffinfo": note} if ending == "tif" else {"exif": note}
+            stored = np.dstack([stored] * 3) if stored.ndim == 2 and ending == "webp" else stored
+            save(path, stored, **options, **({"lossless": True} if ending == "webp" else {}))
+        paths.append(path)
+    upright = []
+    for stored in (pixels, lesion):
+        picture = Pillow.fromarray(stored)
+        picture.getexif()[274] = orientation
+        upright.append(np.asarray(ImageOps.exif_transpose(picture)))
+    return paths, upright
+
+
+def test_a_picture_and_its_mask_are_turned_alike_however_each_is_stored(tmp_path):
+    for seed in range(150):
+        (image, mask), (pixels, lesion) = draw_turned(np.random.default_rng(seed), tmp_path)
+        assert_read(image, placed(pixels, 0, 255))
+        found = read_mask(mask, pixels.shape[:2]).numpy()
+        assert np.array_equal(found > 0, lesion > 0), seed
 
 
 @pytest.mark.parametrize("orientation", range(1, 10))

@@ -162,7 +162,7 @@ HEADERS = {
     "another spacing": (lambda h: h["pixdim"].put(1, 9), "but its affine one of"),
     "an unknown code": (lambda h: h.__setitem__("sform_code", 77), "sform_code 77 not valid"),
     "an infinite slope": (lambda h: h.__setitem__("scl_slope", np.inf), "slope is inf"),
-    "metres": (lambda h: h.__setitem__("xyzt_units", 1), "not in millimetres but"),
+    "metres": (lambda h: h.__setitem__("xyzt_units", 1), "states lengths in metres"),
     "two sides": (
         lambda h: (h.set_qform(np.diag([-2.0, 1.5, 3, 1]), 1), h.__setitem__("sform_code", 1)),
         r"axes are RAS \(sform\) and LAS \(qform\)",

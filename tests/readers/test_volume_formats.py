@@ -213,7 +213,9 @@ def test_sheared_slices_are_refused_in_degrees_and_straightened_by_what_the_erro
         _, row, _, _ = inverse @ [*(affine @ [4, 10, 4, 1])[:2], (affine @ [4, 10, k, 1])[2], 1]
         rod[3:6, round(row) - 1 : round(row) + 2, k] = 1000
     write_nifti(tmp_path / "head.nii.gz", rod, affine)
-    said = refused(tmp_path / "head.nii.gz", rf"sheared by {abs(degrees)} degrees.*_Tilt_1")
+    said = refused(
+        tmp_path / "head.nii.gz", rf"sheared by {abs(degrees)} degrees.*_Tilt_ in its name, or"
+    )
     run(said.partition("straighten it by ")[2])
     straightened = read_volume(tmp_path / "head_straight.nii.gz", (0.0, 1000.0)).voxels
     middles = [np.argwhere(one > 0.5).mean(axis=0) for one in straightened.transpose(2, 0, 1)[1:-1]]
@@ -288,6 +290,20 @@ def test_a_spacing_that_contradicts_the_affine_is_set_right_by_what_the_error_na
     run(refused(path, "but its affine one of").partition("in a copy by ")[2])
     volume = read_volume(tmp_path / "a_affine.nii.gz", WINDOW)
     np.testing.assert_allclose(volume.affine, straight())
+
+
+@pytest.mark.parametrize(("unit", "word", "factor"), [(1, "metres", 1e3), (3, "micromet", 1e-3)])
+def test_lengths_in_another_unit_become_millimetres_by_what_the_error_names(
+    tmp_path, unit, word, factor
+):
+    image = nib.Nifti1Image(numbers(4, 5, 6), straight())
+    image.header["xyzt_units"] = unit
+    nib.save(image, tmp_path / "a.nii")
+    said = refused(tmp_path / "a.nii", f"states lengths in {word}")
+    run(said.partition("in a copy by ")[2])
+    volume = read_volume(tmp_path / "a_mm.nii.gz", WINDOW)
+    assert np.array_equal(volume.voxels, window(numbers(4, 5, 6)))
+    np.testing.assert_allclose(volume.affine, np.diag([factor] * 3 + [1]) @ straight(), rtol=1e-6)
 
 
 def edited(path, *changes):

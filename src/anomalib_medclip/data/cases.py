@@ -14,9 +14,11 @@ import numpy as np
 from anomalib_medclip.data.tables import plain_label, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
+from anomalib_medclip.readers.file_kind import kind_of
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.lesion import LesionLabels, MaskLabels
 from anomalib_medclip.readers.listing import files_below
+from anomalib_medclip.readers.volume_file import parts_of
 
 Labels: TypeAlias = Mapping[tuple[str, int | None], int]
 """0 or 1 by the path of a volume below the root and the number of a slice, ``None`` for all."""
@@ -147,7 +149,8 @@ def not_taken(
     Returns:
         Folders in which a source would have a volume and has none, and all other files.
     """
-    taken = {path for case in cases for path in (case.image, case.mask, case.organ) if path}
+    named = {path for case in cases for path in (case.image, case.mask, case.organ) if path}
+    taken = {part for path in named for part in parts_of(path, kind_of(path))}
     above = {folder for path in taken for folder in path.parents}
     lacking = {
         folder: source.image

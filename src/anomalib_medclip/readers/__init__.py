@@ -33,5 +33,6 @@
 ``listing``        which files below folders are images, which are masks
 ``mask_names``     what names say: that a picture is a mask, and of which
 ``left_out``       files that are not taken
+``tool_commands``  command lines that errors name
 =================  ======================================================
 """

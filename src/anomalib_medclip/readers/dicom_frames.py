@@ -8,7 +8,6 @@ own, so that all that follows knows one kind of header.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from shlex import quote
 from typing import Any, NamedTuple
 
 from anomalib_medclip.errors import ImageReadError, MedclipError, VolumeError
@@ -21,6 +20,7 @@ from anomalib_medclip.readers.dicom_header import (
     refuse_strangers,
     value_of,
 )
+from anomalib_medclip.readers.tool_commands import by_dcm2niix, frames_apart
 from anomalib_medclip.readers.unpacked import Unpacked
 
 _SHARED, _OF_FRAMES = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
@@ -127,8 +127,8 @@ def _frames(path: Path, header: Any, start: int) -> Iterator[Slice]:  # noqa: AN
         msg = (
             f"{path} is a multi-frame file of {count} frames ({kind_of(header)}) that says nothing "
             "of each, such as its place, and so is neither one picture nor a volume; take it apart "
-            f"by 'dcmj2pnm --all-frames --write-png {quote(str(path))} OUT' or, if it is a volume, "
-            f"try 'dcm2niix -o . {quote(str(path.parent))}'"
+            f"into files of one frame by {frames_apart(path)} or, if it is a volume, make a NIfTI "
+            f"file of it by {by_dcm2niix(header, '-s', 'y', '-o', '.', path)}"
         )
         raise VolumeError(msg)
     if groups and len(groups) != count:

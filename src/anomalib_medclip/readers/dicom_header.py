@@ -7,11 +7,11 @@ empty, retired, private or wrong, as it is in the files of archives.
 from collections.abc import MutableSequence
 from decimal import Decimal
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from anomalib_medclip.errors import NoPictureError, VolumeError
 from anomalib_medclip.readers.dicom_file import FaultyFileError
+from anomalib_medclip.readers.tool_commands import by_dcm2niix
 
 _WHOLE = (
     "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
@@ -153,6 +153,6 @@ def refuse_tiles(path: Path, header: Any) -> None:  # noqa: ANN401 - a pydicom d
     if words & _TILED or _count_of_tiles(header) > 1:
         msg = (
             f"{path} is a mosaic: one picture made of the slices of a volume, side by side, which "
-            f"is not read; make a NIfTI file of it by 'dcm2niix -o . {quote(str(path.parent))}'"
+            f"is not read; make a NIfTI file of it by {by_dcm2niix(header, '-o', '.', path.parent)}"
         )
         raise VolumeError(msg)

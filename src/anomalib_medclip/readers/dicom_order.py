@@ -6,8 +6,6 @@ Order and place come from the geometry that each file states, never from names o
 import logging
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
-from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +14,7 @@ from anomalib_medclip.errors import VolumeError
 from anomalib_medclip.readers.dicom_file import FaultyFileError
 from anomalib_medclip.readers.dicom_frames import Slice, place_of, telling_of
 from anomalib_medclip.readers.dicom_header import numbers_of
+from anomalib_medclip.readers.tool_commands import by_dcm2niix
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +43,7 @@ def in_order(slices: Sequence[Slice], uneven: bool) -> tuple[list[int], float]:
     places = np.array([geometry_of(one, "ImagePositionPatient") for one in slices])
     along = places @ normal
     order = sorted(range(len(slices)), key=lambda i: (along[i], slices[i].path.name))
-    pixel = geometry_of(slices[0], "PixelSpacing").min()
-    _check_upright(place_of(slices), places[order], normal, pixel)
+    _check_upright(slices, places[order], normal)
     if uneven:
         order = _each_place_once(slices, along, order)
     elif len(order) > 1:
@@ -104,24 +102,26 @@ def _normal(one: Slice) -> NDArray[np.float64]:
 
 
 def _check_upright(
-    folder: Path, places: NDArray[np.float64], normal: NDArray[np.float64], pixel: float
+    slices: Sequence[Slice], places: NDArray[np.float64], normal: NDArray[np.float64]
 ) -> None:
-    """Refuse a stack, sorted along its normal, that does not stand on it.
+    """Refuse a stack that does not stand on its normal, along which places are sorted.
 
     dcm2niix straightens computed tomography of a tilted gantry.
     """
     steps = places - places[0]
-    most = _SIDEWAYS * pixel
+    most = _SIDEWAYS * geometry_of(slices[0], "PixelSpacing").min()
     if np.linalg.norm(steps - np.outer(steps @ normal, normal), axis=1).max() <= most:
         return
+    folder, header = place_of(slices), slices[0].header
     msg = f"the slices of {folder} are not stacked along their normal"
     whole = steps[-1] / (np.linalg.norm(steps[-1]) or 1)
     if np.linalg.norm(steps - np.outer(steps @ whole, whole), axis=1).max() > most:
         raise VolumeError(msg + ": one lies aside; take it out, or repair the series")
     degrees = np.degrees(np.arccos(min(1.0, abs(float(whole @ normal)))))
     msg += (
-        f": they are tilted by {degrees:.3g} degrees, as by a gantry; straighten them by 'dcm2niix "
-        f"-f straight -o . {quote(str(folder))}', and read straight_Tilt_1.nii, not straight.nii"
+        f": they are tilted by {degrees:.3g} degrees, as by a gantry; straighten them by "
+        f"{by_dcm2niix(header, '-f', 'straight', '-o', '.', folder)}, and read the file with "
+        "_Tilt_ in its name, not straight.nii"
     )
     raise VolumeError(msg)
 

@@ -7,7 +7,6 @@ others; windows, tables and palettes of the file are applied by highdicom.
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from shlex import quote
 from struct import unpack
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from anomalib_medclip.files import open_file
 from anomalib_medclip.readers.dicom_file import FaultyFileError, read_pixels
 from anomalib_medclip.readers.dicom_frames import Slice
 from anomalib_medclip.readers.dicom_header import DESCRIBED, numbers_of, value_of
+from anomalib_medclip.readers.tool_commands import copied
 from anomalib_medclip.readers.unpacked import BoundedFile
 
 _DECODERS = {
@@ -31,6 +31,9 @@ _DECODERS = {
     for number in numbers
 }
 """Packages that decode compressed pixels, by transfer syntax."""
+
+_BY_DCMTK = [f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70)]
+"""What its dcmdjpeg unpacks, word for word."""
 
 Step = Literal["stored", "rescaled", "voi", "coloured"]
 """How far numbers are taken: as they are stored, rescaled to units, by the window of the file to
@@ -77,20 +80,29 @@ def _undecodable(path: Path, reason: str) -> str:
 
 
 def _unpack(one: Slice) -> str:
-    return f"unpack it by 'gdcmconv --raw {quote(str(one.path))} unpacked.dcm'"
+    return f"unpack it by {copied('gdcmconv', '--raw', one.path, 'unpacked.dcm')}"
+
+
+def _unpack_words(one: Slice) -> str:
+    """The same of words that hold more than a number; gdcmconv would change them."""
+    if one.header.file_meta.TransferSyntaxUID in _BY_DCMTK:
+        return f"unpack it by {copied('dcmdjpeg', one.path, 'unpacked.dcm')}"
+    return "have it exported without compression"
 
 
 def _reason(one: Slice) -> str:
     """Why a decoder failed, and what helps; its own words are those of a library."""
     from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import UID
+    from pydicom.uid import UID, JPEGExtended12Bit
 
     syntax = UID(one.header.file_meta.TransferSyntaxUID)
     try:
-        is_there = get_decoder(syntax).is_available
+        decoder = get_decoder(syntax)
     except NotImplementedError:
         return f"nothing here reads its transfer syntax, {syntax.name}; {_unpack(one)}"
-    if not is_there:
+    # Pillow, which pydicom asks, too, reads 8 bits of JPEG.
+    too_deep = syntax == JPEGExtended12Bit and one.header.BitsStored > 8
+    if not decoder.is_available or (too_deep and decoder.available_plugins == ("pillow",)):
         package = _DECODERS[syntax]
         return f"it is compressed as {syntax.name}; run pip install '{package}', or {_unpack(one)}"
     return "they are damaged, or not what its header says"
@@ -143,7 +155,7 @@ def _stored(one: Slice, element: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom
             _check_runs(one.header, frame)
         elif one.header.HighBit != one.header.BitsStored - 1:
             bits = f"bit {one.header.HighBit} is the highest of {one.header.BitsStored}"
-            msg = f"it is compressed, and says that {bits}; {_unpack(one)}"
+            msg = f"it is compressed, and says that {bits}; {_unpack_words(one)}"
             raise FaultyFileError(msg)
     if keeps_words:
         source.BitsStored = (

@@ -8,7 +8,6 @@ differ, and a user chooses one by its value.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any, NamedTuple
 
 from anomalib_medclip.errors import VolumeError
@@ -26,6 +25,7 @@ from anomalib_medclip.readers.dicom_values import (
     values,
 )
 from anomalib_medclip.readers.left_out import LeftOut
+from anomalib_medclip.readers.tool_commands import by_dcm2niix
 
 _OF_ONE_VOLUME = (
     "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "FrameOfReferenceUID",
@@ -194,7 +194,7 @@ def _check_copies(folder: Path, slices: Sequence[Slice]) -> None:
         msg = (
             f"{folder} holds {each} slices at each of {len(slices) // each} places, and no "
             "attribute tells them apart; give each volume a folder, or make NIfTI files of them by "
-            f"'dcm2niix -o . {quote(str(folder))}'"
+            f"{by_dcm2niix(slices[0].header, '-o', '.', folder)}"
         )
         raise VolumeError(msg)
 

@@ -31,6 +31,10 @@ class FileKind(NamedTuple):
     name: str
     remedy: str = ""
 
+    def about(self, path: Path) -> str:
+        """The message of an error that refuses a foreign file, whatever it was to be."""
+        return f"{path} is {self.name}; {self.remedy}"
+
 
 NIFTI = FileKind("volume", "NIfTI")
 PAIR = FileKind("volume", "NIfTI or Analyze pair")
@@ -43,6 +47,7 @@ _AS_PICTURES = "write its slices as pictures, and give their folder, numbered in
 _EYEPY = f"open it by the Python package eyepy or by the maker's program, {_AS_PICTURES}"
 _OCT_CONVERTER = f"open it by the Python package oct-converter, {_AS_PICTURES}"
 _BY_NIBABEL = "load it by its program or by Python, and save its numbers by nibabel as NIfTI"
+_BY_DCM2NIIX = "make NIfTI of it by `dcm2niix -o . .` in its folder"
 _UNPACK = "unpack it, and give what is in it"
 
 
@@ -88,7 +93,7 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"CMDb", HEIDELBERG_E2E),
     (0, b"FOCT", TOPCON),
     (10, b"FRAMEHEADER", OTHER_OCT),
-    (0, b"# === DATA DESCRIPTION FILE", _foreign("a Philips PAR file", "make NIfTI by dcm2niix")),
+    (0, b"# === DATA DESCRIPTION FILE", _foreign("a Philips PAR file", _BY_DCM2NIIX)),
     (0, b"CDF", _foreign("a MINC or netCDF file", "make NIfTI of it, of MINC by mnc2nii")),
     (0, b"\x89HDF\r\n\x1a\n", _foreign("an HDF5 file, as MINC and MATLAB write", _BY_NIBABEL)),
     (0, b"\x93NUMPY", _foreign("a NumPy array, which says of no place", _BY_NIBABEL)),

@@ -1,6 +1,5 @@
 """Where voxels lie: what shapes and affines can be, whatever the format of their file."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomalib_medclip.errors import VolumeError
+from anomalib_medclip.readers.tool_commands import python_command
 
 _STRAIGHT = 0.5  # degrees that axes may be off the right angle, as rounded numbers are
+_CONTRADICTED = "convert its DICOM files again, since its spacing contradicts its affine"
 _FLAT = 0.1  # of the volume that axes at right angles would span
 
 
@@ -68,19 +69,6 @@ def three_sides(path: Path, shape: Sequence[int]) -> tuple[int, int, int]:
     return one, two, three
 
 
-def python_command(code: str, *paths: Path) -> str:
-    """A command line that does something with files by nibabel (``n``) and NumPy (``p``).
-
-    Every machine with this package can run it. It has no "; ", at which messages are split.
-
-    Args:
-        code: What it does; ``{0}`` and so on are the files.
-        *paths: The files.
-    """
-    names = ('"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"' for path in paths)
-    return shlex.join(["python", "-c", "import nibabel as n,numpy as p;" + code.format(*names)])
-
-
 def named_after(path: Path, word: str) -> Path:
     """A NIfTI file beside another, called like it and by a word."""
     stem = path.name.lower().removesuffix(".gz")
@@ -120,8 +108,9 @@ def sound_affine(
     if (sizes <= 0).any() or abs(np.linalg.det(affine[:3, :3] / sizes)) < _FLAT:
         msg = f"{path} states an affine with flat axes: {affine.tolist()}; repair its header"
         raise VolumeError(msg)
-    _refuse_sheared(path, affine, sizes, straighten)
-    if zooms is not None and not np.allclose(sizes[long], said, rtol=1e-2):
+    agree = zooms is None or np.allclose(sizes[long], said, rtol=1e-2)
+    _refuse_sheared(path, affine, sizes, straighten if agree else _CONTRADICTED)
+    if not agree:
         msg = f"{path} states a spacing of {said} mm, but its affine one of {sizes[long]}"
         one = python_command(
             "a=n.load({0});n.save(n.Nifti1Image(p.asanyarray(a.dataobj),a.affine),{1})",
@@ -167,7 +156,7 @@ def _refuse_sheared(
     msg = (
         f"{path} is sheared by {round(degrees, 1):g} degrees: its slices do not step along their "
         "normal, as in head CT with a tilted gantry; give the corrected file, which dcm2niix "
-        f"writes beside it with a name that ends in _Tilt_1, or {straighten}"
+        f"writes beside it with _Tilt_ in its name, or {straighten}"
     )
     raise VolumeError(msg)
 

@@ -16,11 +16,11 @@ from anomalib_medclip.readers.grid import (
     Voxels,
     named_after,
     nifti_header,
-    python_command,
     sound_affine,
     three_sides,
 )
 from anomalib_medclip.readers.size_limit import check_voxels
+from anomalib_medclip.readers.tool_commands import python_command
 from anomalib_medclip.readers.unpacked import Unpacked, said_of
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 _LONGEST_BLOCK = 540  # bytes, of NIfTI-2
 _LONGEST_HEADER = 2**26  # bytes, with all extensions
 
-_MILLIMETRES = (0, 2)  # NIfTI's unit of lengths; 0 is unknown, and then millimetres are usual
+_UNITS = {0: "millimetres", 1: "metres", 2: "millimetres", 3: "micrometres"}
+"""NIfTI's units of lengths; 0 is unknown, and then millimetres are usual."""
 
 
 def parts_of_pair(path: Path) -> tuple[Path, ...]:
@@ -166,7 +167,7 @@ def _check_sound(path: Path, header: Any) -> None:  # noqa: ANN401
     if "qform_code" in header:
         if header["qform_code"] != 0 and header["pixdim"][0] not in (-1, 0, 1):
             said.append(f"qfac is {header['pixdim'][0]}")
-        if (unit := int(header["xyzt_units"]) % 8) not in _MILLIMETRES:
+        if (unit := int(header["xyzt_units"]) % 8) not in _UNITS:
             said.append(f"lengths are not in millimetres but in NIfTI's unit {unit}")
     if np.isinf(header["scl_slope"]):  # not a number stands for none
         said.append(f"the slope is {header['scl_slope']}")
@@ -174,6 +175,19 @@ def _check_sound(path: Path, header: Any) -> None:  # noqa: ANN401
     if wrong:
         msg = f"the header of {path} is unsound: {'; '.join(wrong)}; repair it"
         raise VolumeError(msg)
+    if "qform_code" in header and _UNITS[unit] != "millimetres":
+        _refuse_unit(path, _UNITS[unit])
+
+
+def _refuse_unit(path: Path, unit: str) -> NoReturn:
+    """Lengths that all programs would take for millimetres."""
+    factor = {"metres": 1e3, "micrometres": 1e-3}[unit]
+    one = python_command(
+        "a=n.load({0});n.save(n.Nifti1Image(p.asanyarray(a.dataobj),"
+        f"p.diag([{factor}]*3+[1])@a.affine),{{1}})", path, named_after(path, "_mm"),
+    )  # fmt: skip
+    msg = f"{path} states lengths in {unit}; if they are so, make millimetres of them in a copy by "
+    raise VolumeError(msg + one)
 
 
 def _check_numbers(path: Path, header: Any, voxels: Unpacked) -> int:  # noqa: ANN401

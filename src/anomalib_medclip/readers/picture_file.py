@@ -48,10 +48,11 @@ def stored_in(file: Unpacked) -> Stored:
             read.
     """
     path, kind = file.path, kind_by(file.path, file.head)
-    if kind and kind.family in ("foreign", "volume"):
-        said = kind.remedy or "give volumes to anomalib_medclip.data.Volumes or to score"
-        msg = f"cannot read image {path}: it is {kind.name}; {said}"
-        raise ImageReadError(msg)
+    if kind and kind.family == "foreign":
+        raise ImageReadError(kind.about(path))
+    if kind and kind.family == "volume":
+        msg = f"cannot read image {path}: it is {kind.name}; give volumes to "
+        raise ImageReadError(msg + "anomalib_medclip.data.Volumes or to score")
     file.refuse_packed()
     read: Callable[[Path, BinaryIO], Stored] = _read_by_pillow
     if file.head[:4] in BEGINNINGS:

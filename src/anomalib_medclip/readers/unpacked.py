@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import SEEK_END, BufferedReader
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 
 from anomalib_medclip.errors import ImageReadError, MedclipError
@@ -100,8 +101,11 @@ class Unpacked:
             ImageReadError: It is.
         """
         if self.is_packed:
+            name = self.path.name
+            plain = name[:-3] if name.lower().endswith(".gz") else f"unpacked_{name}"
             msg = (
-                f"{self.path} is packed by gzip as a whole; unpack it by gunzip, and give it again"
+                f"{self.path} is packed by gzip as a whole; unpack it by `gunzip < "
+                f"{quote(str(self.path))} > {quote(plain)}`, and give that"
             )
             raise ImageReadError(msg)
 

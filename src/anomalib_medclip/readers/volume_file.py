@@ -44,7 +44,7 @@ def _no_volume(path: Path, kind: FileKind | None) -> str:
     if kind is None:
         return f"{path} is no volume: of no format that is known; correct the path"
     if kind.family == "foreign":
-        return f"{path} is {kind.name}; {kind.remedy}"
+        return kind.about(path)
     return (
         f"{path} is a single file of {kind.name} and no volume; give the folder of all its slices, "
         "or pictures to MedicalFolder"
