@@ -120,6 +120,12 @@ class OnDevice(torch.Tensor):
     def __repr__(self):
         return f"{self.held}, device='{self.device}'"
 
+    def __getitem__(self, index):
+        return super().__getitem__(_indices(index))
+
+    def __setitem__(self, index, value):
+        super().__setitem__(_indices(index), value)
+
     def __deepcopy__(self, memo):
         if not self.is_leaf:
             msg = "Only Tensors created explicitly by the user support the deepcopy protocol"
@@ -237,6 +243,14 @@ def swap(one, other):
         setattr(one, name, getattr(other, name))
         setattr(other, name, kept)
     torch._C._swap_tensor_impl(one, other)
+
+
+def _indices(index):
+    """Lists of numbers as tensors of the processor: torch would make them on the meta device."""
+    if isinstance(index, tuple):
+        return tuple(map(_indices, index))
+    numbers = isinstance(index, list) and all(isinstance(one, int) for one in index)
+    return torch.tensor(index, dtype=None if index else torch.long) if numbers else index
 
 
 def _held(tensor):
