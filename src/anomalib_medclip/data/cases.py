@@ -160,16 +160,12 @@ def not_taken(
     }
     taken |= lacking.keys()
     files = [path for path in files_below(root, taken) if path not in taken and path != table]
-    return [
-        *(
-            LeftOut(folder, f"holds no volume like {image!r}", "name it so, or add a source")
-            for folder, image in lacking.items()
-        ),
-        *(
-            LeftOut(path, "is like no pattern of sources", "add a source if it is a volume")
-            for path in files
-        ),
+    left_out = [
+        LeftOut(folder, f"holds no volume like {image!r}", "name it so, or add a source")
+        for folder, image in lacking.items()
     ]
+    said, remedy = "is like no pattern of sources", "add a source if it is a volume"
+    return left_out + [LeftOut(path, said, remedy) for path in files]
 
 
 def _folders_of(root: Path, source: VolumeSource) -> Iterator[Path]:
