@@ -17,6 +17,14 @@ from anomalib_medclip.signals import tidy_stop
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 
 
+@pytest.fixture(autouse=True)
+def _handlers_come_back():
+    """Ray keeps its handler, as long as its process lives."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 class RayHere:
     """Ray's words for tasks, which are done in this process as soon as they are waited for."""
 

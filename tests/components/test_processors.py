@@ -1,3 +1,4 @@
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -291,8 +292,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
     save16(tmp_path / "bad.png")
     whole = (tmp_path / "bad.png").read_bytes()
     (tmp_path / "bad.png").write_bytes(whole[:-60] if content is None else content)
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ImageReadError, match=r"cannot read image .*bad.png"):
         lightning_predicts(tmp_path, MedicalPreProcessor(16, "dtype"))
+    assert signal.getsignal(signal.SIGTERM) is before, "the process could not be told to end"
 
 
 def test_prediction_shows_a_picture_the_way_up_that_training_does(tmp_path):

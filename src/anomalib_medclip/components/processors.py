@@ -19,6 +19,7 @@ from anomalib_medclip.components.threshold import (
     has_pixel_threshold,
     has_threshold,
 )
+from anomalib_medclip.errors import MedclipError
 from anomalib_medclip.metrics.raw import keep_raw
 from anomalib_medclip.readers.graph_resize import GraphResize
 from anomalib_medclip.readers.intensity import IntensityPolicy
@@ -101,10 +102,15 @@ class MedicalPreProcessor(PreProcessor):
             IntensityError: The first file of more than 8 bits, without a policy.
         """
         del pl_module
-        if isinstance(exception, Exception) and trainer.predicting:
+        if not (isinstance(exception, Exception) and trainer.predicting):
+            return
+        try:
             for path in chain(*files_given(trainer)):
                 read_image(path, self.intensity)
                 check_opened(path)
+        except MedclipError:
+            trainer._signal_connector.teardown()  # which Lightning leaves out where a hook raises
+            raise
 
     def forward(self, batch: Tensor) -> Tensor:
         """Resize images ``(batch, 3, height, width)`` in [0, 1], antialiased.
