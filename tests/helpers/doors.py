@@ -163,7 +163,11 @@ def predict(paths, intensity, side):
 
 def _predicted(path, processor):
     loader = DataLoader(PredictDataset(path), collate_fn=PredictDataset.collate_fn.fget(None))
-    trainer = SimpleNamespace(predict_dataloaders=[loader], predicting=True)
+    trainer = SimpleNamespace(
+        predict_dataloaders=[loader],
+        predicting=True,
+        _signal_connector=SimpleNamespace(teardown=lambda: None),
+    )
     module = SimpleNamespace(device="cpu")
     try:
         [batch] = loader

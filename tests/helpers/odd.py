@@ -4,10 +4,14 @@ A file is a name and a function that writes it and returns where it lies and wha
 as, in [0, 1]; of what is refused, nothing.
 """
 
+import imagecodecs
 import numpy as np
 
 WINDOW = (-1000.0, 2000.0)
 """The one policy by which all numbers of more than 8 bits are read here."""
+
+READS_FAXES = hasattr(imagecodecs, "ccittfax4_decode")
+"""Whether what is installed reads them; else they are refused by name, which other tests try."""
 
 TYPES = {
     "u1": (0, 255), "i1": (-128, 127), "u2": (0, 2000), "i2": (-1000, 2000), "u4": (0, 2000),

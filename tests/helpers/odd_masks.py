@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK
 import tifffile
 from dicom_series import straight
-from odd import ending
+from odd import READS_FAXES, ending
 from PIL import Image as Pillow
 from volume_formats import write_meta_image, write_mgh, write_nrrd, write_pair
 
@@ -85,7 +85,8 @@ MASKS = {
     "drawing in red": partial(by_pillow, ".png", RED),
     "drawing cut out": partial(by_pillow, ".png", CUT_OUT),
     "drawing 16": partial(by_pillow, ".png", GREY.astype(np.uint16) * 257),
-    "drawing fax": partial(by_pillow, ".tif", LESION, compression="group4"),
+    **({"drawing fax": partial(by_pillow, ".tif", LESION, compression="group4")}
+       if READS_FAXES else {}),
     **{f"drawing tiff {kind}": partial(by_tifffile, LESION.astype(kind))
        for kind in ("i1", "u2", "i2", "i4", "f4", "f8", "?")},
     "drawing tiff inverted": partial(by_tifffile, 255 - GREY, photometric="miniswhite"),

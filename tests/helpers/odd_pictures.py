@@ -6,7 +6,7 @@ import cv2
 import imagecodecs
 import numpy as np
 import tifffile
-from odd import drawn, ending, shown
+from odd import READS_FAXES, drawn, ending, shown
 from PIL import Image as Pillow
 from PIL import ImageCms, PngImagePlugin
 
@@ -199,7 +199,7 @@ BY_PILLOW = {
     **{f"tiff of Pillow {packed}": partial(by_pillow, "RGB", ".tif", compression=packed)
        for packed in ("tiff_lzw", "tiff_adobe_deflate", "packbits")},
     **{f"fax {packed}": partial(bilevel, ".tif", compression=packed)
-       for packed in ("group3", "group4", "tiff_ccitt")},
+       for packed in ("group3", "group4", "tiff_ccitt") if READS_FAXES},
     "inks jpeg": partial(by_pillow, "CMYK", ".jpg"),
     "inks tiff": partial(by_pillow, "CMYK", ".tif"),
     "lab tiff": partial(by_pillow, "LAB", ".tif"),
