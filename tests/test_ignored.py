@@ -5,7 +5,7 @@ import pytest
 import torch
 from anomalib.engine import Engine
 from anomalib.metrics import Evaluator, F1Score
-from anomalib.models import Patchcore
+from anomalib.models import Patchcore, Supersimplenet
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import Callback
 from pictures import save
@@ -17,6 +17,7 @@ from volumes import save_nifti, volume
 from anomalib_medclip.compare.evaluator import Findings
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
 from anomalib_medclip.components.losses import dice, focal
+from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.components.threshold import MidwayThreshold
 from anomalib_medclip.data import BMAD, MedicalFolder, Volumes, VolumeSource
 from anomalib_medclip.data.batch import MedicalBatch
@@ -285,6 +286,16 @@ def test_who_would_count_them_is_refused_with_what_would_not(clinic, tmp_path):
     with pytest.raises(MaskError, match=r"PostProcessor has a .*RankPreservingPostProcessor"):
         engine.fit(
             Patchcore(evaluator=evaluator(), post_processor=PostProcessor(), pre_trained=False),
+            datamodule=data_of(clinic),
+        )
+
+
+def test_a_model_that_would_learn_them_as_healthy_is_refused(clinic, tmp_path):
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, logger=False)
+    parts = {"evaluator": evaluator(), "post_processor": RankPreservingPostProcessor()}
+    with pytest.raises(MaskError, match=r"Supersimplenet learns from masks.*leaves_out_ignored"):
+        engine.fit(
+            Supersimplenet(backbone="resnet18.tv_in1k", layers=["layer1", "layer2"], **parts),
             datamodule=data_of(clinic),
         )
 

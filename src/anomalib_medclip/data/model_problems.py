@@ -32,6 +32,8 @@ def model_problems(data: Any, trainer: Any, stage: str | None) -> Iterator[Probl
     yield from undrawable_problems(tested, data.name, data.category, trainer.callbacks)
     if data.has_ignored:
         yield from _counting_problems(trainer.callbacks)
+        if stage == "fit":
+            yield from _learning_problems(trainer.lightning_module)
     if stage == "fit" and data.only_normals and needs_of(trainer).wants_abnormal:
         yield from unlearnable_problems(type(trainer.lightning_module).__name__, data.where)
 
@@ -52,6 +54,24 @@ def _counting_problems(callbacks: Sequence[object]) -> Iterator[Problem]:
                 remedy,
                 error=MaskError,
             )
+
+
+def _learning_problems(model: Any) -> Iterator[Problem]:  # noqa: ANN401 - anyone's
+    """A model that learns from masks, and knows nothing of ignored pixels."""
+    step = getattr(type(model).training_step, "__code__", None)
+    learns_from_masks = step is not None and "gt_mask" in step.co_names
+    if learns_from_masks and not getattr(model, "leaves_out_ignored", False):
+        said = "learns from masks, and would take pixels that ignore_labels says are not known "
+        remedy = (
+            "use another model, or leave such images out; one that leaves such pixels out says "
+        )
+        yield Problem(
+            "ignored pixels learnt",
+            type(model).__name__,
+            f"{said}for healthy",
+            f"{remedy}so by leaves_out_ignored = True",
+            error=MaskError,
+        )
 
 
 def _counts_ignored(metric: nn.Module) -> bool:
