@@ -5,7 +5,7 @@ import pytest
 import torch
 from anomalib.engine import Engine
 from anomalib.metrics import Evaluator, F1Score
-from anomalib.models import Patchcore, Supersimplenet
+from anomalib.models import Patchcore
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import Callback
 from pictures import save
@@ -290,14 +290,18 @@ def test_who_would_count_them_is_refused_with_what_would_not(clinic, tmp_path):
         )
 
 
+class OfMasks(Patchcore):
+    """A model that learns from masks, as some of anomalib's do."""
+
+    def training_step(self, batch, *_args):
+        return batch.gt_mask.sum()
+
+
 def test_a_model_that_would_learn_them_as_healthy_is_refused(clinic, tmp_path):
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, logger=False)
     parts = {"evaluator": evaluator(), "post_processor": RankPreservingPostProcessor()}
-    with pytest.raises(MaskError, match=r"Supersimplenet learns from masks.*leaves_out_ignored"):
-        engine.fit(
-            Supersimplenet(backbone="resnet18.tv_in1k", layers=["layer1", "layer2"], **parts),
-            datamodule=data_of(clinic),
-        )
+    with pytest.raises(MaskError, match=r"OfMasks learns from masks.*leaves_out_ignored"):
+        engine.fit(OfMasks(pre_trained=False, **parts), datamodule=data_of(clinic))
 
 
 def test_check_says_the_same_of_masks(clinic, tmp_path):

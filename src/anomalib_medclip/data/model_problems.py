@@ -61,17 +61,10 @@ def _learning_problems(model: Any) -> Iterator[Problem]:  # noqa: ANN401 - anyon
     step = getattr(type(model).training_step, "__code__", None)
     learns_from_masks = step is not None and "gt_mask" in step.co_names
     if learns_from_masks and not getattr(model, "leaves_out_ignored", False):
-        said = "learns from masks, and would take pixels that ignore_labels says are not known "
-        remedy = (
-            "use another model, or leave such images out; one that leaves such pixels out says "
-        )
-        yield Problem(
-            "ignored pixels learnt",
-            type(model).__name__,
-            f"{said}for healthy",
-            f"{remedy}so by leaves_out_ignored = True",
-            error=MaskError,
-        )
+        said = "learns from masks, and would take for healthy what ignore_labels says is not known"
+        remedy = "use another model; one that leaves it out says so by leaves_out_ignored = True"
+        name = type(model).__name__
+        yield Problem("ignored pixels learnt", name, said, remedy, error=MaskError)
 
 
 def _counts_ignored(metric: nn.Module) -> bool:
