@@ -296,6 +296,39 @@ def test_pictures_that_make_no_volume_are_refused(tmp_path):
             read(tmp_path / "empty")
 
 
+def test_two_stacks_in_a_folder_never_make_one_volume(tmp_path):
+    voxels = np.random.default_rng(0).integers(0, 256, (5, 6, 6)).astype(np.uint8)
+    names = [f"{name}_{k}.png" for name in ("T1", "T2") for k in (1, 2, 3)]
+    folder = stack(tmp_path / "a", voxels, names)
+    for read in (read_volume, read_labels, lambda path: read_volume(path, uneven=True)):
+        with pytest.raises(
+            VolumeError, match=r"a holds 2 stacks of pictures, .* T1_1.png \(3 of 6"
+        ):
+            read(folder)
+
+
+def test_what_is_no_slice_among_pictures_is_left_out_with_a_word(tmp_path):
+    voxels = np.random.default_rng(0).integers(0, 256, (5, 6, 9)).astype(np.uint8)
+    names = [f"{name}_{k}.png" for name in ("slice", "mask") for k in (1, 2, 3, 4)]
+    folder = stack(tmp_path / "a", voxels, [*names, "thumb.png"])
+    (folder / "note.txt").write_text("x")
+    volume = read_volume(folder)
+    assert np.array_equal(volume.voxels, (voxels[..., :4] / 255).astype(np.float32))
+    assert [one.path.name for one in volume.left_out] == [
+        *(f"mask_{k}.png" for k in (1, 2, 3, 4)), "note.txt", "thumb.png",
+    ]  # fmt: skip
+
+
+def test_what_is_no_mask_in_a_folder_of_masks_is_left_out_with_a_word(tmp_path):
+    voxels = np.zeros((5, 6, 4), dtype=np.uint8)
+    folder = stack(tmp_path / "a", voxels, ["1.png", "2.png", "3.png", "thumb.png"])
+    (folder / "extra.nii").write_bytes(b"x")
+    (folder / "4.tiff.txt").write_text("x")
+    found = read_labels(folder)
+    assert found.voxels.shape == (5, 6, 3)
+    assert [one.path.name for one in found.left_out] == ["4.tiff.txt", "extra.nii", "thumb.png"]
+
+
 # --- grids
 
 
@@ -315,6 +348,7 @@ def test_a_stack_with_a_missing_picture_is_refused_unless_asked_for(tmp_path):
     for number in (1, 2, 3, 5, 6):
         grey = np.full((6, 5), number, dtype=np.uint8)
         save(tmp_path / f"scan_{number}.png", grey)
-    with pytest.raises(VolumeError, match=r"missing between .*scan_3\.png and .*scan_5\.png"):
+    words = r"missing between .*scan_3\.png and .*scan_5\.png; .*uneven: true .*--uneven$"
+    with pytest.raises(VolumeError, match=words):
         read_volume(tmp_path)
     assert read_volume(tmp_path, uneven=True).voxels.shape == (6, 5, 5)
