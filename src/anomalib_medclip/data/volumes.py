@@ -24,12 +24,12 @@ from anomalib_medclip.data.cases import (
     VolumeSource,
     check_sources,
     find_cases,
-    not_taken,
     read_label_table,
 )
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import Problem, problem_of, refuse, warn, with_name
+from anomalib_medclip.data.not_taken import not_taken
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
 from anomalib_medclip.data.voxel_transforms import TransformSpec, build_transforms
 from anomalib_medclip.errors import (
