@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import numbers, straight, write_picture, write_series
+from dicom_series import change, numbers, straight, write_picture, write_series
 from enhanced import stored_as
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -20,6 +20,7 @@ from anomalib_medclip.errors import ImageReadError, MedclipError, NoPictureError
 from anomalib_medclip.readers.file_kind import is_dicom
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.readers.volume import read_volume
+from anomalib_medclip.score.inputs import look_below
 
 WINDOW = (-1000.0, 2000.0)
 STORAGE = {
@@ -337,3 +338,17 @@ def test_elements_without_end_are_refused_or_passed_over(tmp_path, place):
     path.write_bytes(before + empty + pixels + after)
     with pytest.raises(ImageReadError, match="it has more than 100000 elements"):
         read_image(path, WINDOW)
+
+
+@pytest.mark.parametrize("count", ["0", "-1"])
+def test_a_picture_that_says_it_has_no_frames_is_one(tmp_path, count):
+    voxels = numbers(6, 5, 4)
+    paths = write_series(tmp_path / "ct", voxels, straight())
+    expected = read_volume(tmp_path / "ct", WINDOW).voxels
+    for path in paths:
+        change(path, NumberOfFrames=count)
+        assert len(read_volume(tmp_path / "ct", WINDOW).voxels) == 4
+    assert np.array_equal(read_volume(tmp_path / "ct", WINDOW).voxels, expected)
+    assert np.array_equal(read_image(paths[2], WINDOW)[0], expected[2])
+    [found] = look_below(tmp_path, tmp_path / "out").inputs
+    assert (found.kind, len(found.files)) == ("series", 4)
