@@ -1,6 +1,7 @@
 """Several volumes in one DICOM series are told apart, never mixed, and one of them is chosen."""
 
 import re
+import shutil
 
 import numpy as np
 import pydicom
@@ -10,6 +11,7 @@ from enhanced import as_series, geometry, write_enhanced
 
 from anomalib_medclip.errors import ConfigError, VolumeError
 from anomalib_medclip.readers.volume import read_volume
+from anomalib_medclip.score.inputs import look_below
 
 WINDOW = (-1000.0, 2000.0)
 PRIVATE = "0019,100C"
@@ -319,3 +321,26 @@ def test_an_attribute_that_there_is_not_is_refused_with_those_like_it(tmp_path):
     written(tmp_path, 0, "EchoNumbers", 1)
     with pytest.raises(ConfigError, match=r"'EchoNumber' is no attribute of DICOM; .*EchoNumbers"):
         read_volume(tmp_path, WINDOW, dicom_where={"EchoNumber": 1})
+
+
+def test_copies_of_files_are_left_out_with_a_word(tmp_path):
+    paths = write_series(tmp_path / "ct", numbers(6, 5, 4), straight())
+    expected = read_volume(tmp_path / "ct", WINDOW).voxels
+    copies = [path.with_name(f"{path.stem} (1).dcm") for path in paths[:3]]
+    for path, copy in zip(paths, copies, strict=False):
+        shutil.copy(path, copy)
+    volume = read_volume(tmp_path / "ct", WINDOW)
+    assert np.array_equal(volume.voxels, expected)
+    wanted = {
+        (copy, f"is a copy of {path.name}") for path, copy in zip(paths, copies, strict=False)
+    }
+    assert {(one.path, one.reason) for one in volume.left_out} == wanted
+    found = look_below(tmp_path, tmp_path / "out")
+    assert [one.files for one in found.inputs] == [tuple(sorted(paths))]
+    told = {(tmp_path / one.path, one.reason) for one in found.left_out}
+    assert told == wanted
+    dataset = pydicom.dcmread(copies[0])
+    dataset.PixelData = bytes(len(dataset.PixelData))
+    dataset.save_as(copies[0])  # which is none then
+    with pytest.raises(VolumeError, match="at the same place"):
+        read_volume(tmp_path / "ct", WINDOW)

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import UID, numbers, straight, write_picture, write_series
+from dicom_series import UID, change, numbers, straight, write_picture, write_series
 from odd import windowed
 from odd_dicom import packed
 from pydicom.encaps import encapsulate
@@ -268,7 +268,8 @@ def test_where_dcm2niix_misreads_numbers_that_is_said(tmp_path, name):
     write_series(folder, stored(voxels), straight(), **STUDY, **tags)
     expected = read_volume(folder, WINDOW).voxels.transpose(2, 1, 0)
     for k, path in enumerate(sorted(folder.iterdir())):
-        shutil.copy(path, folder / f"again{k}.dcm")
+        again = shutil.copy(path, folder / f"again{k}.dcm")
+        change(again, SOPInstanceUID=f"{UID}5.{k}")  # else it would be a copy
     words = words_of(read_volume, folder)
     assert "exported as MONOCHROME2 of 16 bits, since dcm2niix misreads numbers like these" in words
     for path in folder.glob("again*"):

@@ -107,6 +107,28 @@ def test_bytes_behind_the_voxels_are_refused(tmp_path, voxels, ending, extra):
             read_volume(path, WINDOW)
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("extra", [1, 16, 512, 513])
+def test_a_few_zeros_behind_the_voxels_are_padding(tmp_path, voxels, ending, extra):
+    path = write_nifti(tmp_path / f"scan{ending}", voxels, straight())
+    expected = read_volume(path, WINDOW).voxels
+    raw = path.read_bytes()
+    is_packed = ending == ".nii.gz"
+    raw = (gzip.decompress(raw) if is_packed else raw) + bytes(extra)
+    path.write_bytes(gzip.compress(raw) if is_packed else raw)
+    if extra > 512:
+        with pytest.raises(ImageReadError, match=r"holds more bytes"):
+            read_volume(path, WINDOW)
+    else:
+        assert np.array_equal(read_volume(path, WINDOW).voxels, expected)
+    if is_packed:
+        packed = bytearray(path.read_bytes())
+        packed[-6] ^= 1  # of the checksum
+        path.write_bytes(packed)
+        with pytest.raises(ImageReadError, match=r"CRC check failed|holds more bytes"):
+            read_volume(path, WINDOW)
+
+
 def test_a_wrong_checksum_is_refused(tmp_path, voxels):
     path = write_nifti(tmp_path / "scan.nii.gz", voxels, straight())
     raw = bytearray(path.read_bytes())

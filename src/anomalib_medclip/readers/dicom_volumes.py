@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from anomalib_medclip.errors import VolumeError
 from anomalib_medclip.readers.dicom_frames import Slice
-from anomalib_medclip.readers.dicom_header import value_of
+from anomalib_medclip.readers.dicom_members import membership_of, series_of_slice, set_aside
 from anomalib_medclip.readers.dicom_order import geometry_of, in_order
 from anomalib_medclip.readers.dicom_values import (
     MOST_LETTERS,
@@ -91,60 +91,6 @@ def the_volume(
         _refuse(folder, groups, attributes)
     _check_copies(folder, chosen)
     return chosen, left_out
-
-
-class Membership(NamedTuple):
-    """What says whether a picture is a slice of a volume.
-
-    Attributes:
-        path: The file that it is in.
-        series: Of which series it is; empty where that is not said.
-        kind: Of which SOP class; likewise.
-        is_placed: Whether it says where it lies in the patient.
-        frames: How many pictures the file has.
-    """
-
-    path: Path
-    series: str
-    kind: str
-    is_placed: bool
-    frames: int
-
-
-def membership_of(one: Slice) -> Membership:
-    """What a header says of it."""
-    kind = _said(one, "SOPClassUID")
-    return Membership(one.path, _series_of(one), kind, one.is_placed, one.frames)
-
-
-def set_aside(pictures: Sequence[Membership]) -> list[LeftOut]:
-    """Pictures beside slices that are none themselves, such as screenshots of them.
-
-    They do not say where they lie, and no picture of their series and kind does.
-    """
-    placed = {(one.series, one.kind) for one in pictures if one.is_placed}
-
-    def is_slice(one: Membership) -> bool:
-        return any(one.series == series and _may_be(one.kind, kind) for series, kind in placed)
-
-    beside = [one.path for one in pictures if placed and not is_slice(one)]
-    return [LeftOut(path, _NO_SLICE) for path in dict.fromkeys(beside)]
-
-
-_NO_SLICE = "is a picture that says nothing of its place, beside the slices of a DICOM series"
-
-
-def _may_be(one: str, other: str) -> bool:
-    """Whether what is said of two may be the same, where it is said."""
-    return not (one and other) or one == other
-
-
-def _series_of(one: Slice) -> str:
-    return _said(one, "SeriesInstanceUID")
-
-
-def _said(one: Slice, keyword: str) -> str:
-    return str(value_of(one.header, keyword) or "")
 
 
 # --- which volumes there are
@@ -287,7 +233,7 @@ def _refuse(folder: Path, groups: list[list[Slice]], attributes: list[str]) -> N
     """
     slices = [one for group in groups for one in group]
     what, each = f"{len(groups)} volumes", "volume"
-    if (series := len({_series_of(one) for one in slices})) > 1:
+    if (series := len({series_of_slice(one) for one in slices})) > 1:
         what, each = f"files of {series} DICOM series", "series"
     said = ", and in ".join(f"{name}: {listed(slices, name)}" for name in attributes)
     choice = [(name, joined(name, values(groups[0][0].header, name))) for name in attributes]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError, MedclipError, VolumeError
 from anomalib_medclip.files import MISSING, fault_of, open_file
+from anomalib_medclip.readers.unpacked import LONGEST_PADDING, without_padding
 
 _LONGEST = 2**20  # bytes of a header
 _PART = 2**20
@@ -136,7 +137,7 @@ def voxels_of(
                 words = file.read(_WORD * (count + 1)).split()
                 held, made = len(words), _written_out(words[:count], dtype)
             else:
-                raw = _unpacked(file, header.encoding, wanted)
+                raw = without_padding(_unpacked(file, header.encoding, wanted), wanted)
                 held, made = len(raw), np.frombuffer(raw[:wanted], dtype)
     except (EOFError, OSError, OverflowError, ValueError, zlib.error) as error:
         if isinstance(error, MedclipError):
@@ -163,12 +164,13 @@ def _refuse_length(path: Path, encoding: str, held: int, wanted: int) -> NoRetur
 
 
 def _unpacked(file: BinaryIO, encoding: str, wanted: int) -> bytes:
-    """The bytes that come of packed ones, one more at most than wanted; checksums count."""
+    """The bytes that come of packed ones, a few more at most than wanted; checksums count."""
+    most = wanted + LONGEST_PADDING + 1
     if encoding in ("gzip", "bzip2"):
         packed: Any = gzip.GzipFile(fileobj=file) if encoding == "gzip" else bz2.BZ2File(file)
-        return bytes(packed.read(wanted + 1))
+        return bytes(packed.read(most))
     if encoding == "raw":
-        return file.read(wanted + 1)
+        return file.read(most)
     unpack, made, rest = zlib.decompressobj(wbits=47), BytesIO(), b""  # zlib or gzip
     while made.tell() <= wanted and not unpack.eof and (part := rest or file.read(_PART)):
         made.write(unpack.decompress(part, _PART))
