@@ -386,6 +386,25 @@ def test_files_below_and_among_the_slices_are_counted_in_training_and_check(tmp_
     assert left_out == {str(tmp_path / name) for name in wanted}
 
 
+def test_masks_that_cover_most_of_a_slice_are_told_in_training_and_check(tmp_path, caplog):
+    for patient in range(4):
+        voxels, mask = volume(patient, (1, 3))
+        mask[..., 1] = 1 - mask[..., 1]  # inverted
+        mask[..., 4] = 9
+        save_nifti(tmp_path / f"P{patient}" / "flair.nii.gz", voxels)
+        save_nifti(tmp_path / f"P{patient}" / "seg.nii.gz", mask if patient == 2 else mask % 9)
+    labels = {"lesion_labels": (1,), "ignore_labels": (9,)}
+    volumes(tmp_path, k_shot=1, **labels).setup()
+    share = (volume(2, (1, 3))[1][..., 1] == 0).mean()
+    assert f"P2/seg.nii.gz marks {share:.0%} of slice 1 as lesion; see that it" in caplog.text
+    assert "P2/seg.nii.gz says of 100% of slice 4 that nobody knows; see ignore_l" in caplog.text
+    assert caplog.text.count("that nobody knows") == 1
+    found = check_data(volumes(tmp_path, k_shot=1, **labels)).problems
+    files = sorted(one.file for one in found if one.kind == "lesion of most of an image")
+    assert files == [str(tmp_path / f"P{patient}" / "seg.nii.gz") for patient in range(4)]
+    assert "most of an image ignored" in {one.kind for one in found}
+
+
 def test_an_ill_volume_whose_mask_is_empty_is_told(tmp_path):
     write_patients(tmp_path)
     _, empty = volume(1)
