@@ -39,12 +39,7 @@ from anomalib_medclip.data.integrity import (
 from anomalib_medclip.data.not_taken import not_taken
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
 from anomalib_medclip.data.voxel_transforms import TransformSpec, build_transforms
-from anomalib_medclip.errors import (
-    EmptySplitError,
-    MaskError,
-    MedclipError,
-    MissingMaskError,
-)
+from anomalib_medclip.errors import EmptySplitError, MaskError, MedclipError, MissingMaskError
 from anomalib_medclip.files import MISSING, fault_of
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.readers.left_out import LeftOut
