@@ -245,6 +245,23 @@ def test_a_missing_file_is_named(tmp_path, name):
             read(tmp_path / name)
 
 
+@pytest.mark.parametrize("turn", [(1, 1, 1), (np.nan, 0, 0), (0, np.inf, 0)])
+def test_a_qform_that_is_none_does_no_harm_beside_an_sform(tmp_path, voxels, turn, caplog):
+    image = nib.Nifti1Image(voxels, straight())
+    image.set_qform(straight(), code=1)
+    for name, value in zip("bcd", turn, strict=True):
+        image.header[f"quatern_{name}"] = value
+    nib.save(image, tmp_path / "a.nii")
+    found = read_volume(tmp_path / "a.nii", WINDOW)
+    np.testing.assert_allclose(found.affine, straight(), atol=1e-6)
+    assert "has a qform that is no rotation; its sform is taken" in caplog.text
+    image.header["sform_code"] = 0
+    raw = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "b.nii").write_bytes(image.header.binaryblock + raw[348:])
+    with pytest.raises(VolumeError, match=r"b.nii is unsound: its qform is no rotation; repair"):
+        read_volume(tmp_path / "b.nii", WINDOW)
+
+
 # --- labels
 
 
