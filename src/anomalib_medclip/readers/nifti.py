@@ -21,12 +21,7 @@ from anomalib_medclip.readers.grid import (
 )
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.tool_commands import python_command
-from anomalib_medclip.readers.unpacked import (
-    LONGEST_PADDING,
-    Unpacked,
-    said_of,
-    without_padding,
-)
+from anomalib_medclip.readers.unpacked import Unpacked, said_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +77,7 @@ def read_nifti(file: Unpacked) -> Voxels:
         block = file.read(_LONGEST_BLOCK)
         kind = nib.Nifti2Image if _is_second(block[:4]) else nib.Nifti1Image
         header, wanted = _checked_header(path, kind.header_class, block, file)
-        # To its end, so that the checksum counts.
-        raw = without_padding(file.read(wanted + LONGEST_PADDING + 1), wanted)
+        raw = file.read_whole(wanted)
         _check_length(path, header, len(raw), wanted)
         image = kind.from_bytes(header.binaryblock + raw[len(header.binaryblock) :])
         affine = _checked_place(path, image)
@@ -118,7 +112,7 @@ def read_pair(file: Unpacked) -> Voxels:
         is_nifti = nifti is nib.Nifti2Pair or block[344:348] == b"ni1\0"
         kind: Any = nifti if is_nifti else nib.Spm2AnalyzeImage
         header, wanted = _checked_header(header_path, kind.header_class, block, second)
-        raw = without_padding(second.read(wanted + LONGEST_PADDING + 1), wanted)
+        raw = second.read_whole(wanted)
         _check_length(voxels_path, header, len(raw), wanted)
         mat = b"" if is_nifti or not more else _affine_of_spm(path, more[0])
         parts = {"header": header.binaryblock, "image": raw, "mat": mat}

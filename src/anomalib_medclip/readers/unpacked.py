@@ -104,6 +104,13 @@ class Unpacked:
         content = gzip.GzipFile(fileobj=file) if self.is_packed else file
         return content.read(most)
 
+    def read_whole(self, wanted: int) -> bytes:
+        """So many bytes from its beginning, without padding; more, if there is something else.
+
+        It is read to its end, so that checksums count; errors are those of ``read``.
+        """
+        return without_padding(self.read(wanted + LONGEST_PADDING + 1), wanted)
+
     def refuse_packed(self) -> None:
         """Refuse a file of a format that is not packed as a whole, if it is.
 
