@@ -198,8 +198,8 @@ def _refuse(folder: Path, slices: Sequence[Path]) -> Stack:
     stacks = min((_stacks(slices, one) for both in _READINGS for one in both), key=len)
     stacks.sort(key=len, reverse=True)
     if len(stacks) == len(slices) and len({*map(_letters, _names(slices))}) == 1:
-        first, other = (path.name for path in slices[:2])
-        msg = f"several numbers vary in the names of {folder}, as in {first} and {other}, each in "
+        one, two = (path.name for path in slices[:2])
+        msg = f"several numbers vary in the names of {folder}, as in {one} and {two}, each in "
         raise VolumeError(msg + f"an order of its own; {_REMEDY}")
     named = [f"{one[0].name} ({len(one)} of {len(slices)})" for one in stacks[:3]]
     more = f" and {len(stacks) - 3} more" if len(stacks) > 3 else ""
