@@ -4,7 +4,8 @@ import pytest
 from dicom_series import numbers, straight
 from volume_formats import write_meta_image, write_nrrd, write_pair
 
-from anomalib_medclip.data.cases import VolumeSource, find_cases, not_taken
+from anomalib_medclip.data.cases import VolumeSource, find_cases
+from anomalib_medclip.data.not_taken import not_taken
 from anomalib_medclip.errors import DataRootError
 
 
@@ -52,9 +53,12 @@ def test_volumes_that_lie_in_the_root_have_no_folders_of_their_own(hospital):
     assert "P9.nii.gz" not in found
 
 
-def test_what_lies_in_the_folder_of_a_series_is_of_that_volume(hospital):
+def test_what_lies_in_the_folder_of_a_series_is_of_that_volume_and_below_it_is_not(hospital):
     found = left_out(hospital, MASKED, SERIES)
-    assert not any(name.startswith("P2") for name in found)
+    assert [name for name in found if name.startswith("P2")] == ["P2/ct/deep/1.dcm"]
+    assert found["P2/ct/deep/1.dcm"].startswith("lies below the folder of a volume")
+    both = left_out(hospital, SERIES, VolumeSource("{patient}/ct/deep", healthy=True))
+    assert not any(name.startswith("P2") for name in both)
     assert found["P1"] in (NO_FLAIR, "holds no volume like '{patient}/ct'")
     assert found["P3"]
     assert "P0" not in found

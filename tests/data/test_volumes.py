@@ -351,6 +351,60 @@ def test_masks_that_are_numbered_otherwise_are_never_laid_on_other_slices(tmp_pa
         volumes(tmp_path, [source]).load_table()
 
 
+def test_all_numbers_of_names_say_of_which_slice_a_mask_is(tmp_path):
+    source = VolumeSource("{patient}/img", mask="{patient}/mask")
+    grey = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE)).astype(np.uint8)
+    for kind, first in (("img", 1), ("mask", 2)):
+        (tmp_path / "P0" / kind).mkdir(parents=True)
+        for number in range(first, first + 4):
+            save(tmp_path / "P0" / kind / f"ct_{number}_512.png", grey * (kind == "img"))
+    with pytest.raises(MaskError, match=r"mask .*ct_2_512.png and picture .*ct_1_512.png"):
+        volumes(tmp_path, [source]).load_table()
+
+
+def test_files_below_and_among_the_slices_are_counted_in_training_and_check(tmp_path, caplog):
+    source = VolumeSource("{patient}/img", mask="{patient}/mask")
+    random = np.random.default_rng(0)
+    for patient in range(4):
+        for kind in ("img", "mask"):
+            (tmp_path / f"P{patient}" / kind / "old").mkdir(parents=True)
+            for number in (1, 2, 3):
+                grey = random.integers(1, 256, (SIDE, SIDE)).astype(np.uint8)
+                if kind == "mask":
+                    grey = np.zeros_like(grey)
+                    grey[:4, :4] = 255 * (number == 2 and patient % 2)
+                save(tmp_path / f"P{patient}" / kind / f"{number}.png", grey)
+    wanted = ["P0/img/old/4.png", "P0/img/thumb.png", "P1/mask/4.txt", "P1/mask/old/2.png"]
+    for name in wanted:
+        save(tmp_path / name, grey) if name.endswith("png") else (tmp_path / name).touch()
+    data = volumes(tmp_path, [source], k_shot=1)
+    data.setup()
+    assert sorted(one.path.relative_to(tmp_path).as_posix() for one in data.left_out) == wanted
+    assert caplog.text.count("is left out") == 3  # two lie below folders of volumes
+    found = check_data(volumes(tmp_path, [source], k_shot=1)).problems
+    left_out = {one.file for one in found if one.kind == "file left out"}
+    assert left_out == {str(tmp_path / name) for name in wanted}
+
+
+def test_masks_that_cover_most_of_a_slice_are_told_in_training_and_check(tmp_path, caplog):
+    for patient in range(4):
+        voxels, mask = volume(patient, (1, 3))
+        mask[..., 1] = 1 - mask[..., 1]  # inverted
+        mask[..., 4] = 9
+        save_nifti(tmp_path / f"P{patient}" / "flair.nii.gz", voxels)
+        save_nifti(tmp_path / f"P{patient}" / "seg.nii.gz", mask if patient == 2 else mask % 9)
+    labels = {"lesion_labels": (1,), "ignore_labels": (9,)}
+    volumes(tmp_path, k_shot=1, **labels).setup()
+    share = (volume(2, (1, 3))[1][..., 1] == 0).mean()
+    assert f"P2/seg.nii.gz marks {share:.0%} of slice 1 as lesion; see that it" in caplog.text
+    assert "P2/seg.nii.gz says of 100% of slice 4 that nobody knows; see ignore_l" in caplog.text
+    assert caplog.text.count("that nobody knows") == 1
+    found = check_data(volumes(tmp_path, k_shot=1, **labels)).problems
+    files = sorted(one.file for one in found if one.kind == "lesion of most of an image")
+    assert files == [str(tmp_path / f"P{patient}" / "seg.nii.gz") for patient in range(4)]
+    assert "most of an image ignored" in {one.kind for one in found}
+
+
 def test_an_ill_volume_whose_mask_is_empty_is_told(tmp_path):
     write_patients(tmp_path)
     _, empty = volume(1)

@@ -375,7 +375,7 @@ def one_out(k, folder, paths):
 
 
 def doubled(k, folder, paths):
-    shutil.copy(paths[k], folder / "again.dcm")
+    change(shutil.copy(paths[k], folder / "again.dcm"), SOPInstanceUID="1.2.3")
 
 
 def cut_off(k, folder, paths):

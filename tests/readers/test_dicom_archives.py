@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import numbers, straight, write_picture, write_series
+from dicom_series import change, numbers, straight, write_picture, write_series
 from enhanced import stored_as
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -20,6 +20,7 @@ from anomalib_medclip.errors import ImageReadError, MedclipError, NoPictureError
 from anomalib_medclip.readers.file_kind import is_dicom
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.readers.volume import read_volume
+from anomalib_medclip.score.inputs import look_below
 
 WINDOW = (-1000.0, 2000.0)
 STORAGE = {
@@ -337,3 +338,53 @@ def test_elements_without_end_are_refused_or_passed_over(tmp_path, place):
     path.write_bytes(before + empty + pixels + after)
     with pytest.raises(ImageReadError, match="it has more than 100000 elements"):
         read_image(path, WINDOW)
+
+
+@pytest.mark.parametrize("count", ["0", "-1"])
+def test_a_picture_that_says_it_has_no_frames_is_one(tmp_path, count):
+    voxels = numbers(6, 5, 4)
+    paths = write_series(tmp_path / "ct", voxels, straight())
+    expected = read_volume(tmp_path / "ct", WINDOW).voxels
+    for path in paths:
+        change(path, NumberOfFrames=count)
+        assert len(read_volume(tmp_path / "ct", WINDOW).voxels) == 4
+    assert np.array_equal(read_volume(tmp_path / "ct", WINDOW).voxels, expected)
+    assert np.array_equal(read_image(paths[2], WINDOW)[0], expected[2])
+    [found] = look_below(tmp_path, tmp_path / "out").inputs
+    assert (found.kind, len(found.files)) == ("series", 4)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("rest", [b"\0\0", b"\0" * 32, b"\0" * 31 + b"\1", b"\0" * 80])
+def test_zeros_behind_pixels_are_padding_and_all_else_is_not(tmp_path, frames, rest):
+    pixels = numbers(frames, 8, 5)
+    path = write_picture(tmp_path / "a.dcm", pixels[0], PixelData=pixels.tobytes() + rest)
+    if frames > 1:
+        places = [
+            {"PlanePositionSequence": [dataset_of(ImagePositionPatient=[0, 0, k])]}
+            for k in range(frames)
+        ]
+        shared = {
+            "PlaneOrientationSequence": [dataset_of(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
+            "PixelMeasuresSequence": [dataset_of(PixelSpacing=[1, 1])],
+        }
+        change(
+            path, NumberOfFrames=frames,
+            PerFrameFunctionalGroupsSequence=[dataset_of(**one) for one in places],
+            SharedFunctionalGroupsSequence=[dataset_of(**shared)],
+        )  # fmt: skip
+    read = read_image if frames == 1 else read_volume
+    if any(rest) or len(rest) == 80:  # of the last, a whole picture
+        with pytest.raises(ImageReadError, match=f"{80 * frames + len(rest)} bytes of pixels, but"):
+            read(path, WINDOW)
+    else:
+        found = read(path, WINDOW)
+        found = found[:1].numpy() if frames == 1 else found.voxels
+        np.testing.assert_allclose(found, np.clip((pixels + 1000.0) / 3000, 0, 1), atol=1e-6)
+
+
+def dataset_of(**said):
+    dataset = pydicom.Dataset()
+    for keyword, value in said.items():
+        setattr(dataset, keyword, value)
+    return dataset

@@ -126,7 +126,7 @@ def test_an_uneven_slice_is_refused(series):
     paths = series()
     place = pydicom.dcmread(paths[2]).ImagePositionPatient
     change(paths[2], ImagePositionPatient=[place[0], place[1], place[2] + 1])
-    with pytest.raises(VolumeError, match=r"missing or uneven; .* or allow uneven slices"):
+    with pytest.raises(VolumeError, match=r"missing or uneven; .* uneven: true .*--uneven$"):
         read_series(paths, WINDOW)
 
 

@@ -1,6 +1,7 @@
 """Several volumes in one DICOM series are told apart, never mixed, and one of them is chosen."""
 
 import re
+import shutil
 
 import numpy as np
 import pydicom
@@ -10,6 +11,7 @@ from enhanced import as_series, geometry, write_enhanced
 
 from anomalib_medclip.errors import ConfigError, VolumeError
 from anomalib_medclip.readers.volume import read_volume
+from anomalib_medclip.score.inputs import look_below
 
 WINDOW = (-1000.0, 2000.0)
 PRIVATE = "0019,100C"
@@ -160,6 +162,79 @@ def test_halves_of_two_volumes_make_none(tmp_path, keyword, uneven):
         read_volume(tmp_path, WINDOW, uneven)
 
 
+APART = {
+    "ContrastBolusAgent": ("none", "Gadovist"),
+    "FlipAngle": (5.0, 30.0),
+    "RepetitionTime": (8.5, 600.0),
+    "SeriesDescription": ("pre", "post Gd"),
+    "ProtocolName": ("t1 pre", "t1 post"),
+    "SequenceName": ("*tse2d1", "*fl2d1"),
+    "ScanOptions": ("FS", "PFP"),
+    "EchoTime": (2.46, 80.0),
+}
+"""What stacks of one series differ in."""
+
+
+def apart(folder, keyword, values, shift, count=4):
+    """Stacks of a series that lie above one another by so much of a step; their voxels."""
+    wanted = []
+    for number, value in enumerate(values):
+        affine = straight()
+        affine[2, 3] += 3.0 * shift * number
+        tags = {} if value == "none" else {keyword: value}
+        voxels = numbers(6, 5, count, seed=number)
+        stack = write_series(folder / str(number), voxels, affine, AcquisitionNumber=number, **tags)
+        for k, path in enumerate(stack):
+            dataset = pydicom.dcmread(path)
+            dataset.SOPInstanceUID = f"{UID}9.{number}.{k + 1}"
+            dataset.save_as(folder / f"{path.stem}_{number}.dcm")
+        wanted.append(np.clip((voxels.transpose(2, 1, 0) + 1000.0) / 3000, 0, 1))
+    return wanted
+
+
+@pytest.mark.parametrize("keyword", APART)
+@pytest.mark.parametrize("shift", [0.5, 4, 0])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_stacks_are_told_apart_wherever_they_lie(tmp_path, keyword, shift, uneven):
+    wanted = apart(tmp_path, keyword, APART[keyword], shift)
+    words = rf"holds 2 volumes, which differ in {keyword}: .*\(4 slices\), .*\(4 slices\)"
+    with pytest.raises(VolumeError, match=words):
+        read_volume(tmp_path, WINDOW, uneven)
+    for value, expected in zip(APART[keyword], wanted, strict=True):
+        found = read_volume(tmp_path, WINDOW, dicom_where={keyword: value}).voxels
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("keyword", [one for one in APART if one != "EchoTime"])
+def test_what_differs_from_slice_to_slice_tells_no_stacks_apart(tmp_path, keyword):
+    folder = tmp_path / "ct"
+    for k, path in enumerate(write_series(folder, numbers(6, 5, 6), straight())):
+        dataset = pydicom.dcmread(path)
+        numeric = isinstance(APART[keyword][1], float)
+        setattr(dataset, keyword, 600.0 + k if numeric else f"SLICE {k}")
+        dataset.AcquisitionNumber = k // 2  # as in a step and shoot CT
+        dataset.save_as(path)
+    assert len(read_volume(folder, WINDOW).voxels) == 6
+
+
+def test_times_that_the_heart_sets_tell_no_stacks_apart(tmp_path):
+    times = [812, 830, 812, 812, 830, 812, 830, 830]
+    for time, path in zip(times, write_series(tmp_path, numbers(6, 5, 8), straight()), strict=True):
+        dataset = pydicom.dcmread(path)
+        dataset.RepetitionTime = time
+        dataset.save_as(path)
+    assert len(read_volume(tmp_path, WINDOW).voxels) == 8
+
+
+def test_a_slice_of_another_stack_is_told_apart(tmp_path):
+    for k, path in enumerate(write_series(tmp_path, numbers(6, 5, 8), straight())):
+        dataset = pydicom.dcmread(path)
+        dataset.FlipAngle = 30 if k == 3 else 5
+        dataset.save_as(path)
+    with pytest.raises(VolumeError, match=r"in FlipAngle: .*5.* \(7 slices\)"):
+        read_volume(tmp_path, WINDOW)
+
+
 @pytest.mark.parametrize("uneven", [False, True])
 def test_volumes_that_nothing_tells_apart_are_counted(tmp_path, uneven):
     for number in range(3):
@@ -246,3 +321,26 @@ def test_an_attribute_that_there_is_not_is_refused_with_those_like_it(tmp_path):
     written(tmp_path, 0, "EchoNumbers", 1)
     with pytest.raises(ConfigError, match=r"'EchoNumber' is no attribute of DICOM; .*EchoNumbers"):
         read_volume(tmp_path, WINDOW, dicom_where={"EchoNumber": 1})
+
+
+def test_copies_of_files_are_left_out_with_a_word(tmp_path):
+    paths = write_series(tmp_path / "ct", numbers(6, 5, 4), straight())
+    expected = read_volume(tmp_path / "ct", WINDOW).voxels
+    copies = [path.with_name(f"{path.stem} (1).dcm") for path in paths[:3]]
+    for path, copy in zip(paths, copies, strict=False):
+        shutil.copy(path, copy)
+    volume = read_volume(tmp_path / "ct", WINDOW)
+    assert np.array_equal(volume.voxels, expected)
+    wanted = {
+        (copy, f"is a copy of {path.name}") for path, copy in zip(paths, copies, strict=False)
+    }
+    assert {(one.path, one.reason) for one in volume.left_out} == wanted
+    found = look_below(tmp_path, tmp_path / "out")
+    assert [one.files for one in found.inputs] == [tuple(sorted(paths))]
+    told = {(tmp_path / one.path, one.reason) for one in found.left_out}
+    assert told == wanted
+    dataset = pydicom.dcmread(copies[0])
+    dataset.PixelData = bytes(len(dataset.PixelData))
+    dataset.save_as(copies[0])  # which is none then
+    with pytest.raises(VolumeError, match="at the same place"):
+        read_volume(tmp_path / "ct", WINDOW)

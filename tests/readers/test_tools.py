@@ -17,11 +17,12 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import UID, numbers, straight, write_picture, write_series
+from dicom_series import UID, change, numbers, straight, write_picture, write_series
 from odd import windowed
 from odd_dicom import packed
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, UltrasoundMultiFrameImageStorage
+from scipy.io import netcdf_file
 from volume_formats import write_meta_image, write_nrrd
 
 from anomalib_medclip.errors import ImageReadError, VolumeError
@@ -268,7 +269,8 @@ def test_where_dcm2niix_misreads_numbers_that_is_said(tmp_path, name):
     write_series(folder, stored(voxels), straight(), **STUDY, **tags)
     expected = read_volume(folder, WINDOW).voxels.transpose(2, 1, 0)
     for k, path in enumerate(sorted(folder.iterdir())):
-        shutil.copy(path, folder / f"again{k}.dcm")
+        again = shutil.copy(path, folder / f"again{k}.dcm")
+        change(again, SOPInstanceUID=f"{UID}5.{k}")  # else it would be a copy
     words = words_of(read_volume, folder)
     assert "exported as MONOCHROME2 of 16 bits, since dcm2niix misreads numbers like these" in words
     for path in folder.glob("again*"):
@@ -356,3 +358,67 @@ def test_a_philips_volume_becomes_nifti(tmp_path):
     window = (0.0, float(wanted.max()))
     found = read_volume(nifti_of(made), window).voxels[:, ::-1]
     np.testing.assert_allclose(found, wanted / window[1], rtol=0, atol=1e-6)
+
+
+def write_minc(path, voxels, starts, steps, ranges):
+    """Write MINC 1, which is netCDF, by the MINC 1 programmer's guide.
+
+    Args:
+        path: The file.
+        voxels: Stored numbers, ``(z, y, x)``, from 0 to 4000.
+        starts: Of the first voxel, in millimetres along z, y and x.
+        steps: Likewise.
+        ranges: Least and largest number that those of each slice stand for.
+    """
+    with netcdf_file(path, "w", version=1) as file:
+        names = ("zspace", "yspace", "xspace")
+        for name, side, start, step in zip(names, voxels.shape, starts, steps, strict=True):
+            file.createDimension(name, side)
+            one = file.createVariable(name, "i4", ())
+            one.varid, one.vartype = "MINC standard variable", "dimension____"
+            one.spacing, one.start, one.step = "regular__", np.float64(start), np.float64(step)
+        for name, values in zip(("image-min", "image-max"), np.transpose(ranges), strict=True):
+            one = file.createVariable(name, "f8", ("zspace",))
+            one.varid, one.vartype = "MINC standard variable", "var_attribute"
+            one[:] = values
+        image = file.createVariable("image", "i2", names)
+        image.varid, image.vartype, image.complete = (
+            "MINC standard variable",
+            "group________",
+            "true_",
+        )
+        image.signtype, image.valid_range = "signed__", np.array([0.0, 4000.0])
+        setattr(image, "image-min", "--->image-min")
+        setattr(image, "image-max", "--->image-max")
+        image[:] = voxels
+
+
+@needs("mnc2nii")
+@pytest.mark.parametrize("steps", [(3.0, 2.0, 1.5), (3.0, -2.0, 1.5), (-3.0, 2.0, -1.5)])
+def test_a_minc_volume_becomes_nifti(tmp_path, steps):
+    stored = RANDOM.integers(0, 4001, (4, 5, 6)).astype(np.int16)
+    ranges = np.array([[-1000.0, 2000.0], [0.0, 900.0], [-500.0, 1500.0], [10.0, 20.0]])
+    path = tmp_path / "it's a head.mnc"
+    write_minc(path, stored, (7.0, 15.0, -20.0), steps, ranges)
+    low, high = ranges.T[:, :, None, None]
+    placed = stored / 4000 * (high - low) + low
+    [made] = run(copied(words_of(read_volume, path, ImageReadError), "mnc2nii"), tmp_path / "out")
+    volume = read_volume(made, WINDOW)
+    for index in np.ndindex(stored.shape):
+        place = np.array([-20.0, 15.0, 7.0]) + np.array(index[::-1]) * steps[::-1]
+        i, j, k = np.rint(np.linalg.inv(volume.affine) @ [*place, 1])[:3].astype(int)
+        assert abs(volume.voxels[i, j, k] - windowed(placed[index])) < 1e-6
+
+
+@needs("mnc2nii")
+@needs("mincconvert")
+def test_a_minc_volume_in_hdf5_becomes_nifti(tmp_path):
+    stored = RANDOM.integers(0, 4001, (4, 5, 6)).astype(np.int16)
+    write_minc(tmp_path / "one.mnc", stored, (0.0,) * 3, (3.0, 2.0, 1.5), [[-1000, 2000]] * 4)
+    path = tmp_path / "a head"
+    run(shlex.join(["mincconvert", "-2", str(tmp_path / "one.mnc"), str(path)]), tmp_path)
+    words = words_of(read_volume, path, ImageReadError)
+    assert "is a MINC file; " in words
+    [made] = run(copied(words, "mnc2nii"), tmp_path / "out")
+    found = read_volume(made, WINDOW).voxels
+    np.testing.assert_allclose(found, windowed(stored.T * 0.75 - 1000), rtol=0, atol=1e-6)

@@ -107,6 +107,28 @@ def test_bytes_behind_the_voxels_are_refused(tmp_path, voxels, ending, extra):
             read_volume(path, WINDOW)
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("extra", [1, 16, 512, 513])
+def test_a_few_zeros_behind_the_voxels_are_padding(tmp_path, voxels, ending, extra):
+    path = write_nifti(tmp_path / f"scan{ending}", voxels, straight())
+    expected = read_volume(path, WINDOW).voxels
+    raw = path.read_bytes()
+    is_packed = ending == ".nii.gz"
+    raw = (gzip.decompress(raw) if is_packed else raw) + bytes(extra)
+    path.write_bytes(gzip.compress(raw) if is_packed else raw)
+    if extra > 512:
+        with pytest.raises(ImageReadError, match=r"holds more bytes"):
+            read_volume(path, WINDOW)
+    else:
+        assert np.array_equal(read_volume(path, WINDOW).voxels, expected)
+    if is_packed:
+        packed = bytearray(path.read_bytes())
+        packed[-6] ^= 1  # of the checksum
+        path.write_bytes(packed)
+        with pytest.raises(ImageReadError, match=r"CRC check failed|holds more bytes"):
+            read_volume(path, WINDOW)
+
+
 def test_a_wrong_checksum_is_refused(tmp_path, voxels):
     path = write_nifti(tmp_path / "scan.nii.gz", voxels, straight())
     raw = bytearray(path.read_bytes())
@@ -223,6 +245,23 @@ def test_a_missing_file_is_named(tmp_path, name):
             read(tmp_path / name)
 
 
+@pytest.mark.parametrize("turn", [(1, 1, 1), (np.nan, 0, 0), (0, np.inf, 0)])
+def test_a_qform_that_is_none_does_no_harm_beside_an_sform(tmp_path, voxels, turn, caplog):
+    image = nib.Nifti1Image(voxels, straight())
+    image.set_qform(straight(), code=1)
+    for name, value in zip("bcd", turn, strict=True):
+        image.header[f"quatern_{name}"] = value
+    nib.save(image, tmp_path / "a.nii")
+    found = read_volume(tmp_path / "a.nii", WINDOW)
+    np.testing.assert_allclose(found.affine, straight(), atol=1e-6)
+    assert "has a qform that is no rotation; its sform is taken" in caplog.text
+    image.header["sform_code"] = 0
+    raw = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "b.nii").write_bytes(image.header.binaryblock + raw[348:])
+    with pytest.raises(VolumeError, match=r"b.nii is unsound: its qform is no rotation; repair"):
+        read_volume(tmp_path / "b.nii", WINDOW)
+
+
 # --- labels
 
 
@@ -296,6 +335,39 @@ def test_pictures_that_make_no_volume_are_refused(tmp_path):
             read(tmp_path / "empty")
 
 
+def test_two_stacks_in_a_folder_never_make_one_volume(tmp_path):
+    voxels = np.random.default_rng(0).integers(0, 256, (5, 6, 6)).astype(np.uint8)
+    names = [f"{name}_{k}.png" for name in ("T1", "T2") for k in (1, 2, 3)]
+    folder = stack(tmp_path / "a", voxels, names)
+    for read in (read_volume, read_labels, lambda path: read_volume(path, uneven=True)):
+        with pytest.raises(
+            VolumeError, match=r"a holds 2 stacks of pictures, .* T1_1.png \(3 of 6"
+        ):
+            read(folder)
+
+
+def test_what_is_no_slice_among_pictures_is_left_out_with_a_word(tmp_path):
+    voxels = np.random.default_rng(0).integers(0, 256, (5, 6, 9)).astype(np.uint8)
+    names = [f"{name}_{k}.png" for name in ("slice", "mask") for k in (1, 2, 3, 4)]
+    folder = stack(tmp_path / "a", voxels, [*names, "thumb.png"])
+    (folder / "note.txt").write_text("x")
+    volume = read_volume(folder)
+    assert np.array_equal(volume.voxels, (voxels[..., :4] / 255).astype(np.float32))
+    assert [one.path.name for one in volume.left_out] == [
+        *(f"mask_{k}.png" for k in (1, 2, 3, 4)), "note.txt", "thumb.png",
+    ]  # fmt: skip
+
+
+def test_what_is_no_mask_in_a_folder_of_masks_is_left_out_with_a_word(tmp_path):
+    voxels = np.zeros((5, 6, 4), dtype=np.uint8)
+    folder = stack(tmp_path / "a", voxels, ["1.png", "2.png", "3.png", "thumb.png"])
+    (folder / "extra.nii").write_bytes(b"x")
+    (folder / "4.tiff.txt").write_text("x")
+    found = read_labels(folder)
+    assert found.voxels.shape == (5, 6, 3)
+    assert [one.path.name for one in found.left_out] == ["4.tiff.txt", "extra.nii", "thumb.png"]
+
+
 # --- grids
 
 
@@ -315,6 +387,7 @@ def test_a_stack_with_a_missing_picture_is_refused_unless_asked_for(tmp_path):
     for number in (1, 2, 3, 5, 6):
         grey = np.full((6, 5), number, dtype=np.uint8)
         save(tmp_path / f"scan_{number}.png", grey)
-    with pytest.raises(VolumeError, match=r"missing between .*scan_3\.png and .*scan_5\.png"):
+    words = r"missing between .*scan_3\.png and .*scan_5\.png; .*uneven: true .*--uneven$"
+    with pytest.raises(VolumeError, match=words):
         read_volume(tmp_path)
     assert read_volume(tmp_path, uneven=True).voxels.shape == (6, 5, 5)

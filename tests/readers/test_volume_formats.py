@@ -9,6 +9,7 @@ import pytest
 import SimpleITK
 from dicom_series import numbers, oblique, straight, write_nifti, write_picture, write_series
 from pictures import noise, save
+from scipy.io import savemat
 from volume_formats import SPACES, write_meta_image, write_mgh, write_nrrd, write_pair
 
 from anomalib_medclip.errors import (
@@ -362,6 +363,59 @@ def test_a_header_that_says_what_is_not_read_is_refused(tmp_path, name):
     write, ending, before, after, words = UNSOUND[name]
     path = edited(write(tmp_path / f"a.{ending}"), (before, after))
     refused(path, words, (VolumeError, ImageReadError))
+
+
+@pytest.mark.parametrize("of_spm", [{"results": np.eye(4)}, {"mat": np.eye(3)}, {"M": "text"}])
+def test_a_mat_file_of_something_else_says_nothing_of_a_pair(tmp_path, of_spm, caplog):
+    path = tmp_path / "a.hdr"
+    nib.save(nib.AnalyzeImage(numbers(4, 5, 6), None), path)
+    expected = read_volume(path, WINDOW)
+    savemat(tmp_path / "a.mat", of_spm)
+    found = read_volume(path, WINDOW)
+    assert np.array_equal(found.voxels, expected.voxels)
+    assert np.array_equal(found.affine, expected.affine)
+    assert "a.mat holds no affine of SPM" in caplog.text
+    (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(400))
+    refused(path, r"a\.mat cannot be read, and may say .*; save it in MATLAB", ImageReadError)
+
+
+@pytest.mark.parametrize("ending", ["mhd", "nhdr"])
+@pytest.mark.parametrize("said", ["C:\\scans\\{}", "/home/anna/{}", "..\\{}", "{upper}"])
+def test_voxels_that_moved_with_their_header_are_found_beside_it(tmp_path, ending, said, caplog):
+    voxels = numbers(4, 5, 6)
+    path = (write_meta_image if ending == "mhd" else write_nrrd)(
+        tmp_path / f"a.{ending}", voxels, straight()
+    )
+    [beside] = set(tmp_path.iterdir()) - {path}
+    named = said.format(beside.name, upper=beside.name.upper())
+    path.write_text(path.read_text().replace(beside.name, named))
+    assert np.array_equal(read_volume(path, WINDOW).voxels, window(voxels).astype(np.float32))
+    assert f"has its voxels in {named}; {beside.name} beside it is taken" in caplog.text
+    beside.with_name(beside.name.title()).write_bytes(b"x")
+    if "upper" not in said:
+        beside.unlink()
+        beside.with_name(beside.name.title()).unlink()
+    refused(path, r"has its voxels in .*, which is not there; put it there", ImageReadError)
+
+
+@pytest.mark.parametrize("ending", ["mha", "nrrd"])
+@pytest.mark.parametrize("rest", [b"\n", b"\r\n", bytes(16), b"\n\n", b"x"])
+def test_the_end_of_a_line_behind_voxels_is_none_of_them(tmp_path, ending, rest):
+    voxels = numbers(4, 5, 6)
+    path = (meta if ending == "mha" else raw_nrrd)(tmp_path / f"a.{ending}")
+    path.write_bytes(path.read_bytes() + rest)
+    if rest in (b"\n\n", b"x"):
+        refused(path, "has more bytes of voxels", ImageReadError)
+    else:
+        assert np.array_equal(read_volume(path, WINDOW).voxels, window(voxels).astype(np.float32))
+
+
+def test_binary_voxels_that_are_called_text_are_refused_with_the_line_that_helps(tmp_path):
+    path = edited(meta(tmp_path / "a.mha"), (b"BinaryData = True\n", b""))
+    refused(path, r"a\.mha says that voxels are .* text, .*BinaryData = True", ImageReadError)
+    content = path.read_bytes().replace(b"DimSize", b"BinaryData = True\nDimSize")
+    path.write_bytes(content)
+    assert read_volume(path, WINDOW).voxels.size
 
 
 @pytest.mark.parametrize(("missing", "words"), [("img", "a.img is not there"), ("hdr", "Zeiss")])

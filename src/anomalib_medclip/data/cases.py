@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePath, PurePosixPath
@@ -14,16 +14,15 @@ import numpy as np
 from anomalib_medclip.data.tables import plain_label, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
-from anomalib_medclip.readers.file_kind import kind_of
-from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.lesion import LesionLabels, MaskLabels
 from anomalib_medclip.readers.listing import files_below
-from anomalib_medclip.readers.volume_file import parts_of
 
 Labels: TypeAlias = Mapping[tuple[str, int | None], int]
 """0 or 1 by the path of a volume below the root and the number of a slice, ``None`` for all."""
 
-_ANY_NAME = re.compile(r"\{\w+\}")
+ANY_NAME = re.compile(r"\{\w+\}")
+"""A name in braces, in a pattern."""
+
 _MOST_DIGITS = 9
 """Of a slice's number; Python takes no more than 4,300 for a number."""
 
@@ -135,50 +134,9 @@ def find_cases(
     return sorted(cases, key=lambda case: case.image)
 
 
-def not_taken(
-    root: Path, sources: Sequence[VolumeSource], cases: Sequence[Case], table: Path | None = None
-) -> list[LeftOut]:
-    """What lies below a root and belongs to no volume.
-
-    Args:
-        root: The folder.
-        sources: How the volumes are laid out.
-        cases: The volumes.
-        table: Their table of labels.
-
-    Returns:
-        Folders in which a source would have a volume and has none, and all other files.
-    """
-    named = {path for case in cases for path in (case.image, case.mask, case.organ) if path}
-    taken = {part for path in named for part in parts_of(path, kind_of(path))}
-    above = {folder for path in taken for folder in path.parents}
-    lacking = {
-        folder: source.image
-        for source in sources
-        for folder in _folders_of(root, source)
-        if folder not in above and fault_of(folder) is A_FOLDER
-    }
-    taken |= lacking.keys()
-    files = [path for path in files_below(root, taken) if path not in taken and path != table]
-    left_out = [
-        LeftOut(folder, f"holds no volume like {image!r}", "name it so, or add a source")
-        for folder, image in lacking.items()
-    ]
-    said, remedy = "is like no pattern of sources", "add a source if it is a volume"
-    return left_out + [LeftOut(path, said, remedy) for path in files]
-
-
-def _folders_of(root: Path, source: VolumeSource) -> Iterator[Path]:
-    """Folders below the root in which a source would have its volumes, but hidden ones."""
-    *above, _ = PurePath(_ANY_NAME.sub("*", source.image)).parts
-    for folder in root.glob("/".join(above)) if above else ():
-        if not any(part.startswith(".") for part in folder.relative_to(root).parts):
-            yield folder
-
-
 def _of_source(root: Path, source: VolumeSource, splits: Mapping[str, str] | None) -> list[Case]:
     pattern = _pattern(source.image)
-    anything = _ANY_NAME.sub("*", source.image)
+    anything = ANY_NAME.sub("*", source.image)
     above = PurePath(anything).parents[:-1]
     below = (path for part in above for path in root.glob(str(part)))
     for folder in [root, *(path for path in below if not path.name.startswith("."))]:

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.duplicates import small_picture
-from anomalib_medclip.data.integrity import Problem, is_usable, problem_of
+from anomalib_medclip.data.integrity import Problem, cover_problems, is_usable, problem_of
 from anomalib_medclip.data.lesions import LesionCount, count_lesions, lesion_problems
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
 from anomalib_medclip.files import sha256
 from anomalib_medclip.readers.intensity import IntensityPolicy
-from anomalib_medclip.readers.lesion import IGNORED, MaskLabels
+from anomalib_medclip.readers.lesion import MaskLabels
 from anomalib_medclip.readers.listing import has_two_values
-from anomalib_medclip.readers.picture import MOST, check_lesion, read_image, read_outline
+from anomalib_medclip.readers.picture import check_lesion, read_image, read_outline
 from anomalib_medclip.readers.resize import MethodResize
 
 _SQUASHED = 2.0  # the method's square would halve one side of such a picture
@@ -150,14 +150,7 @@ def mask_problems(
             fits = not any(size) or lesion.shape == size
             kind = "empty mask of an abnormal image" if fits else "mask of another size"
             yield problem_of(error, kind, path)
-    if lesion.mean() > MOST:
-        said = f"marks {lesion.mean():.0%} of its image as lesion"
-        remedy = "see that it is not inverted"
-        yield Problem("lesion of most of an image", path, said, remedy, "warning", MaskError)
-    ignored = float((outline.marks == IGNORED).mean())
-    if ignored > MOST:
-        said, remedy = f"says of {ignored:.0%} of its image that nobody knows", "see ignore_labels"
-        yield Problem("most of an image ignored", path, said, remedy, "warning", MaskError)
+    yield from cover_problems(path, outline.marks)
     if outline.greys:
         said = f"has {outline.greys} greys beside black, and is cut at half of the brightest"
         remedy = "store it as PNG of 0 and 255 if small lesions matter"

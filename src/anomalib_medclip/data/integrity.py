@@ -9,8 +9,10 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.batch import CLASS_NAMES
@@ -25,8 +27,8 @@ from anomalib_medclip.errors import (
     SupportError,
 )
 from anomalib_medclip.files import MISSING, fault_of
-from anomalib_medclip.readers.lesion import MaskLabels
-from anomalib_medclip.readers.picture import read_lesion
+from anomalib_medclip.readers.lesion import IGNORED, LESION, MaskLabels
+from anomalib_medclip.readers.picture import MOST, read_lesion
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +87,43 @@ def refuse(problems: Iterable[Problem]) -> None:
         count = f" (1 of {alike} such)" if alike > 1 else ""
         said = f"{first.file} {first.problem}{count}; {first.remedy}"
         raise first.cause or first.error(said)
+
+
+def cover_problems(path: str, marks: NDArray[Any]) -> Iterator[Problem]:
+    """Warnings of a mask that covers most of its image, or of one of its slices.
+
+    Args:
+        path: The mask file.
+        marks: ``LESION``, ``IGNORED`` or 0 at each pixel, ``(row, column)``, or
+            ``(slice, row, column)``.
+    """
+    for mark, kind, words, remedy in _COVERS:
+        shares = np.atleast_1d((marks == mark).mean(axis=(-2, -1)))
+        worst = int(shares.argmax())
+        where = "its image" if marks.ndim == 2 else f"slice {worst}"
+        if shares[worst] > MOST:
+            said = words.format(f"{shares[worst]:.0%} of {where}")
+            yield Problem(kind, path, said, remedy, "warning", MaskError)
+
+
+def volume_mask_problems(image: str, mask: str, marks: NDArray[Any]) -> Iterator[Problem]:
+    """Warnings of the mask of a volume that covers most of a slice, or marks no lesion.
+
+    Args:
+        image: The volume.
+        mask: Its mask.
+        marks: See ``cover_problems``; ``(slice, row, column)``.
+    """
+    yield from cover_problems(mask, marks)
+    if not (marks == LESION).any():
+        said, remedy = "has no lesion in its mask, and counts as healthy", "look at both"
+        yield Problem("volume without lesion", image, said, remedy, "warning")
+
+
+_COVERS = (
+    (LESION, "lesion of most of an image", "marks {} as lesion", "see that it is not inverted"),
+    (IGNORED, "most of an image ignored", "says of {} that nobody knows", "see ignore_labels"),
+)
 
 
 def warn(problems: Iterable[Problem]) -> None:

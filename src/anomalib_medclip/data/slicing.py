@@ -101,7 +101,7 @@ class Sliced:
         shown: Which slices show something: more than one value and, where the volume is cropped to
             an organ, that organ. Of a volume of one value, all.
         headers: As of ``Volume``.
-        left_out: As of ``Volume``.
+        left_out: As of ``Volume``, of the volume and of what is laid on it.
     """
 
     images: Tensor
@@ -204,11 +204,12 @@ def cut(
             raise MaskError(msg)
         paths["organ"] = organ
     volume = read_volume(image, intensity, uneven, dicom_where)
-    found: Any = {"image": _tensor(volume, image)}
+    volumes = {"image": volume}
     if mask is not None:
-        found["mask"] = _tensor(marks_of(Path(mask), labels), mask)
+        volumes["mask"] = marks_of(Path(mask), labels)
     if slicing.organ_labels and organ is not None:
-        found["organ"] = _tensor(organ_of(Path(organ), slicing.organ_labels), paths["organ"])
+        volumes["organ"] = organ_of(Path(organ), slicing.organ_labels)
+    found: Any = {key: _tensor(one, paths[key]) for key, one in volumes.items()}
     where = image if isinstance(image, str | Path) else image[0].parent
     found, own = transformed(slicing.transforms, found, str(where))
     turn = turn_of(found["image"], slicing.plane, paths)
@@ -225,7 +226,7 @@ def cut(
         masks=None if masks is None else masks.to(torch.uint8),
         shown=_shown(images, organs),
         headers=volume.headers,
-        left_out=volume.left_out,
+        left_out=tuple(dict.fromkeys(out for one in volumes.values() for out in one.left_out)),
         _image=found["image"],
         _transform=Compose([*own, turn, *steps]),  # to take maps back
     )

@@ -28,7 +28,7 @@ def marks_of(path: Path, labels: MaskLabels) -> Volume:
         msg = f"{path} holds {some} beside 0, and which of them mean lesion is not said; say it by "
         msg += "'lesion_labels', an option of the source and of the data, such as [1], or all, and "
         raise MaskError(msg + "which are not known by 'ignore_labels'")
-    return Volume(labels.marks(found.voxels).astype(np.float32), found.affine)
+    return found._replace(voxels=labels.marks(found.voxels).astype(np.float32))
 
 
 def organ_of(path: Path, organ_labels: tuple[int, ...]) -> Volume:
@@ -42,4 +42,4 @@ def organ_of(path: Path, organ_labels: tuple[int, ...]) -> Volume:
     if not chosen.any():
         msg = f"{path} has none of the organ's labels {organ_labels}; correct organ_labels"
         raise MaskError(msg)
-    return Volume(chosen.astype(np.float32), found.affine)
+    return found._replace(voxels=chosen.astype(np.float32))

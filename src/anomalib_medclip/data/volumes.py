@@ -24,20 +24,22 @@ from anomalib_medclip.data.cases import (
     VolumeSource,
     check_sources,
     find_cases,
-    not_taken,
     read_label_table,
 )
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
-from anomalib_medclip.data.integrity import Problem, problem_of, refuse, warn, with_name
+from anomalib_medclip.data.integrity import (
+    Problem,
+    problem_of,
+    refuse,
+    volume_mask_problems,
+    warn,
+    with_name,
+)
+from anomalib_medclip.data.not_taken import not_taken
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
 from anomalib_medclip.data.voxel_transforms import TransformSpec, build_transforms
-from anomalib_medclip.errors import (
-    EmptySplitError,
-    MaskError,
-    MedclipError,
-    MissingMaskError,
-)
+from anomalib_medclip.errors import EmptySplitError, MaskError, MedclipError, MissingMaskError
 from anomalib_medclip.files import MISSING, fault_of
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.readers.left_out import LeftOut
@@ -228,10 +230,9 @@ class Volumes(MedicalDataModule):
     def _keep(self, case: Case) -> list[dict[str, Any]]:
         """Cut a volume, keep its slices, and list them."""
         sliced = self.cut(case)
-        if sliced.masks is not None and not sliced.lesions.any():
-            said, remedy = "has no lesion in its mask, and counts as healthy", "look at both"
-            problem = Problem("volume without lesion", str(case.image), said, remedy, "warning")
-            self._problems.append(problem)
+        if sliced.masks is not None:
+            marks = sliced.masks.numpy()
+            self._problems += volume_mask_problems(str(case.image), str(case.mask), marks)
         self.left_out = [*self.left_out, *sliced.left_out]
         rows = []
         for number, label in self.labelled(case, sliced):

@@ -117,7 +117,7 @@ def _check_syntax(header: Any) -> None:  # noqa: ANN401 - a pydicom dataset
 
 
 def _frames(path: Path, header: Any, start: int) -> Iterator[Slice]:  # noqa: ANN401
-    count = int((numbers_of(header, "NumberOfFrames") or [1])[0])
+    count = max(1, int((numbers_of(header, "NumberOfFrames") or [1])[0]))  # 0 is said of one
     groups = value_of(header, _OF_FRAMES) or []
     shared = value_of(header, _SHARED) or []
     if count == 1 and not (groups or shared):

@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 _GEOMETRY = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 """What every slice states, and in how many numbers."""
 
+ALLOW_UNEVEN = "allow uneven slices, of data by uneven: true (--data.uneven true), else by --uneven"
+"""What a message adds to its remedy."""
+
 _SAME_PLACE = 1e-3  # millimetres, between two slices
 _EVEN = 0.05  # of the distance of slices, off an even grid
 _SIDEWAYS = 0.1  # of a pixel, off the line along the normal
@@ -158,7 +161,7 @@ def _check_even(slices: Sequence[Slice], along: NDArray[np.float64]) -> None:
     doubled = np.flatnonzero(gaps < _SAME_PLACE)
     if len(doubled):
         first, second = (slices[doubled[0] + i].path for i in (0, 1))
-        msg = f"{first} and {second} are at the same place; take one out, or allow uneven slices"
+        msg = f"{first} and {second} are at the same place; take one out, or {ALLOW_UNEVEN}"
         raise VolumeError(msg)
     off = np.abs(along - np.linspace(along[0], along[-1], len(along)))
     middle = float(np.median(gaps))
@@ -167,6 +170,6 @@ def _check_even(slices: Sequence[Slice], along: NDArray[np.float64]) -> None:
         msg = (
             f"{slices[worst].path} and {slices[worst + 1].path} are {gaps[worst]:.3f} mm apart, "
             f"other slices {middle:.3f}: slices are missing or uneven; complete the series, or "
-            "allow uneven slices"
+            f"{ALLOW_UNEVEN}"
         )
         raise VolumeError(msg)

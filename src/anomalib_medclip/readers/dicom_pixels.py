@@ -113,8 +113,12 @@ def _element(one: Slice) -> Any:  # noqa: ANN401 - pydicom's
     wanted = pixel_bytes(one)
     with BoundedFile(open_file(one.path)) as file:
         element = read_pixels(file, one.header, one.start, wanted)
-    held = len(element.value)
-    if not _is_packed(one) and not wanted <= held <= wanted + wanted % 2:
+    if _is_packed(one):
+        return element
+    held, rest = len(element.value), element.value[wanted:]
+    if rest.strip(b"\0") == b"" and len(rest) * one.frames < wanted:  # padding, and no picture
+        held, element.value = min(held, wanted), element.value[: wanted + wanted % 2]
+    if not wanted <= held <= wanted + wanted % 2:
         msg = f"it holds {held} bytes of pixels, but its header wants {wanted}"
         raise FaultyFileError(msg)
     return element

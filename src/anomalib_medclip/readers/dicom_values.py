@@ -19,6 +19,7 @@ Values: TypeAlias = tuple[str, ...]
 OF_PATIENT = 0x0010
 """The group of attributes whose values name a patient, and so stand in no message."""
 
+_NOTHING = "none"
 _SAME = 1e-4  # of a number, such as a direction cosine or a spacing
 _MOST_NAMED = 6
 MOST_LETTERS = 60
@@ -59,7 +60,8 @@ def _key(keyword: str) -> Any:  # noqa: ANN401 - what pydicom looks up
 
 
 def says(said: Values, wanted: str) -> bool:
-    """Whether what is wanted is all that is said, or one of several."""
+    """Whether what is wanted is all that is said, or one of several; ``none`` is nothing said."""
+    said = said or (_NOTHING,)
     return _alike(said, tuple(wanted.split("\\"))) or any(_is_same(one, wanted) for one in said)
 
 
@@ -108,4 +110,4 @@ def joined(keyword: str, said: Values) -> str:
 
     if (tag_for_keyword(keyword) or 0) >> 16 == OF_PATIENT:
         return "..."
-    return "\\".join(said)[:MOST_LETTERS] or "none"
+    return "\\".join(said)[:MOST_LETTERS] or _NOTHING

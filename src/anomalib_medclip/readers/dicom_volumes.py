@@ -7,13 +7,14 @@ differ, and a user chooses one by its value.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from anomalib_medclip.errors import VolumeError
 from anomalib_medclip.readers.dicom_frames import Slice
-from anomalib_medclip.readers.dicom_header import value_of
-from anomalib_medclip.readers.dicom_order import geometry_of
+from anomalib_medclip.readers.dicom_members import membership_of, series_of_slice, set_aside
+from anomalib_medclip.readers.dicom_order import geometry_of, in_order
 from anomalib_medclip.readers.dicom_values import (
     MOST_LETTERS,
     OF_PATIENT,
@@ -37,11 +38,25 @@ _OF_ONE_VOLUME = (
 )  # fmt: skip
 """What all slices of a volume share, as far as they state it, wherever they lie."""
 
+_OF_ONE_STACK = (
+    "ContrastBolusAgent", "ContrastBolusVolume", "ContrastBolusStartTime", "FlipAngle",
+    "RepetitionTime", "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName",
+    "ScanningSequence", "SequenceVariant", "ScanOptions", "EchoTrainLength", "PatientPosition",
+    "ImageLaterality", "FilterType",
+)  # fmt: skip
+"""What all slices of a volume share, wherever they lie, unless it differs from slice to slice."""
+
+_SAID_OF_SOME = ("ContrastBolusAgent", "ContrastBolusVolume", "ContrastBolusStartTime")
+"""What is said of the slices that have it: nothing is a value, too."""
+
+_GATED = ("RepetitionTime",)
+"""What heart or breath may set for each slice anew, so that several have one value by chance."""
+
 _OF_ONE_PLACE = (
-    "AcquisitionNumber", "TriggerTime", "NominalCardiacTriggerDelayTime", "FlipAngle",
-    "RepetitionTime", "DiffusionGradientOrientation", "ContrastBolusAgent", "SeriesDescription",
-    "ProtocolName", "FrameAcquisitionNumber", "FrameReferenceDateTime", "AcquisitionDateTime",
-    "AcquisitionTime", "FrameAcquisitionDateTime", "ContentTime",
+    "AcquisitionNumber", "TriggerTime", "NominalCardiacTriggerDelayTime",
+    "DiffusionGradientOrientation", *_OF_ONE_STACK, "FrameAcquisitionNumber",
+    "FrameReferenceDateTime", "AcquisitionDateTime", "AcquisitionTime", "FrameAcquisitionDateTime",
+    "ContentTime",
 )  # fmt: skip
 """What tells slices of one place apart; in one volume it may differ from place to place."""
 
@@ -78,60 +93,6 @@ def the_volume(
     return chosen, left_out
 
 
-class Membership(NamedTuple):
-    """What says whether a picture is a slice of a volume.
-
-    Attributes:
-        path: The file that it is in.
-        series: Of which series it is; empty where that is not said.
-        kind: Of which SOP class; likewise.
-        is_placed: Whether it says where it lies in the patient.
-        frames: How many pictures the file has.
-    """
-
-    path: Path
-    series: str
-    kind: str
-    is_placed: bool
-    frames: int
-
-
-def membership_of(one: Slice) -> Membership:
-    """What a header says of it."""
-    kind = _said(one, "SOPClassUID")
-    return Membership(one.path, _series_of(one), kind, one.is_placed, one.frames)
-
-
-def set_aside(pictures: Sequence[Membership]) -> list[LeftOut]:
-    """Pictures beside slices that are none themselves, such as screenshots of them.
-
-    They do not say where they lie, and no picture of their series and kind does.
-    """
-    placed = {(one.series, one.kind) for one in pictures if one.is_placed}
-
-    def is_slice(one: Membership) -> bool:
-        return any(one.series == series and _may_be(one.kind, kind) for series, kind in placed)
-
-    beside = [one.path for one in pictures if placed and not is_slice(one)]
-    return [LeftOut(path, _NO_SLICE) for path in dict.fromkeys(beside)]
-
-
-_NO_SLICE = "is a picture that says nothing of its place, beside the slices of a DICOM series"
-
-
-def _may_be(one: str, other: str) -> bool:
-    """Whether what is said of two may be the same, where it is said."""
-    return not (one and other) or one == other
-
-
-def _series_of(one: Slice) -> str:
-    return _said(one, "SeriesInstanceUID")
-
-
-def _said(one: Slice, keyword: str) -> str:
-    return str(value_of(one.header, keyword) or "")
-
-
 # --- which volumes there are
 
 
@@ -155,8 +116,9 @@ def _told_apart(slices: list[Slice]) -> tuple[list[list[Slice]], list[str]]:
     """The volumes that slices are of, and by which attributes they differ; none, of one volume."""
     found: list[str] = []
     groups = [slices]
-    for keyword in _OF_ONE_VOLUME:
-        finer = [part for group in groups for part in _parts(group, keyword)]
+    for keyword in (*_OF_ONE_VOLUME, *_OF_ONE_STACK):
+        part_of = _parts if keyword in _OF_ONE_VOLUME else _stacks
+        finer = [part for group in groups for part in part_of(group, keyword)]
         if len(finer) > len(groups):
             found.append(keyword)
             groups = finer
@@ -181,6 +143,21 @@ def _parts(slices: list[Slice], keyword: str) -> list[list[Slice]]:
     if len([said for said, _ in parts if said]) < 2:
         return [slices]
     return [those for _, those in parts]
+
+
+def _stacks(slices: list[Slice], keyword: str) -> list[list[Slice]]:
+    """The same, where each value has a stack of its own; one, where each slice has a value."""
+    is_said = keyword not in _SAID_OF_SOME
+    parts = _parts(slices, keyword) if is_said else [p for _, p in by_value(slices, keyword)]
+    by_chance = keyword in _GATED and not all(map(_is_stack, parts))
+    return [slices] if 2 * len(parts) > len(slices) or by_chance else parts
+
+
+def _is_stack(slices: Sequence[Slice]) -> bool:
+    """Whether slices make a volume by themselves."""
+    with suppress(VolumeError):
+        return len(slices) > 2 and len(in_order(slices, uneven=False)[0]) == len(slices)
+    return False
 
 
 def _check_copies(folder: Path, slices: Sequence[Slice]) -> None:
@@ -256,7 +233,7 @@ def _refuse(folder: Path, groups: list[list[Slice]], attributes: list[str]) -> N
     """
     slices = [one for group in groups for one in group]
     what, each = f"{len(groups)} volumes", "volume"
-    if (series := len({_series_of(one) for one in slices})) > 1:
+    if (series := len({series_of_slice(one) for one in slices})) > 1:
         what, each = f"files of {series} DICOM series", "series"
     said = ", and in ".join(f"{name}: {listed(slices, name)}" for name in attributes)
     choice = [(name, joined(name, values(groups[0][0].header, name))) for name in attributes]

@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Literal, NamedTuple
 
 from anomalib_medclip.files import A_FOLDER, fault_of
@@ -24,7 +25,7 @@ class FileKind(NamedTuple):
     Attributes:
         family: Who reads it, if anybody does.
         name: What people call the format.
-        remedy: What to do with a foreign one.
+        remedy: What to do with a foreign one, which commands call FILE.
     """
 
     family: Family
@@ -33,7 +34,7 @@ class FileKind(NamedTuple):
 
     def about(self, path: Path) -> str:
         """The message of an error that refuses a foreign file, whatever it was to be."""
-        return f"{path} is {self.name}; {self.remedy}"
+        return f"{path} is {self.name}; {self.remedy.replace('FILE', quote(str(path)))}"
 
 
 NIFTI = FileKind("volume", "NIfTI")
@@ -48,6 +49,7 @@ _EYEPY = f"open it by the Python package eyepy or by the maker's program, {_AS_P
 _OCT_CONVERTER = f"open it by the Python package oct-converter, {_AS_PICTURES}"
 _BY_NIBABEL = "load it by its program or by Python, and save its numbers by nibabel as NIfTI"
 _BY_DCM2NIIX = "make NIfTI of it by `dcm2niix -o . .` in its folder"
+_BY_MNC2NII = "make NIfTI of it by `mnc2nii FILE volume.nii`"
 _UNPACK = "unpack it, and give what is in it"
 
 
@@ -61,7 +63,12 @@ HEIDELBERG_E2E = _foreign("an OCT file of Heidelberg Engineering (.e2e)", _OCT_C
 TOPCON = _foreign("an OCT file of Topcon (.fda, .fds)", _OCT_CONVERTER)
 OTHER_OCT = _foreign("an OCT file of its maker's own format", _OCT_CONVERTER)
 
+MINC_2 = _foreign("a MINC file", _BY_MNC2NII)
+HDF5 = _foreign("an HDF5 file, as MATLAB and others write", _BY_NIBABEL)
 OFFICE = _foreign("a file of an office program", "save pictures in it as PNG, tables as CSV")
+_MINC_GROUP = b"minc-2.0"
+"""The name of what an HDF5 file of MINC 2 holds."""
+
 _FIRST_OF_OFFICE = (
     b"[Content_Types]",
     b"_rels/",
@@ -94,8 +101,8 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"FOCT", TOPCON),
     (10, b"FRAMEHEADER", OTHER_OCT),
     (0, b"# === DATA DESCRIPTION FILE", _foreign("a Philips PAR file", _BY_DCM2NIIX)),
-    (0, b"CDF", _foreign("a MINC or netCDF file", "make NIfTI of it, of MINC by mnc2nii")),
-    (0, b"\x89HDF\r\n\x1a\n", _foreign("an HDF5 file, as MINC and MATLAB write", _BY_NIBABEL)),
+    (0, b"CDF", _foreign("a MINC or netCDF file", f"if it is MINC, {_BY_MNC2NII}")),
+    (0, b"\x89HDF\r\n\x1a\n", HDF5),
     (0, b"\x93NUMPY", _foreign("a NumPy array, which says of no place", _BY_NIBABEL)),
     (0, b"MATLAB ", _foreign("a MATLAB file", _BY_NIBABEL)),
     *((30, name, OFFICE) for name in _FIRST_OF_OFFICE),
@@ -145,7 +152,7 @@ def kind_by(path: Path, head: bytes) -> FileKind | None:
         return TWICE_PACKED
     for start, magic, kind in _MAGIC:
         if head.startswith(magic, start):
-            return kind
+            return MINC_2 if kind == HDF5 and _MINC_GROUP in head else kind
     for looks_so, kind in _LOOKS:
         if looks_so(head):
             return kind

@@ -77,7 +77,7 @@ def read_nifti(file: Unpacked) -> Voxels:
         block = file.read(_LONGEST_BLOCK)
         kind = nib.Nifti2Image if _is_second(block[:4]) else nib.Nifti1Image
         header, wanted = _checked_header(path, kind.header_class, block, file)
-        raw = file.read(wanted + 1)  # to its end, so that the checksum counts
+        raw = file.read_whole(wanted)
         _check_length(path, header, len(raw), wanted)
         image = kind.from_bytes(header.binaryblock + raw[len(header.binaryblock) :])
         affine = _checked_place(path, image)
@@ -102,9 +102,8 @@ def read_pair(file: Unpacked) -> Voxels:
     from nibabel.fileholders import FileHolder
 
     header_path, voxels_path, *more = parts_of_pair(path := file.path)
-    of_mat = [Exception] * len(more)  # MATLAB's format has many ways to be damaged
     with (
-        said_of(path, "a NIfTI or Analyze pair", *of_mat),
+        said_of(path, "a NIfTI or Analyze pair"),
         Unpacked(header_path) as first,
         Unpacked(voxels_path) as second,
     ):
@@ -113,15 +112,39 @@ def read_pair(file: Unpacked) -> Voxels:
         is_nifti = nifti is nib.Nifti2Pair or block[344:348] == b"ni1\0"
         kind: Any = nifti if is_nifti else nib.Spm2AnalyzeImage
         header, wanted = _checked_header(header_path, kind.header_class, block, second)
-        raw = second.read(wanted + 1)
+        raw = second.read_whole(wanted)
         _check_length(voxels_path, header, len(raw), wanted)
-        mat = b"" if is_nifti or not more else more[0].read_bytes()
+        mat = b"" if is_nifti or not more else _affine_of_spm(path, more[0])
         parts = {"header": header.binaryblock, "image": raw, "mat": mat}
         image = kind.from_file_map(
             {name: FileHolder(fileobj=BytesIO(part)) for name, part in parts.items()}
         )
         affine = _checked_place(path, image)
         return Voxels(_numbers(image, path), affine, nifti_header(image.shape, affine))
+
+
+def _affine_of_spm(path: Path, mat: Path) -> bytes:
+    """The file beside a pair with its affine; empty, where it is of something else.
+
+    Raises:
+        ImageReadError: It cannot be read, and so may say where the volume lies.
+    """
+    import scipy.io
+
+    content = mat.read_bytes()
+    try:
+        held = scipy.io.loadmat(BytesIO(content), variable_names=("mat", "M"))
+    except Exception as error:  # MATLAB's format has many ways to be damaged
+        msg = (
+            f"{mat} cannot be read, and may say where {path} lies; save it in MATLAB by the option "
+        )
+        msg += "-v6, or, if it is not of SPM, give it another name"
+        raise ImageReadError(msg) from error
+    affines = [held[name] for name in ("mat", "M") if name in held]
+    if not affines or affines[0].shape[:2] != (4, 4) or affines[0].dtype.kind not in "iuf":
+        logger.warning("%s holds no affine of SPM, and says nothing of %s beside it", mat, path)
+        return b""
+    return content
 
 
 def _is_second(length: bytes) -> bool:
@@ -169,6 +192,8 @@ def _check_sound(path: Path, header: Any) -> None:  # noqa: ANN401
             said.append(f"qfac is {header['pixdim'][0]}")
         if (unit := int(header["xyzt_units"]) % 8) not in _UNITS:
             said.append(f"lengths are not in millimetres but in NIfTI's unit {unit}")
+        if header["qform_code"] != 0 and header["sform_code"] == 0 and not _turns(header):
+            said.append("its qform is no rotation")
     if np.isinf(header["scl_slope"]):  # not a number stands for none
         said.append(f"the slope is {header['scl_slope']}")
     wrong = [one for one in said if not re.search(harmless, one) or one.startswith("qfac is")]
@@ -177,6 +202,14 @@ def _check_sound(path: Path, header: Any) -> None:  # noqa: ANN401
         raise VolumeError(msg)
     if "qform_code" in header and _UNITS[unit] != "millimetres":
         _refuse_unit(path, _UNITS[unit])
+
+
+def _turns(header: Any) -> bool:  # noqa: ANN401
+    """Whether the quaternion of a qform is one."""
+    try:
+        return bool(np.isfinite(header.get_qform_quaternion()).all())
+    except ValueError:  # its parts are too long
+        return False
 
 
 def _refuse_unit(path: Path, unit: str) -> NoReturn:
@@ -249,8 +282,10 @@ def _checked_place(path: Path, image: Any) -> NDArray[np.float64]:  # noqa: ANN4
     codes = [int(header[f"{name}_code"]) for name in ("sform", "qform")] if has_codes else []
     if not any(codes):
         logger.warning("%s does not say how it lies in the patient", path)
-    if has_codes and all(codes):
-        said = ["".join(aff2axcodes(a)) for a in (header.get_sform(), header.get_qform())]
+    if has_codes and all(codes) and not _turns(header):
+        logger.warning("%s has a qform that is no rotation; its sform is taken", path)
+    elif has_codes and all(codes):
+        said = ["".join(aff2axcodes(a)) for a in (affine, header.get_qform())]
         if said[0] != said[1]:
             msg = f"{path} says its axes are {said[0]} (sform) and {said[1]} (qform); repair one"
             raise VolumeError(msg)

@@ -7,6 +7,7 @@ header can end its process.
 
 import bz2
 import gzip
+import logging
 import re
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError, MedclipError, VolumeError
 from anomalib_medclip.files import MISSING, fault_of, open_file
+from anomalib_medclip.readers.unpacked import LONGEST_PADDING, without_padding
+
+logger = logging.getLogger(__name__)
 
 _LONGEST = 2**20  # bytes of a header
 _PART = 2**20
@@ -103,11 +107,23 @@ def beside(path: Path, name: str) -> Path:
         msg = f"{path} has its voxels in several files; write it again as one"
         raise VolumeError(msg)
     there = path.parent / name
+    if fault_of(there) is MISSING:
+        there = _moved(path, name) or there
     if fault := fault_of(there):
         said = "is not there" if fault is MISSING else fault.said
         msg = f"{path} has its voxels in {there}, which {said}; put it there again"
         raise ImageReadError(msg)
     return there
+
+
+def _moved(path: Path, name: str) -> Path | None:
+    """The only file beside a header with the name that it gives, by another path or other case."""
+    wanted = re.split(r"[\\/]", name)[-1].casefold()
+    found = [one for one in path.parent.iterdir() if one.name.casefold() == wanted]
+    if len(found) != 1:
+        return None
+    logger.warning("%s has its voxels in %s; %s beside it is taken", path, name, found[0].name)
+    return found[0]
 
 
 def voxels_of(
@@ -134,9 +150,9 @@ def voxels_of(
                 file.seek(header.begin)
             if header.encoding == "text":
                 words = file.read(_WORD * (count + 1)).split()
-                held, made = len(words), _written_out(words[:count], dtype)
+                held, made = len(words), _written_out(path, words[:count], dtype)
             else:
-                raw = _unpacked(file, header.encoding, wanted)
+                raw = without_padding(_unpacked(file, header.encoding, wanted), wanted)
                 held, made = len(raw), np.frombuffer(raw[:wanted], dtype)
     except (EOFError, OSError, OverflowError, ValueError, zlib.error) as error:
         if isinstance(error, MedclipError):
@@ -148,10 +164,18 @@ def voxels_of(
     return made.reshape(shape, order="F").astype(dtype.newbyteorder("="), copy=False)
 
 
-def _written_out(words: list[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _written_out(path: Path, words: list[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Numbers that are written out."""
     read = float if dtype.kind == "f" else int
-    return np.array([read(word) for word in words], dtype)
+    try:
+        return np.array([read(word) for word in words], dtype)
+    except ValueError as error:
+        msg = (
+            f"the header of {path} says that voxels are numbers written out as text, and they are "
+            "none; if they are binary, say so in it (MetaImage: BinaryData = True, NRRD: encoding: "
+            "raw), else replace the file"
+        )
+        raise ImageReadError(msg) from error
 
 
 def _refuse_length(path: Path, encoding: str, held: int, wanted: int) -> NoReturn:
@@ -163,12 +187,13 @@ def _refuse_length(path: Path, encoding: str, held: int, wanted: int) -> NoRetur
 
 
 def _unpacked(file: BinaryIO, encoding: str, wanted: int) -> bytes:
-    """The bytes that come of packed ones, one more at most than wanted; checksums count."""
+    """The bytes that come of packed ones, a few more at most than wanted; checksums count."""
+    most = wanted + LONGEST_PADDING + 1
     if encoding in ("gzip", "bzip2"):
         packed: Any = gzip.GzipFile(fileobj=file) if encoding == "gzip" else bz2.BZ2File(file)
-        return bytes(packed.read(wanted + 1))
+        return bytes(packed.read(most))
     if encoding == "raw":
-        return file.read(wanted + 1)
+        return file.read(most)
     unpack, made, rest = zlib.decompressobj(wbits=47), BytesIO(), b""  # zlib or gzip
     while made.tell() <= wanted and not unpack.eof and (part := rest or file.read(_PART)):
         made.write(unpack.decompress(part, _PART))

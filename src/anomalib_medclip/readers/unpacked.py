@@ -16,8 +16,18 @@ from anomalib_medclip.files import open_file
 PACKED = b"\x1f\x8b"
 """What packed files begin with."""
 
+LONGEST_PADDING = 512
+"""Bytes that may stand behind voxels and say nothing."""
+
 _HEAD = 2048  # bytes that tell what a file is
 _MOST_COMPRESSED = 1032  # bytes that one byte of a gzip file can at most become
+
+
+def without_padding(content: bytes, wanted: int) -> bytes:
+    """Content without what stands behind it and says nothing: a few zeros, or the end of a line."""
+    rest = content[wanted:]
+    is_padding = not rest.strip(b"\0") or rest in (b"\n", b"\r\n")
+    return content[:wanted] if len(rest) <= LONGEST_PADDING and is_padding else content
 
 
 class BoundedFile(BufferedReader):
@@ -93,6 +103,13 @@ class Unpacked:
         file = self.from_start()
         content = gzip.GzipFile(fileobj=file) if self.is_packed else file
         return content.read(most)
+
+    def read_whole(self, wanted: int) -> bytes:
+        """So many bytes from its beginning, without padding; more, if there is something else.
+
+        It is read to its end, so that checksums count; errors are those of ``read``.
+        """
+        return without_padding(self.read(wanted + LONGEST_PADDING + 1), wanted)
 
     def refuse_packed(self) -> None:
         """Refuse a file of a format that is not packed as a whole, if it is.

@@ -3,9 +3,7 @@
 What cannot be read to the last byte, or does not say what it is, is refused.
 """
 
-import re
 from collections.abc import Callable, Sequence
-from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +18,16 @@ from anomalib_medclip.readers.dicom import (
     series_of,
 )
 from anomalib_medclip.readers.dicom_frames import Slice, slices_in
+from anomalib_medclip.readers.dicom_order import ALLOW_UNEVEN
 from anomalib_medclip.readers.dicom_values import DicomWhere
 from anomalib_medclip.readers.file_kind import DICOM, is_dicom, kind_by
 from anomalib_medclip.readers.grid import same_grid as same_grid
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.listing import stranger
+from anomalib_medclip.readers.listing import masks_among, stranger
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_label_map, read_lesion
 from anomalib_medclip.readers.size_limit import check_voxels
+from anomalib_medclip.readers.stack_names import Stack, first_unlike, stack_of
 from anomalib_medclip.readers.unpacked import Unpacked
 from anomalib_medclip.readers.volume_file import read_volume_file
 
@@ -125,10 +125,11 @@ def _read_folder(
         series = series_of(slices, intensity, uneven, where)
         left_out = (*no_pictures, *map(beside_a_series, others), *series.left_out)
         return Volume(*series[:3], left_out)
-    pictures = [path for path in _pictures(folder) if path in others]
-    left_out = (*no_pictures, *(stranger(path) for path in others if path not in pictures))
-    if not uneven:
-        _check_numbers(pictures)
+    stack, strangers = _stack_among(folder, others)
+    pictures = stack.paths
+    if not uneven and (before := stack.gap()) is not None:
+        msg = f"slices are missing between {pictures[before]} and {pictures[before + 1]}"
+        raise VolumeError(msg + f"; complete the stack, or {ALLOW_UNEVEN}")
     grey = []
     for path in pictures:
         colours = read_image(path, intensity).numpy()
@@ -137,7 +138,7 @@ def _read_folder(
             msg = f"{path} is in colour, of which no volume is made; convert it to grey"
             raise VolumeError(msg)
         grey.append(colours[0].copy())
-    return Volume(_stacked(folder, pictures, grey), AS_SEEN, left_out=left_out)
+    return Volume(_stacked(folder, pictures, grey), AS_SEEN, left_out=(*no_pictures, *strangers))
 
 
 def _dicom_in(folder: Path) -> tuple[list[Slice], list[LeftOut], list[Path]]:
@@ -166,11 +167,33 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in there if not is_folder(path)]
 
 
+def _stack_among(
+    folder: Path, files: list[Path], masks: bool = False
+) -> tuple[Stack, list[LeftOut]]:
+    """The slices among the files of a folder, and why others are none.
+
+    Args:
+        folder: The folder.
+        files: What is in it.
+        masks: Whether masks are wanted; else those that are known by their names are left out.
+
+    Raises:
+        VolumeError: See ``stack_of``.
+    """
+    pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    left_out = [stranger(path) for path in files if path not in pictures]
+    left_out += [] if masks else masks_among(pictures, folder)
+    gone = {one.path for one in left_out}
+    stack = stack_of(folder, [path for path in pictures if path not in gone])
+    return stack, sorted([*left_out, *stack.left_out])
+
+
 def _stack_masks(folder: Path, read: Callable[[Path], NDArray[Any]]) -> Volume:
     """Masks as pictures; one may be empty, as healthy slices' are."""
-    paths = _pictures(folder)
-    slices = [read(path) for path in paths]
-    return Volume(_stacked(folder, paths, slices).astype(np.int32), AS_SEEN)
+    stack, left_out = _stack_among(folder, _files(folder), masks=True)
+    slices = [read(path) for path in stack.paths]
+    voxels = _stacked(folder, stack.paths, slices).astype(np.int32)
+    return Volume(voxels, AS_SEEN, left_out=tuple(left_out))
 
 
 def check_same_slices(volume: str | Path | Sequence[Path], labels: str | Path) -> None:
@@ -178,14 +201,17 @@ def check_same_slices(volume: str | Path | Sequence[Path], labels: str | Path) -
 
     Raises:
         MaskError: They are, so that a mask would be laid on another slice.
+        VolumeError: See ``stack_of``.
     """
     folders = isinstance(volume, str | Path) and is_folder(volume) and is_folder(labels)
-    if not folders or any(map(is_dicom, _files(folder := Path(str(volume))))):
+    if not folders or any(map(is_dicom, files := _files(Path(str(volume))))):
         return
-    for image, mask in zip_longest(_pictures(folder), _pictures(Path(labels))):
-        if image is None or mask is None or _in_name(image)[-1:] != _in_name(mask)[-1:]:
-            msg = f"mask {mask} and picture {image} are of the same place, but numbered otherwise"
-            raise MaskError(msg + "; give each slice a mask with its number, empty if need be")
+    images, _ = _stack_among(Path(str(volume)), files)
+    masks, _ = _stack_among(Path(labels), _files(Path(labels)), masks=True)
+    if pair := first_unlike(images, masks):
+        image, mask = pair
+        msg = f"mask {mask} and picture {image} are of the same place, but numbered otherwise"
+        raise MaskError(msg + "; give each slice a mask with its number, empty if need be")
 
 
 def _stacked(folder: Path, paths: list[Path], slices: list[NDArray[Any]]) -> NDArray[Any]:
@@ -197,40 +223,3 @@ def _stacked(folder: Path, paths: list[Path], slices: list[NDArray[Any]]) -> NDA
             msg = f"{path} is of shape {one.shape} but {paths[0]} of {slices[0].shape}"
             raise VolumeError(msg + "; slices of a volume are of one size")
     return np.stack(slices, axis=-1)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    """Pictures of a folder, in the order of the numbers in their names.
-
-    Raises:
-        VolumeError: Two names have the same numbers, so their order is unknown.
-    """
-    files = (p for p in folder.iterdir() if not p.name.startswith("."))
-    found = sorted((p for p in files if p.suffix.lower() in IMAGE_SUFFIXES), key=_in_name)
-    for one, other in pairwise(found):
-        if _in_name(one) == _in_name(other) and not is_dicom(one):
-            msg = f"{one} and {other} have the same numbers in their names; number the slices"
-            raise VolumeError(msg)
-    return found
-
-
-def _check_numbers(pictures: list[Path]) -> None:
-    """Refuse a stack in whose numbers there is a gap: a slice is missing.
-
-    Raises:
-        VolumeError: Of such a stack.
-    """
-    numbers = [_in_name(path) for path in pictures]
-    changing = [i for i, column in enumerate(zip(*numbers, strict=False)) if len({*column}) > 1]
-    if len(changing) != 1 or len({*map(len, numbers)}) > 1:
-        return
-    counted = [number[changing[0]] for number in numbers]
-    steps = [later - earlier for earlier, later in pairwise(counted)]
-    if wide := [i for i, step in enumerate(steps) if step != min(steps)]:
-        before, after = pictures[wide[0]], pictures[wide[0] + 1]
-        msg = f"slices are missing between {before} and {after}; complete the stack, or allow "
-        raise VolumeError(msg + "uneven slices")
-
-
-def _in_name(path: Path) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", path.stem)]

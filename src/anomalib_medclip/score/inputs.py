@@ -17,7 +17,7 @@ from anomalib_medclip.errors import (
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
 from anomalib_medclip.readers.dicom import beside_a_series
 from anomalib_medclip.readers.dicom_frames import slices_in
-from anomalib_medclip.readers.dicom_volumes import Membership, membership_of, set_aside
+from anomalib_medclip.readers.dicom_members import Membership, membership_of, set_aside
 from anomalib_medclip.readers.file_kind import DICOM, FileKind, kind_by, kind_of
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.listing import masks_among, stranger
