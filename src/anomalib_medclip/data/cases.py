@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from anomalib_medclip.data.patients import first_spellings
 from anomalib_medclip.data.tables import plain_label, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
@@ -132,7 +133,9 @@ def find_cases(
         if count > 1:
             msg = f"{path} is a volume of two sources; make their patterns differ"
             raise DataRootError(msg)
-    return sorted(cases, key=lambda case: case.image)
+    cases.sort(key=lambda case: case.image)
+    spelt = first_spellings(case.patient for case in cases)
+    return [case._replace(patient=name) for case, name in zip(cases, spelt, strict=True)]
 
 
 def not_taken(

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from pandas import DataFrame
 
 from anomalib_medclip.data.names_on_disk import NamesOnDisk
+from anomalib_medclip.data.patients import first_spellings
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of, is_folder
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.listing import Masks, entries_of, files_below, list_images, masks_for
-from anomalib_medclip.readers.mask_names import alike, patient_folder
+from anomalib_medclip.readers.mask_names import patient_folder
 
 
 class ClassFolders(NamedTuple):
@@ -46,7 +47,6 @@ def read_folders(
     normal, abnormal, outlines = (names.find(root / (folder or "")) for folder in folders)
     homes = [normal, abnormal, *([outlines] if folders.mask_dir else ())]
     rows: list[dict[str, Any]] = []
-    first_of: dict[str, str] = {}  # spellings of a patient
     left_out = list(_beside(root, homes))
     for label, home in enumerate((normal, abnormal)):
         images, others = list_images(home, homes)
@@ -63,15 +63,15 @@ def read_folders(
                 "image_path": str(image),
                 "label_index": label,
                 "mask_path": mask,
-                "group": first_of.setdefault(alike(patient), patient),
+                "group": patient_folder(image.relative_to(home)),
             }
             for image, mask in zip(images, masks.paths, strict=True)
-            for patient in [patient_folder(image.relative_to(home))]
         ]
     if masks_of_normal and folders.mask_dir:
         _add_masks_of_normal(rows, normal, outlines)
     taken = {row[what] for row in rows for what in ("image_path", "mask_path")}
-    return DataFrame(rows), [one for one in dict.fromkeys(left_out) if str(one.path) not in taken]
+    table = DataFrame(rows).assign(group=first_spellings(row["group"] for row in rows))
+    return table, [one for one in dict.fromkeys(left_out) if str(one.path) not in taken]
 
 
 def _add_masks_of_normal(rows: Sequence[dict[str, Any]], home: Path, outlines: Path) -> None:

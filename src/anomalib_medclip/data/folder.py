@@ -14,6 +14,7 @@ from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import Problem, warn, with_name
 from anomalib_medclip.data.names_on_disk import NamesOnDisk
+from anomalib_medclip.data.patients import first_spellings, is_unknown
 from anomalib_medclip.data.tables import TableRow, plain_label, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
@@ -59,9 +60,9 @@ class MedicalFolder(MedicalDataModule):
         normal_labels: Other labels that mean normal; then any other label means abnormal.
         train_label: Label of every image of a table for training that has no labels; ``normal``.
         mask_column: Column of mask paths; that of a normal image is empty, or its mask is.
-        patient_column: Column of patients.
-        unknown_patient: What that column says where the patient is unknown, besides nothing; such
-            an image is its own patient.
+        patient_column: Column of patients; case, blanks and the zeros of a fraction do not count.
+        unknown_patient: What that column says where the patient is unknown, besides nothing and
+            what programs write for it (nan, NA, None, null); such an image is its own patient.
         split_column: Column of splits.
         val_ratio: Part of the images for validation, where there is no split column.
         object_name: Words for the prompt, such as ``"breast ultrasound"``.
@@ -114,7 +115,7 @@ class MedicalFolder(MedicalDataModule):
         self.only_normals = self.normal_only = normal_only
         self._refuse_stray_options()
         self.normal_labels = normal_labels
-        self.unknown = plain_label("" if unknown_patient is None else str(unknown_patient))
+        self.unknown = "" if unknown_patient is None else str(unknown_patient)
         self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.object_name = object_name
         self.has_masks = bool(mask_dir or mask_column)
@@ -216,6 +217,7 @@ class MedicalFolder(MedicalDataModule):
         rows = [(row, split) for split in self.tables for row in self._rows(split)]
         self._check_columns([row for row, _ in rows])
         table = DataFrame([self._sample(row, split) for row, split in rows])
+        table["group"] = first_spellings(table["group"])
         self.left_out = list(_not_named([*table["image_path"], *filter(None, table["mask_path"])]))
         return table
 
@@ -248,7 +250,7 @@ class MedicalFolder(MedicalDataModule):
             "image_path": self._path(cells["image"]),
             "label_index": self._label(cells["label"], row.place),
             "mask_path": self._path(cells["mask"]),
-            "group": "" if plain_label(cells["patient"]) == self.unknown else cells["patient"],
+            "group": "" if is_unknown(cells["patient"], self.unknown) else cells["patient"],
         }
         if self.columns["split"]:
             split = split_name(cells["split"], row.place)
