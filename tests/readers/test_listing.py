@@ -134,11 +134,11 @@ def test_masks_are_known_by_a_word_of_their_name_or_by_what_they_show(tmp_path):
 
 
 def test_only_pictures_called_after_others_are_opened_to_be_looked_at(home):
-    names = [f"scan_{n}.png" for n in range(9)] + ["scan_1_MA.png", "other.png"]
+    names = [f"scan_{n}.png" for n in range(12)] + ["scan_1_MA.png", "other.png"]
     folder = home(*names)
     with opened() as found:
         images, left_out = list_images(folder)
-    assert (len(images), left_out) == (11, [])
+    assert (len(images), left_out) == (14, [])
     assert {*found} & {*names} == {"scan_1_MA.png"}
 
 

@@ -1,7 +1,7 @@
 """A folder of normal images, one of abnormal images, and perhaps one of masks."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +47,8 @@ def read_folders(
     normal, abnormal, outlines = (names.find(root / (folder or "")) for folder in folders)
     homes = [normal, abnormal, *([outlines] if folders.mask_dir else ())]
     rows: list[dict[str, Any]] = []
-    left_out = list(_beside(root, homes))
+    named = {os.path.realpath(home) for home in homes}
+    left_out = [] if os.path.realpath(root) in named else list(_beside(root, named))
     for label, home in enumerate((normal, abnormal)):
         images, others = list_images(home, homes)
         if not images and (label == 0 or needs_abnormal):
@@ -102,14 +103,13 @@ def _no_images(home: Path, option: str, root: Path, left_out: Sequence[LeftOut])
     return DataRootError(f"no images in {home}; {remedy}")
 
 
-def _beside(root: Path, homes: Sequence[Path]) -> Iterator[LeftOut]:
-    """What lies beside the folders that options name, but empty folders."""
-    named = [os.path.realpath(home) for home in homes]
-    if os.path.realpath(root) in named:
-        return
-    for path in entries_of(root):
+def _beside(folder: Path, named: Collection[str]) -> Iterator[LeftOut]:
+    """What lies beside the folders that options name, real paths, but empty folders."""
+    for path in entries_of(folder):
         place = os.path.realpath(path)
-        holds_named = any(os.path.commonpath([place, home]) == place for home in named)
-        is_empty = is_folder(path) and next(files_below(path), None) is None
-        if not (holds_named or is_empty):
+        if place in named:
+            continue
+        if any(os.path.commonpath([place, home]) == place for home in named):
+            yield from _beside(path, named)
+        elif not is_folder(path) or next(files_below(path), None):
             yield LeftOut(path, "is named by no option", "name its folder, or move it away")

@@ -17,11 +17,10 @@ from anomalib_medclip.data.names_on_disk import NamesOnDisk
 from anomalib_medclip.data.patients import first_spellings, is_unknown
 from anomalib_medclip.data.tables import TableRow, plain_label, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
-from anomalib_medclip.files import A_FOLDER, fault_of
+from anomalib_medclip.files import is_folder
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.listing import entries_of
-from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
+from anomalib_medclip.readers.listing import rest_below
 
 logger = logging.getLogger(__name__)
 
@@ -218,8 +217,20 @@ class MedicalFolder(MedicalDataModule):
         self._check_columns([row for row, _ in rows])
         table = DataFrame([self._sample(row, split) for row, split in rows])
         table["group"] = first_spellings(table["group"])
-        self.left_out = list(_not_named([*table["image_path"], *filter(None, table["mask_path"])]))
+        taken = [*table["image_path"], *filter(None, table["mask_path"])]
+        self.left_out = list(self._not_named([*taken, *map(str, self.tables.values())]))
         return table
+
+    def _not_named(self, taken: Sequence[str]) -> Iterator[LeftOut]:
+        """What lies below the root, or beside named files elsewhere, and is in no table."""
+        why = "is named by no row of the table", "add a row for it"
+        root = Path(os.path.realpath(self.root))
+        is_whole = root.parent == root  # below which all of a machine lies
+        if not is_whole:
+            yield from rest_below(self.root, taken, *why)
+        for folder in sorted({Path(os.path.realpath(path)).parent for path in taken}):
+            if is_folder(folder) and (is_whole or not folder.is_relative_to(root)):
+                yield from rest_below(folder, taken, *why, deep=False)
 
     def _rows(self, split: str) -> list[TableRow]:
         """Rows of a table; those for training have the label that was given for all of them."""
@@ -270,16 +281,6 @@ class MedicalFolder(MedicalDataModule):
             "name those that mean normal by --data.normal_labels"
         )
         raise DataRootError(msg)
-
-
-def _not_named(paths: Sequence[str]) -> Iterator[LeftOut]:
-    """Pictures beside those that a table names."""
-    named = {Path(os.path.realpath(path)) for path in paths}
-    for folder in sorted({path.parent for path in named}):
-        for path in entries_of(folder) if fault_of(folder) is A_FOLDER else ():
-            is_picture = path.suffix.lower() in IMAGE_SUFFIXES
-            if is_picture and Path(os.path.realpath(path)) not in named:
-                yield LeftOut(path, "is named by no row of the table", "add a row for it")
 
 
 def _by_split(table: dict[str, str] | Path | str | None) -> dict[str, Path]:

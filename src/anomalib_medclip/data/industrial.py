@@ -15,6 +15,7 @@ from anomalib_medclip.data.few_shot import split_by_patient
 from anomalib_medclip.data.integrity import with_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.option_checks import checked
+from anomalib_medclip.readers.listing import rest_below
 
 
 class IndustrialSet(NamedTuple):
@@ -37,6 +38,11 @@ INDUSTRIAL_SETS = {
     "MVTecAD": IndustrialSet(MVTecAD, "", CATEGORIES, IMG_EXTENSIONS),
     "Visa": IndustrialSet(Visa, "visa_pytorch", VISA_CATEGORIES, VISA_EXTENSIONS),
 }
+
+_NO_PLACE = (
+    "lies in none of the folders that images and masks are read from",
+    "move it there, in the format of the others, if it should be read",
+)
 
 
 class Industrial(MedicalDataModule):
@@ -94,7 +100,10 @@ class Industrial(MedicalDataModule):
 
     def list_images(self) -> DataFrame:
         """List the images, split as published."""
-        return self._read().fillna({"mask_path": ""}).assign(group="")
+        table = self._read().fillna({"mask_path": ""}).assign(group="")
+        taken = [*table["image_path"], *filter(None, table["mask_path"])]
+        self.left_out = list(rest_below(self.folder, taken, *_NO_PLACE))
+        return table
 
     def load_table(self) -> DataFrame:
         """List the images; those of the test split that are learnt from leave it.

@@ -79,6 +79,25 @@ def stranger(path: Path) -> LeftOut:
     return LeftOut(path, said, "save it as PNG if it is an image")
 
 
+def rest_below(
+    folder: Path, taken: Collection[str], reason: str, remedy: str, deep: bool = True
+) -> Iterator[LeftOut]:
+    """What lies in a folder and below, and is not taken.
+
+    Args:
+        folder: The folder.
+        taken: Paths of what is taken.
+        reason: Why a picture is left out; other files have their own reason.
+        remedy: What to do if a picture should be taken.
+        deep: Whether folders below are looked into.
+    """
+    known = {*taken, *map(os.path.realpath, taken)}
+    files = files_below(folder) if deep else (p for p in entries_of(folder) if not is_folder(p))
+    for path in files:
+        if not (str(path) in known or os.path.realpath(path) in known):
+            yield LeftOut(path, reason, remedy) if is_picture(path) else stranger(path)
+
+
 def files_below(folder: Path, others: Collection[Path] = ()) -> Iterator[Path]:
     """All files in a folder and below, as ``list_images`` looks at them.
 
