@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from anomalib.data.datasets.image.mvtecad import make_mvtec_ad_dataset
 
 from anomalib_medclip.data.bmad import BMAD
 from anomalib_medclip.data.checks import check_data
@@ -74,8 +75,10 @@ def test_every_file_below_what_was_given_is_taken_or_left_out_with_a_reason(kind
     places = [home, *(path for path in home.rglob("*") if path.is_dir())]
     places += [draw.choice(places) / "more", home / "other" / "deep", home / "img" / "sub"]
     for place in places:
-        inside = kind == "industrial" and place.name not in ("bottle", "deep", "sub")
-        names = NO_PICTURES if inside else NAMES  # another picture is one without a mask
+        # Among defects a picture is an image, and lacks a mask; among masks it is one of another.
+        names = (
+            NO_PICTURES if {"test", "train"} & {*place.parts} and kind == "industrial" else NAMES
+        )
         for name in draw.choice(names, 2, replace=False):
             path = place / f"_{name}"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,3 +125,11 @@ def test_pictures_elsewhere_are_looked_for_beside_those_that_a_table_names(tmp_p
         data = MedicalFolder(root, table)
         data.list_images()
         assert [one.path for one in data.left_out] == [tmp_path / "far/3.png"]
+
+
+def test_industrial_images_are_those_that_anomalib_lists(kinds):
+    home, make = kinds["industrial"]
+    found, theirs = make(home).list_images(), make_mvtec_ad_dataset(home)
+    for column in ("image_path", "label_index", "split"):
+        assert found[column].tolist() == theirs[column].tolist()
+    assert found["mask_path"].tolist() == theirs["mask_path"].fillna("").tolist()
