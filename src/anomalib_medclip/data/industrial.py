@@ -146,7 +146,7 @@ class Industrial(MedicalDataModule):
     def _does_not_hold(self, path: Path, said: str) -> DataRootError:
         msg = (
             f"{self.folder} does not hold train/good, test/good, test/<defect> and, for every "
-            f"image of a defect, a mask in ground_truth/<defect>: {path} {said}; correct --data.root "
-            "or the files, or let anomalib download them by --data.download true"
+            f"image of a defect, a mask in ground_truth/<defect>: {path} {said}; correct "
+            "--data.root or the files, or let anomalib download them by --data.download true"
         )
         return DataRootError(msg)
