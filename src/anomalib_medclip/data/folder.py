@@ -13,19 +13,17 @@ from anomalib_medclip.data.class_folders import ClassFolders, read_folders
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import Problem, warn, with_name
+from anomalib_medclip.data.labels import label_of
 from anomalib_medclip.data.names_on_disk import NamesOnDisk
 from anomalib_medclip.data.patients import first_spellings, is_unknown
-from anomalib_medclip.data.tables import TableRow, plain_label, read_rows, split_name
+from anomalib_medclip.data.tables import TableRow, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
-from anomalib_medclip.files import is_folder
+from anomalib_medclip.files import MISSING, fault_of, is_folder
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.listing import rest_below
 
 logger = logging.getLogger(__name__)
-
-_NORMAL = ("0", "normal", "good", "healthy")
-_ABNORMAL = ("1", "abnormal", "ungood", "anomalous")
 
 
 class MedicalFolder(MedicalDataModule):
@@ -55,8 +53,9 @@ class MedicalFolder(MedicalDataModule):
             where they may well be none: some images lie in no such folder, or most in one.
         image_column: Column of image paths. This and every other column may be a pattern of
             columns, such as ``"{disease}/{file_name}.jpg"``.
-        label_column: Column of labels: 0 or normal, 1 or abnormal.
-        normal_labels: Other labels that mean normal; then any other label means abnormal.
+        label_column: Column of labels: 0, normal or false; 1, abnormal or true.
+        normal_labels: Other labels that mean normal; then any other label means abnormal, but those
+            that say nothing (empty, nan, unknown, ?, -1), which are an error.
         train_label: Label of every image of a table for training that has no labels; ``normal``.
         mask_column: Column of mask paths; that of a normal image is empty, or its mask is.
         patient_column: Column of patients; case, blanks and the zeros of a fraction do not count.
@@ -113,7 +112,7 @@ class MedicalFolder(MedicalDataModule):
         self.train_label = train_label
         self.only_normals = self.normal_only = normal_only
         self._refuse_stray_options()
-        self.normal_labels = normal_labels
+        self.normal_labels = [str(one) for one in normal_labels or ()]
         self.unknown = "" if unknown_patient is None else str(unknown_patient)
         self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.object_name = object_name
@@ -250,37 +249,33 @@ class MedicalFolder(MedicalDataModule):
 
     def _sample(self, row: TableRow, split: str) -> dict[str, Any]:
         """The row of one image, with the split of its table or, if there is a column, its own."""
-        cells = {
-            meaning: row.cell(column) or "" if column else ""
-            for meaning, column in self.columns.items()
-        }
-        if not cells["image"]:
+        written, whole = (
+            {
+                of: row.cell(column, one) or "" if column else ""
+                for of, column in self.columns.items()
+            }
+            for one in (False, True)
+        )
+        if not written["image"]:
             msg = f"{row.place} names no image; complete it"
             raise DataRootError(msg)
         sample = {
-            "image_path": self._path(cells["image"]),
-            "label_index": self._label(cells["label"], row.place),
-            "mask_path": self._path(cells["mask"]),
-            "group": "" if is_unknown(cells["patient"], self.unknown) else cells["patient"],
+            "image_path": self._path(written["image"], whole["image"]),
+            "label_index": label_of(written["label"], row.place, self.normal_labels),
+            "mask_path": self._path(written["mask"], whole["mask"]),
+            "group": "" if is_unknown(whole["patient"], self.unknown) else whole["patient"],
         }
         if self.columns["split"]:
-            split = split_name(cells["split"], row.place)
+            split = split_name(written["split"], row.place)
         return {**sample, "split": split} if split else sample
 
-    def _path(self, cell: str) -> str:
-        return str(self._names.find(self.root / cell)) if cell else ""
-
-    def _label(self, cell: str, place: str) -> int:
-        label = plain_label(cell)
-        if self.normal_labels and cell:
-            return int(label not in [plain_label(str(one)) for one in self.normal_labels])
-        if label in _NORMAL + _ABNORMAL:
-            return int(label in _ABNORMAL)
-        msg = (
-            f"{place} has label {cell!r}, which is neither {' nor '.join(_NORMAL + _ABNORMAL)}; "
-            "name those that mean normal by --data.normal_labels"
-        )
-        raise DataRootError(msg)
+    def _path(self, written: str, whole: str) -> str:
+        """The file of a cell or, where there is none, of one whose numbers are whole."""
+        path = self._names.find(self.root / written)
+        if whole != written and fault_of(path) is MISSING:
+            other = self._names.find(self.root / whole)
+            path = path if fault_of(other) else other
+        return str(path) if written else ""
 
 
 def _by_split(table: dict[str, str] | Path | str | None) -> dict[str, Path]:
