@@ -272,7 +272,7 @@ def test_a_missing_image_of_a_table_is_named(root, write_table):
 
 def test_a_table_in_another_encoding_is_refused(write_table):
     path = write_table()
-    path.write_bytes(path.read_bytes().replace(b"-1", "Müller".encode("latin-1")))
+    path.write_bytes(path.read_bytes().replace(b"-1", "Мюллер".encode("cp1251")))
     with pytest.raises(DataRootError, match=r"labels\.csv is not UTF-8 text: .*; save it as UTF-8"):
         setup(table=path, **COLUMNS)
 

@@ -1,6 +1,8 @@
 """Tables as programs and keyboards write them, and files by the names that they give."""
 
+import bz2
 import csv
+import gzip
 import io
 import json
 import unicodedata
@@ -23,6 +25,8 @@ LABELS = (
     ("normal", "abnormal"),
     ("Normal", "ABNORMAL"),
     ("0,0", "1,0"),
+    ("0e+00", "1.0e+00"),
+    ("FALSE", "True"),
 )
 TABLES = 240
 
@@ -105,9 +109,11 @@ class Drawn:
         header = separator.join(names[place] for place in order) + ends
         if self.draw.random() < 0.15:
             header = self.pick(("sep={}", '"sep={}"')).format(separator) + ends + header
-        encoding = self.pick(("utf-8", "utf-8-sig", "utf-16"))
+        encoding = self.pick(("utf-8", "utf-8-sig", "utf-16", "cp1252"))
         name = self.pick(("t.csv", "t.txt", "T.CSV"))
-        return name, (header + file.getvalue()).encode(encoding)
+        text = unicodedata.normalize("NFC", header + file.getvalue())
+        content = text.encode(encoding)
+        return name, self.pick((content, content, gzip.compress(content)))
 
 
 @pytest.mark.parametrize("first", range(0, TABLES, 80))
@@ -142,7 +148,10 @@ def test_a_table_is_read_as_it_is_meant_whoever_wrote_it(root, first):
         ("image,label\n\n\na,2\n", r"line 4, has label '2'"),
         (b"PK\3\4 and so on", r"is a workbook or an archive and no text; save .*'CSV UTF-8'"),
         (b"\xd0\xcf\x11\xe0 and so on", "is a workbook or an archive"),
-        ("image,label\nMüller,0\n".encode("latin-1"), "is not UTF-8 text: .* save it as UTF-8"),
+        ("image,label\n画像,0\n".encode("shift-jis"), "is not UTF-8 text: .* save it as UTF-8"),
+        ("image,label\nжжж,0\n".encode("cp1251"), "is not UTF-8 text: .* save it as UTF-8"),
+        (bz2.compress(b"image,label\na,0\n"), "is packed by bzip2; unpack it"),
+        (gzip.compress(b"image,label\na,0\n")[:-9], r"t\.csv cannot be unpacked: .*; restore it"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer"),
     ],
 )
@@ -159,6 +168,7 @@ def test_what_is_no_table_is_refused_with_a_remedy_for_it(tmp_path, text, words)
         ('{"image": ["a"], "label": [0]}', "line 1, holds lists and no values; write one object"),
         ('[{"image": "a"}, 3]', "object 2, is '3' and not an object"),
         ('[{"image": "a"}', "is not JSON: .*; write a list of objects"),
+        ('{"a.png": 1, "b.png": 0}', "has files as keys; write a list of rows, as .*image.*label"),
         ('{"image": NaN}', "NaN is no number in JSON"),
     ],
 )
@@ -182,6 +192,56 @@ def test_labels_that_mean_normal_are_known_in_any_case(tmp_path, normal, cell, l
     (tmp_path / "t.csv").write_text(f"image,label\na.png,{cell}\n")
     data = MedicalFolder(table=tmp_path / "t.csv", normal_labels=[normal])
     assert data.list_images()["label_index"].tolist() == [label]
+
+
+@pytest.mark.parametrize("label", ["", "nan", "NaN", "N/A", "None", "?", "-1", "-1.0", "Unknown"])
+def test_a_label_that_says_nothing_is_refused_unless_it_is_said_to_mean_normal(tmp_path, label):
+    (tmp_path / "t.csv").write_text(f"image,label\na.png,No Finding\nb.png,{label}\nc.png,Mass\n")
+    words = "line 3, has label '.*', which (is none; write it|says neither .*; write which)"
+    with pytest.raises(DataRootError, match=words):
+        MedicalFolder(table=tmp_path / "t.csv", normal_labels=["No Finding"]).list_images()
+    said = MedicalFolder(table=tmp_path / "t.csv", normal_labels=["No Finding", label])
+    assert said.list_images()["label_index"].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("label", ["yes", "no", "WAHR", "2"])
+def test_a_label_that_may_mean_either_is_refused(tmp_path, label):
+    (tmp_path / "t.csv").write_text(f"image,label\na.png,{label}\n")
+    with pytest.raises(DataRootError, match=r"line 2, has label .*; name .*--data\.normal_labels"):
+        MedicalFolder(table=tmp_path / "t.csv").list_images()
+
+
+def test_true_and_false_of_json_are_labels(tmp_path):
+    rows = [{"image": "a.png", "label": True}, {"image": "b.png", "label": False}]
+    (tmp_path / "t.json").write_text(json.dumps(rows))
+    found = MedicalFolder(table=tmp_path / "t.json").list_images()
+    assert found["label_index"].tolist() == [1, 0]
+
+
+def test_ids_with_the_zeros_of_a_fraction_are_whole_in_patterns_where_the_file_is_there(tmp_path):
+    for name in ("4.png", "5.png", "6.0.png", "6.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "t.csv").write_text("id,label,site\n4.0,0,1\n5.0,1,1.0\n6.0,1,2\n7.0,1,\n")
+    options = {"image_column": "{id}.png", "patient_column": "{site}_x"}
+    found = MedicalFolder(table=tmp_path / "t.csv", **options).list_images()
+    names = [path.removeprefix(f"{tmp_path}/") for path in found["image_path"]]
+    assert names == ["4.png", "5.png", "6.0.png", "7.0.png"]
+    assert found["group"].tolist()[:3] == ["1_x", "1_x", "2_x"]
+
+
+def test_a_table_in_the_encoding_of_windows_is_read_with_a_warning(tmp_path, caplog):
+    text = "image,label,who\nGröße.png,0,Anna\nà côté.png,1,François\n"
+    (tmp_path / "t.csv").write_bytes(text.encode("cp1252"))
+    found = MedicalFolder(table=tmp_path / "t.csv", patient_column="who").list_images()
+    names = [path.removeprefix(f"{tmp_path}/") for path in found["image_path"]]
+    assert names == ["Größe.png", "à côté.png"]
+    assert found["group"].tolist() == ["Anna", "François"]
+    [warning] = [one.getMessage() for one in caplog.records]
+    assert (
+        "is read as that of Windows (cp1252); see that its letters are right, first in line 2"
+        in (warning)
+    )
+    assert "Gr" not in warning  # a row may name a patient
 
 
 def test_who_is_unknown_is_known_in_any_case(tmp_path):

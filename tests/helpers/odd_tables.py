@@ -68,6 +68,8 @@ def workbook(base):
 
 WORDS = ROWS.assign(label=["Abnormal", "abnormal", "NORMAL", "normal"])
 REAL = ROWS.assign(label=ROWS["label"].astype(float))
+TRUTHS = ROWS.assign(label=ROWS["label"] == 1)
+KANJI = ROWS.assign(image="画像.png")
 BACKSLASHES = ROWS.assign(image=ROWS["image"].str.replace("/", "\\"))
 TABLES = {
     **{f"csv by {name}": partial(by_pandas, ".csv", sep=sep)
@@ -90,12 +92,15 @@ TABLES = {
     "json list of letters": partial(as_json, ".json", force_ascii=False),
     "json lines": partial(as_json, ".jsonl", lines=True),
     "csv in latin-1": partial(by_pandas, ".csv", encoding="latin-1"),
+    "csv by gzip": partial(by_pandas, ".csv.gz"),
+    "csv of true and false": partial(by_pandas, ".csv", rows=TRUTHS),
+    "csv in an encoding of Japan": partial(by_pandas, ".csv", rows=KANJI, encoding="shift-jis"),
     "workbook": workbook,
     "csv without a header": partial(by_pandas, ".csv", header=False),
     "csv of one column": partial(by_pandas, ".csv", sep=" "),
 }  # fmt: skip
 REFUSED_TABLES = {
-    "csv in latin-1": "not UTF-8 text.*; save it as UTF-8",
+    "csv in an encoding of Japan": "not UTF-8 text.*; save it as UTF-8",
     "workbook": "a workbook or an archive.*; save its table as 'CSV UTF-8'",
     "csv without a header": "no column 'image'.*; write a line with the names",
     "csv of one column": "no column 'image'.*; name the columns",

@@ -3,13 +3,17 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
-from image_trees import MASK, PICTURES, Tree, save
+from image_trees import LESION, MASK, PICTURES, Tree, png, save
+from opened_files import opened
 
 from anomalib_medclip.errors import DataRootError, MaskError
 from anomalib_medclip.readers.left_out import warn_of
-from anomalib_medclip.readers.listing import list_images, masks_for
+from anomalib_medclip.readers.listing import files_below, list_images, masks_for
 from anomalib_medclip.readers.mask_names import patient_folder
+from anomalib_medclip.readers.masks_among import masks_among
+from anomalib_medclip.score.inputs import look_below
 
 TREES = 150
 
@@ -77,7 +81,7 @@ def test_what_only_sounds_like_masks_is_taken(home, names):
         (("flair.png", "mask.png"), "mask.png", "is a mask by its name"),
         (("image_1.png", "lesion_1.png"), "lesion_1.png", "is a mask by its name"),
         (("1.png", "masks/x.png"), "masks/x.png", "lies in a folder of masks"),
-        (("a/1.jpg", "a/1.bw.png", "a/1.bw.jpg"), None, ""),
+        (("a/2.jpg", "a/1.bw.png", "a/1.bw.jpg"), None, ""),
         (("img/1.png", "label/1.png"), "label/1.png", "is a mask by its name"),
     ],
 )
@@ -87,6 +91,86 @@ def test_masks_are_known_by_their_images_or_by_a_word_that_says_nothing_else(
     images, left_out = listed(home(*names))
     assert left_out == ({mask: why} if mask else {})
     assert images == sorted({*names} - {mask})
+
+
+WORDS = ("MA", "bw", "binary", "L_thresholded", "ink", "контур", "drawn by Ann", "x1", "v-c")
+KNOWN = ("tumor", "mask copy", "mask (1)", "(mask)", "mask_final", "mask_L", "segmented",
+         "superpixels", "seg-label", "predictedmask", "annotated", "pred", "Maske", "masque",
+         "lung_mask", "Máscara", "dseg", "left_lung_segmentation_2", "GT1", "mask v2")  # fmt: skip
+SHOWN = {
+    "two values": png(LESION),
+    "labels": png(LESION // 85 + np.eye(16, dtype=np.uint8)),
+    "a lossy one": png(np.kron(LESION, np.ones((8, 8), np.uint8)), "JPEG"),
+    "a colour": png(np.stack([LESION, 0 * LESION, 0 * LESION], axis=-1)),
+    "nothing": png(0 * LESION),
+}
+
+
+def test_masks_are_known_by_a_word_of_their_name_or_by_what_they_show(tmp_path):
+    for seed in range(80):
+        draw, home = np.random.default_rng(seed), tmp_path / str(seed)
+        name = draw.choice(["{}", "P_{}", "scan {}", "Größe-{}", "a{}b"])
+        known = draw.random() < 0.4
+        word = draw.choice(KNOWN if known else WORDS)
+        gap = draw.choice(["_", "-", " ", "."])
+        called = f"{{}}{gap}{word}" if known or draw.random() < 0.7 else f"{word}{gap}{{}}"
+        images = [save(home / f"{name.format(n)}.png", PICTURES[".png"]) for n in range(3)]
+        images += [save(home / f"{name.format(n)}_side.png", PICTURES[".png"]) for n in (1, 2)]
+        masks = [
+            save(home / f"{called.format(path.stem)}.png", SHOWN[draw.choice([*SHOWN])])
+            for path in images[:3]
+        ]
+        found = list_images(home)
+        assert found.images == sorted(images), (seed, called)
+        assert [one.path for one in found.left_out] == sorted(masks), (seed, called)
+        reason = "mask by its name" if known else "few values"
+        assert all(reason in one.reason for one in found.left_out), (seed, called)
+        scored = look_below(home, home / "out")
+        assert sorted(one.files[0] for one in scored.inputs) == sorted(images)
+        assert [home / one.path for one in scored.left_out] == sorted(masks)
+        apart = [save(tmp_path / f"masks {seed}" / mask.name, mask.read_bytes()) for mask in masks]
+        for folder, there in ((home, masks), (apart[0].parent, apart)):
+            assert masks_for(images[:3], home, folder).paths == [*map(str, there)], (seed, called)
+
+
+def test_only_pictures_called_after_others_are_opened_to_be_looked_at(home):
+    names = [f"scan_{n}.png" for n in range(12)] + ["scan_1_MA.png", "other.png"]
+    folder = home(*names)
+    with opened() as found:
+        images, left_out = list_images(folder)
+    assert (len(images), left_out) == (14, [])
+    assert {*found} & {*names} == {"scan_1_MA.png"}
+
+
+@pytest.mark.parametrize(
+    ("scan", "labels"),
+    [
+        ("mri/T1.mgz", "mri/aseg.mgz mri/aparc+aseg.mgz mri/ribbon.mgz mri/wmparc.mgz"),
+        ("mri/T1.mgz", "mri/aparc.a2009s+aseg.mgz mri/aseg.presurf.mgz mri/lh.ribbon.mgz"),
+        ("T1.nii.gz", "T1_brain_seg.nii.gz T1_brain_pveseg.nii.gz T1_brain_seg_0.nii.gz"),
+        ("T1.nii", "c1T1.nii c2T1.nii wc1T1.nii mwc3T1.nii"),
+        ("sub-1_T1w.nii.gz", "sub-1_label-L_desc-T1lesion_dseg.nii.gz sub-1_space-T1w_msk.nii.gz"),
+        (
+            "c_1/imaging.nii.gz",
+            "c_1/aggregated_MAJ_seg.nii.gz c_1/instances/tumor_annotation-1.nii",
+        ),
+        ("CT.nrrd", "tumor.seg.nrrd"),
+    ],
+)
+def test_volumes_of_labels_are_known_by_the_names_that_programs_give_them(home, scan, labels):
+    folder = home(scan, *labels.split())
+    masks = masks_among([*files_below(folder)], folder)
+    assert {one.path for one in masks} == {folder / name for name in labels.split()}
+    assert {one.path for one in masks_among([folder / scan], folder)} == set()
+
+
+def test_a_segmentation_of_slicer_is_known_by_its_header(tmp_path):
+    header = b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n"
+    scan = save(tmp_path / "CT.nrrd", header + b"\n" + bytes(8))
+    drawn = header + b"Segment0_ID:=Segment_1\nSegment0_Name:=tumor\n\n" + bytes(8)
+    [mask] = masks_among([scan, save(tmp_path / "left side.nrrd", drawn)], tmp_path)
+    assert (mask.path.name, mask.reason) == ("left side.nrrd", "is a segmentation by its header")
+    assert masks_among([tmp_path / "left side.nrrd"], tmp_path) == []
 
 
 def test_an_ending_is_named_and_folders_are_looked_into(home):

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 from anomalib_medclip.errors import ImageReadError
 from anomalib_medclip.readers.file_kind import is_volume, kind_of
 from anomalib_medclip.readers.left_out import LeftOut, warn_of
-from anomalib_medclip.readers.listing import files_below, is_picture, masks_among, stranger
+from anomalib_medclip.readers.listing import files_below, is_picture, stranger
+from anomalib_medclip.readers.masks_among import masks_among
 
 logger = getLogger(__name__)
 

@@ -16,7 +16,13 @@ from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import fault_of
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.listing import Masks, entries_of, list_images, masks_for
+from anomalib_medclip.readers.listing import (
+    Masks,
+    entries_of,
+    list_images,
+    masks_for,
+    rest_below,
+)
 
 
 class BmadSet(NamedTuple):
@@ -46,6 +52,12 @@ _TRAINING_IS_NORMAL = (
     "is abnormal and in the training split, which is of normal images as published",
     "move it to another split if it is to be used",
 )
+
+_NO_PLACE = (
+    "lies in none of the folders that BMAD's images and masks are read from",
+    "move it there if it should be read",
+)
+_MANIFEST = "manifest.json"
 
 Category = Literal["Brain", "Liver", "Retina_RESC", "Retina_OCT2017", "Chest", "Histopathology"]
 
@@ -194,6 +206,9 @@ def list_set(root: Path, category: str) -> tuple[DataFrame, list[LeftOut]]:
     left_out = [one for one in found if isinstance(one, LeftOut)]
     rows = [one for one in found if not isinstance(one, LeftOut)]
     known = _patients_of_manifest(folder)
+    taken = [path for image, _, _, mask in rows for path in (image, mask) if path]
+    taken += [*(str(one.path) for one in left_out), str(folder / _MANIFEST)]
+    left_out += rest_below(folder, taken, *_NO_PLACE)
     table = DataFrame(rows, columns=columns).assign(
         group=[known.get(path) or _patient(Path(path).name, category) for path, *_ in rows],
         object_name=BMAD_SETS[category].words,
@@ -221,7 +236,8 @@ def _samples(folder: Path, has_masks: bool) -> Iterator[tuple[str, int, str, str
             taken = set(masks.paths)
             yield from (one for one in others + masks.left_out if str(one.path) not in taken)
             if split == "train" and label == 1:
-                yield from (LeftOut(image, *_TRAINING_IS_NORMAL) for image in images)
+                outlined = [path for path in map(Path, masks.paths) if fault_of(path) is None]
+                yield from (LeftOut(path, *_TRAINING_IS_NORMAL) for path in images + outlined)
                 continue
             for image, mask in zip(images, masks.paths, strict=True):
                 yield str(image), label, split, mask
@@ -237,7 +253,7 @@ def child(folder: Path | None, *names: str) -> Path | None:
 
 def _patients_of_manifest(folder: Path) -> dict[str, str]:
     """Patients by image, where ``anomalib-medclip slice`` has made the set and says so."""
-    manifest = folder / "manifest.json"
+    manifest = folder / _MANIFEST
     if not manifest.is_file():
         return {}
     return {

@@ -11,7 +11,9 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from anomalib_medclip.data.tables import plain_label, read_rows, split_name
+from anomalib_medclip.data.labels import class_label, plain_label
+from anomalib_medclip.data.patients import first_spellings
+from anomalib_medclip.data.tables import read_rows, split_name
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.readers.lesion import LesionLabels, MaskLabels
@@ -131,7 +133,9 @@ def find_cases(
         if count > 1:
             msg = f"{path} is a volume of two sources; make their patterns differ"
             raise DataRootError(msg)
-    return sorted(cases, key=lambda case: case.image)
+    cases.sort(key=lambda case: case.image)
+    spelt = first_spellings(case.patient for case in cases)
+    return [case._replace(patient=name) for case, name in zip(cases, spelt, strict=True)]
 
 
 def _of_source(root: Path, source: VolumeSource, splits: Mapping[str, str] | None) -> list[Case]:
@@ -244,9 +248,9 @@ def read_label_table(path: Path, names: Collection[str]) -> Labels:
     known = {_volume_name(name): name for name in names}
     for row in read_rows(path):
         written, label, number = (row.cell(column) for column in ("image", "label", "slice"))
-        label, number = plain_label(label or ""), plain_label(number or "")
+        label_index, number = class_label(label or ""), plain_label(number or "")
         is_number = (number or "0").isdecimal() and len(number or "0") <= _MOST_DIGITS
-        if written is None or label not in ("0", "1") or not is_number:
+        if written is None or label_index is None or not is_number:
             msg = f"{row.place} needs an image, a label of 0 or 1, and a slice number or none"
             raise DataRootError(msg)
         name = known.get(_volume_name(written))
@@ -256,7 +260,7 @@ def read_label_table(path: Path, names: Collection[str]) -> Labels:
             msg = f"{row.place} has a label for {written!r}, which no source has; {remedy}"
             raise DataRootError(msg)
         key = name, int(number) if number else None
-        if labels.setdefault(key, int(label)) != int(label):
+        if labels.setdefault(key, label_index) != label_index:
             msg = f"{row.place} gives {name!r} another label than a row before; keep the right one"
             raise DataRootError(msg)
     return labels

@@ -1,18 +1,19 @@
 """A folder of normal images, one of abnormal images, and perhaps one of masks."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pandas import DataFrame
 
 from anomalib_medclip.data.names_on_disk import NamesOnDisk
+from anomalib_medclip.data.patients import first_spellings
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import A_FOLDER, fault_of, is_folder
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.listing import Masks, entries_of, files_below, list_images, masks_for
-from anomalib_medclip.readers.mask_names import alike, patient_folder
+from anomalib_medclip.readers.mask_names import patient_folder
 
 
 class ClassFolders(NamedTuple):
@@ -46,8 +47,8 @@ def read_folders(
     normal, abnormal, outlines = (names.find(root / (folder or "")) for folder in folders)
     homes = [normal, abnormal, *([outlines] if folders.mask_dir else ())]
     rows: list[dict[str, Any]] = []
-    first_of: dict[str, str] = {}  # spellings of a patient
-    left_out = list(_beside(root, homes))
+    named = {os.path.realpath(home) for home in homes}
+    left_out = [] if os.path.realpath(root) in named else list(_beside(root, named))
     for label, home in enumerate((normal, abnormal)):
         images, others = list_images(home, homes)
         if not images and (label == 0 or needs_abnormal):
@@ -63,15 +64,15 @@ def read_folders(
                 "image_path": str(image),
                 "label_index": label,
                 "mask_path": mask,
-                "group": first_of.setdefault(alike(patient), patient),
+                "group": patient_folder(image.relative_to(home)),
             }
             for image, mask in zip(images, masks.paths, strict=True)
-            for patient in [patient_folder(image.relative_to(home))]
         ]
     if masks_of_normal and folders.mask_dir:
         _add_masks_of_normal(rows, normal, outlines)
     taken = {row[what] for row in rows for what in ("image_path", "mask_path")}
-    return DataFrame(rows), [one for one in dict.fromkeys(left_out) if str(one.path) not in taken]
+    table = DataFrame(rows).assign(group=first_spellings(row["group"] for row in rows))
+    return table, [one for one in dict.fromkeys(left_out) if str(one.path) not in taken]
 
 
 def _add_masks_of_normal(rows: Sequence[dict[str, Any]], home: Path, outlines: Path) -> None:
@@ -102,14 +103,13 @@ def _no_images(home: Path, option: str, root: Path, left_out: Sequence[LeftOut])
     return DataRootError(f"no images in {home}; {remedy}")
 
 
-def _beside(root: Path, homes: Sequence[Path]) -> Iterator[LeftOut]:
-    """What lies beside the folders that options name, but empty folders."""
-    named = [os.path.realpath(home) for home in homes]
-    if os.path.realpath(root) in named:
-        return
-    for path in entries_of(root):
+def _beside(folder: Path, named: Collection[str]) -> Iterator[LeftOut]:
+    """What lies beside the folders that options name, real paths, but empty folders."""
+    for path in entries_of(folder):
         place = os.path.realpath(path)
-        holds_named = any(os.path.commonpath([place, home]) == place for home in named)
-        is_empty = is_folder(path) and next(files_below(path), None) is None
-        if not (holds_named or is_empty):
+        if place in named:
+            continue
+        if any(os.path.commonpath([place, home]) == place for home in named):
+            yield from _beside(path, named)
+        elif not is_folder(path) or next(files_below(path), None):
             yield LeftOut(path, "is named by no option", "name its folder, or move it away")

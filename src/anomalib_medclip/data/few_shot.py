@@ -17,7 +17,7 @@ import pandas as pd
 from pandas import DataFrame, Series
 
 from anomalib_medclip.data.batch import CLASS_NAMES
-from anomalib_medclip.data.tables import read_utf8
+from anomalib_medclip.data.tables import read_text
 from anomalib_medclip.errors import DataRootError, SupportError
 from anomalib_medclip.files import MISSING, fault_of
 from anomalib_medclip.readers.mask_names import alike
@@ -153,7 +153,7 @@ def read_support(
 
 def _parse(path: Path, line: int) -> list[tuple[str, int | None]]:
     """Names and, where the format tells, their class."""
-    lines = [text.strip() for text in read_utf8(path).splitlines()]
+    lines = [text.strip() for text in read_text(path).splitlines()]
     lines = [text for text in lines if text]
     tagged = [re.fullmatch(r"([na])-(\d+):(.*)", text) for text in lines]
     if not any(tagged):

@@ -13,19 +13,17 @@ from anomalib_medclip.data.class_folders import ClassFolders, read_folders
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import Problem, warn, with_name
+from anomalib_medclip.data.labels import label_of
 from anomalib_medclip.data.names_on_disk import NamesOnDisk
-from anomalib_medclip.data.tables import TableRow, plain_label, read_rows, split_name
+from anomalib_medclip.data.patients import first_spellings, is_unknown
+from anomalib_medclip.data.tables import TableRow, read_rows, split_name
 from anomalib_medclip.errors import DataRootError
-from anomalib_medclip.files import A_FOLDER, fault_of
+from anomalib_medclip.files import MISSING, fault_of, is_folder
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.listing import entries_of
-from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
+from anomalib_medclip.readers.listing import rest_below
 
 logger = logging.getLogger(__name__)
-
-_NORMAL = ("0", "normal", "good", "healthy")
-_ABNORMAL = ("1", "abnormal", "ungood", "anomalous")
 
 
 class MedicalFolder(MedicalDataModule):
@@ -55,13 +53,14 @@ class MedicalFolder(MedicalDataModule):
             where they may well be none: some images lie in no such folder, or most in one.
         image_column: Column of image paths. This and every other column may be a pattern of
             columns, such as ``"{disease}/{file_name}.jpg"``.
-        label_column: Column of labels: 0 or normal, 1 or abnormal.
-        normal_labels: Other labels that mean normal; then any other label means abnormal.
+        label_column: Column of labels: 0, normal or false; 1, abnormal or true.
+        normal_labels: Other labels that mean normal; then any other label means abnormal, but those
+            that say nothing (empty, nan, unknown, ?, -1), which are an error.
         train_label: Label of every image of a table for training that has no labels; ``normal``.
         mask_column: Column of mask paths; that of a normal image is empty, or its mask is.
-        patient_column: Column of patients.
-        unknown_patient: What that column says where the patient is unknown, besides nothing; such
-            an image is its own patient.
+        patient_column: Column of patients; case, blanks and the zeros of a fraction do not count.
+        unknown_patient: What that column says where the patient is unknown, besides nothing and
+            what programs write for it (nan, NA, None, null); such an image is its own patient.
         split_column: Column of splits.
         val_ratio: Part of the images for validation, where there is no split column.
         object_name: Words for the prompt, such as ``"breast ultrasound"``.
@@ -113,8 +112,8 @@ class MedicalFolder(MedicalDataModule):
         self.train_label = train_label
         self.only_normals = self.normal_only = normal_only
         self._refuse_stray_options()
-        self.normal_labels = normal_labels
-        self.unknown = plain_label("" if unknown_patient is None else str(unknown_patient))
+        self.normal_labels = [str(one) for one in normal_labels or ()]
+        self.unknown = "" if unknown_patient is None else str(unknown_patient)
         self.val_ratio = checked("val_ratio", val_ratio, 0, 1)
         self.object_name = object_name
         self.has_masks = bool(mask_dir or mask_column)
@@ -216,8 +215,21 @@ class MedicalFolder(MedicalDataModule):
         rows = [(row, split) for split in self.tables for row in self._rows(split)]
         self._check_columns([row for row, _ in rows])
         table = DataFrame([self._sample(row, split) for row, split in rows])
-        self.left_out = list(_not_named([*table["image_path"], *filter(None, table["mask_path"])]))
+        table["group"] = first_spellings(table["group"])
+        taken = [*table["image_path"], *filter(None, table["mask_path"])]
+        self.left_out = list(self._not_named([*taken, *map(str, self.tables.values())]))
         return table
+
+    def _not_named(self, taken: Sequence[str]) -> Iterator[LeftOut]:
+        """What lies below the root, or beside named files elsewhere, and is in no table."""
+        why = "is named by no row of the table", "add a row for it"
+        root = Path(os.path.realpath(self.root))
+        is_whole = root.parent == root  # below which all of a machine lies
+        if not is_whole:
+            yield from rest_below(self.root, taken, *why)
+        for folder in sorted({Path(os.path.realpath(path)).parent for path in taken}):
+            if is_folder(folder) and (is_whole or not folder.is_relative_to(root)):
+                yield from rest_below(folder, taken, *why, deep=False)
 
     def _rows(self, split: str) -> list[TableRow]:
         """Rows of a table; those for training have the label that was given for all of them."""
@@ -237,47 +249,33 @@ class MedicalFolder(MedicalDataModule):
 
     def _sample(self, row: TableRow, split: str) -> dict[str, Any]:
         """The row of one image, with the split of its table or, if there is a column, its own."""
-        cells = {
-            meaning: row.cell(column) or "" if column else ""
-            for meaning, column in self.columns.items()
-        }
-        if not cells["image"]:
+        written, whole = (
+            {
+                of: row.cell(column, one) or "" if column else ""
+                for of, column in self.columns.items()
+            }
+            for one in (False, True)
+        )
+        if not written["image"]:
             msg = f"{row.place} names no image; complete it"
             raise DataRootError(msg)
         sample = {
-            "image_path": self._path(cells["image"]),
-            "label_index": self._label(cells["label"], row.place),
-            "mask_path": self._path(cells["mask"]),
-            "group": "" if plain_label(cells["patient"]) == self.unknown else cells["patient"],
+            "image_path": self._path(written["image"], whole["image"]),
+            "label_index": label_of(written["label"], row.place, self.normal_labels),
+            "mask_path": self._path(written["mask"], whole["mask"]),
+            "group": "" if is_unknown(whole["patient"], self.unknown) else whole["patient"],
         }
         if self.columns["split"]:
-            split = split_name(cells["split"], row.place)
+            split = split_name(written["split"], row.place)
         return {**sample, "split": split} if split else sample
 
-    def _path(self, cell: str) -> str:
-        return str(self._names.find(self.root / cell)) if cell else ""
-
-    def _label(self, cell: str, place: str) -> int:
-        label = plain_label(cell)
-        if self.normal_labels and cell:
-            return int(label not in [plain_label(str(one)) for one in self.normal_labels])
-        if label in _NORMAL + _ABNORMAL:
-            return int(label in _ABNORMAL)
-        msg = (
-            f"{place} has label {cell!r}, which is neither {' nor '.join(_NORMAL + _ABNORMAL)}; "
-            "name those that mean normal by --data.normal_labels"
-        )
-        raise DataRootError(msg)
-
-
-def _not_named(paths: Sequence[str]) -> Iterator[LeftOut]:
-    """Pictures beside those that a table names."""
-    named = {Path(os.path.realpath(path)) for path in paths}
-    for folder in sorted({path.parent for path in named}):
-        for path in entries_of(folder) if fault_of(folder) is A_FOLDER else ():
-            is_picture = path.suffix.lower() in IMAGE_SUFFIXES
-            if is_picture and Path(os.path.realpath(path)) not in named:
-                yield LeftOut(path, "is named by no row of the table", "add a row for it")
+    def _path(self, written: str, whole: str) -> str:
+        """The file of a cell or, where there is none, of one whose numbers are whole."""
+        path = self._names.find(self.root / written)
+        if whole != written and fault_of(path) is MISSING:
+            other = self._names.find(self.root / whole)
+            path = path if fault_of(other) else other
+        return str(path) if written else ""
 
 
 def _by_split(table: dict[str, str] | Path | str | None) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, M
 from anomalib_medclip.files import sha256
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.lesion import MaskLabels
-from anomalib_medclip.readers.listing import has_two_values
+from anomalib_medclip.readers.masks_among import has_two_values
 from anomalib_medclip.readers.picture import check_lesion, read_image, read_outline
 from anomalib_medclip.readers.resize import MethodResize
 

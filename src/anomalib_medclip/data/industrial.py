@@ -1,20 +1,22 @@
 """Industrial images to learn from, MVTec AD and VisA, as anomalib lays them out."""
 
+from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from anomalib.data import AnomalibDataModule, MVTecAD, Visa
-from anomalib.data.datasets.image.mvtecad import CATEGORIES, IMG_EXTENSIONS, make_mvtec_ad_dataset
+from anomalib.data.datasets.image.mvtecad import CATEGORIES
 from anomalib.data.datasets.image.visa import CATEGORIES as VISA_CATEGORIES
-from anomalib.data.datasets.image.visa import EXTENSIONS as VISA_EXTENSIONS
-from anomalib.data.errors import MisMatchError
 from pandas import DataFrame, concat
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.few_shot import split_by_patient
 from anomalib_medclip.data.integrity import with_name
 from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.files import is_folder
 from anomalib_medclip.option_checks import checked
+from anomalib_medclip.readers.listing import entries_of, is_picture, masks_for, rest_below
 
 
 class IndustrialSet(NamedTuple):
@@ -24,19 +26,22 @@ class IndustrialSet(NamedTuple):
         datamodule: Which of anomalib's downloads it.
         folder: Where the categories are, below the root.
         categories: Names of the categories.
-        endings: Endings of image files.
     """
 
     datamodule: type[AnomalibDataModule]
     folder: str
     categories: tuple[str, ...]
-    endings: tuple[str, ...]
 
 
 INDUSTRIAL_SETS = {
-    "MVTecAD": IndustrialSet(MVTecAD, "", CATEGORIES, IMG_EXTENSIONS),
-    "Visa": IndustrialSet(Visa, "visa_pytorch", VISA_CATEGORIES, VISA_EXTENSIONS),
+    "MVTecAD": IndustrialSet(MVTecAD, "", CATEGORIES),
+    "Visa": IndustrialSet(Visa, "visa_pytorch", VISA_CATEGORIES),
 }
+
+_NO_PLACE = (
+    "lies in none of the folders that images and masks are read from",
+    "move it there, in the format of the others, if it should be read",
+)
 
 
 class Industrial(MedicalDataModule):
@@ -94,7 +99,10 @@ class Industrial(MedicalDataModule):
 
     def list_images(self) -> DataFrame:
         """List the images, split as published."""
-        return self._read().fillna({"mask_path": ""}).assign(group="")
+        table = self._read()
+        taken = [*table["image_path"], *filter(None, table["mask_path"])]
+        self.left_out = list(rest_below(self.folder, taken, *_NO_PLACE))
+        return table
 
     def load_table(self) -> DataFrame:
         """List the images; those of the test split that are learnt from leave it.
@@ -112,12 +120,33 @@ class Industrial(MedicalDataModule):
         return concat([part.assign(split=split) for split, part in parts.items()])
 
     def _read(self) -> DataFrame:
-        try:
-            return make_mvtec_ad_dataset(self.folder, extensions=self.industrial_set.endings)
-        except (OSError, RuntimeError, ValueError, MisMatchError) as error:
-            msg = (
-                f"{self.folder} does not hold train/good, test/good, test/<defect> and, for every "
-                f"image of a defect, a mask in ground_truth/<defect>: {error}; correct --data.root "
-                "or the files, or let anomalib download them by --data.download true"
-            )
-            raise DataRootError(msg) from error
+        homes = [home for split in ("test", "train") for home in entries_of(self.folder / split)]
+        rows = [row for home in homes if is_folder(home) for row in self._rows(home)]
+        for split, label in (("train", 0), ("test", 0), ("test", 1)):
+            if not any((row["split"], row["label_index"]) == (split, label) for row in rows):
+                folder = self.folder / split / ("<defect>" if label else "good")
+                raise self._does_not_hold(folder, "has no image")
+        return DataFrame(sorted(rows, key=itemgetter("image_path")))
+
+    def _rows(self, home: Path) -> Iterator[dict[str, Any]]:
+        """The images of a folder of train or test, with the masks of defects."""
+        split, label = home.parent.name, int(home.name != "good")
+        images = [path for path in entries_of(home) if is_picture(path)]
+        masks = [""] * len(images)
+        if split == "test" and label:
+            masks = masks_for(images, home, self.folder / "ground_truth" / home.name).paths
+        for image, mask in zip(images, masks, strict=True):
+            if label and not Path(mask).is_file():
+                raise self._does_not_hold(image, "has none")
+            yield {
+                "image_path": str(image), "label_index": label, "split": split,
+                "mask_path": mask, "group": "",
+            }  # fmt: skip
+
+    def _does_not_hold(self, path: Path, said: str) -> DataRootError:
+        msg = (
+            f"{self.folder} does not hold train/good, test/good, test/<defect> and, for every "
+            f"image of a defect, a mask in ground_truth/<defect>: {path} {said}; correct "
+            "--data.root or the files, or let anomalib download them by --data.download true"
+        )
+        return DataRootError(msg)

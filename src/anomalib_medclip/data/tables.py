@@ -2,7 +2,9 @@
 
 import csv
 import io
+import logging
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
@@ -11,8 +13,11 @@ from typing import Any, NamedTuple
 
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import MISSING, fault_of, from_json
-from anomalib_medclip.readers.mask_names import alike
+from anomalib_medclip.readers.file_kind import kind_by
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
+from anomalib_medclip.readers.unpacked import Unpacked
+
+logger = logging.getLogger(__name__)
 
 _SPLITS = {
     "train": ("train", "training"),
@@ -22,6 +27,8 @@ _SPLITS = {
 }
 _SEPARATORS = ",;\t|"
 _BLANKS = " \t\r\n\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{ZERO WIDTH NO-BREAK SPACE}"
+_LONGEST = 2**28  # bytes
+_ROWS = '[{"image": "a.png", "label": 1}, ...]'
 _WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 """How files begin, by which Excel's workbooks and its "Unicode text" are known."""
@@ -38,16 +45,24 @@ class TableRow(NamedTuple):
     cells: Mapping[str, str]
     place: str
 
-    def cell(self, column: str) -> str | None:
+    def cell(self, column: str, whole: bool = False) -> str | None:
         """The cell of a column, or a pattern of columns filled in; ``None`` where one lacks.
 
         Letters of a column's name may be in another case, if only one column's are.
 
-        >>> row = TableRow({"folder": "AMD", "Name": "1"}, "table a.csv, line 2,")
-        >>> row.cell("name"), row.cell("{folder}/{Name}.jpg"), row.cell("eye")
-        ('1', 'AMD/1.jpg', None)
+        Args:
+            column: The column, or the pattern.
+            whole: Whether numbers of a pattern lose the zeros of their fraction, as ids get them
+                where one is missing.
+
+        Example:
+            >>> row = TableRow({"folder": "AMD", "Name": "1.0"}, "table a.csv, line 2,")
+            >>> row.cell("name"), row.cell("{folder}/{Name}.jpg", whole=True), row.cell("eye")
+            ('1.0', 'AMD/1.jpg', None)
         """
         cells = _InAnyCase(self.cells)
+        if whole and "{" in column:
+            cells = _InAnyCase({n: re.sub(r"^(\d+)\.0+$", r"\1", c) for n, c in cells.items()})
         try:
             return column.format_map(cells) if "{" in column else cells[column]
         except (LookupError, ValueError, AttributeError):
@@ -97,7 +112,7 @@ def read_rows(path: Path) -> list[TableRow]:
     if fault_of(path) is MISSING:
         msg = f"no table {path}; correct --data.table"
         raise DataRootError(msg)
-    text = read_utf8(path)
+    text = read_text(path)
     is_json = path.suffix.lower() in (".json", ".jsonl") or text.lstrip().startswith(("{", "["))
     rows = list((_json_rows if is_json else _csv_rows)(text, f"table {path}"))
     if not rows:
@@ -105,7 +120,7 @@ def read_rows(path: Path) -> list[TableRow]:
         raise DataRootError(msg)
     for row in rows:
         if any("\0" in cell for cell in row.cells.values()):
-            msg = f"{row.place} holds a NUL byte, which no path and no label has; write it again"
+            msg = f"{row.place} holds a NUL byte, which no path and no label has; save it as UTF-8"
             raise DataRootError(msg)
     return rows
 
@@ -171,7 +186,10 @@ def _json_rows(text: str, table: str) -> Iterator[TableRow]:
             msg = f"{place} is {str(cells)[:20]!r} and not an object; write one object a line"
             raise DataRootError(msg)
         if cells and all(isinstance(value, list | dict) for value in cells.values()):
-            msg = f"{place} holds lists and no values; write one object a row"
+            msg = f"{place} holds lists and no values; write one object a row, as {_ROWS}"
+            raise DataRootError(msg)
+        if any(Path(key).suffix.lower() in IMAGE_SUFFIXES for key in cells):
+            msg = f"{place} has files as keys; write a list of rows, as {_ROWS}"
             raise DataRootError(msg)
         named = {key: "" if v is None else str(v).strip(_BLANKS) for key, v in cells.items()}
         yield TableRow(named, place)
@@ -185,33 +203,57 @@ def _json(text: str, place: str, remedy: str) -> Any:  # noqa: ANN401 - whatever
         raise DataRootError(msg) from error
 
 
-def read_utf8(path: Path) -> str:
-    """Text of a list file or table, in UTF-8, or in UTF-16 that says so.
+def read_text(path: Path) -> str:
+    """Text of a list file or table, in UTF-8, in UTF-16 that says so, or in Windows' own.
+
+    It may be packed by gzip. Windows' own (cp1252, which Excel's plain CSV is in) has letters of
+    western Europe, and is taken, with a warning, where nothing else is likely.
 
     Raises:
         DataRootError: It cannot be read, or is of another encoding, which would misread names.
     """
     if fault := fault_of(path):
         raise DataRootError(fault.about(path))
-    content = path.read_bytes()
+    with Unpacked(path) as file:
+        kind = kind_by(path, file.head)
+        try:
+            content = file.read(_LONGEST + 1)
+        except (EOFError, OSError, zlib.error) as error:
+            msg = f"{path} cannot be unpacked: {error}; restore it"
+            raise DataRootError(msg) from error
+    if len(content) > _LONGEST:
+        msg = f"{path} is of more than {_LONGEST >> 20} MiB, and no table; correct the path"
+        raise DataRootError(msg)
     if content.startswith(_WORKBOOKS):
         msg = f"{path} is a workbook or an archive and no text; save its table as 'CSV UTF-8'"
         raise DataRootError(msg)
+    if kind and kind.family == "foreign":
+        raise DataRootError(kind.about(path))
     try:
         text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
-        msg = f"{path} is not UTF-8 text: {error}; save it as UTF-8, in Excel as 'CSV UTF-8'"
-        raise DataRootError(msg) from error
+        text = _of_windows(content)
+        if not text:
+            msg = f"{path} is not UTF-8 text: {error}; save it as UTF-8, in Excel as 'CSV UTF-8'"
+            raise DataRootError(msg) from error
+        line = 1 + next(n for n, line in enumerate(text.splitlines()) if not line.isascii())
+        logger.warning(
+            "%s is not UTF-8 text, and is read as that of Windows (cp1252); see that its letters "
+            "are right, first in line %d, or save it as UTF-8", path, line,
+        )  # fmt: skip
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def plain_label(cell: str) -> str:
-    """A label without what programs and people change in it: case, and the zeros of a fraction.
+def _of_windows(content: bytes) -> str:
+    """The text in Windows' western encoding; empty where it is hardly in that one.
 
-    >>> [plain_label(cell) for cell in ("1.0", "0,0", "Benign", "10")]
-    ['1', '0', 'benign', '10']
+    Texts of other encodings would be its letters and signs in long runs.
     """
-    return re.sub(r"(?<=\d)[.,]0*$", "", alike(cell))
+    try:
+        text = content.decode("cp1252")
+    except UnicodeDecodeError:
+        return ""
+    return "" if re.search(r"[^\x00-\x7f]{3}", text) else text
 
 
 def split_name(word: str, place: str) -> str:

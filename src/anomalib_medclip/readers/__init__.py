@@ -31,6 +31,7 @@
 ``dicom_volumes``  which volumes the slices of a series make
 ``dicom_order``    in which order the slices of a volume lie, and where
 ``listing``        which files below folders are images, which are masks
+``masks_among``    which of some files are masks, by name or by what they show
 ``mask_names``     what names say: that a picture is a mask, and of which
 ``left_out``       files that are not taken
 ``tool_commands``  command lines that errors name

@@ -5,24 +5,21 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from anomalib_medclip.errors import DataRootError, MaskError, MedclipError
+from anomalib_medclip.errors import DataRootError, MaskError
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of, is_folder
 from anomalib_medclip.readers.file_kind import is_dicom, kind_of
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.mask_names import (
     Place,
     alike,
-    holds_masks,
+    named_after,
     place_of_image,
     place_of_mask,
-    says_mask,
 )
-from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image
+from anomalib_medclip.readers.masks_among import masks_among, shows_mask
+from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 
 class Listing(NamedTuple):
@@ -37,19 +34,13 @@ class Listing(NamedTuple):
     left_out: list[LeftOut]
 
 
-_MASK_REMEDY = (
-    "if it is an image, rename it, and if it is a mask to train on, name its folder by mask_dir "
-    "(--data.mask_dir)"
-)
-
-
 def list_images(folder: Path, others: Collection[Path] = ()) -> Listing:
     """List the images in a folder and below; masks that lie among them are left out.
 
     An image is known by its ending, a DICOM file by its content.
     A mask is known by its name, such as ``3_mask.png`` beside ``3.png``, by that of its folder, or,
-    beside a picture of the same name and another ending, by being black and white. Links are
-    followed, and each folder is looked at once.
+    beside a picture of the same name, or of its name but for a word, by having two values or few
+    colours. Links are followed, and each folder is looked at once.
 
     Args:
         folder: The folder; there may be none, and then it holds nothing.
@@ -88,80 +79,23 @@ def stranger(path: Path) -> LeftOut:
     return LeftOut(path, said, "save it as PNG if it is an image")
 
 
-def masks_among(files: Sequence[Path], folder: Path) -> list[LeftOut]:
-    """Which of some images are masks of others, or of none, and by what that is known.
+def rest_below(
+    folder: Path, taken: Collection[str], reason: str, remedy: str, deep: bool = True
+) -> Iterator[LeftOut]:
+    """What lies in a folder and below, and is not taken.
 
     Args:
-        files: Files with a picture or a volume.
-        folder: A folder above them, whose own name says nothing.
+        folder: The folder.
+        taken: Paths of what is taken.
+        reason: Why a picture is left out; other files have their own reason.
+        remedy: What to do if a picture should be taken.
+        deep: Whether folders below are looked into.
     """
-    masks = [LeftOut(path, why, _MASK_REMEDY) for path, why in _masks_among(files, folder)]
-    return sorted(masks)
-
-
-def _masks_among(pictures: Sequence[Path], folder: Path) -> Iterator[tuple[Path, str]]:
-    below = {path: _unpacked(path.relative_to(folder)) for path in pictures}
-    in_folder = {path for path in pictures if holds_masks(below[path], surely=True)}
-    perhaps = {path for path in pictures if holds_masks(below[path])} - in_folder
-    others = set(pictures) - in_folder - perhaps
-    images = {place_of_image(below[path]) for path in others}
-    called = {path for path in others if says_mask(below[path].stem)}
-    scans = {place_of_image(below[path]) for path in others - called if _is_volume(path)}
-    by_name = set()
-    for path in called | perhaps:
-        place = place_of_mask(below[path])
-        if place in images or (_is_volume(path) and _is_of_several(place, scans)):
-            by_name.add(path)
-    rest = set(pictures) - in_folder - by_name
-    alone = {path for path in rest if says_mask(below[path].stem, surely=True)}
-    if alone == rest:
-        alone = set()  # all are called so, and then they are the images
-    yield from ((path, "lies in a folder of masks") for path in in_folder)
-    yield from ((path, "is a mask by its name") for path in by_name | alone)
-    yield from (
-        (path, "is the mask of the image of its name") for path in _black_and_white(rest - alone)
-    )
-
-
-def _is_volume(path: Path) -> bool:
-    return path.suffix.lower() not in IMAGE_SUFFIXES
-
-
-def _is_of_several(place: Place, scans: Collection[Place]) -> bool:
-    """Whether volumes are named as a mask is, and by what tells them apart, such as T1 and T2."""
-    begins = tuple(f"{place.name}{gap}" for gap in "_-. ") if place.name else ""
-    return any(one.folders == place.folders and one.name.startswith(begins) for one in scans)
-
-
-def _unpacked(path: Path) -> Path:
-    """The path that a packed volume would have by itself."""
-    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
-
-
-def _black_and_white(pictures: Collection[Path]) -> Iterator[Path]:
-    """Of pictures that differ only in their endings, those that are masks of the others."""
-    named = defaultdict(list)
-    for path in pictures:
-        named[path.parent, alike(path.stem)].append(path)
-    for same in named.values():
-        masks = [path for path in same if len(same) > 1 and _is_black_and_white(path)]
-        if len(masks) < len(same):
-            yield from masks
-
-
-def _is_black_and_white(path: Path) -> bool:
-    try:
-        return has_two_values(read_image(path, "dtype").amax(dim=0).numpy())
-    except MedclipError:  # which will be said where it is read as an image
-        return False
-
-
-def has_two_values(pixels: NDArray[Any]) -> bool:
-    """Whether a picture has two values and almost nothing between, as JPEG makes of a mask."""
-    low, high = pixels.min(), pixels.max()
-    near = (high - low) / 20
-    between = (pixels > low + near) & (pixels < high - near)
-    return bool(high > low and np.mean(between) < 0.02)
+    known = {*taken, *map(os.path.realpath, taken)}
+    files = files_below(folder) if deep else (p for p in entries_of(folder) if not is_folder(p))
+    for path in files:
+        if not (str(path) in known or os.path.realpath(path) in known):
+            yield LeftOut(path, reason, remedy) if is_picture(path) else stranger(path)
 
 
 def files_below(folder: Path, others: Collection[Path] = ()) -> Iterator[Path]:
@@ -211,8 +145,8 @@ def masks_for(images: Sequence[Path], home: Path, folder: Path) -> Masks:
     """Find the masks of images.
 
     A mask has the name of its image, whatever the ending, or one that says besides that it is a
-    mask. It lies below its folder as the image does below its own; or one of the two lies there
-    directly, and no other has the name.
+    mask, or another word more, if it is seen to be one. It lies below its folder as the image does
+    below its own; or one of the two lies there directly, and no other has the name.
 
     Args:
         images: The images.
@@ -228,7 +162,7 @@ def masks_for(images: Sequence[Path], home: Path, folder: Path) -> Masks:
     for of_image, of_mask in _WAYS:
         there: dict[Hashable, list[Path]] = defaultdict(list)
         for path in spare:
-            if path.suffix.lower() in IMAGE_SUFFIXES:
+            if is_picture(path):
                 there[of_mask(path.relative_to(folder))].append(path)
         called = [of_image(image.relative_to(home)) for image in images]
         count = Counter(called)
@@ -236,9 +170,31 @@ def masks_for(images: Sequence[Path], home: Path, folder: Path) -> Masks:
             if image not in found and name in there and count[name] == 1:
                 found[image] = _only_one(there[name], image)
         spare -= set(found.values())
+    lacking = [image for image in images if image not in found]
+    found |= _named_after_images(lacking, home, folder, spare)
+    spare -= set(found.values())
     said, remedy = "is the mask of no abnormal image", "name it as its image"
     paths = [str(found.get(image, folder / image.relative_to(home))) for image in images]
     return Masks(paths, [LeftOut(path, said, remedy) for path in sorted(spare)])
+
+
+def _named_after_images(
+    images: Sequence[Path], home: Path, folder: Path, spare: Collection[Path]
+) -> dict[Path, Path]:
+    """Masks, seen to be such, that have the name of an image and words more, by image."""
+    called: dict[Hashable, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for image in images:
+        called[image.relative_to(home).parent][alike(image.stem)].append(image)
+    places = {place_of_image(Path(image.name)) for image in images}
+    there: dict[Path, list[Path]] = defaultdict(list)
+    for path in sorted(spare):
+        named = called.get(path.relative_to(folder).parent, {})
+        name = named_after(alike(path.stem), named.keys())
+        if name is None or len(named[name]) > 1 or place_of_mask(Path(path.name)) in places:
+            continue  # which is of one of several
+        if is_picture(path) and shows_mask(path):
+            there[named[name][0]].append(path)
+    return {image: _only_one(masks, image) for image, masks in there.items()}
 
 
 def _same(path: Path) -> Hashable:

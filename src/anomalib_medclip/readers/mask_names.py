@@ -2,29 +2,41 @@
 
 import re
 import unicodedata
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 _GAP = r"[_\-. ]"
-_SURELY = rf"(?:masks?|segmentations?|gts?|ground{_GAP}?truths?)"
-_PERHAPS = r"(?:labels?|anno(?:tation)?s?|lesions?|rois?|outlines?|contours?|manual|segs?|truths?)"
+_MASKS = r"(?:masks?|maske[ns]?|masques?|m[aá]scaras?|mascher[ae])"
+_SURELY = rf"(?:{_MASKS}|msks?|segmentations?|(?:d|prob)segs?|gts?|ground{_GAP}?truths?)"
+_PERHAPS = (
+    r"(?:labels?|anno(?:tation)?s?|lesions?|rois?|outlines?|contours?|manual|segs?|truths?"
+    r"|instances?)"
+)
 _MASK = rf"(?:{_SURELY}|{_PERHAPS})"
+_MADE = r"(?:segmented|superpixels?|annotated|pred(?:ict(?:ed|ion))?s?|tumou?rs?)"
 _IMAGE = (
-    r"(?:images?|imgs?|originals?|orig|pictures?|photos?|scans?|slices?|raw|src|inputs?|training)"
+    r"(?:images?|imgs?|imaging|originals?|orig|pictures?|photos?|scans?|slices?|raw|src|inputs?"
+    r"|training)"
 )
 _PART = "(?:t[rs])?"  # for training or test, as nnU-Net calls folders
-_NUMBER = rf"(?:{_GAP}?\d+)?"  # of several lesions
+_WHICH = rf"{_GAP}+(?:copy|kopie|copie|final|new|old|left|right|l|r|v(?=\d))"
+_MORE = rf"(?:{_WHICH}|{_GAP}*\(?\d+\)?)*"  # of several lesions, sides, or copies
 
 
 def _rules(*patterns: str) -> list[re.Pattern[str]]:
     return [re.compile(pattern) for pattern in patterns]
 
 
-_OF_MASK = _rules(rf"(?<=.){_GAP}*{_MASK}{_NUMBER}$", rf"^{_MASK}{_GAP}*")
+_OF_MASK = _rules(rf"(?<=.)(?:{_GAP}*\(?(?:{_MASK}|{_MADE})\)?)+{_MORE}$", rf"^{_MASK}{_GAP}*")
 _OF_IMAGE = _rules(rf"{_GAP}*{_IMAGE}$", rf"^{_IMAGE}{_GAP}*")
-[_ALONE] = _rules(rf"(?:.*{_GAP})?{_SURELY}{_NUMBER}|{_SURELY}{_GAP}.*")
+[_ALONE] = _rules(rf"(?:.*{_GAP})?\(?{_SURELY}\)?{_MORE}|{_SURELY}{_GAP}.*")
 [_OF_MASKS, _OF_MASKS_PERHAPS, _OF_IMAGES] = _rules(
     rf"(?:.*{_GAP})?{_SURELY}", rf"(?:.*{_GAP})?{_PERHAPS}{_PART}", rf"{_IMAGE}{_PART}"
+)
+_TISSUE = re.compile(r"^(?:m?w|r)?c[1-6](?=.)")  # as SPM calls maps of one
+_LABELS = re.compile(  # as FreeSurfer and Slicer call volumes of them
+    r"(?:.*[+.])?aseg(?:\..*)?|aparc.*|wmparc.*|(?:[lr]h\.)?ribbon|filled(?:\..*)?|.*\.seg"
 )
 
 
@@ -67,6 +79,46 @@ def place_of_mask(path: Path) -> Place:
     return _place(path, _without(alike(path.stem), _OF_MASK))
 
 
+def place_of_tissue(path: Path) -> Place:
+    """The place of the scan that a volume shows one tissue of, as SPM writes it; else its own.
+
+    >>> place_of_tissue(Path("P4/c1T1.nii"))
+    Place(folders=('p4',), name='t1')
+    """
+    return _place(path, _TISSUE.sub("", alike(path.stem)))
+
+
+def shorter_places(place: Place) -> Iterator[Place]:
+    """Places whose names are what this one's name begins with, up to a gap; the longest first.
+
+    >>> [one.name for one in shorter_places(Place((), "t1_brain pve"))]
+    ['t1_brain', 't1']
+    """
+    for gap in reversed([*re.finditer(_GAP, place.name)]):
+        if gap.start():
+            yield place._replace(name=place.name[: gap.start()])
+
+
+def named_after(name: str, others: Collection[str]) -> str | None:
+    """The longest of other names that a name, without ending, has at its beginning or end.
+
+    What it has besides is a word: numbers alone tell images apart.
+
+    Args:
+        name: As ``alike`` has it.
+        others: So, too.
+
+    Example:
+        >>> named_after("img_7_ma", {"img_7", "img"}), named_after("img_7", {"img"})
+        ('img_7', None)
+    """
+    for length in range(len(name) - 1, 0, -1):
+        for other, word in ((name[:length], name[length:]), (name[-length:], name[:-length])):
+            if other in others and re.search(r"[^\W\d_]", word):
+                return other
+    return None
+
+
 def _place(path: Path, name: str) -> Place:
     return Place(tuple(map(alike, _folders(path))), _without(name, _OF_IMAGE))
 
@@ -86,6 +138,11 @@ def says_mask(name: str, *, surely: bool = False) -> bool:
     if surely:
         return _ALONE.fullmatch(name) is not None
     return any(rule.search(name) for rule in _OF_MASK)
+
+
+def says_labels(name: str) -> bool:
+    """Whether a volume's name without ending is what programs call their volumes of labels."""
+    return _LABELS.fullmatch(alike(name)) is not None
 
 
 def holds_masks(path: Path, *, surely: bool = False) -> bool:

@@ -24,7 +24,8 @@ from anomalib_medclip.readers.file_kind import DICOM, is_dicom, kind_by
 from anomalib_medclip.readers.grid import same_grid as same_grid
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.listing import masks_among, stranger
+from anomalib_medclip.readers.listing import stranger
+from anomalib_medclip.readers.masks_among import masks_among
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_label_map, read_lesion
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.stack_names import Stack, first_unlike, stack_of

@@ -20,7 +20,8 @@ from anomalib_medclip.readers.dicom_frames import slices_in
 from anomalib_medclip.readers.dicom_members import Membership, membership_of, set_aside
 from anomalib_medclip.readers.file_kind import DICOM, FileKind, kind_by, kind_of
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.listing import masks_among, stranger
+from anomalib_medclip.readers.listing import stranger
+from anomalib_medclip.readers.masks_among import masks_among
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 from anomalib_medclip.readers.unpacked import Unpacked
 from anomalib_medclip.readers.volume_file import parts_of
