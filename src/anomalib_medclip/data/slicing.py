@@ -203,8 +203,7 @@ def cut(
             )
             raise MaskError(msg)
         paths["organ"] = organ
-    volume = read_volume(image, intensity, uneven, dicom_where)
-    volumes = {"image": volume}
+    volumes = {"image": read_volume(image, intensity, uneven, dicom_where)}
     if mask is not None:
         volumes["mask"] = marks_of(Path(mask), labels)
     if slicing.organ_labels and organ is not None:
@@ -225,7 +224,7 @@ def cut(
         images=images,
         masks=None if masks is None else masks.to(torch.uint8),
         shown=_shown(images, organs),
-        headers=volume.headers,
+        headers=volumes["image"].headers,
         left_out=tuple(dict.fromkeys(out for one in volumes.values() for out in one.left_out)),
         _image=found["image"],
         _transform=Compose([*own, turn, *steps]),  # to take maps back
