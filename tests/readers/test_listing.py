@@ -214,6 +214,15 @@ def test_a_picture_is_known_by_its_content_unless_its_name_says_another(home, tm
     assert [one.where for one in scored.inputs] == names
 
 
+def test_what_stands_for_a_file_in_the_cloud_is_named_though_it_is_hidden(home, tmp_path):
+    save(tmp_path / ".9.png.icloud", b"bplist00")
+    save(tmp_path / ".8.png", PICTURES[".png"])
+    said = {".9.png.icloud": "stands for a file that is in iCloud and not here"}
+    assert listed(home("1.png")) == (["1.png"], said)
+    scored = look_below(tmp_path, tmp_path / "out")
+    assert {one.path.as_posix(): one.reason for one in scored.left_out} == said
+
+
 def test_each_folder_is_looked_at_once_and_not_those_of_others(home):
     folder = home("normal/1.png", "normal/ill/2.png")
     (folder / "normal" / "again").symlink_to(folder / "normal")

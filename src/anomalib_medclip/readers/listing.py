@@ -23,6 +23,7 @@ from anomalib_medclip.readers.mask_names import (
 from anomalib_medclip.readers.masks_among import masks_among, shows_mask, unpacked_path
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
+_IN_CLOUD = ".icloud"
 _OTHER_ENDINGS = re.compile(r"\.(?:jfif|jpe|jif|pjpe?g?|jpg[_-]large|dib|btf|tf8|\d+)|")
 """Of files whose content tells whether they are pictures; other endings say that they are none."""
 
@@ -85,6 +86,8 @@ def stranger(path: Path) -> LeftOut:
     kind = kind_of(path)
     if fault := fault_of(path):
         return LeftOut(path, *fault)
+    if path.suffix == _IN_CLOUD:
+        return LeftOut(path, "stands for a file that is in iCloud and not here", "download it")
     if kind and kind.family == "foreign":
         return LeftOut(path, f"is {kind.name}", kind.remedy)
     if kind and kind.family == "volume":
@@ -142,7 +145,12 @@ def entries_of(folder: Path) -> list[Path]:
         return []
     if fault is not A_FOLDER:
         raise DataRootError(fault.about(folder))
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder does not count; what stands for a file in iCloud does."""
+    return name.startswith(".") and not name.endswith(_IN_CLOUD)
 
 
 class Masks(NamedTuple):

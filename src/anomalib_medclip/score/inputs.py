@@ -20,7 +20,7 @@ from anomalib_medclip.readers.dicom_frames import slices_in
 from anomalib_medclip.readers.dicom_volumes import Membership, membership_of, set_aside
 from anomalib_medclip.readers.file_kind import DICOM, FileKind, kind_by, kind_of
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.listing import is_picture, stranger
+from anomalib_medclip.readers.listing import is_hidden, is_picture, stranger
 from anomalib_medclip.readers.masks_among import masks_among
 from anomalib_medclip.readers.unpacked import Unpacked
 from anomalib_medclip.readers.volume_file import parts_of
@@ -181,7 +181,7 @@ def _in_folder(
     there = {
         folder / name: _by_content(folder / name, (below / name).as_posix())
         for name in sorted(names)
-        if not name.startswith(".")
+        if not is_hidden(name)
     }
     inputs = [one for one in there.values() if isinstance(one, Input)]
     beside = {part for one in inputs for part in one.files[1:]}
