@@ -1,11 +1,12 @@
 """Folders of images as people keep them: which files are taken for what, and none is lost."""
 
+import gzip
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from image_trees import LESION, MASK, PICTURES, Tree, png, save
+from image_trees import LESION, MASK, NOISE, PICTURES, Tree, png, save
 from opened_files import opened
 
 from anomalib_medclip.errors import DataRootError, MaskError
@@ -13,6 +14,7 @@ from anomalib_medclip.readers.left_out import warn_of
 from anomalib_medclip.readers.listing import files_below, list_images, masks_for
 from anomalib_medclip.readers.mask_names import patient_folder
 from anomalib_medclip.readers.masks_among import masks_among
+from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score.inputs import look_below
 
 TREES = 150
@@ -44,7 +46,8 @@ def home(tmp_path):
 
     def fill(*names):
         for name in names:
-            save(tmp_path / name, MASK if "bw" in name else PICTURES[".png"])
+            content = MASK if "bw" in name else b"tired" if name == "none" else PICTURES[".png"]
+            save(tmp_path / name, content)
         return tmp_path
 
     return fill
@@ -188,6 +191,36 @@ def test_a_dicom_file_is_known_by_its_content(home, tmp_path):
     save(tmp_path / "IM0001", bytes(128) + b"DICM")
     save(tmp_path / "1.ima", bytes(128) + b"DICM")
     assert listed(home("2.png"))[0] == ["1.ima", "2.png", "IM0001"]
+
+
+def test_a_picture_is_known_by_its_content_unless_its_name_says_another(home, tmp_path):
+    jpeg, bmp = png(NOISE, "JPEG"), png(NOISE, "BMP")
+    for name in ("a.jfif", "b.jpe", "c", "d.jpg_large", "e.JFIF"):
+        save(tmp_path / name, jpeg)
+    save(tmp_path / "f.dib", bmp)
+    others = {
+        "g.png.bak": png(NOISE), "h.png~": png(NOISE), "i.jpg_old": jpeg, "k.part": jpeg,
+        "o.svg": jpeg,
+        "l.jp2": png(NOISE, "JPEG2000"), "m.png.gz": gzip.compress(png(NOISE)), "n.heic": b"x",
+    }  # fmt: skip
+    for name, content in others.items():
+        save(tmp_path / name, content)
+    names, left_out = listed(home("z.png"))
+    assert names == ["a.jfif", "b.jpe", "c", "d.jpg_large", "e.JFIF", "f.dib", "z.png"]
+    assert left_out.keys() == others.keys()
+    for name in names:
+        assert read_image(tmp_path / name).shape == (3, 16, 16)
+    scored = look_below(tmp_path, tmp_path / "out")
+    assert [one.where for one in scored.inputs] == names
+
+
+def test_what_stands_for_a_file_in_the_cloud_is_named_though_it_is_hidden(home, tmp_path):
+    save(tmp_path / ".9.png.icloud", b"bplist00")
+    save(tmp_path / ".8.png", PICTURES[".png"])
+    said = {".9.png.icloud": "stands for a file that is in iCloud and not here"}
+    assert listed(home("1.png")) == (["1.png"], said)
+    scored = look_below(tmp_path, tmp_path / "out")
+    assert {one.path.as_posix(): one.reason for one in scored.left_out} == said
 
 
 def test_each_folder_is_looked_at_once_and_not_those_of_others(home):

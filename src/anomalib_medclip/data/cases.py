@@ -25,8 +25,7 @@ Labels: TypeAlias = Mapping[tuple[str, int | None], int]
 ANY_NAME = re.compile(r"\{\w+\}")
 """A name in braces, in a pattern."""
 
-_MOST_DIGITS = 9
-"""Of a slice's number; Python takes no more than 4,300 for a number."""
+_MOST_DIGITS = 9  # of a slice's number; Python takes no more than 4,300 for a number
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,8 @@ class VolumeSource:
     Attributes:
         image: Pattern of the volumes' paths below the root, such as
             ``"{patient}/{patient}_flair.nii.gz"``, of multi-frame DICOM files, or of folders with a
-            DICOM series or pictures.
-            ``{patient}`` tells patients apart; ``{split}`` may be train, valid or test; other names
-            in braces stand for anything.
+            DICOM series or pictures. ``{patient}`` tells patients apart; ``{split}`` may be train,
+            valid or test; other names in braces stand for anything.
         mask: Pattern of the lesion masks, with names in braces that ``image`` has.
         lesion_labels: Which numbers of a mask are lesions, or ``all`` but 0; needed where one holds
             more than 0 and one other.
@@ -255,10 +253,9 @@ def read_label_table(path: Path, names: Collection[str]) -> Labels:
             raise DataRootError(msg)
         name = known.get(_volume_name(written))
         if name is None:
-            near = get_close_matches(written, names, n=1)
-            remedy = f"correct the path, such as to {near[0]}" if near else "correct the path"
-            msg = f"{row.place} has a label for {written!r}, which no source has; {remedy}"
-            raise DataRootError(msg)
+            near = [f", such as to {one}" for one in get_close_matches(written, names, n=1)]
+            msg = f"{row.place} has a label for {written!r}, which no source has; correct the path"
+            raise DataRootError("".join([msg, *near]))
         key = name, int(number) if number else None
         if labels.setdefault(key, label_index) != label_index:
             msg = f"{row.place} gives {name!r} another label than a row before; keep the right one"

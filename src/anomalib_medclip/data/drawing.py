@@ -11,7 +11,7 @@ from pandas import DataFrame
 from anomalib_medclip.data.integrity import Problem
 from anomalib_medclip.errors import ImageReadError
 from anomalib_medclip.files import fault_of
-from anomalib_medclip.readers.file_kind import is_dicom
+from anomalib_medclip.readers.file_kind import is_dicom, is_volume
 from anomalib_medclip.readers.picture_file import is_turned
 
 
@@ -36,8 +36,8 @@ def undrawable_problems(
     if not any(type(callback) is ImageVisualizer for callback in callbacks):
         return
     for path in table["image_path"]:
-        if is_dicom(Path(path)) or fault_of(Path(path)):
-            said = "is DICOM or a slice, which anomalib's visualizer cannot open"
+        if is_dicom(Path(path)) or is_volume(Path(path)) or fault_of(Path(path)):
+            said = "is DICOM, NIfTI or a slice, which anomalib's visualizer cannot open"
         elif ".." in _heat_map(path, name, category).parts:
             said = "is named by '..', which anomalib's visualizer would follow out of its folder"
         elif _is_turned(path):

@@ -21,9 +21,12 @@ from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import MISSING, fault_of, is_folder
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.listing import rest_below
+from anomalib_medclip.readers.listing import entries_of, rest_below
 
 logger = logging.getLogger(__name__)
+
+_OF_TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml")
+"""Endings of tables, configs and lists of support images, which lie beside tables."""
 
 
 class MedicalFolder(MedicalDataModule):
@@ -216,18 +219,21 @@ class MedicalFolder(MedicalDataModule):
         self._check_columns([row for row, _ in rows])
         table = DataFrame([self._sample(row, split) for row, split in rows])
         table["group"] = first_spellings(table["group"])
-        taken = [*table["image_path"], *filter(None, table["mask_path"])]
-        self.left_out = list(self._not_named([*taken, *map(str, self.tables.values())]))
+        named = [*table["image_path"], *filter(None, table["mask_path"])]
+        self.left_out = list(self._not_named(named))
         return table
 
-    def _not_named(self, taken: Sequence[str]) -> Iterator[LeftOut]:
+    def _not_named(self, named: Sequence[str]) -> Iterator[LeftOut]:
         """What lies below the root, or beside named files elsewhere, and is in no table."""
+        homes = {with_name(table).parent for table in self.tables.values()}
+        beside = [path for home in homes for path in entries_of(home)]
+        taken = [*named, *(str(path) for path in beside if path.suffix.lower() in _OF_TABLES)]
         why = "is named by no row of the table", "add a row for it"
         root = Path(os.path.realpath(self.root))
         is_whole = root.parent == root  # below which all of a machine lies
         if not is_whole:
             yield from rest_below(self.root, taken, *why)
-        for folder in sorted({Path(os.path.realpath(path)).parent for path in taken}):
+        for folder in sorted({Path(os.path.realpath(path)).parent for path in named}):
             if is_folder(folder) and (is_whole or not folder.is_relative_to(root)):
                 yield from rest_below(folder, taken, *why, deep=False)
 

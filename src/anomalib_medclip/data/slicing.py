@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomalib_medclip.data.planes import AXES, turn_of
-from anomalib_medclip.data.planes import Plane as Plane
+from anomalib_medclip.data.planes import turn_of
 from anomalib_medclip.data.volume_labels import marks_of, organ_of
 from anomalib_medclip.data.voxel_transforms import TransformSpec, transformed
 from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.readers.dicom_values import DicomWhere
+from anomalib_medclip.readers.flat import AXES
+from anomalib_medclip.readers.flat import Plane as Plane
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.lesion import LESION, MaskLabels

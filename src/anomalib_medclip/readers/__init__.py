@@ -20,6 +20,7 @@
 ``meta_image``     MetaImage files
 ``text_header``    headers and voxels of these two
 ``grid``           what shapes and affines can be
+``flat``           NIfTI files that are one voxel thick, which are pictures
 ``file_kind``      what a file is, by its content
 ``unpacked``       the bytes of a file, unpacked
 ``dicom``          DICOM files: one picture, or a series

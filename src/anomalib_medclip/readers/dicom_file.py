@@ -47,12 +47,12 @@ def read_header(file: BinaryIO) -> Any:  # noqa: ANN401 - a pydicom dataset
         A dataset whose ``file_meta`` has a transfer syntax, if need be that of its encoding.
 
     Raises:
-        FaultyFileError: It does not begin as DICOM does.
+        FaultyFileError: It is empty, or does not begin as DICOM does.
     """
     from pydicom.filereader import read_dataset, read_partial
 
-    if not begins_as_dicom(file.read(132)):
-        msg = "it does not begin as DICOM does"
+    if not begins_as_dicom(head := file.read(132)):
+        msg = "it does not begin as DICOM does" if head else "it is empty"
         raise FaultyFileError(msg)
     meta = _read_meta(file)
     if not _deflated(meta):

@@ -43,6 +43,7 @@ MGH = FileKind("volume", "MGH")
 NRRD = FileKind("volume", "NRRD")
 META_IMAGE = FileKind("volume", "MetaImage")
 DICOM = FileKind("dicom", "DICOM")
+JPEG_2000 = FileKind("picture", "JPEG 2000")  # which is not read
 
 _AS_PICTURES = "write its slices as pictures, and give their folder, numbered in their order"
 _EYEPY = f"open it by the Python package eyepy or by the maker's program, {_AS_PICTURES}"
@@ -95,7 +96,7 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"MM\0+", FileKind("picture", "TIFF")),
     (0, b"GIF8", FileKind("picture", "GIF")),
     (8, b"WEBP", FileKind("picture", "WebP")),
-    (0, b"\0\0\0\x0cjP  \r\n", FileKind("picture", "JPEG 2000")),
+    (0, b"\0\0\0\x0cjP  \r\n", JPEG_2000),
     (0, b"HSF-OCT-", HEIDELBERG),
     (0, b"CMDb", HEIDELBERG_E2E),
     (0, b"FOCT", TOPCON),

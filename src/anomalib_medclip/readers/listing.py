@@ -1,6 +1,7 @@
 """Which files below folders are images, which are masks, and which are left out, and why."""
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from functools import partial
@@ -9,7 +10,8 @@ from typing import NamedTuple
 
 from anomalib_medclip.errors import DataRootError, MaskError
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of, is_folder
-from anomalib_medclip.readers.file_kind import is_dicom, kind_of
+from anomalib_medclip.readers.file_kind import DICOM, JPEG_2000, NIFTI, kind_of
+from anomalib_medclip.readers.flat import is_flat
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.mask_names import (
     Place,
@@ -18,8 +20,12 @@ from anomalib_medclip.readers.mask_names import (
     place_of_image,
     place_of_mask,
 )
-from anomalib_medclip.readers.masks_among import masks_among, shows_mask
+from anomalib_medclip.readers.masks_among import masks_among, shows_mask, unpacked_path
 from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
+
+_IN_CLOUD = ".icloud"
+_OTHER_ENDINGS = re.compile(r"\.(?:jfif|jpe|jif|pjpe?g?|jpg[_-]large|dib|btf|tf8|\d+)|")
+"""Of files whose content tells whether they are pictures; other endings say that they are none."""
 
 
 class Listing(NamedTuple):
@@ -37,7 +43,7 @@ class Listing(NamedTuple):
 def list_images(folder: Path, others: Collection[Path] = ()) -> Listing:
     """List the images in a folder and below; masks that lie among them are left out.
 
-    An image is known by its ending, a DICOM file by its content.
+    An image is known by its ending or by its content; see ``is_picture``.
     A mask is known by its name, such as ``3_mask.png`` beside ``3.png``, by that of its folder, or,
     beside a picture of the same name, or of its name but for a word, by having two values or few
     colours. Links are followed, and each folder is looked at once.
@@ -60,8 +66,19 @@ def list_images(folder: Path, others: Collection[Path] = ()) -> Listing:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is taken for an image: by its ending or, of DICOM, by its content."""
-    return path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)
+    """Whether a file is taken for an image: by its ending or by its content.
+
+    The latter counts for DICOM, for NIfTI that is one voxel thick, and for pictures without an
+    ending or with another one of theirs, such as ``.jfif``.
+    """
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return True
+    kind = kind_of(path)
+    if kind is None or kind == DICOM:
+        return kind == DICOM
+    is_read = kind.family == "picture" and kind != JPEG_2000
+    return (is_read and bool(_OTHER_ENDINGS.fullmatch(suffix))) or (kind == NIFTI and is_flat(path))
 
 
 def stranger(path: Path) -> LeftOut:
@@ -69,6 +86,8 @@ def stranger(path: Path) -> LeftOut:
     kind = kind_of(path)
     if fault := fault_of(path):
         return LeftOut(path, *fault)
+    if path.suffix == _IN_CLOUD:
+        return LeftOut(path, "stands for a file that is in iCloud and not here", "download it")
     if kind and kind.family == "foreign":
         return LeftOut(path, f"is {kind.name}", kind.remedy)
     if kind and kind.family == "volume":
@@ -126,7 +145,12 @@ def entries_of(folder: Path) -> list[Path]:
         return []
     if fault is not A_FOLDER:
         raise DataRootError(fault.about(folder))
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder does not count; what stands for a file in iCloud does."""
+    return name.startswith(".") and not name.endswith(_IN_CLOUD)
 
 
 class Masks(NamedTuple):
@@ -163,8 +187,8 @@ def masks_for(images: Sequence[Path], home: Path, folder: Path) -> Masks:
         there: dict[Hashable, list[Path]] = defaultdict(list)
         for path in spare:
             if is_picture(path):
-                there[of_mask(path.relative_to(folder))].append(path)
-        called = [of_image(image.relative_to(home)) for image in images]
+                there[of_mask(unpacked_path(path.relative_to(folder)))].append(path)
+        called = [of_image(unpacked_path(image.relative_to(home))) for image in images]
         count = Counter(called)
         for image, name in zip(images, called, strict=True):
             if image not in found and name in there and count[name] == 1:

@@ -51,7 +51,7 @@ def masks_among(files: Sequence[Path], folder: Path) -> list[LeftOut]:
 
 
 def _masks_among(files: Sequence[Path], folder: Path) -> Iterator[tuple[Path, str]]:
-    below = {path: _unpacked(path.relative_to(folder)) for path in files}
+    below = {path: unpacked_path(path.relative_to(folder)) for path in files}
     volumes = {path for path in files if _is_volume(path)}
     in_folder = {path for path in files if holds_masks(below[path], surely=True)}
     perhaps = {path for path in files if holds_masks(below[path])} - in_folder
@@ -110,7 +110,7 @@ def _has_segments(path: Path) -> bool:
         return False
 
 
-def _unpacked(path: Path) -> Path:
+def unpacked_path(path: Path) -> Path:
     """The path that a packed volume would have by itself."""
     return path.with_suffix("") if path.suffix.lower() == ".gz" else path
 

@@ -17,9 +17,11 @@ from anomalib_medclip.errors import MaskError
 from anomalib_medclip.readers.dicom import picture_of
 from anomalib_medclip.readers.dicom_frames import slices_in
 from anomalib_medclip.readers.file_kind import DICOM, kind_by
+from anomalib_medclip.readers.flat import flat_picture, shows_flat
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.lesion import MaskLabels, Outline, labels_of, outline_of
-from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES, read_stored, stored_in
+from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES, stored_in
+from anomalib_medclip.readers.stored import Stored
 from anomalib_medclip.readers.unpacked import Unpacked
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,8 @@ def read_image(path: str | Path, intensity: IntensityPolicy = None) -> Image:
     WhiteIsZero) are turned round, so that high is bright; an alpha channel is dropped.
 
     Args:
-        path: A PNG, JPEG, BMP, TIFF, GIF, WebP or DICOM file, grey or colour, of one picture.
+        path: A PNG, JPEG, BMP, TIFF, GIF, WebP or DICOM file, grey or colour, of one picture; or a
+            NIfTI file that is one voxel thick.
         intensity: What to do with more than 8 bits a channel, or with numbers with a sign.
 
     Raises:
@@ -50,6 +53,8 @@ def read_image(path: str | Path, intensity: IntensityPolicy = None) -> Image:
     with Unpacked(Path(path)) as file:
         if kind_by(file.path, file.head) == DICOM:
             return _three_channels(picture_of(slices_in(file), intensity))
+        if shows_flat(file):
+            return _three_channels(apply_intensity(flat_picture(file), intensity, path))
         stored = stored_in(file)
     if not stored.is_deep:
         return _three_channels(np.divide(stored.as_bytes(), 255, dtype=np.float32))
@@ -139,7 +144,7 @@ def read_lesion(path: str | Path, labels: MaskLabels = MaskLabels()) -> NDArray[
 
 def read_outline(path: str | Path, labels: MaskLabels = MaskLabels()) -> Outline:
     """As ``read_lesion``, with what was found out about the mask."""
-    return outline_of(read_stored(path), path, labels)
+    return outline_of(_stored(path), path, labels)
 
 
 def read_label_map(path: str | Path) -> NDArray[np.integer]:
@@ -149,7 +154,18 @@ def read_label_map(path: str | Path) -> NDArray[np.integer]:
         ImageReadError: See ``read_lesion``.
         MaskError: It is in colour, or its compression has changed its numbers.
     """
-    return labels_of(read_stored(path), path)
+    return labels_of(_stored(path), path)
+
+
+def _stored(path: str | Path) -> Stored:
+    with Unpacked(Path(path)) as file:
+        if not shows_flat(file):
+            return stored_in(file)
+        numbers = flat_picture(file)
+    whole = np.isfinite(numbers).all() and (numbers == np.rint(numbers)).all()
+    if whole and numbers.dtype.kind == "f":  # by the slope of its header
+        numbers = numbers.astype(np.int32)
+    return Stored(numbers, 8 * numbers.dtype.itemsize)
 
 
 def lesion_numbers(lesion: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -20,9 +20,8 @@ from anomalib_medclip.readers.dicom_frames import slices_in
 from anomalib_medclip.readers.dicom_members import Membership, membership_of, set_aside
 from anomalib_medclip.readers.file_kind import DICOM, FileKind, kind_by, kind_of
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.listing import stranger
+from anomalib_medclip.readers.listing import is_hidden, is_picture, stranger
 from anomalib_medclip.readers.masks_among import masks_among
-from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 from anomalib_medclip.readers.unpacked import Unpacked
 from anomalib_medclip.readers.volume_file import parts_of
 
@@ -154,7 +153,7 @@ def _by_content(path: Path, where: str) -> Input | Membership | MedclipError | N
     kind, said = _looked_at(path)
     if kind and kind.family == "volume":
         return Input("nifti", parts_of(path, kind), where)
-    if kind != DICOM and path.suffix.lower() in IMAGE_SUFFIXES:
+    if kind != DICOM and is_picture(path):
         return Input("picture", (path,), where)
     return said
 
@@ -182,7 +181,7 @@ def _in_folder(
     there = {
         folder / name: _by_content(folder / name, (below / name).as_posix())
         for name in sorted(names)
-        if not name.startswith(".")
+        if not is_hidden(name)
     }
     inputs = [one for one in there.values() if isinstance(one, Input)]
     beside = {part for one in inputs for part in one.files[1:]}
