@@ -100,8 +100,21 @@ def _read_by_pillow(path: Path, file: BinaryIO) -> Stored:
         _check_png(content)
     picture.load()
     stored = _deep_png(content) if ";16" in raw else _shallow(path, picture, _BITS.get(raw, 8))
-    lossy = kind == "JPEG" or (kind == "WEBP" and b"VP8L" not in content[:64])
+    lossy = kind == "JPEG" or (kind == "WEBP" and _is_lossy_webp(content))
     return stored._replace(lossy=lossy, orientation=picture.getexif().get(_ORIENTATION, 1))
+
+
+def _is_lossy_webp(content: bytes) -> bool:
+    """Whether the pixels of a WebP file, wherever among its chunks they are, are lossy.
+
+    Chunks are of four letters, a size and so many bytes, filled up to an even number; that of the
+    one frame of an animation (ANMF) holds 16 bytes and then chunks.
+    """
+    place = 12  # after RIFF, its size and WEBP
+    while (name := content[place : place + 4]) not in (b"VP8 ", b"VP8L", b""):
+        (size,) = struct.unpack_from("<I", content, place + 4)
+        place += 8 + (16 if name == b"ANMF" else size + size % 2)
+    return name != b"VP8L"
 
 
 def _refusal(path: Path, said: str) -> ImageReadError:
