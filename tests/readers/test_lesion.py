@@ -5,6 +5,7 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from outlines import SIZE, by_palette, ellipse
 from pictures import noise, save
 from PIL import Image as Pillow
 from PIL import ImageCms
@@ -14,23 +15,7 @@ from anomalib_medclip.errors import MaskError
 from anomalib_medclip.readers.lesion import MaskLabels
 from anomalib_medclip.readers.picture import read_label_map, read_lesion, read_mask
 
-SIZE = (48, 64)
 ASKS = r"mask .*: ?|mask .*, and .* is not said; "
-
-
-def ellipse(random, size=SIZE):
-    """A lesion somewhere, of at least some pixels."""
-    y, x = np.mgrid[: size[0], : size[1]]
-    cy, cx = random.uniform(0.3, 0.7, 2) * size
-    ry, rx = random.uniform(0.12, 0.25, 2) * min(size)
-    return ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
-
-
-def by_palette(path, lesion, colours):
-    picture = Pillow.fromarray(lesion.astype(np.uint8), mode="P")
-    picture.putpalette(colours)
-    picture.save(path)
-    return path
 
 
 # --- one number or colour beside 0, however it is stored

@@ -18,7 +18,8 @@ from anomalib_medclip.readers.dicom import picture_of
 from anomalib_medclip.readers.dicom_frames import slices_in
 from anomalib_medclip.readers.file_kind import DICOM, kind_by
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
-from anomalib_medclip.readers.lesion import MaskLabels, Outline, labels_of, outline_of
+from anomalib_medclip.readers.label_map import labels_of
+from anomalib_medclip.readers.lesion import MaskLabels, Outline, outline_of
 from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES, read_stored, stored_in
 from anomalib_medclip.readers.unpacked import Unpacked
 
