@@ -24,7 +24,7 @@ from anomalib_medclip.errors import MaskError, VolumeError
 from anomalib_medclip.readers.dicom_values import DicomWhere
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.lesion import LESION, MaskLabels
+from anomalib_medclip.readers.lesion import LESION, MaskLabels, Number
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.volume import (
     Volume,
@@ -102,6 +102,7 @@ class Sliced:
             an organ, that organ. Of a volume of one value, all.
         headers: As of ``Volume``.
         left_out: As of ``Volume``.
+        number: By which number the mask marks lesions, where that is not said.
     """
 
     images: Tensor
@@ -109,6 +110,7 @@ class Sliced:
     shown: Tensor
     headers: tuple[Any, ...]
     left_out: tuple[LeftOut, ...]
+    number: Number | None
     _image: "MetaTensor"
     _transform: "Compose"
 
@@ -205,8 +207,10 @@ def cut(
         paths["organ"] = organ
     volume = read_volume(image, intensity, uneven, dicom_where)
     found: Any = {"image": _tensor(volume, image)}
+    number = None
     if mask is not None:
-        found["mask"] = _tensor(marks_of(Path(mask), labels), mask)
+        marks, number = marks_of(Path(mask), labels)
+        found["mask"] = _tensor(marks, mask)
     if slicing.organ_labels and organ is not None:
         found["organ"] = _tensor(organ_of(Path(organ), slicing.organ_labels), paths["organ"])
     where = image if isinstance(image, str | Path) else image[0].parent
@@ -226,6 +230,7 @@ def cut(
         shown=_shown(images, organs),
         headers=volume.headers,
         left_out=volume.left_out,
+        number=number,
         _image=found["image"],
         _transform=Compose([*own, turn, *steps]),  # to take maps back
     )

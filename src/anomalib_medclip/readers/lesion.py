@@ -28,8 +28,8 @@ from anomalib_medclip.readers.stored import Stored
 LesionLabels: TypeAlias = tuple[int, ...] | Literal["all"]
 """Which numbers of a mask are lesions: these, or all but 0."""
 
-Number: TypeAlias = int | tuple[int, ...]
-"""A number of a mask, or red, green and blue."""
+Number: TypeAlias = int | str
+"""A number of a mask, or its colour in words."""
 
 LESION, IGNORED = 1, 2
 """What a pixel of a mask is marked as, where it is not healthy, which is 0. What is ignored is not
@@ -182,9 +182,10 @@ def _drawn(stored: Stored, path: str | Path) -> Outline:
     if outline.greys or stored.lossy or stored.bits == 1 or not outline.lesion.any():
         return outline
     shown = stored.numbers if stored.numbers.ndim == 3 else numbers
-    first = np.unique(shown[outline.lesion][0]).tolist()
-    number = int(first[0]) if len(first) == 1 else tuple(shown[outline.lesion][0].tolist())
-    return outline._replace(number=number)
+    first = np.atleast_1d(shown[outline.lesion][0]).tolist()
+    if len({*first}) == 1:
+        return outline._replace(number=int(first[0]))
+    return outline._replace(number=f"red, green and blue {first}")
 
 
 def _greys(stored: Stored, path: str | Path) -> NDArray[Any]:

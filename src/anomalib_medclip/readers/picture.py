@@ -88,7 +88,13 @@ def read_mask(
         MaskError: See ``read_lesion``; or the mask is of another size than the image, or marks no
             lesion at all, though the image is abnormal.
     """
-    outline = read_outline(path, labels)
+    return mask_of(read_outline(path, labels), path, size, may_be_empty)
+
+
+def mask_of(
+    outline: Outline, path: str | Path, size: tuple[int, int], may_be_empty: bool = False
+) -> Mask:
+    """As ``read_mask``, of an outline that has been read."""
     check_lesion(path, outline.lesion, size, may_be_empty)
     if outline.lesion.mean() > MOST:
         _warn_of_most(path)
