@@ -88,6 +88,39 @@ def test_pictures_are_the_same_at_every_door(tmp_path, model):
     assert_predicted(trained, model)
 
 
+def damaged(root):
+    """Empty and cut-off pictures of every format, and files that are none, by path."""
+    files = [root / f"{name}.png" for name in ("nothing", "a page", "words")]
+    for path, content in zip(files, (b"", b"<!doctype html><html>", b"hello"), strict=True):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    for ending in ("png", "jpg", "bmp", "tif", "gif", "webp"):
+        whole = save(root / f"whole.{ending}", noise(40, 50, 3)).read_bytes()
+        for part in (2, 20, len(whole) // 2, len(whole) - 3):
+            files.append(root / f"{part} bytes.{ending}")
+            files[-1].write_bytes(whole[:part])
+        (root / f"whole.{ending}").unlink()
+    return files
+
+
+def test_damaged_pictures_are_refused_alike_at_every_door(tmp_path, model):
+    root = tmp_path / "in"
+    files = damaged(root)
+    data = listed(root, [{"image": str(path)} for path in files])
+    trained, _ = doors.train(data)
+    checked, _ = doors.check(data)
+    assert sum(one.error is not None for one in trained.values()) >= len(files) - 2
+    assert_alike(trained, checked)
+    assert_alike(trained, doors.infer(files, model))
+    (root / "table.json").unlink()
+    found = doors.score(find_inputs(root, tmp_path / "out"), model, tmp_path / "out")
+    assert_alike(trained, {f"{root}/{where}": one for where, one in found.items()})
+    predicted = doors.predict(files, model.inferencer.intensity, model.inferencer.resize.side)
+    for path, one in predicted.items():
+        if trained[path].error:
+            assert one.error == trained[path].error
+
+
 def assert_predicted(trained, model):
     """anomalib's prediction has the same at the model's size, or cannot open the file itself."""
     resize = model.inferencer.resize

@@ -10,14 +10,14 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageFile, UnidentifiedImageError
+from PIL import ImageFile
 
 from anomalib_medclip.errors import ImageReadError, MedclipError
-from anomalib_medclip.files import open_file
+from anomalib_medclip.files import EMPTY, open_file
 from anomalib_medclip.readers.bmp import read_bmp
 from anomalib_medclip.readers.file_kind import kind_by
 from anomalib_medclip.readers.size_limit import check_pixels
-from anomalib_medclip.readers.stored import Stored
+from anomalib_medclip.readers.stored import DamageError, Stored
 from anomalib_medclip.readers.tiff import BEGINNINGS, read_tiff
 from anomalib_medclip.readers.unpacked import Unpacked
 
@@ -48,6 +48,8 @@ def stored_in(file: Unpacked) -> Stored:
             read.
     """
     path, kind = file.path, kind_by(file.path, file.head)
+    if not file.head and not file.is_packed:
+        raise ImageReadError(EMPTY.about(path))
     if kind and kind.family == "foreign":
         raise ImageReadError(kind.about(path))
     if kind and kind.family == "volume":
@@ -82,7 +84,10 @@ def _guarded(path: Path, read: Callable[[], _Read]) -> _Read:
     except MedclipError:
         raise
     except Exception as error:  # damaged files reach every corner of the decoders
-        msg = f"cannot read image {path}: {error}; replace the file or take it out of the data"
+        said = str(error) if isinstance(error, DamageError) else "it is cut off or damaged"
+        if isinstance(error, OSError) and error.errno:  # of the system; decoders' have none
+            said = f"the system says: {error.strerror}"
+        msg = f"cannot read image {path}: {said}; replace the file or take it out of the data"
         raise ImageReadError(msg) from error
 
 
@@ -135,7 +140,7 @@ def _header_of(file: BinaryIO) -> Any:  # noqa: ANN401 - each format has a class
     msg = "it is of no format that is known"
     if start.startswith(_START_OF_JPEG):
         msg = "it is a damaged JPEG or one of a kind that is not read, such as 12 bits or lossless"
-    raise UnidentifiedImageError(msg)
+    raise DamageError(msg)
 
 
 def _check_single(path: Path, picture: Any) -> None:  # noqa: ANN401 - see ``_header_of``
@@ -154,7 +159,7 @@ def _check_png(content: bytes) -> None:
     _header_of(BytesIO(content)).verify()
     if _END_OF_PNG not in content:
         msg = "it is cut off in its last chunk"
-        raise ValueError(msg)
+        raise DamageError(msg)
 
 
 def _deep_png(content: bytes) -> Stored:
@@ -180,7 +185,7 @@ def _shallow(path: Path, picture: Pillow.Image, bits: int) -> Stored:
         palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
         if planes.max() >= len(palette):
             msg = f"a pixel has colour {planes.max()} of {len(palette)}"
-            raise ValueError(msg)
+            raise DamageError(msg)
         return Stored(planes, palette=palette)
     kind = "inks (CMYK), whose colours depend on a printer" if picture.mode == "CMYK" else (
         f"colours of the kind {picture.mode}"

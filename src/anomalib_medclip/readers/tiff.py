@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError
 from anomalib_medclip.readers.size_limit import check_pixels
-from anomalib_medclip.readers.stored import Stored
+from anomalib_medclip.readers.stored import DamageError, Stored
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -46,7 +46,7 @@ def read_tiff(path: Path, file: BinaryIO) -> Stored:
 
     Raises:
         ImageReadError: It is too large, or of a kind that is not read.
-        ValueError: It is damaged.
+        DamageError: It is damaged; and what else tifffile raises.
     """
     import tifffile  # only for who reads TIFF; the import takes a while
 
@@ -78,7 +78,7 @@ def _check_chain(file: BinaryIO) -> None:
     while page:
         if page in seen:
             msg = "its list of pages has no end"
-            raise ValueError(msg)
+            raise DamageError(msg)
         seen.add(page)
         page = number(link, page + struct.calcsize(count) + entry * number(count, page))
 
@@ -133,18 +133,18 @@ def _check_size(page: "TiffPage", size: int) -> None:
     """There are pixels, all in the file, and of uncompressed strips as many as rows want."""
     if min(page.imagewidth, page.imagelength) < 1:
         msg = "it has no pixel"
-        raise ValueError(msg)
+        raise DamageError(msg)
     places = zip(page.dataoffsets, page.databytecounts, strict=True)
     if any(start + count > size for start, count in places):
         msg = "its pixels lie outside the file"
-        raise ValueError(msg)
+        raise DamageError(msg)
     bits: Any = page.bitspersample
     apart = page.planarconfig == _APART
     row = (page.imagewidth * bits * (1 if apart else page.samplesperpixel) + 7) // 8
     wanted = row * page.imagelength * (page.samplesperpixel if apart else 1)
     if int(page.compression) == _PLAIN and not page.is_tiled and sum(page.databytecounts) != wanted:
         msg = f"it has {sum(page.databytecounts)} bytes of pixels, but its size wants {wanted}"
-        raise ValueError(msg)
+        raise DamageError(msg)
 
 
 def _planes(path: Path, page: "TiffPage") -> NDArray[Any]:
