@@ -2,12 +2,13 @@
 
 import struct
 
+import cv2
 import imagecodecs
 import numpy as np
 import pytest
 from pictures import noise, save
 from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import ImageOps, PngImagePlugin
 from written import (
     PNG_CHANNELS,
     SHORT,
@@ -20,6 +21,7 @@ from written import (
 
 from anomalib_medclip.errors import ImageReadError, IntensityError
 from anomalib_medclip.readers.picture import read_image, read_lesion, read_mask
+from anomalib_medclip.readers.picture_file import is_turned
 
 SIZE = (7, 9)
 
@@ -412,6 +414,36 @@ def test_a_picture_and_its_mask_are_turned_alike_however_each_is_stored(tmp_path
         assert_read(image, placed(pixels, 0, 255))
         found = read_mask(mask, pixels.shape[:2]).numpy()
         assert np.array_equal(found > 0, lesion > 0), seed
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("turned", [None, 3])
+def test_orientation_is_that_of_exif_and_not_of_xmp(tmp_path, ending, turned):
+    pixels = noise(8, 12, 3)
+    about = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    )
+    note = Pillow.Exif()
+    note[305 if turned is None else 274] = "a program" if turned is None else turned
+    path = tmp_path / f"a.{ending}"
+    if ending == "png":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", about.decode())
+        save(path, pixels, pnginfo=text, exif=note)
+    elif ending == "tif":
+        note[700] = about
+        save(path, pixels, tiffinfo=note)
+    else:
+        how = {"lossless": True} if ending == "webp" else {"quality": 100, "subsampling": 0}
+        save(path, pixels, xmp=about, exif=note, **how)
+    assert b'tiff:Orientation="6"' in path.read_bytes()
+    assert is_turned(path) == (turned is not None)
+    found = np.asarray(read_image(path)).transpose(1, 2, 0)
+    expected = pixels if turned is None else pixels[::-1, ::-1]
+    np.testing.assert_allclose(found, expected / 255, atol=0.05 if ending == "jpg" else 1e-6)
+    if ending == "jpg":
+        as_viewed = cv2.imread(str(path))[..., ::-1]
+        np.testing.assert_allclose(found, as_viewed / 255, atol=0.02)
 
 
 @pytest.mark.parametrize("orientation", range(1, 10))

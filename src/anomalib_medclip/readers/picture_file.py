@@ -29,6 +29,7 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP")  # by Pillow
 _BITS = {"1": 1, "L;2": 2, "L;4": 4}  # of its raw greys; others have 8 or 16
 _ORIENTATION = 274
+_EXIF = ("exif", "Raw profile type exif")
 _MPO_ENTRIES = 0xB002
 _START_OF_JPEG = b"\xff\xd8\xff"
 _END_OF_PNG = b"IEND\xaeB`\x82"
@@ -71,8 +72,19 @@ def is_turned(path: str | Path) -> bool:
         ImageReadError: It cannot be opened.
     """
     with open_file(Path(path)) as file:
-        header: Any = _guarded(Path(path), partial(_header_of, file))
-        return header.getexif().get(_ORIENTATION, 1) in range(2, 9)
+        orientation = _guarded(Path(path), lambda: _orientation_of(_header_of(file)))
+        return orientation in range(2, 9)
+
+
+def _orientation_of(picture: Any) -> int:  # noqa: ANN401 - see ``_header_of``
+    """That of EXIF or TIFF: Pillow takes that of XMP, too, by which no viewer turns a picture."""
+    if picture.format == "TIFF":
+        return int(picture.tag_v2.get(_ORIENTATION, 1))
+    if picture.format == "PNG":
+        picture.load()  # EXIF may stand at the end
+    bare = Pillow.new("1", (1, 1))
+    bare.info = {name: picture.info[name] for name in _EXIF if name in picture.info}
+    return int(bare.getexif().get(_ORIENTATION, 1))
 
 
 def _guarded(path: Path, read: Callable[[], _Read]) -> _Read:
@@ -106,7 +118,7 @@ def _read_by_pillow(path: Path, file: BinaryIO) -> Stored:
     picture.load()
     stored = _deep_png(content) if ";16" in raw else _shallow(path, picture, _BITS.get(raw, 8))
     lossy = kind == "JPEG" or (kind == "WEBP" and _is_lossy_webp(content))
-    return stored._replace(lossy=lossy, orientation=picture.getexif().get(_ORIENTATION, 1))
+    return stored._replace(lossy=lossy, orientation=_orientation_of(picture))
 
 
 def _is_lossy_webp(content: bytes) -> bool:
