@@ -156,14 +156,29 @@ def _header_of(file: BinaryIO) -> Any:  # noqa: ANN401 - each format has a class
 
 
 def _check_single(path: Path, picture: Any) -> None:  # noqa: ANN401 - see ``_header_of``
-    """Refuse animations, and cameras' files of several pictures but for thumbnails."""
+    """Refuse animations, and cameras' files of several pictures that count.
+
+    A smaller copy does not, nor does what a phone stores beside a picture to show it brighter (a
+    gain map), whose kind is not defined, and which is smaller than it.
+    """
     count, said = getattr(picture, "n_frames", 1), "pictures, one after another (an animation)"
     if picture.format == "MPO":
         kinds = [entry["Attribute"]["MPType"] for entry in picture.mpinfo[_MPO_ENTRIES]]
-        others = [kind for kind in kinds if not kind.startswith("Large Thumbnail")]
-        count, said = len(others), f"pictures of a camera ({', '.join(dict.fromkeys(others))})"
+        counted = [kind for n, kind in enumerate(kinds) if not _is_beside(picture, n, kind)]
+        count, said = len(counted), f"pictures of a camera ({', '.join(dict.fromkeys(counted))})"
     if count > 1:
         raise _refusal(path, f"has {count} {said}; store the one that counts as PNG")
+
+
+def _is_beside(picture: Any, number: int, kind: str) -> bool:  # noqa: ANN401 - see ``_header_of``
+    """Whether a picture of a camera's file is a smaller copy of the first, or its gain map."""
+    if number == 0 or kind != "Undefined":
+        return kind.startswith("Large Thumbnail")
+    sides = picture.size
+    picture.seek(number)
+    smaller = all(one < other for one, other in zip(picture.size, sides, strict=True))
+    picture.seek(0)
+    return smaller
 
 
 def _check_png(content: bytes) -> None:
