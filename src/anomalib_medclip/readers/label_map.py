@@ -13,18 +13,19 @@ from anomalib_medclip.readers.stored import Stored
 AS_GREY = "store it as grey, with 255 on the lesion and 0 elsewhere"
 """What helps, whatever a mask is."""
 
-_BY_LABELS = (
+BY_LABELS = (
     "say which numbers are lesions by 'lesion_labels', an option of the data, such as [1], or all, "
     f"and which are not known by 'ignore_labels'; or {AS_GREY}"
 )
+"""What helps where a mask has labels."""
 
 
-def unclear(path: str | Path, said: str, what: str, remedy: str = _BY_LABELS) -> MaskError:
+def unclear(path: str | Path, said: str, what: str, remedy: str = BY_LABELS) -> MaskError:
     """The error of a mask that can mean two things: what it is, and what of it is not said."""
     return MaskError(f"mask {path} {said}, and {what} is not said; {remedy}")
 
 
-def some(numbers: Sequence[int]) -> str:
+def some(numbers: Sequence[object]) -> str:
     """The first few numbers, as words of a sentence."""
     return " and ".join(map(str, numbers[:3])) + (" and more" if len(numbers) > 3 else "")
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from anomalib_medclip.errors import MaskError
 from anomalib_medclip.readers.label_map import (
     AS_GREY,
+    BY_LABELS,
     check_named,
     check_whole,
     labels_of,
@@ -222,8 +223,8 @@ def _one_colour(colours: NDArray[Any], path: str | Path, lossy: bool) -> NDArray
         hues = areas / areas.max(axis=1, keepdims=True)
         several = len(hues) > 0 and bool((np.ptp(hues, axis=0) > _ONE_HUE).any())
     if several:
-        some = different[:: -(-len(different) // 3)].tolist()
-        said = f"has several colours, such as {' and '.join(map(str, some))} of red, green and blue"
+        three = different[:: -(-len(different) // 3)].tolist()
+        said = f"has several colours, such as {some(three)} of red, green and blue"
         raise unclear(path, said, "which of them mean lesion", AS_GREY)
     return brightest
 
@@ -245,7 +246,8 @@ def _cut(numbers: NDArray[Any], path: str | Path, lossy: bool) -> Outline:
         return _marked(numbers != 0)
     if has_areas_between(numbers, lossy) or has_areas_apart(numbers, lossy):
         said = f"has areas of grey between black and its brightest, {beside[-1]}"
-        raise unclear(path, said, "whether they mean lesion")
+        remedy = AS_GREY if lossy else BY_LABELS
+        raise unclear(path, said, "whether they mean lesion", remedy)
     return _marked(numbers > beside[-1] / 2, len(beside))
 
 
