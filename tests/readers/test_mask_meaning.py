@@ -184,6 +184,30 @@ def test_a_dark_jpeg_is_asked_about(tmp_path):
             read_lesion(path)
 
 
+@pytest.mark.parametrize("labels", [*UNUSED[1:], MaskLabels((255,)), MaskLabels((9,), (255,))])
+def test_soft_edges_have_no_labels(tmp_path, labels):
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        grey = np.where(ellipse(random), random.choice([60, 255]), 0).astype(np.uint8)
+        path = save(tmp_path / "m.png", cv2.GaussianBlur(grey, (0, 0), random.uniform(0.6, 1.2)))
+        with pytest.raises(
+            MaskError, match=r"m\.png has soft edges, and which .*; store it as grey"
+        ):
+            read_lesion(path, labels)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 8])
+def test_many_labels_are_labels_however_small_their_areas(tmp_path, side):
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        count = int(random.integers(9, 200))
+        drawn = np.where(random.random(SIZE) < 0.5, random.integers(1, count + 1, SIZE), 0)
+        labels = np.kron(drawn, np.ones((side, side), int))[: SIZE[0], : SIZE[1]].astype(np.uint8)
+        path = save(tmp_path / "m.png", labels)
+        assert (read_lesion(path, MaskLabels("all")) == (labels != 0)).all()
+        assert (read_lesion(path, MaskLabels((3,), (5,))) == (labels == 3)).all()
+
+
 # --- numbers below 0
 
 

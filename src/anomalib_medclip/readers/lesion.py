@@ -23,6 +23,7 @@ from anomalib_medclip.readers.soft_mask import (
     has_areas_apart,
     has_areas_between,
     is_flat,
+    is_soft,
 )
 from anomalib_medclip.readers.stored import Stored
 
@@ -169,6 +170,8 @@ def _labelled(stored: Stored, path: str | Path, labels: MaskLabels) -> Outline:
     numbers = labels_of(stored, path)
     if stored.palette is not None:
         check_named(stored, numbers, labels.named, path)
+    if is_soft(numbers):
+        raise unclear(path, "has soft edges", "which of its greys a label names", AS_GREY)
     if several := labels.unclear(numbers):
         said = f"holds {some(several)} beside 0 and {some(labels.ignored)}"
         raise unclear(path, said, "which of them mean lesion")

@@ -57,6 +57,19 @@ def has_areas_apart(numbers: NDArray[Any], lossy: bool) -> bool:
     return _are_areas(lost & ~_near(grey > 0.5) if lossy else lost, grey)
 
 
+def is_soft(numbers: NDArray[Any]) -> bool:
+    """Whether a mask that could be a map of labels is none: mostly bright, with edges alone.
+
+    Args:
+        numbers: ``(row, column)``, as they were before any compression.
+    """
+    if len(np.unique(numbers)) <= FEW + 1 or numbers.min() < 0:
+        return False
+    grey = _as_parts(numbers)
+    bright = np.count_nonzero(grey >= _BRIGHT) > 0.4 * np.count_nonzero(grey > FAINT)
+    return bool(bright) and not has_areas_between(numbers, lossy=False)
+
+
 def is_flat(grey: NDArray[np.float32], lossy: bool) -> NDArray[np.bool_]:
     """Where a picture, whose peak is 1, hardly changes from pixel to pixel in any channel."""
     flat: NDArray[np.bool_] = _range_around(grey) <= _FLAT[lossy]
