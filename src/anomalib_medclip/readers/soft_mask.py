@@ -14,9 +14,8 @@ FAINT = 0.2
 _BRIGHT = 0.75
 """What is bright, as a part of the peak."""
 
-_RINGING = 0.1, 16
-"""How bright, as a part of the peak, and how far from an edge, in pixels, compression may make what
-is black: blocks are of 8, those of colours of 16."""
+_RINGING = 0.1
+"""How bright, as a part of the peak, compression may make what is black near an edge."""
 
 _FLAT = (1 / 32, 1 / 12)
 """How little an area changes from pixel to pixel, as a part of the peak; more where its compression
@@ -46,15 +45,13 @@ def has_areas_apart(numbers: NDArray[Any], lossy: bool) -> bool:
         lossy: Whether its compression has changed them.
     """
     grey = _as_parts(numbers)
-    lost = _apart(grey > _RINGING[0], grey > 0.5)
-    peaks = lost & (grey > FAINT)
+    peaks = _apart(grey > _RINGING, grey > 0.5) & (grey > FAINT)
     if np.count_nonzero(peaks) > FEW:
         return True
     dark, counts = np.unique(numbers[grey <= FAINT], return_counts=True)
     black = dark[counts.argmax()] if lossy and len(dark) else 0  # which compression brightens
-    same = _range_around(grey) == 0
-    lost = _apart(numbers > black, grey > 0.5) & same
-    return _are_areas(lost & ~_near(grey > 0.5) if lossy else lost, grey)
+    even = _range_around(grey) == 0
+    return _are_areas(_apart(numbers > black, grey > 0.5) & even, grey)
 
 
 def is_soft(numbers: NDArray[Any]) -> bool:
@@ -98,11 +95,3 @@ def _apart(pixels: NDArray[np.bool_], bright: NDArray[np.bool_]) -> NDArray[np.b
 
     _, parts = cv2.connectedComponents(pixels.astype(np.uint8), connectivity=8)
     return pixels & ~np.isin(parts, np.unique(parts[bright]))
-
-
-def _near(bright: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """As far from bright pixels as compression may brighten others."""
-    import cv2
-
-    side = 2 * _RINGING[1] + 1
-    return cv2.dilate(bright.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
