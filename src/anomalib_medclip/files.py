@@ -38,6 +38,7 @@ class Fault(NamedTuple):
 
 
 MISSING = Fault("is missing", "restore it or take it out of the data")
+EMPTY = Fault("holds no byte", MISSING.remedy)
 A_FOLDER = Fault("is a folder and no file", "name a file")
 
 _DENIED = Fault("may not be read by you", "let yourself read it, and enter all folders above it")

@@ -293,7 +293,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
     whole = (tmp_path / "bad.png").read_bytes()
     (tmp_path / "bad.png").write_bytes(whole[:-60] if content is None else content)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ImageReadError, match=r"cannot read image .*bad.png"):
+    words = r"cannot read image .*bad\.png|bad\.png holds no byte"
+    with pytest.raises(ImageReadError, match=words):
         lightning_predicts(tmp_path, MedicalPreProcessor(16, "dtype"))
     assert signal.getsignal(signal.SIGTERM) is before, "the process could not be told to end"
 

@@ -16,7 +16,7 @@ from pictures import noise, save
 from PIL import Image as Pillow
 from volume_formats import write_meta_image, write_mgh, write_nrrd, write_pair
 
-from anomalib_medclip.data.image_checks import look_at_image, look_at_pixels, mask_problems
+from anomalib_medclip.data.image_checks import look_at_image, look_at_mask, look_at_pixels
 from anomalib_medclip.data.slicing import Slicing, cut
 from anomalib_medclip.readers.dicom_frames import slices_of
 from anomalib_medclip.readers.file_kind import kind_of
@@ -60,9 +60,9 @@ def _read_picture(file):
 
 
 def _read_mask(file):
-    for problem in mask_problems(str(file), (24, 20), abnormal=True):  # as check does
+    for problem in look_at_mask(str(file), (24, 20), abnormal=True)[0]:  # as check does
         assert problem.file
-    marks, greys = read_outline(file)
+    marks, greys, _ = read_outline(file)
     assert marks.ndim == 2
     assert greys >= 0
     assert lesion_numbers(marks == 1).shape == marks.shape

@@ -21,7 +21,7 @@ from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.data import image_checks
 from anomalib_medclip.data.checks import check_data
 from anomalib_medclip.data.slice_tree import cut_tree
-from anomalib_medclip.errors import MedclipError, SupportError
+from anomalib_medclip.errors import ImageReadError, MedclipError, SupportError
 from anomalib_medclip.score.record import ScoreSettings
 from anomalib_medclip.score.scorer import Scorer
 
@@ -89,6 +89,9 @@ def check(data):
     for problem in report.problems:
         if problem.severity == "error" and not isinstance(problem.cause, SupportError | NoneType):
             found.setdefault(problem.file, Outcome.refusal(problem.cause))
+        elif problem.error is ImageReadError and problem.cause is None:  # as training says it
+            said = f"{problem.file} {problem.problem}; {problem.remedy}"
+            found.setdefault(problem.file, Outcome.refusal(ImageReadError(said)))
     return found, lesions
 
 

@@ -1,33 +1,21 @@
 """What the numbers of a mask mean: read where they can mean one thing, asked about where not."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
+from outlines import SIZE, by_palette, ellipse
 from pictures import noise, save
 from PIL import Image as Pillow
+from PIL import ImageCms
 from written import SHORT, tiff_page, write_bmp, write_png, write_tiff
 
 from anomalib_medclip.errors import MaskError
 from anomalib_medclip.readers.lesion import MaskLabels
 from anomalib_medclip.readers.picture import read_label_map, read_lesion, read_mask
 
-SIZE = (48, 64)
 ASKS = r"mask .*: ?|mask .*, and .* is not said; "
-
-
-def ellipse(random, size=SIZE):
-    """A lesion somewhere, of at least some pixels."""
-    y, x = np.mgrid[: size[0], : size[1]]
-    cy, cx = random.uniform(0.3, 0.7, 2) * size
-    ry, rx = random.uniform(0.12, 0.25, 2) * min(size)
-    return ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
-
-
-def by_palette(path, lesion, colours):
-    picture = Pillow.fromarray(lesion.astype(np.uint8), mode="P")
-    picture.putpalette(colours)
-    picture.save(path)
-    return path
 
 
 # --- one number or colour beside 0, however it is stored
@@ -212,6 +200,45 @@ def test_transparency_that_contradicts_the_colours_is_asked_about(tmp_path):
     path = save(tmp_path / "m.png", np.dstack([grey] * 3 + [255 - grey]))
     with pytest.raises(MaskError, match=r"m\.png marks pixels that are transparent"):
         read_lesion(path)
+
+
+def as_animation(plain, height, width):
+    """A WebP file of one chunk as an animation of one frame."""
+
+    def chunk(name, content):
+        return name + struct.pack("<I", len(content)) + content
+
+    def three(*numbers):
+        return b"".join(struct.pack("<I", number)[:3] for number in numbers)
+
+    frame = three(0, 0, width - 1, height - 1, 100) + b"\0" + plain[12:]
+    whole = chunk(b"VP8X", b"\x02\0\0\0" + three(width - 1, height - 1))
+    whole += chunk(b"ANIM", bytes(6)) + chunk(b"ANMF", frame)
+    return chunk(b"RIFF", b"WEBP" + whole)
+
+
+@pytest.mark.parametrize("way", ["plain", "profile", "notes", "one frame"])
+def test_a_lossless_webp_has_its_labels_whatever_lies_before_its_pixels(tmp_path, way):
+    labels = two_values(ellipse(np.random.default_rng(0)), 1, 255)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    options = {
+        "plain": {},
+        "profile": {"icc_profile": profile},
+        "notes": {"icc_profile": profile, "exif": Pillow.Exif().tobytes(), "xmp": b"<x/>"},
+        "one frame": {},
+    }[way]
+    for lossless in (True, False):
+        pixels = np.dstack([labels] * 3)
+        path = save(tmp_path / "m.webp", pixels, lossless=lossless, quality=100, **options)
+        if way == "one frame":
+            path.write_bytes(as_animation(path.read_bytes(), *SIZE))
+        if lossless:
+            with pytest.raises(MaskError, match=r"m\.webp holds 1 and 255 beside 0"):
+                read_lesion(path)
+            assert (read_lesion(path, MaskLabels((1,), (255,))) == (labels == 1)).all()
+        else:
+            with pytest.raises(MaskError, match=r"m\.webp has no labels left"):
+                read_lesion(path, MaskLabels((1,), (255,)))
 
 
 # --- what is likely wrong

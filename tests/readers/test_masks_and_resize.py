@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import Resize
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_medclip.errors import ImageReadError, MaskError
+from anomalib_medclip.readers.lesion import MaskLabels
 from anomalib_medclip.readers.picture import read_mask
 from anomalib_medclip.readers.resize import MethodResize
 
@@ -43,8 +44,12 @@ def test_a_mask_of_sixteen_bits_is_read(tmp_path, value):
     assert_lesion(read_mask(save(tmp_path / "mask.png", lesion(value, np.uint16)), (6, 8)))
 
 
-def test_labels_below_zero_are_lesions(tmp_path):
-    assert_lesion(read_mask(save(tmp_path / "mask.tif", lesion(-3, np.int32)), (6, 8)))
+def test_labels_below_zero_are_lesions_where_that_is_said(tmp_path):
+    path = save(tmp_path / "mask.tif", lesion(-3, np.int32))
+    assert_lesion(read_mask(path, (6, 8), MaskLabels((-3,))))
+    assert_lesion(read_mask(path, (6, 8), MaskLabels("all")))
+    with pytest.raises(MaskError, match=r"mask\.tif holds -3 beside 0"):
+        read_mask(path, (6, 8))
 
 
 def test_a_mask_of_whole_floats_is_read_and_of_fractions_refused(tmp_path):

@@ -1,3 +1,5 @@
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -189,11 +191,67 @@ def test_a_missing_file_is_named(tmp_path):
         read_image(tmp_path / "gone.png")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"\x89PNG\r\n\x1a\n"])
-def test_a_file_that_is_no_image_is_named(tmp_path, content):
-    (tmp_path / "broken.png").write_bytes(content)
-    with pytest.raises(ImageReadError, match=r"cannot read image .*broken.png"):
-        read_image(tmp_path / "broken.png")
+FOREIGN = {
+    "nothing": (b"", r"holds no byte; restore it or take it out of the data"),
+    "a page": (b"<html>404</html>", "is a web page; download the file again"),
+    "an old page": (b"\xef\xbb\xbf\n<!-- x -->\n<!DOCTYPE HTML PUBLIC", "is a web page; download"),
+    "a head": (b"<head><title>Sign in", "is a web page; download the file again"),
+    "a drawing": (
+        b'<?xml version="1.0"?>\n<!-- x --><svg width="4">',
+        r"is a drawing .* by Inkscape",
+    ),
+    "HEIC": (b"\0\0\0\x24ftypheic\0\0\0\0mif1heic", r"is a HEIC picture, .*; save it as PNG"),
+    "HEIC of six": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "is a HEIC picture"),
+    "AVIF": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "is an AVIF picture; save it as PNG"),
+    "JPEG XL": (b"\0\0\0\x0cJXL \r\n\x87\n", "is a JPEG XL picture; save it as PNG"),
+    "MP4": (b"\0\0\0\x18ftypmp42", "is a video; save the frames that count"),
+    "AVI": (b"RIFF\0\0\0\0AVI LIST", "is a video; save the frames that count"),
+    "PDF": (b"%PDF-1.5\n", "is a PDF file; save the pictures in it as PNG"),
+    "Photoshop": (b"8BPS\0\1" + bytes(20), "is a Photoshop file; save it as PNG"),
+    "text": (b"hello", "it is of no format that is known; replace"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_file_that_is_no_image_is_said_to_be_what_it_is(tmp_path, name):
+    content, words = FOREIGN[name]
+    for ending in ("png", "jpg", "tif"):
+        path = tmp_path / f"broken.{ending}"
+        path.write_bytes(content)
+        with pytest.raises(ImageReadError, match=rf"broken\.{ending}:? {words}"):
+            read_image(path)
+
+
+def told_of(path):
+    """Why a picture is refused, without its name; nothing, if it is read."""
+    try:
+        read_image(path)
+    except (ImageReadError, IntensityError) as error:
+        return str(error).replace(str(path), "")
+    return ""
+
+
+def test_damage_is_told_in_our_words_wherever_it_is(tmp_path):
+    files = {
+        ending: save(tmp_path / f"a.{ending}", noise(40, 50, 3)).read_bytes()
+        for ending in ("png", "jpg", "bmp", "tif", "gif", "webp")
+    }
+    refused = 0
+    for seed in range(150):
+        random = np.random.default_rng(seed)
+        ending = str(random.choice([*files]))
+        raw = bytearray(files[ending])
+        if seed % 2:
+            raw = raw[: int(random.integers(1, len(raw)))]
+        else:
+            at = int(random.integers(4, min(200, len(raw))))
+            raw[at : at + 8] = random.bytes(8)
+        path = tmp_path / f"cut.{ending}"
+        path.write_bytes(raw)
+        said = told_of(path)
+        assert not re.search(r"unpack|buffer|object|decod|Error|_|\(b'", said), said
+        refused += bool(said)
+    assert refused > 80
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif"])

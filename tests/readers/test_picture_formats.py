@@ -2,12 +2,13 @@
 
 import struct
 
+import cv2
 import imagecodecs
 import numpy as np
 import pytest
 from pictures import noise, save
 from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import ImageOps, PngImagePlugin
 from written import (
     PNG_CHANNELS,
     SHORT,
@@ -20,6 +21,7 @@ from written import (
 
 from anomalib_medclip.errors import ImageReadError, IntensityError
 from anomalib_medclip.readers.picture import read_image, read_lesion, read_mask
+from anomalib_medclip.readers.picture_file import is_turned
 
 SIZE = (7, 9)
 
@@ -325,6 +327,46 @@ def test_several_pictures_in_one_are_counted_and_refused(tmp_path, ending):
         read_image(path)
 
 
+MP_KINDS = {"thumbnail": 0x010001, "undefined": 0, "panorama": 0x020001, "views": 0x020003}
+
+
+def write_mpo(random, path, kind, scale):
+    """Write a picture of a camera with another of a kind beside it, larger or smaller."""
+    size = random.integers(12, 30, 2)
+    first = cv2.GaussianBlur(random.integers(0, 256, (*size, 3), dtype=np.uint8), (0, 0), 2)
+    beside = random.integers(0, 256, (*np.rint(size * scale).astype(int), 3), dtype=np.uint8)
+    note = Pillow.Exif()
+    note[274] = int(random.integers(1, 9))
+    pages = [Pillow.fromarray(beside)]
+    Pillow.fromarray(first).save(
+        path, format="MPO", save_all=True, append_images=pages, exif=note, quality=100
+    )
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"MPF\0") + 4
+    order = "<" if raw[at : at + 2] == b"II" else ">"
+    entries = raw.index(struct.pack(order + "HHI", 0xB002, 7, 32), at)
+    (place,) = struct.unpack_from(order + "I", raw, entries + 8)
+    struct.pack_into(order + "I", raw, at + place + 16, MP_KINDS[kind])
+    path.write_bytes(raw)
+    plain = path.with_suffix(".plain.jpg")
+    Pillow.fromarray(first).save(plain, exif=note, quality=100)
+    return plain
+
+
+@pytest.mark.parametrize("kind", MP_KINDS)
+@pytest.mark.parametrize("scale", [0.25, 0.5, 1, 1.5])
+def test_thumbnails_and_gain_maps_of_cameras_do_not_count(tmp_path, kind, scale):
+    for seed in range(5):
+        plain = write_mpo(np.random.default_rng(seed), tmp_path / "a.jpg", kind, scale)
+        if kind == "thumbnail" or (kind == "undefined" and scale < 1):
+            found, expected = read_image(tmp_path / "a.jpg"), read_image(plain)
+            assert found.shape == expected.shape
+            np.testing.assert_allclose(found, expected, atol=0.02)
+        else:
+            with pytest.raises(ImageReadError, match=r"a\.jpg: it has 2 pictures of a camera"):
+                read_image(tmp_path / "a.jpg")
+
+
 def test_pages_are_counted_with_their_sizes_and_smaller_copies_are_none(tmp_path):
     numbers = noise(*SIZE)[..., None]
     page = tiff_page(numbers, 8, 1, "<")
@@ -412,6 +454,36 @@ def test_a_picture_and_its_mask_are_turned_alike_however_each_is_stored(tmp_path
         assert_read(image, placed(pixels, 0, 255))
         found = read_mask(mask, pixels.shape[:2]).numpy()
         assert np.array_equal(found > 0, lesion > 0), seed
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("turned", [None, 3])
+def test_orientation_is_that_of_exif_and_not_of_xmp(tmp_path, ending, turned):
+    pixels = noise(8, 12, 3)
+    about = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    )
+    note = Pillow.Exif()
+    note[305 if turned is None else 274] = "a program" if turned is None else turned
+    path = tmp_path / f"a.{ending}"
+    if ending == "png":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", about.decode())
+        save(path, pixels, pnginfo=text, exif=note)
+    elif ending == "tif":
+        note[700] = about
+        save(path, pixels, tiffinfo=note)
+    else:
+        how = {"lossless": True} if ending == "webp" else {"quality": 100, "subsampling": 0}
+        save(path, pixels, xmp=about, exif=note, **how)
+    assert b'tiff:Orientation="6"' in path.read_bytes()
+    assert is_turned(path) == (turned is not None)
+    found = np.asarray(read_image(path)).transpose(1, 2, 0)
+    expected = pixels if turned is None else pixels[::-1, ::-1]
+    np.testing.assert_allclose(found, expected / 255, atol=0.05 if ending == "jpg" else 1e-6)
+    if ending == "jpg":
+        as_viewed = cv2.imread(str(path))[..., ::-1]
+        np.testing.assert_allclose(found, as_viewed / 255, atol=0.02)
 
 
 @pytest.mark.parametrize("orientation", range(1, 10))

@@ -13,11 +13,13 @@ from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
+from anomalib_medclip.data.shared_number import SharedLesionNumber
 from anomalib_medclip.errors import MissingMaskError
 from anomalib_medclip.files import fault_of
 from anomalib_medclip.readers.intensity import IntensityPolicy
-from anomalib_medclip.readers.lesion import IGNORED, LESION, MaskLabels
-from anomalib_medclip.readers.picture import read_image, read_lesion, read_mask
+from anomalib_medclip.readers.lesion import IGNORED, LESION, MaskLabels, Outline
+from anomalib_medclip.readers.lesion_number import LesionNumber
+from anomalib_medclip.readers.picture import mask_of, read_image, read_outline
 
 CLASS_NAMES = ("normal", "abnormal")
 """Words for the labels 0 and 1."""
@@ -108,6 +110,11 @@ class MedicalDataset(AnomalibDataset):
         copies: How often each image comes, numbered by ``MedicalItem.copy``.
         in_memory: Keep what was read and resized, for a few images seen very often.
         labels: What the numbers of masks mean.
+        numbers: By set, the number that means lesion, which other splits share.
+
+    Raises:
+        MaskError: When a mask is read that marks lesions by another number than one of its set that
+            was read before, whichever process has read it.
     """
 
     def __init__(
@@ -117,6 +124,7 @@ class MedicalDataset(AnomalibDataset):
         copies: int = 1,
         in_memory: bool = False,
         labels: MaskLabels = MaskLabels(),
+        numbers: dict[str, LesionNumber] | None = None,
     ) -> None:
         self._memory: dict[int, tuple[Image, Mask | None]] = {}
         super().__init__()
@@ -124,6 +132,9 @@ class MedicalDataset(AnomalibDataset):
         self.copies = copies
         self.in_memory = in_memory
         self.mask_labels = labels
+        self._numbers = {} if numbers is None else numbers
+        for name in samples["set_name"].unique():
+            self._numbers.setdefault(name, SharedLesionNumber())
         samples = samples.copy()
         masks = bool(samples["has_masks"].any())
         samples.attrs["task"] = TaskType.SEGMENTATION if masks else TaskType.CLASSIFICATION
@@ -182,7 +193,12 @@ class MedicalDataset(AnomalibDataset):
             yield self._lesion(sample)
 
     def _lesion(self, sample: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - a row of any table
-        return read_lesion(sample["mask_path"], self.mask_labels)
+        return self._outline(sample).lesion
+
+    def _outline(self, sample: Any) -> Outline:  # noqa: ANN401 - a row of any table
+        outline = read_outline(sample["mask_path"], self.mask_labels)
+        self._numbers[sample["set_name"]].meet(outline.number, sample["mask_path"])
+        return outline
 
     def _read(self, sample: Any) -> tuple[Image, Mask | None]:  # noqa: ANN401 - a row of any table
         """Read image and mask, and pass both through the augmentations."""
@@ -191,10 +207,9 @@ class MedicalDataset(AnomalibDataset):
         if not sample["has_masks"]:
             return (self.augmentations(image) if self.augmentations else image), None
         mask = Mask(torch.zeros(size, dtype=torch.uint8))
-        if sample["label_index"] == 1:
-            mask = read_mask(sample["mask_path"], size, self.mask_labels)
-        elif self.mask_labels.ignored and fault_of(sample["mask_path"]) is None:
-            mask = read_mask(sample["mask_path"], size, self.mask_labels, may_be_empty=True)
+        is_normal, path = sample["label_index"] == 0, sample["mask_path"]
+        if not is_normal or (self.mask_labels.ignored and fault_of(path) is None):
+            mask = mask_of(self._outline(sample), path, size, may_be_empty=is_normal)
         return self.augmentations(image, mask) if self.augmentations else (image, mask)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
 
-from pandas import DataFrame, concat
+from pandas import DataFrame, Series, concat
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.duplicates import UNUSED, exact_duplicates, near_duplicate_problems
@@ -16,8 +16,10 @@ from anomalib_medclip.data.image_checks import image_checker
 from anomalib_medclip.data.integrity import Problem, is_usable, patient_problems, problem_of
 from anomalib_medclip.data.lesions import total
 from anomalib_medclip.data.shortcuts import separations, shortcut_problems
-from anomalib_medclip.errors import MedclipError
+from anomalib_medclip.errors import MaskError, MedclipError
 from anomalib_medclip.provenance import NOTICE
+from anomalib_medclip.readers.lesion import Number
+from anomalib_medclip.readers.lesion_number import LesionNumber
 
 _SIDE = 240  # pixels, of the methods' square by default
 
@@ -91,6 +93,7 @@ def check_data(
         for look in looks:
             report.problems += look.problems
         if data.in_files:
+            report.problems += _other_numbers(rows, [look.number for look in looks])
             report.problems += _like_masks(rows["image_path"], [look.two_values for look in looks])
         report.lesions = total(look.lesions for look in looks if look.lesions)
         rows = rows.assign(
@@ -161,6 +164,18 @@ def _like_masks(paths: Iterable[str], two_values: Sequence[bool]) -> Iterator[Pr
     if sum(two_values) <= len(two_values) / 2:
         for path in compress(paths, two_values):
             yield Problem("looks like a mask", path, said, remedy, "warning")
+
+
+def _other_numbers(rows: DataFrame, numbers: Sequence[Number | None]) -> Iterator[Problem]:
+    """Numbers by which masks of a set mark lesions beside that of its first, each with one mask."""
+    for _, masks in rows.assign(number=Series(numbers, dtype=object)).groupby("set_name"):
+        first = LesionNumber()
+        once = masks[masks["number"].notna()].sort_values("image_path").drop_duplicates("number")
+        for number, mask in zip(once["number"], once["mask_path"], strict=True):
+            try:
+                first.meet(number, mask)
+            except MaskError as error:
+                yield problem_of(error, "mask values", mask)
 
 
 def _readable(table: DataFrame) -> DataFrame:

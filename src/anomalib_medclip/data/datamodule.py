@@ -38,6 +38,7 @@ from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.left_out import LeftOut, warn_of
 from anomalib_medclip.readers.lesion import LesionLabels, MaskLabels
+from anomalib_medclip.readers.lesion_number import LesionNumber
 from anomalib_medclip.readers.picture import read_image, read_lesion
 
 logger = logging.getLogger(__name__)
@@ -60,8 +61,7 @@ class MedicalDataModule(OneSetLoaders):
         seed: Seed of the draw of the support, and of splits made here.
         support_list: File that names the support images; then ``k_shot`` and ``seed`` do not count.
         support_line: Which of the alternatives of that file.
-        normals: What models that want normal images only are trained on: those of the support,
-            or all normal images of the training split.
+        normals: What models of normal images train on: the support's, or all of the training split.
         intensity: What to do with images of more than 8 bits; see ``readers.picture``.
         lesion_labels: Which numbers of masks are lesions, or ``all`` but 0, where there are more.
         ignore_labels: Which numbers of masks mean that nobody knows, such as ``[255]``. Pixels that
@@ -116,13 +116,13 @@ class MedicalDataModule(OneSetLoaders):
         num_workers: int = 4,
     ) -> None:
         super().__init__(train_batch_size, eval_batch_size, num_workers, seed)
-        self._asked_batch_size = train_batch_size
         self.k_shot, self.draw_seed = k_shot, seed
         self.support_list, self.support_line, self.normals = support_list, support_line, normals
-        self.intensity = intensity
+        self.intensity, self._asked_batch_size = intensity, train_batch_size
         if lesion_labels is not None:
             self.lesion_labels = lesion_labels if lesion_labels == "all" else tuple(lesion_labels)
         self.mask_labels = MaskLabels(self.lesion_labels, tuple(ignore_labels))
+        self._met: dict[str, LesionNumber] = {}
         self.support_data: MedicalDataset | None = None
         self.support_counts: dict[str, dict[str, int]] = {}
         self.validates_on_support = self.only_normals = False
@@ -243,7 +243,7 @@ class MedicalDataModule(OneSetLoaders):
     def _dataset(
         self, table: DataFrame, copies: int = 1, in_memory: bool = False
     ) -> MedicalDataset:
-        return MedicalDataset(table, self.intensity, copies, in_memory, self.mask_labels)
+        return MedicalDataset(table, self.intensity, copies, in_memory, self.mask_labels, self._met)
 
     def complete(self, table: DataFrame) -> DataFrame:
         """Add the columns that a subclass need not give."""

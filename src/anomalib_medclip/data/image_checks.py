@@ -16,7 +16,7 @@ from anomalib_medclip.data.lesions import LesionCount, count_lesions, lesion_pro
 from anomalib_medclip.errors import ImageReadError, IntensityError, MaskError, MedclipError
 from anomalib_medclip.files import sha256
 from anomalib_medclip.readers.intensity import IntensityPolicy
-from anomalib_medclip.readers.lesion import MaskLabels
+from anomalib_medclip.readers.lesion import MaskLabels, Number, Outline
 from anomalib_medclip.readers.masks_among import has_two_values
 from anomalib_medclip.readers.picture import check_lesion, read_image, read_outline
 from anomalib_medclip.readers.resize import MethodResize
@@ -35,6 +35,7 @@ class CheckedImage(NamedTuple):
         small: Picture to compare with others; ``None`` where there is nothing to see.
         lesions: What its mask outlines, and what the methods' resize leaves; ``None`` without one.
         two_values: Whether it is black and white, as a mask is.
+        number: By which number its mask marks lesions, where that is not said.
     """
 
     problems: list[Problem]
@@ -44,6 +45,7 @@ class CheckedImage(NamedTuple):
     small: NDArray[np.uint8] | None = None
     lesions: LesionCount | None = None
     two_values: bool = False
+    number: Number | None = None
 
 
 def image_checker(data: MedicalDataModule, side: int) -> Callable[[dict[str, Any]], CheckedImage]:
@@ -63,8 +65,8 @@ def image_checker(data: MedicalDataModule, side: int) -> Callable[[dict[str, Any
             look, mask = look_at_image(path, data.intensity), row["mask_path"]
             outlined = outlined and is_usable(mask)
             if outlined:
-                found = list(mask_problems(mask, look.size, ill, data.mask_labels))
-                look.problems.extend(found)
+                found, number = look_at_mask(mask, look.size, ill, data.mask_labels)
+                look = look._replace(problems=[*look.problems, *found], number=number)
                 outlined = all(one.severity != "error" for one in found)
         if not (ill and outlined):
             return look
@@ -122,13 +124,13 @@ def look_at_pixels(path: str, image: Tensor) -> CheckedImage:
     return look._replace(small=small_picture(pixels), two_values=has_two_values(pixels))
 
 
-def mask_problems(
+def look_at_mask(
     path: str,
     size: tuple[int, int],
     abnormal: bool,
     labels: MaskLabels = MaskLabels(),
-) -> Iterator[Problem]:
-    """What is wrong with a mask that is there.
+) -> tuple[list[Problem], Number | None]:
+    """What is wrong with a mask that is there, and by which number it marks lesions.
 
     Args:
         path: The mask file.
@@ -140,8 +142,13 @@ def mask_problems(
         outline = read_outline(path, labels)
     except (ImageReadError, MaskError) as error:
         kind = "unreadable mask" if isinstance(error, ImageReadError) else "mask values"
-        yield problem_of(error, kind, path)
-        return
+        return [problem_of(error, kind, path)], None
+    return list(_outline_problems(path, outline, size, abnormal)), outline.number
+
+
+def _outline_problems(
+    path: str, outline: Outline, size: tuple[int, int], abnormal: bool
+) -> Iterator[Problem]:
     lesion = outline.lesion
     if abnormal:
         try:

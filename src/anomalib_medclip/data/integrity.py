@@ -26,7 +26,7 @@ from anomalib_medclip.errors import (
     MissingMaskError,
     SupportError,
 )
-from anomalib_medclip.files import MISSING, fault_of
+from anomalib_medclip.files import EMPTY, MISSING, fault_of
 from anomalib_medclip.readers.lesion import IGNORED, LESION, MaskLabels
 from anomalib_medclip.readers.picture import MOST, read_lesion
 
@@ -189,8 +189,7 @@ def _absent(paths: Iterable[str], lost: _LostFiles) -> Iterator[Problem]:
         elif fault:
             yield Problem("unreadable file", path, *fault, error=ImageReadError)
         elif not is_usable(path):
-            said = "holds no byte"
-            yield Problem("empty file", path, said, MISSING.remedy, error=ImageReadError)
+            yield Problem("empty file", path, *EMPTY, error=ImageReadError)
 
 
 def is_usable(path: str) -> bool:

@@ -18,7 +18,7 @@ from PIL import Image
 from anomalib_medclip.data.cases import Case, with_splits
 from anomalib_medclip.data.tree_notes import Note, TreeNotes
 from anomalib_medclip.data.volumes import Volumes
-from anomalib_medclip.errors import DataRootError, MedclipError, OutputError
+from anomalib_medclip.errors import DataRootError, MaskError, MedclipError, OutputError
 from anomalib_medclip.files import (
     MISSING,
     alone_in,
@@ -31,6 +31,7 @@ from anomalib_medclip.files import (
 from anomalib_medclip.provenance import NOTICE, versions, without_folders
 from anomalib_medclip.readers.left_out import warn_of
 from anomalib_medclip.readers.lesion import IGNORED, LESION
+from anomalib_medclip.readers.lesion_number import LesionNumber
 from anomalib_medclip.readers.volume_file import sha256_of_volume
 from anomalib_medclip.signals import stop_if_told
 
@@ -142,9 +143,26 @@ class _Tree:
             pool.shutdown(cancel_futures=True)
         done = sorted(n for n, case in named.items() if self._path(case.image) not in failed)
         volumes = self.notes.of_all(done)
+        failed |= self._other_numbers(named, volumes)
+        volumes = [note for note in volumes if note["sources"]["image"]["path"] not in failed]
         self._sweep(volumes)
         self.notes.finish(volumes, failed)
         return CutTree(self.folder, sum(len(note["slices"]) for note in volumes), failed)
+
+    def _other_numbers(self, named: dict[str, Case], volumes: Sequence[Note]) -> dict[str, str]:
+        """Why volumes are not taken whose masks mark lesions by another number than the first's.
+
+        It is asked when all are cut, so that it does not depend on which is cut first.
+        """
+        numbers = {note["name"]: note.get("number") for note in volumes}
+        number, failed = LesionNumber(), {}
+        for name, case in named.items():
+            try:
+                number.meet(numbers.get(name), str(case.mask))
+            except MaskError as error:
+                failed[self._path(case.image)] = without_folders(str(error), self.data.root)
+                self.notes.remove(name)
+        return failed
 
     def _path(self, path: Path) -> str:
         return path.relative_to(self.data.root).as_posix()
@@ -183,6 +201,7 @@ class _Tree:
             slices.append({"index": number, "label": label, **marked, "file": path})
         facts = {
             "patient": case.patient,
+            "number": sliced.number,
             "shape": list(sliced.images.shape),
             "affine": sliced.picture_affine.tolist(),
         }

@@ -25,7 +25,7 @@ from anomalib_medclip.readers.flat import AXES
 from anomalib_medclip.readers.flat import Plane as Plane
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.left_out import LeftOut
-from anomalib_medclip.readers.lesion import LESION, MaskLabels
+from anomalib_medclip.readers.lesion import LESION, MaskLabels, Number
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.volume import (
     Volume,
@@ -103,6 +103,7 @@ class Sliced:
             an organ, that organ. Of a volume of one value, all.
         headers: As of ``Volume``.
         left_out: As of ``Volume``, of the volume and of what is laid on it.
+        number: By which number the mask marks lesions, where that is not said.
     """
 
     images: Tensor
@@ -110,6 +111,7 @@ class Sliced:
     shown: Tensor
     headers: tuple[Any, ...]
     left_out: tuple[LeftOut, ...]
+    number: Number | None
     _image: "MetaTensor"
     _transform: "Compose"
 
@@ -205,8 +207,9 @@ def cut(
             raise MaskError(msg)
         paths["organ"] = organ
     volumes = {"image": read_volume(image, intensity, uneven, dicom_where)}
+    number = None
     if mask is not None:
-        volumes["mask"] = marks_of(Path(mask), labels)
+        volumes["mask"], number = marks_of(Path(mask), labels)
     if slicing.organ_labels and organ is not None:
         volumes["organ"] = organ_of(Path(organ), slicing.organ_labels)
     found: Any = {key: _tensor(one, paths[key]) for key, one in volumes.items()}
@@ -227,6 +230,7 @@ def cut(
         shown=_shown(images, organs),
         headers=volumes["image"].headers,
         left_out=tuple(dict.fromkeys(out for one in volumes.values() for out in one.left_out)),
+        number=number,
         _image=found["image"],
         _transform=Compose([*own, turn, *steps]),  # to take maps back
     )

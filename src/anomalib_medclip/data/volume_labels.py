@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from anomalib_medclip.errors import MaskError
-from anomalib_medclip.readers.lesion import MaskLabels
-from anomalib_medclip.readers.volume import Volume, read_labels
+from anomalib_medclip.files import is_folder
+from anomalib_medclip.readers.lesion import MaskLabels, Number
+from anomalib_medclip.readers.volume import Volume, read_labels, read_outlines
 
 
-def marks_of(path: Path, labels: MaskLabels) -> Volume:
+def marks_of(path: Path, labels: MaskLabels) -> tuple[Volume, Number | None]:
     """What a mask marks, by default lesions by its one number beside 0.
 
     Args:
@@ -17,18 +18,23 @@ def marks_of(path: Path, labels: MaskLabels) -> Volume:
         labels: What its numbers mean.
 
     Returns:
-        ``LESION``, ``IGNORED`` or 0 at each voxel; see ``anomalib_medclip.readers.lesion``.
+        ``LESION``, ``IGNORED`` or 0 at each voxel, see ``anomalib_medclip.readers.lesion``, and the
+        number that means lesion, where that is not said.
 
     Raises:
         MaskError: Which of several numbers are lesions is not said.
     """
-    found = read_labels(path, numbered=labels != MaskLabels())
+    if is_folder(path):
+        found, number = read_outlines(path, labels)
+        return found._replace(voxels=found.voxels.astype(np.float32)), number
+    found = read_labels(path)
     if several := labels.unclear(found.voxels):
         some = " and ".join(map(str, several[:3]))
         msg = f"{path} holds {some} beside 0, and which of them mean lesion is not said; say it by "
         msg += "'lesion_labels', an option of the source and of the data, such as [1], or all, and "
         raise MaskError(msg + "which are not known by 'ignore_labels'")
-    return found._replace(voxels=labels.marks(found.voxels).astype(np.float32))
+    marks = labels.marks(found.voxels).astype(np.float32)
+    return found._replace(voxels=marks), labels.number(found.voxels)
 
 
 def organ_of(path: Path, organ_labels: tuple[int, ...]) -> Volume:

@@ -44,6 +44,7 @@ from anomalib_medclip.files import MISSING, fault_of
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.lesion import LESION
+from anomalib_medclip.readers.lesion_number import LesionNumber
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class Volumes(MedicalDataModule):
         self._places: dict[str, tuple[Case, int]] = {}
         self._listed: DataFrame | None = None
         self._problems: list[Problem] = []
+        self._number = LesionNumber()
         check_sources(sources, has_labels=table is not None)
 
     def cases(self) -> list[Case]:
@@ -230,6 +232,7 @@ class Volumes(MedicalDataModule):
     def _keep(self, case: Case) -> list[dict[str, Any]]:
         """Cut a volume, keep its slices, and list them."""
         sliced = self.cut(case)
+        self._number.meet(sliced.number, str(case.mask))
         if sliced.masks is not None:
             marks = sliced.masks.numpy()
             self._problems += volume_mask_problems(str(case.image), str(case.mask), marks)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError
 from anomalib_medclip.readers.size_limit import check_pixels
-from anomalib_medclip.readers.stored import Stored
+from anomalib_medclip.readers.stored import DamageError, Stored
 
 _PLAIN, _RUNS_OF_8, _RUNS_OF_4, _FIELDS, _FIELDS_AND_ALPHA = 0, 1, 2, 3, 6
 _OS2, _OS2_LONG = 12, 64  # bytes of their headers
@@ -52,7 +52,7 @@ def read_bmp(path: Path, file: BinaryIO) -> Stored:
         return _colours(path, rows, header.fields)
     if rows.size and rows.max() >= len(header.palette):
         msg = f"a pixel has colour {rows.max()} of {len(header.palette)}"
-        raise ValueError(msg)
+        raise DamageError(msg)
     return Stored(rows.astype(np.uint8), palette=header.palette)
 
 
@@ -95,7 +95,7 @@ def _unpacked(header: _Header) -> NDArray[np.uint32]:
     stride = (header.width * header.bits + 31) // 32 * 4
     if min(header.width, header.height) < 1 or len(header.pixels) < stride * header.height:
         msg = f"it has {len(header.pixels)} bytes of pixels, but its size wants "
-        raise ValueError(msg + f"{stride * header.height}")
+        raise DamageError(msg + f"{stride * header.height}")
     rows = np.frombuffer(header.pixels, np.uint8, stride * header.height)
     rows = rows.reshape(header.height, stride)
     if header.bits < 8:

@@ -66,6 +66,15 @@ OTHER_OCT = _foreign("an OCT file of its maker's own format", _OCT_CONVERTER)
 
 MINC_2 = _foreign("a MINC file", _BY_MNC2NII)
 HDF5 = _foreign("an HDF5 file, as MATLAB and others write", _BY_NIBABEL)
+_AS_PNG = "save it as PNG by a program that shows it, such as GIMP"
+HEIC = _foreign("a HEIC picture, as iPhones take", _AS_PNG)
+AVIF = _foreign("an AVIF picture", _AS_PNG)
+VIDEO = _foreign("a video", "save the frames that count as PNG")
+WEB_PAGE = _foreign(
+    "a web page", "download the file again: often one has to sign in first, or to confirm"
+)
+SVG = _foreign("a drawing of lines (SVG)", "save it as PNG by Inkscape")
+
 OFFICE = _foreign("a file of an office program", "save pictures in it as PNG, tables as CSV")
 _MINC_GROUP = b"minc-2.0"
 """The name of what an HDF5 file of MINC 2 holds."""
@@ -97,6 +106,14 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"GIF8", FileKind("picture", "GIF")),
     (8, b"WEBP", FileKind("picture", "WebP")),
     (0, b"\0\0\0\x0cjP  \r\n", JPEG_2000),
+    (0, b"\0\0\0\x0cJXL \r\n", _foreign("a JPEG XL picture", _AS_PNG)),
+    *((4, b"ftyp" + brand, HEIC) for brand in (b"heic", b"heix", b"heim", b"mif1", b"msf1")),
+    *((4, b"ftyp" + brand, AVIF) for brand in (b"avif", b"avis")),
+    (4, b"ftyp", VIDEO),
+    (8, b"AVI ", VIDEO),
+    (0, b"\x1aE\xdf\xa3", VIDEO),
+    (0, b"%PDF-", _foreign("a PDF file", "save the pictures in it as PNG")),
+    (0, b"8BPS", _foreign("a Photoshop file", _AS_PNG)),
     (0, b"HSF-OCT-", HEIDELBERG),
     (0, b"CMDb", HEIDELBERG_E2E),
     (0, b"FOCT", TOPCON),
@@ -200,10 +217,26 @@ def _looks_like_meta_image(head: bytes) -> bool:
     return _META_IMAGE_BEGINS.match(head) is not None
 
 
+_WEB_PAGE_BEGINS = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html|head)\b", re.I | re.S
+)
+_SVG_BEGINS = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<[?!].*?>\s*)*<svg\b", re.I | re.S)
+
+
+def _looks_like_web_page(head: bytes) -> bool:
+    return _WEB_PAGE_BEGINS.match(head) is not None
+
+
+def _looks_like_svg(head: bytes) -> bool:
+    return _SVG_BEGINS.match(head) is not None
+
+
 _LOOKS: tuple[tuple[Callable[[bytes], bool], FileKind], ...] = (
     (_looks_like_analyze, PAIR),
     (_looks_like_bmp, FileKind("picture", "BMP")),
     (_looks_like_mgh, MGH),
     (_looks_like_meta_image, META_IMAGE),
+    (_looks_like_web_page, WEB_PAGE),
+    (_looks_like_svg, SVG),
 )
 """Kinds without bytes of their own at one place."""

@@ -19,7 +19,8 @@ from anomalib_medclip.readers.dicom_frames import slices_in
 from anomalib_medclip.readers.file_kind import DICOM, kind_by
 from anomalib_medclip.readers.flat import flat_picture, shows_flat
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
-from anomalib_medclip.readers.lesion import MaskLabels, Outline, labels_of, outline_of
+from anomalib_medclip.readers.label_map import labels_of
+from anomalib_medclip.readers.lesion import MaskLabels, Outline, outline_of
 from anomalib_medclip.readers.picture_file import PICTURE_SUFFIXES, stored_in
 from anomalib_medclip.readers.stored import Stored
 from anomalib_medclip.readers.unpacked import Unpacked
@@ -92,7 +93,13 @@ def read_mask(
         MaskError: See ``read_lesion``; or the mask is of another size than the image, or marks no
             lesion at all, though the image is abnormal.
     """
-    outline = read_outline(path, labels)
+    return mask_of(read_outline(path, labels), path, size, may_be_empty)
+
+
+def mask_of(
+    outline: Outline, path: str | Path, size: tuple[int, int], may_be_empty: bool = False
+) -> Mask:
+    """As ``read_mask``, of an outline that has been read."""
     check_lesion(path, outline.lesion, size, may_be_empty)
     if outline.lesion.mean() > MOST:
         _warn_of_most(path)

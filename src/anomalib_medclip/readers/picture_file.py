@@ -10,14 +10,14 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageFile, UnidentifiedImageError
+from PIL import ImageFile
 
 from anomalib_medclip.errors import ImageReadError, MedclipError
-from anomalib_medclip.files import open_file
+from anomalib_medclip.files import EMPTY, open_file
 from anomalib_medclip.readers.bmp import read_bmp
 from anomalib_medclip.readers.file_kind import kind_by
 from anomalib_medclip.readers.size_limit import check_pixels
-from anomalib_medclip.readers.stored import Stored
+from anomalib_medclip.readers.stored import DamageError, Stored
 from anomalib_medclip.readers.tiff import BEGINNINGS, read_tiff
 from anomalib_medclip.readers.unpacked import Unpacked
 
@@ -29,6 +29,7 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP")  # by Pillow
 _BITS = {"1": 1, "L;2": 2, "L;4": 4}  # of its raw greys; others have 8 or 16
 _ORIENTATION = 274
+_EXIF = ("exif", "Raw profile type exif")
 _MPO_ENTRIES = 0xB002
 _START_OF_JPEG = b"\xff\xd8\xff"
 _END_OF_PNG = b"IEND\xaeB`\x82"
@@ -48,6 +49,8 @@ def stored_in(file: Unpacked) -> Stored:
             read.
     """
     path, kind = file.path, kind_by(file.path, file.head)
+    if not file.head and not file.is_packed:
+        raise ImageReadError(EMPTY.about(path))
     if kind and kind.family == "foreign":
         raise ImageReadError(kind.about(path))
     if kind and kind.family == "volume":
@@ -69,8 +72,19 @@ def is_turned(path: str | Path) -> bool:
         ImageReadError: It cannot be opened.
     """
     with open_file(Path(path)) as file:
-        header: Any = _guarded(Path(path), partial(_header_of, file))
-        return header.getexif().get(_ORIENTATION, 1) in range(2, 9)
+        orientation = _guarded(Path(path), lambda: _orientation_of(_header_of(file)))
+        return orientation in range(2, 9)
+
+
+def _orientation_of(picture: Any) -> int:  # noqa: ANN401 - see ``_header_of``
+    """That of EXIF or TIFF: Pillow takes that of XMP, too, by which no viewer turns a picture."""
+    if picture.format == "TIFF":
+        return int(picture.tag_v2.get(_ORIENTATION, 1))
+    if picture.format == "PNG":
+        picture.load()  # EXIF may stand at the end
+    bare = Pillow.new("1", (1, 1))
+    bare.info = {name: picture.info[name] for name in _EXIF if name in picture.info}
+    return int(bare.getexif().get(_ORIENTATION, 1))
 
 
 def _guarded(path: Path, read: Callable[[], _Read]) -> _Read:
@@ -82,7 +96,10 @@ def _guarded(path: Path, read: Callable[[], _Read]) -> _Read:
     except MedclipError:
         raise
     except Exception as error:  # damaged files reach every corner of the decoders
-        msg = f"cannot read image {path}: {error}; replace the file or take it out of the data"
+        said = str(error) if isinstance(error, DamageError) else "it is cut off or damaged"
+        if isinstance(error, OSError) and error.errno:  # of the system; decoders' have none
+            said = f"the system says: {error.strerror}"
+        msg = f"cannot read image {path}: {said}; replace the file or take it out of the data"
         raise ImageReadError(msg) from error
 
 
@@ -100,8 +117,21 @@ def _read_by_pillow(path: Path, file: BinaryIO) -> Stored:
         _check_png(content)
     picture.load()
     stored = _deep_png(content) if ";16" in raw else _shallow(path, picture, _BITS.get(raw, 8))
-    lossy = kind == "JPEG" or (kind == "WEBP" and b"VP8L" not in content[:64])
-    return stored._replace(lossy=lossy, orientation=picture.getexif().get(_ORIENTATION, 1))
+    lossy = kind == "JPEG" or (kind == "WEBP" and _is_lossy_webp(content))
+    return stored._replace(lossy=lossy, orientation=_orientation_of(picture))
+
+
+def _is_lossy_webp(content: bytes) -> bool:
+    """Whether the pixels of a WebP file, wherever among its chunks they are, are lossy.
+
+    Chunks are of four letters, a size and so many bytes, filled up to an even number; that of the
+    one frame of an animation (ANMF) holds 16 bytes and then chunks.
+    """
+    place = 12  # after RIFF, its size and WEBP
+    while (name := content[place : place + 4]) not in (b"VP8 ", b"VP8L", b""):
+        (size,) = struct.unpack_from("<I", content, place + 4)
+        place += 8 + (16 if name == b"ANMF" else size + size % 2)
+    return name != b"VP8L"
 
 
 def _refusal(path: Path, said: str) -> ImageReadError:
@@ -122,18 +152,33 @@ def _header_of(file: BinaryIO) -> Any:  # noqa: ANN401 - each format has a class
     msg = "it is of no format that is known"
     if start.startswith(_START_OF_JPEG):
         msg = "it is a damaged JPEG or one of a kind that is not read, such as 12 bits or lossless"
-    raise UnidentifiedImageError(msg)
+    raise DamageError(msg)
 
 
 def _check_single(path: Path, picture: Any) -> None:  # noqa: ANN401 - see ``_header_of``
-    """Refuse animations, and cameras' files of several pictures but for thumbnails."""
+    """Refuse animations, and cameras' files of several pictures that count.
+
+    A smaller copy does not, nor does what a phone stores beside a picture to show it brighter (a
+    gain map), whose kind is not defined, and which is smaller than it.
+    """
     count, said = getattr(picture, "n_frames", 1), "pictures, one after another (an animation)"
     if picture.format == "MPO":
         kinds = [entry["Attribute"]["MPType"] for entry in picture.mpinfo[_MPO_ENTRIES]]
-        others = [kind for kind in kinds if not kind.startswith("Large Thumbnail")]
-        count, said = len(others), f"pictures of a camera ({', '.join(dict.fromkeys(others))})"
+        counted = [kind for n, kind in enumerate(kinds) if not _is_beside(picture, n, kind)]
+        count, said = len(counted), f"pictures of a camera ({', '.join(dict.fromkeys(counted))})"
     if count > 1:
         raise _refusal(path, f"has {count} {said}; store the one that counts as PNG")
+
+
+def _is_beside(picture: Any, number: int, kind: str) -> bool:  # noqa: ANN401 - see ``_header_of``
+    """Whether a picture of a camera's file is a smaller copy of the first, or its gain map."""
+    if number == 0 or kind != "Undefined":
+        return kind.startswith("Large Thumbnail")
+    sides = picture.size
+    picture.seek(number)
+    smaller = all(one < other for one, other in zip(picture.size, sides, strict=True))
+    picture.seek(0)
+    return smaller
 
 
 def _check_png(content: bytes) -> None:
@@ -141,7 +186,7 @@ def _check_png(content: bytes) -> None:
     _header_of(BytesIO(content)).verify()
     if _END_OF_PNG not in content:
         msg = "it is cut off in its last chunk"
-        raise ValueError(msg)
+        raise DamageError(msg)
 
 
 def _deep_png(content: bytes) -> Stored:
@@ -167,7 +212,7 @@ def _shallow(path: Path, picture: Pillow.Image, bits: int) -> Stored:
         palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
         if planes.max() >= len(palette):
             msg = f"a pixel has colour {planes.max()} of {len(palette)}"
-            raise ValueError(msg)
+            raise DamageError(msg)
         return Stored(planes, palette=palette)
     kind = "inks (CMYK), whose colours depend on a printer" if picture.mode == "CMYK" else (
         f"colours of the kind {picture.mode}"

@@ -6,6 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+class DamageError(ValueError):
+    """What is wrong with the bytes of a picture file, as the end of a sentence about it."""
+
+
 class Stored(NamedTuple):
     """The numbers of one picture.
 

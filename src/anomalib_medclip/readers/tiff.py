@@ -2,6 +2,8 @@
 
 import logging
 import struct
+from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from anomalib_medclip.errors import ImageReadError
 from anomalib_medclip.readers.size_limit import check_pixels
-from anomalib_medclip.readers.stored import Stored
+from anomalib_medclip.readers.stored import DamageError, Stored
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -28,13 +30,23 @@ _APART = 2
 _UNSIGNED, _FLOAT = 1, 3
 _PREMULTIPLIED, _ALPHA = 1, 2
 
+_STRAIGHT, _UNCALIBRATED = 0, 20
+_FUNCTIONS = {
+    **{1: "quadratic", 2: "cubic", 3: "quartic", 4: "exponential", 5: "power", 6: "logarithmic"},
+    **{7: "Rodbard", 8: "gamma variate", 9: "logarithmic", 10: "Rodbard (NIH Image)"},
+    **{11: "exponential with offset", 12: "Gaussian", 13: "exponential recovery"},
+    **{21: "optical density", 22: "custom"},
+}
+"""ImageJ's calibration functions (``cf``) that are not applied, by name; see its ``Calibration``
+and ``CurveFitter``."""
+
 
 def read_tiff(path: Path, file: BinaryIO) -> Stored:
     """Read a TIFF file that is open, at its beginning.
 
     Raises:
         ImageReadError: It is too large, or of a kind that is not read.
-        ValueError: It is damaged.
+        DamageError: It is damaged; and what else tifffile raises.
     """
     import tifffile  # only for who reads TIFF; the import takes a while
 
@@ -45,7 +57,8 @@ def read_tiff(path: Path, file: BinaryIO) -> Stored:
         check_pixels(path, page.imagewidth, page.imagelength)
         _check_kind(path, page)
         _check_size(page, tiff.filehandle.size)
-        return _stored(path, page, _planes(path, page))
+        stored = _stored(path, page, _planes(path, page))
+        return _calibrated(path, stored, tiff.imagej_metadata or {})
 
 
 def _check_chain(file: BinaryIO) -> None:
@@ -65,7 +78,7 @@ def _check_chain(file: BinaryIO) -> None:
     while page:
         if page in seen:
             msg = "its list of pages has no end"
-            raise ValueError(msg)
+            raise DamageError(msg)
         seen.add(page)
         page = number(link, page + struct.calcsize(count) + entry * number(count, page))
 
@@ -120,18 +133,18 @@ def _check_size(page: "TiffPage", size: int) -> None:
     """There are pixels, all in the file, and of uncompressed strips as many as rows want."""
     if min(page.imagewidth, page.imagelength) < 1:
         msg = "it has no pixel"
-        raise ValueError(msg)
+        raise DamageError(msg)
     places = zip(page.dataoffsets, page.databytecounts, strict=True)
     if any(start + count > size for start, count in places):
         msg = "its pixels lie outside the file"
-        raise ValueError(msg)
+        raise DamageError(msg)
     bits: Any = page.bitspersample
     apart = page.planarconfig == _APART
     row = (page.imagewidth * bits * (1 if apart else page.samplesperpixel) + 7) // 8
     wanted = row * page.imagelength * (page.samplesperpixel if apart else 1)
     if int(page.compression) == _PLAIN and not page.is_tiled and sum(page.databytecounts) != wanted:
         msg = f"it has {sum(page.databytecounts)} bytes of pixels, but its size wants {wanted}"
-        raise ValueError(msg)
+        raise DamageError(msg)
 
 
 def _planes(path: Path, page: "TiffPage") -> NDArray[Any]:
@@ -178,6 +191,37 @@ def _stored(path: Path, page: "TiffPage", planes: NDArray[Any]) -> Stored:
         lossy=int(page.compression) in (_OLD_JPEG, _JPEG),
         orientation=1 if orientation is None else int(orientation.value),
     )
+
+
+def _calibrated(path: Path, stored: Stored, said: Mapping[str, Any]) -> Stored:
+    """Of greys that ImageJ has written, the numbers that it shows: a straight line of the stored.
+
+    Signed 16 bits are such: it stores them without a sign, 32768 too high.
+
+    Raises:
+        ImageReadError: It calibrates by another function than a straight line.
+    """
+    function = said.get("cf", _UNCALIBRATED)
+    greys = stored.numbers.ndim == 2 and stored.palette is None
+    line = [said[name] for name in ("c0", "c1") if name in said]
+    if not greys or function == _UNCALIBRATED or (function == _STRAIGHT and line in ([], [0, 1])):
+        return stored
+    numbers = len(line) == 2 and all(isinstance(c, int | float) and isfinite(c) for c in line)
+    if function != _STRAIGHT or not numbers or line[1] == 0:
+        name = "no line" if function == _STRAIGHT else _FUNCTIONS.get(function, function)
+        msg = (
+            f"cannot read image {path}: ImageJ has calibrated its numbers by a function that is "
+            f"not applied here, {name} (cf={function}); make it 32-bit in ImageJ, which applies it"
+        )
+        raise ImageReadError(msg)
+    offset, slope = line
+    values = offset + slope * stored.numbers.astype(np.float64)
+    if said.get("zeroclip") is True:
+        values = values.clip(min=0)
+    elif line == [-(2**15), 1] and stored.bits == 16:
+        values = values.astype(np.int16)
+    # A falling line of inverted greys rises with brightness again.
+    return stored._replace(numbers=values, inverted=stored.inverted and slope > 0)
 
 
 def _palette(page: "TiffPage") -> NDArray[np.uint8]:

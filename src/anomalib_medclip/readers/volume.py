@@ -24,9 +24,16 @@ from anomalib_medclip.readers.file_kind import DICOM, is_dicom, kind_by
 from anomalib_medclip.readers.grid import same_grid as same_grid
 from anomalib_medclip.readers.intensity import IntensityPolicy, apply_intensity
 from anomalib_medclip.readers.left_out import LeftOut
+from anomalib_medclip.readers.lesion import MaskLabels, Number
+from anomalib_medclip.readers.lesion_number import LesionNumber
 from anomalib_medclip.readers.listing import stranger
 from anomalib_medclip.readers.masks_among import masks_among
-from anomalib_medclip.readers.picture import IMAGE_SUFFIXES, read_image, read_label_map, read_lesion
+from anomalib_medclip.readers.picture import (
+    IMAGE_SUFFIXES,
+    read_image,
+    read_label_map,
+    read_outline,
+)
 from anomalib_medclip.readers.size_limit import check_voxels
 from anomalib_medclip.readers.stack_names import Stack, first_unlike, stack_of
 from anomalib_medclip.readers.unpacked import Unpacked
@@ -102,7 +109,7 @@ def read_labels(path: str | Path, numbered: bool = False) -> Volume:
     """
     path = Path(path)
     if is_folder(path):
-        return _stack_masks(path, read_label_map if numbered else read_lesion)
+        return _stack_masks(path, read_label_map) if numbered else read_outlines(path)[0]
     with Unpacked(path) as file:
         found = read_volume_file(file)
     values = found.numbers
@@ -116,6 +123,31 @@ def read_labels(path: str | Path, numbered: bool = False) -> Volume:
         msg = f"{path} holds numbers of more than 31 bits, which are no labels; replace it"
         raise MaskError(msg)
     return Volume(values.astype(np.int32), found.affine)
+
+
+def read_outlines(folder: Path, labels: MaskLabels = MaskLabels()) -> tuple[Volume, Number | None]:
+    """What masks as pictures mark, one of each slice; one may be empty, as healthy slices' are.
+
+    Args:
+        folder: Where they are.
+        labels: What their numbers mean.
+
+    Returns:
+        ``LESION``, ``IGNORED`` or 0 at each voxel, and the number that means lesion; see
+        ``Outline``.
+
+    Raises:
+        ImageReadError: A file is missing, cut off or cannot be decoded.
+        MaskError: What a number means is not said, or of two in two slices, which is the lesion.
+    """
+    number = LesionNumber()
+
+    def read(path: Path) -> NDArray[np.uint8]:
+        outline = read_outline(path, labels)
+        number.meet(outline.number, path)
+        return outline.marks
+
+    return _stack_masks(folder, read), number.first and number.first[0]
 
 
 def _read_folder(
