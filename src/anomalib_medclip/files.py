@@ -45,8 +45,7 @@ _DENIED = Fault("may not be read by you", "let yourself read it, and enter all f
 _FAULTS = {
     errno.ENOENT: MISSING,
     errno.ENOTDIR: MISSING,
-    errno.EACCES: _DENIED,
-    errno.EPERM: _DENIED,
+    **dict.fromkeys((errno.EACCES, errno.EPERM), _DENIED),
     errno.ELOOP: Fault("is a link that leads back to itself", "remove it"),
     errno.ENAMETOOLONG: Fault("is too long a path for this system", "shorten its names"),
 }

@@ -1,9 +1,8 @@
 """The number that means lesion, for processes that read masks side by side."""
 
-import json
-
 import torch
 
+from anomalib_medclip.files import as_json, from_json
 from anomalib_medclip.readers.lesion import Number
 from anomalib_medclip.readers.lesion_number import LesionNumber
 
@@ -23,11 +22,11 @@ class SharedLesionNumber(LesionNumber):
         if not self._said[0]:
             return None
         said = self._said[1:].numpy().tobytes().rstrip(b"\0")
-        number, path = json.loads(said)
+        number, path = from_json(said.decode())
         return number, path
 
     @first.setter
     def first(self, first: tuple[Number, str]) -> None:
-        said = json.dumps(first).encode()
+        said = as_json(first).encode()
         self._said[1 : 1 + len(said)] = torch.frombuffer(bytearray(said), dtype=torch.uint8)
         self._said[0] = 1  # at last, when all is there

@@ -199,13 +199,7 @@ def cut(
         paths["mask"] = mask
         check_same_slices(image, mask)
     if slicing.organ_labels:
-        if organ is None:
-            msg = (
-                f"{image} is to be cropped to an organ, but no volume of its organs is given; give "
-                "labels of organs"
-            )
-            raise MaskError(msg)
-        paths["organ"] = organ
+        paths["organ"] = _given(organ, image)
     volumes = {"image": read_volume(image, intensity, uneven, dicom_where)}
     number = None
     if mask is not None:
@@ -234,6 +228,13 @@ def cut(
         _image=found["image"],
         _transform=Compose([*own, turn, *steps]),  # to take maps back
     )
+
+
+def _given(organ: str | Path | None, image: str | Path | Sequence[Path]) -> str | Path:
+    if organ is None:
+        msg = f"{image} is to be cropped to an organ, but no volume of its organs is given; give "
+        raise MaskError(msg + "labels of organs")
+    return organ
 
 
 def _steps(keys: tuple[str, ...], slicing: Slicing) -> list[Any]:
