@@ -3,8 +3,10 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from anomalib.visualization import ImageVisualizer
 
 from anomalib_medclip.data.checks import check_data
+from anomalib_medclip.data.drawing import undrawable_problems
 from anomalib_medclip.data.folder import MedicalFolder
 from anomalib_medclip.data.slicing import cut
 from anomalib_medclip.errors import ImageReadError, IntensityError
@@ -71,6 +73,10 @@ def test_folders_of_them_are_trained_on_checked_and_have_masks(tmp_path):
     assert {int(item.gt_mask.sum()) for item in ill} == {15}
     found = check_data(MedicalFolder(tmp_path, mask_dir="masks", intensity=WINDOW, k_shot=1))
     assert found.count("error") == 0, found.problems
+    drawn_by_anomalib = undrawable_problems(data.test_data.samples, "a", "", [ImageVisualizer()])
+    assert {one.problem for one in drawn_by_anomalib} == {
+        "is NIfTI, which anomalib's visualizer cannot open"
+    }
 
 
 def test_numbers_of_its_masks_are_read_by_the_same_rules(tmp_path):

@@ -36,8 +36,10 @@ def undrawable_problems(
     if not any(type(callback) is ImageVisualizer for callback in callbacks):
         return
     for path in table["image_path"]:
-        if is_dicom(Path(path)) or is_volume(Path(path)) or fault_of(Path(path)):
-            said = "is DICOM, NIfTI or a slice, which anomalib's visualizer cannot open"
+        if is_dicom(Path(path)) or fault_of(Path(path)):
+            said = "is DICOM or a slice, which anomalib's visualizer cannot open"
+        elif is_volume(Path(path)):
+            said = "is NIfTI, which anomalib's visualizer cannot open"
         elif ".." in _heat_map(path, name, category).parts:
             said = "is named by '..', which anomalib's visualizer would follow out of its folder"
         elif _is_turned(path):
