@@ -126,6 +126,7 @@ def test_it_is_read_right_or_refused_with_the_reason(name, cases):
     if name not in REFUSED:
         case.run()
         return
+    assert re.search(r"\b(typed|Weights)\s?[Ee]rror", expected[name]["right"]), "it has to be read"
     with pytest.raises(MedclipError, match=REFUSED[name]):
         case.run()
 
