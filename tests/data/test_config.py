@@ -26,6 +26,7 @@ VOLUMES = "class_path: anomalib_medclip.data.Volumes\ninit_args:\n  root: x\n"
         (FOLDER + '  root: "C:\\data"\n', "line 3: .*: write paths with slashes, or in single"),
         (FOLDER, "its init_args are no options by name"),
         ("class_path: 3\n", "it names no class_path"),
+        ("data: MedicalFolder\n", "it names no class_path"),
         ("class_path: anomalib.data.Folder\n", "anomalib.data.Folder is no data of this package"),
         (VOLUMES + "  sources: [{image: a, maks: b}]\n", "VolumeSource has no 'maks' but 'mask'"),
         (FOLDER + f"  root: x\n  name: {'n' * 300}\n", "name is 'n+'"),

@@ -38,7 +38,8 @@ def load_data(config: str | Path) -> MedicalDataModule:
     except ValueError as error:  # of the encoding, too
         msg = f"{config} describes no data: {_fault_of_yaml(error)}; {_LIKE}"
         raise DataRootError(msg) from error
-    return build_data(options.get("data", options) if isinstance(options, dict) else {}, config)
+    found = options.get("data", options) if isinstance(options, dict) else None
+    return build_data(found if isinstance(found, dict) else {}, config)
 
 
 def build_data(options: Mapping[str, Any], where: str | Path) -> MedicalDataModule:
