@@ -473,9 +473,14 @@ def test_orientation_is_that_of_exif_and_not_of_xmp(tmp_path, ending, turned):
     elif ending == "tif":
         note[700] = about
         save(path, pixels, tiffinfo=note)
+    elif ending == "webp":
+        save(path, pixels, xmp=about, exif=note, lossless=True)
     else:
-        how = {"lossless": True} if ending == "webp" else {"quality": 100, "subsampling": 0}
-        save(path, pixels, xmp=about, exif=note, **how)
+        save(path, pixels, exif=note, quality=100, subsampling=0)
+        segment = b"http://ns.adobe.com/xap/1.0/\0" + about  # which older versions cannot write
+        segment = b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment
+        tables = b"\xff\xdb"
+        path.write_bytes(path.read_bytes().replace(tables, segment + tables, 1))
     assert b'tiff:Orientation="6"' in path.read_bytes()
     assert is_turned(path) == (turned is not None)
     found = np.asarray(read_image(path)).transpose(1, 2, 0)

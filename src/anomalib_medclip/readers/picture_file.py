@@ -174,11 +174,12 @@ def _is_beside(picture: Any, number: int, kind: str) -> bool:  # noqa: ANN401 - 
     """Whether a picture of a camera's file is a smaller copy of the first, or its gain map."""
     if number == 0 or kind != "Undefined":
         return kind.startswith("Large Thumbnail")
-    sides = picture.size
-    picture.seek(number)
-    smaller = all(one < other for one, other in zip(picture.size, sides, strict=True))
-    picture.seek(0)
-    return smaller
+    picture.fp.seek(0)
+    again = _header_of(BytesIO(picture.fp.read()))  # which forgets what it knows of the first
+    again.seek(number)
+    again.fp.seek(again.offset)
+    sides = _header_of(BytesIO(again.fp.read())).size  # older versions of Pillow do not look
+    return all(one < other for one, other in zip(sides, picture.size, strict=True))
 
 
 def _check_png(content: bytes) -> None:
