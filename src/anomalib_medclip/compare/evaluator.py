@@ -164,9 +164,7 @@ class Findings(Evaluator):
             self.called += cast("Tensor", batch.pred_label).flatten().bool().tolist()
         if as_scored.anomaly_map is not None and batch.gt_mask is not None:
             owners = [self._patient_of[path] for path in paths]
-            self._pixels.add(
-                as_scored.anomaly_map, batch.gt_mask, owners, ignored_of(batch, ["gt_mask"])
-            )
+            self._pixels.add(as_scored.anomaly_map, batch.gt_mask, owners, ignored_of(batch))
         for index, path in enumerate(paths):
             if path in self.shown and batch.anomaly_map is not None:
                 self.maps[path] = small_map(batch.anomaly_map[index])

@@ -1,12 +1,13 @@
 """Figures of pixels without those that are ignored, of which nobody knows."""
 
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
 
 
-def ignored_of(batch: Any, fields: Any) -> Tensor | None:  # noqa: ANN401 - anyone's
+def ignored_of(batch: Any, fields: Collection[str] = ("gt_mask",)) -> Tensor | None:  # noqa: ANN401 - anyone's
     """Where pixels of a batch are ignored, if a metric of these fields is of pixels."""
     # Batches of anomalib's have no such field.
     return getattr(batch, "ignored", None) if "gt_mask" in fields else None

@@ -12,6 +12,7 @@ from anomalib_medclip.cache import CachePrecision, Shelf, TensorCache
 from anomalib_medclip.components.augmentation import Augmentation, Copies, apply_copies
 from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.files import as_json
+from anomalib_medclip.metrics.known_pixels import ignored_of
 
 _OF_TRAINING = {
     "seed", "lr", "object_name", "epoch_choice", "cross_fit", "cache_memory", "transductive",
@@ -115,7 +116,7 @@ class FrozenFeatures:
             return apply_copies(mask.as_subclass(Tensor).float().unsqueeze(1), chosen)
 
         masks = (copied(batch.gt_mask) > 0.5).float()
-        ignored = getattr(batch, "ignored", None)  # anomalib's batches have no such field
+        ignored = ignored_of(batch)
         return masks if ignored is None else masks.masked_fill(copied(ignored) > 0, torch.nan)
 
     def of_support(

@@ -16,6 +16,7 @@ from anomalib_medclip.components.augmentation import Copies, unchanged
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Position
 from anomalib_medclip.components.prompts import FixedPrompts, PromptEncoder
 from anomalib_medclip.errors import NotReadyError
+from anomalib_medclip.metrics.known_pixels import ignored_of
 from anomalib_medclip.models.mediclip.class_names import ABNORMAL, NORMAL
 from anomalib_medclip.models.mediclip.synthesis import (
     TASKS,
@@ -154,7 +155,7 @@ class MediCLIP(ClipMethod, AnomalibModule):
         masks = torch.from_numpy(np.stack([one.label for one in made])).float().to(self.device)
         encoded = self.model.encode(images[:, None].expand(-1, 3, -1, -1).float() / 255)
         labels = torch.tensor([one.label.any() for one in made], device=self.device)
-        ignored = getattr(batch, "ignored", None)  # anomalib's batches have no such field
+        ignored = ignored_of(batch)
         if ignored is not None:
             masks = masks.masked_fill(ignored.as_subclass(Tensor), torch.nan)
         return encoded, masks[:, None], labels
