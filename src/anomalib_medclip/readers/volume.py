@@ -214,7 +214,8 @@ def _stack_among(
         VolumeError: See ``stack_of``.
     """
     pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    left_out = [stranger(path) for path in files if path not in pictures]
+    taken = set(pictures)
+    left_out = [stranger(path) for path in files if path not in taken]
     left_out += [] if masks else masks_among(pictures, folder)
     gone = {one.path for one in left_out}
     stack = stack_of(folder, [path for path in pictures if path not in gone])
