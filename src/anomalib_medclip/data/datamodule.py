@@ -135,7 +135,7 @@ class MedicalDataModule(OneSetLoaders):
             Table with the columns ``image_path``, ``label_index`` (0 normal, 1 abnormal) and
             ``split`` (train, valid, test; rows of split ``support`` are taken as the support), and
             where they apply ``mask_path`` (where the mask is, or should be), ``group`` (patient),
-            ``object_name``, ``has_masks`` and ``set_name``.
+            ``volume`` (that the image is a slice of), ``object_name``, ``has_masks`` and ``set_name``.
         """
 
     @property
@@ -248,7 +248,7 @@ class MedicalDataModule(OneSetLoaders):
     def complete(self, table: DataFrame) -> DataFrame:
         """Add the columns that a subclass need not give."""
         defaults: dict[str, str | bool] = {
-            "mask_path": "", "group": "", "object_name": self.object_name,
+            "mask_path": "", "group": "", "volume": "", "object_name": self.object_name,
             "has_masks": self.has_masks, "set_name": self.category or self.name,
         }  # fmt: skip
         table = table.reset_index(drop=True)

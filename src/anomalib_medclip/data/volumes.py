@@ -247,6 +247,7 @@ class Volumes(MedicalDataModule):
                 "label_index": label,
                 "mask_path": str(case.mask or ""),
                 "group": case.patient,
+                "volume": str(case.image),
                 "has_masks": self.has_masks,
             }
             rows.append({**row, "split": case.split} if case.split else row)
