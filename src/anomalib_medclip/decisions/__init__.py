@@ -1,0 +1,1 @@
+"""From scores of images to decisions about patients, each with how often it is wrong."""

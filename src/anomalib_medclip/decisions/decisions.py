@@ -1,0 +1,191 @@
+"""All that a trained model knows of how to decide, and what it says of a volume or patient."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+
+from anomalib_medclip.decisions.aggregation import Aggregation
+from anomalib_medclip.decisions.conformal import PValue, p_value
+from anomalib_medclip.decisions.probability import Calibration
+from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
+from anomalib_medclip.decisions.thresholds import Rule, Threshold, threshold
+
+
+class Asked(NamedTuple):
+    """What a user wants to be told.
+
+    Attributes:
+        rule: By which the threshold is chosen; by default that of training.
+        insist: Whether to give a verdict by a threshold that does not hold what the rule asks for.
+        prevalence: Share of abnormal patients where the model is used; by default that of the
+            patients that probabilities were fitted on.
+    """
+
+    rule: Rule | None = None
+    insist: bool = False
+    prevalence: float | None = None
+
+
+class Verdict(NamedTuple):
+    """What is said of a unit.
+
+    Attributes:
+        level: What the unit is decided as.
+        score: Of all its images together.
+        threshold: Above which it is abnormal, and how often that is wrong; ``None`` where none is
+            known.
+        label: Whether it is abnormal; ``None`` without a verdict.
+        no_label: Why there is none; else empty.
+        p: The share of normal patients with such a score or a higher one.
+        probability: That it is abnormal; ``None`` where too few patients are known to say.
+        no_probability: Why there is none; else empty.
+        prevalence: Share of abnormal patients that the probability is for.
+    """
+
+    level: Level
+    score: float
+    threshold: Threshold | None
+    label: bool | None
+    no_label: str
+    p: PValue | None
+    probability: float | None
+    no_probability: str
+    prevalence: float | None
+
+    def as_plain(self) -> dict[str, Any]:
+        """In values that JSON has."""
+        known = self.threshold
+        return {
+            "level": self.level,
+            "score": self.score,
+            "label": None if self.label is None else int(self.label),
+            "no_verdict": self.no_label or None,
+            "threshold": known and {
+                "value": known.value,
+                "rule": known.rule.words,
+                "sensitivity": known.sensitivity and known.sensitivity._asdict(),
+                "false_alarms": known.false_alarms and known.false_alarms._asdict(),
+                "holds": known.holds,
+                "words": known.words,
+            },
+            "p_value": self.p and self.p._asdict(),
+            "probability": self.probability,
+            "no_probability": self.no_probability or None,
+            "prevalence": self.prevalence,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was found on patients that the model has not learnt from.
+
+    Attributes:
+        aggregation: How images become one score.
+        aggregated: Why so.
+        references: Scores of these patients at each level that is known.
+        source: Which images they are, in words.
+        calibrations: Curves of probability, by level.
+        no_probability: Why a level has none.
+        rule: By which thresholds are chosen where nobody asks for another.
+        insist: Whether to give a verdict by a threshold that does not hold what the rule asks for.
+    """
+
+    aggregation: Aggregation = Aggregation()
+    aggregated: str = ""
+    references: Mapping[Level, Reference] = field(default_factory=dict)
+    source: str = ""
+    calibrations: Mapping[Level, Calibration] = field(default_factory=dict)
+    no_probability: Mapping[Level, str] = field(default_factory=dict)
+    rule: Rule = Rule()
+    insist: bool = False
+
+    def level_of(self, *, is_volume: bool) -> Level:
+        """As what a volume or a picture by itself is decided."""
+        if not is_volume:
+            return "image"
+        return "volume" if "volume" in self.references else "patient"
+
+    def threshold(self, level: Level, rule: Rule | None = None) -> Threshold | None:
+        """Where units of a level become abnormal; ``None`` where nobody knows."""
+        known = self.references.get(level)
+        return None if known is None else threshold(known, rule or self.rule)
+
+    def verdict(
+        self,
+        level: Level,
+        scores: npt.ArrayLike,
+        areas: npt.ArrayLike | None = None,
+        asked: Asked = Asked(),
+    ) -> Verdict:
+        """Decide about a unit.
+
+        Args:
+            level: What it is decided as.
+            scores: Of its images, as those of the references: around one half.
+            areas: Share of each image above the threshold of pixels, where units are aggregated by
+                area.
+            asked: What is wanted.
+
+        Raises:
+            ConfigError: The prevalence is no share.
+        """
+        score = self.aggregation.of(scores, areas)
+        known, curve = self.references.get(level), self.calibrations.get(level)
+        found = self.threshold(level, asked.rule)
+        why = ""
+        if found is None:
+            needed = f"no {level}s of both classes" if known else f"no {level}s"
+            why = f"the model knows {needed} to decide by: {self.source or 'it was not validated'}"
+        elif not (found.holds or self.insist or asked.insist):
+            why = found.words
+        return Verdict(
+            level=level,
+            score=score,
+            threshold=found,
+            label=None if why or found is None else score > found.value,
+            no_label=why,
+            p=None if known is None else p_value(score, known),
+            probability=None if curve is None else curve.probability(score, asked.prevalence),
+            no_probability=self._why_no_probability(level),
+            prevalence=None if curve is None else asked.prevalence or curve.prevalence,
+        )
+
+    def _why_no_probability(self, level: Level) -> str:
+        if level in self.calibrations:
+            return ""
+        return self.no_probability.get(level, f"the model knows no {level}s")
+
+    def as_plain(self) -> dict[str, Any]:
+        """In values that JSON has; ``from_plain`` undoes it."""
+        rule = self.rule
+        return {
+            "aggregation": self.aggregation.as_plain(),
+            "aggregated": self.aggregated,
+            "references": {name: one.as_plain() for name, one in self.references.items()},
+            "source": self.source,
+            "calibrations": {name: one.as_plain() for name, one in self.calibrations.items()},
+            "no_probability": dict(self.no_probability),
+            "rule": {"aim": rule.aim, "rate": rule.rate, "confidence": rule.confidence},
+            "insist": self.insist,
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Decisions":
+        """Undo ``as_plain``."""
+        references, curves = plain["references"], plain["calibrations"]
+        return replace(
+            cls(),
+            **{
+                **plain,
+                "aggregation": Aggregation(**plain["aggregation"]),
+                "references": {
+                    k: Reference.from_plain(references[k]) for k in LEVELS if k in references
+                },
+                "calibrations": {
+                    k: Calibration.from_plain(curves[k]) for k in LEVELS if k in curves
+                },
+                "rule": Rule(**plain["rule"]),
+            },
+        )

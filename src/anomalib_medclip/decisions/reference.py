@@ -1,0 +1,67 @@
+"""What a new score is compared with: scores of patients that the model has not learnt from."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from anomalib_medclip.decisions.aggregation import Aggregation, Unit
+
+Level = Literal["image", "volume", "patient"]
+
+LEVELS: tuple[Level, ...] = ("image", "volume", "patient")
+"""From the smallest unit to the one that a clinic decides about."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Scores of normal and of abnormal patients, one each, in rising order.
+
+    A patient of several units counts once: by the highest of his normal ones, and by the lowest of
+    his abnormal ones. So whatever is promised of a patient holds for each of his units, too.
+
+    Attributes:
+        normal: Scores of the normal ones.
+        abnormal: Scores of the abnormal ones.
+        is_approximate: Whether they are not quite like new patients, such as those that were scored
+            by models trained without them.
+        one_each: Whether every patient has one unit, so that these are the scores of all units.
+    """
+
+    normal: tuple[float, ...]
+    abnormal: tuple[float, ...]
+    is_approximate: bool = False
+    one_each: bool = True
+
+    @classmethod
+    def of(
+        cls, found: Iterable[Unit], aggregation: Aggregation, is_approximate: bool = False
+    ) -> "Reference":
+        """Aggregate units, and take one of each patient."""
+        normal: dict[str, list[float]] = {}
+        abnormal: dict[str, list[float]] = {}
+        for unit in found:
+            into = abnormal if unit.abnormal else normal
+            into.setdefault(unit.owner, []).append(aggregation.of(unit.scores, unit.areas))
+        return cls(
+            normal=tuple(sorted(max(scores) for scores in normal.values())),
+            abnormal=tuple(sorted(min(scores) for scores in abnormal.values())),
+            is_approximate=is_approximate,
+            one_each=all(len(one) == 1 for kind in (normal, abnormal) for one in kind.values()),
+        )
+
+    @property
+    def scores(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """All, the normal ones first."""
+        return np.array([*self.normal, *self.abnormal])
+
+    def as_plain(self) -> dict[str, Any]:
+        """In values that JSON has; ``from_plain`` undoes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> "Reference":
+        """Undo ``as_plain``; JSON has lists for tuples."""
+        scores = {name: tuple(map(float, plain[name])) for name in ("normal", "abnormal")}
+        return cls(**{**plain, **scores})
