@@ -260,6 +260,19 @@ class RankPreservingPostProcessor(PostProcessor):
         return half if self.enable_normalization else _known(self.pixel_threshold, half)
 
 
+def placed(post_processor: Any, scores: Tensor) -> Tensor:  # noqa: ANN401 - anyone's, or none
+    """A model's own scores of images as a post-processor places them, in float64.
+
+    Float32 has few numbers far from the threshold, and a mean of scores would lose their order.
+    """
+    values = scores.double()
+    if not getattr(post_processor, "enable_normalization", False):
+        return values
+    post = post_processor
+    found: Tensor = post._normalize(values, post.image_min, post.image_max, post.image_threshold)
+    return found
+
+
 def _known(threshold: Tensor, otherwise: Tensor) -> Tensor:
     """A threshold, or what takes its place where no validation has found one."""
     return torch.where(torch.isnan(threshold), otherwise, threshold)

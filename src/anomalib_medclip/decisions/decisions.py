@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from anomalib_medclip.decisions.aggregation import Aggregation
+from anomalib_medclip.decisions.aggregation import Aggregation, Choice
 from anomalib_medclip.decisions.conformal import PValue, p_value
 from anomalib_medclip.decisions.probability import Calibration
 from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
@@ -100,6 +100,23 @@ class Decisions:
     no_probability: Mapping[Level, str] = field(default_factory=dict)
     rule: Rule = Rule()
     insist: bool = False
+
+    def with_source(self, source: str) -> "Decisions":
+        """The same, of other images."""
+        return replace(self, source=source)
+
+    def found(
+        self,
+        choice: Choice,
+        references: Mapping[Level, Reference],
+        calibrations: Mapping[Level, Calibration],
+        no_probability: Mapping[Level, str],
+    ) -> "Decisions":
+        """The same, with what validation has found."""
+        return replace(
+            self, aggregation=choice.aggregation, aggregated=choice.reason, references=references,
+            calibrations=calibrations, no_probability=no_probability,
+        )  # fmt: skip
 
     def level_of(self, *, is_volume: bool) -> Level:
         """As what a volume or a picture by itself is decided."""

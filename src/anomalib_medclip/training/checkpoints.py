@@ -17,6 +17,7 @@ from torch import Tensor
 from anomalib_medclip.clip.backbone import CLIP_PREFIXES, without_clip
 from anomalib_medclip.clip.weights import WEIGHTS_OPTIONS, read_plain
 from anomalib_medclip.components.finite import refuse_non_finite_state
+from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, UnfinishedError
 from anomalib_medclip.files import fault_of
 from anomalib_medclip.training.schedule import checkpoint_callbacks
@@ -50,6 +51,7 @@ class Notes:
         is_finished: Whether the training that it was saved in was finished, or had learnt nothing
             yet; ``None`` in files of 0.1.0, which do not say.
         components: Class and options of the components that a user has passed.
+        decisions: What volumes and patients are decided by, as ``Decisions.as_plain`` has it.
     """
 
     method: str
@@ -63,6 +65,7 @@ class Notes:
     package: str = "anomalib_medclip"
     is_finished: bool | None = None
     components: dict[str, Any] = field(default_factory=dict)
+    decisions: dict[str, Any] | None = None
 
     @classmethod
     def of(
@@ -75,7 +78,7 @@ class Notes:
         is_finished: bool = True,
     ) -> "Notes":
         """What there is to note of a model that is built on a CLIP of ours."""
-        clip = module.model.clip
+        clip, decisions = module.model.clip, getattr(module, "decisions", None)
         return cls(
             method=type(module).__name__,
             fingerprint=clip.fingerprint,
@@ -88,7 +91,13 @@ class Notes:
             package=type(module).__module__.partition(".")[0],
             is_finished=is_finished,
             components=module.user_components.kept(),
+            decisions=decisions and decisions.as_plain(),
         )
+
+    @property
+    def known_decisions(self) -> Decisions | None:
+        """What volumes and patients are decided by; ``None`` in files of former versions."""
+        return None if self.decisions is None else Decisions.from_plain(self.decisions)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

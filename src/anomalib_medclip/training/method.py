@@ -18,6 +18,7 @@ from torch import Tensor
 
 from anomalib_medclip.components.augmentation import Copies
 from anomalib_medclip.components.model import ClipModel
+from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.export.exporter import CertifiedExporter
 from anomalib_medclip.export.verbs import ExportVerbs
 from anomalib_medclip.training.checkpoints import (
@@ -31,6 +32,7 @@ from anomalib_medclip.training.checkpoints import (
 )
 from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
+from anomalib_medclip.training.deciding import Deciding
 from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.epoch_choice import BestEpoch, put_best_back
 from anomalib_medclip.training.epoch_seed import EpochSeed
@@ -66,6 +68,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         wants_abnormal: Whether it learns from abnormal images, too.
         makes_images: Whether each epoch has training images of its own, which nothing can keep.
         threshold_from: Which images the threshold was found on; empty while there is none.
+        decisions: What volumes and patients are decided by; ``None`` before any validation.
     """
 
     augmentations: Copies
@@ -74,6 +77,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
     wants_abnormal = True
     makes_images = False
     threshold_from = ""
+    decisions: Decisions | None = None  # pickles of former versions have none
     model: ClipModel
     _trains_masks = False
 
@@ -123,7 +127,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """Processes, stops, what anomalib calls back, results, cross-fitting, the best epoch."""
         callbacks = [Processes(), TidyStop(), EpochSeed(self.hparams["seed"]), FiniteOnly()]
         callbacks += cast("Sequence[Callback]", super().configure_callbacks())
-        callbacks += [ResultsWriter(), CrossFit(self.hparams["cross_fit"])]
+        cross_fit, deciding = CrossFit(self.hparams["cross_fit"]), Deciding.as_asked(self.hparams)
+        callbacks += [ResultsWriter(), cross_fit, deciding]
         if self.hparams["epoch_choice"] == "validation":
             callbacks.append(BestEpoch())
         return callbacks
@@ -308,3 +313,4 @@ class ClipMethod(ExportVerbs, SharedOptions):
         super().on_load_checkpoint(checkpoint)
         self.preparation.restored(notes)
         self.threshold_from = notes.threshold_from
+        self.decisions = notes.known_decisions
