@@ -17,6 +17,7 @@ _LONGEST_NAME = 64
 """Characters of each of the at most three writings of a name."""
 
 _PARTS_OF_NAME = 5
+_UNDECODED = "\ufffd"  # what stands for bytes that are no letters
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _DATE = re.compile(r"(\d{4})([-./]?)(\d\d)\2(\d\d)")
 _TIME = re.compile(r"([01]\d|2[0-3])(?::?([0-5]\d)(?::?([0-5]\d|60)(\.\d+)?)?)?")
@@ -41,7 +42,8 @@ def person_name(text: str) -> str:
         >>> person_name("Doe^Jane\n=a=b=c"), person_name("Doe\\Jane")
         ('Doe^Jane=a=b', 'Doe Jane')
     """
-    plain = "".join(" " if one == "\\" else one for one in text if category(one)[0] != "C")
+    text = text.replace("\\", " ").replace(_UNDECODED, "?")
+    plain = "".join(one for one in text if category(one)[0] != "C")
     return "=".join(map(_writing, plain.split("=")[:3]))
 
 
@@ -59,7 +61,7 @@ def identifier(longest: int) -> Normal:
     """
 
     def normal(text: str) -> str:
-        is_plain = not any(one == "\\" or category(one)[0] == "C" for one in text)
+        is_plain = not any(one in ("\\", _UNDECODED) or category(one)[0] == "C" for one in text)
         return text if is_plain and len(text) <= longest else ""
 
     return normal

@@ -24,7 +24,7 @@ _UTF_8 = "ISO_IR 192"
 
 def who_of(files: Sequence[Any], notes: list[str]) -> Any:  # noqa: ANN401 - pydicom's
     """Patient and study, of the first file that says each such as it may be said."""
-    found, empty, faulty, differing = {}, [], [], []
+    found, empty, faulty, differing, guessed = {}, [], [], [], []
     for name, usable in _PATIENT_AND_STUDY.items():
         stated = [text for text in (text_of(one, name) for one in files) if text]
         values = [value for value in map(usable, stated) if value]
@@ -35,10 +35,13 @@ def who_of(files: Sequence[Any], notes: list[str]) -> Any:  # noqa: ANN401 - pyd
             faulty.append(name if values else f"{name} (left empty)")
         if len(set(values)) > 1:
             differing.append(name)
+        if not (found[name].isascii() or _terms(files[0])):
+            guessed.append(name)
     told = {
         "empty, since the files do not state it": empty,
         "made such as DICOM allows": faulty,
         "of the first file, since the files differ": differing,
+        "of a character set that is not stated, taken for UTF-8, else for Latin-1": guessed,
     }
     notes += [f"{', '.join(names)}: {words}" for words, names in told.items() if names]
     charset = _charset(files, "".join(found.values()))
@@ -47,7 +50,7 @@ def who_of(files: Sequence[Any], notes: list[str]) -> Any:  # noqa: ANN401 - pyd
 
 
 def nobody() -> dict[str, str]:
-    """A patient and a study of whom nothing is said, for highdicom, which may log what it copies."""
+    """A patient and a study of whom nothing is said: highdicom may log what it copies."""
     return dict.fromkeys(_PATIENT_AND_STUDY, "")
 
 
@@ -101,14 +104,14 @@ def text_of(header: Any, name: str) -> str:  # noqa: ANN401 - pydicom's
             value = value.decode("latin-1")
     elif isinstance(value, MutableSequence):
         value = "\\".join(map(str, value)) if all(map(_is_plain, value)) else ""
-    text = str(value).strip("\0 ") if value is not None and _is_plain(value) else ""
+    text = str(value).strip("\0 ") if _is_plain(value) else ""
     return text if terms else _guessed(text)
 
 
 def _is_plain(value: object) -> bool:
     from pydicom.valuerep import PersonName
 
-    return isinstance(value, str | int | float | PersonName)
+    return isinstance(value, str | int | float | PersonName)  # and no items of a sequence
 
 
 def _guessed(text: str) -> str:
@@ -123,6 +126,7 @@ def _guessed(text: str) -> str:
 
 
 def dataset_of(**values: Any) -> Any:  # noqa: ANN401 - pydicom's
+    """A data set with these values, by keyword."""
     from pydicom.dataset import Dataset
 
     found = Dataset()

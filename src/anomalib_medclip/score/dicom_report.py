@@ -19,11 +19,11 @@ _SCHEME = "99ANOMALIB"
 _NO_UNIT = "1"
 
 _PROCEDURES = {
-    "CT": ("77477000", "Computed tomography imaging procedure"),
+    "CT": ("77477000", "Computed tomography"),
     "MR": ("113091000", "Magnetic resonance imaging"),
-    "PT": ("82918005", "Positron emission tomographic imaging procedure"),
-    "US": ("16310003", "Ultrasonography"),
-    "NM": ("371572003", "Nuclear medicine imaging procedure"),
+    "PT": ("82918005", "Positron emission tomography"),
+    "US": ("16310003", "Diagnostic ultrasonography"),
+    "NM": ("371572003", "Nuclear medicine procedure"),
 }
 """SNOMED's codes of how images are made, by DICOM's modality."""
 
