@@ -94,8 +94,10 @@ def text_of(header: Any, name: str) -> str:  # noqa: ANN401 - pydicom's
     """
     from pydicom.charset import convert_encodings, decode_bytes
 
-    element = header.get_item(name)
-    value = None if element is None else element.value
+    try:
+        value = getattr(header.get_item(name), "value", None)
+    except Exception:  # pydicom looks at empty ones after all, and may not know their type
+        return ""
     terms = _terms(header) if hasattr(header, "file_meta") else []
     if isinstance(value, bytes):
         if terms:
