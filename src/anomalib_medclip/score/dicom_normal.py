@@ -41,6 +41,8 @@ def person_name(text: str) -> str:
     Example:
         >>> person_name("Doe^Jane\n=a=b=c"), person_name("Doe\\Jane")
         ('Doe^Jane=a=b', 'Doe Jane')
+        >>> person_name("a^b^c^d^e^f"), len(person_name("x" * 70))
+        ('a^b^c^d^e f', 64)
     """
     text = text.replace("\\", " ").replace(_UNDECODED, "?")
     plain = "".join(one for one in text if category(one)[0] != "C")
