@@ -289,6 +289,14 @@ def test_dicom_of_other_series_is_sound(tmp_path, tags):
 
 
 @needs_dciodvfy
+def test_dicom_of_a_single_slice_is_sound(tmp_path):
+    paths = write_stack(tmp_path / "ct", numbers((1, 7, 5)), UP, SliceThickness=None)
+    findings = Findings([], [Measurement("score", "Anomaly score of the volume", 1)])
+    assert set(results_of(tmp_path / "out", paths, findings=findings).made.values()) == {"written"}
+    assert errors_in(tmp_path / "out") == []
+
+
+@needs_dciodvfy
 def test_dicom_of_a_multi_frame_file_is_sound_and_points_to_its_frames(tmp_path):
     affine = AFFINE.copy()
     affine[:3, :3] *= 0.742999970912933  # more digits than DICOM has room for

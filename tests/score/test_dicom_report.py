@@ -202,7 +202,7 @@ def test_a_report_that_lacks_a_row_is_found_out(tmp_path, row):
 
 def test_numbers_and_words_that_are_handed_in_are_there_with_their_images(tmp_path):
     findings = Findings(
-        [Statement("verdict", "Verdict", "abnormal"), Statement("why", "Why", "unlike training")],
+        [Statement("verdict", "Verdict", "abnormal"), Statement("why", "Why", "p ≤ 0.2")],
         [
             Measurement("p", "p-value against healthy patients", 0.2),
             Measurement("size", "Size", 12.5, "mm3", slice=2),
@@ -212,7 +212,7 @@ def test_numbers_and_words_that_are_handed_in_are_there_with_their_images(tmp_pa
     check_document(report)
     assert values_of(report, "NUM") == {"p": 0.2, "size": 12.5}
     words = values_of(report, "TEXT")
-    assert (words["verdict"], words["why"]) == ("abnormal", "unlike training")
+    assert (words["verdict"], words["why"]) == ("abnormal", "p ≤ 0.2")
     assert (words["111001"], words["111003"]) == ("MVFA", __version__)
     assert words["121106"] == "research use only"
     [size] = [one for one in items_below(report) if name_of(one) == "size"]

@@ -21,7 +21,7 @@ from anomalib_medclip.errors import VolumeError
 from anomalib_medclip.readers.dicom_file import FaultyFileError
 from anomalib_medclip.readers.dicom_header import numbers_of
 from anomalib_medclip.score import dicom_normal as normal
-from anomalib_medclip.score.dicom_patient import dataset_of, nobody, text_of, who_of
+from anomalib_medclip.score.dicom_patient import dataset_of, nobody, terms_of, text_of, who_of
 
 _OF_SERIES = ("StudyInstanceUID", "SeriesInstanceUID")
 _OF_IMAGE = ("SOPClassUID", "SOPInstanceUID")
@@ -41,6 +41,7 @@ class Source:
         places: Where each slice lies, millimetres towards left, posterior and superior.
         frames: Which of ``images`` each slice is, and which of its frames, from 1, if it has some.
         who: Patient and study; to be added to what is made.
+        charset: Character sets of the files, if they state some.
         number: Of the series, if it states one.
         modality: How the images were made, such as CT; ``OT`` if that is not stated.
         notes: What stands in ``who`` and ``images`` and not in the files, without its values.
@@ -50,6 +51,7 @@ class Source:
     places: NDArray[np.float64]
     frames: tuple[tuple[int, int | None], ...]
     who: Any
+    charset: list[str]
     number: int | None
     modality: str
     notes: tuple[str, ...]
@@ -89,7 +91,8 @@ def source_of(headers: Sequence[Any], where: str) -> Source:
         frames = tuple((index, None) for index in range(len(images)))
     who = who_of(files, notes)
     number, modality = _series_number(files), common["Modality"]
-    return Source(images, places, frames, who, number, modality, tuple(notes))
+    charset = terms_of(files[0])
+    return Source(images, places, frames, who, charset, number, modality, tuple(notes))
 
 
 def _is_all_of_one_file(headers: Sequence[Any]) -> bool:

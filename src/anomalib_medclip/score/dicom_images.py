@@ -13,6 +13,7 @@ from anomalib_medclip import __version__
 from anomalib_medclip.files import as_json
 from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.score.dicom_headers import Source
+from anomalib_medclip.score.dicom_patient import charset_of
 
 THRESHOLD = 0.5
 """Above it, a voxel of a map counts as abnormal."""
@@ -68,10 +69,19 @@ class Maker(NamedTuple):
             "series_description": f"{kind}, {NOTICE}",
         }
 
-    def finished(self, dataset: Any, source: Source) -> Any:  # noqa: ANN401 - pydicom's
-        """What highdicom has made, of the patient, and without identifiers made by chance."""
+    def finished(self, dataset: Any, source: Source, words: str = "") -> Any:  # noqa: ANN401
+        """What highdicom has made, of the patient, and without identifiers made by chance.
+
+        Args:
+            dataset: What it has made.
+            source: The series that it is made of.
+            words: What it says besides patient and method, in whatever letters.
+        """
         for element in source.who:
             dataset[element.tag] = element
+        names = "".join(str(element.value) for element in source.who)
+        if charset := charset_of(names + self.method + words, source.charset):
+            dataset.SpecificCharacterSet = charset
         for sequence in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
             for item in dataset.get(sequence, []):
                 item.DimensionOrganizationUID = self.uid(dataset.SOPInstanceUID, "dimensions")

@@ -35,7 +35,7 @@ def who_of(files: Sequence[Any], notes: list[str]) -> Any:  # noqa: ANN401 - pyd
             faulty.append(name if values else f"{name} (left empty)")
         if len(set(values)) > 1:
             differing.append(name)
-        if not (found[name].isascii() or _terms(files[0])):
+        if not (found[name].isascii() or terms_of(files[0])):
             guessed.append(name)
     told = {
         "empty, since the files do not state it": empty,
@@ -44,9 +44,7 @@ def who_of(files: Sequence[Any], notes: list[str]) -> Any:  # noqa: ANN401 - pyd
         "of a character set that is not stated, taken for UTF-8, else for Latin-1": guessed,
     }
     notes += [f"{', '.join(names)}: {words}" for words, names in told.items() if names]
-    charset = _charset(files, "".join(found.values()))
-    said = {"SpecificCharacterSet": charset} if charset else {}
-    return dataset_of(**said, **found, ReferringPhysicianName="")
+    return dataset_of(**found, ReferringPhysicianName="")
 
 
 def nobody() -> dict[str, str]:
@@ -54,17 +52,14 @@ def nobody() -> dict[str, str]:
     return dict.fromkeys(_PATIENT_AND_STUDY, "")
 
 
-def _charset(files: Sequence[Any], text: str) -> str | list[str]:
-    """The one of the files, if it says all, else the one that says everything; none for ASCII."""
+def charset_of(text: str, terms: list[str]) -> list[str]:
+    """Character sets that a text can be written in: these, or UTF-8; none is needed for ASCII."""
     if text.isascii():
-        return ""
-    terms = _terms(files[0])
-    if terms and _says(terms, text):
-        return terms if len(terms) > 1 else terms[0]
-    return _UTF_8
+        return []
+    return terms if terms and _says(terms, text) else [_UTF_8]
 
 
-def _terms(header: Any) -> list[str]:  # noqa: ANN401 - pydicom's
+def terms_of(header: Any) -> list[str]:  # noqa: ANN401 - pydicom's
     """The character sets that a header states; none if DICOM does not know one of them."""
     from pydicom.charset import python_encoding
 
@@ -98,7 +93,7 @@ def text_of(header: Any, name: str) -> str:  # noqa: ANN401 - pydicom's
         value = getattr(header.get_item(name), "value", None)
     except Exception:  # pydicom looks at empty ones after all, and may not know their type
         return ""
-    terms = _terms(header) if hasattr(header, "file_meta") else []
+    terms = terms_of(header) if hasattr(header, "file_meta") else []
     if isinstance(value, bytes):
         if terms:
             value = decode_bytes(value, convert_encodings(terms), set(b"\\^="))

@@ -100,7 +100,9 @@ def report_of(
         coding_schemes=[scheme],
         **maker.series(source, 3, "Anomaly report"),
     )
-    return maker.finished(made, source)
+    words = [one.meaning for one in (*findings.statements, *findings.measurements)]
+    words += [one.text for one in findings.statements]
+    return maker.finished(made, source, "".join(words))
 
 
 def _content(source: Source, findings: Findings, maker: Maker, segmentation: Any) -> Any:  # noqa: ANN401
