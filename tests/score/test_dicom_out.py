@@ -106,6 +106,8 @@ def test_identifiers_are_taken_from_where_else_the_files_state_them(tmp_path):
     ]
     assert one.SOPClassUID == expected.SOPClassUID
     assert one.StudyInstanceUID == expected.StudyInstanceUID
+    where = ("that of the others", "MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID")
+    assert [note.partition(" not state it, ")[2] for note in results.source.notes] == list(where)
 
 
 @pytest.mark.parametrize(

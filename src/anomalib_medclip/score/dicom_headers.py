@@ -9,10 +9,9 @@ reference says no more than that places are told in one system of coordinates; w
 one series were found to stand on one another, it is one, whatever its name (PS3.3 C.7.4.1).
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from anomalib_medclip.score.dicom_patient import dataset_of, nobody, terms_of, t
 
 _OF_SERIES = ("StudyInstanceUID", "SeriesInstanceUID")
 _OF_IMAGE = ("SOPClassUID", "SOPInstanceUID")
-_OF_FILE = {f"{name}": f"MediaStorage{name}" for name in _OF_IMAGE}
+_OF_FILE = {name: f"MediaStorage{name}" for name in _OF_IMAGE}
 """Where the file says it, too, in front of its data set."""
 
 _SHARED, _OF_FRAMES = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
@@ -57,25 +56,18 @@ class Source:
     notes: tuple[str, ...]
 
 
-class PartOfFileError(VolumeError):
-    """Only some frames of multi-frame files were scored, and maps point to whole files."""
-
-
 def source_of(headers: Sequence[Any], where: str) -> Source:
     """Look up all that DICOM files made of a series must say of it.
 
     Args:
-        headers: Headers of its slices, in their order, as ``dicom.read_series`` gives them.
+        headers: Headers of its slices, in their order, as ``dicom.read_series`` gives them; of
+            single frames, or of all frames of one file.
         where: Name of the series, for messages.
 
     Raises:
-        PartOfFileError: It is some of the frames of a multi-frame file, or of several.
         VolumeError: What must be said is not stated, or cannot be; all of that is named.
     """
     has_frames = _OF_FRAMES in headers[0]
-    if has_frames and not _is_all_of_one_file(headers):
-        msg = "DICOM maps point to whole files, and only some frames of some were scored"
-        raise PartOfFileError(msg)
     files = headers[:1] if has_frames else headers
     notes: list[str] = []
     identity = _identity(files, where, notes)
@@ -95,10 +87,13 @@ def source_of(headers: Sequence[Any], where: str) -> Source:
     return Source(images, places, frames, who, charset, number, modality, tuple(notes))
 
 
-def _is_all_of_one_file(headers: Sequence[Any]) -> bool:
+def is_of_some_frames(headers: Sequence[Any]) -> bool:
+    """Whether slices are frames, and not all frames of one file."""
+    if _OF_FRAMES not in headers[0]:
+        return False
     instances = {text_of(header, "SOPInstanceUID") for header in headers}
     frames = numbers_of(headers[0], "NumberOfFrames") or [1]
-    return len(instances) == 1 and len(headers) == max(1, int(frames[0]))
+    return len(instances) > 1 or len(headers) < int(frames[0])
 
 
 # --- identifiers
@@ -112,11 +107,7 @@ def _identity(files: Sequence[Any], where: str, notes: list[str]) -> list[dict[s
     """
     from pydicom.uid import UID
 
-    said = [{name: _identifier(one, name) for name in (*_OF_SERIES, *_OF_IMAGE)} for one in files]
-    for name in _OF_SERIES:  # all files of one series were found to be of one
-        stated = Counter(one[name] for one in said if one[name])
-        for one in said:
-            one[name] = one[name] or next(iter(stated), "")
+    said = _uids(files, notes)
     faults = [_said_of(name, sum(not one[name] for one in said), len(said)) for name in said[0]]
     instances = [one["SOPInstanceUID"] for one in said if one["SOPInstanceUID"]]
     if len(set(instances)) < len(instances):
@@ -134,12 +125,23 @@ def _identity(files: Sequence[Any], where: str, notes: list[str]) -> list[dict[s
     return [{**nobody(), **one, "FrameOfReferenceUID": frame} for one in said]
 
 
-def _identifier(header: Any, name: str) -> str:  # noqa: ANN401 - pydicom's
-    """A usable one, of the data set or, where it says nothing, of the file in front of it."""
-    text = text_of(header, name)
-    if not text and name in _OF_FILE:
-        text = text_of(header.file_meta, _OF_FILE[name])
-    return normal.uid(text)
+def _uids(files: Sequence[Any], notes: list[str]) -> list[dict[str, str]]:
+    """What each file states of its identifiers, or what else says them; empty, if nothing does."""
+    names = (*_OF_SERIES, *_OF_IMAGE)
+    said = [{name: normal.uid(text_of(one, name)) for name in names} for one in files]
+    for name in _OF_SERIES:  # the reader has found that all files are of one
+        known = next((one[name] for one in said if one[name]), "")
+        if known and not all(one[name] for one in said):
+            notes.append(f"{name}: in files that do not state it, that of the others")
+        for one in said:
+            one[name] = one[name] or known
+    for name, in_front in _OF_FILE.items():
+        silent = [place for place, one in enumerate(files) if not text_of(one, name)]
+        for place in silent:
+            said[place][name] = normal.uid(text_of(files[place].file_meta, in_front))
+        if any(said[place][name] for place in silent):
+            notes.append(f"{name}: in files that do not state it, {in_front}")
+    return said
 
 
 def _said_of(name: str, missing: int, count: int) -> str:
@@ -221,21 +223,16 @@ def _quality(files: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-class _Images(NamedTuple):
-    images: tuple[Any, ...]
-    frames: tuple[tuple[int, int | None], ...]
-
-
 def _multi_frame(
     header: Any,  # noqa: ANN401 - pydicom's
     places: NDArray[np.float64],
     identity: dict[str, Any],
     common: dict[str, Any],
-) -> _Images:
+) -> tuple[tuple[Any, ...], tuple[tuple[int, int | None], ...]]:
     """One file whose frames may lie in another order than its slices."""
     stored = places
     if len(places) > 1:
-        groups = [group.PlanePositionSequence[0] for group in header[_OF_FRAMES]]
+        groups = [group.PlanePositionSequence[0] for group in header[_OF_FRAMES].value]
         stored = np.array([numbers_of(one, "ImagePositionPatient") for one in groups])
     distance = np.linalg.norm(places[:, None] - stored[None], axis=2)
     frames = tuple((0, int(number) + 1) for number in distance.argmin(axis=1))
@@ -252,4 +249,4 @@ def _multi_frame(
         _SHARED: [shared],
         _OF_FRAMES: [dataset_of(PlanePositionSequence=[one]) for one in positions],
     }
-    return _Images((dataset_of(**identity, **of_all, **more),), frames)
+    return (dataset_of(**identity, **of_all, **more),), frames

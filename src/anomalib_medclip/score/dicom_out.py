@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from anomalib_medclip.errors import MedclipError, VolumeError
 from anomalib_medclip.score import dicom_images
-from anomalib_medclip.score.dicom_headers import PartOfFileError, Source, source_of
+from anomalib_medclip.score.dicom_headers import Source, is_of_some_frames, source_of
 from anomalib_medclip.score.dicom_images import Maker
 from anomalib_medclip.score.dicom_report import Findings, report_of
 
@@ -26,6 +26,7 @@ MAP, SEGMENTATION, REPORT = "map.dcm", "segmentation.dcm", "report.dcm"
 WRITTEN = "written"
 _NONE = "none: {}"  # as it should be
 _MISSING = "missing: {}"  # and it should be there
+_OF_SOME_FRAMES = "DICOM maps point to whole files, and only some frames of some were scored"
 
 
 class DicomResults:
@@ -53,9 +54,10 @@ class DicomResults:
             headers: Headers of the slices, in their order, as ``dicom.read_series`` gives them.
         """
         try:
-            self.source = source_of(headers, self.where)
-        except PartOfFileError as error:
-            self._without(_NONE.format(error))
+            if is_of_some_frames(headers):
+                self._without(_NONE.format(_OF_SOME_FRAMES))
+            else:
+                self.source = source_of(headers, self.where)
         except VolumeError as error:
             logger.warning("%s", error)
             self._without(_MISSING.format(error))

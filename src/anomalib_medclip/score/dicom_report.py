@@ -100,8 +100,8 @@ def report_of(
         coding_schemes=[scheme],
         **maker.series(source, 3, "Anomaly report"),
     )
-    words = [one.meaning for one in (*findings.statements, *findings.measurements)]
-    words += [one.text for one in findings.statements]
+    words = [one.meaning for one in findings.measurements]
+    words += [one.meaning + one.text for one in findings.statements]
     return maker.finished(made, source, "".join(words))
 
 
