@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
     """Score every input, and write a folder of results for each and one table of all.
 
     Returns:
-        0 if every input has its result, else 1.
+        0 if every input has its whole result, else 1.
 
     Raises:
         MedclipError: The model cannot be opened, or there is nothing to score or no place for it.
@@ -69,7 +69,10 @@ def run(arguments: Sequence[str]) -> int:
             done = len(rows) - failed
             mine = len(inputs[number::of])
             logger.info("%d of %d inputs scored; scores of all in %s", done, mine, table)
-    return int(failed > 0)
+            lacks = sum("error" in row for row in rows) - failed
+            if lacks:
+                logger.warning("%d of these lack DICOM files; see 'error' in %s", lacks, table)
+    return int(failed + lacks > 0)
 
 
 def _parser() -> argparse.ArgumentParser:

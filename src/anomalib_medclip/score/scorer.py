@@ -19,7 +19,9 @@ from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.provenance import without_folders
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score.batches import SliceScores, Stack, in_batches, resized_slices
-from anomalib_medclip.score.dicom_out import write_dicom
+from anomalib_medclip.score.dicom_images import Maker
+from anomalib_medclip.score.dicom_out import DicomResults, lacking
+from anomalib_medclip.score.findings import findings_of
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input
 from anomalib_medclip.score.montage import Panel, draw_montage
@@ -47,11 +49,13 @@ class Job(Stack):
         one: The input.
         made_with: As ``provenance`` gives it.
         source: The volume, cut, or the picture ``(3, row, column)``.
+        dicom: What is written of a DICOM series as DICOM, unless nobody wants it.
     """
 
     one: Input
     made_with: dict[str, Any]
     source: Sliced | Tensor
+    dicom: DicomResults | None = None
 
 
 class Scorer:
@@ -182,6 +186,7 @@ class Scorer:
 
     def _volume(self, one: Input, made_with: dict[str, Any], organ: Path | None) -> Job:
         settings = self.settings
+        dicom = DicomResults(one.where) if one.kind == "series" and settings.dicom else None
         sliced = cut(
             one.files[0] if one.kind == "nifti" else one.files,
             self.inferencer.intensity,
@@ -189,11 +194,13 @@ class Scorer:
             organ=organ,
             uneven=settings.uneven,
             dicom_where=settings.dicom_where,
+            on_headers=dicom.check if dicom else None,
         )
         numbers = slices_to_score(sliced.shown, settings.slices, settings.slicing.slices)
         resized = resized_slices(self.inferencer.resize, sliced.images, numbers)
         images = self.inferencer.send(resized)
-        return Job(tuple(numbers), tuple(sliced.images.shape), images, one, made_with, sliced)
+        shape = tuple(sliced.images.shape)
+        return Job(tuple(numbers), shape, images, one, made_with, sliced, dicom)
 
     def _picture(self, one: Input, made_with: dict[str, Any]) -> Job:
         image = read_image(one.files[0], self.inferencer.intensity).as_subclass(Tensor)
@@ -206,7 +213,7 @@ class Scorer:
         record = {"input": one.where, **_summary(found, flat=_is_flat(images, one))}
         with whole_folder(self.out / one.name, lambda: self._kept(one, job.made_with)) as aside:
             if isinstance(source, Sliced):
-                record |= self._write_volume(one, source, found, aside)
+                record |= self._write_volume(job, source, record, found, aside)
             else:
                 self._write_picture(source, found, aside)
             write_scores(aside, record, job.made_with)
@@ -215,23 +222,24 @@ class Scorer:
         return _row(record, "scored")
 
     def _write_volume(
-        self, one: Input, sliced: Sliced, found: SliceScores, folder: Path
+        self, job: Job, sliced: Sliced, record: _Row, found: SliceScores, folder: Path
     ) -> dict[str, Any]:
-        """Write map and sheet; what else there is to say of them."""
-        settings, more = self.settings, {}
+        """Write map, sheet and DICOM; what else there is to say of them."""
+        worst = self.settings.worst
         voxels = sliced.restore(found.maps)
-        like = sliced.headers[0] if one.kind == "nifti" else None
+        like = sliced.headers[0] if job.one.kind == "nifti" else None
         write_nifti(folder / "map.nii.gz", voxels, sliced.affine, like)
         known = self.inferencer.has_pixel_threshold
-        if one.kind == "series" and settings.dicom:
-            method = self.inferencer.origin["method"] or "anomaly detection"
-            series = one.files[0].parent
-            more["segmentation"] = write_dicom(
-                folder, series, sliced.headers, voxels, method, has_threshold=known
-            )
-        panels = _worst(sliced, found, settings.worst)
+        panels = _worst(sliced, found, worst)
         draw_montage(folder / "montage.png", panels, sliced.aspect, has_threshold=known)
-        return more
+        if job.dicom is None:
+            return {}
+        threshold, verdict = job.made_with["threshold"], _VERDICTS[record["label"]]
+        findings = findings_of(record, threshold, verdict, sliced, worst)
+        method = self.inferencer.origin["method"] or "anomaly detection"
+        maker = Maker.of(method, job.made_with)
+        job.dicom.write(folder, voxels, findings, maker, has_threshold=known)
+        return job.dicom.record()
 
     def _write_picture(self, image: Tensor, found: SliceScores, folder: Path) -> None:
         """Write map and sheet."""
@@ -247,7 +255,8 @@ _VERDICTS = {1: "abnormal", 0: "normal", None: "no verdict, since no threshold i
 
 def _row(record: dict[str, Any], status: str) -> _Row:
     numbers = {name: record[name] for name in ("score", "mean", "label", "flat")}
-    return {**numbers, "slices": len(record["slices"]), "status": status}
+    lacks = {"error": reason} if (reason := lacking(record)) else {}
+    return {**numbers, **lacks, "slices": len(record["slices"]), "status": status}
 
 
 def _summary(found: SliceScores, *, flat: bool) -> dict[str, Any]:
