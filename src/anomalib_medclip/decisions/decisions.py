@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from anomalib_medclip.decisions.aggregation import Aggregation, Choice
 from anomalib_medclip.decisions.conformal import PValue, p_value
 from anomalib_medclip.decisions.probability import Calibration
 from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
-from anomalib_medclip.decisions.thresholds import Rule, Threshold, threshold
+from anomalib_medclip.decisions.thresholds import Rule, Threshold, described, threshold
 
 
 class Asked(NamedTuple):
@@ -90,6 +91,9 @@ class Decisions:
         no_probability: Why a level has none.
         rule: By which thresholds are chosen where nobody asks for another.
         insist: Whether to give a verdict by a threshold that does not hold what the rule asks for.
+        image_threshold: Where a single image becomes abnormal by the largest F1; ``None`` where
+            nobody knows.
+        pixel_threshold: Where a pixel is above the threshold, for areas.
     """
 
     aggregation: Aggregation = Aggregation()
@@ -100,10 +104,16 @@ class Decisions:
     no_probability: Mapping[Level, str] = field(default_factory=dict)
     rule: Rule = Rule()
     insist: bool = False
+    image_threshold: float | None = None
+    pixel_threshold: float = 0.5
 
-    def with_source(self, source: str) -> "Decisions":
-        """The same, of other images."""
-        return replace(self, source=source)
+    def of_images(
+        self, image_threshold: float | None, pixel_threshold: float, source: str
+    ) -> "Decisions":
+        """The same, with what is known of single images, and which they are."""
+        return replace(
+            self, image_threshold=image_threshold, pixel_threshold=pixel_threshold, source=source
+        )
 
     def found(
         self,
@@ -125,9 +135,16 @@ class Decisions:
         return "volume" if "volume" in self.references else "patient"
 
     def threshold(self, level: Level, rule: Rule | None = None) -> Threshold | None:
-        """Where units of a level become abnormal; ``None`` where nobody knows."""
-        known = self.references.get(level)
-        return None if known is None else threshold(known, rule or self.rule)
+        """Where units of a level become abnormal; ``None`` where nobody knows.
+
+        That of single images by the largest F1 is of all of them, however many a patient has.
+        """
+        known, asked = self.references.get(level), rule or self.rule
+        if level == "image" and asked.aim == "f1":
+            if self.image_threshold is None:
+                return None
+            return described(self.image_threshold, asked, known or Reference((), ()), holds=True)
+        return None if known is None else threshold(known, asked)
 
     def verdict(
         self,
@@ -150,12 +167,17 @@ class Decisions:
         """
         score = self.aggregation.of(scores, areas)
         known, curve = self.references.get(level), self.calibrations.get(level)
-        found = self.threshold(level, asked.rule)
+        count = np.size(scores)
+        if known is not None and known.images == 1 < count:
+            known = curve = None  # single images, which many together are not like
+        found = self.threshold(level, asked.rule) if known or level == "image" else None
+        insists = self.insist or asked.insist
         why = ""
-        if found is None:
-            needed = f"no {level}s of both classes" if known else f"no {level}s"
-            why = f"the model knows {needed} to decide by: {self.source or 'it was not validated'}"
-        elif not (found.holds or self.insist or asked.insist):
+        if found is None and insists and self.image_threshold is not None:
+            found = self._of_single_images(self.image_threshold)
+        elif found is None:
+            why = self._why_no_threshold(level, count)
+        elif not (found.holds or insists):
             why = found.words
         return Verdict(
             level=level,
@@ -165,14 +187,25 @@ class Decisions:
             no_label=why,
             p=None if known is None else p_value(score, known),
             probability=None if curve is None else curve.probability(score, asked.prevalence),
-            no_probability=self._why_no_probability(level),
+            no_probability="" if curve else self._why_no_probability(level),
             prevalence=None if curve is None else asked.prevalence or curve.prevalence,
         )
 
+    def _of_single_images(self, value: float) -> Threshold:
+        words = (
+            "the threshold of single images, which calls more abnormal the more images there are"
+        )
+        return Threshold(value, Rule(), None, None, False, words)
+
+    def _why_no_threshold(self, level: Level, images: int) -> str:
+        known = self.references.get(level)
+        if known is not None and known.images == 1 < images:
+            return f"the model was validated on single images, and these are {images} together"
+        lacks = f"no {level}s" if known is None else f"no {level}s of the classes that this needs"
+        return f"the model knows {lacks} to decide by; its validation: {self.source or 'none'}"
+
     def _why_no_probability(self, level: Level) -> str:
-        if level in self.calibrations:
-            return ""
-        return self.no_probability.get(level, f"the model knows no {level}s")
+        return self.no_probability.get(level, f"the model knows no such {level}s")
 
     def as_plain(self) -> dict[str, Any]:
         """In values that JSON has; ``from_plain`` undoes it."""
@@ -186,6 +219,8 @@ class Decisions:
             "no_probability": dict(self.no_probability),
             "rule": {"aim": rule.aim, "rate": rule.rate, "confidence": rule.confidence},
             "insist": self.insist,
+            "image_threshold": self.image_threshold,
+            "pixel_threshold": self.pixel_threshold,
         }
 
     @classmethod

@@ -191,6 +191,8 @@ def _from_module(model: Any, device: str, notes: dict[str, Any]) -> OpenedModel:
     # A .pt file may hold any model of anomalib: most have no CLIP, WinCLIP has open_clip's own.
     precision: Precision = getattr(getattr(model.model, "clip", None), "precision", "fp32")
     known = has_threshold(model.post_processor), has_pixel_threshold(model.post_processor)
+    if decisions := getattr(model, "decisions", None):
+        notes = {**notes, "decisions": decisions.as_plain()}
     return OpenedModel(
         run, reading.resize, reading.intensity, reading.slicing, precision, *known, notes
     )

@@ -102,8 +102,10 @@ class Deciding(Callback):
             samples = data.val_samples
         learns_abnormal = bool(getattr(module, "wants_abnormal", False))
         source = source_of(data, apart=apart is not None, wants_abnormal=learns_abnormal)
-        nothing = self._nothing.with_source(source)
-        if samples is None or not images or not has_threshold(post):
+        known = float(post.normalized_image_threshold) if has_threshold(post) else None
+        pixels = float(post.normalized_pixel_threshold) if has_pixel_threshold(post) else 0.5
+        nothing = self._nothing.of_images(known, pixels, source)
+        if samples is None or not images or known is None:
             return nothing
         rows = _rows(images, samples, post)
         epoch_chosen = getattr(module, "hparams", {}).get("epoch_choice") == "validation"
