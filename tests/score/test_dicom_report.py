@@ -17,8 +17,10 @@ from scans import UP, numbers, record, write_stack
 from anomalib_medclip import __version__
 from anomalib_medclip.cli import main
 from anomalib_medclip.data.slicing import Slicing, cut
+from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.score.dicom_report import Findings, Measurement, Statement
 from anomalib_medclip.score.findings import findings_of
+from anomalib_medclip.score.summary import words_of
 
 MANY = 10**9
 CONTEXT, MODIFIER, PART = "HAS OBS CONTEXT", "HAS CONCEPT MOD", "CONTAINS"
@@ -259,9 +261,19 @@ def test_what_score_has_found_is_reported(finished, tmp_path):
     found = values_of(report, "NUM")
     assert found["score"] == pytest.approx(said["score"], rel=1e-12)
     assert found["mean"] == pytest.approx(said["mean"], rel=1e-12)
-    assert (found["slices"], found["threshold"]) == (5, 0.5)
+    assert found["slices"] == 5
+    verdict = said["verdict"]
+    known = verdict["threshold"] or {"value": None, "words": None}
+    for name, value in (
+        ("threshold", known["value"]), ("p-value", (verdict["p_value"] or {}).get("value")),
+        ("probability", verdict["probability"]),
+    ):  # fmt: skip
+        assert found.get(name) == (None if value is None else pytest.approx(value))
     words = values_of(report, "TEXT")
-    assert words["verdict"] == {1: "abnormal", 0: "normal"}[said["label"]]
+    assert words["verdict"] == words_of(said)
+    assert words.get("threshold-error") == known["words"]
+    assert words.get("no-probability") == verdict["no_probability"]
+    assert words["score-is"] == "the mean of the 3 worst images"
     assert words["threshold-from"] == said["provenance"]["threshold"]["from"]
     worst = sorted(said["slices"], key=lambda row: -row["score"])[:2]
     listed = "; ".join(f"slice {row['slice']}: {row['score']:.3f}" for row in worst)
@@ -273,6 +285,13 @@ def test_what_score_has_found_is_reported(finished, tmp_path):
         assert instances.index(image.ReferencedSOPInstanceUID) == row["slice"]
         value = item.MeasuredValueSequence[0].NumericValue
         assert float(value) == pytest.approx(row["score"], rel=1e-12)
+
+
+NO_VERDICT = {
+    "label": None,
+    "verdict": Decisions().verdict("volume", [0.5]).as_plain(),
+    "aggregation": {"score_is": "the worst image"},
+}
 
 
 @pytest.mark.parametrize(
@@ -289,8 +308,8 @@ def test_a_slice_points_to_an_image_only_where_it_is_one(tmp_path, slicing, plac
     sliced = cut(paths, (0.0, 1000.0), slicing)
     scores = {4: 0.9, 2: 0.8} if slicing.spacing is None else {1: 0.9}
     rows = [{"slice": number, "score": score} for number, score in scores.items()]
-    said = {"score": 0.9, "mean": 0.8, "slices": rows}
-    found = findings_of(said, {"value": None, "from": "none is known"}, "no verdict", sliced, 2)
+    said = {"score": 0.9, "mean": 0.8, "slices": rows, **NO_VERDICT}
+    found = findings_of(said, {"from": "none is known"}, sliced, 2)
     shown = [one.slice for one in found.measurements if one.code == "slice-score"]
     assert shown == places
     assert not [one for one in found.measurements if one.code == "threshold"]
@@ -302,8 +321,8 @@ def test_a_series_stored_backwards_points_to_the_right_images(tmp_path):
     paths = write_stack(tmp_path / "ct", numbers((4, 6, 5)), down)
     sliced = cut(paths, (0.0, 1000.0))
     rows = [{"slice": number, "score": 0.5} for number in range(4)]
-    said = {"score": 0.5, "mean": 0.5, "slices": rows}
-    found = findings_of(said, {"value": 0.5, "from": "validation"}, "normal", sliced, 4)
+    said = {"score": 0.5, "mean": 0.5, "slices": rows, **NO_VERDICT}
+    found = findings_of(said, {"from": "validation"}, sliced, 4)
     places = [one.slice for one in found.measurements if one.code == "slice-score"]
     heights = [sliced.headers[place].ImagePositionPatient[2] for place in places]
     expected = [nib.affines.apply_affine(sliced.picture_affine, [0, 0, n])[2] for n in range(4)]

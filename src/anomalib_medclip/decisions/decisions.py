@@ -14,7 +14,8 @@ from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
 from anomalib_medclip.decisions.thresholds import Rule, Threshold, described, threshold
 
 
-class Asked(NamedTuple):
+@dataclass(frozen=True)
+class Asked:
     """What a user wants to be told.
 
     Attributes:

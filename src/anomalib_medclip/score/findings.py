@@ -7,6 +7,7 @@ import numpy as np
 
 from anomalib_medclip.data.slicing import Sliced
 from anomalib_medclip.score.dicom_report import Findings, Measurement, Statement
+from anomalib_medclip.score.summary import words_of
 
 _SAME_PLACE = 0.01  # of the distance of slices
 
@@ -14,17 +15,14 @@ _SAME_PLACE = 0.01  # of the distance of slices
 def findings_of(
     record: Mapping[str, Any],
     threshold: Mapping[str, Any],
-    verdict: str,
     sliced: Sliced,
     worst: int,
 ) -> Findings:
     """What there is to report.
 
     Args:
-        record: ``score`` and ``mean`` of the volume, and a row with ``slice`` and ``score`` of each
-            of its ``slices``.
-        threshold: Its ``value``, ``None`` if none is known, and what it is ``from``.
-        verdict: The label in words.
+        record: As ``summary`` gives it.
+        threshold: What it is ``from``.
         sliced: The volume, cut.
         worst: Of how many slices to report the score, the worst first.
     """
@@ -34,19 +32,45 @@ def findings_of(
         Measurement("mean", "Mean anomaly score of the slices", record["mean"]),
         Measurement("slices", "Number of slices that were scored", len(record["slices"])),
     ]
-    if threshold["value"] is not None:
-        numbers.append(Measurement("threshold", "Threshold of the scores", threshold["value"]))
+    numbers += _of_verdict(record["verdict"])
     for row in rows:
         if (place := _in_the_series(sliced, row["slice"])) is not None:
             meaning = "Anomaly score of a slice"
             numbers.append(Measurement("slice-score", meaning, row["score"], slice=place))
     listed = "; ".join(f"slice {row['slice']}: {row['score']:.3f}" for row in rows)
     words = [
-        Statement("verdict", "Verdict of the model", verdict),
+        Statement("verdict", "Verdict of the model", words_of(record)),
+        Statement("score-is", "What the score is of", record["aggregation"]["score_is"]),
         Statement("threshold-from", "Where the threshold is from", threshold["from"]),
+        *_of_errors(record["verdict"]),
         Statement("worst-slices", "Slices with the highest scores", listed),
     ]
     return Findings(words, numbers)
+
+
+def _of_verdict(verdict: Mapping[str, Any]) -> list[Measurement]:
+    """Numbers of a verdict, those that there are."""
+    known = verdict["threshold"] or {}
+    p = verdict["p_value"] or {}
+    alarms = " among normal patients"
+    numbers = [
+        ("threshold", "Threshold of the scores", known.get("value")),
+        ("p-value", f"Share of such scores{alarms}", p.get("value")),
+        ("p-smallest", "Smallest share that can be", p.get("smallest")),
+        ("probability", "Probability that the patient is abnormal", verdict["probability"]),
+        ("prevalence", "Share of abnormal patients it is for", verdict["prevalence"]),
+    ]
+    return [Measurement(*one) for one in numbers if one[2] is not None]
+
+
+def _of_errors(verdict: Mapping[str, Any]) -> list[Statement]:
+    """How often the threshold is wrong, and why there is no probability."""
+    wrong = (verdict["threshold"] or {}).get("words")
+    said = [
+        ("threshold-error", "How often the threshold is wrong", wrong),
+        ("no-probability", "Why there is no probability", verdict["no_probability"]),
+    ]
+    return [Statement(*one) for one in said if one[2]]
 
 
 def _in_the_series(sliced: Sliced, number: int) -> int | None:
