@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from anomalib_medclip.decisions.aggregation import Aggregation, Choice
 from anomalib_medclip.decisions.conformal import PValue, p_value
-from anomalib_medclip.decisions.probability import Calibration
+from anomalib_medclip.decisions.probability import Calibration, log_odds
 from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
 from anomalib_medclip.decisions.thresholds import Rule, Threshold, described, threshold
 
@@ -23,11 +23,19 @@ class Asked:
         insist: Whether to give a verdict by a threshold that does not hold what the rule asks for.
         prevalence: Share of abnormal patients where the model is used; by default that of the
             patients that probabilities were fitted on.
+
+    Raises:
+        ConfigError: The prevalence is no share.
     """
 
     rule: Rule | None = None
     insist: bool = False
     prevalence: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a prevalence that cannot be, even where no probability is known."""
+        if self.prevalence is not None:
+            log_odds(self.prevalence)
 
 
 class Verdict(NamedTuple):
@@ -162,9 +170,6 @@ class Decisions:
             areas: Share of each image above the threshold of pixels, where units are aggregated by
                 area.
             asked: What is wanted.
-
-        Raises:
-            ConfigError: The prevalence is no share.
         """
         score = self.aggregation.of(scores, areas)
         known, curve = self.references.get(level), self.calibrations.get(level)

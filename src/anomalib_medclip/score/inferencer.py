@@ -192,9 +192,6 @@ class Inferencer:
             maps: Their maps, at any size.
             is_volume: Whether they are slices of one volume.
             asked: By which rule to decide, and what to say of it.
-
-        Raises:
-            ConfigError: The prevalence is no share.
         """
         level = self.decisions.level_of(is_volume=is_volume)
         areas = (maps > self.decisions.pixel_threshold).flatten(1).double().mean(dim=1)
