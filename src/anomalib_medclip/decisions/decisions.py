@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from anomalib_medclip.decisions.aggregation import Aggregation, Choice
 from anomalib_medclip.decisions.conformal import PValue, p_value
-from anomalib_medclip.decisions.probability import Calibration, log_odds
+            unlike: How far its images are from those that the model was made with.
 from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
 from anomalib_medclip.decisions.thresholds import Rule, Threshold, described, threshold
 
@@ -52,6 +52,8 @@ class Verdict(NamedTuple):
         probability: That it is abnormal; ``None`` where too few patients are known to say.
         no_probability: Why there is none; else empty.
         prevalence: Share of abnormal patients that the probability is for.
+        unlike: How far its images are from those that the model was made with; ``None`` where
+            nobody can say. Where that is too far, nothing is decided.
     """
 
     level: Level
@@ -63,6 +65,7 @@ class Verdict(NamedTuple):
     probability: float | None
     no_probability: str
     prevalence: float | None
+    unlike: Unlike | None = None
 
     def as_plain(self) -> dict[str, Any]:
         """In values that JSON has."""
@@ -84,6 +87,12 @@ class Verdict(NamedTuple):
             "probability": self.probability,
             "no_probability": self.no_probability or None,
             "prevalence": self.prevalence,
+            "unlike": self.unlike and {
+                "abstains": self.unlike.abstains,
+                "distance": self.unlike.distance,
+                "limit": self.unlike.limit,
+                "words": self.unlike.words,
+            },
         }  # fmt: skip
 
 
@@ -161,6 +170,7 @@ class Decisions:
         scores: npt.ArrayLike,
         areas: npt.ArrayLike | None = None,
         asked: Asked = Asked(),
+        unlike: Unlike | None = None,
     ) -> Verdict:
         """Decide about a unit.
 
@@ -170,6 +180,13 @@ class Decisions:
             areas: Share of each image above the threshold of pixels, where units are aggregated by
                 area.
             asked: What is wanted.
+<<<<<<< HEAD
+=======
+            unlike: How far its images are from those that the model was made with.
+
+        Raises:
+            ConfigError: The prevalence is no share.
+>>>>>>> main
         """
         score = self.aggregation.of(scores, areas)
         known, curve = self.references.get(level), self.calibrations.get(level)
@@ -185,7 +202,7 @@ class Decisions:
             why = self._why_no_threshold(level, count)
         elif not (found.holds or insists):
             why = found.words
-        return Verdict(
+        verdict = Verdict(
             level=level,
             score=score,
             threshold=found,
@@ -195,7 +212,9 @@ class Decisions:
             probability=None if curve is None else curve.probability(score, asked.prevalence),
             no_probability="" if curve else self._why_no_probability(level),
             prevalence=None if curve is None else asked.prevalence or curve.prevalence,
+            unlike=unlike,
         )
+        return _abstained(verdict) if unlike and unlike.abstains else verdict
 
     def _of_single_images(self, value: float) -> Threshold:
         words = (
@@ -247,3 +266,16 @@ class Decisions:
                 "rule": Rule(**plain["rule"]),
             },
         )
+
+
+def _abstained(verdict: Verdict) -> Verdict:
+    """The same without anything that is decided, since nothing known is like these images."""
+    found = verdict.unlike
+    assert found is not None
+    why = (
+        "abstained: unlike the images that the model was made with, at a distance of "
+        f"{found.distance:.2f} beyond {found.limit:.2f}"
+    )
+    return verdict._replace(
+        label=None, no_label=why, p=None, probability=None, no_probability=why, prevalence=None
+    )

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -49,11 +49,14 @@ class BatchPrediction(NamedTuple):
         scores: How abnormal, in [0, 1]; 0.5 is the threshold.
         labels: Whether they count as abnormal; ``None`` if the model knows no threshold.
         maps: How abnormal each pixel is, in [0, 1], at the model's size.
+        vectors: What tells whether the images are like those the model was made with, from
+            checkpoints and ``.pt`` files; ``None`` from others.
     """
 
     scores: Float[Tensor, "batch"]
     labels: Bool[Tensor, "batch"] | None
     maps: Float[Tensor, "batch side side"]
+    vectors: Float[Tensor, "batch value"] | None = None
 
 
 class Scored(NamedTuple):
@@ -139,6 +142,7 @@ class Inferencer:
         self.precision, self.has_threshold = opened.precision, opened.has_threshold
         self.has_pixel_threshold = opened.has_pixel_threshold
         notes = opened.notes
+        self._run_with_vectors, self._familiarity = opened.run_with_vectors, opened.familiarity
         self.decisions = decisions_of(notes, has_threshold=self.has_threshold)
         self.shares_batches = (
             path.suffix not in (".onnx", ".pt2")
@@ -170,17 +174,19 @@ class Inferencer:
             VolumeError: It is a volume of several slices.
             NonFiniteError: Its score or map is NaN or infinite.
         """
-        found = self.score(self._read(Path(path))[None])
-        verdict = self.decide(found.scores, found.maps, is_volume=False, asked=asked)
+        image = self._read(Path(path))
+        found = self.answer(self.resize(image[None]).as_subclass(Tensor))
+        verdict = self.decide(found.scores, found.maps, found.vectors, is_volume=False, asked=asked)
         return Prediction(
-            score=float(found.scores[0]), label=verdict.label,
-            anomaly_map=found.maps[0], full_map=found.full_maps[0], verdict=verdict,
+            score=float(found.scores[0]), label=verdict.label, anomaly_map=found.maps[0],
+            full_map=full_map(found.maps[0], image.shape[-2:]), verdict=verdict,
         )  # fmt: skip
 
     def decide(
         self,
         scores: Float[Tensor, "image"],
         maps: Float[Tensor, "image height width"],
+        vectors: Float[Tensor, "image value"] | None = None,
         *,
         is_volume: bool,
         asked: Asked = Asked(),
@@ -190,12 +196,16 @@ class Inferencer:
         Args:
             scores: Of its images, as ``answer`` gives them.
             maps: Their maps, at any size.
+            vectors: What ``answer`` gives of them, if it does; without, nothing is abstained from.
             is_volume: Whether they are slices of one volume.
             asked: By which rule to decide, and what to say of it.
         """
         level = self.decisions.level_of(is_volume=is_volume)
         areas = (maps > self.decisions.pixel_threshold).flatten(1).double().mean(dim=1)
-        return self.decisions.verdict(level, scores.double().numpy(), areas.numpy(), asked)
+        known = self._familiarity
+        unlike = None if known is None or vectors is None else known.judge(vectors.numpy())
+        values = scores.double().numpy()
+        return self.decisions.verdict(level, values, areas.numpy(), asked, unlike)
 
     def _read(self, path: Path) -> Tensor:
         """An image of any size, ``(3, height, width)``, or a volume that is one."""
@@ -215,7 +225,7 @@ class Inferencer:
         """
         found = self.answer(self.resize(images).as_subclass(Tensor))
         full = [full_map(one, images.shape[-2:]) for one in found.maps]
-        return Scored(*found, torch.stack(full))
+        return Scored(found.scores, found.labels, found.maps, torch.stack(full))
 
     def send(self, images: Tensor) -> Tensor:
         """Images on their way to where ``answer`` computes, in any shape.
@@ -235,12 +245,15 @@ class Inferencer:
         Raises:
             NonFiniteError: A score or map is NaN or infinite.
         """
-        found: Any = self.run(images)
+        if self._run_with_vectors is None:
+            found, vectors = cast("Any", self.run(images)), None
+        else:
+            found, vectors = self._run_with_vectors(images)
         maps = found.anomaly_map.float().reshape(len(images), *found.anomaly_map.shape[-2:])
         scores = found.pred_score.float().reshape(-1)
         refuse_non_finite(scores, maps)
         labels = found.pred_label.bool().reshape(-1) if self.has_threshold else None
-        return BatchPrediction(scores, labels, maps)
+        return BatchPrediction(scores, labels, maps, vectors)
 
 
 def full_map(

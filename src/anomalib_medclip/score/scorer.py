@@ -211,7 +211,7 @@ class Scorer:
         images = source.images if isinstance(source, Sliced) else source
         maps, is_volume = found.maps[list(found.numbers)], isinstance(source, Sliced)
         model, asked = self.inferencer, self.settings.asked
-        verdict = model.decide(found.scores, maps, is_volume=is_volume, asked=asked)
+        verdict = model.decide(found.scores, maps, found.vectors, is_volume=is_volume, asked=asked)
         flat = _is_flat(images, one)
         record = {"input": one.where, **summary(found, verdict, model.decisions, flat=flat)}
         with whole_folder(self.out / one.name, lambda: self._kept(one, job.made_with)) as aside:

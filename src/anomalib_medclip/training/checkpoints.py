@@ -16,6 +16,7 @@ from torch import Tensor
 
 from anomalib_medclip.clip.backbone import CLIP_PREFIXES, without_clip
 from anomalib_medclip.clip.weights import WEIGHTS_OPTIONS, read_plain
+from anomalib_medclip.components.familiar import FamiliarImages
 from anomalib_medclip.components.finite import refuse_non_finite_state
 from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, UnfinishedError
@@ -52,6 +53,7 @@ class Notes:
             yet; ``None`` in files of 0.1.0, which do not say.
         components: Class and options of the components that a user has passed.
         decisions: What volumes and patients are decided by, as ``Decisions.as_plain`` has it.
+        familiar: Images like those it was made with: their ``vectors`` and ``owners``.
     """
 
     method: str
@@ -66,6 +68,7 @@ class Notes:
     is_finished: bool | None = None
     components: dict[str, Any] = field(default_factory=dict)
     decisions: dict[str, Any] | None = None
+    familiar: dict[str, Tensor] | None = None
 
     @classmethod
     def of(
@@ -78,7 +81,8 @@ class Notes:
         is_finished: bool = True,
     ) -> "Notes":
         """What there is to note of a model that is built on a CLIP of ours."""
-        clip, decisions = module.model.clip, getattr(module, "decisions", None)
+        clip = module.model.clip
+        decisions, familiar = (getattr(module, one, None) for one in ("decisions", "familiar"))
         return cls(
             method=type(module).__name__,
             fingerprint=clip.fingerprint,
@@ -92,12 +96,18 @@ class Notes:
             is_finished=is_finished,
             components=module.user_components.kept(),
             decisions=decisions and decisions.as_plain(),
+            familiar=familiar and familiar._asdict(),
         )
 
     @property
     def known_decisions(self) -> Decisions | None:
         """What volumes and patients are decided by; ``None`` in files of former versions."""
         return None if self.decisions is None else Decisions.from_plain(self.decisions)
+
+    @property
+    def known_images(self) -> FamiliarImages:
+        """Images like those it was made with; none in files of former versions."""
+        return FamiliarImages.none() if self.familiar is None else FamiliarImages(**self.familiar)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

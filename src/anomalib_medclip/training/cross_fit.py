@@ -13,6 +13,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
+from anomalib_medclip.components.familiar import SeenImage, seen_images
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 logger = logging.getLogger(__name__)
@@ -43,12 +44,14 @@ class CrossFit(Callback):
         held_out: What was found, once training has ended; empty where it was not done. Other images
             of the support's patients are among it.
         samples: The rows of these images.
+        seen: What the frozen tower says of them.
         seconds: How long it took.
     """
 
     def __init__(self, asked: bool | None) -> None:
         self.held_out: HeldOut = {}
         self.samples: list[Any] = []
+        self.seen: list[SeenImage] = []
         self.seconds = 0.0
         self._asked = asked
         self._untrained: Any = None
@@ -77,7 +80,7 @@ class CrossFit(Callback):
         """Keep what the model is before it learns anything."""
         if stage != "fit":
             return
-        self.held_out, self.samples, self.seconds = {}, [], 0.0
+        self.held_out, self.samples, self.seen, self.seconds = {}, [], [], 0.0
         self._epochs, self._untrained = [], None
         if not self._is_wanted(trainer, pl_module.data):
             return
@@ -169,6 +172,7 @@ class CrossFit(Callback):
                 default_root_dir=scratch,
             )
             apart.fit(twin, datamodule=fold)
+        self.seen += scores.seen
         return scores.found
 
     def _is_wanted(self, trainer: Trainer, data: DatamoduleView) -> bool:
@@ -209,15 +213,17 @@ class _Scores(Callback):
 
     def __init__(self) -> None:
         self.found: HeldOut = {}
+        self.seen: list[SeenImage] = []
 
     def on_validation_batch_end(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        pl_module: Any,  # noqa: ANN401 - a method
         outputs: Any,  # noqa: ANN401 - a batch
         *_: Any,  # noqa: ANN401 - Lightning's
     ) -> None:
-        del trainer, pl_module
+        del trainer
+        self.seen += seen_images(outputs, pl_module.vectors)
         given = {"pred_score": outputs.pred_score, "anomaly_map": outputs.anomaly_map}
         for index, path in enumerate(outputs.image_path):
             self.found[str(path)] = {

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback
 from pandas import DataFrame
 from torch import Tensor
 
+from anomalib_medclip.components.familiar import FamiliarImages, SeenImage, seen_images
 from anomalib_medclip.components.processors import placed
 from anomalib_medclip.components.threshold import has_pixel_threshold, has_threshold
 from anomalib_medclip.decisions.aggregation import Choice, Unit, choose, units
@@ -45,7 +46,7 @@ class ScoredImage(NamedTuple):
 class Deciding(Callback):
     """Finds on each validation what the model will decide by, and gives it to the model.
 
-    It works with any model of anomalib, which then has an attribute ``decisions``.
+    Any model of anomalib then has the attributes ``decisions`` and ``familiar``.
 
     Args:
         rule: By which thresholds are chosen where nobody asks for another.
@@ -55,6 +56,7 @@ class Deciding(Callback):
     def __init__(self, rule: Rule = Rule(), insist: bool = False) -> None:
         self._nothing = Decisions(rule=rule, insist=insist)
         self._found: list[list[ScoredImage]] = []
+        self._seen: list[list[SeenImage]] = []
 
     @classmethod
     def as_asked(cls, options: Mapping[str, Any]) -> "Deciding":
@@ -64,7 +66,7 @@ class Deciding(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
         del trainer, pl_module
-        self._found = []
+        self._found, self._seen = [], []
 
     def on_validation_batch_end(
         self,
@@ -76,20 +78,30 @@ class Deciding(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the scores of a batch."""
-        del trainer, pl_module, batch, batch_idx, dataloader_idx
+        del trainer, batch, batch_idx, dataloader_idx
         if outputs.pred_score is not None and outputs.image_path is not None:
             maps = outputs.anomaly_map
             self._found.append(list(_scored(outputs.image_path, outputs.pred_score, maps)))
+            vectors = getattr(pl_module, "vectors", None)  # which a foreign model has not
+            self._seen.append(seen_images(outputs, vectors))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the model what was found, unless its threshold stays as it was."""
         loaders: Any = trainer.val_dataloaders
-        batches = of_all(self._found, loaders[0] if isinstance(loaders, list) else loaders)
-        self._found, module = [], pl_module
-        keeps = getattr(module.post_processor, "keeps_threshold", False)
-        if not (trainer.sanity_checking or keeps):
-            images = [image for batch in batches for image in batch]
-            vars(module)["decisions"] = self._decided(images, trainer, module)
+        loader = loaders[0] if isinstance(loaders, list) else loaders
+        images = [one for batch in of_all(self._found, loader) for one in batch]
+        seen = [one for batch in of_all(self._seen, loader) for one in batch]
+        self._found, self._seen = [], []
+        keeps = getattr(pl_module.post_processor, "keeps_threshold", False)
+        if trainer.sanity_checking or keeps:
+            return
+        apart, zero_shot = CrossFit.held_out_in(trainer), DatamoduleView.of(trainer).zero_shot
+        known = seen if apart is None else apart.seen
+        found = {
+            "decisions": self._decided(images, trainer, pl_module),
+            "familiar": FamiliarImages.of([] if zero_shot else known),
+        }
+        vars(pl_module).update(found)
 
     def _decided(self, images: Sequence[ScoredImage], trainer: Trainer, module: Any) -> Decisions:  # noqa: ANN401
         data, samples, post = DatamoduleView.of(trainer), None, module.post_processor
