@@ -4,10 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from anomalib.engine import Engine
-from cohort import cohort_data, patients, write_cohort
+from cohort import SIDE, cohort_data, patients, write_cohort
 from scans import record, write_volume
 from tiny import CASES
 
@@ -19,6 +20,7 @@ from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.models.mvfa import MVFA
 
 PAGE = (Path(__file__).parents[2] / "docs" / "score.md").read_text()
+pytestmark = pytest.mark.xdist_group("MVFA")  # whose graph is traced once
 [CASE] = [case for case in CASES if case.method is MVFA]
 
 
@@ -48,11 +50,12 @@ def many(tmp_path_factory):
 @pytest.fixture
 def score(tmp_path):
     """Runs the command on a volume: ``score(model, *options)`` gives the record and the row."""
-    path = write_volume(tmp_path / "head.nii.gz")
+    voxels = np.random.default_rng(0).normal(90, 12, (SIDE, SIDE, 4)).round()
+    path = write_volume(tmp_path / "head.nii.gz", voxels.astype(np.int16), np.eye(4))
 
     def command(model, *options):
         out = tmp_path / "out"
-        given = ["--ckpt", str(model), "--out", str(out), "--intensity", "[0, 1000]"]
+        given = ["--ckpt", str(model), "--out", str(out), "--intensity", "[0, 255]"]
         assert main(["score", str(path), *given, "--overwrite", *options]) == 0
         return record(out / "head"), (out / "scores.csv").read_text().splitlines()[1]
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from anomalib_medclip.decisions.aggregation import Aggregation, Choice
 from anomalib_medclip.decisions.conformal import PValue, p_value
-            unlike: How far its images are from those that the model was made with.
+from anomalib_medclip.decisions.familiarity import Unlike
+from anomalib_medclip.decisions.probability import Calibration, log_odds
 from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
 from anomalib_medclip.decisions.thresholds import Rule, Threshold, described, threshold
 
@@ -180,13 +181,7 @@ class Decisions:
             areas: Share of each image above the threshold of pixels, where units are aggregated by
                 area.
             asked: What is wanted.
-<<<<<<< HEAD
-=======
             unlike: How far its images are from those that the model was made with.
-
-        Raises:
-            ConfigError: The prevalence is no share.
->>>>>>> main
         """
         score = self.aggregation.of(scores, areas)
         known, curve = self.references.get(level), self.calibrations.get(level)
