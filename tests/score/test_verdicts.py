@@ -101,8 +101,8 @@ def test_a_prevalence_moves_the_probability_and_is_named(many, score):
     assert str(rare["verdict"]["probability"]) in row
 
 
-def test_python_asks_the_same(few, many, picture, tmp_path):
-    path = picture(tmp_path / "one.png")
+def test_python_asks_the_same(few, many, tmp_path):
+    path = write_cohort(tmp_path, patients("test", 1)) / "images" / "0.png"
     asked = Asked(Rule("sensitivity", 0.95))
     model = Inferencer(few)
     found = model.predict(path, asked)

@@ -185,16 +185,17 @@ class Decisions:
         """
         score = self.aggregation.of(scores, areas)
         known, curve = self.references.get(level), self.calibrations.get(level)
-        count = np.size(scores)
+        count, unfit = np.size(scores), ""
         if known is not None and known.images == 1 < count:
-            known = curve = None  # single images, which many together are not like
+            known = curve = None
+            unfit = f"the model was validated on single images, and these are {count} together"
         found = self.threshold(level, asked.rule) if known or level == "image" else None
         insists = self.insist or asked.insist
         why = ""
         if found is None and insists and self.image_threshold is not None:
             found = self._of_single_images(self.image_threshold)
         elif found is None:
-            why = self._why_no_threshold(level, count)
+            why = unfit or self._why_no_threshold(level, asked.rule or self.rule)
         elif not (found.holds or insists):
             why = found.words
         verdict = Verdict(
@@ -205,7 +206,7 @@ class Decisions:
             no_label=why,
             p=None if known is None else p_value(score, known),
             probability=None if curve is None else curve.probability(score, asked.prevalence),
-            no_probability="" if curve else self._why_no_probability(level),
+            no_probability="" if curve else unfit or self._why_no_probability(level),
             prevalence=None if curve is None else asked.prevalence or curve.prevalence,
             unlike=unlike,
         )
@@ -217,15 +218,20 @@ class Decisions:
         )
         return Threshold(value, Rule(), None, None, False, words)
 
-    def _why_no_threshold(self, level: Level, images: int) -> str:
+    def _why_no_threshold(self, level: Level, rule: Rule) -> str:
         known = self.references.get(level)
-        if known is not None and known.images == 1 < images:
-            return f"the model was validated on single images, and these are {images} together"
-        lacks = f"no {level}s" if known is None else f"no {level}s of the classes that this needs"
-        return f"the model knows {lacks} to decide by; its validation: {self.source or 'none'}"
+        if known is None:
+            return self._knows_none(level)
+        counts = f"{len(known.normal)} normal and {len(known.abnormal)} abnormal ones"
+        return f"too few patients: the model knows {counts}, and {rule.words} needs {rule.needs}"
 
     def _why_no_probability(self, level: Level) -> str:
-        return self.no_probability.get(level, f"the model knows no such {level}s")
+        return self.no_probability.get(level, self._knows_none(level))
+
+    def _knows_none(self, level: Level) -> str:
+        single = f"its threshold of single images is from {self.source}"
+        rest = "it knows no threshold" if self.image_threshold is None else single
+        return f"the model knows no {level}s to compare with; {rest}"
 
     def as_plain(self) -> dict[str, Any]:
         """In values that JSON has; ``from_plain`` undoes it."""

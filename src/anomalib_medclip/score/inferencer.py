@@ -273,7 +273,7 @@ def decisions_of(notes: Mapping[str, Any], *, has_threshold: bool) -> Decisions:
     if plain := notes.get("decisions"):
         return Decisions.from_plain(plain)
     known = notes.get("image_threshold") or 0.5
-    source = "made by a version that noted none"
+    source = "images that its version did not note"
     return Decisions(image_threshold=known if has_threshold else None, source=source)
 
 
