@@ -3,8 +3,8 @@
 import numpy as np
 
 from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid
-from anomalib_medclip.compare.dataset_result import AT_THRESHOLD, CHOSEN_ON_TEST
 from anomalib_medclip.compare.store import Store
+from anomalib_medclip.evaluation.figures import AT_THRESHOLD, CHOSEN_ON_TEST
 
 METRICS = (
     "image_AUROC", "image_AP", "image_Sensitivity", "image_Specificity", "image_F1", "image_F1Max",

@@ -10,7 +10,7 @@ from anomalib.models.components.base import AnomalibModule
 from lightning.pytorch import Callback
 
 from anomalib_medclip.compare.comparison import build_model, find_class
-from anomalib_medclip.compare.evaluator import Findings
+from anomalib_medclip.compare.evaluator import GalleryFindings
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.fingerprint import Digests
@@ -61,7 +61,7 @@ def model_of(cell: Cell) -> AnomalibModule:
         model.post_processor = RankPreservingPostProcessor()
     model.visualizer = None
     own = model.evaluator
-    model.evaluator = Findings([*own.val_metrics] if isinstance(own, Evaluator) else ())
+    model.evaluator = GalleryFindings([*own.val_metrics] if isinstance(own, Evaluator) else ())
     return model
 
 

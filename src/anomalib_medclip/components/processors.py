@@ -30,9 +30,6 @@ logger = logging.getLogger(__name__)
 
 _FLOAT32 = torch.float32.itemsize
 
-_JUST_ABOVE_HALF = 0.5 + 2**-24
-"""The next float32 number."""
-
 
 def _is_traced() -> bool:
     """Whether a graph is being made, which holds no decisions that depend on numbers."""
@@ -231,6 +228,17 @@ class RankPreservingPostProcessor(PostProcessor):
             pred_mask=found.pred_mask if masks else None,
         )
 
+    def around_half(self, scores: Tensor) -> Tensor:
+        """A model's own scores of images around one half, as fine as they come.
+
+        Of float64 none but equal ones tie, however far from the threshold. Without a validation
+        they stay as they are.
+        """
+        known = (self.image_min, self.image_max, self.image_threshold)
+        found = self._normalize(scores, *(one.to(scores.device) for one in known))
+        assert found is not None  # as scores are not
+        return found
+
     @staticmethod
     def _normalize(
         preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor
@@ -243,8 +251,9 @@ class RankPreservingPostProcessor(PostProcessor):
         spread = torch.where(norm_max > norm_min, norm_max - norm_min, 1.0)
         known = ~torch.isnan(norm_min) & ~torch.isnan(norm_max)
         placed = unit_interval(preds, centre, spread)
-        # A score that exceeds the threshold by less than float32 tells from one half stays above.
-        placed = torch.where(preds > centre, placed.clamp(min=_JUST_ABOVE_HALF), placed)
+        # A score that exceeds the threshold by less than can be told from one half stays above.
+        above = 0.5 + torch.finfo(placed.dtype).eps / 2  # the next number
+        placed = torch.where(preds > centre, placed.clamp(min=above), placed)
         return torch.where(known, placed, preds)
 
     @property

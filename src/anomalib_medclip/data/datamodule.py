@@ -135,7 +135,8 @@ class MedicalDataModule(OneSetLoaders):
             Table with the columns ``image_path``, ``label_index`` (0 normal, 1 abnormal) and
             ``split`` (train, valid, test; rows of split ``support`` are taken as the support), and
             where they apply ``mask_path`` (where the mask is, or should be), ``group`` (patient),
-            ``volume`` (that the image is a slice of), ``object_name``, ``has_masks`` and ``set_name``.
+            ``volume`` (that the image is a slice of), ``object_name``, ``has_masks`` and
+            ``set_name``.
         """
 
     @property

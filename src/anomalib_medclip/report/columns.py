@@ -2,14 +2,17 @@
 
 from typing import NamedTuple
 
-from anomalib_medclip.compare.dataset_result import AT_THRESHOLD, CHOSEN_ON_TEST
+from anomalib_medclip.evaluation.figures import CHOSEN_ON_TEST, of_test_alone
+from anomalib_medclip.evaluation.levels import UNIT_FIGURES
+
+_NAMES = {"Sensitivity": "sensitivity", "Specificity": "specificity"}
 
 METRICS = {
-    "image_AUROC": "image AUROC",
-    "image_AP": "image AP",
-    "image_Sensitivity": "sensitivity",
-    "image_Specificity": "specificity",
-    "image_F1": "image F1",
+    **{
+        f"{level}_{name}": f"{level} {_NAMES.get(name, name)}"
+        for level in ("patient", "volume", "image")
+        for name in UNIT_FIGURES
+    },
     "image_F1Max": "image F1-max",
     "image_SpecificityAtSensitivity": "specificity at 95 % sensitivity",
     "image_ECE": "calibration error",
@@ -18,7 +21,7 @@ METRICS = {
     "pixel_AUPRO": "AUPRO",
 }
 """Figures of a record, in [0, 1], and their names; of the calibration error, less is better.
-Sensitivity, specificity and F1 are those of images at the stored threshold."""
+Sensitivity, specificity and F1 are those at the threshold of the level."""
 
 PROTOCOLS = ("honest", "oracle", "gap")
 """Which epoch a figure is of: fixed or chosen by validation, best on the test images, and the
@@ -28,15 +31,16 @@ second less the first."""
 def protocols_of(metric: str) -> tuple[str, ...]:
     """Protocols by which a figure is shown.
 
-    A threshold that is chosen on the test labels makes no honest figure, whatever the epoch; the
-    stored threshold is that of the honest epoch.
+    A threshold that is chosen on the test labels makes no honest figure, whatever the epoch;
+    thresholds, and how images are aggregated, are those of the honest epoch.
 
-    >>> protocols_of("image_F1Max"), protocols_of("image_F1")
-    (('oracle',), ('honest',))
+    >>> protocols_of("image_F1Max"), protocols_of("image_F1"), protocols_of("patient_AUROC")
+    (('oracle',), ('honest',), ('honest',))
     """
     if metric in CHOSEN_ON_TEST:
         return ("oracle",)
-    return ("honest",) if metric in AT_THRESHOLD else PROTOCOLS
+    only_tested = of_test_alone(metric) and metric != "image_ECE"
+    return ("honest",) if only_tested else PROTOCOLS
 
 
 class CostColumn(NamedTuple):
