@@ -23,7 +23,7 @@ from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.oracle import oracle_of
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.lesions import count_lesions, total
-from anomalib_medclip.evaluation.figures import CHOSEN_ON_TEST, Figures
+from anomalib_medclip.evaluation.figures import Figures
 from anomalib_medclip.evaluation.findings import Outcome, identities
 
 
@@ -64,7 +64,7 @@ def evaluate(
             object_name=data.object_name,
             has_masks=data.has_masks,
             lesions=_lost_lesions(data),
-            honest={k: v for k, v in found.figures.items() if k not in CHOSEN_ON_TEST},
+            honest=found.honest,
             images=_image_scores(found, data),
             patients=_known_patients(data),
             levels={name: one for name, one in found.levels.items() if name != "image"},

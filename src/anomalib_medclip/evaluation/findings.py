@@ -20,7 +20,13 @@ from anomalib_medclip.decisions.aggregation import FloatArray
 from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.decisions.reference import Level
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.evaluation.figures import Figures, at_threshold, figures, rank_metrics
+from anomalib_medclip.evaluation.figures import (
+    CHOSEN_ON_TEST,
+    Figures,
+    at_threshold,
+    figures,
+    rank_metrics,
+)
 from anomalib_medclip.evaluation.levels import (
     Found,
     ScoredImages,
@@ -82,6 +88,11 @@ class Outcome(NamedTuple):
     levels: dict[Level, UnitScores]
     aggregated: str
     influences: dict[str, Influence]
+
+    @property
+    def honest(self) -> Figures:
+        """Figures but those whose threshold is chosen on the test labels."""
+        return {k: v for k, v in self.figures.items() if k not in CHOSEN_ON_TEST}
 
 
 class Findings(Evaluator):

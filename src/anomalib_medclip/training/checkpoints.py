@@ -50,6 +50,7 @@ class Notes:
         is_finished: Whether the training that it was saved in was finished, or had learnt nothing
             yet; ``None`` in files of 0.1.0, which do not say.
         components: Class and options of the components that a user has passed.
+        training: How it was trained: zero-shot or few-shot, from which sets, epochs.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Notes:
     package: str = "anomalib_medclip"
     is_finished: bool | None = None
     components: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -88,6 +90,7 @@ class Notes:
             package=type(module).__module__.partition(".")[0],
             is_finished=is_finished,
             components=module.user_components.kept(),
+            training=dict(module.training_facts),
         )
 
 
