@@ -105,7 +105,7 @@ def test_latex_has_a_table_for_each_set_with_as_many_cells_as_columns(made_up):
     assert len(tables) == 2
     for table in tables:
         columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", table)[1])
-        assert columns == 7  # names; K of 4, 16 and none, for images and pixels
+        assert columns == 10  # names; K of 4, 16 and none, for patients, images and pixels
         body = table[table.index(r"\midrule") : table.index(r"\bottomrule")]
         lines = body.splitlines()[1:]
         assert {line.count(" & ") for line in lines} == {columns - 1}

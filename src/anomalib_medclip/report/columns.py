@@ -23,6 +23,40 @@ METRICS = {
 """Figures of a record, in [0, 1], and their names; of the calibration error, less is better.
 Sensitivity, specificity and F1 are those at the threshold of the level."""
 
+_OF_UNITS = {
+    "AUROC": "The chance that an abnormal {unit} scores higher than a normal one, each picked at "
+    "random: 50 % is a coin, 100 % is always.",
+    "AP": "Of the {unit}s with the highest scores, the share that is abnormal, averaged down the "
+    "list until all abnormal ones are found.",
+    "Sensitivity": "Of 100 abnormal {unit}s, so many are called abnormal at the threshold; the "
+    "others are missed.",
+    "Specificity": "Of 100 normal {unit}s, so many are not called abnormal at the threshold; the "
+    "others are false alarms.",
+    "F1": "Missed and falsely alarmed {unit}s at the threshold in one number, which is high only "
+    "where both are few beside the abnormal ones that are found.",
+}
+
+MEANINGS = {
+    **{
+        f"{level}_{name}": words.format(unit=level)
+        for level in ("patient", "volume", "image")
+        for name, words in _OF_UNITS.items()
+    },
+    "image_F1Max": "The F1 that the best threshold for these very test images gives, which nobody "
+    "knows beforehand: it is too good.",
+    "image_SpecificityAtSensitivity": "Of 100 normal images, so many are spared by the threshold "
+    "that finds 95 % of these very abnormal ones, which nobody knows beforehand: it is too good.",
+    "image_ECE": "How far scores, read as the chance of being abnormal, are from the share of "
+    "images that are so, on average: 0 is best.",
+    "pixel_AUROC": "The chance that a pixel of a lesion is hotter in the map than a pixel outside; "
+    "it is high for coarse maps, too, since most pixels are far from any lesion.",
+    "pixel_AP": "Of the hottest pixels, the share that is of a lesion, averaged until all of all "
+    "lesions are found; small lesions make it low.",
+    "pixel_AUPRO": "The share of each lesion that the map covers, every lesion counting the same "
+    "however small, averaged over thresholds that mark up to 30 % of what is healthy.",
+}
+"""Each figure in a sentence for who reads images, and not tables."""
+
 PROTOCOLS = ("honest", "oracle", "gap")
 """Which epoch a figure is of: fixed or chosen by validation, best on the test images, and the
 second less the first."""

@@ -63,6 +63,8 @@ def caveats(runs: Sequence[CellRun], samples: Samples, zero_shot: bool) -> list[
             *_of_draws(runs, zero_shot),
             (f"Fewer than {FEWEST_PATIENTS} patients of a class: too few to compare.",
              any(one.sample.fewest_patients < FEWEST_PATIENTS for one in samples.values())),
+            ("Too few patients of a class were tested for figures of patients or volumes.",
+             any(run.test.levels and run.test.honest.get("patient_AUROC") is None for run in runs)),
             ("No patient identity of some images or all: these were taken for independent.",
              any(run.test.patients and run.test.patients.unknown for run in runs)),
             ("No finite threshold: sensitivity, specificity and F1 at it are absent.",

@@ -85,9 +85,19 @@ def conclusions(rows: Sequence[ReportRow]) -> list[str]:
 
 def limits(rows: Sequence[ReportRow]) -> list[tuple[str, str]]:
     """What the intervals cannot say: each sentence, and where it holds."""
+    return _places(rows, [row.caveats for row in rows])
+
+
+def aggregations(rows: Sequence[ReportRow]) -> list[tuple[str, str]]:
+    """How images become one score of a volume or patient: each way, and where it was taken."""
+    return _places(rows, [row.aggregated for row in rows])
+
+
+def _places(rows: Sequence[ReportRow], told: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
+    """Each sentence that is told of some rows, and where that is."""
     found: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        for sentence in row.caveats:
+    for row, sentences in zip(rows, told, strict=True):
+        for sentence in sentences:
             found.setdefault(sentence, {}).setdefault(setup_in_words(row), []).append(row.model)
     every = Counter(setup_in_words(row) for row in rows)
     return [(sentence, _where(places, every)) for sentence, places in found.items()]
