@@ -243,7 +243,7 @@ def _table(loaders: Iterable[Any]) -> DataFrame:
     known = [one for one in tables if isinstance(one, DataFrame) and "image_path" in one]
     columns = ["image_path", "group", "volume"]
     nothing = DataFrame(columns=columns, dtype=str)
-    whole = [one.reindex(columns=columns).fillna("").astype(str) for one in known]
+    whole = [one.reindex(columns=columns, fill_value="").astype(str) for one in known]
     return concat([nothing, *whole]).drop_duplicates("image_path").set_index("image_path")
 
 
