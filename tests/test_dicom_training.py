@@ -68,7 +68,7 @@ def runs(home, tmp_path_factory):
 
 def test_dicom_is_scored_as_png_is(runs):
     (png, _, _), (dicom, _, _) = runs
-    assert len(dicom) == 4
+    assert len(dicom) == 12
     renamed = {
         path.replace("images", "dicom").replace(".png", ".dcm"): s for path, s in png.items()
     }

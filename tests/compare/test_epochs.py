@@ -47,7 +47,7 @@ def model_of(kind, **options):
 def train(kind, lesions, home, every, epochs=EPOCHS, features=None, **options):
     """A trained model, what was recorded, and what the epochs found."""
     seed_everything(1, workers=True)
-    data = lesion_data(lesions, train_batch_size=16)
+    data = lesion_data(lesions, train_batch_size=16, val_ratio=0.7)
     model, notes = model_of(kind, **options), Notes()
     recorded = EpochScores({"lesions": data}, every)
     model.evaluator, model.visualizer = GalleryFindings(), None

@@ -189,7 +189,7 @@ def test_without_a_record_of_epochs_nobody_knows_the_oracle(heads, tmp_path):
 
 
 def test_one_training_is_tested_on_several_data(heads, lesions, tmp_path):
-    data = {"heads": heads, "lesions": lesion_entry(lesions)}
+    data = {"heads": heads, "lesions": lesion_entry(lesions, val_ratio=0.7)}
     (cell,) = cells_of(
         tmp_path / "c.yaml", {"MVFA": MVFA}, data, tests={"heads": ["heads", "lesions"]}
     )

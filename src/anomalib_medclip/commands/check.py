@@ -100,11 +100,14 @@ def _closing(report: Report) -> Iterable[str]:
         yield (
             f"{split}: {count['normal']} normal and {count['abnormal']} abnormal images of "
             f"{count['patients']} patients{unknown if count['unknown'] else ''}"
+            f"{_by_class('patients', report.patients[split])}"
+            f"{_by_class('volumes', report.volumes.get(split))}"
         )
     for word, count in report.support.items():
+        volumes = f" in {count['volumes']} volumes" if "volumes" in count else ""
         unknown = f", if {count['unknown']} images of unknown patients are of one each"
         yield (
-            f"K is {count['images']} {word} images of {count['patients']} patients"
+            f"K is {count['images']} {word} images of {count['patients']} patients{volumes}"
             f"{unknown if count['unknown'] else ''}"
         )
     for name, found in report.shortcuts.items():
@@ -117,3 +120,7 @@ def _closing(report: Report) -> Iterable[str]:
             f"{count['images']} abnormal images have no lesion left"
         )
     yield f"errors: {report.count('error')}, warnings: {report.count('warning')}; {NOTICE}"
+
+
+def _by_class(what: str, counts: dict[str, int] | None) -> str:
+    return f"; {what}: {counts['normal']} normal, {counts['abnormal']} abnormal" if counts else ""

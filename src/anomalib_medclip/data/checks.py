@@ -32,6 +32,9 @@ class Report:
         problems: All problems, errors first.
         splits: By split: ``normal`` and ``abnormal`` images, ``patients``, and ``unknown``, the
             images without a known patient, each of which counts as one.
+        patients: By split: how many are ``normal``, by all of their images there, and how many
+            ``abnormal``.
+        volumes: The same of volumes, in splits whose images are slices.
         support: By class word, what K really means; see ``few_shot.count_support``.
         shortcuts: By set: how well mean intensity and size alone tell the classes apart, as the
             AUROC in whichever direction is better, from 0.5 to 1.
@@ -41,6 +44,8 @@ class Report:
 
     problems: list[Problem] = field(default_factory=list)
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
+    patients: dict[str, dict[str, int]] = field(default_factory=dict)
+    volumes: dict[str, dict[str, int]] = field(default_factory=dict)
     support: dict[str, dict[str, int]] = field(default_factory=dict)
     shortcuts: dict[str, dict[str, float]] = field(default_factory=dict)
     side: int = _SIDE
@@ -59,6 +64,8 @@ class Report:
             "warnings": self.count("warning"),
             "problems": [one.as_plain() for one in self.problems],
             "splits": self.splits,
+            "patients": self.patients,
+            "volumes": self.volumes,
             "support": self.support,
             "shortcuts": self.shortcuts,
             "lesions": {"image_size": self.side, **self.lesions},
@@ -107,7 +114,7 @@ def check_data(
         for name, images in rows[rows["height"] > 0].groupby("set_name"):
             report.shortcuts[str(name)] = separations(images)
             report.problems += shortcut_problems(images, str(name))
-        report.splits = {name: _counts(images) for name, images in splits.items() if len(images)}
+        _count(report, {name: images for name, images in splits.items() if len(images)})
     own = list(_own_problems(data))
     causes = [id(one.cause) for one in own if one.cause]  # which may have ended the listing, too
     report.problems = own + [one for one in report.problems if id(one.cause) not in causes]
@@ -185,10 +192,22 @@ def _readable(table: DataFrame) -> DataFrame:
     return once.loc[pictures].reset_index(drop=True)
 
 
-def _counts(images: DataFrame) -> dict[str, int]:
-    return {
-        "normal": int((images["label_index"] == 0).sum()),
-        "abnormal": int((images["label_index"] == 1).sum()),
-        "patients": int(patients(images).nunique()),
-        "unknown": int((images["group"] == "").sum()),
-    }
+def _count(report: Report, splits: dict[str, DataFrame]) -> None:
+    """Images, patients and volumes of each split, which has some."""
+    for name, images in splits.items():
+        report.splits[name] = {
+            "normal": int((images["label_index"] == 0).sum()),
+            "abnormal": int((images["label_index"] == 1).sum()),
+            "patients": int(patients(images).nunique()),
+            "unknown": int((images["group"] == "").sum()),
+        }
+        report.patients[name] = _by_class(images, patients(images))
+        slices = images[images["volume"] != ""]
+        if len(slices):
+            report.volumes[name] = _by_class(slices, slices["volume"])
+
+
+def _by_class(images: DataFrame, owner: Series) -> dict[str, int]:
+    """How many owners of images have normal ones alone, and how many have abnormal ones."""
+    abnormal = owner[images["label_index"] == 1].nunique()
+    return {"normal": owner.nunique() - abnormal, "abnormal": abnormal}

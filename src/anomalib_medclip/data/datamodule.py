@@ -2,7 +2,7 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +15,8 @@ from torchvision.tv_tensors import Image
 from anomalib_medclip.data.batch import MedicalDataset
 from anomalib_medclip.data.cases import Case
 from anomalib_medclip.data.drawing import heat_map_problems
-from anomalib_medclip.data.few_shot import (
-    count_support,
-    draw_support,
-    left_for_validation,
-    patients,
-    read_support,
-    warn_of_few,
-)
+from anomalib_medclip.data.draws import DrawnSupport, untested_problems
+from anomalib_medclip.data.few_shot import count_support, left_for_validation, patients, warn_of_few
 from anomalib_medclip.data.folds import without_patients
 from anomalib_medclip.data.integrity import (
     Problem,
@@ -44,7 +38,7 @@ from anomalib_medclip.readers.picture import read_image, read_lesion
 logger = logging.getLogger(__name__)
 
 
-class MedicalDataModule(OneSetLoaders):
+class MedicalDataModule(DrawnSupport, OneSetLoaders):
     """Few-shot medical data: a support of K normal and K abnormal images, validation, test.
 
     A method that learns from both classes (it says so by ``wants_abnormal``) trains on the support;
@@ -151,19 +145,6 @@ class MedicalDataModule(OneSetLoaders):
         """All words for the prompt that training and test need, those of the tested set first."""
         return [self.object_name]
 
-    def choose_support(self, pool: DataFrame, avoid: Collection[str] = frozenset()) -> DataFrame:
-        """The support images among ``pool``: those of the list file, else drawn.
-
-        Drawn are images of the patients to ``avoid`` only where the others have too few.
-        """
-        if self.support_list is None:
-            return draw_support(pool, self.k_shot, self.draw_seed, avoid, self._labels_learnt)
-        return read_support(pool, self.support_list, self.support_line, self._labels_learnt)
-
-    @property
-    def _labels_learnt(self) -> tuple[int, ...]:
-        return (0,) if self.only_normals else (0, 1)  # those outside the test split
-
     def setup(self, stage: str | None = None) -> None:
         """Read the table, and choose what the model at hand is trained, validated and tested on.
 
@@ -211,7 +192,7 @@ class MedicalDataModule(OneSetLoaders):
     def split_problems(self, splits: dict[str, DataFrame]) -> Iterator[Problem]:
         """What is wrong with the splits, before the support is found."""
         tested = (0,) if self.normal_only else (0, 1)
-        yield from class_problems(splits["test"], "test", self.where, tested)
+        yield from untested_problems(splits, self.where, tested)
         if self.in_files:  # anomalib's visualizer, whose names these are, opens nothing else
             yield from heat_map_problems(splits["test"], self.name, self.category)
         if self.zero_shot:

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -37,8 +37,8 @@ def count_support(support: DataFrame) -> dict[str, dict[str, int]]:
     """How many patients the K images of each class really are.
 
     Returns:
-        By class word: the number of ``images``, of ``patients``, and of ``unknown`` patients, which
-        are images that count as one patient each.
+        By class word: the number of ``images``, of ``patients``, of ``unknown`` patients, which are
+        images that count as one patient each, and where they are slices of ``volumes``.
     """
     by_class = {
         word: support[support["label_index"] == label] for label, word in enumerate(CLASS_NAMES)
@@ -48,6 +48,7 @@ def count_support(support: DataFrame) -> dict[str, dict[str, int]]:
             "images": len(rows),
             "patients": int(patients(rows).nunique()),
             "unknown": int((rows["group"] == "").sum()),
+            **({"volumes": volumes} if (volumes := len({*rows["volume"]} - {""})) else {}),
         }
         for word, rows in by_class.items()
         if len(rows)
@@ -73,19 +74,12 @@ def draw_support(
         labels: The classes to draw.
 
     Raises:
-        SupportError: ``k`` is no whole number of at least one, or the pool holds fewer images of a
-            class.
+        SupportError: ``k`` is no whole number from 1, or the pool has fewer images of a class.
     """
-    if k < 1 or k % 1:
-        msg = (
-            f"k_shot is {k}; give a whole number of at least 1, or train without support by "
-            "BMADLeaveOneOut"
-        )
-        raise SupportError(msg)
+    check_count(k)
     drawn = []
     for label in labels:
-        word = CLASS_NAMES[label]
-        rows = pool[pool["label_index"] == label]
+        word, rows = CLASS_NAMES[label], pool[pool["label_index"] == label]
         if len(rows) < k:
             folder = common_folder(pool if rows.empty else rows)
             msg = (
@@ -93,25 +87,36 @@ def draw_support(
                 f"lower k_shot (--data.k_shot) or add {word} images"
             )
             raise SupportError(msg)
-        order = _patients_in_turn(rows, avoid, np.random.default_rng([seed, label]))
-        drawn.append(rows.loc[order[:k]])
+        of_patient = images_of_patients(rows, [seed, label])
+        first, last = ([n for n in of_patient if (n in avoid) == late] for late in (False, True))
+        turns = in_turns(of_patient, first) + in_turns(of_patient, last)
+        drawn.append(rows.loc[turns[:k]])
     return pd.concat(drawn)
 
 
-def _patients_in_turn(
-    rows: DataFrame, avoid: Collection[str], random: np.random.Generator
-) -> list[int]:
-    """Row labels in random order: one of every patient, then a second of every patient, ...
+def check_count(k: int) -> None:
+    """Raise ``SupportError`` for what is no whole number of at least one."""
+    if k < 1 or k % 1:
+        msg = (
+            f"k_shot is {k}; give a whole number of at least 1, or train without support by "
+            "BMADLeaveOneOut"
+        )
+        raise SupportError(msg)
 
-    Patients to avoid come last, in the same turns.
-    """
+
+def images_of_patients(rows: DataFrame, seed: Sequence[int]) -> dict[str, list[int]]:
+    """Row labels by patient, both in random order, which that of the rows does not change."""
     patient = patients(rows.sort_values("image_path"))
     of_patient: dict[str, list[int]] = defaultdict(list)
-    for index in random.permutation(patient.index):
+    for index in np.random.default_rng(seed).permutation(patient.index):
         of_patient[patient[index]].append(index)
-    turns = chain.from_iterable(zip_longest(*of_patient.values()))
-    order = [index for index in turns if index is not None]
-    return sorted(order, key=lambda index: patient[index] in avoid)  # keeps the turns: it is stable
+    return of_patient
+
+
+def in_turns(of_patient: Mapping[str, list[int]], names: Iterable[str]) -> list[int]:
+    """One image of every patient named, then a second of every patient, ...; as row labels."""
+    turns = chain.from_iterable(zip_longest(*(of_patient.get(name, []) for name in names)))
+    return [index for index in turns if index is not None]
 
 
 def read_support(
@@ -243,20 +248,23 @@ def split_by_patient(
 ) -> tuple[DataFrame, DataFrame]:
     """Split into validation and test, no patient in both.
 
-    Each class gives up to ``ratio`` of its images to validation, less where patients are large;
-    where that is not enough of ``labels`` to set a threshold, all images are for test.
+    Each class gives up to ``ratio`` of its images to validation, less where patients are large. The
+    last patient with normal images, with abnormal ones, and without abnormal ones is for test.
+    Where validation has not enough of ``labels`` to set a threshold, all images are for test.
     """
     ordered = table.sort_values("image_path")
-    room = {label: round(ratio * (ordered["label_index"] == label).sum()) for label in (0, 1)}
-    chosen: list[int] = []
-    of_patient = [rows for _, rows in ordered.groupby(patients(ordered), sort=True)]
-    for position in np.random.default_rng(seed).permutation(len(of_patient)):
-        rows = of_patient[position]
-        taken = {label: int((rows["label_index"] == label).sum()) for label in (0, 1)}
-        if all(taken[label] <= room[label] for label in (0, 1)):
-            room = {label: room[label] - taken[label] for label in (0, 1)}
-            chosen.extend(rows.index)
-    valid = ordered[ordered.index.isin(chosen)]
+    owner, abnormal = patients(ordered), ordered["label_index"]
+    sizes = DataFrame({0: 1 - abnormal, 1: abnormal}).groupby(owner).sum()  # of patients, by name
+    of_kind = np.column_stack([sizes > 0, sizes[1] == 0])  # with normal, abnormal, normal alone
+    room = np.rint(ratio * sizes.sum().to_numpy())
+    left = of_kind.sum(axis=0)
+    chosen: list[str] = []
+    for position in np.random.default_rng(seed).permutation(len(sizes)):
+        taken, kinds = sizes.to_numpy()[position], of_kind[position]
+        if (taken <= room).all() and (left > 1)[kinds].all():
+            room, left = room - taken, left - kinds
+            chosen.append(sizes.index[position])
+    valid = ordered[owner.isin(chosen)]
     if not is_enough(valid, labels):
         valid = valid.iloc[:0]
     return valid, ordered[~ordered.index.isin(valid.index)]

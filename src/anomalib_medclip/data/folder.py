@@ -11,7 +11,6 @@ from pandas import DataFrame
 
 from anomalib_medclip.data.class_folders import ClassFolders, read_folders
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import Problem, warn, with_name
 from anomalib_medclip.data.labels import label_of
 from anomalib_medclip.data.names_on_disk import NamesOnDisk
@@ -32,11 +31,11 @@ _OF_TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml")
 class MedicalFolder(MedicalDataModule):
     """Your own images: a folder of normal and one of abnormal images, or tables of them.
 
-    Where no splits are given the support is drawn from all images, other images of its patients are
-    set aside, and the rest is split patient by patient into validation and test. Where they are, by
-    a column or a table each (train, valid, test), the support is drawn from the training split if
-    that has both classes, else from validation; or it is the split called support. No patient of
-    another split may be in test.
+    Where no splits are given the support is drawn from all images, so that both classes are left to
+    other patients, whose images are split by patient into validation and test; other images of its
+    own patients are set aside. Where splits are given, by a column or a table each (train, valid,
+    test), the support is drawn from the training split if that has both classes, else from
+    validation; or it is the split called support. No patient of another split may be in test.
 
     Args:
         root: Folder that paths start from; by default that of the table, or of the first.
@@ -162,22 +161,18 @@ class MedicalFolder(MedicalDataModule):
         Raises:
             DataRootError: See ``list_images``.
             SupportError: The support cannot be drawn.
+            EmptySplitError: No draw leaves images of every class for the test.
         """
         table = self.list_images()
         warn(self._assumed)
         if "split" in table:
             return table
-        support = self.choose_support(table)
-        return split_around(table, support, self.val_ratio, self.draw_seed, self._labels_learnt)
+        return self.share_out(table, self.val_ratio)
 
     def split_problems(self, splits: dict[str, DataFrame]) -> Iterator[Problem]:
         """What is wrong with the splits; patients may be none, where they are known by folders."""
         for one in super().split_problems(splits):
-            if self.tables or not any((table["group"] != "").any() for table in splits.values()):
-                yield one
-            else:
-                said = ", or set --data.patient_folders false where folders are no patients"
-                yield replace(one, remedy=one.remedy + said)
+            yield replace(one, remedy=one.remedy + self.patients_doubted)
 
     def find_problems(self) -> Iterator[Problem]:
         """What is left out, and folders that may well be no patients."""
@@ -208,6 +203,8 @@ class MedicalFolder(MedicalDataModule):
             return table.assign(group="")
         self._assumed = list(self._doubts(table))
         if count := len({*table["group"]} - {""}):
+            said = ", or set --data.patient_folders false where folders are no patients"
+            self.patients_doubted = said
             logger.info(
                 "%d folders below %s and %s are taken for patients, which is switched off by "
                 "--data.patient_folders false", count, *self.folders[:2],

@@ -27,7 +27,6 @@ from anomalib_medclip.data.cases import (
     read_label_table,
 )
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.data.few_shot import split_around
 from anomalib_medclip.data.integrity import (
     Problem,
     problem_of,
@@ -215,14 +214,14 @@ class Volumes(MedicalDataModule):
         """List all slices, and split them if they are not yet.
 
         Raises:
-            MedclipError: See ``list_images``; or a volume or mask cannot be read.
+            MedclipError: See ``list_images`` and ``share_out``; or a volume or mask cannot be read.
         """
         table = self.list_images()
         refuse(self._problems)
         warn(self._problems)
         if "split" in table:
             return table
-        return split_around(table, self.choose_support(table), self.val_ratio, self.draw_seed)
+        return self.share_out(table, self.val_ratio)
 
     def find_problems(self) -> Iterator[Problem]:
         """Volumes that could not be read, and what belongs to none."""

@@ -210,7 +210,7 @@ def encodes_nothing_again_for_the_threshold(case: MethodCase) -> None:
     """Where thresholds come from the support, its images are not encoded a second time."""
     seen = Encoded()
     with case.home() as home:
-        data, watched = case.data(val_ratio=0.2), {"callbacks": [seen]}
+        data, watched = case.data(val_ratio=0.1), {"callbacks": [seen]}
         case.fit(home, epochs=2, data=data, trainer=watched, cross_fit=False)
     hold(data.validates_on_support, "thresholds come from elsewhere")
     hold(seen.counts[0] >= len(data.train_data), f"the first epoch encodes {seen.counts[0]}")
