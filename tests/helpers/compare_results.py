@@ -6,11 +6,13 @@ from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.evaluation.figures import CHOSEN_ON_TEST, of_test_alone
 from anomalib_medclip.evaluation.levels import UNIT_FIGURES
+from anomalib_medclip.evaluation.localisation import LESION_FIGURES
 
 METRICS = (
     *(f"{level}_{name}" for level in ("patient", "volume", "image") for name in UNIT_FIGURES),
     "image_F1Max",
     "image_SpecificityAtSensitivity", "image_ECE", "pixel_AUROC", "pixel_AP", "pixel_AUPRO",
+    *LESION_FIGURES,
 )  # fmt: skip
 MODELS = {
     "MVFA": ("method", 1.6, 4),
@@ -110,7 +112,7 @@ def _test(cell, skill, epochs, random):
     score = 1 / (1 + np.exp(-(random.normal(size=96) + skill * (label - 0.5))))
     figures = {name: float(random.uniform(0.6, 0.9)) for name in METRICS}
     if cell["kind"] == "trivial":
-        figures |= {name: None for name in METRICS if name.startswith("pixel")}
+        figures |= {name: None for name in METRICS if name.startswith(("pixel", "lesion"))}
     ranked = {k: v for k, v in figures.items() if not of_test_alone(k)}
     by_epoch = [{"epoch": n + 1, **{k: v and v - 0.02 * (epochs - 1 - n) for k, v in
                 ranked.items()}} for n in range(epochs)]  # fmt: skip
@@ -132,7 +134,8 @@ def _test(cell, skill, epochs, random):
         "influence": {name: {
             "value": figures[name], "patients": [f"{p:02d}" for p in range(12)],
             "parts": random.normal(0, 0.003, (12, 2)).tolist(), "images": [[8, 4]] * 12,
-        } for name in METRICS if name.startswith("pixel") and figures[name] is not None},
+        } for name in METRICS
+            if name.startswith(("pixel", "lesion")) and figures[name] is not None},
         "pixel_curves": None if cell["kind"] == "trivial" else {
             "false_positive_rate": points.tolist(), "recall": (points**0.3).tolist(),
             "precision": (1 - 0.8 * points).tolist()},

@@ -187,8 +187,9 @@ class DatasetResult:
         levels: Scores of ``volume``, where images are slices, and of ``patient``; none in records
             of former versions.
         aggregated: How images became one score of a volume or patient, and why so.
+        froc: Share of lesions found, by false positives per patient.
         patients: Who was tested.
-        influence: By figure of pixels, what patients add to it.
+        influence: By figure of pixels and lesions, what patients add to it.
         pixel_curves: ``None`` without masks.
         gallery: Pictures, where some are kept.
         explain: What scores come from, where that was asked for.
@@ -205,6 +206,7 @@ class DatasetResult:
     images: ImageScores
     levels: dict[str, UnitScores] = field(default_factory=dict)
     aggregated: str = ""
+    froc: dict[str, float] = field(default_factory=dict)
     patients: KnownPatients | None = None
     influence: dict[str, PatientInfluence] = field(default_factory=dict)
     pixel_curves: PixelCurves | None

@@ -69,6 +69,7 @@ def evaluate(
             patients=_known_patients(data),
             levels={name: one for name, one in found.levels.items() if name != "image"},
             aggregated=found.aggregated,
+            froc=found.froc,
             influence={k: PatientInfluence.of(v) for k, v in found.influences.items()},
             pixel_curves=findings.curves,
             gallery=gallery,

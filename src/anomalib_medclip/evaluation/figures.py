@@ -15,7 +15,7 @@ from anomalib_medclip.metrics.ranked import (
 )
 
 Figures = dict[str, float | None]
-"""By name, in [0, 1]; ``None`` where the images do not define it."""
+"""By name, in [0, 1] but for counts; ``None`` where the images do not define it."""
 
 CHOSEN_ON_TEST = ("image_F1Max", "image_SpecificityAtSensitivity")
 """Figures whose threshold is chosen on the test labels, so that they are no honest ones."""
@@ -26,14 +26,18 @@ AT_THRESHOLD = ("image_Sensitivity", "image_Specificity", "image_F1")
 _SHORT = {"AveragePrecision": "AP", "CalibrationError": "ECE"}
 
 
+_OF_RANKS = (
+    "image_AUROC", "image_AP", *CHOSEN_ON_TEST, "pixel_AUPRO", "pixel_AUROC", "pixel_AP",
+)  # fmt: skip
+
+
 def of_test_alone(name: str) -> bool:
-    """Whether a figure is found by a test, and not after each epoch, where those of ranks are.
+    """Whether a figure is found by a test, and not after each epoch, where ``rank_metrics`` are.
 
     >>> [of_test_alone(name) for name in ("image_F1", "patient_AUROC", "image_AUROC")]
     [True, True, False]
     """
-    by_threshold = name in AT_THRESHOLD or name == "image_ECE"
-    return by_threshold or not name.startswith(("image_", "pixel_"))
+    return name not in _OF_RANKS
 
 
 def rank_metrics(memory: float = 1.0) -> list[Any]:

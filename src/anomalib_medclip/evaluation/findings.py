@@ -1,7 +1,6 @@
 """What a test finds, image by image and as figures, while it goes through the batches."""
 
 import hashlib
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -19,7 +18,6 @@ from anomalib_medclip.data.few_shot import patients
 from anomalib_medclip.decisions.aggregation import FloatArray
 from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.decisions.reference import Level
-from anomalib_medclip.errors import MetricError
 from anomalib_medclip.evaluation.figures import (
     CHOSEN_ON_TEST,
     Figures,
@@ -33,16 +31,12 @@ from anomalib_medclip.evaluation.levels import (
     UnitScores,
     figures_of,
     levels_of,
-    of_pixels,
 )
+from anomalib_medclip.evaluation.localisation import Localisation, MapBatch
 from anomalib_medclip.metrics.calibration import CalibrationError
 from anomalib_medclip.metrics.influence import Influence
-from anomalib_medclip.metrics.known_pixels import ignored_of
-from anomalib_medclip.metrics.patient_pixels import PatientPixels
 from anomalib_medclip.metrics.ranked import AUPRO
 from anomalib_medclip.metrics.raw import raw
-
-logger = logging.getLogger(__name__)
 
 
 def identities(table: DataFrame) -> Series:
@@ -78,8 +72,8 @@ class Outcome(NamedTuple):
         images: What was said of every image, in the order of the test.
         levels: Scores of images, of volumes if there are any, and of patients.
         aggregated: How images become one score of a volume or patient, and why so.
-        influences: Of every patient on the figures of pixels, by their names; none without masks,
-            where one patient alone has lesions, or in several processes.
+        influences: Of every patient on the figures of pixels and lesions, where they are known.
+        froc: Share of lesions found by false positives per patient; empty without lesions.
     """
 
     figures: Figures
@@ -88,6 +82,7 @@ class Outcome(NamedTuple):
     levels: dict[Level, UnitScores]
     aggregated: str
     influences: dict[str, Influence]
+    froc: dict[str, float]
 
     @property
     def honest(self) -> Figures:
@@ -114,14 +109,17 @@ class Findings(Evaluator):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was found, which names images and does not go into exports."""
-        return self.__dict__ | {"result": None, "_batches": {}, "_known": None, "_pixels": None}
+        return self.__dict__ | {
+            "result": None, "_batches": {}, "_known": None, "_maps": {}, "_localisation": None,
+        }  # fmt: skip
 
     def start(self) -> None:
         """Forget what was found."""
         self.result: Outcome | None = None
         self._batches: dict[int, list[list[_Row]]] = {}
         self._known: DataFrame | None = None
-        self._pixels: PatientPixels | None = None
+        self._maps: dict[int, list[MapBatch]] = {}
+        self._localisation: Localisation | None = None
         for metric in self.of_test:
             metric.reset()
 
@@ -130,7 +128,7 @@ class Findings(Evaluator):
         self.start()
         self._calls = has_threshold(pl_module.post_processor)
         self._known = _table(loaders_of(trainer))
-        self._pixels = PatientPixels() if trainer.world_size == 1 else None
+        self._localisation = Localisation()
 
     def on_test_batch_end(
         self,
@@ -145,22 +143,29 @@ class Findings(Evaluator):
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         found = list(self._rows(batch, f"{dataloader_idx}.{batch_idx}"))
         self._batches.setdefault(dataloader_idx, []).append(found)
-        as_scored = raw(batch) or batch
-        if self._pixels and as_scored.anomaly_map is not None and batch.gt_mask is not None:
-            owners = self._of([row.path for row in found])["patient"].tolist()
-            self._pixels.add(as_scored.anomaly_map, batch.gt_mask, owners, ignored_of(batch))
+        known = self._of([row.path for row in found])
+        maps = MapBatch.of(batch, known["patient"].tolist(), known["volume"].tolist())
+        if maps is not None:
+            self._maps.setdefault(dataloader_idx, []).append(maps)
+            if trainer.world_size == 1:
+                self._localise(dataloader_idx, None)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute all figures; nothing is logged, whose float32 would round them."""
-        loaders = enumerate(loaders_of(trainer))
-        batches = [b for n, one in loaders for b in self.of_all(self._batches.get(n, []), one)]
+        batches = []
+        for number, loader in enumerate(loaders_of(trainer)):
+            batches += self.of_all(self._batches.get(number, []), loader)
+            self._localise(number, loader)
         images = self._scored([row for batch in batches for row in batch], pl_module)
         # A model of anyone's making may know nothing of it.
         decisions: Decisions | None = getattr(pl_module, "decisions", None)
         levels = levels_of(images, decisions)
         known = figures(self.of_test) | at_threshold(images.called, images.labels)
-        influences, words = self._of_patients(known["pixel_AUROC"])
-        found = of_pixels(known, influences, words)
+        overlap = next(metric for metric in self.of_test if isinstance(metric, AUPRO))
+        alone = overlap if trainer.world_size == 1 else None
+        assert self._localisation is not None  # since the test began
+        localised = self._localisation.figures(known, alone, pl_module.post_processor)
+        found = localised.found
         for level, scored in levels.items():
             found |= figures_of(level, scored, known)
         self.result = Outcome(
@@ -169,14 +174,21 @@ class Findings(Evaluator):
             images=images,
             levels=levels,
             aggregated=_aggregated(decisions or Decisions()),
-            influences=influences,
+            influences=localised.influences,
+            froc=localised.froc,
         )
-        self._batches, self._known, self._pixels = {}, None, None
+        self._batches, self._known, self._localisation = {}, None, None
 
-    def of_all(self, own: list[list[_Row]], loader: object) -> list[list[_Row]]:
+    def of_all(self, own: list[Any], loader: object) -> list[Any]:
         """What all processes have found of the batches of a loader; here there is one process."""
         del loader
         return own
+
+    def _localise(self, number: int, loader: object) -> None:
+        """Take maps that were kept into account, in several processes those of all."""
+        assert self._localisation is not None  # while a test runs
+        for one in self.of_all(self._maps.pop(number, []), loader):
+            self._localisation.add(one)
 
     def _rows(self, batch: ImageBatch, number: str) -> Iterator[_Row]:
         as_scored = raw(batch) or batch
@@ -215,20 +227,6 @@ class Findings(Evaluator):
             areas=areas if len(areas) == len(rows) else None,
             unknown=int((known["group"] == "").sum()),
         )
-
-    def _of_patients(self, found: float | None) -> tuple[dict[str, Influence], str]:
-        """Influence of every patient on figures of pixels, or why there is none."""
-        if self._pixels is None:
-            return {}, "tested in several processes, which know no interval"
-        if found is None:
-            return {}, ""
-        pixels = next(metric for metric in self.of_test if isinstance(metric, AUPRO))
-        try:
-            moved = self._pixels.influences(pixels.thresholds(self._pixels.steps))
-        except MetricError as error:
-            logger.info("figures of pixels have no interval: %s", error)
-            return {}, ""
-        return {f"pixel_{name}": influence for name, influence in moved.items()}, ""
 
 
 def loaders_of(trainer: Trainer) -> list[Any]:

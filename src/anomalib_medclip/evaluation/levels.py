@@ -29,10 +29,6 @@ NO_THRESHOLD = "no threshold is known"
 """Why there is no figure at one."""
 
 
-PIXEL_FIGURES = ("pixel_AUROC", "pixel_AP", "pixel_AUPRO")
-"""Figures of pixels of which it is known how patients move them."""
-
-
 class UnitFigure(NamedTuple):
     """A figure of images, volumes or patients.
 
@@ -258,32 +254,3 @@ def _too_few(patients: tuple[int, int], classes: tuple[int, ...]) -> str:
     have = " and ".join(f"{patients[one]} {CLASS_NAMES[one]}" for one in classes)
     needed = f"{FEWEST_PATIENTS} of each" if len(classes) > 1 else f"{FEWEST_PATIENTS}"
     return f"too few patients: {have}, and {needed} are needed"
-
-
-def of_pixels(known: Figures, influences: Mapping[str, Influence], words: str) -> dict[str, Found]:
-    """Figures of pixels by their whole name, each with its interval over patients.
-
-    Args:
-        known: Figures by name.
-        influences: Of every patient on those of pixels, where they are known.
-        words: Why they are not, where it is not for want of patients.
-    """
-    return {
-        name: _of_pixels(known[name], influences.get(name), words)
-        for name in PIXEL_FIGURES
-        if name in known
-    }
-
-
-def _of_pixels(value: float | None, influence: Influence | None, words: str) -> Found:
-    if value is None:
-        return Found(None, words="no lesion is outlined")
-    if influence is None:
-        return Found(value, words=words or "too few patients: lesions of one are outlined")
-    sample = Sample.of([influence._replace(value=value)])
-    if sample.fewest_patients < FEWEST_PATIENTS:
-        _, lesions = sample.tested[0].tolist()
-        words = f"too few patients: lesions of {lesions} are outlined, and {FEWEST_PATIENTS} are "
-        return Found(value, words=f"{words}needed")
-    of = clustered_interval(sample, "other")
-    return Found(value, of.low, of.high)

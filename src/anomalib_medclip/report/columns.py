@@ -19,9 +19,18 @@ METRICS = {
     "pixel_AUROC": "pixel AUROC",
     "pixel_AP": "pixel AP",
     "pixel_AUPRO": "AUPRO",
+    "pixel_Dice": "pixel Dice",
+    "lesion_Dice": "Dice per patient",
+    "lesion_Sensitivity": "lesion sensitivity",
+    "lesion_FalsePositives": "false positives per patient",
+    "lesion_FROC": "FROC",
 }
-"""Figures of a record, in [0, 1], and their names; of the calibration error, less is better.
+"""Figures of a record, in [0, 1] but for ``COUNTS``, and their names; of the calibration error and
+of false positives, less is better.
 Sensitivity, specificity and F1 are those at the threshold of the level."""
+
+COUNTS = ("lesion_FalsePositives",)
+"""Figures that are no shares, and not shown in percent."""
 
 _OF_UNITS = {
     "AUROC": "The chance that an abnormal {unit} scores higher than a normal one, each picked at "
@@ -54,6 +63,14 @@ MEANINGS = {
     "lesions are found; small lesions make it low.",
     "pixel_AUPRO": "The share of each lesion that the map covers, every lesion counting the same "
     "however small, averaged over thresholds that mark up to 30 % of what is healthy.",
+    "pixel_Dice": "How well marks at the threshold and true lesions agree, of all pixels taken "
+    "together: large lesions count most, and marks on healthy images count against it.",
+    "lesion_Dice": "In a patient with lesions, how well the marked and the true area agree at the "
+    "threshold: 0 is not at all, 100 % is to the pixel.",
+    "lesion_Sensitivity": "Of 100 lesions, so many are touched by a mark at the threshold.",
+    "lesion_FalsePositives": "So many marks at the threshold are on no lesion, in each patient.",
+    "lesion_FROC": "Of 100 lesions, so many are found if a reader accepts 1/8, 1/4, 1/2, 1, 2, 4 "
+    "or 8 marks on no lesion in each patient, averaged over these.",
 }
 """Each figure in a sentence for who reads images, and not tables."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from anomalib_medclip.components.threshold import FAIR_RATE, LEARNT_FROM, learnt_from
+from anomalib_medclip.decisions.reference import LEVELS
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.evaluation.levels import UNIT_FIGURES, UnitScores
 from anomalib_medclip.metrics.clustered import (
@@ -135,7 +136,9 @@ def _influence(run: CellRun, metric: str) -> Influence | None:
         MetricError: Patients are too few.
     """
     level, _, name = metric.rpartition("_")
-    if name in UNIT_FIGURES and level != "pixel":
+    if level in LEVELS:
+        if name not in UNIT_FIGURES:
+            return None
         scored = _scored(run, level)
         return None if scored is None else scored.influence(name)
     kept = run.test.influence.get(metric)
@@ -159,4 +162,4 @@ def _scored(run: CellRun, level: str) -> UnitScores | None:
 
 def _kind(metric: str) -> FigureKind:
     level, _, name = metric.rpartition("_")
-    return "other" if level == "pixel" else UNIT_FIGURES[name].kind
+    return UNIT_FIGURES[name].kind if level in LEVELS else "other"

@@ -37,6 +37,8 @@ MAIN = {
     "image_Specificity": ("honest",),
     "pixel_AUROC": ("honest", "oracle", "gap", "published"),
     "pixel_AUPRO": ("honest",),
+    "lesion_Sensitivity": ("honest",),
+    "lesion_FalsePositives": ("honest",),
     "cost": tuple(one.name for one in COSTS if one.main),
 }
 """Columns of the table as it opens; all others are a choice away."""
@@ -104,6 +106,7 @@ def _template() -> Template:
 
 _WORDS = {
     "percent": sentences.percent,
+    "figure_in_words": sentences.figure_in_words,
     "interval_in_percent": sentences.interval_in_percent,
     "amount": sentences.amount,
     "k_in_words": sentences.k_in_words,
@@ -160,11 +163,11 @@ def _results(
 
 
 def _shown(rows: Sequence[ReportRow]) -> dict[str, str]:
-    """Figures of the table; those of patients and volumes where some row has one."""
+    """Figures of the table; those that former versions do not know where some row has one."""
     return {
         name: words
         for name, words in METRICS.items()
-        if name.startswith(("image_", "pixel_")) or any(name in row.honest for row in rows)
+        if name.startswith(("image_", "pixel_A")) or any(name in row.honest for row in rows)
     }
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
+from anomalib_medclip.report.columns import COUNTS
 from anomalib_medclip.report.rows import Estimate, ReportRow
 
 _METRIC = "image_AUROC"
@@ -28,6 +29,15 @@ def interval_in_percent(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return ""
     return f"{percent(estimate.low)}\u2013{percent(estimate.high)}"
+
+
+def figure_in_words(metric: str, value: float) -> str:
+    """A figure as the table has it: in percent, but for counts.
+
+    >>> figure_in_words("image_AUROC", 0.9123), figure_in_words("lesion_FalsePositives", 1.166)
+    ('91.2', '1.17')
+    """
+    return f"{value:.2f}" if metric in COUNTS else percent(value)
 
 
 def k_in_words(row: ReportRow) -> str:

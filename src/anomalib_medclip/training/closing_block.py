@@ -15,11 +15,19 @@ _FIGURES = {
     "Specificity": "specificity",
     "F1": "F1",
 }
-_PIXELS = {
-    "pixel_AUROC": "AUROC",
-    "pixel_AP": "AP",
-    "pixel_AUPRO": "AUPRO",
-    "pixel_F1Score": "Dice at the threshold",
+_PLACES = {
+    "lesion": {
+        "lesion_Sensitivity": "sensitivity",
+        "lesion_FalsePositives": "false positives per patient",
+        "lesion_FROC": "FROC",
+        "lesion_Dice": "Dice per patient",
+    },
+    "pixel": {
+        "pixel_AUROC": "AUROC",
+        "pixel_AP": "AP",
+        "pixel_AUPRO": "AUPRO",
+        "pixel_Dice": "Dice at the threshold",
+    },
 }
 _WIDTH = 80
 
@@ -69,10 +77,9 @@ def _facts(training: Mapping[str, Any], test: Mapping[str, Any]) -> Iterator[str
 def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Figures from the patient down to the pixel, then those of a user's own metrics."""
     figures = record["figures"]
-    named = {f"{level}_{k}": (level, v) for level in _LEVELS for k, v in _FIGURES.items()}
-    named |= {name: ("pixel", words) for name, words in _PIXELS.items()}
-    for level in (*_LEVELS, "pixel"):
-        here = {n: words for n, (of, words) in named.items() if of == level and n in figures}
+    named = {level: {f"{level}_{k}": v for k, v in _FIGURES.items()} for level in _LEVELS}
+    for level, every in {**named, **_PLACES}.items():
+        here = {name: words for name, words in every.items() if name in figures}
         values = [figures[name] for name in here]
         if values and all(one["value"] is None for one in values):
             yield (level, "all", *_value(values[0]))

@@ -134,6 +134,7 @@ def _test(outcome: Outcome | None) -> dict[str, Any]:
         return {}
     return {
         "levels": {name: _counts(one) for name, one in outcome.levels.items()},
+        "froc": outcome.froc,
         "images_of_unknown_patients": outcome.images.unknown,
         "aggregated": outcome.aggregated,
     }
