@@ -32,7 +32,7 @@ _PLACES = {
 _WIDTH = 80
 
 
-def show(record: Mapping[str, Any], folder: Path) -> None:
+def show(record: Mapping[str, Any], folder: Path | str) -> None:
     """Write a run's figures to the screen: 80 columns, and plain where it is no terminal.
 
     Args:
@@ -106,5 +106,5 @@ def _thresholds(known: Mapping[str, Any]) -> Iterator[str]:
             yield f"threshold of {level}s: {found['value']:.3f}{f', {words}' if words else ''}"
 
 
-def _places(files: Mapping[str, str | None], folder: Path) -> str:
+def _places(files: Mapping[str, str | None], folder: Path | str) -> str:
     return f"in {folder}: run.json, {', '.join(filter(None, files.values()))}"
