@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +108,16 @@ def test_each_figure_is_explained_and_how_patients_are_scored_is_said(store, pag
         replace(row, aggregated=("the worst image, chosen",)) for row in rows_of(records_of(store))
     ]
     assert "The worst image, chosen. everywhere" in Parsed(page_of(store, rows=rows)).words()
+
+
+def test_the_page_of_metrics_explains_each_figure_as_the_report_does():
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for metric, meaning in MEANINGS.items():
+        level, _, name = metric.partition("_")
+        if f"patient_{name}" in MEANINGS and level in ("image", "volume"):
+            metric, meaning = f"patient_{name}", meaning.replace(level, "patient")
+        assert f"| `{metric}`" in page
+        assert f"| {meaning} |" in page
 
 
 def test_patients_come_first_and_only_where_they_are_known(store, page):
