@@ -113,13 +113,13 @@ def test_results_do_not_say_who_made_them(run, home):
     damaged = write_volume(scans / "damaged.nii.gz")
     damaged.write_bytes(damaged.read_bytes()[:-30])
     write_volume(scans / "whole.nii.gz")
-    write_stack(scans / "ct", numbers(), UP, PatientBirthDate="1950-??")
+    write_stack(scans / "ct", numbers(), UP, StudyInstanceUID=None)
     words = ["score", str(scans), "--ckpt", str(run / CHECKPOINT), "--out", str(out)]
     words += ["--worst", "1", "--intensity"]
     assert main([*words, "[0, 1000]"]) == 1
     told = (out / "scores.csv").read_text()
     assert "scans/damaged.nii.gz" in told
-    assert "for the series in ct" in told
+    assert "made for ct, since" in told
     assert main([*words, "[0, 900]"]) == 1
     assert "maps/whole holds the result of another" in (out / "scores.csv").read_text()
     assert revealing(out) == []

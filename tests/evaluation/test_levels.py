@@ -69,7 +69,7 @@ def test_a_patient_is_scored_by_his_three_worst_images(level):
 
 
 def test_figures_at_a_threshold_of_patients_are_those_of_who_is_called_abnormal():
-    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625))})
+    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=3)})
     assert known.threshold("patient").value == 0.375  # halfway; n4 lies on it, and not above
     figures = found(patients_of(WARD, ILL), "patient", known)
     called = [score > 0.375 for score in SCORES]
@@ -78,7 +78,17 @@ def test_figures_at_a_threshold_of_patients_are_those_of_who_is_called_abnormal(
     assert figures["patient_Specificity"].value == pytest.approx(4 / 5)
     assert figures["patient_F1"].value == pytest.approx(f1_score(TRUTH, called))
     volumes = found(patients_of(WARD, ILL), "volume", known)
-    assert volumes["volume_F1"] == (None, None, None, NO_THRESHOLD)
+    assert volumes["volume_F1"].value is None
+    assert volumes["volume_F1"].words.startswith(f"{NO_THRESHOLD}: the model knows no volumes")
+
+
+def test_a_threshold_of_single_images_is_none_of_patients_with_several():
+    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=1)})
+    figures = found(patients_of(WARD, ILL), "patient", known)
+    assert figures["patient_Sensitivity"].value is None
+    assert "validated on single images" in figures["patient_Sensitivity"].words
+    alone = {name: scores[:1] for name, scores in WARD.items()}
+    assert found(patients_of(alone, ILL), "patient", known)["patient_Sensitivity"].value == 0.8
 
 
 def test_a_patient_of_two_volumes_is_one_patient_and_two_volumes():
@@ -105,7 +115,7 @@ def test_of_too_few_patients_there_is_no_figure_but_the_word():
     assert figures["patient_AUROC"] == (
         None, None, None, "too few patients: 4 normal and 5 abnormal, and 5 of each are needed",
     )  # fmt: skip
-    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625))})
+    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=3)})
     figures = found(patients_of(ward, ILL), "patient", known)
     assert figures["patient_Sensitivity"].value == pytest.approx(4 / 5)  # of abnormal ones alone
     assert figures["patient_Specificity"].words == "too few patients: 4 normal, and 5 are needed"
@@ -158,7 +168,7 @@ def test_the_order_of_images_changes_nothing(order):
             for column in (images.patients, images.volumes, images.labels, images.scores)
         )
     )
-    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625))})
+    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=3)})
     for level in ("image", "volume", "patient"):
         before, after = found(images, level, known), found(moved, level, known)
         for name, one in before.items():

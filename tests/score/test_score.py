@@ -16,6 +16,7 @@ import pytest
 import torch
 from anomalib.data import InferenceBatch
 from anomalib.engine import Engine
+from dicom_results import NAMES, results_of
 from dicom_series import TO_DICOM
 from PIL import Image
 from pydicom.datadict import DicomDictionary
@@ -36,7 +37,6 @@ from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.readers.volume import read_volume
 from anomalib_medclip.score.batches import Stack, in_batches, resized_slices
-from anomalib_medclip.score.dicom_out import write_dicom
 from anomalib_medclip.score.inferencer import BatchPrediction
 from anomalib_medclip.score.inputs import find_inputs
 from anomalib_medclip.score.model_files import slicing_from
@@ -164,6 +164,11 @@ def test_dicom_maps_and_segmentations_hold_the_map_and_point_to_their_source(sco
         assert one.PatientID == "P-4711"
 
 
+OF_PIXELS = {
+    "FrameOfReferenceUID", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation",
+}  # fmt: skip
+
+
 def test_dicom_files_take_patient_and_study_from_the_series_and_nothing_else(tmp_path):
     """Every text of DICOM's dictionary is in the headers."""
     texts = {
@@ -176,20 +181,17 @@ def test_dicom_files_take_patient_and_study_from_the_series_and_nothing_else(tmp
     known |= {"InstitutionCodeSequence": [Dataset()], "PatientAge": "070Y", "DeviceUID": "1.2.3"}
     paths = write_stack(tmp_path / "ct", numbers(), UP, **{**texts, **known})
     sources = in_order(paths)
-    voxels = numbers() / np.float32(1000)
-    written = write_dicom(tmp_path, tmp_path / "ct", sources, voxels, "MVFA")
-    assert written == "segmentation.dcm"
-    for name in ("map.dcm", "segmentation.dcm"):
-        found = pydicom.dcmread(tmp_path / name)
+    results_of(tmp_path / "out", paths)
+    for name in NAMES:
+        found = pydicom.dcmread(tmp_path / "out" / name)
         same = {one.keyword for one in found if one.value and one == sources[0].get(one.tag)}
-        assert same == {
+        assert same - OF_PIXELS == {
             "SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
             "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
-            "FrameOfReferenceUID", "Rows", "Columns", "SamplesPerPixel",
-            "PhotometricInterpretation",
         }  # fmt: skip
+        assert same & OF_PIXELS == (set() if name == "report.dcm" else OF_PIXELS)
         assert found.ReferringPhysicianName == "", "type 2: there, and empty"
-        assert b"TELLTALE" not in (tmp_path / name).read_bytes()
+        assert b"TELLTALE" not in (tmp_path / "out" / name).read_bytes()
         assert str(found.PatientName) == "M\xfcller^Jane"
 
 
@@ -202,7 +204,7 @@ def test_nothing_above_the_threshold_leaves_no_segmentation_and_says_so(
     score, tmp_path, monkeypatch
 ):
     write_stack(tmp_path / "ct", numbers(), UP)
-    monkeypatch.setattr("anomalib_medclip.score.dicom_out.THRESHOLD", 2.0)
+    monkeypatch.setattr("anomalib_medclip.score.dicom_images.THRESHOLD", 2.0)
     code, out = score(tmp_path / "ct")
     assert code == 0
     assert (out / "ct" / "map.dcm").is_file()
@@ -226,7 +228,9 @@ def test_scores_say_where_they_come_from(score, finished, tmp_path):
     assert code == 0
     scores = [row["score"] for row in found["slices"]]
     assert [row["slice"] for row in found["slices"]] == list(range(10))
-    assert found["score"] == max(scores)
+    assert found["score"] == pytest.approx(np.mean(sorted(scores)[-3:]))
+    assert found["aggregation"]["score_is"] == "the mean of the 3 worst images"
+    assert found["worst"] == max(scores)
     assert found["mean"] == pytest.approx(np.mean(scores))
     assert [row["label"] for row in found["slices"]] == [int(s > 0.5) for s in scores]
     origin = found["provenance"]
@@ -241,7 +245,7 @@ def test_scores_say_where_they_come_from(score, finished, tmp_path):
     assert found["notice"] == NOTICE
     rows = pd.read_csv(out / "scan" / "scores.csv")
     assert rows["score"].tolist() == pytest.approx(scores)
-    assert table(out).loc["scan", "score"] == pytest.approx(max(scores))
+    assert table(out).loc["scan", "score"] == pytest.approx(found["score"])
     assert Image.open(out / "scan" / "montage.png").size[0] > 100
 
 
@@ -495,27 +499,6 @@ def test_uneven_series_are_scored_when_asked_and_dicom_keeps_their_places(score,
     ]
     expected = [float(one.ImagePositionPatient[2]) for one in in_order([*paths[:4], *paths[5:]])]
     assert sorted(heights) == expected
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [{"StudyInstanceUID": None}, {"FrameOfReferenceUID": None}, {"PatientBirthDate": "1950-??"}],
-    ids=str,
-)
-def test_headers_that_dicom_cannot_point_to_are_named_with_the_way_out(score, tmp_path, fault):
-    write_stack(tmp_path / "ct", numbers(), UP, **fault)
-    code, out = score(tmp_path / "ct")
-    assert code == 1
-    assert "give --no-dicom" in table(out).loc["ct", "error"]
-    assert "1950" not in table(out).loc["ct", "error"]
-    code, _ = score(tmp_path / "ct", "--no-dicom")
-    assert code == 0
-    assert sorted(path.suffix for path in (out / "ct").iterdir()) == [
-        ".csv",
-        ".gz",
-        ".json",
-        ".png",
-    ]
 
 
 def test_the_table_keeps_rows_of_results_that_are_still_there(score, tmp_path, capsys):

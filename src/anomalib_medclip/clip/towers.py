@@ -131,6 +131,13 @@ class ImageTower(nn.Module):
 
         return self._run(after_block(0, stream), levels[0], levels[1:], after)
 
+    @torch.no_grad()
+    def go_on(
+        self, stream: Float[Tensor, "batch token width"], start: int, end: int
+    ) -> Float[Tensor, "batch token width"]:
+        """The stream after a later block, of the one after an earlier one; nothing is fed back."""
+        return self._run(stream, start, [end], lambda _level, stream: stream)
+
     def pool(self, stream: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch embed_dim"]:
         """Project the class token of the last block into the shared space, un-normalised."""
         return self.visual.ln_post(stream[:, 0]) @ self.visual.proj

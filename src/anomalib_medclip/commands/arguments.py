@@ -43,6 +43,15 @@ def share(word: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
+def proportion(word: str) -> float:
+    """A number between 0 and 1."""
+    number = float(word)
+    if not 0 < number < 1:
+        msg = f"{word} is not between 0 and 1; give a share, such as 0.1"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
 def _from(least: int, word: str) -> int:
     number = int(word)
     if number < least:

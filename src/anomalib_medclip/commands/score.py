@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from anomalib_medclip.commands.arguments import at_least_one, count, pair, plain, share
+from anomalib_medclip.commands.arguments import at_least_one, count, pair, plain, proportion, share
 from anomalib_medclip.data.slicing import Plane
+from anomalib_medclip.decisions.decisions import Asked
+from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.files import check_writable
 from anomalib_medclip.readers.intensity import with_nan_as_background
 from anomalib_medclip.readers.left_out import warn_of
@@ -30,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     """Score every input, and write a folder of results for each and one table of all.
 
     Returns:
-        0 if every input has its result, else 1.
+        0 if every input has its whole result, else 1.
 
     Raises:
         MedclipError: The model cannot be opened, or there is nothing to score or no place for it.
@@ -69,7 +71,10 @@ def run(arguments: Sequence[str]) -> int:
             done = len(rows) - failed
             mine = len(inputs[number::of])
             logger.info("%d of %d inputs scored; scores of all in %s", done, mine, table)
-    return int(failed > 0)
+            lacks = sum("error" in row for row in rows) - failed
+            if lacks:
+                logger.warning("%d of these lack DICOM files; see 'error' in %s", lacks, table)
+    return int(failed + lacks > 0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,10 +101,23 @@ def _parser() -> argparse.ArgumentParser:
     as_trained = "by default as in training"
     add("--intensity", type=plain, help=f"such as brain or '[0, 80]'; {as_trained}")
     _add_of_volumes(parser, as_trained)
+    _add_of_verdicts(parser)
     add("--worst", type=at_least_one, default=9, help="how many slices the picture shows")
     add("--no-dicom", action="store_true", help="write no DICOM files for DICOM series")
     add("--overwrite", action="store_true", help="replace results that are there")
     return parser
+
+
+def _add_of_verdicts(parser: argparse.ArgumentParser) -> None:
+    """Options of how volumes and pictures are called abnormal."""
+    add = parser.add_argument
+    rules = (
+        "f1, sensitivity=0.95 (of abnormal patients, with 95 %% confidence) or false_alarms=0.05"
+    )
+    add("--decide-by", type=Rule.parse, metavar="RULE", help=f"{rules}; by default as in training")
+    add("--insist", action="store_true", help="give a verdict even by too few patients")
+    rate = "share of abnormal patients where the model is used, for probabilities"
+    add("--prevalence", type=proportion, metavar="SHARE", help=rate)
 
 
 def _add_of_volumes(parser: argparse.ArgumentParser, as_trained: str) -> None:
@@ -136,6 +154,7 @@ def _settings(options: argparse.Namespace, inferencer: Inferencer) -> ScoreSetti
         dicom_where=dict(options.dicom_where or ()) or None,
         worst=options.worst,
         dicom=not options.no_dicom,
+        asked=Asked(options.decide_by, options.insist, options.prevalence),
         device=options.device,
         precision=inferencer.precision,
     )

@@ -129,6 +129,16 @@ class ClipModel(SizedByState):
         """Frozen tokens of every level, un-normalised, the class token first."""
         return self.clip.taps(images, self.levels)
 
+    def middle_tokens(self, encoded: Tensor) -> Float[Tensor, "batch token width"]:
+        """Frozen tokens from the middle of the tower, by which images are told to be alike.
+
+        Args:
+            encoded: What ``encode`` gives.
+        """
+        middle = self.clip.depth // 2
+        nearest = min(range(len(self.levels)), key=lambda at: abs(self.levels[at] - middle))
+        return encoded[:, nearest]
+
     @abstractmethod
     def score(
         self,

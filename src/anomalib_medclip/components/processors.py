@@ -228,17 +228,6 @@ class RankPreservingPostProcessor(PostProcessor):
             pred_mask=found.pred_mask if masks else None,
         )
 
-    def around_half(self, scores: Tensor) -> Tensor:
-        """A model's own scores of images around one half, as fine as they come.
-
-        Of float64 none but equal ones tie, however far from the threshold. Without a validation
-        they stay as they are.
-        """
-        known = (self.image_min, self.image_max, self.image_threshold)
-        found = self._normalize(scores, *(one.to(scores.device) for one in known))
-        assert found is not None  # as scores are not
-        return found
-
     @staticmethod
     def _normalize(
         preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor
@@ -267,6 +256,20 @@ class RankPreservingPostProcessor(PostProcessor):
         """Where a normalised pixel becomes abnormal; the raw threshold without normalisation."""
         half: Tensor = super().normalized_pixel_threshold
         return half if self.enable_normalization else _known(self.pixel_threshold, half)
+
+
+def placed(post_processor: Any, scores: Tensor) -> Tensor:  # noqa: ANN401 - anyone's, or none
+    """A model's own scores of images as a post-processor places them, in float64.
+
+    Float32 has few numbers far from the threshold, and a mean of scores would lose their order.
+    """
+    values = scores.double()
+    if not getattr(post_processor, "enable_normalization", False):
+        return values
+    post = post_processor
+    known = (post.image_min, post.image_max, post.image_threshold)
+    found: Tensor = post._normalize(values, *(one.to(values.device) for one in known))
+    return found
 
 
 def _known(threshold: Tensor, otherwise: Tensor) -> Tensor:

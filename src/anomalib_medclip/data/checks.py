@@ -10,8 +10,8 @@ from typing import Any
 from pandas import DataFrame, Series, concat
 
 from anomalib_medclip.data.datamodule import MedicalDataModule
-from anomalib_medclip.data.duplicates import UNUSED, exact_duplicates, near_duplicate_problems
-from anomalib_medclip.data.few_shot import count_support, patients
+from anomalib_medclip.data.duplicates import exact_duplicates, near_duplicate_problems
+from anomalib_medclip.data.few_shot import UNUSED, count_support, patients
 from anomalib_medclip.data.image_checks import image_checker
 from anomalib_medclip.data.integrity import Problem, is_usable, patient_problems, problem_of
 from anomalib_medclip.data.lesions import total

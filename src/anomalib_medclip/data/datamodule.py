@@ -16,7 +16,13 @@ from anomalib_medclip.data.batch import MedicalDataset
 from anomalib_medclip.data.cases import Case
 from anomalib_medclip.data.drawing import heat_map_problems
 from anomalib_medclip.data.draws import DrawnSupport, untested_problems
-from anomalib_medclip.data.few_shot import count_support, left_for_validation, patients, warn_of_few
+from anomalib_medclip.data.few_shot import (
+    UNUSED,
+    count_support,
+    left_for_validation,
+    patients,
+    warn_of_few,
+)
 from anomalib_medclip.data.folds import without_patients
 from anomalib_medclip.data.integrity import (
     Problem,
@@ -168,10 +174,17 @@ class MedicalDataModule(DrawnSupport, OneSetLoaders):
         support = splits["support"] = self.find_support(splits)
         check_patients(splits, self.published_test, self.where)
         rest = left_for_validation(splits["valid"], support, self._labels_learnt)
-        self._learn_from({**splits, "valid": rest})
+        self._learn_from({**splits, "valid": rest, UNUSED: self._others_of(support, table)})
         logger.info("the support of %s: %s", self.where, self.support_counts)
         if self.only_normals or rest.empty:
             warn_of_few(self.where, len(self.val_data), self.only_normals, rest.empty)
+
+    def _others_of(self, support: DataFrame, table: DataFrame) -> DataFrame:
+        """Other images of the support's patients, which are not tested."""
+        others = table[
+            (table["split"] != "test") & ~table["image_path"].isin(support["image_path"])
+        ]
+        return others[patients(others).isin(patients(support))]
 
     def _learn_from(self, splits: dict[str, DataFrame]) -> None:
         """Take support, training and validation from these rows; lacking others, validate on it."""

@@ -14,10 +14,8 @@ from pandas import DataFrame
 from PIL import Image
 from scipy.fft import dctn
 
+from anomalib_medclip.data.few_shot import UNUSED
 from anomalib_medclip.data.integrity import Problem
-
-UNUSED = "unused"
-"""Split of images that are neither learnt from nor tested on, and so leak nothing."""
 
 COMPARED_SIDE = 32
 """Side in pixels of the pictures that are compared."""

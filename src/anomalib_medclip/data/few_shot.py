@@ -25,6 +25,9 @@ from anomalib_medclip.readers.picture import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
+UNUSED = "unused"
+"""Split of images that are neither learnt from nor tested on, and so leak nothing."""
+
 _FEWEST = 2  # images of each class below which a threshold would rest on a single one
 
 
@@ -271,15 +274,11 @@ def split_by_patient(
 
 
 def split_around(
-    table: DataFrame,
-    support: DataFrame,
-    ratio: float,
-    seed: int,
-    labels: Sequence[int] = (0, 1),
+    table: DataFrame, support: DataFrame, ratio: float, seed: int, labels: Sequence[int] = (0, 1)
 ) -> DataFrame:
     """All rows with a split: the support, and validation and test of other patients.
 
-    Other images of the support's patients are set aside.
+    Other images of the support's patients are set aside as ``UNUSED``.
     """
     rest = table.drop(support.index)
     strangers = rest[~patients(rest).isin(patients(support))]
@@ -289,7 +288,8 @@ def split_around(
         said = "%d of %d images are set aside: their patients are in the support"
         logger.log(level, said, count, len(table))
     valid, test = split_by_patient(strangers, ratio, seed, labels)
-    parts = {"support": support, "valid": valid, "test": test}
+    aside = rest.drop(strangers.index)
+    parts = {"support": support, "valid": valid, "test": test, UNUSED: aside}
     return pd.concat([part.assign(split=split) for split, part in parts.items()])
 
 

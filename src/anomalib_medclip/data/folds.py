@@ -1,8 +1,8 @@
 """The support without some of its patients: what is then learnt from, and who validates."""
 
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
-from anomalib_medclip.data.few_shot import parts_by_patient, patients
+from anomalib_medclip.data.few_shot import UNUSED, parts_by_patient, patients
 
 
 def without_patients(
@@ -11,7 +11,8 @@ def without_patients(
     """Splits in each of which other patients of the support validate, and are nowhere else.
 
     Args:
-        splits: Rows by split; ``support`` is among them.
+        splits: Rows by split; ``support`` is among them, and in ``UNUSED`` may be other images of
+            its patients, who validate with all they have.
         count: Number of folds; fewer where a class has fewer patients.
         seed: Seed of the cut.
         labels: The classes of which support images must remain.
@@ -26,4 +27,5 @@ def without_patients(
 def _without(splits: dict[str, DataFrame], part: DataFrame) -> dict[str, DataFrame]:
     left_out = set(patients(part))
     rest = {name: rows[~patients(rows).isin(left_out)] for name, rows in splits.items()}
-    return {**rest, "valid": part}
+    of_part = splits[UNUSED][patients(splits[UNUSED]).isin(left_out)]
+    return {**rest, "valid": concat([part, of_part])}

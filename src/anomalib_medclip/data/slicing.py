@@ -20,6 +20,7 @@ from anomalib_medclip.data.planes import turn_of
 from anomalib_medclip.data.volume_labels import marks_of, organ_of
 from anomalib_medclip.data.voxel_transforms import TransformSpec, transformed
 from anomalib_medclip.errors import MaskError, VolumeError
+from anomalib_medclip.readers.dicom import OnHeaders
 from anomalib_medclip.readers.dicom_values import DicomWhere
 from anomalib_medclip.readers.flat import AXES
 from anomalib_medclip.readers.flat import Plane as Plane
@@ -171,6 +172,7 @@ def cut(
     organ: str | Path | None = None,
     uneven: bool = False,
     dicom_where: DicomWhere | None = None,
+    on_headers: OnHeaders | None = None,
 ) -> Sliced:
     """Read a volume and cut it into pictures.
 
@@ -183,6 +185,7 @@ def cut(
         organ: Labels of organs, on the same grid; needed where ``slicing`` crops to one.
         uneven: See ``anomalib_medclip.readers.dicom.read_series``.
         dicom_where: Chooses one of several volumes; see there.
+        on_headers: Told those of the files of a series, before a pixel is read.
 
     Raises:
         ConfigError: ``dicom_where`` names no attribute of DICOM, or there is no such transform.
@@ -200,7 +203,7 @@ def cut(
         check_same_slices(image, mask)
     if slicing.organ_labels:
         paths["organ"] = _given(organ, image)
-    volumes = {"image": read_volume(image, intensity, uneven, dicom_where)}
+    volumes = {"image": read_volume(image, intensity, uneven, dicom_where, on_headers)}
     number = None
     if mask is not None:
         volumes["mask"], number = marks_of(Path(mask), labels)

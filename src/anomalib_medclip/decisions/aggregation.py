@@ -129,21 +129,22 @@ class Choice(NamedTuple):
     tried: Mapping[str, float]
 
 
-def choose(found: Sequence[Unit]) -> Choice:
+def choose(found: Sequence[Unit], fewest: int = ENOUGH) -> Choice:
     """The way to aggregate that ranks the patients of validation best, where there are enough.
 
-    Below ``ENOUGH`` patients of either class it is the mean of the worst, for any choice would be
+    Below so many patients of either class it is the mean of the worst, for any choice would be
     chance. Ties are decided for the mean of the worst, then for the worst.
 
     Args:
         found: Patients of validation, never those of a test.
+        fewest: Patients of each class that a choice needs.
     """
     default = Aggregation()
     truth = np.array([one.abnormal for one in found], dtype=bool)
     counts = int((~truth).sum()), int(truth.sum())
-    if min(counts) < ENOUGH:
+    if min(counts) < fewest:
         few = f"fixed, since validation has {counts[0]} normal and {counts[1]} abnormal patients"
-        return Choice(default, f"{few}, and a choice needs {ENOUGH} of each", {})
+        return Choice(default, f"{few}, and a choice needs {fewest} of each", {})
     ways = [default, Aggregation("worst")]
     if all(one.areas is not None for one in found):
         ways.append(Aggregation("area"))

@@ -4,16 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
-from anomalib_medclip.decisions.aggregation import Aggregation
+from anomalib_medclip.decisions.aggregation import Aggregation, Choice
 from anomalib_medclip.decisions.conformal import PValue, p_value
+from anomalib_medclip.decisions.familiarity import Unlike
 from anomalib_medclip.decisions.probability import Calibration
 from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
-from anomalib_medclip.decisions.thresholds import Rule, Threshold, threshold
+from anomalib_medclip.decisions.thresholds import Rule, Threshold, described, threshold
 
 
-class Asked(NamedTuple):
+@dataclass(frozen=True)
+class Asked:
     """What a user wants to be told.
 
     Attributes:
@@ -42,6 +45,8 @@ class Verdict(NamedTuple):
         probability: That it is abnormal; ``None`` where too few patients are known to say.
         no_probability: Why there is none; else empty.
         prevalence: Share of abnormal patients that the probability is for.
+        unlike: How far its images are from those that the model was made with; ``None`` where
+            nobody can say. Where that is too far, nothing is decided.
     """
 
     level: Level
@@ -53,6 +58,7 @@ class Verdict(NamedTuple):
     probability: float | None
     no_probability: str
     prevalence: float | None
+    unlike: Unlike | None = None
 
     def as_plain(self) -> dict[str, Any]:
         """In values that JSON has."""
@@ -74,6 +80,12 @@ class Verdict(NamedTuple):
             "probability": self.probability,
             "no_probability": self.no_probability or None,
             "prevalence": self.prevalence,
+            "unlike": self.unlike and {
+                "abstains": self.unlike.abstains,
+                "distance": self.unlike.distance,
+                "limit": self.unlike.limit,
+                "words": self.unlike.words,
+            },
         }  # fmt: skip
 
 
@@ -90,6 +102,9 @@ class Decisions:
         no_probability: Why a level has none.
         rule: By which thresholds are chosen where nobody asks for another.
         insist: Whether to give a verdict by a threshold that does not hold what the rule asks for.
+        image_threshold: Where a single image becomes abnormal by the largest F1; ``None`` where
+            nobody knows.
+        pixel_threshold: Where a pixel is above the threshold, for areas.
     """
 
     aggregation: Aggregation = Aggregation()
@@ -100,6 +115,29 @@ class Decisions:
     no_probability: Mapping[Level, str] = field(default_factory=dict)
     rule: Rule = Rule()
     insist: bool = False
+    image_threshold: float | None = None
+    pixel_threshold: float = 0.5
+
+    def of_images(
+        self, image_threshold: float | None, pixel_threshold: float, source: str
+    ) -> "Decisions":
+        """The same, with what is known of single images, and which they are."""
+        return replace(
+            self, image_threshold=image_threshold, pixel_threshold=pixel_threshold, source=source
+        )
+
+    def found(
+        self,
+        choice: Choice,
+        references: Mapping[Level, Reference],
+        calibrations: Mapping[Level, Calibration],
+        no_probability: Mapping[Level, str],
+    ) -> "Decisions":
+        """The same, with what validation has found."""
+        return replace(
+            self, aggregation=choice.aggregation, aggregated=choice.reason, references=references,
+            calibrations=calibrations, no_probability=no_probability,
+        )  # fmt: skip
 
     def level_of(self, *, is_volume: bool) -> Level:
         """As what a volume or a picture by itself is decided."""
@@ -108,9 +146,16 @@ class Decisions:
         return "volume" if "volume" in self.references else "patient"
 
     def threshold(self, level: Level, rule: Rule | None = None) -> Threshold | None:
-        """Where units of a level become abnormal; ``None`` where nobody knows."""
-        known = self.references.get(level)
-        return None if known is None else threshold(known, rule or self.rule)
+        """Where units of a level become abnormal; ``None`` where nobody knows.
+
+        That of single images by the largest F1 is of all of them, however many a patient has.
+        """
+        known, asked = self.references.get(level), rule or self.rule
+        if level == "image" and asked.aim == "f1":
+            if self.image_threshold is None:
+                return None
+            return described(self.image_threshold, asked, known or Reference((), ()), holds=True)
+        return None if known is None else threshold(known, asked)
 
     def verdict(
         self,
@@ -118,6 +163,7 @@ class Decisions:
         scores: npt.ArrayLike,
         areas: npt.ArrayLike | None = None,
         asked: Asked = Asked(),
+        unlike: Unlike | None = None,
     ) -> Verdict:
         """Decide about a unit.
 
@@ -127,20 +173,26 @@ class Decisions:
             areas: Share of each image above the threshold of pixels, where units are aggregated by
                 area.
             asked: What is wanted.
+            unlike: How far its images are from those that the model was made with.
 
         Raises:
             ConfigError: The prevalence is no share.
         """
         score = self.aggregation.of(scores, areas)
         known, curve = self.references.get(level), self.calibrations.get(level)
-        found = self.threshold(level, asked.rule)
+        count = np.size(scores)
+        if known is not None and known.images == 1 < count:
+            known = curve = None  # single images, which many together are not like
+        found = self.threshold(level, asked.rule) if known or level == "image" else None
+        insists = self.insist or asked.insist
         why = ""
-        if found is None:
-            needed = f"no {level}s of both classes" if known else f"no {level}s"
-            why = f"the model knows {needed} to decide by: {self.source or 'it was not validated'}"
-        elif not (found.holds or self.insist or asked.insist):
+        if found is None and insists and self.image_threshold is not None:
+            found = self._of_single_images(self.image_threshold)
+        elif found is None:
+            why = self._why_no_threshold(level, count)
+        elif not (found.holds or insists):
             why = found.words
-        return Verdict(
+        verdict = Verdict(
             level=level,
             score=score,
             threshold=found,
@@ -148,14 +200,27 @@ class Decisions:
             no_label=why,
             p=None if known is None else p_value(score, known),
             probability=None if curve is None else curve.probability(score, asked.prevalence),
-            no_probability=self._why_no_probability(level),
+            no_probability="" if curve else self._why_no_probability(level),
             prevalence=None if curve is None else asked.prevalence or curve.prevalence,
+            unlike=unlike,
         )
+        return _abstained(verdict) if unlike and unlike.abstains else verdict
+
+    def _of_single_images(self, value: float) -> Threshold:
+        words = (
+            "the threshold of single images, which calls more abnormal the more images there are"
+        )
+        return Threshold(value, Rule(), None, None, False, words)
+
+    def _why_no_threshold(self, level: Level, images: int) -> str:
+        known = self.references.get(level)
+        if known is not None and known.images == 1 < images:
+            return f"the model was validated on single images, and these are {images} together"
+        lacks = f"no {level}s" if known is None else f"no {level}s of the classes that this needs"
+        return f"the model knows {lacks} to decide by; its validation: {self.source or 'none'}"
 
     def _why_no_probability(self, level: Level) -> str:
-        if level in self.calibrations:
-            return ""
-        return self.no_probability.get(level, f"the model knows no {level}s")
+        return self.no_probability.get(level, f"the model knows no such {level}s")
 
     def as_plain(self) -> dict[str, Any]:
         """In values that JSON has; ``from_plain`` undoes it."""
@@ -169,6 +234,8 @@ class Decisions:
             "no_probability": dict(self.no_probability),
             "rule": {"aim": rule.aim, "rate": rule.rate, "confidence": rule.confidence},
             "insist": self.insist,
+            "image_threshold": self.image_threshold,
+            "pixel_threshold": self.pixel_threshold,
         }
 
     @classmethod
@@ -189,3 +256,16 @@ class Decisions:
                 "rule": Rule(**plain["rule"]),
             },
         )
+
+
+def _abstained(verdict: Verdict) -> Verdict:
+    """The same without anything that is decided, since nothing known is like these images."""
+    found = verdict.unlike
+    assert found is not None
+    why = (
+        "abstained: unlike the images that the model was made with, at a distance of "
+        f"{found.distance:.2f} beyond {found.limit:.2f}"
+    )
+    return verdict._replace(
+        label=None, no_label=why, p=None, probability=None, no_probability=why, prevalence=None
+    )

@@ -27,18 +27,21 @@ class Reference:
         is_approximate: Whether they are not quite like new patients, such as those that were scored
             by models trained without them.
         one_each: Whether every patient has one unit, so that these are the scores of all units.
+        images: How many images the middle one of the units has.
     """
 
     normal: tuple[float, ...]
     abnormal: tuple[float, ...]
     is_approximate: bool = False
     one_each: bool = True
+    images: int = 1
 
     @classmethod
     def of(
         cls, found: Iterable[Unit], aggregation: Aggregation, is_approximate: bool = False
     ) -> "Reference":
         """Aggregate units, and take one of each patient."""
+        found = list(found)
         normal: dict[str, list[float]] = {}
         abnormal: dict[str, list[float]] = {}
         for unit in found:
@@ -49,6 +52,7 @@ class Reference:
             abnormal=tuple(sorted(min(scores) for scores in abnormal.values())),
             is_approximate=is_approximate,
             one_each=all(len(one) == 1 for kind in (normal, abnormal) for one in kind.values()),
+            images=int(np.median([len(unit.scores) for unit in found])) if found else 1,
         )
 
     @property

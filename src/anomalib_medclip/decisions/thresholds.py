@@ -131,17 +131,17 @@ def threshold(reference: Reference, rule: Rule = Rule()) -> Threshold | None:
     if rule.aim == "f1":
         if not (len(normal) and len(abnormal)):
             return None
-        return _described(_of_largest_f1(normal, abnormal), rule, reference, holds=True)
+        return described(_of_largest_f1(normal, abnormal), rule, reference, holds=True)
     if rule.aim == "sensitivity":
         if not len(abnormal):
             return None
         missed = _allowed_misses(len(abnormal), rule)
         value = _halfway_below(abnormal[max(missed, 0)], reference.scores)
-        return _described(value, rule, reference, holds=missed >= 0)
+        return described(value, rule, reference, holds=missed >= 0)
     if not len(normal):
         return None
     alarms = int((rule.rate or 0) * (len(normal) + 1) + 1e-9)  # 0.29 x 100 is 28.999999999999996
-    return _described(normal[-max(alarms, 1)], rule, reference, holds=alarms > 0)
+    return described(normal[-max(alarms, 1)], rule, reference, holds=alarms > 0)
 
 
 def _allowed_misses(count: int, rule: Rule) -> int:
@@ -169,7 +169,15 @@ def _halfway_below(score: float, scores: FloatArray) -> float:
     return float(middle) if len(lower) and middle < score else below
 
 
-def _described(value: float, rule: Rule, reference: Reference, *, holds: bool) -> Threshold:
+def described(value: float, rule: Rule, reference: Reference, *, holds: bool) -> Threshold:
+    """A threshold, and how often it is wrong on a reference.
+
+    Args:
+        value: The threshold.
+        rule: By what it was chosen.
+        reference: Patients that it is tried on.
+        holds: Whether what the rule asks for is met.
+    """
     normal, abnormal = np.array(reference.normal), np.array(reference.abnormal)
     found = _share(int((abnormal > value).sum()), len(abnormal), rule.confidence, lower=True)
     alarms = _share(int((normal > value).sum()), len(normal), rule.confidence, lower=False)

@@ -12,7 +12,7 @@ from lightning import LightningModule, Trainer
 from pandas import DataFrame, Series, concat
 from torch import Tensor
 
-from anomalib_medclip.components.processors import RankPreservingPostProcessor
+from anomalib_medclip.components.processors import RankPreservingPostProcessor, placed
 from anomalib_medclip.components.threshold import has_threshold
 from anomalib_medclip.data.few_shot import patients
 from anomalib_medclip.decisions.aggregation import FloatArray
@@ -42,14 +42,15 @@ from anomalib_medclip.metrics.raw import raw
 def identities(table: DataFrame) -> Series:
     """A pseudonym of the patient of each row, the same in every draw and every comparison.
 
+    A volume whose patient is unknown, or an image by itself, is its own.
+
     It is no secret: who has a list of names can compute theirs and compare, so that the records,
     which hold them, stay inside as the names do. The report has none of them.
     """
-    return patients(table).map(_pseudonym)
-
-
-def _pseudonym(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:12]
+    known = patients(table)
+    if "volume" in table:
+        known = known.where((table["group"] != "") | (table["volume"] == ""), table["volume"])
+    return known.map(lambda name: hashlib.sha256(name.encode()).hexdigest()[:12])
 
 
 class _Row(NamedTuple):
@@ -260,6 +261,5 @@ def _halved(raw_scores: Sequence[float], post_processor: Any) -> FloatArray:  # 
     """Scores around one half in float64; of another post-processor as that has them."""
     scores = torch.tensor(raw_scores, dtype=torch.float64)
     if isinstance(post_processor, RankPreservingPostProcessor):
-        with torch.no_grad():
-            scores = post_processor.around_half(scores)
+        scores = placed(post_processor, scores)
     return np.asarray(scores.numpy(), dtype=np.float64)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.decisions.aggregation import Aggregation, FloatArray, Unit, units
 from anomalib_medclip.decisions.decisions import Decisions
@@ -175,14 +177,17 @@ def _units(
     areas = images.areas if known.aggregation.kind == "area" else None
     found = list(units(names, images.patients, images.labels, images.halved, areas))
     scores = _aggregated(found, known.aggregation)
-    threshold = known.threshold(level)
+    # A threshold depends on how many images a unit has, and not on which.
+    most = np.zeros(max((len(one.scores) for one in found), default=1))
+    verdict = known.verdict(level, most, most)
+    threshold = verdict.threshold
     return UnitScores(
         patient=tuple(one.owner for one in found),
         label=tuple(int(one.abnormal) for one in found),
         score=scores,
         called=threshold and tuple(int(score > threshold.value) for score in scores),
         threshold=threshold and threshold.value,
-        words=threshold.words if threshold else NO_THRESHOLD,
+        words=threshold.words if threshold else f"{NO_THRESHOLD}: {verdict.no_label}",
     )
 
 

@@ -65,6 +65,7 @@ class Description:
         raw_image_threshold: The first before scores were placed around one half.
         raw_pixel_threshold: The second likewise.
         threshold_from: Which images the threshold was found on.
+        decisions: By what volumes and patients are decided, as ``Decisions.as_plain`` has it.
         backbone: CLIP's name and weights.
         backbone_fingerprint: Tells CLIP's weights apart.
         checkpoint: Name and SHA-256 of the file the model was restored from.
@@ -94,6 +95,7 @@ class Description:
     raw_image_threshold: float | None
     raw_pixel_threshold: float | None
     threshold_from: str | None
+    decisions: dict[str, Any] | None
     backbone: str
     backbone_fingerprint: str
     checkpoint: dict[str, str] | None
@@ -164,6 +166,7 @@ def describe(
     """
     backbone, post = method.model.clip.backbone, method.post_processor
     reading = method.pre_processor
+    decisions = getattr(method, "decisions", None)
     known, knows_pixels = has_threshold(post), has_pixel_threshold(post)
     size = list(method.model.clip.size)
     return Description(
@@ -189,6 +192,7 @@ def describe(
         raw_image_threshold=number(post.image_threshold) if known else None,
         raw_pixel_threshold=number(post.pixel_threshold) if knows_pixels else None,
         threshold_from=method.threshold_from if known else None,
+        decisions=decisions and decisions.as_plain(),
         backbone=str(backbone),
         backbone_fingerprint=method.model.clip.fingerprint,
         checkpoint=checkpoint,

@@ -4,9 +4,9 @@ Slices are put in order by their geometry, never by name; rescaling, windows of 
 colours are applied by highdicom. What a file does not say is not guessed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,10 @@ class Series(NamedTuple):
     affine: NDArray[np.float64]
     headers: tuple[Any, ...]
     left_out: tuple[LeftOut, ...] = ()
+
+
+OnHeaders: TypeAlias = Callable[[Sequence[Any]], None]
+"""Told the headers of a volume's slices, in their order, before a pixel is read."""
 
 
 def read_picture(path: Path, intensity: IntensityPolicy) -> NDArray[np.float32]:
@@ -101,6 +105,7 @@ def read_series(
     intensity: IntensityPolicy,
     uneven: bool = False,
     where: DicomWhere | None = None,
+    on_headers: OnHeaders | None = None,
 ) -> Series:
     """Read the slices of one series as a volume, in the order of their geometry.
 
@@ -111,6 +116,7 @@ def read_series(
             once, as if evenly spaced by the middle distance; by default they are refused.
         where: Values of attributes that slices must have, such as ``{"EchoNumbers": 2}``, to
             choose one of several volumes.
+        on_headers: Told the headers of the slices, in their order, before a pixel is read.
 
     Raises:
         ConfigError: ``where`` names what is no attribute of DICOM.
@@ -126,7 +132,7 @@ def read_series(
     if not slices:
         msg = f"{paths[0].parent} holds no DICOM picture: {left_out[0].path} {left_out[0].reason}"
         raise ImageReadError(msg + "; correct the path")
-    found = series_of(slices, intensity, uneven, where)
+    found = series_of(slices, intensity, uneven, where, on_headers)
     return found._replace(left_out=(*left_out, *found.left_out))
 
 
@@ -135,6 +141,7 @@ def series_of(
     intensity: IntensityPolicy,
     uneven: bool = False,
     where: DicomWhere | None = None,
+    on_headers: OnHeaders | None = None,
 ) -> Series:
     """Make a volume of slices whose headers were read; see ``read_series``."""
     folder = place_of(slices)
@@ -146,8 +153,10 @@ def series_of(
         raise VolumeError(msg + "; score the pictures singly")
     order, spacing = in_order(slices, uneven)
     slices = [slices[i] for i in order]
-    voxels = _place(slices, intensity, folder)
     headers = tuple(one.header for one in slices)
+    if on_headers:
+        on_headers(headers)
+    voxels = _place(slices, intensity, folder)
     return Series(voxels, affine_of(slices[0], spacing), headers, tuple(left_out))
 
 

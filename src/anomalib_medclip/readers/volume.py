@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from anomalib_medclip.errors import ImageReadError, MaskError, NoPictureError, VolumeError
 from anomalib_medclip.files import is_folder
 from anomalib_medclip.readers.dicom import (
+    OnHeaders,
     beside_a_series,
     read_series,
     series_of,
@@ -66,6 +67,7 @@ def read_volume(
     intensity: IntensityPolicy = None,
     uneven: bool = False,
     dicom_where: DicomWhere | None = None,
+    on_headers: OnHeaders | None = None,
 ) -> Volume:
     """Read a volume as float32 in [0, 1].
 
@@ -76,6 +78,7 @@ def read_volume(
         intensity: How the numbers reach [0, 1]. Only 8-bit pictures need no policy.
         uneven: See ``anomalib_medclip.readers.dicom.read_series``.
         dicom_where: Chooses one of several volumes; see there.
+        on_headers: Told those of the files of a series; see there.
 
     Raises:
         ConfigError: ``dicom_where`` names what is no attribute of DICOM.
@@ -84,7 +87,7 @@ def read_volume(
         VolumeError: It is not what it says.
     """
     if not isinstance(path, str | Path):
-        return Volume(*read_series(path, intensity, uneven, dicom_where))
+        return Volume(*read_series(path, intensity, uneven, dicom_where, on_headers))
     path = Path(path)
     if is_folder(path):
         return _read_folder(path, intensity, uneven, dicom_where)

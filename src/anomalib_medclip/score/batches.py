@@ -6,10 +6,10 @@ inputs may share a batch, and each gets what it would get alone.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, repeat
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,16 +29,18 @@ class SliceScores(NamedTuple):
         labels: Whether each counts as abnormal; ``None`` if the model knows no threshold.
         maps: How abnormal each pixel is, in [0, 1], for all slices of the cut; 0 in those that
             were not scored.
+        vectors: As of ``BatchPrediction``.
     """
 
     numbers: tuple[int, ...]
     scores: Float[Tensor, "scored"]
     labels: Bool[Tensor, "scored"] | None
     maps: Float[Tensor, "slice row column"]
+    vectors: Float[Tensor, "scored value"] | None = None
 
 
-Answer: TypeAlias = tuple[Tensor, Tensor | None, Tensor]
-"""Score, label if there is one, and map of an image."""
+Answer: TypeAlias = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
+"""Score, label if there is one, map, and vector if there is one, of an image."""
 
 
 @dataclass(eq=False)
@@ -49,7 +51,7 @@ class Stack:
         numbers: Which slices of the input they are.
         shape: Slices, rows and columns of the input.
         images: At the model's size, in [0, 1]; grey ones have one channel.
-        answers: Score, label and map of the first of them.
+        answers: What it has said of the first of them.
         failed: Why there are no more, if one of them has none.
     """
 
@@ -80,12 +82,18 @@ class Stack:
         """
         if self.failed:
             raise NonFiniteError(self.failed)
-        scores, labels, small = zip(*self.answers, strict=True)
+        scores, labels, small, vectors = zip(*self.answers, strict=True)
         maps = torch.zeros(self.shape)
         for number, one in zip(self.numbers, small, strict=True):
             maps[number] = full_map(one, self.shape[1:])
-        known = None if labels[0] is None else torch.stack(labels)
-        return SliceScores(self.numbers, torch.stack(scores), known, maps)
+        return SliceScores(
+            self.numbers, torch.stack(scores), _stacked(labels), maps, _stacked(vectors)
+        )
+
+
+def _stacked(found: Sequence[Any]) -> Tensor | None:
+    """All of them, where there is any."""
+    return None if found[0] is None else torch.stack(list(found))
 
 
 Some = TypeVar("Some", bound=Stack)
@@ -152,8 +160,9 @@ def _answered(
     get what they would have got.
     """
     try:
-        scores, labels, maps = answer(torch.stack(images + images[-1:] * (size - len(images))))
-        return list(zip(scores, repeat(None) if labels is None else labels, maps, strict=False))
+        found = answer(torch.stack(images + images[-1:] * (size - len(images))))
+        parts: list[Any] = [repeat(None) if one is None else one for one in found]
+        return list(zip(*parts, strict=False))
     except NonFiniteError as error:
         if len(images) == 1:
             return [error]

@@ -1,263 +1,164 @@
-"""Maps of a DICOM series as DICOM: a parametric map and a segmentation, which point back to it.
+"""Results of a DICOM series as DICOM: map, segmentation and report, which point back to it.
 
 They carry the patient and the study of the series, and its geometry, and nothing else of its
-headers. Treat them as you treat it.
+headers. Treat them as you treat it. Where one cannot be made, the others are, and it is said why.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalib_medclip import __version__
-from anomalib_medclip.errors import VolumeError
-from anomalib_medclip.provenance import NOTICE
+from anomalib_medclip.errors import MedclipError, VolumeError
+from anomalib_medclip.score import dicom_images
+from anomalib_medclip.score.dicom_headers import Source, is_of_some_frames, source_of
+from anomalib_medclip.score.dicom_images import Maker
+from anomalib_medclip.score.dicom_report import Findings, report_of
 
-THRESHOLD = 0.5
-"""Above it, a voxel of a map counts as abnormal."""
+logger = logging.getLogger(__name__)
 
-_PATIENT_AND_STUDY = (
-    "SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
-    "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
-)  # fmt: skip
-"""What files of one patient and study must have in common: types 1 and 2 of DICOM's modules Patient
-and General Study, but for the referring physician, who may be empty."""
+MAP, SEGMENTATION, REPORT = "map.dcm", "segmentation.dcm", "report.dcm"
 
-_IMAGE = (
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "Rows", "Columns",
-    "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-    "SliceThickness", "SpacingBetweenSlices",
-    "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
-)  # fmt: skip
-"""What references, geometry and quality of the pixels are made of."""
-
-_SHARED, _OF_FRAMES = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
-_GEOMETRY = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
-"""The same of the frames of a multi-frame file."""
+WRITTEN = "written"
+_NONE = "none: {}"  # as it should be
+_MISSING = "missing: {}"  # and it should be there
+_OF_SOME_FRAMES = "DICOM maps point to whole files, and only some frames of some were scored"
 
 
-def write_dicom(
-    folder: Path,
-    series: Path,
-    headers: Sequence[Any],
-    voxels: NDArray[np.float32],
-    model: str,
-    *,
-    has_threshold: bool = True,
-) -> str:
-    """Write ``map.dcm`` and, where a voxel is above the threshold, ``segmentation.dcm``.
-
-    An empty segmentation is not written: many viewers take it for a broken file.
+class DicomResults:
+    """What is written as DICOM of one series.
 
     Args:
-        folder: Where to.
-        series: Folder of the series that was scored, for error messages.
-        headers: Headers of its slices, in their order, as ``dicom.read_series`` gives them.
-        voxels: Its map, ``(slice, row, column)``; in [0, 1] if a threshold is known.
-        model: Name of the method, for the files.
-        has_threshold: Whether the model knows one of pixels; without it nothing is segmented.
+        where: Name of the series, for messages.
+
+    Attributes:
+        source: What the files may say of the series; ``None`` until it was looked at, or if they
+            cannot be made.
+        made: What became of each file, by its name: ``written``, or why not, after ``none:`` where
+            it should not be, after ``missing:`` where it should.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.source: Source | None = None
+        self.made: dict[str, str] = {}
+
+    def check(self, headers: Sequence[Any]) -> None:
+        """Look up all that the files need, and tell what is missing; no pixel is needed for it.
+
+        Args:
+            headers: Headers of the slices, in their order, as ``dicom.read_series`` gives them.
+        """
+        try:
+            if is_of_some_frames(headers):
+                self._without(_NONE.format(_OF_SOME_FRAMES))
+            else:
+                self.source = source_of(headers, self.where)
+        except VolumeError as error:
+            logger.warning("%s", error)
+            self._without(_MISSING.format(error))
+        except Exception as error:  # whatever stands in the file; reading did not need it
+            msg = (
+                f"no DICOM files can be made for {self.where}, since a header says what cannot be "
+                f"understood ({type(error).__name__}); map and scores are written all the same; "
+                "repair it, or give --no-dicom"
+            )
+            logger.warning("%s", msg)
+            self._without(_MISSING.format(msg))
+        for note in self.source.notes if self.source else ():
+            logger.info("%s, in its DICOM files: %s", self.where, note)
+
+    def _without(self, reason: str) -> None:
+        self.made = dict.fromkeys((MAP, SEGMENTATION, REPORT), reason)
+
+    def write(
+        self,
+        folder: Path,
+        voxels: NDArray[np.float32],
+        findings: Findings,
+        maker: Maker,
+        *,
+        has_threshold: bool = True,
+    ) -> None:
+        """Write what can be written, and note in ``made`` what became of it.
+
+        An empty segmentation is not written: many viewers take it for a broken file.
+
+        Args:
+            folder: Where to.
+            voxels: The map, ``(slice, row, column)``; in [0, 1] if a threshold is known.
+            findings: What the report says.
+            maker: What has made it.
+            has_threshold: Whether the model knows one of pixels; without it nothing is segmented.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
+        if (source := self.source) is None:
+            return
+        make_map = partial(
+            dicom_images.parametric_map, source, voxels, maker, has_threshold=has_threshold
+        )
+        self._save(folder / MAP, make_map)
+        abnormal = voxels > dicom_images.THRESHOLD
+        segmented = None
+        if not has_threshold:
+            self.made[SEGMENTATION] = _NONE.format("the model knows no threshold of pixels")
+        elif not abnormal.any():
+            words = f"no voxel is above {dicom_images.THRESHOLD}"
+            self.made[SEGMENTATION] = _NONE.format(words)
+        else:
+            make = partial(dicom_images.segmentation, source, abnormal, maker)
+            segmented = self._save(folder / SEGMENTATION, make)
+        self._save(folder / REPORT, partial(report_of, source, findings, maker, segmented))
+
+    def _save(self, path: Path, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - pydicom's
+        """Write what is made, and give it; nothing, if it cannot be.
+
+        What highdicom refuses is a fault of the headers. Its words may quote them, and go into
+        tables: only those that name an attribute are passed on.
+        """
+        try:
+            dataset = make()
+            dataset.save_as(path)
+        except (OSError, MemoryError):  # which no header is to blame for
+            raise
+        except Exception as error:
+            path.unlink(missing_ok=True)
+            is_plain = isinstance(error, AttributeError | MedclipError)
+            reason = str(error) if is_plain else type(error).__name__
+            msg = (
+                f"no {path.name} can be made for {self.where}: {reason}; map and scores are "
+                "written all the same; complete the headers, or give --no-dicom"
+            )
+            logger.warning("%s", msg)
+            self.made[path.name] = _MISSING.format(msg)
+            return None
+        self.made[path.name] = WRITTEN
+        return dataset
+
+    def record(self) -> dict[str, Any]:
+        """What ``scores.json`` says of it."""
+        said = self.made[SEGMENTATION]
+        return {
+            "segmentation": SEGMENTATION if said == WRITTEN else said,
+            "dicom": {
+                "files": self.made,
+                "notes": list(self.source.notes) if self.source else [],
+            },
+        }
+
+
+def lacking(record: dict[str, Any]) -> str:
+    """Why files are missing that should be there, of a record that has come back from JSON, too.
 
     Returns:
-        Name of the segmentation, or why there is none.
-
-    Raises:
-        VolumeError: The headers of the series lack what such files must say.
+        The reasons in words, each once; nothing if all are there.
     """
-    _check_identity(headers, series)
-    if _OF_FRAMES in headers[0] and not _is_all_of_one_file(headers):
-        return "none: DICOM maps point to whole files, and only some frames of some were scored"
-    sources = _sources(headers, series)
-    scale = _WITH_THRESHOLD if has_threshold else _without_threshold(voxels)
-    made = partial(_parametric_map, headers, sources, voxels, model, scale)
-    _save(folder / "map.dcm", series, made)
-    abnormal = voxels > THRESHOLD
-    if not has_threshold:
-        return "none: the model knows no threshold of pixels"
-    if not abnormal.any():
-        return f"none: no voxel is above {THRESHOLD}"
-    target = folder / "segmentation.dcm"
-    _save(target, series, partial(_segmentation, headers, sources, abnormal, model))
-    return target.name
-
-
-class _Scale(NamedTuple):
-    """What a viewer is told of the numbers of a map."""
-
-    words: str
-    lowest: float
-    highest: float
-
-
-_WITH_THRESHOLD = _Scale(f"How abnormal, {THRESHOLD} is the threshold", 0.0, 1.0)
-
-
-def _without_threshold(voxels: NDArray[np.float32]) -> _Scale:
-    """The range of the map itself."""
-    return _Scale(
-        "How abnormal, no threshold of pixels is known", float(voxels.min()), float(voxels.max())
-    )
-
-
-def _check_identity(sources: Sequence[Any], series: Path) -> None:
-    """Refuse headers without the identifiers to point to; highdicom would copy empty ones."""
-    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
-        if not all(source.get(name) for source in sources):
-            msg = (
-                f"files in {series} state no {name} to point to; complete them, or give --no-dicom"
-            )
-            raise VolumeError(msg)
-
-
-def _is_all_of_one_file(headers: Sequence[Any]) -> bool:
-    instances = {header.SOPInstanceUID for header in headers}
-    return len(instances) == 1 and len(headers) == int(headers[0].get("NumberOfFrames") or 1)
-
-
-def _sources(headers: Sequence[Any], series: Path) -> list[Any]:
-    """What maps may say of their slices; the frames of one file are one source.
-
-    Raises:
-        VolumeError: Something of it cannot be understood.
-    """
-    try:
-        if _OF_FRAMES not in headers[0]:
-            return [_identified(header) for header in headers]
-        source = _identified(headers[0])
-        source.NumberOfFrames = len(headers)
-        for groups in (_SHARED, _OF_FRAMES):
-            found = headers[0].get(groups, [])
-            setattr(source, groups, [_kept(group, _GEOMETRY) for group in found])
-    except Exception as error:  # whatever stands in the file; reading did not need it
-        msg = (
-            f"a header of the series in {series} says what cannot be understood of its patient, "
-            "study or place; repair it, or give --no-dicom"
-        )
-        raise VolumeError(msg) from error
-    return [source]
-
-
-def _identified(header: Any) -> Any:  # noqa: ANN401 - pydicom's
-    """What maps may say of a slice; highdicom would copy people, places and comments, too."""
-    return _kept(header, (*_PATIENT_AND_STUDY, *_IMAGE))
-
-
-def _kept(header: Any, keywords: Sequence[str]) -> Any:  # noqa: ANN401 - pydicom's
-    from pydicom.dataset import Dataset
-
-    kept = Dataset()
-    for keyword in keywords:
-        if keyword in header:
-            kept.add(header[keyword])
-    return kept
-
-
-def _save(path: Path, series: Path, make: Callable[[], Any]) -> None:
-    """Write what highdicom makes; what it refuses is a fault of the series' headers.
-
-    Its words may quote the patient's header, and errors go into tables: only those that name an
-    attribute are passed on.
-    """
-    try:
-        dataset = make()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = error if isinstance(error, AttributeError) else type(error).__name__
-        msg = (
-            f"no {path.name} can be made for the series in {series}: {reason}; complete its "
-            "headers, or give --no-dicom"
-        )
-        raise VolumeError(msg) from error
-    dataset.save_as(path)
-
-
-def _parametric_map(
-    headers: Sequence[Any],
-    sources: Sequence[Any],
-    voxels: NDArray[np.float32],
-    model: str,
-    scale: _Scale,
-) -> Any:  # noqa: ANN401
-    from highdicom import VOILUTTransformation
-    from highdicom.pm import ParametricMap, RealWorldValueMapping
-    from pydicom.sr.codedict import codes
-
-    mapping = RealWorldValueMapping(
-        lut_label="abnormality",
-        lut_explanation=scale.words,
-        unit=codes.UCUM.NoUnits,
-        value_range=(scale.lowest, scale.highest),
-        slope=1.0,
-        intercept=0.0,
-    )
-    return ParametricMap(
-        source_images=sources,
-        pixel_array=np.ascontiguousarray(voxels),
-        contains_recognizable_visual_features=False,
-        real_world_value_mappings=[mapping],
-        voi_lut_transformations=[
-            VOILUTTransformation(
-                window_center=(scale.lowest + scale.highest) / 2,
-                window_width=(scale.highest - scale.lowest) or 1.0,
-            )
-        ],
-        content_label="ANOMALY_MAP",
-        content_qualification="RESEARCH",
-        plane_positions=_places(headers),
-        series_description=f"Anomaly map, {NOTICE}",
-        **_common(model),
-    )
-
-
-def _segmentation(
-    headers: Sequence[Any], sources: Sequence[Any], abnormal: NDArray[np.bool_], model: str
-) -> Any:  # noqa: ANN401
-    from highdicom import AlgorithmIdentificationSequence
-    from highdicom.seg import Segmentation, SegmentDescription
-    from pydicom.sr.codedict import codes
-
-    segment = SegmentDescription(
-        segment_number=1,
-        segment_label="abnormal",
-        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-        segmented_property_type=codes.SCT.MorphologicallyAbnormalStructure,
-        algorithm_type="AUTOMATIC",
-        algorithm_identification=AlgorithmIdentificationSequence(
-            name=model, version=__version__, family=codes.DCM.ArtificialIntelligence
-        ),
-    )
-    return Segmentation(
-        source_images=sources,
-        pixel_array=abnormal.astype(np.uint8),
-        segmentation_type="BINARY",
-        segment_descriptions=[segment],
-        content_label="ABNORMAL",
-        plane_positions=_places(headers),
-        content_description=NOTICE,
-        series_description=f"Abnormal voxels, {NOTICE}",
-        **_common(model),
-    )
-
-
-def _places(headers: Sequence[Any]) -> list[Any]:
-    """Where each slice lies; the frames of a file may be in another order."""
-    from highdicom import PlanePositionSequence
-
-    return [PlanePositionSequence("PATIENT", one.ImagePositionPatient) for one in headers]
-
-
-def _common(model: str) -> dict[str, Any]:
-    """What both files say of themselves; each is a series of its own."""
-    import highdicom
-
-    return {
-        "series_instance_uid": highdicom.UID(),
-        "series_number": 1000,
-        "sop_instance_uid": highdicom.UID(),
-        "instance_number": 1,
-        "manufacturer": "anomalib-medclip",
-        "manufacturer_model_name": model,
-        "software_versions": __version__,
-        "device_serial_number": "none",
-    }
+    said = dict.fromkeys(record.get("dicom", {}).get("files", {}).values())
+    mark = _MISSING.format("")
+    return "; ".join(one.removeprefix(mark) for one in said if one.startswith(mark))

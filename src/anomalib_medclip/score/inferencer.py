@@ -1,8 +1,9 @@
 """Scores one image after another, with a trained checkpoint or an exported model."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.components.finite import refuse_non_finite
 from anomalib_medclip.data.slicing import cut
+from anomalib_medclip.decisions.decisions import Asked, Decisions, Verdict
 from anomalib_medclip.errors import VolumeError
 from anomalib_medclip.readers.file_kind import is_volume
 from anomalib_medclip.readers.intensity import IntensityPolicy
@@ -29,12 +31,15 @@ class Prediction(NamedTuple):
         label: Whether it counts as abnormal; ``None`` if the model knows no threshold.
         anomaly_map: How abnormal each pixel is, in [0, 1], at the model's size.
         full_map: The same at the image's own size.
+        verdict: What the model decides about an image by itself, and how often that is wrong:
+            threshold, p-value, probability, each with the reason where there is none.
     """
 
     score: float
     label: bool | None
     anomaly_map: Float[Tensor, "side side"]
     full_map: Float[Tensor, "height width"]
+    verdict: Verdict
 
 
 class BatchPrediction(NamedTuple):
@@ -44,11 +49,14 @@ class BatchPrediction(NamedTuple):
         scores: How abnormal, in [0, 1]; 0.5 is the threshold.
         labels: Whether they count as abnormal; ``None`` if the model knows no threshold.
         maps: How abnormal each pixel is, in [0, 1], at the model's size.
+        vectors: What tells whether the images are like those the model was made with, from
+            checkpoints and ``.pt`` files; ``None`` from others.
     """
 
     scores: Float[Tensor, "batch"]
     labels: Bool[Tensor, "batch"] | None
     maps: Float[Tensor, "batch side side"]
+    vectors: Float[Tensor, "batch value"] | None = None
 
 
 class Scored(NamedTuple):
@@ -103,6 +111,7 @@ class Inferencer:
         has_threshold: Whether the model knows a threshold, without which nothing gets a label.
         has_pixel_threshold: Whether it knows one of pixels, above which they belong to a lesion; it
             does if validation had masks.
+        decisions: By what single images, volumes and patients are decided.
         origin: What the file says of itself: ``method``, ``object_name``, ``backbone``,
             ``backbone_fingerprint``, ``weights_sha256`` and ``threshold_from``, ``None`` where it
             does not say.
@@ -133,6 +142,8 @@ class Inferencer:
         self.precision, self.has_threshold = opened.precision, opened.has_threshold
         self.has_pixel_threshold = opened.has_pixel_threshold
         notes = opened.notes
+        self._run_with_vectors, self._familiarity = opened.run_with_vectors, opened.familiarity
+        self.decisions = decisions_of(notes, has_threshold=self.has_threshold)
         self.shares_batches = (
             path.suffix not in (".onnx", ".pt2")
             and device.lower() == "cpu"
@@ -150,8 +161,12 @@ class Inferencer:
                 path,
             )
 
-    def predict(self, path: str | Path) -> Prediction:
+    def predict(self, path: str | Path, asked: Asked = Asked()) -> Prediction:
         """Score one image file, or a file with a volume that is one voxel thick.
+
+        Args:
+            path: The file.
+            asked: By which rule to decide, and what to say of it.
 
         Raises:
             ImageReadError: It cannot be decoded.
@@ -159,12 +174,41 @@ class Inferencer:
             VolumeError: It is a volume of several slices.
             NonFiniteError: Its score or map is NaN or infinite.
         """
-        found = self.score(self._read(Path(path))[None])
+        image = self._read(Path(path))
+        found = self.answer(self.resize(image[None]).as_subclass(Tensor))
+        verdict = self.decide(found.scores, found.maps, found.vectors, is_volume=False, asked=asked)
         return Prediction(
-            score=float(found.scores[0]),
-            label=None if found.labels is None else bool(found.labels[0]),
-            anomaly_map=found.maps[0], full_map=found.full_maps[0],
+            score=float(found.scores[0]), label=verdict.label, anomaly_map=found.maps[0],
+            full_map=full_map(found.maps[0], image.shape[-2:]), verdict=verdict,
         )  # fmt: skip
+
+    def decide(
+        self,
+        scores: Float[Tensor, "image"],
+        maps: Float[Tensor, "image height width"],
+        vectors: Float[Tensor, "image value"] | None = None,
+        *,
+        is_volume: bool,
+        asked: Asked = Asked(),
+    ) -> Verdict:
+        """Decide about a volume, or about a picture by itself.
+
+        Args:
+            scores: Of its images, as ``answer`` gives them.
+            maps: Their maps, at any size.
+            vectors: What ``answer`` gives of them, if it does; without, nothing is abstained from.
+            is_volume: Whether they are slices of one volume.
+            asked: By which rule to decide, and what to say of it.
+
+        Raises:
+            ConfigError: The prevalence is no share.
+        """
+        level = self.decisions.level_of(is_volume=is_volume)
+        areas = (maps > self.decisions.pixel_threshold).flatten(1).double().mean(dim=1)
+        known = self._familiarity
+        unlike = None if known is None or vectors is None else known.judge(vectors.numpy())
+        values = scores.double().numpy()
+        return self.decisions.verdict(level, values, areas.numpy(), asked, unlike)
 
     def _read(self, path: Path) -> Tensor:
         """An image of any size, ``(3, height, width)``, or a volume that is one."""
@@ -184,7 +228,7 @@ class Inferencer:
         """
         found = self.answer(self.resize(images).as_subclass(Tensor))
         full = [full_map(one, images.shape[-2:]) for one in found.maps]
-        return Scored(*found, torch.stack(full))
+        return Scored(found.scores, found.labels, found.maps, torch.stack(full))
 
     def send(self, images: Tensor) -> Tensor:
         """Images on their way to where ``answer`` computes, in any shape.
@@ -204,12 +248,15 @@ class Inferencer:
         Raises:
             NonFiniteError: A score or map is NaN or infinite.
         """
-        found: Any = self.run(images)
+        if self._run_with_vectors is None:
+            found, vectors = cast("Any", self.run(images)), None
+        else:
+            found, vectors = self._run_with_vectors(images)
         maps = found.anomaly_map.float().reshape(len(images), *found.anomaly_map.shape[-2:])
         scores = found.pred_score.float().reshape(-1)
         refuse_non_finite(scores, maps)
         labels = found.pred_label.bool().reshape(-1) if self.has_threshold else None
-        return BatchPrediction(scores, labels, maps)
+        return BatchPrediction(scores, labels, maps, vectors)
 
 
 def full_map(
@@ -217,6 +264,20 @@ def full_map(
 ) -> Float[Tensor, "height width"]:
     """A map at the size of its image; one at a time, so that others cannot change its digits."""
     return F.interpolate(one[None, None], size=size, mode="bilinear")[0, 0]
+
+
+def decisions_of(notes: Mapping[str, Any], *, has_threshold: bool) -> Decisions:
+    """By what a model decides; files of former versions know single images alone.
+
+    Args:
+        notes: Of a checkpoint or a certificate.
+        has_threshold: Whether it knows a threshold of images.
+    """
+    if plain := notes.get("decisions"):
+        return Decisions.from_plain(plain)
+    known = notes.get("image_threshold") or 0.5
+    source = "made by a version that noted none"
+    return Decisions(image_threshold=known if has_threshold else None, source=source)
 
 
 _ORIGIN = (

@@ -8,16 +8,19 @@ from pkgutil import resolve_name
 from textwrap import shorten
 from typing import Any, NamedTuple
 
+import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor
 
 from anomalib_medclip import baselines
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.clip.blocks import Precision
+from anomalib_medclip.components.familiar import cell_vectors
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.components.threshold import has_pixel_threshold, has_threshold
 from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.data.voxel_transforms import TransformSpec, is_harmless
+from anomalib_medclip.decisions.familiarity import Familiarity
 from anomalib_medclip.devices import find_device
 from anomalib_medclip.errors import CheckpointError, MedclipError, TrustError, UnknownNameError
 from anomalib_medclip.export.parity import read_certificate
@@ -57,6 +60,8 @@ class OpenedModel(NamedTuple):
         has_threshold: Whether it knows a threshold; without one its labels mean nothing.
         has_pixel_threshold: Whether it knows one of pixels.
         notes: What the checkpoint or the certificate says of it.
+        run_with_vectors: The same function, which gives vectors of the images, too.
+        familiarity: Whether images are like those it was made with, by these vectors.
     """
 
     run: Run
@@ -67,6 +72,8 @@ class OpenedModel(NamedTuple):
     has_threshold: bool
     has_pixel_threshold: bool
     notes: dict[str, Any]
+    run_with_vectors: Callable[[Tensor], tuple[InferenceBatch, Tensor]] | None = None
+    familiarity: Familiarity | None = None
 
 
 def open_model(
@@ -191,9 +198,27 @@ def _from_module(model: Any, device: str, notes: dict[str, Any]) -> OpenedModel:
     # A .pt file may hold any model of anomalib: most have no CLIP, WinCLIP has open_clip's own.
     precision: Precision = getattr(getattr(model.model, "clip", None), "precision", "fp32")
     known = has_threshold(model.post_processor), has_pixel_threshold(model.post_processor)
-    return OpenedModel(
+    if decisions := getattr(model, "decisions", None):
+        notes = {**notes, "decisions": decisions.as_plain()}
+    opened = OpenedModel(
         run, reading.resize, reading.intensity, reading.slicing, precision, *known, notes
     )
+    familiar = getattr(model, "familiar", None)
+    if familiar is None or not len(familiar.vectors):
+        return opened
+    both = partial(_run_with_vectors, model, device)
+    return opened._replace(run_with_vectors=both, familiarity=familiar.familiarity())
+
+
+@torch.inference_mode()
+def _run_with_vectors(model: Any, device: str, images: Tensor) -> tuple[InferenceBatch, Tensor]:  # noqa: ANN401
+    """What a method says of images, and what its frozen tower says, which is run once for both."""
+    clip_model = model.model
+    encoded = clip_model.encode(model.pre_processor(images.to(device)))
+    found = model.post_processor(clip_model.score(encoded, clip_model.known_text()))._asdict()
+    vectors = cell_vectors(clip_model.middle_tokens(encoded))
+    outputs = {name: value.cpu() for name, value in found.items() if value is not None}
+    return InferenceBatch(**outputs), vectors.cpu()
 
 
 def _from_program(path: Path, device: str, precision: Precision | None, trust: bool) -> OpenedModel:

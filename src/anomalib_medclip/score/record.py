@@ -12,6 +12,7 @@ from pandas import DataFrame, concat, read_csv
 
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.data.slicing import Slicing
+from anomalib_medclip.decisions.decisions import Asked
 from anomalib_medclip.errors import ResultsError
 from anomalib_medclip.files import (
     A_FOLDER,
@@ -47,6 +48,7 @@ class ScoreSettings:
         dicom: Whether maps of DICOM series are written as DICOM, too.
         device: What the model runs on, which decides its last digits.
         precision: What it computes most products in.
+        asked: By which rule to decide, and what to say of it.
     """
 
     slicing: Slicing = field(default_factory=Slicing)
@@ -58,6 +60,7 @@ class ScoreSettings:
     dicom: bool = True
     device: str = "cpu"
     precision: Precision = "fp32"
+    asked: Asked = Asked()
 
 
 def describe_model(path: Path, inferencer: Inferencer) -> dict[str, Any]:
@@ -177,12 +180,12 @@ def write_scores(folder: Path, record: dict[str, Any], made_with: dict[str, Any]
 
 
 TABLE_COLUMNS = (
-    "input", "name", "score", "mean", "label", "slices", "flat", "status", "error",
-    "threshold_from", "notice",
+    "input", "name", "score", "label", "p_value", "probability", "no_verdict", "worst", "mean",
+    "slices", "flat", "status", "error", "threshold_from", "notice",
 )  # fmt: skip
 """Of the table of all inputs."""
 
-_WORDS = ["input", "name", "error", "threshold_from"]
+_WORDS = ["input", "name", "no_verdict", "error", "threshold_from"]
 
 
 def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:
@@ -200,9 +203,8 @@ def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:
         return DataFrame(columns=list(TABLE_COLUMNS), dtype=object)
     try:
         table = read_csv(path, dtype=str, keep_default_na=False).map(original)
-        table = table.assign(threshold_from=table.get("threshold_from", "unknown"))[
-            list(TABLE_COLUMNS)
-        ]
+        table[["input", "name", "score", "label", "status"]]  # which all versions have
+        table = table.reindex(columns=list(TABLE_COLUMNS), fill_value="")
     except (KeyError, ValueError) as error:
         msg = f"{path} is no table of results: {error}; move it, or give another folder by --out"
         raise ResultsError(msg) from error

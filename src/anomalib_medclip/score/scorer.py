@@ -19,7 +19,9 @@ from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.provenance import without_folders
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score.batches import SliceScores, Stack, in_batches, resized_slices
-from anomalib_medclip.score.dicom_out import write_dicom
+from anomalib_medclip.score.dicom_images import Maker
+from anomalib_medclip.score.dicom_out import DicomResults
+from anomalib_medclip.score.findings import findings_of
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input
 from anomalib_medclip.score.montage import Panel, draw_montage
@@ -33,10 +35,9 @@ from anomalib_medclip.score.record import (
     whole_folder,
     write_scores,
 )
+from anomalib_medclip.score.summary import Row, row_of, summary, words_of
 
 logger = logging.getLogger(__name__)
-
-_Row = dict[str, Any]
 
 
 @dataclass(eq=False)
@@ -47,11 +48,13 @@ class Job(Stack):
         one: The input.
         made_with: As ``provenance`` gives it.
         source: The volume, cut, or the picture ``(3, row, column)``.
+        dicom: What is written of a DICOM series as DICOM, unless nobody wants it.
     """
 
     one: Input
     made_with: dict[str, Any]
     source: Sliced | Tensor
+    dicom: DicomResults | None = None
 
 
 class Scorer:
@@ -98,7 +101,7 @@ class Scorer:
         self._threshold_from = self.about_model["threshold"]["from"]
         if self._threshold_from.startswith(LEARNT_FROM):
             logger.warning("the threshold of %s is from %s", model, self._threshold_from)
-        self.rows: dict[str, _Row] = {}
+        self.rows: dict[str, Row] = {}
 
     def score(
         self,
@@ -134,7 +137,7 @@ class Scorer:
                     pass
 
     def _tried(
-        self, step: Callable[[Any], Job | _Row], ended: Callable[[], None], given: Input | Job
+        self, step: Callable[[Any], Job | Row], ended: Callable[[], None], given: Input | Job
     ) -> Job | None:
         """What a step makes of an input; none once it has its row."""
         one = given.one if isinstance(given, Job) else given
@@ -153,12 +156,12 @@ class Scorer:
         ended()
         return None
 
-    def _read(self, one: Input) -> Job | _Row:
+    def _read(self, one: Input) -> Job | Row:
         organ = self._organ_of(one)
         made_with = provenance(self.about_model, one.files, self.settings, organ)
         if kept := self._kept(one, made_with):
             logger.info("%s: %s holds its result already", one.where, self.out / one.name)
-            return _row(kept, "kept")
+            return row_of(kept, "kept")
         try:
             if one.kind == "picture":
                 return self._picture(one, made_with)
@@ -182,6 +185,7 @@ class Scorer:
 
     def _volume(self, one: Input, made_with: dict[str, Any], organ: Path | None) -> Job:
         settings = self.settings
+        dicom = DicomResults(one.where) if one.kind == "series" and settings.dicom else None
         sliced = cut(
             one.files[0] if one.kind == "nifti" else one.files,
             self.inferencer.intensity,
@@ -189,49 +193,55 @@ class Scorer:
             organ=organ,
             uneven=settings.uneven,
             dicom_where=settings.dicom_where,
+            on_headers=dicom.check if dicom else None,
         )
         numbers = slices_to_score(sliced.shown, settings.slices, settings.slicing.slices)
         resized = resized_slices(self.inferencer.resize, sliced.images, numbers)
         images = self.inferencer.send(resized)
-        return Job(tuple(numbers), tuple(sliced.images.shape), images, one, made_with, sliced)
+        shape = tuple(sliced.images.shape)
+        return Job(tuple(numbers), shape, images, one, made_with, sliced, dicom)
 
     def _picture(self, one: Input, made_with: dict[str, Any]) -> Job:
         image = read_image(one.files[0], self.inferencer.intensity).as_subclass(Tensor)
         images = self.inferencer.send(self.inferencer.resize(image[None]).as_subclass(Tensor))
         return Job((0,), (1, *image.shape[1:]), images, one, made_with, image)
 
-    def _write(self, job: Job) -> _Row:
+    def _write(self, job: Job) -> Row:
         one, source, found = job.one, job.source, job.scores()
         images = source.images if isinstance(source, Sliced) else source
-        record = {"input": one.where, **_summary(found, flat=_is_flat(images, one))}
+        maps, is_volume = found.maps[list(found.numbers)], isinstance(source, Sliced)
+        model, asked = self.inferencer, self.settings.asked
+        verdict = model.decide(found.scores, maps, found.vectors, is_volume=is_volume, asked=asked)
+        flat = _is_flat(images, one)
+        record = {"input": one.where, **summary(found, verdict, model.decisions, flat=flat)}
         with whole_folder(self.out / one.name, lambda: self._kept(one, job.made_with)) as aside:
             if isinstance(source, Sliced):
-                record |= self._write_volume(one, source, found, aside)
+                record |= self._write_volume(job, source, record, found, aside)
             else:
                 self._write_picture(source, found, aside)
             write_scores(aside, record, job.made_with)
-        words, folder = _VERDICTS[record["label"]], self.out / one.name
+        words, folder = words_of(record), self.out / one.name
         logger.info("%s: score %.3f, %s; see %s", one.where, record["score"], words, folder)
-        return _row(record, "scored")
+        return row_of(record, "scored")
 
     def _write_volume(
-        self, one: Input, sliced: Sliced, found: SliceScores, folder: Path
+        self, job: Job, sliced: Sliced, record: Row, found: SliceScores, folder: Path
     ) -> dict[str, Any]:
-        """Write map and sheet; what else there is to say of them."""
-        settings, more = self.settings, {}
+        """Write map, sheet and DICOM; what else there is to say of them."""
+        worst = self.settings.worst
         voxels = sliced.restore(found.maps)
-        like = sliced.headers[0] if one.kind == "nifti" else None
+        like = sliced.headers[0] if job.one.kind == "nifti" else None
         write_nifti(folder / "map.nii.gz", voxels, sliced.affine, like)
         known = self.inferencer.has_pixel_threshold
-        if one.kind == "series" and settings.dicom:
-            method = self.inferencer.origin["method"] or "anomaly detection"
-            series = one.files[0].parent
-            more["segmentation"] = write_dicom(
-                folder, series, sliced.headers, voxels, method, has_threshold=known
-            )
-        panels = _worst(sliced, found, settings.worst)
+        panels = _worst(sliced, found, worst)
         draw_montage(folder / "montage.png", panels, sliced.aspect, has_threshold=known)
-        return more
+        if job.dicom is None:
+            return {}
+        findings = findings_of(record, job.made_with["threshold"], sliced, worst)
+        method = self.inferencer.origin["method"] or "anomaly detection"
+        maker = Maker.of(method, job.made_with)
+        job.dicom.write(folder, voxels, findings, maker, has_threshold=known)
+        return job.dicom.record()
 
     def _write_picture(self, image: Tensor, found: SliceScores, folder: Path) -> None:
         """Write map and sheet."""
@@ -240,29 +250,6 @@ class Scorer:
         panel = Panel(image.permute(1, 2, 0).numpy(), heat, f"score {float(found.scores[0]):.3f}")
         known = self.inferencer.has_pixel_threshold
         draw_montage(folder / "montage.png", [panel], has_threshold=known)
-
-
-_VERDICTS = {1: "abnormal", 0: "normal", None: "no verdict, since no threshold is known"}
-
-
-def _row(record: dict[str, Any], status: str) -> _Row:
-    numbers = {name: record[name] for name in ("score", "mean", "label", "flat")}
-    return {**numbers, "slices": len(record["slices"]), "status": status}
-
-
-def _summary(found: SliceScores, *, flat: bool) -> dict[str, Any]:
-    """Scores of the slices, and of the volume: that of its worst slice."""
-    known = None if found.labels is None else found.labels.int()
-    labels = [None] * len(found.numbers) if known is None else known.tolist()
-    triples = zip(found.numbers, found.scores.tolist(), labels, strict=True)
-    rows = [{"slice": number, "score": score, "label": label} for number, score, label in triples]
-    return {
-        "score": float(found.scores.max()),
-        "mean": float(found.scores.double().mean()),
-        "label": None if known is None else int(known.max()),
-        "flat": flat,
-        "slices": rows,
-    }
 
 
 def _is_flat(images: Tensor, one: Input) -> bool:

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from anomalib_medclip.clip.backbone import CLIP_PREFIXES, without_clip
 from anomalib_medclip.clip.weights import WEIGHTS_OPTIONS, read_plain
+from anomalib_medclip.components.familiar import FamiliarImages
 from anomalib_medclip.components.finite import refuse_non_finite_state
+from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, UnfinishedError
 from anomalib_medclip.files import fault_of
 from anomalib_medclip.training.schedule import checkpoint_callbacks
@@ -51,6 +53,8 @@ class Notes:
             yet; ``None`` in files of 0.1.0, which do not say.
         components: Class and options of the components that a user has passed.
         training: How it was trained: zero-shot or few-shot, from which sets, epochs.
+        decisions: What volumes and patients are decided by, as ``Decisions.as_plain`` has it.
+        familiar: Images like those it was made with: their ``vectors`` and ``owners``.
     """
 
     method: str
@@ -65,6 +69,8 @@ class Notes:
     is_finished: bool | None = None
     components: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    decisions: dict[str, Any] | None = None
+    familiar: dict[str, Tensor] | None = None
 
     @classmethod
     def of(
@@ -78,6 +84,7 @@ class Notes:
     ) -> "Notes":
         """What there is to note of a model that is built on a CLIP of ours."""
         clip = module.model.clip
+        decisions, familiar = (getattr(module, one, None) for one in ("decisions", "familiar"))
         return cls(
             method=type(module).__name__,
             fingerprint=clip.fingerprint,
@@ -91,7 +98,19 @@ class Notes:
             is_finished=is_finished,
             components=module.user_components.kept(),
             training=dict(module.training_facts),
+            decisions=decisions and decisions.as_plain(),
+            familiar=familiar and familiar._asdict(),
         )
+
+    @property
+    def known_decisions(self) -> Decisions | None:
+        """What volumes and patients are decided by; ``None`` in files of former versions."""
+        return None if self.decisions is None else Decisions.from_plain(self.decisions)
+
+    @property
+    def known_images(self) -> FamiliarImages:
+        """Images like those it was made with; none in files of former versions."""
+        return FamiliarImages.none() if self.familiar is None else FamiliarImages(**self.familiar)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
+from anomalib_medclip.components.familiar import SeenImage, seen_images
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 logger = logging.getLogger(__name__)
@@ -40,12 +41,17 @@ class CrossFit(Callback):
         asked: Whether to do so; ``None`` where it takes less than ``AFFORDABLE`` seconds.
 
     Attributes:
-        held_out: What was found, once training has ended; empty where it was not done.
+        held_out: What was found, once training has ended; empty where it was not done. Other images
+            of the support's patients are among it.
+        samples: The rows of these images.
+        seen: What the frozen tower says of them.
         seconds: How long it took.
     """
 
     def __init__(self, asked: bool | None) -> None:
         self.held_out: HeldOut = {}
+        self.samples: list[Any] = []
+        self.seen: list[SeenImage] = []
         self.seconds = 0.0
         self._asked = asked
         self._untrained: Any = None
@@ -58,6 +64,13 @@ class CrossFit(Callback):
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         return next(one for one in callbacks if isinstance(one, cls))
 
+    @classmethod
+    def held_out_in(cls, trainer: Trainer) -> "CrossFit | None":
+        """The one of a trainer that has just found something, of any model; else ``None``."""
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        found = (one for one in callbacks if isinstance(one, cls) and one.held_out)
+        return next(found, None) if trainer.state.fn == "fit" else None
+
     def answers(self, batch: ImageBatch, device: torch.device) -> dict[str, Tensor]:
         """What was found of the images of a batch, by the names of its fields."""
         found = [self.held_out[str(path)] for path in batch.image_path or ()]
@@ -67,7 +80,8 @@ class CrossFit(Callback):
         """Keep what the model is before it learns anything."""
         if stage != "fit":
             return
-        self.held_out, self.seconds, self._epochs, self._untrained = {}, 0.0, [], None
+        self.held_out, self.samples, self.seen, self.seconds = {}, [], [], 0.0
+        self._epochs, self._untrained = [], None
         if not self._is_wanted(trainer, pl_module.data):
             return
         if pl_module.support.readiness.has_learnt:
@@ -120,9 +134,12 @@ class CrossFit(Callback):
                 "images that the model learnt from"
             )
         for number, fold in enumerate(folds, start=1):
-            logger.info("scoring part %d of %d by a model trained without it", number, len(folds))
+            images = len(fold.val_data)
+            said = "scoring part %d of %d, %d images, by a model trained without its patients"
+            logger.info(said, number, len(folds), images)
             with isolate_rng():
                 self.held_out |= self._scored_apart(trainer, pl_module, fold)
+            self.samples.append(fold.val_data.samples)
             # Lightning takes what it has trained off the device, and with it the shared tower.
             pl_module.to(trainer.strategy.root_device)
         self.seconds = time.perf_counter() - begun
@@ -155,6 +172,7 @@ class CrossFit(Callback):
                 default_root_dir=scratch,
             )
             apart.fit(twin, datamodule=fold)
+        self.seen += scores.seen
         return scores.found
 
     def _is_wanted(self, trainer: Trainer, data: DatamoduleView) -> bool:
@@ -195,15 +213,17 @@ class _Scores(Callback):
 
     def __init__(self) -> None:
         self.found: HeldOut = {}
+        self.seen: list[SeenImage] = []
 
     def on_validation_batch_end(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        pl_module: Any,  # noqa: ANN401 - a method
         outputs: Any,  # noqa: ANN401 - a batch
         *_: Any,  # noqa: ANN401 - Lightning's
     ) -> None:
-        del trainer, pl_module
+        del trainer
+        self.seen += seen_images(outputs, pl_module.vectors)
         given = {"pred_score": outputs.pred_score, "anomaly_map": outputs.anomaly_map}
         for index, path in enumerate(outputs.image_path):
             self.found[str(path)] = {

@@ -166,6 +166,11 @@ class DatamoduleView:
         return self._find("val_data", None)
 
     @property
+    def val_samples(self) -> Any:  # noqa: ANN401 - a table
+        """A row of each image of validation; ``None`` where they have no table."""
+        return getattr(self.val_data, "samples", None)
+
+    @property
     def support_counts(self) -> dict[str, Any]:
         """Images and patients of each class in the support; empty where nobody counted."""
         return dict(self._find("support_counts", {}))

@@ -7,6 +7,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 
 from anomalib_medclip.clip.backbone import without_clip
+from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.schedule import checkpoint_callbacks, is_last_epoch
 
@@ -34,6 +35,7 @@ class BestEpoch(Callback):
         self._best = float("-inf")
         self._epoch = 0
         self._state: dict[str, Any] = {}
+        self._decisions: Decisions | None = None
         self._is_back = False
 
     @property
@@ -53,6 +55,7 @@ class BestEpoch(Callback):
             self._best, self._epoch = sum(scores), trainer.current_epoch
             learnt = without_clip(pl_module.state_dict())
             self._state = {name: value.clone() for name, value in learnt.items()}
+            self._decisions = getattr(pl_module, "decisions", None)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -60,7 +63,10 @@ class BestEpoch(Callback):
         """Save what was best so far with a training that may go on."""
         del pl_module
         if not is_last_epoch(trainer):
-            checkpoint[_KEY] = {"best": self._best, "epoch": self._epoch, "state": self._state}
+            checkpoint[_KEY] = {
+                "best": self._best, "epoch": self._epoch, "state": self._state,
+                "decisions": self._decisions and self._decisions.as_plain(),
+            }  # fmt: skip
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -70,6 +76,8 @@ class BestEpoch(Callback):
         kept = checkpoint.get(_KEY)
         if kept and trainer.state.fn == "fit":
             self._best, self._epoch, self._state = kept["best"], kept["epoch"], kept["state"]
+            found = kept.get("decisions")
+            self._decisions = None if found is None else Decisions.from_plain(found)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the best back where a callback has ended training, over what was saved last."""
@@ -89,6 +97,7 @@ class BestEpoch(Callback):
         if self._state:
             logger.info("epoch %d was best on the validation images; kept", self._epoch)
             pl_module.load_state_dict(pl_module.state_dict() | self._state)
+            vars(pl_module)["decisions"] = self._decisions
             self._is_back = True
 
 

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from anomalib_medclip.cache import CachePrecision, Shelf, TensorCache
 from anomalib_medclip.components.augmentation import Augmentation, Copies, apply_copies
+from anomalib_medclip.components.familiar import cell_vectors
 from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.files import as_json
 from anomalib_medclip.metrics.known_pixels import ignored_of
 
 _OF_TRAINING = {
     "seed", "lr", "object_name", "epoch_choice", "cross_fit", "cache_memory", "transductive",
+    "decide_by", "insist",
 }  # fmt: skip
 """Options that do not change what the frozen tower says of an image. Copies of an image are kept
 apart by the seed."""
@@ -75,10 +77,11 @@ class FrozenFeatures:
         self.copies = copies
         self._model, self._precision, self._memory = model, precision, memory
         self._seed, self._scope = seed, scope
+        self._vectors: dict[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is of one run."""
-        return self.__dict__ | {"cache": None, "lent": None, "shared": None}
+        return self.__dict__ | {"cache": None, "lent": None, "shared": None, "_vectors": {}}
 
     def open(self, folder: str | Path) -> None:
         """Begin to keep features; what memory does not hold goes to this folder."""
@@ -90,7 +93,7 @@ class FrozenFeatures:
         """Let them go."""
         if self.cache is not None:
             self.found += self.cache.found
-        self.cache = None
+        self.cache, self._vectors = None, {}
 
     def of_batch(self, batch: ImageBatch) -> Tensor:
         """Frozen features of a batch, each image copied as numbered."""
@@ -102,6 +105,20 @@ class FrozenFeatures:
         numbers = numbers or [0] * len(images)
         chosen = self.copies.of(labels, numbers)
         return self._encoded(images, paths, numbers, chosen)
+
+    def vectors_of(self, batch: ImageBatch, encoded: Tensor) -> Tensor:
+        """Vectors of a batch, by which images are told to be alike; each image has one for long.
+
+        Args:
+            batch: The images.
+            encoded: What the frozen tower says of them.
+        """
+        paths = [str(path) for path in batch.image_path or ()]
+        if not paths or any(path not in self._vectors for path in paths):
+            found = cell_vectors(self._model.middle_tokens(encoded)).half().cpu()
+            self._vectors.update(zip(paths, found, strict=False))
+            return found
+        return torch.stack([self._vectors[path] for path in paths])
 
     def masks_of(self, batch: ImageBatch) -> Tensor | None:
         """Masks ``(batch, 1, height, width)`` of zeros and ones, copied as the images are.

@@ -17,9 +17,12 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from anomalib_medclip.components.augmentation import Copies
+from anomalib_medclip.components.familiar import FamiliarImages
 from anomalib_medclip.components.model import ClipModel
+from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.export.exporter import CertifiedExporter
 from anomalib_medclip.export.verbs import ExportVerbs
+from anomalib_medclip.training.callbacks import callbacks_of
 from anomalib_medclip.training.checkpoints import (
     Notes,
     complete,
@@ -31,17 +34,12 @@ from anomalib_medclip.training.checkpoints import (
 )
 from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
-from anomalib_medclip.training.divergence import FiniteOnly
-from anomalib_medclip.training.epoch_choice import BestEpoch, put_best_back
-from anomalib_medclip.training.epoch_seed import EpochSeed
+from anomalib_medclip.training.epoch_choice import put_best_back
 from anomalib_medclip.training.frozen_features import FrozenFeatures, scope_of
 from anomalib_medclip.training.gaps import refuse_or_warn
 from anomalib_medclip.training.options import SharedOptions, refuse_precision
 from anomalib_medclip.training.preparation import Preparation
-from anomalib_medclip.training.processes import Processes
-from anomalib_medclip.training.results import ResultsWriter
 from anomalib_medclip.training.schedule import Schedule, is_last_epoch, save_again
-from anomalib_medclip.training.stopping import TidyStop
 from anomalib_medclip.training.support import SupportFitter
 from anomalib_medclip.training.text_features import TextFeatures
 from anomalib_medclip.training.threshold_source import (
@@ -66,6 +64,9 @@ class ClipMethod(ExportVerbs, SharedOptions):
         wants_abnormal: Whether it learns from abnormal images, too.
         makes_images: Whether each epoch has training images of its own, which nothing can keep.
         threshold_from: Which images the threshold was found on; empty while there is none.
+        decisions: What volumes and patients are decided by; ``None`` before any validation.
+        familiar: Images by which it is told whether others are like them.
+        vectors: What the frozen tower says of the batch that was validated last.
     """
 
     augmentations: Copies
@@ -74,6 +75,9 @@ class ClipMethod(ExportVerbs, SharedOptions):
     wants_abnormal = True
     makes_images = False
     threshold_from = ""
+    decisions: Decisions | None = None  # pickles of former versions have none
+    familiar = FamiliarImages.none()
+    vectors: Tensor | None = None
     model: ClipModel
     _trains_masks = False
 
@@ -120,13 +124,9 @@ class ClipMethod(ExportVerbs, SharedOptions):
         return 1 if self.data.zero_shot else len(self.augmentations.masks)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Processes, stops, what anomalib calls back, results, cross-fitting, the best epoch."""
-        callbacks = [Processes(), TidyStop(), EpochSeed(self.hparams["seed"]), FiniteOnly()]
-        callbacks += cast("Sequence[Callback]", super().configure_callbacks())
-        callbacks += [ResultsWriter(), CrossFit(self.hparams["cross_fit"])]
-        if self.hparams["epoch_choice"] == "validation":
-            callbacks.append(BestEpoch())
-        return callbacks
+        """See ``callbacks_of``."""
+        components = cast("Sequence[Callback]", super().configure_callbacks())
+        return callbacks_of(self.hparams, components)
 
     def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Adam on whatever requires a gradient, without weight decay; ``None`` if nothing does."""
@@ -193,12 +193,14 @@ class ClipMethod(ExportVerbs, SharedOptions):
         del batch_idx
         cross_fit = CrossFit.of(self.trainer)
         if self._is_fitting and cross_fit.held_out:
+            self.vectors = None
             answers: dict[str, Any] = cross_fit.answers(batch, self.device)
             return batch.update(**answers)
         on_support = self.data.validates_on_support
         again = self._is_fitting and (on_support or self.schedule.validates_often(self.trainer))
         images = cast("Tensor", batch.image)
         encoded = self.features.of_batch(batch) if again else self.model.encode(images)
+        self.vectors = self.features.vectors_of(batch, encoded)
         text = self.text.of_batch(batch, training=False)
         leave_out = self.support.leave_out(batch) if on_support else None
         return batch.update(**self.model.score(encoded, text, leave_out)._asdict())
@@ -308,3 +310,4 @@ class ClipMethod(ExportVerbs, SharedOptions):
         super().on_load_checkpoint(checkpoint)
         self.preparation.restored(notes)
         self.threshold_from, self.training_facts = notes.threshold_from, notes.training
+        self.decisions, self.familiar = notes.known_decisions, notes.known_images

@@ -17,6 +17,7 @@ from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
     RankPreservingPostProcessor,
 )
+from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.option_checks import SEEDS, checked
 from anomalib_medclip.readers.resize import Resample
@@ -56,6 +57,10 @@ class SharedOptions(Base):
         object_name: Words for the prompt; by default as the data say.
         adapters: File of what was learnt, as the authors' code saves it, to start from.
         epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
+        decide_by: By which rule volumes and patients are called abnormal: ``f1``, the largest F1;
+            ``sensitivity=0.95``, with 95 % confidence or, as ``sensitivity=0.9@0.8``, another;
+            ``false_alarms=0.05``, the share of normal patients.
+        insist: Give a verdict even if too few patients are known for what the rule asks.
         cross_fit: Where thresholds come from the support: find them by models trained without parts
             of it, which takes twice as long as training; by default where that is below 30 s.
         cache: How frozen tokens are kept, so that images are encoded once.
@@ -97,6 +102,8 @@ class SharedOptions(Base):
         object_name: str | None = None,
         adapters: str | None = None,
         epoch_choice: EpochChoice = "last",
+        decide_by: str = "f1",
+        insist: bool = False,
         cross_fit: bool | None = None,
         cache: CachePrecision = "float32",
         cache_memory: float = 4.0,
@@ -107,6 +114,7 @@ class SharedOptions(Base):
         self.user_components = UserComponents(kwargs)
         _check_choices(self.hparams)
         _check_numbers(self.hparams)
+        Rule.parse(self.hparams["decide_by"])
         if object_name is not None and not self.names_the_object:
             msg = f"the prompts of {type(self).__name__} name no object; leave object_name out"
             raise ConfigError(msg)

@@ -79,6 +79,13 @@ class MVFAModel(ClipModel):
         """The stream after the first level, before any adapter: what no training changes."""
         return self.clip.taps(images, self.levels[:1])[:, 0]
 
+    def middle_tokens(
+        self, stream: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch token width"]:
+        """Frozen tokens from the middle of the tower, without adapters."""
+        start = self.levels[0]
+        return self.clip.go_on(stream, start, max(start, self.clip.depth // 2))
+
     def score(
         self,
         stream: Float[Tensor, "batch token width"],

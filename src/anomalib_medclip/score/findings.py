@@ -1,0 +1,82 @@
+"""What a report says of a volume, of what ``scores.json`` says of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from anomalib_medclip.data.slicing import Sliced
+from anomalib_medclip.score.dicom_report import Findings, Measurement, Statement
+from anomalib_medclip.score.summary import words_of
+
+_SAME_PLACE = 0.01  # of the distance of slices
+
+
+def findings_of(
+    record: Mapping[str, Any],
+    threshold: Mapping[str, Any],
+    sliced: Sliced,
+    worst: int,
+) -> Findings:
+    """What there is to report.
+
+    Args:
+        record: As ``summary`` gives it.
+        threshold: What it is ``from``.
+        sliced: The volume, cut.
+        worst: Of how many slices to report the score, the worst first.
+    """
+    rows = sorted(record["slices"], key=lambda row: -row["score"])[:worst]
+    numbers = [
+        Measurement("score", "Anomaly score of the volume", record["score"]),
+        Measurement("mean", "Mean anomaly score of the slices", record["mean"]),
+        Measurement("slices", "Number of slices that were scored", len(record["slices"])),
+    ]
+    numbers += _of_verdict(record["verdict"])
+    for row in rows:
+        if (place := _in_the_series(sliced, row["slice"])) is not None:
+            meaning = "Anomaly score of a slice"
+            numbers.append(Measurement("slice-score", meaning, row["score"], slice=place))
+    listed = "; ".join(f"slice {row['slice']}: {row['score']:.3f}" for row in rows)
+    words = [
+        Statement("verdict", "Verdict of the model", words_of(record)),
+        Statement("score-is", "What the score is of", record["aggregation"]["score_is"]),
+        Statement("threshold-from", "Where the threshold is from", threshold["from"]),
+        *_of_errors(record["verdict"]),
+        Statement("worst-slices", "Slices with the highest scores", listed),
+    ]
+    return Findings(words, numbers)
+
+
+def _of_verdict(verdict: Mapping[str, Any]) -> list[Measurement]:
+    """Numbers of a verdict, those that there are."""
+    known = verdict["threshold"] or {}
+    p = verdict["p_value"] or {}
+    alarms = " among normal patients"
+    numbers = [
+        ("threshold", "Threshold of the scores", known.get("value")),
+        ("p-value", f"Share of such scores{alarms}", p.get("value")),
+        ("p-smallest", "Smallest share that can be", p.get("smallest")),
+        ("probability", "Probability that the patient is abnormal", verdict["probability"]),
+        ("prevalence", "Share of abnormal patients it is for", verdict["prevalence"]),
+    ]
+    return [Measurement(*one) for one in numbers if one[2] is not None]
+
+
+def _of_errors(verdict: Mapping[str, Any]) -> list[Statement]:
+    """How often the threshold is wrong, and why there is no probability."""
+    wrong = (verdict["threshold"] or {}).get("words")
+    said = [
+        ("threshold-error", "How often the threshold is wrong", wrong),
+        ("no-probability", "Why there is no probability", verdict["no_probability"]),
+    ]
+    return [Statement(*one) for one in said if one[2]]
+
+
+def _in_the_series(sliced: Sliced, number: int) -> int | None:
+    """Which slice of the series a slice of the cut is; none, if it was cut across several."""
+    across = np.linalg.inv(sliced.affine) @ sliced.picture_affine  # (row, column, slice) to indices
+    row, column, step, start = across[0]
+    place = step * number + start
+    is_one = max(abs(row), abs(column), abs(place - round(place))) < _SAME_PLACE
+    return round(place) if is_one else None
