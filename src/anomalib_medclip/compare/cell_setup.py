@@ -16,6 +16,7 @@ from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.fingerprint import Digests
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.files import as_json
+from anomalib_medclip.training.deciding import Deciding
 from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.frozen_features import SharedFeatures
 from anomalib_medclip.training.method import ClipMethod
@@ -85,7 +86,7 @@ def engine_for(
             msg = f"{cell.model} has no number of epochs of its own; give it max_epochs"
             raise ConfigError(msg)
     return Engine(
-        callbacks=[FiniteOnly(), *callbacks], default_root_dir=folder, devices=1,
+        callbacks=[FiniteOnly(), Deciding(), *callbacks], default_root_dir=folder, devices=1,
         accelerator=settings.accelerator, logger=False, enable_progress_bar=False,
         enable_model_summary=False, **asked,
     )  # fmt: skip
