@@ -1,4 +1,4 @@
-"""What is said of a picture or a volume, and how sure: by the options of ``score`` and of Python."""
+"""What is said of a picture or a volume, and how sure: by options of ``score`` and of Python."""
 
 import json
 import re

@@ -65,7 +65,7 @@ def figures(metrics: Sequence[Any]) -> Figures:
     found = {}
     for metric in metrics:
         prefix, _, name = metric.name.rpartition("_")
-        value = metric.compute() if metric.update_count else None  # such as pixels without masks
+        value: Any = metric.compute() if metric.update_count else None  # as pixels without masks
         undefined = value is None or not torch.isfinite(value)
         found[f"{prefix}_{_SHORT.get(name, name)}"] = None if undefined else float(value)
     return found
