@@ -31,6 +31,10 @@ NO_THRESHOLD = "no threshold is known"
 """Why there is no figure at one."""
 
 
+TOO_FEW = "too few patients"
+"""The first words where a figure or its interval cannot be had."""
+
+
 class UnitFigure(NamedTuple):
     """A figure of images, volumes or patients.
 
@@ -258,4 +262,4 @@ def _too_few(patients: tuple[int, int], classes: tuple[int, ...]) -> str:
         return ""
     have = " and ".join(f"{patients[one]} {CLASS_NAMES[one]}" for one in classes)
     needed = f"{FEWEST_PATIENTS} of each" if len(classes) > 1 else f"{FEWEST_PATIENTS}"
-    return f"too few patients: {have}, and {needed} are needed"
+    return f"{TOO_FEW}: {have}, and {needed} are needed"

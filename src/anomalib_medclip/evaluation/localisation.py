@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anomalib_medclip.components.threshold import has_pixel_threshold
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.evaluation.levels import Found
+from anomalib_medclip.evaluation.levels import TOO_FEW, Found
 from anomalib_medclip.metrics.clustered import FEWEST_PATIENTS, Sample, clustered_interval
 from anomalib_medclip.metrics.influence import Influence
 from anomalib_medclip.metrics.known_pixels import ignored_of
@@ -170,5 +170,5 @@ def _of_lesions(figure: Figure, lesions: LesionFigures) -> Found:
 
 
 def _too_few(patients: int) -> str:
-    have = f"too few patients: lesions of {patients} are outlined"
-    return f"{have}, and {FEWEST_PATIENTS} are needed"
+    have = f"lesions of {patients} are outlined"
+    return f"{TOO_FEW}: {have}, and {FEWEST_PATIENTS} are needed"
