@@ -1,6 +1,7 @@
 """Words of the command line become what they mean."""
 
 import argparse
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -45,11 +46,11 @@ def share(word: str) -> tuple[int, int]:
 
 def proportion(word: str) -> float:
     """A number between 0 and 1."""
-    number = float(word)
-    if not 0 < number < 1:
-        msg = f"{word} is not between 0 and 1; give a share, such as 0.1"
-        raise argparse.ArgumentTypeError(msg)
-    return number
+    with suppress(ValueError):
+        if 0 < (number := float(word)) < 1:
+            return number
+    msg = f"{word!r} is no number between 0 and 1; give a share, such as 0.1"
+    raise argparse.ArgumentTypeError(msg)
 
 
 def _from(least: int, word: str) -> int:

@@ -16,6 +16,7 @@ from anomalib_medclip.commands.arguments import at_least_one, count, pair, plain
 from anomalib_medclip.data.slicing import Plane
 from anomalib_medclip.decisions.decisions import Asked
 from anomalib_medclip.decisions.thresholds import Rule
+from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.files import check_writable
 from anomalib_medclip.readers.intensity import with_nan_as_background
 from anomalib_medclip.readers.left_out import warn_of
@@ -114,10 +115,17 @@ def _add_of_verdicts(parser: argparse.ArgumentParser) -> None:
     rules = (
         "f1, sensitivity=0.95 (of abnormal patients, with 95 %% confidence) or false_alarms=0.05"
     )
-    add("--decide-by", type=Rule.parse, metavar="RULE", help=f"{rules}; by default as in training")
+    add("--decide-by", type=_rule, metavar="RULE", help=f"{rules}; by default as in training")
     add("--insist", action="store_true", help="give a verdict even by too few patients")
     rate = "share of abnormal patients where the model is used, for probabilities"
     add("--prevalence", type=proportion, metavar="SHARE", help=rate)
+
+
+def _rule(word: str) -> Rule:
+    try:
+        return Rule.parse(word)
+    except ConfigError as error:  # of which argparse would not say what is wrong
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _add_of_volumes(parser: argparse.ArgumentParser, as_trained: str) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from anomalib_medclip.decisions.aggregation import Aggregation, Choice
 from anomalib_medclip.decisions.conformal import PValue, p_value
 from anomalib_medclip.decisions.familiarity import Unlike
-from anomalib_medclip.decisions.probability import Calibration
+from anomalib_medclip.decisions.probability import Calibration, log_odds
 from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
 from anomalib_medclip.decisions.thresholds import Rule, Threshold, described, threshold
 
@@ -24,11 +24,19 @@ class Asked:
         insist: Whether to give a verdict by a threshold that does not hold what the rule asks for.
         prevalence: Share of abnormal patients where the model is used; by default that of the
             patients that probabilities were fitted on.
+
+    Raises:
+        ConfigError: The prevalence is no share.
     """
 
     rule: Rule | None = None
     insist: bool = False
     prevalence: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a prevalence that cannot be, even where no probability is known."""
+        if self.prevalence is not None:
+            log_odds(self.prevalence)
 
 
 class Verdict(NamedTuple):
@@ -174,22 +182,20 @@ class Decisions:
                 area.
             asked: What is wanted.
             unlike: How far its images are from those that the model was made with.
-
-        Raises:
-            ConfigError: The prevalence is no share.
         """
         score = self.aggregation.of(scores, areas)
         known, curve = self.references.get(level), self.calibrations.get(level)
-        count = np.size(scores)
+        count, unfit = np.size(scores), ""
         if known is not None and known.images == 1 < count:
-            known = curve = None  # single images, which many together are not like
+            known = curve = None
+            unfit = f"the model was validated on single images, and these are {count} together"
         found = self.threshold(level, asked.rule) if known or level == "image" else None
         insists = self.insist or asked.insist
         why = ""
         if found is None and insists and self.image_threshold is not None:
             found = self._of_single_images(self.image_threshold)
         elif found is None:
-            why = self._why_no_threshold(level, count)
+            why = unfit or self._why_no_threshold(level, asked.rule or self.rule)
         elif not (found.holds or insists):
             why = found.words
         verdict = Verdict(
@@ -200,7 +206,7 @@ class Decisions:
             no_label=why,
             p=None if known is None else p_value(score, known),
             probability=None if curve is None else curve.probability(score, asked.prevalence),
-            no_probability="" if curve else self._why_no_probability(level),
+            no_probability="" if curve else unfit or self._why_no_probability(level),
             prevalence=None if curve is None else asked.prevalence or curve.prevalence,
             unlike=unlike,
         )
@@ -212,15 +218,20 @@ class Decisions:
         )
         return Threshold(value, Rule(), None, None, False, words)
 
-    def _why_no_threshold(self, level: Level, images: int) -> str:
+    def _why_no_threshold(self, level: Level, rule: Rule) -> str:
         known = self.references.get(level)
-        if known is not None and known.images == 1 < images:
-            return f"the model was validated on single images, and these are {images} together"
-        lacks = f"no {level}s" if known is None else f"no {level}s of the classes that this needs"
-        return f"the model knows {lacks} to decide by; its validation: {self.source or 'none'}"
+        if known is None:
+            return self._knows_none(level)
+        counts = f"{len(known.normal)} normal and {len(known.abnormal)} abnormal ones"
+        return f"too few patients: the model knows {counts}, and {rule.words} needs {rule.needs}"
 
     def _why_no_probability(self, level: Level) -> str:
-        return self.no_probability.get(level, f"the model knows no such {level}s")
+        return self.no_probability.get(level, self._knows_none(level))
+
+    def _knows_none(self, level: Level) -> str:
+        single = f"its threshold of single images is from {self.source}"
+        rest = "it knows no threshold" if self.image_threshold is None else single
+        return f"the model knows no {level}s to compare with; {rest}"
 
     def as_plain(self) -> dict[str, Any]:
         """In values that JSON has; ``from_plain`` undoes it."""

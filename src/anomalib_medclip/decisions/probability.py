@@ -48,7 +48,7 @@ class Calibration:
             share = float(np.interp(score, self.x, self.y))
             logit = float(np.log(share) - np.log1p(-share))
         if prevalence is not None:
-            logit += _log_odds(prevalence) - _log_odds(self.prevalence)
+            logit += log_odds(prevalence) - log_odds(self.prevalence)
         return float(0.5 + 0.5 * np.tanh(logit / 2))
 
     def as_plain(self) -> dict[str, Any]:
@@ -110,11 +110,16 @@ def calibrate(reference: Reference) -> Calibration:
     slope = max(0.0, float(fit.coef_[0, 0])) / spread  # a higher score is never less abnormal
     intercept = float(fit.intercept_[0]) - slope * float(scores.mean())
     if slope == 0:
-        intercept = _log_odds(prevalence)
+        intercept = log_odds(prevalence)
     return Calibration("sigmoid", (slope, intercept), (), prevalence, count)
 
 
-def _log_odds(share: float) -> float:
+def log_odds(share: float) -> float:
+    """Logarithm of the odds of a prevalence.
+
+    Raises:
+        ConfigError: It is no share.
+    """
     if not 0 < share < 1:
         msg = f"the prevalence is {share}; give a share between 0 and 1, such as 0.1"
         raise ConfigError(msg)

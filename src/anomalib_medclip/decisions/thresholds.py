@@ -80,6 +80,15 @@ class Rule:
             return f"at most {share} false alarms"
         return f"a sensitivity of {share} at {100 * self.confidence:g} % confidence"
 
+    @property
+    def needs(self) -> str:
+        """Whom it needs to know, in words."""
+        return {
+            "f1": "some of both",
+            "sensitivity": "abnormal ones",
+            "false_alarms": "normal ones",
+        }[self.aim]
+
 
 class Share(NamedTuple):
     """A share of patients, and its bound.

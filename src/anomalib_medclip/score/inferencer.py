@@ -199,9 +199,6 @@ class Inferencer:
             vectors: What ``answer`` gives of them, if it does; without, nothing is abstained from.
             is_volume: Whether they are slices of one volume.
             asked: By which rule to decide, and what to say of it.
-
-        Raises:
-            ConfigError: The prevalence is no share.
         """
         level = self.decisions.level_of(is_volume=is_volume)
         areas = (maps > self.decisions.pixel_threshold).flatten(1).double().mean(dim=1)
@@ -276,7 +273,7 @@ def decisions_of(notes: Mapping[str, Any], *, has_threshold: bool) -> Decisions:
     if plain := notes.get("decisions"):
         return Decisions.from_plain(plain)
     known = notes.get("image_threshold") or 0.5
-    source = "made by a version that noted none"
+    source = "images that its version did not note"
     return Decisions(image_threshold=known if has_threshold else None, source=source)
 
 

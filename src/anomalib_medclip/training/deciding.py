@@ -25,6 +25,7 @@ from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.processes import of_all
+from anomalib_medclip.training.schedule import is_watched
 from anomalib_medclip.training.threshold_source import source_of
 
 
@@ -120,11 +121,11 @@ class Deciding(Callback):
         if samples is None or not images or known is None:
             return nothing
         rows = _rows(images, samples, post)
-        epoch_chosen = getattr(module, "hparams", {}).get("epoch_choice") == "validation"
+        chooses = getattr(module, "hparams", {}).get("epoch_choice") == "validation"
+        approximate = apart is not None or chooses or is_watched(trainer)
         return _decisions(
-            nothing, rows, is_approximate=apart is not None or epoch_chosen,
-            learns_abnormal=learns_abnormal,
-        )  # fmt: skip
+            nothing, rows, is_approximate=approximate, learns_abnormal=learns_abnormal
+        )
 
 
 def _scored(paths: Iterable[str], scores: Tensor, maps: Tensor | None) -> Iterable[ScoredImage]:
@@ -144,7 +145,7 @@ def _rows(images: Sequence[ScoredImage], samples: DataFrame, post: Any) -> DataF
     Args:
         images: As scored; of one that was scored twice, the first counts.
         samples: A table of them, with the columns of anomalib and, if it is ours, ``group`` and
-            ``volume``.
+            ``volume``; others are left out, since their label is not known.
         post: The post-processor, whose thresholds are found.
     """
     scores = placed(post, torch.tensor([image.score for image in images], dtype=torch.float64))
@@ -154,14 +155,16 @@ def _rows(images: Sequence[ScoredImage], samples: DataFrame, post: Any) -> DataF
         None if image.tail is None or threshold is None else image.tail.share_above(threshold)
         for image in images
     ]
-    about = samples.drop_duplicates("image_path").set_index(samples["image_path"].astype(str))
-    known = about.reindex(rows["image_path"])
+    about = samples.assign(image_path=samples["image_path"].astype(str))
+    about = about.drop_duplicates("image_path").set_index("image_path")
+    rows = rows[rows["image_path"].isin(about.index)].drop_duplicates("image_path")
+    known = about.loc[rows["image_path"]]
     rows["abnormal"] = (known["label_index"] == 1).to_numpy()
     for name in ("group", "volume"):
         rows[name] = known[name].to_numpy() if name in known else ""
     rows["owner"] = rows["group"].where(rows["group"] != "", rows["volume"])
     rows["owner"] = rows["owner"].where(rows["owner"] != "", rows["image_path"])
-    return rows.drop_duplicates("image_path")
+    return rows
 
 
 def _decisions(

@@ -65,7 +65,7 @@ class Schedule:
         if trainer.max_epochs == _LIGHTNING_EPOCHS:
             logger.info("training %d epochs, the default of this method", self._default_epochs)
             trainer.fit_loop.max_epochs = self._default_epochs
-        if not (chooses or _is_watched(trainer)) and trainer.check_val_every_n_epoch == 1:
+        if not (chooses or is_watched(trainer)) and trainer.check_val_every_n_epoch == 1:
             logger.info("the epochs are fixed beforehand: validation comes after the last one")
             trainer.check_val_every_n_epoch = _NEVER
         for callback in checkpoint_callbacks(trainer):
@@ -120,7 +120,7 @@ def _is_in(function: Callable[..., Any]) -> bool:
     return frame is not None
 
 
-def _is_watched(trainer: Any) -> bool:  # noqa: ANN401 - a trainer
+def is_watched(trainer: Any) -> bool:  # noqa: ANN401 - a trainer
     """Whether a callback keeps an epoch, or stops training, for what validation says."""
     # Callbacks of anyone's making; only some watch a metric.
     monitors = [str(getattr(callback, "monitor", None)) for callback in trainer.callbacks]

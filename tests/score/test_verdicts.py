@@ -1,0 +1,176 @@
+"""What is said of a picture or a volume, and how sure: by the options of ``score`` and of Python."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from anomalib.engine import Engine
+from cohort import SIDE, cohort_data, patients, write_cohort
+from scans import record, write_volume
+from tiny import CASES
+
+from anomalib_medclip import Inferencer
+from anomalib_medclip.cli import main
+from anomalib_medclip.decisions.decisions import Asked
+from anomalib_medclip.decisions.thresholds import Rule
+from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.models.mvfa import MVFA
+
+PAGE = (Path(__file__).parents[2] / "docs" / "score.md").read_text()
+pytestmark = pytest.mark.xdist_group("MVFA")  # whose graph is traced once
+[CASE] = [case for case in CASES if case.method is MVFA]
+
+
+def trained(home, *validation):
+    """The checkpoint of a training on patients whose validation is given."""
+    rows = [*patients("support", 2, 2), *validation, *patients("test", 1, 1)]
+    engine = Engine(
+        default_root_dir=home, accelerator="cpu", max_epochs=1, enable_progress_bar=False,
+        enable_model_summary=False, logger=False,
+    )  # fmt: skip
+    engine.fit(CASE.shallow(), datamodule=cohort_data(write_cohort(home, rows)))
+    return Path(engine.trainer.checkpoint_callback.best_model_path)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """A model that knows 5 normal and 8 abnormal patients, with two images each."""
+    return trained(tmp_path_factory.mktemp("few"), *patients("valid", 5, 8, images=(2,)))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """One that knows enough for a probability: 21 normal patients are left of 42."""
+    return trained(tmp_path_factory.mktemp("many"), *patients("valid", 42, 21, images=(2,)))
+
+
+@pytest.fixture
+def score(tmp_path):
+    """Runs the command on a volume: ``score(model, *options)`` gives the record and the row."""
+    voxels = np.random.default_rng(0).normal(90, 12, (SIDE, SIDE, 4)).round()
+    path = write_volume(tmp_path / "head.nii.gz", voxels.astype(np.int16), np.eye(4))
+
+    def command(model, *options):
+        out = tmp_path / "out"
+        given = ["--ckpt", str(model), "--out", str(out), "--intensity", "[0, 255]"]
+        assert main(["score", str(path), *given, "--overwrite", *options]) == 0
+        return record(out / "head"), (out / "scores.csv").read_text().splitlines()[1]
+
+    return command
+
+
+def test_too_few_patients_give_no_verdict_unless_one_insists(few, score):
+    asked = ("--decide-by", "sensitivity=0.95")
+    found, row = score(few, *asked)
+    verdict = found["verdict"]
+    assert found["label"] is verdict["label"] is None
+    threshold = verdict["threshold"]
+    assert threshold["sensitivity"] == {
+        "found": 8,
+        "of": 8,
+        "bound": pytest.approx(0.05 ** (1 / 8)),
+    }
+    assert not threshold["holds"]
+    assert "needs 59 abnormal ones without a miss" in verdict["no_verdict"]
+    assert "at least 69 % with 95 % confidence" in verdict["no_verdict"]
+    assert "needs 59 abnormal ones" in row
+    insisted, _ = score(few, *asked, "--insist")
+    assert insisted["label"] == int(found["score"] > threshold["value"])
+    assert insisted["verdict"]["threshold"] == threshold
+    assert insisted["verdict"]["no_verdict"] is None
+
+
+def test_few_patients_give_no_probability_and_a_p_value_that_is_not_small(few, score):
+    verdict = score(few, "--prevalence", "0.1")[0]["verdict"]
+    assert (verdict["probability"], verdict["prevalence"]) == (None, None)
+    assert "too few patients: 5 normal and 8 abnormal" in verdict["no_probability"]
+    assert verdict["p_value"]["smallest"] == pytest.approx(1 / 6)
+    assert verdict["p_value"]["value"] >= 1 / 6
+
+
+def odds(share):
+    return share / (1 - share)
+
+
+def test_a_prevalence_moves_the_probability_and_is_named(many, score):
+    as_known = score(many)[0]["verdict"]
+    rare, row = score(many, "--prevalence", "0.01")
+    assert as_known["prevalence"] == pytest.approx(0.5)
+    assert rare["verdict"]["prevalence"] == 0.01
+    moved = odds(rare["verdict"]["probability"]) / odds(as_known["probability"])
+    assert moved == pytest.approx(odds(0.01) / odds(0.5))
+    assert str(rare["verdict"]["probability"]) in row
+
+
+def test_python_asks_the_same(few, many, tmp_path):
+    path = write_cohort(tmp_path, patients("test", 1)) / "images" / "0.png"
+    asked = Asked(Rule("sensitivity", 0.95))
+    model = Inferencer(few)
+    found = model.predict(path, asked)
+    assert found.label is None
+    assert "needs 59 abnormal ones" in found.verdict.no_label
+    assert model.predict(path, Asked(asked.rule, insist=True)).label in (True, False)
+    known = Inferencer(many).decisions
+    own, rare = (
+        known.verdict("patient", [0.6, 0.4], asked=Asked(prevalence=share)).probability
+        for share in (None, 0.01)
+    )
+    assert rare < own
+    with pytest.raises(ConfigError, match="share between 0 and 1"):
+        Asked(prevalence=1.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--decide-by", "sensitivity=95"), "the rate of the rule sensitivity is 95"),
+        (("--decide-by", "sensitivity"), "the rate of the rule sensitivity is None"),
+        (("--decide-by", "youden"), "the rule 'youden' is not known"),
+        (("--decide-by", "f1="), "'f1=' is no rule; give f1, sensitivity=0.95"),
+        (("--prevalence", "10"), "'10' is no number between 0 and 1; give a share, such as 0.1"),
+        (("--prevalence", "10%"), "'10%' is no number"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_error(options, words, tmp_path, capfd):
+    try:
+        code = main(["score", str(tmp_path), "--ckpt", "x", "--out", str(tmp_path), *options])
+    except SystemExit as stopped:  # by argparse
+        code = stopped.code
+    said = capfd.readouterr().err
+    assert code == 2
+    assert words in said
+    assert "Traceback" not in said
+
+
+def names(value):
+    """All fields of a record, at any depth."""
+    if isinstance(value, dict):
+        return set(value).union(*map(names, value.values()))
+    return set().union(*map(names, value)) if isinstance(value, list) else set()
+
+
+def test_each_field_of_a_verdict_is_explained_on_the_page(few, many, score):
+    for found in (score(model)[0] for model in (few, many)):
+        text = json.dumps(found["verdict"], allow_nan=False)
+        known = set(re.findall(r"`(\w+)`", PAGE))
+        assert names(json.loads(text)) | set(found["aggregation"]) <= known
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.daily_for(kind="onnx")
+def test_an_export_decides_as_its_checkpoint(kind, many, tmp_path):
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", logger=False)
+    model = MVFA.load_from_checkpoint(many)
+    path = engine.export(model, kind, export_root=tmp_path, ckpt_path=many)
+    ours, theirs = Inferencer(many), Inferencer(path)
+    assert theirs.decisions == ours.decisions
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    one, other = (
+        model.decide(*model.score(images)[::2], is_volume=True) for model in (ours, theirs)
+    )
+    assert one.level == other.level == "patient"
+    assert other.probability == pytest.approx(one.probability, abs=1e-4)
+    assert other.threshold == one.threshold
