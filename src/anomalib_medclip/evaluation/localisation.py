@@ -126,7 +126,7 @@ class Localisation:
         found |= {name: _of_lesions(one, lesions) for name, one in figures.items()}
         moved |= {name: one.influence for name, one in figures.items() if one.influence}
         known_shares = ((rate, one.value) for rate, one in lesions.froc.items())
-        froc = {str(rate): share for rate, share in known_shares if share is not None}
+        froc = {str(rate): float(share) for rate, share in known_shares if share is not None}
         return Localised(found, moved, froc)
 
     def _moved(self, known: dict[str, float | None], overlap: AUPRO) -> dict[str, Influence]:
@@ -165,8 +165,8 @@ def _of_lesions(figure: Figure, lesions: LesionFigures) -> Found:
     if figure.value is None:
         return Found(None, words="no lesion is outlined, or no threshold of pixels is known")
     if figure.interval is None:
-        return Found(figure.value, words=_too_few(lesions.patients_with_lesions))
-    return Found(figure.value, figure.interval.low, figure.interval.high)
+        return Found(float(figure.value), words=_too_few(lesions.patients_with_lesions))
+    return Found(float(figure.value), figure.interval.low, figure.interval.high)
 
 
 def _too_few(patients: int) -> str:
