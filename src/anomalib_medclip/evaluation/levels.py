@@ -122,7 +122,7 @@ class Found(NamedTuple):
     words: str = ""
 
 
-class ScoredImages(NamedTuple):
+class ImageAnswers(NamedTuple):
     """What a test says of each image, in one order.
 
     Attributes:
@@ -150,7 +150,7 @@ class ScoredImages(NamedTuple):
     unknown: int
 
 
-def levels_of(images: ScoredImages, decisions: Decisions | None) -> dict[Level, UnitScores]:
+def levels_of(images: ImageAnswers, decisions: Decisions | None) -> dict[Level, UnitScores]:
     """Scores of a test at each level that it has: images, volumes if there are any, patients.
 
     Args:
@@ -176,7 +176,7 @@ def levels_of(images: ScoredImages, decisions: Decisions | None) -> dict[Level, 
 
 
 def _units(
-    images: ScoredImages, names: Sequence[str], known: Decisions, level: Level
+    images: ImageAnswers, names: Sequence[str], known: Decisions, level: Level
 ) -> UnitScores:
     areas = images.areas if known.aggregation.kind == "area" else None
     found = list(units(names, images.patients, images.labels, images.halved, areas))
