@@ -12,7 +12,7 @@ from anomalib_medclip.decisions.reference import Reference
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.evaluation.levels import (
     NO_THRESHOLD,
-    ScoredImages,
+    ImageAnswers,
     figures_of,
     levels_of,
 )
@@ -20,7 +20,7 @@ from anomalib_medclip.evaluation.levels import (
 
 def scored(patients, volumes, labels, scores, called=None, areas=None):
     """What a test says of some images."""
-    return ScoredImages(
+    return ImageAnswers(
         paths=[str(number) for number in range(len(scores))], patients=patients, volumes=volumes,
         labels=labels, scores=scores, raw_scores=scores, halved=np.array(scores, dtype=float),
         called=called, areas=areas, unknown=0,

@@ -24,6 +24,7 @@ RECORD = {
     "figures": {
         "image_AUROC": {"value": 0.91249, "low": 0.8, "high": 1.0, "words": ""},
         "image_AP": {"value": 0.5, "low": None, "high": None, "words": "too few patients: why"},
+        "image_F1": {"value": None, "low": None, "high": None, "words": "no threshold is known: x"},
         "patient_AUROC": {"value": None, "low": None, "high": None, "words": "too few patients: 3"},
         "patient_F1": {"value": None, "low": None, "high": None, "words": "too few patients: 3"},
         "lesion_FalsePositives": {"value": 1.25, "low": 0.5, "high": 2.0, "words": ""},
@@ -40,11 +41,13 @@ tested: 48 normal and 40 abnormal images
 tested: 3 normal and 9 abnormal patients
 score of a patient: the worst image, chosen
 of       figure                       value  95 % interval, or why there is none
-patient  all                              -  too few patients: 3
+patient  all                              -  too few patients
 image    AUROC                        0.912  0.800 to 1.000
-image    AP                           0.500  too few patients: why
+image    AP                           0.500  too few patients
+image    F1                               -  no threshold is known
 lesion   false positives per patient  1.250  0.500 to 2.000
          my_IoU                       0.250
+too few patients: 5 of each class are needed
 threshold of images: 0.343, from validation
 threshold of patients: 0.510, from 12 patients of validation; it finds 6 of 6
 abnormal patients

@@ -62,10 +62,11 @@ def rank_metrics(memory: float = 1.0) -> list[Any]:
 
 def figures(metrics: Sequence[Any]) -> Figures:
     """The value of each metric by its short name; ``None`` where these images do not define it."""
-    found = {}
+    found: Figures = {}
     for metric in metrics:
         prefix, _, name = metric.name.rpartition("_")
-        value: Any = metric.compute() if metric.update_count else None  # as pixels without masks
+        # Nothing has come of pixels where there are no masks.
+        value: Any = metric.compute() if metric.update_count else None
         undefined = value is None or not torch.isfinite(value)
         found[f"{prefix}_{_SHORT.get(name, name)}"] = None if undefined else float(value)
     return found

@@ -27,7 +27,7 @@ from anomalib_medclip.evaluation.figures import (
 )
 from anomalib_medclip.evaluation.levels import (
     Found,
-    ScoredImages,
+    ImageAnswers,
     UnitScores,
     figures_of,
     levels_of,
@@ -54,7 +54,7 @@ def identities(table: DataFrame) -> Series:
 
 
 class _Row(NamedTuple):
-    """What a test says of an image; see ``ScoredImages``."""
+    """What a test says of an image; see ``ImageAnswers``."""
 
     path: str
     label: int
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
 
     figures: Figures
     found: dict[str, Found]
-    images: ScoredImages
+    images: ImageAnswers
     levels: dict[Level, UnitScores]
     aggregated: str
     influences: dict[str, Influence]
@@ -211,12 +211,12 @@ class Findings(Evaluator):
         found = self._known.reindex(paths, fill_value="").rename_axis("image_path").reset_index()
         return found.assign(patient=identities(found))
 
-    def _scored(self, rows: Sequence[_Row], pl_module: LightningModule) -> ScoredImages:
+    def _scored(self, rows: Sequence[_Row], pl_module: LightningModule) -> ImageAnswers:
         raw_scores = [row.raw_score for row in rows]
         called = [row.called for row in rows if row.called is not None]
         areas = [row.area for row in rows if row.area is not None]
         known = self._of([row.path for row in rows])
-        return ScoredImages(
+        return ImageAnswers(
             paths=[row.path for row in rows],
             patients=known["patient"].tolist(),
             volumes=known["volume"].tolist(),

@@ -31,6 +31,10 @@ NO_THRESHOLD = "no threshold is known"
 """Why there is no figure at one."""
 
 
+TOO_FEW = "too few patients"
+"""The first words where a figure or its interval cannot be had."""
+
+
 class UnitFigure(NamedTuple):
     """A figure of images, volumes or patients.
 
@@ -118,7 +122,7 @@ class Found(NamedTuple):
     words: str = ""
 
 
-class ScoredImages(NamedTuple):
+class ImageAnswers(NamedTuple):
     """What a test says of each image, in one order.
 
     Attributes:
@@ -146,7 +150,7 @@ class ScoredImages(NamedTuple):
     unknown: int
 
 
-def levels_of(images: ScoredImages, decisions: Decisions | None) -> dict[Level, UnitScores]:
+def levels_of(images: ImageAnswers, decisions: Decisions | None) -> dict[Level, UnitScores]:
     """Scores of a test at each level that it has: images, volumes if there are any, patients.
 
     Args:
@@ -172,7 +176,7 @@ def levels_of(images: ScoredImages, decisions: Decisions | None) -> dict[Level, 
 
 
 def _units(
-    images: ScoredImages, names: Sequence[str], known: Decisions, level: Level
+    images: ImageAnswers, names: Sequence[str], known: Decisions, level: Level
 ) -> UnitScores:
     areas = images.areas if known.aggregation.kind == "area" else None
     found = list(units(names, images.patients, images.labels, images.halved, areas))
@@ -258,4 +262,4 @@ def _too_few(patients: tuple[int, int], classes: tuple[int, ...]) -> str:
         return ""
     have = " and ".join(f"{patients[one]} {CLASS_NAMES[one]}" for one in classes)
     needed = f"{FEWEST_PATIENTS} of each" if len(classes) > 1 else f"{FEWEST_PATIENTS}"
-    return f"too few patients: {have}, and {needed} are needed"
+    return f"{TOO_FEW}: {have}, and {needed} are needed"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anomalib_medclip.components.threshold import has_pixel_threshold
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.evaluation.levels import Found
+from anomalib_medclip.evaluation.levels import TOO_FEW, Found
 from anomalib_medclip.metrics.clustered import FEWEST_PATIENTS, Sample, clustered_interval
 from anomalib_medclip.metrics.influence import Influence
 from anomalib_medclip.metrics.known_pixels import ignored_of
@@ -126,7 +126,7 @@ class Localisation:
         found |= {name: _of_lesions(one, lesions) for name, one in figures.items()}
         moved |= {name: one.influence for name, one in figures.items() if one.influence}
         known_shares = ((rate, one.value) for rate, one in lesions.froc.items())
-        froc = {str(rate): share for rate, share in known_shares if share is not None}
+        froc = {str(rate): float(share) for rate, share in known_shares if share is not None}
         return Localised(found, moved, froc)
 
     def _moved(self, known: dict[str, float | None], overlap: AUPRO) -> dict[str, Influence]:
@@ -165,10 +165,10 @@ def _of_lesions(figure: Figure, lesions: LesionFigures) -> Found:
     if figure.value is None:
         return Found(None, words="no lesion is outlined, or no threshold of pixels is known")
     if figure.interval is None:
-        return Found(figure.value, words=_too_few(lesions.patients_with_lesions))
-    return Found(figure.value, figure.interval.low, figure.interval.high)
+        return Found(float(figure.value), words=_too_few(lesions.patients_with_lesions))
+    return Found(float(figure.value), figure.interval.low, figure.interval.high)
 
 
 def _too_few(patients: int) -> str:
-    have = f"too few patients: lesions of {patients} are outlined"
-    return f"{have}, and {FEWEST_PATIENTS} are needed"
+    have = f"lesions of {patients} are outlined"
+    return f"{TOO_FEW}: {have}, and {FEWEST_PATIENTS} are needed"

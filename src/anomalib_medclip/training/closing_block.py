@@ -7,6 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from anomalib_medclip.evaluation.levels import TOO_FEW
+from anomalib_medclip.metrics.clustered import FEWEST_PATIENTS
+
 _LEVELS = ("patient", "volume", "image")
 _FIGURES = {
     "AUROC": "AUROC",
@@ -53,6 +56,9 @@ def show(record: Mapping[str, Any], folder: Path | str) -> None:
     for row in _rows(record):
         table.add_row(*row)
     console.print(table)
+    if any(found.get("words", "").startswith(TOO_FEW) for found in record["figures"].values()):
+        needed = f"{TOO_FEW}: {FEWEST_PATIENTS} of each class are needed"
+        console.print(needed, highlight=False)
     for line in _thresholds(record["threshold"]):
         console.print(line, highlight=False)
     console.print(_places(record["files"], folder), highlight=False, soft_wrap=True)
@@ -62,7 +68,8 @@ def _facts(training: Mapping[str, Any], test: Mapping[str, Any]) -> Iterator[str
     if training:
         sets = ", ".join(training["sets"])
         epochs = training["epochs"]
-        learnt = f"{training['setting']}, {epochs} epochs{f' on {sets}' if sets else ''}"
+        count = f"{epochs} epoch{'s' * (epochs != 1)}"
+        learnt = f"{training['setting']}, {count}{f' on {sets}' if sets else ''}"
         took = f" in {training['seconds']:.0f} s" if "seconds" in training else ""
         yield f"trained: {learnt}{took}"
     for level, counts in test.get("levels", {}).items():
@@ -93,8 +100,8 @@ def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
 def _value(found: Mapping[str, Any]) -> tuple[str, str]:
     value, low, high = (found.get(name) for name in ("value", "low", "high"))
     shown = "-" if value is None else f"{value:.3f}"
-    interval = found.get("words", "") if low is None else f"{low:.3f} to {high:.3f}"
-    return shown, interval
+    reason, _, _ = found.get("words", "").partition(":")  # run.json has it in full
+    return shown, reason if low is None else f"{low:.3f} to {high:.3f}"
 
 
 def _thresholds(known: Mapping[str, Any]) -> Iterator[str]:

@@ -47,7 +47,7 @@ def run_record(
         "test": {"seconds": round(seconds, 3), **_test(outcome)},
         "figures": {**{name: {"value": value} for name, value in figures.items()}, **found},
         "other_figures": {name: value for name, value in logged.items() if name not in figures},
-        "files": _files(trainer),
+        "files": _files(trainer, is_trained="seconds" in trained),
         "versions": packages(),
     }
 
@@ -147,10 +147,11 @@ def _counts(scored: UnitScores) -> dict[str, Any]:
     }
 
 
-def _files(trainer: Trainer) -> dict[str, str | None]:
+def _files(trainer: Trainer, *, is_trained: bool) -> dict[str, str | None]:
     """Where everything lies, from the run's folder."""
     folder = Path(trainer.default_root_dir).absolute()
-    saved = getattr(trainer.checkpoint_callback, "best_model_path", "") or trainer.ckpt_path
+    written = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    saved = written if is_trained else trainer.ckpt_path
     return {
         "metrics": METRICS,
         "scores": SCORES,
