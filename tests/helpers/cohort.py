@@ -21,16 +21,23 @@ def patients(split, normal=0, abnormal=0, images=(1,), unknown=()):
         yield split, "", label
 
 
-def write_cohort(root, rows, seed=0):
-    """Noise for each row, with a brighter square where it is abnormal, and ``table.csv``."""
+def square(random, patient, label):
+    """Noise with a square that is brighter, often little, and its mask."""
+    del patient
+    pixels, lesion = random.normal(90, 12, (SIDE, SIDE)), np.zeros((SIDE, SIDE), bool)
+    top, left = random.integers(2, 18, 2)
+    lesion[top : top + 12, left : left + 12] = label
+    pixels[lesion] += random.uniform(0, 90)
+    return pixels.clip(0, 255).astype(np.uint8), lesion
+
+
+def write_cohort(root, rows, seed=0, draw=square):
+    """A picture of each row, drawn with ``draw(random, patient, label)``, and ``table.csv``."""
     random, lines = np.random.default_rng(seed), ["image,label,mask,patient,split"]
     for number, (split, patient, label) in enumerate(rows):
-        pixels, lesion = random.normal(90, 12, (SIDE, SIDE)), np.zeros((SIDE, SIDE), np.uint8)
-        top, left = random.integers(2, 18, 2)
-        lesion[top : top + 12, left : left + 12] = 255 * label
-        pixels[lesion > 0] += random.uniform(0, 90)
+        pixels, lesion = draw(random, patient, label)
         paths = f"images/{number}.png", f"masks/{number}.png"
-        for path, drawn in zip(paths, (pixels.clip(0, 255).astype(np.uint8), lesion), strict=True):
+        for path, drawn in zip(paths, (pixels, lesion.astype(np.uint8) * 255), strict=True):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(drawn).save(root / path)
         lines.append(f"{paths[0]},{label},{paths[1] if label else ''},{patient},{split}")

@@ -68,7 +68,11 @@ def test_too_few_patients_give_no_verdict_unless_one_insists(few, score):
     verdict = found["verdict"]
     assert found["label"] is verdict["label"] is None
     threshold = verdict["threshold"]
-    assert threshold["sensitivity"] == {"found": 8, "of": 8, "bound": pytest.approx(0.05 ** (1 / 8))}
+    assert threshold["sensitivity"] == {
+        "found": 8,
+        "of": 8,
+        "bound": pytest.approx(0.05 ** (1 / 8)),
+    }
     assert not threshold["holds"]
     assert "needs 59 abnormal ones without a miss" in verdict["no_verdict"]
     assert "at least 69 % with 95 % confidence" in verdict["no_verdict"]

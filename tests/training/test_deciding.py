@@ -1,7 +1,6 @@
 """What validation finds to decide by, beside an independent reading of the very same scores."""
 
 import json
-import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,10 +20,8 @@ from tiny import CASES
 from volumes import save_nifti, volume
 
 from anomalib_medclip import Inferencer
-from anomalib_medclip.cli import main
 from anomalib_medclip.components.processors import placed
 from anomalib_medclip.data import Volumes, VolumeSource
-from anomalib_medclip.decisions.aggregation import ENOUGH
 from anomalib_medclip.decisions.decisions import Asked
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.models.mediclip import MediCLIP
@@ -72,7 +69,9 @@ def by_hand(run, unit, scores=None, mean_of=3):
     table = table.loc[raw.index]
     found = placed(run.model.post_processor, torch.tensor(raw.to_numpy()))
     rows = pd.DataFrame({"score": found.numpy(), "ill": table["label_index"] == 1})
-    rows["patient"] = [group or path for path, group in zip(rows.index, table["group"], strict=True)]
+    rows["patient"] = [
+        group or path for path, group in zip(rows.index, table["group"], strict=True)
+    ]
     rows["unit"] = [unit(path, row) for path, row in table.iterrows()]
     units = rows.groupby("unit").agg(
         score=("score", lambda one: np.sort(one)[-mean_of:].mean()),
