@@ -1,6 +1,10 @@
-"""Pictures of many patients, as a table lists them: some have several, some are unknown."""
+"""Pictures of many patients, as a table lists them, and what a training on them has to say."""
+
+from types import SimpleNamespace
 
 import numpy as np
+from anomalib.engine import Engine
+from lightning.pytorch import Callback
 from PIL import Image
 
 from anomalib_medclip.data import MedicalFolder
@@ -51,4 +55,34 @@ def cohort_data(root, **options):
     return MedicalFolder(
         table=root / "table.csv", patient_column="patient", object_name="phantom", num_workers=0,
         **{**usual, **options},
+    )  # fmt: skip
+
+
+class Raw(Callback):
+    """Scores of each validation as the model gives them, by image."""
+
+    def __init__(self):
+        self.validations = []
+
+    def on_validation_start(self, trainer, pl_module):
+        del trainer, pl_module
+        self.validations.append({})
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, *_):
+        del trainer, pl_module
+        scores = zip(outputs.image_path, outputs.pred_score.tolist(), strict=True)
+        self.validations[-1] |= dict(scores)
+
+
+def fit(model, data, home, *callbacks, epochs=2):
+    """Train, and return model, trainer, data, raw scores of each validation, and the file."""
+    raw = Raw()
+    engine = Engine(
+        default_root_dir=home, accelerator="cpu", max_epochs=epochs, enable_progress_bar=False,
+        enable_model_summary=False, logger=False, callbacks=[raw, *callbacks],
+    )  # fmt: skip
+    engine.fit(model, datamodule=data)
+    return SimpleNamespace(
+        model=model, trainer=engine.trainer, data=data, raw=raw.validations,
+        file=engine.trainer.checkpoint_callback.best_model_path,
     )  # fmt: skip

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from anomalib.engine import Engine
-from cohort import SIDE, cohort_data, patients, write_cohort
+from cohort import SIDE, cohort_data, fit, patients, write_cohort
 from scipy import stats
 from tiny import CASES
 
@@ -46,13 +45,8 @@ def trained(home, seed, calibration, test):
         for row in patients(split, *counts, images=(SLICES,))
     ]
     data = cohort_data(write_cohort(home, rows, seed, Heads()), k_shot=4)
-    engine = Engine(
-        default_root_dir=home, accelerator="cpu", max_epochs=1, enable_progress_bar=False,
-        enable_model_summary=False, logger=False,
-    )  # fmt: skip
-    engine.fit(CASE.shallow(), datamodule=data)
-    model = Inferencer(engine.trainer.checkpoint_callback.best_model_path)
-    return SimpleNamespace(model=model, test=data.test_data.samples)
+    run = fit(CASE.shallow(), data, home, epochs=1)
+    return SimpleNamespace(model=Inferencer(run.file), test=data.test_data.samples)
 
 
 def verdicts(run, *rules):
