@@ -14,7 +14,7 @@ from tiny import METHODS, small
 from torchvision.tv_tensors import Mask
 from volumes import save_nifti, volume
 
-from anomalib_medclip.compare.evaluator import Findings
+from anomalib_medclip.compare.evaluator import GalleryFindings
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
 from anomalib_medclip.components.losses import dice, focal
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
@@ -253,7 +253,7 @@ class Seen(Callback):
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 def test_a_method_is_trained_and_measured_on_what_is_known(method, clinic, tmp_path):
     model, seen, data = small(method), Seen(), data_of(clinic)
-    model.evaluator, model.visualizer = Findings(), None
+    model.evaluator, model.visualizer = GalleryFindings(), None
     engine = Engine(
         callbacks=[seen], default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, logger=False,
         enable_progress_bar=False, enable_model_summary=False,
@@ -268,13 +268,17 @@ def test_a_method_is_trained_and_measured_on_what_is_known(method, clinic, tmp_p
     assert ignored[:, 0].all(), "the border, of normal images, too"
     assert not (ignored & lesions).any()
     known = lesions[~ignored].numpy(), maps[~ignored].numpy()
-    assert model.evaluator.figures["pixel_AUROC"] == pytest.approx(roc_auc_score(*known), abs=1e-6)
-    assert model.evaluator.figures["pixel_AP"] == pytest.approx(
+    assert model.evaluator.result.figures["pixel_AUROC"] == pytest.approx(
+        roc_auc_score(*known), abs=1e-6
+    )
+    assert model.evaluator.result.figures["pixel_AP"] == pytest.approx(
         average_precision_score(*known), abs=1e-6
     )
     for name in ("AUROC", "AP"):  # counted between thresholds
-        of_patients = model.evaluator.influences[f"pixel_{name}"].value
-        assert of_patients == pytest.approx(model.evaluator.figures[f"pixel_{name}"], abs=5e-3)
+        of_patients = model.evaluator.result.influences[f"pixel_{name}"].value
+        assert of_patients == pytest.approx(
+            model.evaluator.result.figures[f"pixel_{name}"], abs=5e-3
+        )
     assert model.post_processor.pixel_threshold.isfinite()
 
 

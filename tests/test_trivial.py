@@ -15,7 +15,7 @@ from torchvision.tv_tensors import Image as Tensors
 from torchvision.tv_tensors import Mask
 
 from anomalib_medclip.baselines.trivial import ImageSize, MeanIntensity, SizeAsBrightness
-from anomalib_medclip.compare.evaluator import Findings
+from anomalib_medclip.compare.evaluator import GalleryFindings
 from anomalib_medclip.data import MedicalFolder
 
 
@@ -30,7 +30,7 @@ def write(root, brightness, size):
 
 
 def fitted(model, data, home):
-    model.evaluator, model.visualizer = Findings(), None
+    model.evaluator, model.visualizer = GalleryFindings(), None
     engine = Engine(
         default_root_dir=home, accelerator="cpu", logger=False, enable_progress_bar=False,
         enable_model_summary=False,
@@ -64,7 +64,7 @@ def test_mean_intensity_is_the_mean_with_the_sign_of_the_support(darker, tmp_pat
     assert float(model.model.sign) == sign
     expected = roc_auc_score(labels, sign * np.array(means))
     assert 0 < expected < 1
-    assert model.evaluator.figures["image_AUROC"] == pytest.approx(expected, abs=1e-9)
+    assert model.evaluator.result.figures["image_AUROC"] == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("smaller", [False, True])
@@ -79,13 +79,13 @@ def test_image_size_is_the_number_of_pixels(smaller, tmp_path):
     sign = float(model.model.sign)
     expected = roc_auc_score(labels, sign * np.array(pixels))
     assert 0 < expected < 1
-    assert model.evaluator.figures["image_AUROC"] == pytest.approx(expected, abs=1e-9)
+    assert model.evaluator.result.figures["image_AUROC"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_images_of_one_size_tell_nothing(tmp_path):
     data = write(tmp_path / "pictures", lambda *_: 60, lambda *_: (40, 48))
     model = fitted(ImageSize(), data, tmp_path)
-    assert model.evaluator.figures["image_AUROC"] == 0.5
+    assert model.evaluator.result.figures["image_AUROC"] == 0.5
 
 
 def test_the_sign_comes_from_the_support_alone(tmp_path):
@@ -103,7 +103,7 @@ def test_the_sign_comes_from_the_support_alone(tmp_path):
     data = MedicalFolder(table=tmp_path / "table.csv", split_column="split", num_workers=0)
     model = fitted(MeanIntensity(), data, tmp_path)
     assert float(model.model.sign) == -1
-    assert model.evaluator.figures["image_AUROC"] == 0.0
+    assert model.evaluator.result.figures["image_AUROC"] == 0.0
 
 
 def test_a_second_fit_forgets_the_sign_of_the_first(lesions, tmp_path):

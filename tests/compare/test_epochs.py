@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 from tiny import METHODS, Training, lesion_data
 
 from anomalib_medclip.compare.epochs import EpochScores
-from anomalib_medclip.compare.evaluator import Findings
+from anomalib_medclip.compare.evaluator import GalleryFindings
 from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.training.frozen_features import SharedFeatures
 
@@ -50,7 +50,7 @@ def train(kind, lesions, home, every, epochs=EPOCHS, features=None, **options):
     data = lesion_data(lesions, train_batch_size=16, val_ratio=0.7)
     model, notes = model_of(kind, **options), Notes()
     recorded = EpochScores({"lesions": data}, every)
-    model.evaluator, model.visualizer = Findings(), None
+    model.evaluator, model.visualizer = GalleryFindings(), None
     if features is not None:
         model.features.shared = features
     engine = Engine(
@@ -69,8 +69,8 @@ def assert_same(one, other):
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     unequal = [name for name, value in tensors.items() if not torch.equal(value, again[name])]
     assert [name for name in unequal if not tensors[name].isnan().all()] == []
-    assert model.evaluator.scores == twin.evaluator.scores
-    assert model.evaluator.figures == twin.evaluator.figures
+    assert model.evaluator.result.images.scores == twin.evaluator.result.images.scores
+    assert model.evaluator.result.figures == twin.evaluator.result.figures
     assert notes.losses == told.losses
     assert notes.chance == told.chance
     assert notes.modes == told.modes
@@ -98,7 +98,7 @@ def test_an_epoch_is_recorded_as_a_training_that_ends_there_is_tested(recorded, 
     assert nothing.epochs["lesions"] == {}, "the last epoch is left to the test"
     # Normalised scores are float32, too, and may tie where raw ones differ.
     for name, value in recorded[1].epochs["lesions"][1].items():
-        assert value == pytest.approx(short.evaluator.figures[name], abs=1e-5), name
+        assert value == pytest.approx(short.evaluator.result.figures[name], abs=1e-5), name
 
 
 def test_nor_where_validation_chooses_the_epoch_and_features_are_shared(lesions, tmp_path):

@@ -17,7 +17,7 @@ from sklearn.metrics import (
 from volumes import write_patients
 
 from anomalib_medclip.compare import pictures
-from anomalib_medclip.compare.evaluator import Findings, small_map
+from anomalib_medclip.compare.evaluator import GalleryFindings, small_map
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.data.config import build_data
@@ -46,7 +46,7 @@ class Kept(Callback):
 def answers_of(data, home):
     """What a test of MVFA has found, what its model said, and the data."""
     model, kept = MVFA(**SMALL), Kept()
-    model.evaluator, model.visualizer = Findings(), None
+    model.evaluator, model.visualizer = GalleryFindings(), None
     engine = Engine(
         callbacks=[kept], default_root_dir=home, accelerator="cpu", max_epochs=1, logger=False,
         enable_progress_bar=False, enable_model_summary=False,
@@ -78,9 +78,9 @@ def test_figures_are_scikit_learns_of_the_models_own_scores(found):
         "pixel_AP": average_precision_score(*pixels),
     }
     for name, value in expected.items():
-        assert findings.figures[name] == pytest.approx(value, abs=1e-9), name
-    assert findings.scores == kept.scores
-    assert findings.paths == kept.paths
+        assert findings.result.figures[name] == pytest.approx(value, abs=1e-9), name
+    assert findings.result.images.scores == kept.scores
+    assert findings.result.images.paths == kept.paths
 
 
 def test_pixel_curves_are_points_of_scikit_learns(found):
@@ -101,12 +101,12 @@ def test_pixel_curves_are_points_of_scikit_learns(found):
 
 def test_a_second_test_forgets_the_first(found):
     findings, kept, data = found
-    before = findings.figures, findings.scores, sorted(findings.maps)
-    again = Findings()
+    before = findings.result.images.scores, sorted(findings.maps)
+    again = GalleryFindings()
     again.start()
-    assert (again.figures, again.scores, again.maps, again.curves) == ({}, [], {}, None)
-    assert len(before[1]) == len(data.test_data.samples) == len(kept.scores)
-    assert before[2] == pictures.paths_to_keep(data)
+    assert (again.result, again.maps, again.curves) == (None, {}, None)
+    assert len(before[0]) == len(data.test_data.samples) == len(kept.scores)
+    assert before[1] == pictures.paths_to_keep(data)
 
 
 def test_maps_of_the_gallery_are_those_of_the_model(found):

@@ -23,12 +23,12 @@ from tiny import write_lesions
 
 from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.comparison import build_model, find_class, options_of_size
-from anomalib_medclip.compare.dataset_result import AT_THRESHOLD, CHOSEN_ON_TEST
 from anomalib_medclip.compare.run_cell import attempt, died
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.evaluation.figures import AT_THRESHOLD, CHOSEN_ON_TEST, of_test_alone
 
 HERE = CellSettings(accelerator="cpu")
 AUROCS = ("image_AUROC", "pixel_AUROC")
@@ -71,8 +71,7 @@ def test_the_last_epoch_is_the_honest_one(compared):
         test, facts = only(record), record.facts
         assert [one["epoch"] for one in test.epochs] == list(range(1, facts.epochs + 1))
         last = test.epochs[-1]
-        ranked = {k: v for k, v in test.honest.items() if k != "image_ECE"}
-        ranked = {k: v for k, v in ranked.items() if k not in AT_THRESHOLD}
+        ranked = {k: v for k, v in test.honest.items() if not of_test_alone(k)}
         assert {k: v for k, v in last.items() if k not in CHOSEN_ON_TEST} == {
             "epoch": facts.epochs, **ranked,
         }  # fmt: skip
@@ -145,7 +144,7 @@ def test_models_of_one_epoch_show_the_same_number_twice(compared):
     for record in single:
         ranked = only(record).oracle.items()
         assert {k: v for k, v in ranked if k not in CHOSEN_ON_TEST} == {
-            k: v for k, v in only(record).honest.items() if k not in AT_THRESHOLD
+            k: v for k, v in only(record).honest.items() if k == "image_ECE" or not of_test_alone(k)
         }
 
 

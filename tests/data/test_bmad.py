@@ -1,6 +1,9 @@
 import logging
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from anomalib.engine import Engine
 
 from anomalib_medclip.data import bmad
 from anomalib_medclip.data.bmad import BMAD, BMAD_SETS, BMADLeaveOneOut
@@ -271,3 +274,23 @@ def test_batches_of_leave_one_out_have_one_set_and_its_masks(all_sets, size):
 def test_leave_one_out_names_a_set_that_is_missing(write_bmad):
     with pytest.raises(DataRootError, match="holds no folder Liver or Liver_AD"):
         BMADLeaveOneOut(write_bmad("Brain"), "Brain").setup()
+
+
+def test_runs_of_zero_shot_data_have_a_folder_of_their_own(all_sets, tmp_path):
+    """As anomalib's commands name it: in training, and in a test of what was trained last."""
+    folders = []
+    for data in (BMAD(all_sets, "Liver"), BMADLeaveOneOut(all_sets, "Liver")):
+        for trains in (True, True, False):
+            engine = Engine(default_root_dir=tmp_path)
+            model = SimpleNamespace(name="Mine")
+            # ``train`` gives data by place, ``test`` by name.
+            given = {"versioned_dir": True} if trains else {"datamodule": data}
+            places = [None, None, None, data] if trains else []
+            engine._setup_workspace(model, *places, **given)
+            folders.append(Path(engine._cache.args["default_root_dir"]).relative_to(tmp_path))
+    assert [path.as_posix() for path in folders] == [
+        "Mine/BMAD/Liver/v0", "Mine/BMAD/Liver/v1", "Mine/BMAD/Liver/v1",
+        "Mine/BMAD/Liver/zero_shot/v0", "Mine/BMAD/Liver/zero_shot/v1",
+        "Mine/BMAD/Liver/zero_shot/v1",
+    ]  # fmt: skip
+    assert (tmp_path / "Mine/BMAD/Liver/latest").resolve().name == "v1"

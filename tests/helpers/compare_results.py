@@ -3,12 +3,16 @@
 import numpy as np
 
 from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid
-from anomalib_medclip.compare.dataset_result import AT_THRESHOLD, CHOSEN_ON_TEST
 from anomalib_medclip.compare.store import Store
+from anomalib_medclip.evaluation.figures import CHOSEN_ON_TEST, of_test_alone
+from anomalib_medclip.evaluation.levels import UNIT_FIGURES
+from anomalib_medclip.evaluation.localisation import LESION_FIGURES
 
 METRICS = (
-    "image_AUROC", "image_AP", "image_Sensitivity", "image_Specificity", "image_F1", "image_F1Max",
+    *(f"{level}_{name}" for level in ("patient", "volume", "image") for name in UNIT_FIGURES),
+    "image_F1Max",
     "image_SpecificityAtSensitivity", "image_ECE", "pixel_AUROC", "pixel_AP", "pixel_AUPRO",
+    *LESION_FIGURES,
 )  # fmt: skip
 MODELS = {
     "MVFA": ("method", 1.6, 4),
@@ -108,11 +112,11 @@ def _test(cell, skill, epochs, random):
     score = 1 / (1 + np.exp(-(random.normal(size=96) + skill * (label - 0.5))))
     figures = {name: float(random.uniform(0.6, 0.9)) for name in METRICS}
     if cell["kind"] == "trivial":
-        figures |= {name: None for name in METRICS if name.startswith("pixel")}
-    ranked = {k: v for k, v in figures.items() if k not in ("image_ECE", *AT_THRESHOLD)}
+        figures |= {name: None for name in METRICS if name.startswith(("pixel", "lesion"))}
+    ranked = {k: v for k, v in figures.items() if not of_test_alone(k)}
     by_epoch = [{"epoch": n + 1, **{k: v and v - 0.02 * (epochs - 1 - n) for k, v in
                 ranked.items()}} for n in range(epochs)]  # fmt: skip
-    oracle = {k: v for k, v in figures.items() if k not in AT_THRESHOLD} | {"image_ECE": None}
+    oracle = {**ranked, "image_ECE": None}
     figures = {k: v for k, v in figures.items() if k not in CHOSEN_ON_TEST}
     oracle = {k: v and min(1.0, v + 0.03 * (epochs > 1)) for k, v in oracle.items()}
     chosen = list(range(16))
@@ -124,11 +128,14 @@ def _test(cell, skill, epochs, random):
         "epochs": by_epoch,
         "images": {"name": names, "patient": patient.tolist(), "label": label.tolist(),
                    "score": score.tolist(), "called": (score > 0.5).astype(int).tolist()},
+        "levels": {level: _units(random) for level in ("volume", "patient")},
+        "aggregated": "the mean of the 3 worst images, fixed",
         "patients": {"known_as": [f"{p:02d}" for p in range(12)], "unknown": 0},
         "influence": {name: {
             "value": figures[name], "patients": [f"{p:02d}" for p in range(12)],
             "parts": random.normal(0, 0.003, (12, 2)).tolist(), "images": [[8, 4]] * 12,
-        } for name in METRICS if name.startswith("pixel") and figures[name] is not None},
+        } for name in METRICS
+            if name.startswith(("pixel", "lesion")) and figures[name] is not None},
         "pixel_curves": None if cell["kind"] == "trivial" else {
             "false_positive_rate": points.tolist(), "recall": (points**0.3).tolist(),
             "precision": (1 - 0.8 * points).tolist()},
@@ -144,6 +151,15 @@ def _test(cell, skill, epochs, random):
         test["gallery"]["maps"] = None
         arrays.pop("test0_maps")
     return test, arrays
+
+
+def _units(random):
+    """Twelve volumes of as many patients, every other one abnormal."""
+    score = random.uniform(size=12)
+    return {
+        "patient": [f"{p:02d}" for p in range(12)], "label": [p % 2 for p in range(12)],
+        "score": score.tolist(), "called": (score > 0.5).astype(int).tolist(), "threshold": 0.5,
+    }  # fmt: skip
 
 
 def _pictures(shared, random, label, skill):

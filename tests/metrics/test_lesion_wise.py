@@ -10,7 +10,7 @@ import torch
 from monai.metrics.froc import compute_fp_tp_probs_nd, compute_froc_curve_data
 
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.metrics import lesion_counts
+from anomalib_medclip.metrics import lesion_counts, map_stacks
 from anomalib_medclip.metrics.lesion_counts import RATES
 from anomalib_medclip.metrics.lesion_matches import Lesions, matches
 from anomalib_medclip.metrics.lesion_wise import LesionFigures, LesionWise
@@ -172,6 +172,21 @@ def test_slices_may_come_in_any_order_and_batches_of_any_size(seed):
     order = np.random.default_rng(seed).permutation(len(slices))
     for batch in (1, 5):
         same(whole, collected([slices[at] for at in order], batch).figures(1.0))
+
+
+def test_figures_are_the_same_from_disk_and_a_full_one_is_an_error(monkeypatch):
+    slices = slices_of(drawn(3))
+    whole = collected(slices).figures(1.0)
+    monkeypatch.setattr(map_stacks, "_IN_MEMORY", 1)
+    found = collected(slices)
+    same(whole, found.figures(1.0))
+    monkeypatch.setattr(found._stacks._file, "write", full)
+    with pytest.raises(MetricError, match=r"cannot write maps to .* folder with 5 bytes a pixel"):
+        found.add(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), ["p"])
+
+
+def full(_):
+    raise OSError(28, "No space left on device")
 
 
 def test_more_may_be_added_once_figures_are_found():
@@ -355,6 +370,42 @@ def test_what_a_patient_adds_is_what_the_figure_is_without_him():
         low, high = of(whole).interval[1:]
         assert 0 <= low < of(whole).value < high <= 1
     assert whole.false_positives.interval.low >= 0
+
+
+@pytest.mark.nightly(
+    also="tests/metrics/test_lesion_wise.py::"
+    "test_what_a_patient_adds_is_what_the_figure_is_without_him"
+)
+def test_intervals_hold_what_they_promise():
+    """Twenty patients, half of them with lesions that are as easy to see as others of theirs."""
+    random = np.random.default_rng(0)
+    many = [simulated(random, 600) for _ in range(4)]
+    truth = {name: np.mean([one[name].value for one in many]) for name in many[0]}
+    held = dict.fromkeys(truth, 0)
+    for _ in range(120):
+        for name, figure in simulated(random, 20).items():
+            held[name] += figure.interval.low <= truth[name] <= figure.interval.high
+    assert min(held.values()) >= 0.9 * 120, held
+
+
+def simulated(random, count):
+    """Marks of one patient are alike; every other patient has two lesions."""
+    volumes, spots = [], list(product(range(2, 16, 4), repeat=2))
+    for patient in range(count):
+        scores, lesion = np.zeros((2, 16, 16))
+        order, alike = random.permutation(len(spots)), 0.7 * random.normal()
+        for number in order[:2] if patient % 2 else ():
+            lesion[spots[number]] = 1
+            scores[spots[number]] = 2 + alike + random.normal()
+        for number in order[2 : 2 + random.poisson(5)]:
+            scores[spots[number]] = max(0, 0.5 + alike + random.normal())
+        volumes.append(volume(f"p{patient}", scores[None], lesion[None], name=""))
+    found = figures(volumes, 1.5)
+    return {
+        "froc": found.froc[1.0], "low": found.froc[1 / 8], "mean": found.froc_mean,
+        "sensitivity": found.sensitivity, "false_positives": found.false_positives,
+        "dice": found.dice, "of_patients": found.dice_of_patients,
+    }  # fmt: skip
 
 
 def test_of_few_patients_there_is_no_interval_and_of_no_lesion_no_share():

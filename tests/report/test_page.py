@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from report_page import PUBLISHED, page_of, records_of, rows_of
 from anomalib_medclip.compare.cell_record import CellRecord
 from anomalib_medclip.compare.dataset_result import LostLesions
 from anomalib_medclip.compare.store import Store
+from anomalib_medclip.report.columns import MEANINGS, METRICS
 from anomalib_medclip.report.gallery import Gallery, pack
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.redaction import without_paths
@@ -93,6 +95,51 @@ def test_nothing_is_asked_of_the_network(page):
     (policy,) = (meta["content"] for meta in parsed.of("meta") if "http-equiv" in meta)
     assert policy.startswith("default-src 'none';")
     assert "http" not in policy
+
+
+def test_each_figure_is_explained_and_how_patients_are_scored_is_said(store, page):
+    parsed = Parsed(page)
+    assert set(MEANINGS) == set(METRICS)
+    told = {one.get("data-group"): one.get("title") for one in parsed.of("th")}
+    for metric, meaning in MEANINGS.items():
+        assert meaning in parsed.words(), metric
+        assert told[metric] == meaning
+    rows = [
+        replace(row, aggregated=("the worst image, chosen",)) for row in rows_of(records_of(store))
+    ]
+    assert "The worst image, chosen. everywhere" in Parsed(page_of(store, rows=rows)).words()
+
+
+def test_the_page_of_metrics_explains_each_figure_as_the_report_does():
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for metric, meaning in MEANINGS.items():
+        level, _, name = metric.partition("_")
+        if f"patient_{name}" in MEANINGS and level in ("image", "volume"):
+            metric, meaning = f"patient_{name}", meaning.replace(level, "patient")
+        assert f"| `{metric}`" in page
+        assert f"| {meaning} |" in page
+
+
+def test_patients_come_first_and_only_where_they_are_known(store, page):
+    headings = [one["data-group"] for one in Parsed(page).of("th") if "data-group" in one]
+    assert headings[0] == "patient_AUROC"
+    rows = [
+        replace(row, honest={k: v for k, v in row.honest.items() if k.startswith("image_")})
+        for row in rows_of(records_of(store))
+    ]
+    page = Parsed(page_of(store, rows=rows))
+    headings = {one["data-group"] for one in page.of("th") if "data-group" in one}
+    assert not {name for name in headings if name.startswith(("patient", "volume", "lesion"))}
+    assert "image_AUROC" in headings
+
+
+def test_false_positives_are_no_percentage(store):
+    row = rows_of(records_of(store))[0]
+    count = Estimate(1.166, None, None, (1.166,))
+    row = replace(row, honest={**row.honest, "lesion_FalsePositives": count})
+    words = Parsed(page_of(store, rows=[row])).words()
+    assert " 1.17 " in words
+    assert "116.6" not in words
 
 
 def test_every_link_of_the_contents_leads_somewhere(page):

@@ -215,6 +215,34 @@ def test_without_a_finite_threshold_its_figures_are_absent_and_this_is_said():
     assert "No finite threshold: sensitivity, specificity and F1 at it are absent." in row.caveats
 
 
+def test_a_figure_of_patients_has_an_interval_by_what_the_record_says_of_them():
+    records = []
+    for draw in range(2):
+        record = with_figure(right_record("MVFA", draw), "patient_AUROC", 0.75)
+        random = np.random.default_rng(draw)
+        names = record["tests"][0]["patients"]["known_as"]
+        label, score = [n % 2 for n in range(20)], random.normal(size=20)
+        score[1::2] += 1
+        units = {"patient": names, "label": label, "score": score.tolist(), "called": None}
+        record["tests"][0] |= {"levels": {"patient": units}, "aggregated": "the worst image"}
+        records.append(record)
+    (row,) = rows_of(*records)
+    draws = [
+        of_auroc(one["score"], one["label"], one["patient"])._replace(value=0.75)
+        for one in (record["tests"][0]["levels"]["patient"] for record in records)
+    ]
+    expected = clustered_interval(Sample.of(draws))
+    assert row.honest["patient_AUROC"][:3] == pytest.approx(tuple(expected), abs=1e-9)
+    assert row.aggregated == ("the worst image",)
+    assert "patient_AUROC" not in row.best
+    few = with_figure(records[0], "patient_AUROC", None)
+    (row,) = rows_of(few)
+    assert "patient_AUROC" not in row.honest
+    assert "Too few patients of a class were tested for figures of patients or volumes." in (
+        row.caveats
+    )
+
+
 def test_what_failed_is_counted_and_keeps_its_row():
     done = right_record("MVFA", 0)
     broken = failed_record(right_record("MadCLIP", 0))

@@ -105,7 +105,7 @@ def test_latex_has_a_table_for_each_set_with_as_many_cells_as_columns(made_up):
     assert len(tables) == 2
     for table in tables:
         columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", table)[1])
-        assert columns == 7  # names; K of 4, 16 and none, for images and pixels
+        assert columns == 10  # names; K of 4, 16 and none, for patients, images and pixels
         body = table[table.index(r"\midrule") : table.index(r"\bottomrule")]
         lines = body.splitlines()[1:]
         assert {line.count(" & ") for line in lines} == {columns - 1}
@@ -113,7 +113,9 @@ def test_latex_has_a_table_for_each_set_with_as_many_cells_as_columns(made_up):
     honest = rows[0].honest["image_AUROC"]
     cell = rf"{100 * honest.mean:.1f} $\pm$ {50 * (honest.high - honest.low):.1f}"
     oracle = rf"{{\scriptsize\color{{gray}}({100 * rows[0].oracle['image_AUROC'].mean:.1f})}}"
-    assert rf"MVFA\textdagger{{}} & {cell} {oracle} & " in tables[0]
+    patients = rows[0].honest["patient_AUROC"]  # at one epoch alone: no oracle
+    first = rf"{100 * patients.mean:.1f} $\pm$ {50 * (patients.high - patients.low):.1f}"
+    assert rf"MVFA\textdagger{{}} & {first} & {cell} {oracle} & " in tables[0]
 
 
 def written(folder, records):

@@ -202,7 +202,7 @@ def test_predictions_on_files_have_pictures_too(evaluate, brain, whole_folder):
 
 def test_a_test_leaves_scores_and_metrics(evaluate, brain):
     folder = evaluate(ResultsWriter(), Images(brain))
-    assert files(folder) == ["test_metrics.json", "test_scores.csv"]
+    assert files(folder) == ["run.json", "test_metrics.json", "test_scores.csv"]
     metrics = json.loads((folder / "test_metrics.json").read_text())
     assert metrics == {"image_AUROC": 0.75, "pixel_AUROC": 0.5}
     rows = read_table(folder / "test_scores.csv")
@@ -254,6 +254,8 @@ def test_a_metric_that_is_not_a_number_is_null(tmp_path):
         is_global_zero=True,
         predicting=False,
         test_dataloaders=[],
+        checkpoint_callback=None,
+        ckpt_path=None,
     )
     ResultsWriter().on_test_end(trainer, SimpleNamespace(threshold_from=""))
     written = json.loads((tmp_path / "test_metrics.json").read_text(), parse_constant=pytest.fail)
@@ -268,6 +270,8 @@ def test_metrics_say_how_many_patients_the_support_has(tmp_path):
         is_global_zero=True,
         predicting=False,
         test_dataloaders=[],
+        checkpoint_callback=None,
+        ckpt_path=None,
         datamodule=SimpleNamespace(support_counts=counts),
     )
     ResultsWriter().on_test_end(trainer, SimpleNamespace(threshold_from=""))

@@ -211,6 +211,12 @@ class WinCLIP(WinClip):
         self.is_setup, self._readied_for = True, None
 
     @property
+    def training_facts(self) -> dict[str, Any]:
+        """It learns nothing, from no set."""
+        setting = "few-shot" if self.k_shot else "zero-shot"
+        return {"setting": setting, "sets": [], "epochs": 0}
+
+    @property
     def _datamodule(self) -> Any:  # noqa: ANN401 - of whatever making, or none
         # Lightning's trainer has no such attribute before it was given data.
         return getattr(self._trainer, "datamodule", None)

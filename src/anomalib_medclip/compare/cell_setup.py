@@ -10,12 +10,13 @@ from anomalib.models.components.base import AnomalibModule
 from lightning.pytorch import Callback
 
 from anomalib_medclip.compare.comparison import build_model, find_class
-from anomalib_medclip.compare.evaluator import Findings
+from anomalib_medclip.compare.evaluator import GalleryFindings
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.fingerprint import Digests
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.files import as_json
+from anomalib_medclip.training.deciding import Deciding
 from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.frozen_features import SharedFeatures
 from anomalib_medclip.training.method import ClipMethod
@@ -61,7 +62,7 @@ def model_of(cell: Cell) -> AnomalibModule:
         model.post_processor = RankPreservingPostProcessor()
     model.visualizer = None
     own = model.evaluator
-    model.evaluator = Findings([*own.val_metrics] if isinstance(own, Evaluator) else ())
+    model.evaluator = GalleryFindings([*own.val_metrics] if isinstance(own, Evaluator) else ())
     return model
 
 
@@ -85,7 +86,7 @@ def engine_for(
             msg = f"{cell.model} has no number of epochs of its own; give it max_epochs"
             raise ConfigError(msg)
     return Engine(
-        callbacks=[FiniteOnly(), *callbacks], default_root_dir=folder, devices=1,
+        callbacks=[FiniteOnly(), Deciding(), *callbacks], default_root_dir=folder, devices=1,
         accelerator=settings.accelerator, logger=False, enable_progress_bar=False,
         enable_model_summary=False, **asked,
     )  # fmt: skip

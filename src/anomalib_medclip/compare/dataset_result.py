@@ -7,16 +7,9 @@ default where records of former versions have none.
 from dataclasses import asdict, dataclass, field
 
 from anomalib_medclip.compare.typed_json import from_plain
+from anomalib_medclip.evaluation.figures import Figures
+from anomalib_medclip.evaluation.levels import UnitScores
 from anomalib_medclip.metrics.influence import Influence
-
-Figures = dict[str, float | None]
-"""By name, in [0, 1]; ``None`` where the images do not define it."""
-
-CHOSEN_ON_TEST = ("image_F1Max", "image_SpecificityAtSensitivity")
-"""Figures whose threshold is chosen on the test labels, so that they are no honest ones."""
-
-AT_THRESHOLD = ("image_Sensitivity", "image_Specificity", "image_F1")
-"""Figures at the stored threshold, which is that of the honest epoch alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +184,12 @@ class DatasetResult:
         lesions: How many of them the model's size leaves; ``None`` also without masks.
         honest: Figures of the epoch that was fixed, or chosen by validation.
         images: Scores.
+        levels: Scores of ``volume``, where images are slices, and of ``patient``; none in records
+            of former versions.
+        aggregated: How images became one score of a volume or patient, and why so.
+        froc: Share of lesions found, by false positives per patient.
         patients: Who was tested.
-        influence: By figure of pixels, what patients add to it.
+        influence: By figure of pixels and lesions, what patients add to it.
         pixel_curves: ``None`` without masks.
         gallery: Pictures, where some are kept.
         explain: What scores come from, where that was asked for.
@@ -207,6 +204,9 @@ class DatasetResult:
     lesions: LostLesions | None = None
     honest: Figures
     images: ImageScores
+    levels: dict[str, UnitScores] = field(default_factory=dict)
+    aggregated: str = ""
+    froc: dict[str, float] = field(default_factory=dict)
     patients: KnownPatients | None = None
     influence: dict[str, PatientInfluence] = field(default_factory=dict)
     pixel_curves: PixelCurves | None

@@ -10,12 +10,11 @@ from anomalib.data import ImageBatch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 
-from anomalib_medclip.compare.dataset_result import Figures
 from anomalib_medclip.compare.declared import declared_by
-from anomalib_medclip.compare.evaluator import figures, rank_metrics
 from anomalib_medclip.compare.untouched import untouched
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.devices import wait_for
+from anomalib_medclip.evaluation.figures import Figures, figures, rank_metrics
 from anomalib_medclip.training.epoch_choice import BestEpoch
 
 _C = TypeVar("_C", bound=Callback)

@@ -9,9 +9,7 @@ from anomalib.models.components.base import AnomalibModule
 from anomalib_medclip.compare import pictures
 from anomalib_medclip.compare.cell_record import Arrays, TrainingFacts
 from anomalib_medclip.compare.dataset_result import (
-    CHOSEN_ON_TEST,
     DatasetResult,
-    Figures,
     ImageScores,
     KeptExplanation,
     KeptPictures,
@@ -19,12 +17,14 @@ from anomalib_medclip.compare.dataset_result import (
     LostLesions,
     PatientInfluence,
 )
-from anomalib_medclip.compare.evaluator import Findings, identities
+from anomalib_medclip.compare.evaluator import GalleryFindings
 from anomalib_medclip.compare.explanation import explain
 from anomalib_medclip.compare.grid import Cell
 from anomalib_medclip.compare.oracle import oracle_of
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.data.lesions import count_lesions, total
+from anomalib_medclip.evaluation.figures import Figures
+from anomalib_medclip.evaluation.findings import Outcome, identities
 
 
 def evaluate(
@@ -54,7 +54,9 @@ def evaluate(
         engine.test(model=model, datamodule=data)
         model.to(engine.trainer.strategy.root_device)  # Lightning takes off it what it has tested
         findings = model.evaluator
-        assert isinstance(findings, Findings)  # which the cell gave it
+        assert isinstance(findings, GalleryFindings)  # which the cell gave it
+        found = findings.result
+        assert found is not None  # as it was tested
         gallery, explanation, kept = _kept(cell, model, data, findings, f"test{number}_")
         others, epoch = after_epochs[name], facts.tested_epoch
         result = DatasetResult(
@@ -62,32 +64,35 @@ def evaluate(
             object_name=data.object_name,
             has_masks=data.has_masks,
             lesions=_lost_lesions(data),
-            honest={k: v for k, v in findings.figures.items() if k not in CHOSEN_ON_TEST},
-            images=_image_scores(findings, data),
+            honest=found.honest,
+            images=_image_scores(found, data),
             patients=_known_patients(data),
-            influence={k: PatientInfluence.of(v) for k, v in findings.influences.items()},
+            levels={name: one for name, one in found.levels.items() if name != "image"},
+            aggregated=found.aggregated,
+            froc=found.froc,
+            influence={k: PatientInfluence.of(v) for k, v in found.influences.items()},
             pixel_curves=findings.curves,
             gallery=gallery,
             explain=explanation,
-            **oracle_of(findings.figures, epoch, others, facts.epochs)._asdict(),
+            **oracle_of(found.figures, epoch, others, facts.epochs)._asdict(),
         )
         results.append(result)
         arrays |= kept
     return tuple(results), arrays
 
 
-def _image_scores(findings: Findings, data: MedicalDataModule) -> ImageScores:
+def _image_scores(found: Outcome, data: MedicalDataModule) -> ImageScores:
     """Scores in the order of the data's table."""
     table = data.test_data.samples
-    place = {path: at for at, path in enumerate(findings.paths)}
+    images, called = found.images, found.images.called
+    place = {path: at for at, path in enumerate(images.paths)}
     order = [place[path] for path in table["image_path"]]
-    called = findings.called
     return ImageScores(
         name=tuple(pictures.relative_paths(table)),
         patient=tuple(identities(table).factorize(sort=True)[0].tolist()),
         label=tuple(table["label_index"].astype(int).tolist()),
-        score=tuple(findings.scores[at] for at in order),
-        raw_score=tuple(findings.raw_scores[at] for at in order),
+        score=tuple(images.scores[at] for at in order),
+        raw_score=tuple(images.raw_scores[at] for at in order),
         called=None if called is None else tuple(int(called[at]) for at in order),
     )
 
@@ -110,7 +115,11 @@ def _lost_lesions(data: MedicalDataModule) -> LostLesions | None:
 
 
 def _kept(
-    cell: Cell, model: AnomalibModule, data: MedicalDataModule, findings: Findings, prefix: str
+    cell: Cell,
+    model: AnomalibModule,
+    data: MedicalDataModule,
+    findings: GalleryFindings,
+    prefix: str,
 ) -> tuple[KeptPictures | None, KeptExplanation | None, Arrays]:
     """What a cell keeps to look at after a test: pictures, explanations, their arrays."""
     if "pictures" not in cell.keeps:

@@ -93,7 +93,10 @@ def code_of(classes: Iterable[type], known: Digests) -> list[str]:
 def code_of_package() -> str:
     """SHA-256 of the code of this package that figures depend on, for those who change it."""
     root = Path(__file__).parents[1]
-    names = ("clip", "compare", "components", "data", "metrics", "readers", "training")
+    names = (
+        "clip", "compare", "components", "data", "decisions", "evaluation", "metrics", "readers",
+        "training",
+    )  # fmt: skip
     rooms = [root, *(root / name for name in names)]
     return hashlib.sha256("".join(map(sha256_of_all, rooms)).encode()).hexdigest()
 

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from anomalib_medclip.compare.dataset_result import AT_THRESHOLD, Figures
+from anomalib_medclip.evaluation.figures import Figures, of_test_alone
 
 _CHOOSING = ("image_AUROC", "pixel_AUROC")
-_OF_TEST = ("image_ECE", *AT_THRESHOLD)
-"""Figures that the test alone finds; those after epochs are of ranks."""
 
 
 class Oracle(NamedTuple):
@@ -35,10 +33,14 @@ def oracle_of(honest: Figures, epoch: int, others: Mapping[int, Figures], traine
     nobody_knows = trained > 1 and not others
     figures = {} if nobody_knows else known[best]
     return Oracle(
-        {name: figures.get(name) for name in honest if name not in AT_THRESHOLD},
+        {
+            name: figures.get(name)
+            for name in honest
+            if name == "image_ECE" or not of_test_alone(name)
+        },
         None if nobody_knows else best,
         tuple(
-            {"epoch": one, **{k: v for k, v in known[one].items() if k not in _OF_TEST}}
+            {"epoch": one, **{k: v for k, v in known[one].items() if not of_test_alone(k)}}
             for one in recorded
         ),
     )

@@ -30,9 +30,6 @@ logger = logging.getLogger(__name__)
 
 _FLOAT32 = torch.float32.itemsize
 
-_JUST_ABOVE_HALF = 0.5 + 2**-24
-"""The next float32 number."""
-
 
 def _is_traced() -> bool:
     """Whether a graph is being made, which holds no decisions that depend on numbers."""
@@ -243,8 +240,9 @@ class RankPreservingPostProcessor(PostProcessor):
         spread = torch.where(norm_max > norm_min, norm_max - norm_min, 1.0)
         known = ~torch.isnan(norm_min) & ~torch.isnan(norm_max)
         placed = unit_interval(preds, centre, spread)
-        # A score that exceeds the threshold by less than float32 tells from one half stays above.
-        placed = torch.where(preds > centre, placed.clamp(min=_JUST_ABOVE_HALF), placed)
+        # A score that exceeds the threshold by less than can be told from one half stays above.
+        above = 0.5 + torch.finfo(placed.dtype).eps / 2  # the next number
+        placed = torch.where(preds > centre, placed.clamp(min=above), placed)
         return torch.where(known, placed, preds)
 
     @property
@@ -269,7 +267,8 @@ def placed(post_processor: Any, scores: Tensor) -> Tensor:  # noqa: ANN401 - any
     if not getattr(post_processor, "enable_normalization", False):
         return values
     post = post_processor
-    found: Tensor = post._normalize(values, post.image_min, post.image_max, post.image_threshold)
+    known = (post.image_min, post.image_max, post.image_threshold)
+    found: Tensor = post._normalize(values, *(one.to(values.device) for one in known))
     return found
 
 

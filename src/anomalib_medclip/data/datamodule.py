@@ -94,7 +94,6 @@ class MedicalDataModule(DrawnSupport, OneSetLoaders):
     lesion_labels: LesionLabels | None = None
     root: Path = Path()
     slicing: Slicing | None = None
-    zero_shot: bool = False
     published_test: bool = False
     in_files: bool = True
     stacks: bool = False
@@ -135,8 +134,7 @@ class MedicalDataModule(DrawnSupport, OneSetLoaders):
             Table with the columns ``image_path``, ``label_index`` (0 normal, 1 abnormal) and
             ``split`` (train, valid, test; rows of split ``support`` are taken as the support), and
             where they apply ``mask_path`` (where the mask is, or should be), ``group`` (patient),
-            ``volume`` (that the image is a slice of; empty where images are files),
-            ``object_name``, ``has_masks`` and ``set_name``.
+            ``volume`` (whose slice it is), ``object_name``, ``has_masks`` and ``set_name``.
         """
 
     @property

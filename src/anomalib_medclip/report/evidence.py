@@ -1,11 +1,12 @@
 """What the records say of how sure a figure is: its draws, and how each patient moves it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from anomalib_medclip.compare.dataset_result import AT_THRESHOLD
 from anomalib_medclip.components.threshold import FAIR_RATE, LEARNT_FROM, learnt_from
+from anomalib_medclip.decisions.reference import LEVELS
 from anomalib_medclip.errors import MetricError
+from anomalib_medclip.evaluation.levels import UNIT_FIGURES, UnitScores
 from anomalib_medclip.metrics.clustered import (
     FEWEST_DRAWS,
     FEWEST_PATIENTS,
@@ -13,34 +14,10 @@ from anomalib_medclip.metrics.clustered import (
     Sample,
     clustered_interval,
 )
-from anomalib_medclip.metrics.influence import (
-    Influence,
-    averaged,
-    of_auroc,
-    of_average_precision,
-    of_f1,
-    of_sensitivity,
-    of_specificity,
-)
+from anomalib_medclip.metrics.influence import Influence, averaged
 from anomalib_medclip.metrics.intervals import Interval
 from anomalib_medclip.report.rows import Estimate
 from anomalib_medclip.report.runs import CellRun
-
-
-class _Figure(NamedTuple):
-    """A figure of images: what decides how it nears 0 and 1, and how patients move it."""
-
-    kind: FigureKind
-    influence: Callable[..., Influence]
-
-
-_OF_IMAGES: Mapping[str, _Figure] = {
-    "image_AUROC": _Figure("auroc", of_auroc),
-    "image_AP": _Figure("auroc", of_average_precision),
-    "image_Sensitivity": _Figure("sensitivity", of_sensitivity),
-    "image_Specificity": _Figure("specificity", of_specificity),
-    "image_F1": _Figure("f1", of_f1),
-}
 
 
 class Evidence(NamedTuple):
@@ -87,6 +64,8 @@ def caveats(runs: Sequence[CellRun], samples: Samples, zero_shot: bool) -> list[
             *_of_draws(runs, zero_shot),
             (f"Fewer than {FEWEST_PATIENTS} patients of a class: too few to compare.",
              any(one.sample.fewest_patients < FEWEST_PATIENTS for one in samples.values())),
+            ("Too few patients of a class were tested for figures of patients or volumes.",
+             any(run.test.levels and run.test.honest.get("patient_AUROC") is None for run in runs)),
             ("No patient identity of some images or all: these were taken for independent.",
              any(run.test.patients and run.test.patients.unknown for run in runs)),
             ("No finite threshold: sensitivity, specificity and F1 at it are absent.",
@@ -156,16 +135,31 @@ def _influence(run: CellRun, metric: str) -> Influence | None:
     Raises:
         MetricError: Patients are too few.
     """
+    level, _, name = metric.rpartition("_")
+    if level in LEVELS:
+        if name not in UNIT_FIGURES:
+            return None
+        scored = _scored(run, level)
+        return None if scored is None else scored.influence(name)
+    kept = run.test.influence.get(metric)
+    return kept.as_influence() if kept else None
+
+
+def _scored(run: CellRun, level: str) -> UnitScores | None:
+    """Scores of a level; nothing where the record does not say whose they are."""
+    if level != "image":
+        return run.test.levels.get(level)
     images, known = run.test.images, run.test.patients
     if known is None:
         return None
-    if metric not in _OF_IMAGES:
-        kept = run.test.influence.get(metric)
-        return kept.as_influence() if kept else None
-    values = images.called if metric in AT_THRESHOLD else images.ranked_by
-    owners = [known.known_as[number] for number in images.patient]
-    return _OF_IMAGES[metric].influence(values, images.label, owners) if values else None
+    return UnitScores(
+        patient=tuple(known.known_as[number] for number in images.patient),
+        label=images.label,
+        score=images.ranked_by,
+        called=images.called or None,
+    )
 
 
 def _kind(metric: str) -> FigureKind:
-    return _OF_IMAGES[metric].kind if metric in _OF_IMAGES else "other"
+    level, _, name = metric.rpartition("_")
+    return UNIT_FIGURES[name].kind if level in LEVELS else "other"

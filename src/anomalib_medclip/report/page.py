@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid
 from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.report import sentences
-from anomalib_medclip.report.columns import COSTS, METRICS, protocols_of
+from anomalib_medclip.report.columns import COSTS, MEANINGS, METRICS, protocols_of
 from anomalib_medclip.report.drawing import GREY
 from anomalib_medclip.report.gallery import Gallery
 from anomalib_medclip.report.lost_lesions import lost_lesions
@@ -28,12 +28,17 @@ HEAT = "inferno"
 """matplotlib's name of the one colour scale of all heat maps."""
 
 MAIN = {
+    "patient_AUROC": ("honest",),
+    "patient_Sensitivity": ("honest",),
+    "patient_Specificity": ("honest",),
     "image_AUROC": ("honest", "oracle", "gap", "published"),
     "image_AP": ("honest",),
     "image_Sensitivity": ("honest",),
     "image_Specificity": ("honest",),
     "pixel_AUROC": ("honest", "oracle", "gap", "published"),
     "pixel_AUPRO": ("honest",),
+    "lesion_Sensitivity": ("honest",),
+    "lesion_FalsePositives": ("honest",),
     "cost": tuple(one.name for one in COSTS if one.main),
 }
 """Columns of the table as it opens; all others are a choice away."""
@@ -101,6 +106,7 @@ def _template() -> Template:
 
 _WORDS = {
     "percent": sentences.percent,
+    "figure_in_words": sentences.figure_in_words,
     "interval_in_percent": sentences.interval_in_percent,
     "amount": sentences.amount,
     "k_in_words": sentences.k_in_words,
@@ -108,6 +114,7 @@ _WORDS = {
     "setup_in_words": sentences.setup_in_words,
     "conclusions": sentences.conclusions,
     "limits": sentences.limits,
+    "aggregations": sentences.aggregations,
     "model_label": model_label,
 }
 """What the templates call."""
@@ -128,19 +135,20 @@ def _assets() -> dict[str, Any]:
 def _results(
     rows: Sequence[ReportRow], charts: Sequence[Chart], gallery: Gallery, explained: str
 ) -> dict[str, Any]:
-    ordered = _side_by_side(rows)
+    ordered, metrics = _side_by_side(rows), _shown(rows)
     by_section = {name: [chart for chart in charts if chart.section == name] for name in SECTIONS}
     return {
         "rows": ordered,
         "colours": colours([row.model for row in rows])
         | {row.model: GREY for row in rows if row.kind == "trivial"},
-        "metrics": METRICS,
+        "metrics": metrics,
+        "meanings": {name: MEANINGS[name] for name in metrics},
         "main": MAIN,
         "costs": {one.name: one.heading for one in COSTS},
-        "published": (published := {name: _published(ordered, name) for name in METRICS}),
+        "published": (published := {name: _published(ordered, name) for name in metrics}),
         "protocols": {
             name: [*protocols_of(name), *(["published"] if published[name] else [])]
-            for name in METRICS
+            for name in metrics
         },
         "untrained": list(dict.fromkeys(row.model for row in rows if row.untrained)),
         "sections": {
@@ -151,6 +159,15 @@ def _results(
         "charts": {chart.name: chart.figure for chart in charts},
         "gallery": gallery._asdict(),
         "explained": explained,
+    }
+
+
+def _shown(rows: Sequence[ReportRow]) -> dict[str, str]:
+    """Figures of the table; those that former versions do not know where some row has one."""
+    return {
+        name: words
+        for name, words in METRICS.items()
+        if name.startswith(("image_", "pixel_A")) or any(name in row.honest for row in rows)
     }
 
 

@@ -45,6 +45,7 @@ class ReportRow:
         cost: Medians of ``columns.COSTS``, by name.
         keys: Keys of the records.
         caveats: What has to be said with its intervals, in sentences.
+        aggregated: How images become one score of a volume or patient, in words, if records say.
     """
 
     model: str
@@ -67,6 +68,7 @@ class ReportRow:
     cost: dict[str, float] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
+    aggregated: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
+from anomalib_medclip.report.columns import COUNTS
 from anomalib_medclip.report.rows import Estimate, ReportRow
 
 _METRIC = "image_AUROC"
@@ -28,6 +29,15 @@ def interval_in_percent(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return ""
     return f"{percent(estimate.low)}\u2013{percent(estimate.high)}"
+
+
+def figure_in_words(metric: str, value: float) -> str:
+    """A figure as the table has it: in percent, but for counts.
+
+    >>> figure_in_words("image_AUROC", 0.9123), figure_in_words("lesion_FalsePositives", 1.166)
+    ('91.2', '1.17')
+    """
+    return f"{value:.2f}" if metric in COUNTS else percent(value)
 
 
 def k_in_words(row: ReportRow) -> str:
@@ -85,9 +95,19 @@ def conclusions(rows: Sequence[ReportRow]) -> list[str]:
 
 def limits(rows: Sequence[ReportRow]) -> list[tuple[str, str]]:
     """What the intervals cannot say: each sentence, and where it holds."""
+    return _places(rows, [row.caveats for row in rows])
+
+
+def aggregations(rows: Sequence[ReportRow]) -> list[tuple[str, str]]:
+    """How images become one score of a volume or patient: each way, and where it was taken."""
+    return _places(rows, [row.aggregated for row in rows])
+
+
+def _places(rows: Sequence[ReportRow], told: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
+    """Each sentence that is told of some rows, and where that is."""
     found: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        for sentence in row.caveats:
+    for row, sentences in zip(rows, told, strict=True):
+        for sentence in sentences:
             found.setdefault(sentence, {}).setdefault(setup_in_words(row), []).append(row.model)
     every = Counter(setup_in_words(row) for row in rows)
     return [(sentence, _where(places, every)) for sentence, places in found.items()]

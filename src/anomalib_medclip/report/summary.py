@@ -147,6 +147,7 @@ def _row(
         cost=_cost(runs),
         keys=tuple(record.key for record in records),
         caveats=tuple(caveats(runs, samples, zero_shot)),
+        aggregated=tuple(dict.fromkeys(r.test.aggregated for r in runs if r.test.aggregated)),
     )
 
 

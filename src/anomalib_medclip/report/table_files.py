@@ -17,12 +17,12 @@ from anomalib_medclip.spreadsheet import shown
 
 _ABOUT = (
     "model", "kind", "normals", "note", "untrained", "trained_on", "tested_on", "k_shot", "draws",
-    "failed", "epoch", "caveats",
+    "failed", "epoch", "caveats", "aggregated",
 )  # fmt: skip
 _FIGURE = (
     "metric", "protocol", "mean", "low", "high", "interval_source", "values", "best", "published",
 )  # fmt: skip
-_PRINTED = ("image_AUROC", "pixel_AUROC")
+_PRINTED = ("patient_AUROC", "image_AUROC", "pixel_AUROC")
 _SPECIAL = str.maketrans({
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "†": r"\textdagger{}", **{letter: f"\\{letter}" for letter in "&%$#_{}"},
@@ -75,7 +75,7 @@ def _csv(table: DataFrame) -> str:
 def _lines(row: ReportRow) -> Iterator[dict[str, Any]]:
     plain = asdict(row)
     about = {name: plain[name] for name in _ABOUT} | row.cost | {"notice": NOTICE}
-    about["caveats"] = " ".join(row.caveats)
+    about["caveats"], about["aggregated"] = " ".join(row.caveats), "; ".join(row.aggregated)
     if not row.honest and not row.oracle:
         yield about
     for metric in METRICS:
@@ -116,7 +116,7 @@ def _latex(rows: Sequence[ReportRow]) -> Iterator[str]:
         here = [row for row in rows if row.tested_on == test]
         known = sorted({row.k_shot for row in here if row.k_shot is not None})
         shots = [*known, *([None] if any(row.k_shot is None for row in here) else [])]
-        metrics = [m for m in _PRINTED if any(m in row.honest for row in here)] or _PRINTED[:1]
+        metrics = [m for m in _PRINTED if any(m in row.honest for row in here)] or _PRINTED[1:2]
         columns = [(k, metric) for k in shots for metric in metrics]
         cells: dict[str, list[str]] = {}
         for row in here:

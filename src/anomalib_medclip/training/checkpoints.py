@@ -52,6 +52,7 @@ class Notes:
         is_finished: Whether the training that it was saved in was finished, or had learnt nothing
             yet; ``None`` in files of 0.1.0, which do not say.
         components: Class and options of the components that a user has passed.
+        training: How it was trained: zero-shot or few-shot, from which sets, epochs.
         decisions: What volumes and patients are decided by, as ``Decisions.as_plain`` has it.
         familiar: Images like those it was made with: their ``vectors`` and ``owners``.
     """
@@ -67,6 +68,7 @@ class Notes:
     package: str = "anomalib_medclip"
     is_finished: bool | None = None
     components: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
     decisions: dict[str, Any] | None = None
     familiar: dict[str, Tensor] | None = None
 
@@ -95,6 +97,7 @@ class Notes:
             package=type(module).__module__.partition(".")[0],
             is_finished=is_finished,
             components=module.user_components.kept(),
+            training=dict(module.training_facts),
             decisions=decisions and decisions.as_plain(),
             familiar=familiar and familiar._asdict(),
         )

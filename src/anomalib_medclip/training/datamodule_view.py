@@ -1,10 +1,23 @@
 """What a datamodule says of its images; anomalib's own do not know most of it."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from anomalib import TaskType
 from lightning import Trainer
+
+
+def below(path: str | Path, folder: Path) -> str:
+    """A path from a folder that it lies in, else the name alone: no file says where folders lie.
+
+    >>> below("/data/hospital/p1/3.png", Path("/data/hospital")), below("/clip.pt", Path("/data"))
+    ('p1/3.png', 'clip.pt')
+    """
+    whole = Path(os.path.normpath(Path(path).absolute()))
+    return whole.relative_to(folder).as_posix() if whole.is_relative_to(folder) else whole.name
+
 
 REFERENCES = 16
 """Normal images to compare with where nobody drew a support: the largest K of the papers."""
@@ -37,6 +50,35 @@ class DatamoduleView:
     def name(self) -> str:
         """What messages call it."""
         return str(self._find("name", None) or type(self._datamodule).__name__)
+
+    @property
+    def category(self) -> str:
+        """Which of several sets of this name; empty for none."""
+        return str(self._find("category", "") or "")
+
+    @property
+    def sets_learnt(self) -> list[str]:
+        """Names of the sets that training images are of."""
+        samples = getattr(self.train_data, "samples", None)  # a data set of anyone's making
+        if samples is None or "set_name" not in samples:
+            return [self.name]
+        return sorted(set(map(str, samples["set_name"])))
+
+    @property
+    def support_images(self) -> list[dict[str, Any]]:
+        """Each image of the support: its path below the root, its label, its patient.
+
+        A patient who is not known is an empty word. None where nobody drew a support.
+        """
+        samples = getattr(self.support_data, "samples", None)  # likewise
+        if samples is None or "group" not in samples:
+            return []
+        root = Path(self._find("root", "") or "").absolute()
+        rows = zip(samples["image_path"], samples["label_index"], samples["group"], strict=True)
+        return [
+            {"image": below(path, root), "label": int(label), "patient": str(patient)}
+            for path, label, patient in rows
+        ]
 
     @property
     def identity(self) -> int | None:

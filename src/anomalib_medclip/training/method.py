@@ -309,5 +309,5 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.schedule.restored(self._trainer, is_finished=bool(notes.is_finished))
         super().on_load_checkpoint(checkpoint)
         self.preparation.restored(notes)
-        self.threshold_from = notes.threshold_from
+        self.threshold_from, self.training_facts = notes.threshold_from, notes.training
         self.decisions, self.familiar = notes.known_decisions, notes.known_images

@@ -1,6 +1,7 @@
 """The options that all methods share, and what follows from them for anomalib."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from anomalib import LearningType
@@ -71,6 +72,7 @@ class SharedOptions(Base):
     Attributes:
         default_lr: Step size, where ``--model.lr`` does not say.
         names_the_object: Whether prompts say what the images show.
+        training_facts: How it was trained: zero-shot or few-shot, from which sets, epochs.
         user_components: The components among ``kwargs``, and what a checkpoint holds of them.
         resample: Filter of the resize of images.
 
@@ -84,6 +86,7 @@ class SharedOptions(Base):
     names_the_object: ClassVar[bool] = True
     resample: ClassVar[Resample] = "bicubic"
     user_components = UserComponents({})  # pickles of former versions have none
+    training_facts: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Sampler
 from torchmetrics import Metric
 
@@ -66,15 +67,26 @@ class Processes(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let all compute what one has images for, and none what none has: pixels need masks."""
-        metrics = [one for one in pl_module.modules() if isinstance(one, Metric)]
-        counts = torch.tensor([one.update_count for one in metrics], device=pl_module.device)
-        totals: Any = trainer.strategy.reduce(counts, reduce_op="sum")
-        for metric, total in zip(metrics, totals.tolist(), strict=True):
-            metric._update_count = total
-            # One without a figure is asked again by the progress bar, which one process has.
-            metric._to_sync = metric.sync_on_compute and total > 0
+        let_all_compute(trainer, pl_module.device, pl_module)
 
     on_test_epoch_end = on_validation_epoch_end
+
+
+def let_all_compute(trainer: Trainer, device: torch.device, holder: nn.Module) -> None:
+    """Let all processes compute what one of them has images for, and none what none has.
+
+    Args:
+        trainer: Of all.
+        device: Where processes exchange numbers.
+        holder: Of the metrics.
+    """
+    metrics = [one for one in holder.modules() if isinstance(one, Metric)]
+    counts = torch.tensor([one.update_count for one in metrics], device=device)
+    totals: Any = trainer.strategy.reduce(counts, reduce_op="sum")
+    for metric, total in zip(metrics, totals.tolist(), strict=True):
+        metric._update_count = total
+        # One without a figure is asked again by the progress bar, which one process has.
+        metric._to_sync = metric.sync_on_compute and total > 0
 
 
 def _refuse(trainer: Trainer, module: LightningModule) -> None:

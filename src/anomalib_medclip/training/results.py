@@ -1,10 +1,11 @@
-"""What a run leaves on disk: a picture per image, scores as CSV, metrics as JSON."""
+"""What a run leaves on disk: a picture per image, scores as CSV, what it was and found as JSON."""
 
 import csv
 import io
 import logging
 import math
 import os
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,21 @@ from lightning.pytorch import Callback
 from PIL.Image import Image as Picture
 from torch.utils.data import DataLoader
 
+from anomalib_medclip.evaluation.findings import Findings, Outcome
 from anomalib_medclip.files import as_json, write_whole
 from anomalib_medclip.metrics.raw import raw
 from anomalib_medclip.spreadsheet import shown
+from anomalib_medclip.training import closing_block
 from anomalib_medclip.training.datamodule_view import DatamoduleView
-from anomalib_medclip.training.processes import is_shared, of_all
+from anomalib_medclip.training.evaluators import RunFindings
+from anomalib_medclip.training.processes import is_shared, let_all_compute, of_all
+from anomalib_medclip.training.run_record import (
+    METRICS,
+    SCORES,
+    flat_metrics,
+    run_record,
+    training_facts,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,21 +72,56 @@ class HeatMapVisualizer(ImageVisualizer):
 
 
 class ResultsWriter(Callback):
-    """Writes ``test_metrics.json``, ``test_scores.csv`` and ``predict_scores.csv``.
+    """Writes ``run.json``, ``test_metrics.json``, ``test_scores.csv`` and ``predict_scores.csv``.
 
     They lie beside the pictures in the run's folder. Files appear whole or not at all. The first
     process writes what all have found, in the order of the data.
+
+    Where a user has an evaluator of his own, figures of images and patients are found here besides.
     """
 
     def __init__(self) -> None:
         self._rows: defaultdict[int, list[list[dict[str, Any]]]] = defaultdict(list)
+        self._beside: RunFindings | None = None
+        self._begun = 0.0
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
+        """Note how it is trained, for whoever tests it later."""
+        self._begun = time.perf_counter()
+        pl_module.training_facts = training_facts(DatamoduleView.of(trainer), trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
+        """Count epochs, before a checkpoint is saved."""
+        pl_module.training_facts["epochs"] = trainer.current_epoch + 1
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
+        """Take the time."""
+        del trainer
+        pl_module.training_facts["seconds"] = round(time.perf_counter() - self._begun, 3)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a table."""
         del trainer, pl_module
         self._rows.clear()
 
-    on_predict_start = on_test_start
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a table."""
+        self.on_predict_start(trainer, pl_module)
+        self._begun = time.perf_counter()
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find figures beside an evaluator that finds others."""
+        own = _evaluator(pl_module)
+        self._beside = None
+        if own is not None and not isinstance(own, Findings):
+            self._beside = RunFindings().to(pl_module.device)
+            self._beside.on_test_epoch_start(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute these."""
+        if self._beside is not None:
+            let_all_compute(trainer, pl_module.device, self._beside)
+            self._beside.on_test_epoch_end(trainer, pl_module)
 
     def on_test_batch_end(
         self,
@@ -87,7 +133,26 @@ class ResultsWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add a row per image: path, score, label, true label, score as the model gave it."""
+        if self._beside is not None:
+            self._beside.on_test_batch_end(
+                trainer, pl_module, outputs, batch, batch_idx, dataloader_idx
+            )
+        self._add(batch, dataloader_idx)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - as above
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add a row per image, likewise."""
         del trainer, pl_module, outputs, batch_idx
+        self._add(batch, dataloader_idx)
+
+    def _add(self, batch: ImageBatch, dataloader_idx: int) -> None:
         kept = raw(batch)
         columns = {
             "image": batch.image_path,
@@ -101,26 +166,22 @@ class ResultsWriter(Callback):
             [dict(zip(present, row, strict=True)) for row in zip(*present.values(), strict=True)]
         )
 
-    on_predict_batch_end = on_test_batch_end
-
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
-        """Write scores and metrics, and say where everything is."""
+        """Write scores and figures, and say what was found and where everything is."""
         rows = self._rows_of_all(trainer)
         if not trainer.is_global_zero:
             return
-        folder = Path(trainer.default_root_dir)
-        _write_table(folder / "test_scores.csv", rows)
-        found = {name: v.item() for name, v in trainer.logged_metrics.items() if v is not None}
-        # JSON knows no NaN: null stands for a metric that these images do not define.
-        metrics: dict[str, Any] = {
-            name: v if math.isfinite(v) else None for name, v in found.items()
-        }
-        if support := DatamoduleView.of(trainer).support_counts:
-            metrics["support"] = support  # what K really means: images and patients by class
-        if pl_module.threshold_from:
-            metrics["threshold_from"] = pl_module.threshold_from
-        write_whole(folder / "test_metrics.json", as_json(metrics, indent=2) + "\n")
-        logger.info("metrics, scores and pictures are in %s", folder)
+        folder, outcome = Path(trainer.default_root_dir), self._outcome(pl_module)
+        _write_table(folder / SCORES, rows)
+        seconds = time.perf_counter() - self._begun
+        record = run_record(trainer, pl_module, outcome, _logged(trainer), seconds)
+        for name, said in (("run.json", record), (METRICS, flat_metrics(record))):
+            write_whole(folder / name, as_json(said, indent=2, ensure_ascii=False) + "\n")
+        if outcome is not None and trainer.test_loop.verbose:
+            trainer.test_loop.verbose = False  # Lightning would say some of it again
+            closing_block.show(record, folder)
+        else:
+            logger.info("metrics, scores and pictures are in %s", folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write scores and say where everything is."""
@@ -130,6 +191,10 @@ class ResultsWriter(Callback):
             folder = Path(trainer.default_root_dir)
             _write_table(folder / "predict_scores.csv", rows)
             logger.info("scores and pictures are in %s", folder)
+
+    def _outcome(self, pl_module: Any) -> Outcome | None:  # noqa: ANN401 - a method
+        findings = self._beside or _evaluator(pl_module)
+        return findings.result if isinstance(findings, Findings) else None
 
     def _rows_of_all(self, trainer: Trainer) -> list[dict[str, Any]]:
         """What all processes have scored, in the order of the data."""
@@ -175,6 +240,16 @@ def _paths_under_evaluation(trainer: Trainer, dataloader_idx: int) -> list[str |
     if isinstance(dataset, PredictDataset):
         return list(dataset.image_filenames)
     return list(dataset.samples.image_path)
+
+
+def _evaluator(pl_module: Any) -> Any:  # noqa: ANN401 - of any making, or none
+    return getattr(pl_module, "evaluator", None)
+
+
+def _logged(trainer: Trainer) -> dict[str, float | None]:
+    """Metrics that Lightning was told of; ``None`` where these images do not define one."""
+    found = {name: v.item() for name, v in trainer.logged_metrics.items() if v is not None}
+    return {name: v if math.isfinite(v) else None for name, v in found.items()}
 
 
 def _as_list(values: torch.Tensor | None) -> list[Any] | None:
