@@ -235,8 +235,9 @@ def cut(
 
 def _given(organ: str | Path | None, image: str | Path | Sequence[Path]) -> str | Path:
     if organ is None:
-        msg = f"{image} is to be cropped to an organ, but no volume of its organs is given; give "
-        raise MaskError(msg + "labels of organs")
+        where = image if isinstance(image, str | Path) else image[0].parent
+        msg = f"{where} is to be cropped to an organ, but no volume of its organs is given; give "
+        raise MaskError(msg + "labels of organs (for a command, by --organ)")
     return organ
 
 
