@@ -1,4 +1,3 @@
-"""What is said of a picture or a volume, and how sure: by options of ``score`` and of Python."""
 """What is said of a picture or a volume, and how sure, as one asks for it."""
 
 import json

@@ -28,12 +28,7 @@ from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.lesion import LESION, MaskLabels, Number
 from anomalib_medclip.readers.size_limit import check_voxels
-from anomalib_medclip.readers.volume import (
-    Volume,
-    check_same_slices,
-    read_volume,
-    same_grid,
-)
+from anomalib_medclip.readers.volume import Volume, check_same_slices, read_volume, same_grid
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
