@@ -223,8 +223,11 @@ def test_an_organ_that_is_not_there_is_refused(pair):
     image, organ = pair()
     with pytest.raises(MaskError, match=r"seg.nii.gz has none of the organ's labels \(9,\)"):
         cut(image, POLICY, Slicing(organ_labels=(9,)), organ=organ)
-    with pytest.raises(MaskError, match=r"no volume of its organs is given"):
-        cut(image, POLICY, Slicing(organ_labels=(1,)))
+    for given, named in ((image, image), ([image], image.parent)):
+        with pytest.raises(
+            MaskError, match=rf"^{named} is to be .* no volume of its organs is given"
+        ):
+            cut(given, POLICY, Slicing(organ_labels=(1,)))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import logging
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -21,12 +22,14 @@ from dicom_series import TO_DICOM
 from PIL import Image
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
+from rich.console import Console
 from scans import AFFINE, UP, numbers, record, write_stack, write_volume
 from tiny import small
 from volumes import write_patients
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.cli import main
+from anomalib_medclip.commands.score import _logging_to
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.data.slicing import Slicing, cut
@@ -315,6 +318,20 @@ def test_slices_not_asked_for_have_no_score_and_an_empty_map(score, tmp_path):
     assert code == 1
     words = "the cut has slices 0 to 7, not 3 to 8; correct --slices"
     assert table(out).loc["scan", "error"] == words
+
+
+def test_what_is_logged_is_shown_once(monkeypatch, capfd):
+    """Others log to a root logger without handlers, as open_clip does, and so give it one."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with _logging_to(Console(stderr=True)):
+        logging.info("a word of open_clip")
+        logging.getLogger("anomalib_medclip.score").info("a word of ours")
+        logging.getLogger("pydicom").warning("a warning of pydicom")
+    said = capfd.readouterr().err
+    assert [line.rstrip() for line in said.splitlines()] == [
+        "INFO     a word of ours",
+        "WARNING  a warning of pydicom",
+    ]
 
 
 def test_slices_without_the_organ_are_not_scored():

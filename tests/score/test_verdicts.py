@@ -1,4 +1,4 @@
-"""What is said of a picture or a volume, and how sure: by the options of ``score`` and of Python."""
+"""What is said of a picture or a volume, and how sure, as one asks for it."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from anomalib.engine import Engine
-from cohort import SIDE, cohort_data, patients, write_cohort
+from cohort import SIDE, cohort_data, fit, patients, write_cohort
 from scans import record, write_volume
 from tiny import CASES
 
@@ -27,12 +27,8 @@ pytestmark = pytest.mark.xdist_group("MVFA")  # whose graph is traced once
 def trained(home, *validation):
     """The checkpoint of a training on patients whose validation is given."""
     rows = [*patients("support", 2, 2), *validation, *patients("test", 1, 1)]
-    engine = Engine(
-        default_root_dir=home, accelerator="cpu", max_epochs=1, enable_progress_bar=False,
-        enable_model_summary=False, logger=False,
-    )  # fmt: skip
-    engine.fit(CASE.shallow(), datamodule=cohort_data(write_cohort(home, rows)))
-    return Path(engine.trainer.checkpoint_callback.best_model_path)
+    data = cohort_data(write_cohort(home, rows))
+    return Path(fit(CASE.shallow(), data, home, epochs=1).file)
 
 
 @pytest.fixture(scope="module")

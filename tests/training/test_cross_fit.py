@@ -188,10 +188,15 @@ def test_what_it_will_cost_is_said_beforehand(whole):
     assert told < next(i for i, text in enumerate(said) if "scoring part 1 of 3" in text)
 
 
-def test_a_single_patient_a_class_cannot_be_left_out(many, tmp_path, caplog):
+@pytest.mark.parametrize("asked", [True, None])
+def test_a_single_patient_a_class_cannot_be_left_out(asked, many, tmp_path, monkeypatch, caplog):
+    """Nor is it said that it could, where nobody asks and it would take long."""
+    monkeypatch.setattr(cross_fit, "AFFORDABLE", 0.0)
+    data = only_support(many, k_shot=1)
     with caplog.at_level(logging.WARNING, logger="anomalib_medclip"):
-        model, _, _ = train(MEDICLIP, many, tmp_path, only_support(many, k_shot=1), cross_fit=True)
+        model, _, _ = train(MEDICLIP, many, tmp_path, data, cross_fit=asked)
     assert "too few patients to leave some out" in caplog.text
+    assert "--model.cross_fit true" not in caplog.text
     assert model.threshold_from == learnt_from(wants_abnormal=False)
     assert model.post_processor.image_threshold.isfinite()
 

@@ -9,11 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from anomalib.data import Folder
-from anomalib.engine import Engine
 from anomalib.models import Patchcore
 from anomalib.post_processing import PostProcessor
-from cohort import cohort_data, patients, write_cohort
-from lightning.pytorch import Callback
+from cohort import cohort_data, fit, patients, write_cohort
 from lightning.pytorch.callbacks import EarlyStopping
 from sklearn.metrics import roc_auc_score
 from tiny import CASES
@@ -29,33 +27,6 @@ from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.deciding import Deciding
 from anomalib_medclip.training.epoch_choice import BestEpoch
-
-
-class Raw(Callback):
-    """Scores of each validation as the model gives them, by image."""
-
-    def __init__(self):
-        self.validations = []
-
-    def on_validation_start(self, trainer, pl_module):
-        del trainer, pl_module
-        self.validations.append({})
-
-    def on_validation_batch_end(self, trainer, pl_module, outputs, *_):
-        del trainer, pl_module
-        scores = zip(outputs.image_path, outputs.pred_score.tolist(), strict=True)
-        self.validations[-1] |= dict(scores)
-
-
-def fit(model, data, home, *callbacks, epochs=2):
-    """Train, and return the model, its trainer, and the raw scores of each validation."""
-    raw = Raw()
-    engine = Engine(
-        default_root_dir=home, accelerator="cpu", max_epochs=epochs, enable_progress_bar=False,
-        enable_model_summary=False, logger=False, callbacks=[raw, *callbacks],
-    )  # fmt: skip
-    engine.fit(model, datamodule=data)
-    return SimpleNamespace(model=model, trainer=engine.trainer, data=data, raw=raw.validations)
 
 
 def small(method=MVFA, **options):
@@ -278,7 +249,7 @@ def test_validation_that_ends_a_training_is_not_quite_new_to_it(tmp_path):
 
 
 def test_decisions_come_back_with_a_checkpoint(few):
-    path = few.trainer.checkpoint_callback.best_model_path
+    path = few.file
     found = few.model.decisions
     assert MVFA.load_from_checkpoint(path).decisions == found
     assert Inferencer(path).decisions == found

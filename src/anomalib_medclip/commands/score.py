@@ -39,6 +39,12 @@ def run(arguments: Sequence[str]) -> int:
         MedclipError: The model cannot be opened, or there is nothing to score or no place for it.
     """
     options = _parser().parse_args(arguments)
+    console = Console(stderr=True)
+    with _logging_to(console):
+        return _run(options, console)
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
     check_writable(options.out)
     inputs, left_out = look_below(options.input, options.out)
     inferencer = Inferencer(
@@ -59,22 +65,20 @@ def run(arguments: Sequence[str]) -> int:
     former_rows(options.out)  # refuses a strange table before the work is done
     options.out.mkdir(parents=True, exist_ok=True)
     number, of = options.shard
-    console = Console(stderr=True)
-    with _logging_to(console):
-        warn_of(left_out)
-        try:
-            _score_all(scorer, inputs[number::of], console)
-        finally:
-            rows = scorer.rows.values()
-            names = [one.name for one in inputs]
-            table = write_table(options.out, scorer.rows, names, left_out)
-            failed = sum(row["status"] == "failed" for row in rows)
-            done = len(rows) - failed
-            mine = len(inputs[number::of])
-            logger.info("%d of %d inputs scored; scores of all in %s", done, mine, table)
-            lacks = sum("error" in row for row in rows) - failed
-            if lacks:
-                logger.warning("%d of these lack DICOM files; see 'error' in %s", lacks, table)
+    warn_of(left_out)
+    try:
+        _score_all(scorer, inputs[number::of], console)
+    finally:
+        rows = scorer.rows.values()
+        names = [one.name for one in inputs]
+        table = write_table(options.out, scorer.rows, names, left_out)
+        failed = sum(row["status"] == "failed" for row in rows)
+        done = len(rows) - failed
+        mine = len(inputs[number::of])
+        logger.info("%d of %d inputs scored; scores of all in %s", done, mine, table)
+        lacks = sum("error" in row for row in rows) - failed
+        if lacks:
+            logger.warning("%d of these lack DICOM files; see 'error' in %s", lacks, table)
     return int(failed + lacks > 0)
 
 
@@ -185,14 +189,23 @@ def _score_all(scorer: Scorer, inputs: Sequence[Input], console: Console) -> Non
 
 @contextmanager
 def _logging_to(console: Console) -> Iterator[None]:
-    """Show what this package logs, and no longer than the command runs."""
-    package = logging.getLogger("anomalib_medclip")
+    """Show what this package logs, and warnings of others, no longer than the command runs.
+
+    The root logger has the handler: where it has none, the first line that open_clip logs gives it
+    one, and all would be shown twice.
+    """
     handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
+    handler.addFilter(_is_shown)
+    root, package = logging.getLogger(), logging.getLogger("anomalib_medclip")
     level = package.level
-    package.addHandler(handler)
+    root.addHandler(handler)
     package.setLevel(logging.INFO)
     try:
         yield
     finally:
-        package.removeHandler(handler)
+        root.removeHandler(handler)
         package.setLevel(level)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or record.name.startswith("anomalib_medclip")

@@ -28,12 +28,7 @@ from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.left_out import LeftOut
 from anomalib_medclip.readers.lesion import LESION, MaskLabels, Number
 from anomalib_medclip.readers.size_limit import check_voxels
-from anomalib_medclip.readers.volume import (
-    Volume,
-    check_same_slices,
-    read_volume,
-    same_grid,
-)
+from anomalib_medclip.readers.volume import Volume, check_same_slices, read_volume, same_grid
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
@@ -235,8 +230,9 @@ def cut(
 
 def _given(organ: str | Path | None, image: str | Path | Sequence[Path]) -> str | Path:
     if organ is None:
-        msg = f"{image} is to be cropped to an organ, but no volume of its organs is given; give "
-        raise MaskError(msg + "labels of organs")
+        where = image if isinstance(image, str | Path) else image[0].parent
+        msg = f"{where} is to be cropped to an organ, but no volume of its organs is given; give "
+        raise MaskError(msg + "labels of organs (for a command, by --organ)")
     return organ
 
 

@@ -14,6 +14,8 @@ from anomalib_medclip.decisions.probability import Calibration, log_odds
 from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
 from anomalib_medclip.decisions.thresholds import Rule, Threshold, described, threshold
 
+_NONE = "too few patients: the model knows none to compare with"
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -221,17 +223,13 @@ class Decisions:
     def _why_no_threshold(self, level: Level, rule: Rule) -> str:
         known = self.references.get(level)
         if known is None:
-            return self._knows_none(level)
+            single = f"its threshold of single images is from {self.source}"
+            return f"{_NONE}; {'it knows no threshold' if self.image_threshold is None else single}"
         counts = f"{len(known.normal)} normal and {len(known.abnormal)} abnormal ones"
         return f"too few patients: the model knows {counts}, and {rule.words} needs {rule.needs}"
 
     def _why_no_probability(self, level: Level) -> str:
-        return self.no_probability.get(level, self._knows_none(level))
-
-    def _knows_none(self, level: Level) -> str:
-        single = f"its threshold of single images is from {self.source}"
-        rest = "it knows no threshold" if self.image_threshold is None else single
-        return f"the model knows no {level}s to compare with; {rest}"
+        return self.no_probability.get(level, _NONE)
 
     def as_plain(self) -> dict[str, Any]:
         """In values that JSON has; ``from_plain`` undoes it."""

@@ -57,8 +57,9 @@ def words_of(record: Mapping[str, Any]) -> str:
         words += f", probability {verdict['probability']:.2f}"
         words += f" where {100 * verdict['prevalence']:g} % are abnormal"
     if p:
-        mark = "about " if p["is_approximate"] else ""
-        words += f", p {mark}{p['value']:.3f} against {p['patients']} normal patients"
+        mark, ending = "about " if p["is_approximate"] else "", "s" * (p["patients"] > 1)
+        words += f", p {mark}{p['value']:.3f}, with {p['patients']} normal patient{ending} at least"
+        words += f" {p['smallest']:.3f}"
     return words
 
 

@@ -102,6 +102,11 @@ class Notes:
             familiar=familiar and familiar._asdict(),
         )
 
+    def hand_to(self, module: Any) -> None:  # noqa: ANN401 - a method, or WinCLIP
+        """Give a model back what it knew of its training and its validation."""
+        module.threshold_from, module.training_facts = self.threshold_from, self.training
+        module.decisions, module.familiar = self.known_decisions, self.known_images
+
     @property
     def known_decisions(self) -> Decisions | None:
         """What volumes and patients are decided by; ``None`` in files of former versions."""

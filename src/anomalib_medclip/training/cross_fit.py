@@ -102,21 +102,28 @@ class CrossFit(Callback):
         del trainer, pl_module
         self._batch_began = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ANN401
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:  # noqa: ANN401
         """Take the time of a batch, and after the first epoch say what is to be expected."""
-        del pl_module
         self._epochs[-1] += time.perf_counter() - self._batch_began
         if self._asked and self._untrained and trainer.is_last_batch and len(self._epochs) == 1:
+            parts = len(pl_module.data.support_folds(FOLDS))
             logger.info(
                 "after training, %d parts of the support are scored by models trained without "
                 "them: about %.0f s more",
-                FOLDS,
-                self._cost(max(1, trainer.max_epochs or 1)),
+                parts,
+                self._cost(max(1, trainer.max_epochs or 1)) if parts else 0,
             )
 
     def score_apart(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
         """Now that training has ended, train without each part of the support, and score it."""
         if self._untrained is None:
+            return
+        folds = pl_module.data.support_folds(FOLDS)
+        if not folds:
+            logger.warning(
+                "the support has too few patients to leave some out: the threshold comes from "
+                "images that the model learnt from"
+            )
             return
         expected = trainer.strategy.broadcast(self._cost(_epochs(trainer)))
         if self._asked is None and expected > AFFORDABLE:
@@ -127,12 +134,6 @@ class CrossFit(Callback):
             )
             return
         begun = time.perf_counter()
-        folds = pl_module.data.support_folds(FOLDS)
-        if not folds:
-            logger.warning(
-                "the support has too few patients to leave some out: the threshold comes from "
-                "images that the model learnt from"
-            )
         for number, fold in enumerate(folds, start=1):
             images = len(fold.val_data)
             said = "scoring part %d of %d, %d images, by a model trained without its patients"

@@ -268,8 +268,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.schedule.is_finished = True
 
     def _validated_with(self) -> str:
-        """Which images the threshold comes from, for whoever asks later."""
-        apart = self._is_fitting and bool(CrossFit.of(self.trainer).held_out)
+        apart = CrossFit.held_out_in(self.trainer) is not None
         return source_of(self.data, apart=apart, wants_abnormal=self.wants_abnormal)
 
     @classmethod
@@ -309,5 +308,4 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.schedule.restored(self._trainer, is_finished=bool(notes.is_finished))
         super().on_load_checkpoint(checkpoint)
         self.preparation.restored(notes)
-        self.threshold_from, self.training_facts = notes.threshold_from, notes.training
-        self.decisions, self.familiar = notes.known_decisions, notes.known_images
+        notes.hand_to(self)
