@@ -33,6 +33,7 @@ from anomalib_medclip.components.processors import (
     RankPreservingPostProcessor,
 )
 from anomalib_medclip.components.threshold import SUPPORT, VALIDATION, learnt_from
+from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.errors import ConfigError, NotReadyError, SupportError
 from anomalib_medclip.readers.left_out import warn_of
 from anomalib_medclip.readers.listing import list_images
@@ -45,6 +46,7 @@ from anomalib_medclip.training.checkpoints import (
     slim,
 )
 from anomalib_medclip.training.datamodule_view import DatamoduleView
+from anomalib_medclip.training.deciding import Deciding
 from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.processes import Processes
@@ -80,6 +82,7 @@ class WinCLIP(WinClip):
     model: WinCLIPModel
     object_name = ""
     threshold_from = ""
+    decisions: Decisions | None = None
     wants_abnormal = False
     _readied_for: int | None = None
 
@@ -134,9 +137,9 @@ class WinCLIP(WinClip):
         return HeatMapVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Processes, signals, what stops at NaN, what anomalib calls back, then scores on disk."""
+        """Processes, signals, what stops at NaN, anomalib's own, scores on disk, decisions."""
         of_anomalib = cast("Sequence[Callback]", super().configure_callbacks())
-        return [Processes(), TidyStop(), FiniteOnly(), *of_anomalib, ResultsWriter()]
+        return [Processes(), TidyStop(), FiniteOnly(), *of_anomalib, ResultsWriter(), Deciding()]
 
     def setup(self, stage: str) -> None:
         """Little yet: whether a checkpoint holds all that is needed is known only later."""
@@ -207,6 +210,7 @@ class WinCLIP(WinClip):
         notes = complete(checkpoint, self)
         super().on_load_checkpoint(checkpoint)
         self.object_name, self.threshold_from = notes.object_name, notes.threshold_from
+        self.decisions = notes.known_decisions
         self.model.k_shot = len(checkpoint["state_dict"]["model._patch_embeddings"])
         self.is_setup, self._readied_for = True, None
 

@@ -65,8 +65,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         makes_images: Whether each epoch has training images of its own, which nothing can keep.
         threshold_from: Which images the threshold was found on; empty while there is none.
         decisions: What volumes and patients are decided by; ``None`` before any validation.
-        familiar: Images by which it is told whether others are like them.
-        vectors: What the frozen tower says of the batch that was validated last.
+        familiar: Images by which it is told whether others are like them; ``vectors`` are those of
+            the batch that was validated last.
     """
 
     augmentations: Copies
@@ -262,8 +262,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """Fit what depends on the adapters, and find the thresholds."""
         self.ready_to_score()
         self.preparation.keep_probes(self.data)
-        cross_fit = CrossFit.of(self.trainer)
-        cross_fit.score_apart(self.trainer, self)
+        (cross_fit := CrossFit.of(self.trainer)).score_apart(self.trainer, self)
         self.schedule.validate(self.trainer, anew=bool(cross_fit.held_out))
         self.schedule.is_finished = True
 
@@ -281,8 +280,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """
         is_file = isinstance(checkpoint_path, str | Path)
         off = switched_off(read_checkpoint(checkpoint_path)) if is_file else {}
-        kwargs = {"adapters": None, **off, **kwargs}
-        method: Any = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        given = {"adapters": None, **off, **kwargs}
+        method: Any = super().load_from_checkpoint(checkpoint_path, *args, **given)
         if is_file:
             method.exporter.restored_from(checkpoint_path)
         return method
