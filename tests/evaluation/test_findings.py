@@ -13,8 +13,10 @@ from anomalib.engine import Engine
 from anomalib.metrics import AUROC, Evaluator
 from comparing import SMALL
 from lightning import LightningModule, Trainer
+from sklearn.metrics import roc_auc_score
+from torch.nn.functional import softsign
 from torch.utils.data import DataLoader, Dataset
-from volumes import write_patients
+from volumes import save_nifti, volume, write_patients
 
 from anomalib_medclip.compare.evaluator import GalleryFindings
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
@@ -56,6 +58,54 @@ def trained(home, data):
     engine.fit(model, datamodule=data)
     engine.test(model, datamodule=data, verbose=False)
     return model, Path(engine.trainer.default_root_dir)
+
+
+@pytest.fixture(scope="module")
+def clinic(home):
+    """Five normal and five abnormal volumes to test, three of each to validate on."""
+    for number in range(20):
+        voxels, mask = volume(number, (1, 3) if number % 2 else ())
+        save_nifti(home / "clinic" / f"P{number:02}" / "ct.nii.gz", voxels)
+        save_nifti(home / "clinic" / f"P{number:02}" / "seg.nii.gz", mask)
+    source = VolumeSource("{patient}/ct.nii.gz", mask="{patient}/seg.nii.gz")
+    splits = {f"P{n:02}": "train" if n < 4 else "valid" if n < 10 else "test" for n in range(20)}
+    return Volumes(
+        home / "clinic", [source], intensity=(0.0, 1000.0), k_shot=2, splits=splits, num_workers=0
+    )
+
+
+def test_of_enough_patients_figures_follow_from_the_scores_of_their_slices(clinic, home):
+    model, engine = MVFA(**SMALL), engine_in(home)
+    model.visualizer = None
+    engine.fit(model, datamodule=clinic)
+    engine.test(model, datamodule=clinic, verbose=False)
+    folder = Path(engine.trainer.default_root_dir)
+    table = pd.read_csv(folder / "test_scores.csv")
+    own = model.post_processor
+    raw = torch.tensor(table["raw_score"].to_numpy(), dtype=torch.float64)
+    spread, centre = own.image_max.double() - own.image_min, own.image_threshold.double()
+    table["score"] = (0.5 + 0.5 * softsign(4 * (raw - centre) / spread)).numpy()
+    volumes = table.groupby(table["image"].map(lambda path: Path(path).parent))
+    scores = volumes["score"].apply(lambda of: of.nlargest(3).mean())
+    labels = volumes["gt_label"].max()
+    record, threshold = said(folder), model.decisions.threshold("patient").value
+    assert threshold is not None
+    for level in ("patient", "volume"):  # of one volume each
+        assert record["threshold"][level]["value"] == threshold
+        expected = {
+            "AUROC": roc_auc_score(labels, scores),
+            "Sensitivity": (scores > threshold)[labels == 1].mean(),
+            "Specificity": (scores <= threshold)[labels == 0].mean(),
+        }
+        for name, value in expected.items():
+            one = record["figures"][f"{level}_{name}"]
+            assert one["value"] == pytest.approx(value, abs=1e-9)
+            assert one["low"] <= value <= one["high"]
+            assert one["words"] == ""
+    assert record["test"]["aggregated"] == "the mean of the 3 worst images, " + (
+        model.decisions.aggregated
+    )
+    assert record["threshold"]["of_patients_from"] == "validation"
 
 
 def said(folder, name="run.json"):

@@ -184,14 +184,15 @@ def _units(
     # A threshold depends on how many images a unit has, and not on which.
     most = np.zeros(max((len(one.scores) for one in found), default=1))
     verdict = known.verdict(level, most, most)
-    threshold = verdict.threshold
+    threshold, why = verdict.threshold, verdict.no_label
+    why = why if why.startswith(TOO_FEW) else f"{NO_THRESHOLD}: {why}"
     return UnitScores(
         patient=tuple(one.owner for one in found),
         label=tuple(int(one.abnormal) for one in found),
         score=scores,
         called=threshold and tuple(int(score > threshold.value) for score in scores),
         threshold=threshold and threshold.value,
-        words=threshold.words if threshold else f"{NO_THRESHOLD}: {verdict.no_label}",
+        words=threshold.words if threshold else why,
     )
 
 
