@@ -191,7 +191,8 @@ def test_labels_without_masks_give_a_verdict_and_no_segmentation(tmp_path):
     trained = case.fit(tmp_path, epochs=1, data=data)
     write_stack(tmp_path / "in" / "ct", numbers(), UP)
     command = ["score", str(tmp_path / "in"), "--ckpt", str(trained.checkpoint)]
-    assert main([*command, "--intensity", "[0, 1000]", "--out", str(tmp_path / "out")]) == 0
+    options = "--insist", "--intensity", "[0, 1000]", "--out", str(tmp_path / "out")
+    assert main([*command, *options]) == 0
     series = record(tmp_path / "out" / "ct")
     assert series["label"] in (0, 1)
     assert series["segmentation"] == "none: the model knows no threshold of pixels"
@@ -224,7 +225,7 @@ def test_score_without_a_threshold_writes_scores_maps_and_no_verdict(
     command = ["score", str(tmp_path / "in"), "--ckpt", undecided[1], "--intensity", "[0, 1000]"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     words = capsys.readouterr().err
-    assert "no verdict, since no threshold is known" in " ".join(words.split())
+    assert "no verdict (no threshold is known)" in " ".join(words.split())
     table = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert list(table["status"]) == ["scored", "scored"]
     assert table["label"].isna().all()

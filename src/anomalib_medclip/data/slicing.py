@@ -193,11 +193,12 @@ def cut(
     from monai.transforms.compose import Compose
 
     paths: dict[str, Any] = {"image": image}
+    where = image if isinstance(image, str | Path) else image[0].parent
     if mask is not None:
         paths["mask"] = mask
         check_same_slices(image, mask)
     if slicing.organ_labels:
-        paths["organ"] = _given(organ, image)
+        paths["organ"] = _given(organ, where)
     volumes = {"image": read_volume(image, intensity, uneven, dicom_where, on_headers)}
     number = None
     if mask is not None:
@@ -205,7 +206,6 @@ def cut(
     if slicing.organ_labels and organ is not None:
         volumes["organ"] = organ_of(Path(organ), slicing.organ_labels)
     found: Any = {key: _tensor(one, paths[key]) for key, one in volumes.items()}
-    where = image if isinstance(image, str | Path) else image[0].parent
     found, own = transformed(slicing.transforms, found, str(where))
     turn = turn_of(found["image"], slicing.plane, paths)
     turned: Any = turn(found)
@@ -228,9 +228,8 @@ def cut(
     )
 
 
-def _given(organ: str | Path | None, image: str | Path | Sequence[Path]) -> str | Path:
+def _given(organ: str | Path | None, where: str | Path) -> str | Path:
     if organ is None:
-        where = image if isinstance(image, str | Path) else image[0].parent
         msg = f"{where} is to be cropped to an organ, but no volume of its organs is given; give "
         raise MaskError(msg + "labels of organs (for a command, by --organ)")
     return organ

@@ -222,9 +222,10 @@ class Decisions:
 
     def _why_no_threshold(self, level: Level, rule: Rule) -> str:
         known = self.references.get(level)
+        if self.image_threshold is None:
+            return "no threshold is known"
         if known is None:
-            single = f"its threshold of single images is from {self.source}"
-            return f"{_NONE}; {'it knows no threshold' if self.image_threshold is None else single}"
+            return f"{_NONE}; its threshold of single images is from {self.source}"
         counts = f"{len(known.normal)} normal and {len(known.abnormal)} abnormal ones"
         return f"too few patients: the model knows {counts}, and {rule.words} needs {rule.needs}"
 
