@@ -13,7 +13,7 @@ FEWEST = 8
 """Patients below which nobody can say what is unlike them."""
 
 _FOLDS = 8
-_TOO_OFTEN = 0.0125  # of new images that are like these, if the logarithms of distances are normal
+_TOO_OFTEN = 1 / 160  # of new images that are like these, if the logarithms of distances are normal
 _AS_DEVIATION = 1.4826  # of the median distance from the median, for normal numbers
 
 
@@ -66,7 +66,7 @@ class Familiarity:
     """Images that a model was made with, as vectors, and the limit of what is like them.
 
     Each of them is tried against those of other patients. The limit is where a new one would lie
-    above it in one case of 80, if the logarithms of these distances were normal; median and median
+    above it in one case of 160, if the logarithms of these distances were normal; median and median
     deviation say how they spread, so that a few odd images among them do not move it.
 
     Args:

@@ -95,11 +95,9 @@ class Deciding(Callback):
         keeps = getattr(pl_module.post_processor, "keeps_threshold", False)
         if trainer.sanity_checking or keeps:
             return
-        apart, zero_shot = CrossFit.held_out_in(trainer), DatamoduleView.of(trainer).zero_shot
-        known = seen if apart is None else apart.seen
         found = {
             "decisions": self._decided(images, trainer, pl_module),
-            "familiar": FamiliarImages.of([] if zero_shot else known),
+            "familiar": FamiliarImages.of(_familiar(seen, trainer, pl_module)),
         }
         vars(pl_module).update(found)
 
@@ -126,6 +124,25 @@ class Deciding(Callback):
         return _decisions(
             nothing, rows, is_approximate=approximate, learns_abnormal=learns_abnormal
         )
+
+
+def _familiar(
+    seen: Sequence[SeenImage],
+    trainer: Trainer,
+    module: Any,  # noqa: ANN401 - anyone's
+) -> Sequence[SeenImage]:
+    """What is like the images that a model is made with: validation and support.
+
+    A zero-shot model is meant for images unlike those.
+    """
+    data, apart = DatamoduleView.of(trainer), CrossFit.held_out_in(trainer)
+    if data.zero_shot:
+        return []
+    if apart is not None:
+        return apart.seen
+    if not seen or data.validates_on_support:
+        return seen
+    return [*seen, *module.support.seen(data, module.pre_processor)]
 
 
 def _scored(paths: Iterable[str], scores: Tensor, maps: Tensor | None) -> Iterable[ScoredImage]:

@@ -8,6 +8,7 @@ import torch
 from anomalib.data import ImageBatch
 from torch import Tensor
 
+from anomalib_medclip.components.familiar import SeenImage, seen_images
 from anomalib_medclip.components.memory_bank import number_owners
 from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.errors import NotReadyError
@@ -116,6 +117,24 @@ class SupportFitter:
             return None
         owners = [self._owners.get(path, -1) for path in batch.image_path or ()]
         return torch.tensor(owners, device=self._model.device)
+
+    def seen(self, data: DatamoduleView, pre_processor: Any) -> list[SeenImage]:  # noqa: ANN401
+        """What the frozen tower says of the support; of nothing where nobody drew one.
+
+        Args:
+            data: Whose support it is.
+            pre_processor: What images of batches pass, of any making; ``None`` for nothing.
+        """
+        items = data.support_items() if data.support_data is not None else []
+        if not items:
+            return []
+        images = torch.stack([item.image for item in items]).as_subclass(Tensor)
+        images = images if pre_processor is None else pre_processor(images)
+        batch = ImageBatch(image=images, image_path=[str(item.image_path) for item in items])
+        encoded = self._features.of_support(images, batch.image_path, [True] * len(items)).images
+        vectors = self._features.vectors_of(batch, encoded)
+        owners = [item.group or str(item.image_path) for item in items]
+        return seen_images(batch, vectors, owners)
 
     def _fit(self, items: Sequence[Any], pre_processor: Any) -> None:  # noqa: ANN401 - as above
         images = torch.stack([item.image for item in items]).as_subclass(Tensor)
