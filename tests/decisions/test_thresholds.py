@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from anomalib_medclip.decisions.conformal import p_value
+from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.decisions.reference import Reference
 from anomalib_medclip.decisions.thresholds import Rule, threshold
 from anomalib_medclip.errors import ConfigError
@@ -117,3 +118,15 @@ def test_false_alarms_are_as_often_as_asked():
     expected = stats.beta(k, n + 1 - k)
     assert np.mean(shares) <= rate + 2 * expected.std() / np.sqrt(len(shares))
     assert stats.kstest(shares, expected.cdf).pvalue > 0.001
+
+
+@pytest.mark.parametrize(
+    ("known", "images", "compares"),
+    [(1, 1, True), (1, 2, False), (25, 100, True), (25, 101, False)],
+)
+def test_the_worst_of_many_images_is_not_compared_with_that_of_few(known, images, compares):
+    volumes = Reference((0.1, 0.2), (0.8, 0.9), images=known)
+    found = Decisions(references={"volume": volumes}).verdict("volume", [0.5] * images)
+    assert (found.label is not None) is compares
+    assert (found.p is not None) is compares
+    assert (f"and these are {images} together" in found.no_label) is not compares

@@ -69,7 +69,8 @@ def test_a_patient_is_scored_by_his_three_worst_images(level):
 
 
 def test_figures_at_a_threshold_of_patients_are_those_of_who_is_called_abnormal():
-    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=3)})
+    patients = Reference((0.125, 0.25), (0.5, 0.625), images=3)
+    known = Decisions(references={"patient": patients}, image_threshold=0.5)
     assert known.threshold("patient").value == 0.375  # halfway; n4 lies on it, and not above
     figures = found(patients_of(WARD, ILL), "patient", known)
     called = [score > 0.375 for score in SCORES]

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from anomalib.engine import Engine
@@ -85,7 +86,7 @@ def test_the_frozen_tower_is_run_once_and_scores_are_as_ever(trained):
 def test_a_checkpoint_holds_vectors_and_no_names(trained):
     model, data, checkpoint = trained
     noted = read_checkpoint(checkpoint)["anomalib_medclip"]["familiar"]
-    seen = data.val_data.samples
+    seen = pd.concat([data.val_data.samples, data.support_data.samples])
     assert len(noted["vectors"]) == min(MOST, len(seen))
     assert len(noted["owners"].unique()) == seen["group"].nunique()
     assert torch.equal(noted["vectors"], model.familiar.vectors)

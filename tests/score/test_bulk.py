@@ -26,10 +26,8 @@ from anomalib_medclip.cli import main
 from anomalib_medclip.components import nearest
 from anomalib_medclip.components.nearest import Scan
 from anomalib_medclip.errors import NonFiniteError
-from anomalib_medclip.export.runtimes import torch_run
 from anomalib_medclip.readers import dicom_pixels
 from anomalib_medclip.readers.picture import read_image
-from anomalib_medclip.score import model_files
 from anomalib_medclip.score.batches import Stack, in_batches
 from anomalib_medclip.score.inferencer import BatchPrediction, Inferencer
 from anomalib_medclip.score.prefetch import ahead
@@ -220,16 +218,24 @@ def test_an_input_with_nan_is_a_row_that_failed_and_nothing_of_it_is_written(
     command = ["score", str(tmp_path / "in"), *options, "--out"]
     assert main([*command, str(tmp_path / "fine")]) == 0
 
-    def overflowing(model, device):
-        def run(images):
-            found = torch_run(model, device)(images)
+    as_ever = Inferencer.answer
+
+    def overflowing(self, images):
+        run = self._run_with_vectors
+
+        def with_nan(images):
+            found, vectors = run(images)
             score = found.pred_score.clone()
             score[images.mean(dim=(1, 2, 3)) > 0.9] = torch.nan
-            return InferenceBatch(**{**found._asdict(), "pred_score": score})
+            return InferenceBatch(**{**found._asdict(), "pred_score": score}), vectors
 
-        return run
+        monkeypatch.setattr(self, "_run_with_vectors", with_nan)
+        try:
+            return as_ever(self, images)
+        finally:
+            monkeypatch.setattr(self, "_run_with_vectors", run)
 
-    monkeypatch.setattr(model_files, "torch_run", overflowing)
+    monkeypatch.setattr(Inferencer, "answer", overflowing)
     assert main([*command, str(tmp_path / "out")]) == 1
     status = table(tmp_path / "out")
     assert list(status["status"]) == ["scored", "failed", "scored"]

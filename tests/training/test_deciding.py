@@ -125,11 +125,11 @@ def test_normal_patients_who_choose_the_aggregation_are_no_reference(many):
     assert len(of_images.normal) == 21 + len([n for n in range(22) if n % 3 != 1])
 
 
-def test_a_probability_is_that_of_the_patients_who_are_kept(many):
+def test_a_probability_is_that_of_all_patients(many):
     found = many.model.decisions
     curve = found.calibrations["patient"]
-    assert (curve.kind, curve.patients) == ("sigmoid", 43)
-    assert curve.prevalence == pytest.approx(22 / 43)
+    assert (curve.kind, curve.patients) == ("sigmoid", 64)
+    assert curve.prevalence == pytest.approx(22 / 64)
     assert "several images" in found.no_probability["image"]
 
 

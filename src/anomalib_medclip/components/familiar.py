@@ -1,7 +1,7 @@
 """An image in one vector, by which it is known whether others are like it."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -44,22 +44,12 @@ class SeenImage(NamedTuple):
     vector: Tensor
 
 
-def seen_images(
-    batch: Any,  # noqa: ANN401 - anyone's
-    vectors: Tensor | None,
-    owners: Sequence[str] | None = None,
-) -> list[SeenImage]:
-    """The images of a batch, and their vectors, if there are any.
-
-    Args:
-        batch: The images; those of others' making know no patients.
-        vectors: As ``cell_vectors`` gives them.
-        owners: Patient of each, where the batch does not say.
-    """
+def seen_images(batch: Any, vectors: Tensor | None) -> list[SeenImage]:  # noqa: ANN401 - anyone's
+    """The images of a batch, and their vectors, if there are any."""
     if vectors is None:
         return []
     paths = [str(path) for path in batch.image_path]
-    owners = owners or getattr(batch, "group", None) or paths
+    owners = getattr(batch, "group", None) or paths  # batches of others' making have none
     kept = vectors.detach().half().cpu()
     return [
         SeenImage(path, owner or path, vector)

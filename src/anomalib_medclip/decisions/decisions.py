@@ -188,9 +188,10 @@ class Decisions:
         score = self.aggregation.of(scores, areas)
         known, curve = self.references.get(level), self.calibrations.get(level)
         count, unfit = np.size(scores), ""
-        if known is not None and known.images == 1 < count:
+        if known is not None and not known.is_of_size(count):
+            about = "single images" if known.images == 1 else f"about {known.images} at a time"
+            unfit = f"the model was validated on {about}, and these are {count} together"
             known = curve = None
-            unfit = f"the model was validated on single images, and these are {count} together"
         found = self.threshold(level, asked.rule) if known or level == "image" else None
         insists = self.insist or asked.insist
         why = ""

@@ -55,6 +55,10 @@ class Reference:
             images=int(np.median([len(unit.scores) for unit in found])) if found else 1,
         )
 
+    def is_of_size(self, images: int) -> bool:
+        """Whether a unit of so many images is like these; the worst of more are worse."""
+        return images == 1 if self.images == 1 else images <= 4 * self.images
+
     @property
     def scores(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """All, the normal ones first."""

@@ -185,7 +185,7 @@ def _units(
     most = np.zeros(max((len(one.scores) for one in found), default=1))
     verdict = known.verdict(level, most, most)
     threshold, why = verdict.threshold, verdict.no_label
-    why = why if why.startswith(TOO_FEW) else f"{NO_THRESHOLD}: {why}"
+    why = why if why.startswith((TOO_FEW, NO_THRESHOLD)) else f"{NO_THRESHOLD}: {why}"
     return UnitScores(
         patient=tuple(one.owner for one in found),
         label=tuple(int(one.abnormal) for one in found),

@@ -188,19 +188,21 @@ def _decisions(
     nothing: Decisions, rows: DataFrame, *, is_approximate: bool, learns_abnormal: bool
 ) -> Decisions:
     names: dict[Level, str] = {"image": "image_path", "volume": "volume", "patient": "owner"}
-    found = {level: _units(rows, names[level]) for level in LEVELS}
+    found = {level: of for level in LEVELS if (of := _units(rows, names[level]))}
     choice, rest = _chosen(found["patient"])
-    kept = {level: [one for one in of if one.owner in rest] for level, of in found.items() if of}
-    references = {
-        level: Reference.of(of, choice.aggregation, is_approximate) for level, of in kept.items()
-    }
+
+    def reference(of: Sequence[Unit]) -> Reference:
+        return Reference.of(of, choice.aggregation, is_approximate)
+
+    everyone = {level: reference(of) for level, of in found.items()}
+    kept = {level: [one for one in of if one.owner in rest] for level, of in found.items()}
     reasons = {
-        level: why_none(one, learns_abnormal=learns_abnormal) for level, one in references.items()
+        level: why_none(one, learns_abnormal=learns_abnormal) for level, one in everyone.items()
     }
     return nothing.found(
         choice,
-        references,
-        {level: calibrate(references[level]) for level, reason in reasons.items() if not reason},
+        {level: reference(of) for level, of in kept.items()},
+        {level: calibrate(everyone[level]) for level, reason in reasons.items() if not reason},
         {level: reason for level, reason in reasons.items() if reason},
     )
 
@@ -216,7 +218,8 @@ def _chosen(found: Sequence[Unit]) -> tuple[Choice, set[str]]:
     """How patients are aggregated, and those of them who had no part in the choice.
 
     Where there is a choice, half of the normal patients make it, and the others are kept for
-    p-values and false alarms. The halves depend on nothing but names.
+    p-values and false alarms; the abnormal ones, of whom a sensitivity needs all, take part in
+    both, as in a curve of probability everyone does. The halves depend on nothing but names.
     """
     everyone = {one.owner for one in found}
     choice = choose(found)

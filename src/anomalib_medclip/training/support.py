@@ -11,6 +11,7 @@ from torch import Tensor
 from anomalib_medclip.components.familiar import SeenImage, seen_images
 from anomalib_medclip.components.memory_bank import number_owners
 from anomalib_medclip.components.model import ClipModel
+from anomalib_medclip.data.batch import collate
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.frozen_features import FrozenFeatures
@@ -125,16 +126,13 @@ class SupportFitter:
             data: Whose support it is.
             pre_processor: What images of batches pass, of any making; ``None`` for nothing.
         """
-        items = data.support_items() if data.support_data is not None else []
-        if not items:
+        if data.support_data is None:
             return []
-        images = torch.stack([item.image for item in items]).as_subclass(Tensor)
-        images = images if pre_processor is None else pre_processor(images)
-        batch = ImageBatch(image=images, image_path=[str(item.image_path) for item in items])
-        encoded = self._features.of_support(images, batch.image_path, [True] * len(items)).images
-        vectors = self._features.vectors_of(batch, encoded)
-        owners = [item.group or str(item.image_path) for item in items]
-        return seen_images(batch, vectors, owners)
+        batch = collate(data.support_items())
+        if pre_processor is not None:
+            batch.image = pre_processor(batch.image)
+        encoded = self._features.of_batch(batch)
+        return seen_images(batch, self._features.vectors_of(batch, encoded))
 
     def _fit(self, items: Sequence[Any], pre_processor: Any) -> None:  # noqa: ANN401 - as above
         images = torch.stack([item.image for item in items]).as_subclass(Tensor)
