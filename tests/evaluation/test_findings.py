@@ -252,7 +252,7 @@ def test_batches_change_nothing():
 
 def test_scores_far_from_the_threshold_make_no_tie_of_patients():
     rows = rows_of()
-    known = Decisions(references={"patient": Reference((0.6,), (0.9,), images=2)})
+    known = Decisions(references={"patient": Reference((0.6,), (0.9,), images=(2, 2))})
     found = result_of(rows, Scorer(told(rows), known, low=1.0, high=2.0, threshold=-1000.0))
     assert len(set(found.images.scores)) < 20  # as float32 they tie
     assert len(set(found.levels["patient"].score)) == 10

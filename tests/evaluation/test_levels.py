@@ -69,7 +69,7 @@ def test_a_patient_is_scored_by_his_three_worst_images(level):
 
 
 def test_figures_at_a_threshold_of_patients_are_those_of_who_is_called_abnormal():
-    patients = Reference((0.125, 0.25), (0.5, 0.625), images=3)
+    patients = Reference((0.125, 0.25), (0.5, 0.625), images=(3, 3))
     known = Decisions(references={"patient": patients}, image_threshold=0.5)
     assert known.threshold("patient").value == 0.375  # halfway; n4 lies on it, and not above
     figures = found(patients_of(WARD, ILL), "patient", known)
@@ -84,7 +84,7 @@ def test_figures_at_a_threshold_of_patients_are_those_of_who_is_called_abnormal(
 
 
 def test_a_threshold_of_single_images_is_none_of_patients_with_several():
-    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=1)})
+    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=(1, 1))})
     figures = found(patients_of(WARD, ILL), "patient", known)
     assert figures["patient_Sensitivity"].value is None
     words = figures["patient_Sensitivity"].words
@@ -117,7 +117,7 @@ def test_of_too_few_patients_there_is_no_figure_but_the_word():
     assert figures["patient_AUROC"] == (
         None, None, None, "too few patients: 4 normal and 5 abnormal, and 5 of each are needed",
     )  # fmt: skip
-    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=3)})
+    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=(3, 3))})
     figures = found(patients_of(ward, ILL), "patient", known)
     assert figures["patient_Sensitivity"].value == pytest.approx(4 / 5)  # of abnormal ones alone
     assert figures["patient_Specificity"].words == "too few patients: 4 normal, and 5 are needed"
@@ -170,7 +170,7 @@ def test_the_order_of_images_changes_nothing(order):
             for column in (images.patients, images.volumes, images.labels, images.scores)
         )
     )
-    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=3)})
+    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=(3, 3))})
     for level in ("image", "volume", "patient"):
         before, after = found(images, level, known), found(moved, level, known)
         for name, one in before.items():

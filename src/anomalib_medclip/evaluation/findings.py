@@ -180,6 +180,12 @@ class Findings(Evaluator):
         )
         self._batches, self._known, self._localisation = {}, None, None
 
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the scores go, which exports would hold; what was found is in ``result``."""
+        del trainer, pl_module
+        for metric in self.of_test:
+            metric.reset()
+
     def of_all(self, own: list[Any], loader: object) -> list[Any]:
         """What all processes have found of the batches of a loader; here there is one process."""
         del loader

@@ -215,9 +215,10 @@ def _run_with_vectors(model: Any, device: str, images: Tensor) -> tuple[Inferenc
     """What a method says of images, and what its frozen tower says, which is run once for both."""
     clip_model = model.model
     encoded = clip_model.encode(model.pre_processor(images.to(device)))
-    found = model.post_processor(clip_model.score(encoded, clip_model.known_text()))._asdict()
+    found = clip_model.score(encoded, clip_model.known_text())
+    found = model.post_processor(found) if model.post_processor else found
     vectors = cell_vectors(clip_model.middle_tokens(encoded))
-    outputs = {name: value.cpu() for name, value in found.items() if value is not None}
+    outputs = {name: one.cpu() for name, one in found._asdict().items() if one is not None}
     return InferenceBatch(**outputs), vectors.cpu()
 
 
