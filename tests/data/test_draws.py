@@ -326,7 +326,8 @@ def test_who_has_a_lesion_that_no_image_shows_is_drawn_as_normal_after_all_other
     rows = [
         {"image_path": f"{patient}.{n}", "group": patient, "label_index": label, "of_ill": ill}
         for patient, label, ill in (
-            *((f"well{n}", 0, False) for n in range(3)), *((f"hidden{n}", 0, True) for n in range(3)),
+            *((f"well{n}", 0, False) for n in range(3)),
+            *((f"hidden{n}", 0, True) for n in range(3)),
             *((f"sick{n}", 1, True) for n in range(4)),
         )
         for n in range(2)
