@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics.froc import compute_fp_tp_probs_nd, compute_froc_curve_data
+from scipy import stats
 
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import lesion_counts, map_stacks

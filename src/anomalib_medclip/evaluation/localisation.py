@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anomalib_medclip.components.threshold import has_pixel_threshold
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.evaluation.levels import TOO_FEW, Found
+from anomalib_medclip.evaluation.levels import TOO_FEW, Found, of_few
 from anomalib_medclip.metrics.clustered import FEWEST_PATIENTS, Sample, clustered_interval
 from anomalib_medclip.metrics.influence import Influence
 from anomalib_medclip.metrics.known_pixels import ignored_of
@@ -31,8 +31,10 @@ LESION_FIGURES = {
     "lesion_Dice": "dice_of_patients",
     "pixel_Dice": "dice",
 }
-"""Figures of lesions, and what ``LesionFigures`` calls them; false positives are per patient, and
-no share."""
+"""Figures of lesions, and what ``LesionFigures`` calls them."""
+
+COUNTS = ("lesion_FalsePositives",)
+"""Figures per patient, which are no shares."""
 
 SEVERAL_PROCESSES = "tested in several processes, which know no interval of pixels"
 
@@ -123,7 +125,7 @@ class Localisation:
             nothing = Found(None, words="no lesion is outlined")
             return Localised(found | dict.fromkeys(LESION_FIGURES, nothing), moved, {})
         figures = {name: getattr(lesions, field) for name, field in LESION_FIGURES.items()}
-        found |= {name: _of_lesions(one, lesions) for name, one in figures.items()}
+        found |= {name: _of_lesions(name, one, lesions) for name, one in figures.items()}
         moved |= {name: one.influence for name, one in figures.items() if one.influence}
         known_shares = ((rate, one.value) for rate, one in lesions.froc.items())
         froc = {str(rate): float(share) for rate, share in known_shares if share is not None}
@@ -153,19 +155,20 @@ def _of_pixels(value: float | None, influence: Influence | None, words: str) -> 
     if value is None:
         return Found(None, words="no lesion is outlined")
     if influence is None:
-        return Found(value, words=words or _too_few(1))
+        return Found(value, words=words) if words else of_few(value, _too_few(1))
     sample = Sample.of([influence._replace(value=value)])
     if sample.fewest_patients < FEWEST_PATIENTS:
-        return Found(value, words=_too_few(int(sample.tested[0, 1])))
+        return of_few(value, _too_few(int(sample.tested[0, 1])))
     of = clustered_interval(sample, "other")
     return Found(value, of.low, of.high)
 
 
-def _of_lesions(figure: Figure, lesions: LesionFigures) -> Found:
+def _of_lesions(name: str, figure: Figure, lesions: LesionFigures) -> Found:
     if figure.value is None:
         return Found(None, words="no lesion is outlined, or no threshold of pixels is known")
     if figure.interval is None:
-        return Found(float(figure.value), words=_too_few(lesions.patients_with_lesions))
+        certain = (0,) if name in COUNTS else (0, 1)
+        return of_few(float(figure.value), _too_few(lesions.patients_with_lesions), certain)
     return Found(float(figure.value), figure.interval.low, figure.interval.high)
 
 
