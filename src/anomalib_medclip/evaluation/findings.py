@@ -187,6 +187,12 @@ class Findings(Evaluator):
         )
         self._batches, self._known, self._localisation = {}, None, None
 
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave no score in the metrics, which go into exports."""
+        del trainer, pl_module
+        for metric in self.of_test:
+            metric.reset()
+
     def of_all(self, own: list[Any], loader: object) -> list[Any]:
         """What all processes have found of the batches of a loader; here there is one process."""
         del loader
@@ -259,7 +265,7 @@ def _aggregation_in_words(decisions: Decisions) -> str:
 
 def _areas(masks: Tensor) -> list[float]:
     """Share of each image that is called abnormal."""
-    shares: list[float] = masks.flatten(1).as_subclass(Tensor).double().mean(dim=1).tolist()
+    shares: list[float] = masks.flatten(1).as_subclass(Tensor).cpu().double().mean(dim=1).tolist()
     return shares
 
 

@@ -114,13 +114,14 @@ class Localisation:
             post_processor: Which knows the threshold of pixels, if anyone does.
         """
         moved = {} if overlap is None else self._moved(known, overlap)
-        words = SEVERAL_PROCESSES if overlap is None else ""
+        lesions = self._counted(post_processor)
+        patients = lesions.patients_with_lesions if lesions else 0
+        words = SEVERAL_PROCESSES if overlap is None else _too_few(patients)
         found = {
-            name: _of_pixels(known[name], moved.get(name), words)
+            name: _of_pixels(known[name], moved.get(name), patients, words)
             for name in PIXEL_FIGURES
             if name in known
         }
-        lesions = self._counted(post_processor)
         if lesions is None:
             nothing = Found(None, words="no lesion is outlined")
             return Localised(found | dict.fromkeys(LESION_FIGURES, nothing), moved, {})
@@ -151,15 +152,17 @@ class Localisation:
         return self._lesions.figures(threshold)
 
 
-def _of_pixels(value: float | None, influence: Influence | None, words: str) -> Found:
+def _of_pixels(
+    value: float | None, influence: Influence | None, patients: int, words: str
+) -> Found:
+    """A figure of ranks; without knowing how patients move it, it has but words."""
     if value is None:
         return Found(None, words="no lesion is outlined")
+    if patients < FEWEST_PATIENTS:
+        return of_few(value, _too_few(patients))
     if influence is None:
-        return Found(value, words=words) if words else of_few(value, _too_few(1))
-    sample = Sample.of([influence._replace(value=value)])
-    if sample.fewest_patients < FEWEST_PATIENTS:
-        return of_few(value, _too_few(int(sample.tested[0, 1])))
-    of = clustered_interval(sample, "other")
+        return Found(value, words=words)
+    of = clustered_interval(Sample.of([influence._replace(value=value)]), "other")
     return Found(value, of.low, of.high)
 
 
