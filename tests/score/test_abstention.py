@@ -47,7 +47,7 @@ def strange(seed=0):
 
 def verdict(inferencer, images):
     found = inferencer.answer(inferencer.resize(images).as_subclass(Tensor))
-    return inferencer.decide(found.scores, found.maps, found.vectors, is_volume=False)
+    return inferencer.decide(found.scores, found.areas, found.vectors, is_volume=False)
 
 
 @pytest.mark.daily_for(trained="MVFA")

@@ -351,7 +351,7 @@ class Mirror:
 
     def answer(self, images):
         scores = images.amax((1, 2, 3))
-        return BatchPrediction(scores, scores > 0.5, images[:, 0])
+        return BatchPrediction(scores, scores > 0.5, images[:, 0], scores)
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
