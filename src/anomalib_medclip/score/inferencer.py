@@ -217,7 +217,7 @@ class Inferencer:
         elif known is not None:
             why = "no features of the images were given to compare"
         values, above = scores.double().numpy(), areas.double().numpy()
-        return self.decisions.verdict(level, values, above, asked, unlike, why)
+        return self.decisions.verdict(level, values, above, asked, unlike, no_unlike=why)
 
     def _read(self, path: Path) -> Tensor:
         """An image of any size, ``(3, height, width)``, or a volume that is one."""

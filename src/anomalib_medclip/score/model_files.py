@@ -224,10 +224,9 @@ def _run_with_vectors(model: Any, device: str, images: Tensor) -> tuple[Inferenc
     clip_model = model.model
     encoded = clip_model.encode(model.pre_processor(images.to(device)))
     found = clip_model.score(encoded, clip_model.known_text())
-    if model.post_processor is not None:
-        found = model.post_processor(found)
+    found = model.post_processor(found) if model.post_processor else found
     vectors = cell_vectors(clip_model.middle_tokens(encoded))
-    outputs = {name: value.cpu() for name, value in found._asdict().items() if value is not None}
+    outputs = {name: one.cpu() for name, one in found._asdict().items() if one is not None}
     return InferenceBatch(**outputs), vectors.cpu()
 
 
