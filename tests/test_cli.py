@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tiny import write_lesions
 
+from anomalib_medclip import Inferencer
 from anomalib_medclip.errors import IntensityError
 
 ROOT = Path(__file__).parent.parent
@@ -141,6 +142,8 @@ def test_zero_shot_learns_from_the_other_sets(home, bmad_tree, monkeypatch):
     notes = torch.load(checkpoint, weights_only=True)["anomalib_medclip"]
     assert notes["object_name"] == "retinal OCT"
     assert notes["model"] == {"has_masks": True, "few_shot": False}
+    zero_shot = "a zero-shot model is meant for images unlike its own"
+    assert Inferencer(checkpoint).no_unlike == zero_shot
     training = json.loads((run / "run.json").read_text())["training"]
     assert training["setting"] == "zero-shot"
     assert training["sets"] == ["Brain", "Chest", "Histopathology", "Liver", "Retina_OCT2017"]

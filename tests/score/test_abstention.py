@@ -47,7 +47,7 @@ def strange(seed=0):
 
 def verdict(inferencer, images):
     found = inferencer.answer(inferencer.resize(images).as_subclass(Tensor))
-    return inferencer.decide(found.scores, found.maps, found.vectors, is_volume=False)
+    return inferencer.decide(found.scores, found.areas, found.vectors, is_volume=False)
 
 
 @pytest.mark.daily_for(trained="MVFA")
@@ -108,6 +108,40 @@ def test_score_says_why_there_is_no_verdict(trained, tmp_path):
     assert "of new ones like them at most" in unlike["words"]
     assert found["label"] is None
     assert "abstained" in (out / "scores.csv").read_text()
+
+
+def without_images(checkpoint, home):
+    state = read_checkpoint(checkpoint)
+    state["anomalib_medclip"]["familiar"] = None  # as in files of former versions
+    torch.save(state, home / "former.ckpt")
+    return home / "former.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda checkpoint, _: checkpoint, "nobody can say what is unlike 3 patients; 8 can tell"),
+        (without_images, "made by a version, model or training that keeps none"),
+    ],
+    ids=["few patients", "former"],
+)
+def test_where_strange_images_cannot_be_told_it_is_said(change, words, finished, tmp_path, caplog):
+    caplog.set_level("INFO")
+    model = Inferencer(change(finished, tmp_path))
+    assert caplog.text.count(f"cannot tell strange images: {words}") == 1
+    found = verdict(model, strange())
+    assert (found.unlike, found.no_unlike, found.label is None) == (None, words, False)
+    assert found.as_plain()["no_unlike"] == words
+    assert model.no_unlike == words
+
+
+@pytest.mark.daily_for(trained="MVFA")
+def test_who_gives_no_features_is_told_so(trained):
+    model = Inferencer(trained[-1])
+    found = model.answer(model.resize(strange()).as_subclass(Tensor))
+    decided = model.decide(found.scores, found.areas, is_volume=False)
+    assert decided.no_unlike == "no features of the images were given to compare"
+    assert (model.no_unlike, verdict(model, strange()).no_unlike) == ("", "")
 
 
 def test_the_images_that_are_kept_do_not_depend_on_their_order():

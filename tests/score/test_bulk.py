@@ -157,7 +157,8 @@ def test_batches_are_full_and_go_across_inputs_in_their_order():
 
     def answer(images):
         sizes.append(len(images))
-        return BatchPrediction(images.mean((1, 2, 3)), images[:, 0, 0, 0] > 0, images[:, 0])
+        scores = images.mean((1, 2, 3))
+        return BatchPrediction(scores, images[:, 0, 0, 0] > 0, images[:, 0], scores)
 
     def stacks():
         for number, count in enumerate((3, 1, 6, 2)):
@@ -185,7 +186,8 @@ def test_one_input_without_a_number_fails_and_its_neighbours_get_theirs():
         if images.isnan().any():
             msg = "overflowed"
             raise NonFiniteError(msg)
-        return BatchPrediction(images.mean((1, 2, 3)), images[:, 0, 0, 0] > 0, images[:, 0])
+        scores = images.mean((1, 2, 3))
+        return BatchPrediction(scores, images[:, 0, 0, 0] > 0, images[:, 0], scores)
 
     def stacks():
         for number, count in enumerate((3, 4, 9, 2)):

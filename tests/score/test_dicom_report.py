@@ -5,6 +5,7 @@ of what writes it.
 """
 
 from collections import Counter
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -253,7 +254,7 @@ def test_the_segment_is_pointed_to(tmp_path):
 
 def test_what_score_has_found_is_reported(finished, tmp_path):
     paths = write_stack(tmp_path / "ct", numbers((5, 6, 5)), UP)
-    command = ["score", str(tmp_path / "ct"), "--ckpt", str(finished), "--worst", "2"]
+    command = ["score", str(tmp_path / "ct"), "--ckpt", str(finished), "--worst", "2", "--insist"]
     out = tmp_path / "out"
     assert main([*command, "--intensity", "[0, 1000]", "--out", str(out)]) == 0
     report, said = pydicom.dcmread(out / "ct" / "report.dcm"), record(out / "ct")
@@ -263,21 +264,25 @@ def test_what_score_has_found_is_reported(finished, tmp_path):
     assert found["mean"] == pytest.approx(said["mean"], rel=1e-12)
     assert found["slices"] == 5
     verdict = said["verdict"]
-    known = verdict["threshold"] or {"value": None, "words": None}
+    known = verdict["threshold"]
+    assert not known["holds"]
     for name, value in (
         ("threshold", known["value"]), ("p-value", (verdict["p_value"] or {}).get("value")),
         ("probability", verdict["probability"]),
     ):  # fmt: skip
         assert found.get(name) == (None if value is None else pytest.approx(value))
     words = values_of(report, "TEXT")
-    assert words["verdict"] == words_of(said)
-    assert words.get("threshold-error") == known["words"]
-    assert words.get("no-probability") == verdict["no_probability"]
-    assert words["score-is"] == "the mean of the 3 worst images"
-    assert words["threshold-from"] == said["provenance"]["threshold"]["from"]
     worst = sorted(said["slices"], key=lambda row: -row["score"])[:2]
-    listed = "; ".join(f"slice {row['slice']}: {row['score']:.3f}" for row in worst)
-    assert words["worst-slices"] == listed
+    expected = {
+        "verdict": words_of(said), "level": verdict["level"], "threshold-error": known["words"],
+        "threshold-holds": "no", "no-probability": verdict["no_probability"],
+        "no-unlike": "nobody can say what is unlike 3 patients; 8 can tell",
+        "score-is": "the mean of the 3 worst images",
+        "threshold-from": said["provenance"]["threshold"]["from"],
+        "worst-slices": "; ".join(f"slice {row['slice']}: {row['score']:.3f}" for row in worst),
+    }  # fmt: skip
+    assert {name: words[name] for name in expected} == expected
+    assert ", insisted (" in words["verdict"]
     instances = [pydicom.dcmread(path).SOPInstanceUID for path in paths]
     shown = [one for one in items_below(report) if name_of(one) == "slice-score"]
     for item, row in zip(shown, worst, strict=True):
@@ -295,24 +300,37 @@ NO_VERDICT = {
 
 
 @pytest.mark.parametrize(
-    ("slicing", "places"),
+    ("slicing", "scores", "places"),
     [
-        (Slicing(), [4, 2]),
-        (Slicing("coronal"), []),
-        (Slicing(spacing=(1.0, 1.5, 3.0)), []),  # the second lies between two of the file
+        (Slicing(), {4: 0.9, 2: 0.8}, [4, 2]),
+        (Slicing("coronal"), {4: 0.9, 2: 0.8}, []),
+        (Slicing(spacing=(1.0, 1.5, 3.0)), {1: 0.9}, []),  # it lies between two of the file
+        (Slicing(spacing=(1.0, 1.5, 5.0)), {2: 0.9, 0: 0.8}, [0]),  # it lies where a sixth would
     ],
-    ids=["as it is", "across", "resampled"],
+    ids=["as it is", "across", "resampled", "beyond the last"],
 )
-def test_a_slice_points_to_an_image_only_where_it_is_one(tmp_path, slicing, places):
+def test_a_slice_points_to_an_image_only_where_it_is_one(tmp_path, slicing, scores, places):
     paths = write_stack(tmp_path / "ct", numbers((5, 6, 5)), UP)
     sliced = cut(paths, (0.0, 1000.0), slicing)
-    scores = {4: 0.9, 2: 0.8} if slicing.spacing is None else {1: 0.9}
     rows = [{"slice": number, "score": score} for number, score in scores.items()]
     said = {"score": 0.9, "mean": 0.8, "slices": rows, **NO_VERDICT}
     found = findings_of(said, {"from": "none is known"}, sliced, 2)
     shown = [one.slice for one in found.measurements if one.code == "slice-score"]
     assert shown == places
     assert not [one for one in found.measurements if one.code == "threshold"]
+
+
+def test_a_slice_before_the_first_points_to_no_image(tmp_path):
+    sliced = cut(write_stack(tmp_path / "ct", numbers((5, 6, 5)), UP), (0.0, 1000.0))
+    start = sliced.picture_affine.copy()
+    start[:3, 3] -= start[:3, 2]
+    earlier = SimpleNamespace(affine=sliced.affine, picture_affine=start, headers=sliced.headers)
+    rows = [{"slice": number, "score": 0.9 - number / 10} for number in range(5)]
+    said = {"score": 0.9, "mean": 0.7, "slices": rows, **NO_VERDICT}
+    found = findings_of(said, {"from": "validation"}, earlier, 5)
+    shown = [one for one in found.measurements if one.code == "slice-score"]
+    assert [one.slice for one in shown] == [0, 1, 2, 3]
+    assert shown[0].value == rows[1]["score"]
 
 
 def test_a_series_stored_backwards_points_to_the_right_images(tmp_path):

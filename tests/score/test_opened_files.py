@@ -11,12 +11,16 @@ from opened_files import opened
 from scans import UP, numbers, write_stack, write_volume
 
 from anomalib_medclip.cli import main
+from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.errors import CheckpointError, MedclipError, WeightsError
 from anomalib_medclip.export.description import describe
 from anomalib_medclip.files import sha256
 from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.score import model_files
-from anomalib_medclip.score.inferencer import Inferencer
+from anomalib_medclip.score.inferencer import Inferencer, decisions_of
+from anomalib_medclip.training.checkpoints import read_checkpoint
+
+PLAIN = Decisions().as_plain()
 
 
 def scored(path, model, tmp_path):
@@ -66,13 +70,32 @@ def exported(finished, tmp_path, monkeypatch):
         ({"input_size": [2**31] * 2}, "is of 2,147,483,648 x 2,147,483,648 pixels"),
         ({"slicing": {"plane": "oblique"}}, "plane 'oblique' is none of axial, coronal, sagittal"),
         ({"slicing": {"angle": 3}}, "cannot be opened: .*'angle'"),
+        ({"decisions": {"rule": {}}}, "KeyError: 'references'.*; update anomalib-medclip, or"),
+        ({"decisions": {**PLAIN, "later": 1}}, "'later'.*; update anomalib-medclip, or train"),
+        ({"decisions": {**PLAIN, "rule": {"aim": "youden"}}}, "the rule 'youden' is not known"),
+        ({"decisions": {**PLAIN, "aggregation": None}}, "TypeError.*; update anomalib-medclip"),
     ],
 )
-def test_a_certificate_that_no_image_fits_is_refused_by_name(exported, said, words):
+def test_a_certificate_that_nothing_can_be_made_of_is_refused_by_name(exported, said, words):
     paper = json.loads(exported.with_suffix(".json").read_text())
     exported.with_suffix(".json").write_text(json.dumps(paper | said))
     with pytest.raises(MedclipError, match=rf"model\.onnx .*{words}"):
         Inferencer(exported)
+
+
+def test_a_checkpoint_with_decisions_of_another_version_is_refused_by_name(finished, tmp_path):
+    state = read_checkpoint(finished)
+    state["anomalib_medclip"]["decisions"]["later"] = 1
+    torch.save(state, tmp_path / "newer.ckpt")
+    with pytest.raises(CheckpointError, match=r"newer\.ckpt .*'later'.*; update anomalib-medclip"):
+        Inferencer(tmp_path / "newer.ckpt")
+
+
+@pytest.mark.parametrize(("said", "value"), [(0.0, 0.0), (0.4, 0.4), (None, 0.5)])
+def test_a_threshold_of_a_former_version_is_taken_as_it_is(said, value):
+    notes = {"image_threshold": said, "decisions": None}
+    found = decisions_of(Path("model.onnx"), notes, has_threshold=True)
+    assert found.image_threshold == value
 
 
 def test_an_export_of_another_size_than_its_certificate_says_is_named(exported, monkeypatch):

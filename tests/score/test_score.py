@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import highdicom
@@ -33,6 +33,7 @@ from anomalib_medclip.commands.score import _logging_to
 from anomalib_medclip.components.processors import MedicalPreProcessor
 from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.data.slicing import Slicing, cut
+from anomalib_medclip.decisions.aggregation import Aggregation
 from anomalib_medclip.errors import DataRootError, VolumeError
 from anomalib_medclip.export.description import describe
 from anomalib_medclip.files import sha256
@@ -44,7 +45,8 @@ from anomalib_medclip.score.inferencer import BatchPrediction
 from anomalib_medclip.score.inputs import find_inputs
 from anomalib_medclip.score.model_files import slicing_from
 from anomalib_medclip.score.nifti_out import slices_to_score
-from anomalib_medclip.score.record import whole_folder
+from anomalib_medclip.score.record import ScoreSettings, whole_folder
+from anomalib_medclip.score.scorer import Scorer
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +353,7 @@ class Mirror:
 
     def answer(self, images):
         scores = images.amax((1, 2, 3))
-        return BatchPrediction(scores, scores > 0.5, images[:, 0])
+        return BatchPrediction(scores, scores > 0.5, images[:, 0], scores)
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
@@ -402,6 +404,21 @@ def test_a_constant_volume_is_flagged(score, tmp_path, caplog):
     assert code == 0
     assert record(out / "scan")["flat"] is True
     assert "same everywhere" in caplog.text
+
+
+def test_areas_are_those_of_maps_at_the_models_size(finished, tmp_path):
+    model = Inferencer(finished, intensity=(0.0, 1000.0))
+    path = write_volume(tmp_path / "scan.nii.gz", numbers((50, 40, 5)))
+    images = resized_slices(model.resize, cut(path, model.intensity).images, range(5))
+    maps = model.answer(images.expand(-1, 3, -1, -1)).maps
+    threshold = float(maps.median())
+    model.decisions = replace(
+        model.decisions, aggregation=Aggregation("area"), pixel_threshold=threshold
+    )
+    scorer = Scorer(Path(finished), tmp_path / "out", model, ScoreSettings(batch_size=5))
+    scorer.score(find_inputs(path, tmp_path / "out"))
+    expected = (maps > threshold).double().mean(dim=(1, 2)).sum()
+    assert scorer.rows["scan"]["score"] == pytest.approx(float(expected), abs=1e-12)
 
 
 def test_pictures_are_scored_as_the_inferencer_does(score, model, tmp_path):

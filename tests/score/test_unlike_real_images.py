@@ -60,7 +60,7 @@ def abstained(inferencer, images):
     for one in images:
         image = read_image(one) if isinstance(one, str | Path) else one
         answer = inferencer.answer(inferencer.resize(image[None]).as_subclass(Tensor))
-        verdict = inferencer.decide(answer.scores, answer.maps, answer.vectors, is_volume=False)
+        verdict = inferencer.decide(answer.scores, answer.areas, answer.vectors, is_volume=False)
         found.append(verdict.unlike.abstains)
     return np.array(found)
 

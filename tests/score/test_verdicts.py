@@ -1,5 +1,6 @@
 """What is said of a picture or a volume, and how sure, as one asks for it."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -18,6 +19,8 @@ from anomalib_medclip.decisions.decisions import Asked
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.models.mvfa import MVFA
+from anomalib_medclip.score.record import TABLE_COLUMNS
+from anomalib_medclip.score.summary import words_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "score.md").read_text()
 pytestmark = pytest.mark.xdist_group("MVFA")  # whose graph is traced once
@@ -53,7 +56,9 @@ def score(tmp_path):
         out = tmp_path / "out"
         given = ["--ckpt", str(model), "--out", str(out), "--intensity", "[0, 255]"]
         assert main(["score", str(path), *given, "--overwrite", *options]) == 0
-        return record(out / "head"), (out / "scores.csv").read_text().splitlines()[1]
+        with (out / "scores.csv").open(newline="") as file:
+            [row] = csv.DictReader(file)
+        return record(out / "head"), row
 
     return command
 
@@ -72,8 +77,14 @@ def test_too_few_patients_give_no_verdict_unless_one_insists(few, score):
     assert not threshold["holds"]
     assert "needs 59 abnormal ones without a miss" in verdict["no_verdict"]
     assert "at least 69 % with 95 % confidence" in verdict["no_verdict"]
-    assert "needs 59 abnormal ones" in row
-    insisted, _ = score(few, *asked, "--insist")
+    assert "needs 59 abnormal ones" in row["no_verdict"]
+    assert (row["label"], row["threshold_holds"]) == ("", "False")
+    insisted, row = score(few, *asked, "--insist")
+    assert (row["label"], row["threshold_holds"]) == (str(insisted["label"]), "False")
+    words = ("normal", "abnormal")[insisted["label"]]
+    assert words_of(insisted).startswith(
+        f"{words}, insisted (too few patients for a sensitivity of 95 %"
+    )
     assert insisted["label"] == int(found["score"] > threshold["value"])
     assert insisted["verdict"]["threshold"] == threshold
     assert insisted["verdict"]["no_verdict"] is None
@@ -94,11 +105,35 @@ def odds(share):
 def test_a_prevalence_moves_the_probability_and_is_named(many, score):
     as_known = score(many)[0]["verdict"]
     rare, row = score(many, "--prevalence", "0.01")
-    assert as_known["prevalence"] == pytest.approx(0.5)
+    assert as_known["prevalence"] == pytest.approx(1 / 3)
     assert rare["verdict"]["prevalence"] == 0.01
     moved = odds(rare["verdict"]["probability"]) / odds(as_known["probability"])
-    assert moved == pytest.approx(odds(0.01) / odds(0.5))
-    assert str(rare["verdict"]["probability"]) in row
+    assert moved == pytest.approx(odds(0.01) / odds(1 / 3))
+    assert row["probability"] == str(rare["verdict"]["probability"])
+    assert row["prevalence"] == "0.01"
+
+
+def test_the_table_says_of_each_number_how_sure_it_is(few, many, score):
+    for model, decided in ((few, False), (many, True)):
+        found, row = score(model)
+        verdict = found["verdict"]
+        parts = {name: verdict[name] or {} for name in ("threshold", "p_value", "unlike")}
+        expected = {
+            **{name: verdict[name] for name in ("level", "probability", "prevalence")},
+            **{name: verdict[name] for name in ("no_verdict", "no_probability", "no_unlike")},
+            "threshold": parts["threshold"]["value"],
+            "threshold_holds": parts["threshold"]["holds"],
+            "p_value": parts["p_value"]["value"],
+            "p_smallest": parts["p_value"]["smallest"],
+            "p_is_approximate": parts["p_value"]["is_approximate"],
+            "abstains": parts["unlike"]["abstains"],
+            "distance": parts["unlike"]["distance"],
+            "distance_limit": parts["unlike"]["limit"],
+        }
+        for name, value in expected.items():
+            assert row[name] == ("" if value is None else str(value)), name
+        assert verdict["level"] == "patient"
+        assert (verdict["prevalence"] is not None) is decided
 
 
 def test_python_asks_the_same(few, many, tmp_path):
@@ -148,10 +183,11 @@ def names(value):
     return set().union(*map(names, value)) if isinstance(value, list) else set()
 
 
-def test_each_field_of_a_verdict_is_explained_on_the_page(few, many, score):
+def test_each_field_and_column_is_explained_on_the_page(few, many, score):
+    known = set(re.findall(r"`(\w+)`", PAGE))
+    assert set(TABLE_COLUMNS) <= known
     for found in (score(model)[0] for model in (few, many)):
         text = json.dumps(found["verdict"], allow_nan=False)
-        known = set(re.findall(r"`(\w+)`", PAGE))
         assert names(json.loads(text)) | set(found["aggregation"]) <= known
 
 
@@ -168,8 +204,11 @@ def test_an_export_decides_as_its_checkpoint(kind, tmp_path):
     assert theirs.decisions == ours.decisions
     assert ours.decisions.references
     images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = [model.answer(images) for model in (ours, theirs)]
     one, other = (
-        model.decide(*model.score(images)[::2], is_volume=False) for model in (ours, theirs)
+        model.decide(said.scores, said.areas, is_volume=False)
+        for model, said in zip((ours, theirs), found, strict=True)
     )
     assert other.score == pytest.approx(one.score, abs=1e-4)
-    assert other._replace(score=one.score) == one
+    assert other._replace(score=one.score, no_unlike=one.no_unlike) == one
+    assert "score with the checkpoint" in other.no_unlike

@@ -4,6 +4,7 @@ Each training is a real one on patients of its own: it learns, validates, decide
 opened to decide about the others, as a user would.
 """
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from cohort import SIDE, cohort_data, fit, patients, write_cohort
 from scipy import stats
 from tiny import CASES
+from torch import Tensor
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.data.phantom_drawing import Patient, draw_slice
@@ -55,9 +57,10 @@ def verdicts(run, *rules):
     found = [[] for _ in rules]
     for _, rows in normal.groupby("group"):
         images = torch.stack([read_image(path) for path in rows["image_path"]])
-        scores, _, maps, _ = run.model.score(images)
+        answer = run.model.answer(run.model.resize(images).as_subclass(Tensor))
+        decide = partial(run.model.decide, answer.scores, answer.areas, is_volume=True)
         for said, rule in zip(found, rules, strict=True):
-            said.append(run.model.decide(scores, maps, is_volume=True, asked=Asked(rule)))
+            said.append(decide(asked=Asked(rule)))
     return found
 
 

@@ -13,6 +13,7 @@ from anomalib_medclip.decisions.familiarity import Unlike
 from anomalib_medclip.decisions.probability import Calibration, log_odds
 from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
 from anomalib_medclip.decisions.thresholds import Rule, Threshold, described, threshold
+from anomalib_medclip.errors import CheckpointError, ConfigError
 
 _NONE = "too few patients: the model knows none to compare with"
 
@@ -57,6 +58,7 @@ class Verdict(NamedTuple):
         prevalence: Share of abnormal patients that the probability is for.
         unlike: How far its images are from those that the model was made with; ``None`` where
             nobody can say. Where that is too far, nothing is decided.
+        no_unlike: Why nobody can say; else empty.
     """
 
     level: Level
@@ -69,6 +71,7 @@ class Verdict(NamedTuple):
     no_probability: str
     prevalence: float | None
     unlike: Unlike | None = None
+    no_unlike: str = ""
 
     def as_plain(self) -> dict[str, Any]:
         """In values that JSON has."""
@@ -96,6 +99,7 @@ class Verdict(NamedTuple):
                 "limit": self.unlike.limit,
                 "words": self.unlike.words,
             },
+            "no_unlike": self.no_unlike or None,
         }  # fmt: skip
 
 
@@ -175,6 +179,7 @@ class Decisions:
         asked: Asked = Asked(),
         unlike: Unlike | None = None,
         unfit: str = "",
+        no_unlike: str = "",
     ) -> Verdict:
         """Decide about a unit.
 
@@ -186,6 +191,7 @@ class Decisions:
             asked: What is wanted.
             unlike: How far its images are from those that the model was made with.
             unfit: Why its score cannot be compared with those of validation, if it cannot.
+            no_unlike: Why nobody can say.
         """
         # A single image is its own score, however many are put together.
         way = Aggregation("worst") if level == "image" else self.aggregation
@@ -218,6 +224,7 @@ class Decisions:
             no_probability="" if curve else unfit or self._why_no_probability(level),
             prevalence=None if curve is None else asked.prevalence or curve.prevalence,
             unlike=unlike,
+            no_unlike=no_unlike,
         )
         return _abstained(verdict) if unlike and unlike.abstains else verdict
 
@@ -257,12 +264,14 @@ class Decisions:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Decisions":
-        """Undo ``as_plain``."""
-        references, curves = plain["references"], plain["calibrations"]
-        return replace(
-            cls(),
-            **{
-                **plain,
+        """Undo ``as_plain``.
+
+        Raises:
+            CheckpointError: They are damaged, or of a later version.
+        """
+        try:
+            references, curves = plain["references"], plain["calibrations"]
+            parts = {
                 "aggregation": Aggregation(**plain["aggregation"]),
                 "references": {
                     k: Reference.from_plain(references[k]) for k in LEVELS if k in references
@@ -271,8 +280,12 @@ class Decisions:
                     k: Calibration.from_plain(curves[k]) for k in LEVELS if k in curves
                 },
                 "rule": Rule(**plain["rule"]),
-            },
-        )
+            }
+            return replace(cls(), **{**plain, **parts})
+        except (AttributeError, KeyError, TypeError, ValueError, ConfigError) as error:
+            msg = f"what it says of its decisions cannot be read ({type(error).__name__}: {error})"
+            msg += "; update anomalib-medclip, or train or export it again"
+            raise CheckpointError(msg) from error
 
 
 def _abstained(verdict: Verdict) -> Verdict:

@@ -25,10 +25,11 @@ class SliceScores(NamedTuple):
 
     Attributes:
         numbers: Numbers along the cut of the slices that were scored.
-        scores: How abnormal each slice is, in [0, 1]; 0.5 is the threshold.
+        scores: How abnormal each slice is, in [0, 1]; 0.5 is the threshold of single images.
         labels: Whether each counts as abnormal; ``None`` if the model knows no threshold.
         maps: How abnormal each pixel is, in [0, 1], for all slices of the cut; 0 in those that
             were not scored.
+        areas: As of ``BatchPrediction``, and as validation measures them: at the model's size.
         vectors: As of ``BatchPrediction``.
     """
 
@@ -36,11 +37,12 @@ class SliceScores(NamedTuple):
     scores: Float[Tensor, "scored"]
     labels: Bool[Tensor, "scored"] | None
     maps: Float[Tensor, "slice row column"]
+    areas: Float[Tensor, "scored"]
     vectors: Float[Tensor, "scored value"] | None = None
 
 
-Answer: TypeAlias = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
-"""Score, label if there is one, map, and vector if there is one, of an image."""
+Answer: TypeAlias = tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]
+"""Score, label if there is one, map, its area above the threshold, and vector if there is one."""
 
 
 @dataclass(eq=False)
@@ -82,13 +84,14 @@ class Stack:
         """
         if self.failed:
             raise NonFiniteError(self.failed)
-        scores, labels, small, vectors = zip(*self.answers, strict=True)
+        scores, labels, small, areas, vectors = zip(*self.answers, strict=True)
         maps = torch.zeros(self.shape)
         for number, one in zip(self.numbers, small, strict=True):
             maps[number] = full_map(one, self.shape[1:])
         return SliceScores(
-            self.numbers, torch.stack(scores), _stacked(labels), maps, _stacked(vectors)
-        )
+            numbers=self.numbers, scores=torch.stack(scores), labels=_stacked(labels), maps=maps,
+            areas=torch.stack(areas), vectors=_stacked(vectors),
+        )  # fmt: skip
 
 
 def _stacked(found: Sequence[Any]) -> Tensor | None:

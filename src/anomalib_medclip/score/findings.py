@@ -10,6 +10,7 @@ from anomalib_medclip.score.dicom_report import Findings, Measurement, Statement
 from anomalib_medclip.score.summary import words_of
 
 _SAME_PLACE = 0.01  # of the distance of slices
+_YES: dict[Any, str] = {True: "yes", False: "no"}
 
 
 def findings_of(
@@ -42,7 +43,7 @@ def findings_of(
         Statement("verdict", "Verdict of the model", words_of(record)),
         Statement("score-is", "What the score is of", record["aggregation"]["score_is"]),
         Statement("threshold-from", "Where the threshold is from", threshold["from"]),
-        *_of_errors(record["verdict"]),
+        *_of_verdict_in_words(record["verdict"]),
         Statement("worst-slices", "Slices with the highest scores", listed),
     ]
     return Findings(words, numbers)
@@ -51,7 +52,7 @@ def findings_of(
 def _of_verdict(verdict: Mapping[str, Any]) -> list[Measurement]:
     """Numbers of a verdict, those that there are."""
     known = verdict["threshold"] or {}
-    p = verdict["p_value"] or {}
+    p, unlike = verdict["p_value"] or {}, verdict["unlike"] or {}
     alarms = " among normal patients"
     numbers = [
         ("threshold", "Threshold of the scores", known.get("value")),
@@ -59,24 +60,39 @@ def _of_verdict(verdict: Mapping[str, Any]) -> list[Measurement]:
         ("p-smallest", "Smallest share that can be", p.get("smallest")),
         ("probability", "Probability that the patient is abnormal", verdict["probability"]),
         ("prevalence", "Share of abnormal patients it is for", verdict["prevalence"]),
+        ("distance", "Distance from images the model was made with", unlike.get("distance")),
+        ("distance-limit", "Distance beyond which nothing is decided", unlike.get("limit")),
     ]
     return [Measurement(*one) for one in numbers if one[2] is not None]
 
 
-def _of_errors(verdict: Mapping[str, Any]) -> list[Statement]:
-    """How often the threshold is wrong, and why there is no probability."""
-    wrong = (verdict["threshold"] or {}).get("words")
+def _of_verdict_in_words(verdict: Mapping[str, Any]) -> list[Statement]:
+    """What was decided about, how sure that is, and why something is not there."""
+    known, p, unlike = (verdict[name] or {} for name in ("threshold", "p_value", "unlike"))
     said = [
-        ("threshold-error", "How often the threshold is wrong", wrong),
+        ("level", "What was decided about", verdict["level"]),
+        ("threshold-error", "How often the threshold is wrong", known.get("words")),
+        ("threshold-holds", "Whether the threshold holds what was asked", known.get("holds")),
+        ("p-approximate", "Whether the share is approximate", p.get("is_approximate")),
         ("no-probability", "Why there is no probability", verdict["no_probability"]),
+        ("abstains", "Whether the images are too unlike", unlike.get("abstains")),
+        ("unlike-error", "How often that is wrong", unlike.get("words")),
+        ("no-unlike", "Why strange images cannot be told", verdict["no_unlike"]),
     ]
-    return [Statement(*one) for one in said if one[2]]
+    return [
+        Statement(code, meaning, _YES.get(value, value))
+        for code, meaning, value in said
+        if value is not None
+    ]
 
 
 def _in_the_series(sliced: Sliced, number: int) -> int | None:
-    """Which slice of the series a slice of the cut is; none, if it was cut across several."""
+    """Which slice of the series a slice of the cut is.
+
+    None, if it was cut across several, or lies beyond its ends: a resampled volume may reach there.
+    """
     across = np.linalg.inv(sliced.affine) @ sliced.picture_affine  # (row, column, slice) to indices
     row, column, step, start = across[0]
     place = step * number + start
     is_one = max(abs(row), abs(column), abs(place - round(place))) < _SAME_PLACE
-    return round(place) if is_one else None
+    return round(place) if is_one and 0 <= round(place) < len(sliced.headers) else None

@@ -14,7 +14,7 @@ from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.components.finite import refuse_non_finite
 from anomalib_medclip.data.slicing import cut
 from anomalib_medclip.decisions.decisions import Asked, Decisions, Verdict
-from anomalib_medclip.errors import VolumeError
+from anomalib_medclip.errors import CheckpointError, VolumeError
 from anomalib_medclip.readers.file_kind import is_volume
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.picture import read_image
@@ -27,8 +27,9 @@ class Prediction(NamedTuple):
     """What a model says of one image.
 
     Attributes:
-        score: How abnormal, in [0, 1]; 0.5 is the threshold.
-        label: Whether it counts as abnormal; ``None`` if the model knows no threshold.
+        score: How abnormal, in [0, 1]; 0.5 is the threshold of images by the largest F1, which
+            another rule or a patient need not be decided by.
+        label: Whether it counts as abnormal; ``None`` without a verdict.
         anomaly_map: How abnormal each pixel is, in [0, 1], at the model's size.
         full_map: The same at the image's own size.
         verdict: What the model decides about an image by itself, and how often that is wrong:
@@ -46,9 +47,10 @@ class BatchPrediction(NamedTuple):
     """What a model says of a batch of images at its own size.
 
     Attributes:
-        scores: How abnormal, in [0, 1]; 0.5 is the threshold.
+        scores: How abnormal, in [0, 1]; 0.5 is the threshold of images by the largest F1.
         labels: Whether they count as abnormal; ``None`` if the model knows no threshold.
         maps: How abnormal each pixel is, in [0, 1], at the model's size.
+        areas: Share of each of these maps that is above the threshold of pixels.
         vectors: What tells whether the images are like those the model was made with, from
             checkpoints and ``.pt`` files; ``None`` from others.
     """
@@ -56,6 +58,7 @@ class BatchPrediction(NamedTuple):
     scores: Float[Tensor, "batch"]
     labels: Bool[Tensor, "batch"] | None
     maps: Float[Tensor, "batch side side"]
+    areas: Float[Tensor, "batch"]
     vectors: Float[Tensor, "batch value"] | None = None
 
 
@@ -63,7 +66,7 @@ class Scored(NamedTuple):
     """What a model says of a batch of images.
 
     Attributes:
-        scores: How abnormal, in [0, 1]; 0.5 is the threshold.
+        scores: How abnormal, in [0, 1]; 0.5 is the threshold of images by the largest F1.
         labels: Whether they count as abnormal; ``None`` if the model knows no threshold.
         maps: How abnormal each pixel is, in [0, 1], at the model's size.
         full_maps: The same at the images' own size.
@@ -112,6 +115,8 @@ class Inferencer:
         has_pixel_threshold: Whether it knows one of pixels, above which they belong to a lesion; it
             does if validation had masks.
         decisions: By what single images, volumes and patients are decided.
+        no_unlike: Why nobody can say whether images are like those it was made with, so that
+            nothing is abstained from; else empty.
         origin: What the file says of itself: ``method``, ``object_name``, ``backbone``,
             ``backbone_fingerprint``, ``weights_sha256`` and ``threshold_from``, ``None`` where it
             does not say.
@@ -143,7 +148,8 @@ class Inferencer:
         self.has_pixel_threshold = opened.has_pixel_threshold
         notes = opened.notes
         self._run_with_vectors, self._familiarity = opened.run_with_vectors, opened.familiarity
-        self.decisions = decisions_of(notes, has_threshold=self.has_threshold)
+        self.no_unlike = opened.no_unlike
+        self.decisions = decisions_of(path, notes, has_threshold=self.has_threshold)
         self.shares_batches = (
             path.suffix not in (".onnx", ".pt2")
             and device.lower() == "cpu"
@@ -160,6 +166,8 @@ class Inferencer:
                 "calls nothing normal or abnormal",
                 path,
             )
+        if self.no_unlike:
+            logger.info("%s cannot tell strange images: %s", path, self.no_unlike)
 
     def predict(self, path: str | Path, asked: Asked = Asked()) -> Prediction:
         """Score one image file, or a file with a volume that is one voxel thick.
@@ -176,7 +184,9 @@ class Inferencer:
         """
         image = self._read(Path(path))
         found = self.answer(self.resize(image[None]).as_subclass(Tensor))
-        verdict = self.decide(found.scores, found.maps, found.vectors, is_volume=False, asked=asked)
+        verdict = self.decide(
+            found.scores, found.areas, found.vectors, is_volume=False, asked=asked
+        )
         return Prediction(
             score=float(found.scores[0]), label=verdict.label, anomaly_map=found.maps[0],
             full_map=full_map(found.maps[0], image.shape[-2:]), verdict=verdict,
@@ -185,7 +195,7 @@ class Inferencer:
     def decide(
         self,
         scores: Float[Tensor, "image"],
-        maps: Float[Tensor, "image height width"],
+        areas: Float[Tensor, "image"],
         vectors: Float[Tensor, "image value"] | None = None,
         *,
         is_volume: bool,
@@ -195,17 +205,19 @@ class Inferencer:
 
         Args:
             scores: Of its images, as ``answer`` gives them.
-            maps: Their maps, at any size.
+            areas: Share of each map above the threshold of pixels, likewise.
             vectors: What ``answer`` gives of them, if it does; without, nothing is abstained from.
             is_volume: Whether they are slices of one volume.
             asked: By which rule to decide, and what to say of it.
         """
         level = self.decisions.level_of(is_volume=is_volume)
-        areas = (maps > self.decisions.pixel_threshold).flatten(1).double().mean(dim=1)
-        known = self._familiarity
-        unlike = None if known is None or vectors is None else known.judge(vectors.numpy())
-        values = scores.double().numpy()
-        return self.decisions.verdict(level, values, areas.numpy(), asked, unlike)
+        known, unlike, why = self._familiarity, None, self.no_unlike
+        if known is not None and vectors is not None:
+            unlike = known.judge(vectors.numpy())
+        elif known is not None:
+            why = "no features of the images were given to compare"
+        values, above = scores.double().numpy(), areas.double().numpy()
+        return self.decisions.verdict(level, values, above, asked, unlike, no_unlike=why)
 
     def _read(self, path: Path) -> Tensor:
         """An image of any size, ``(3, height, width)``, or a volume that is one."""
@@ -253,7 +265,8 @@ class Inferencer:
         scores = found.pred_score.float().reshape(-1)
         refuse_non_finite(scores, maps)
         labels = found.pred_label.bool().reshape(-1) if self.has_threshold else None
-        return BatchPrediction(scores, labels, maps, vectors)
+        areas = (maps > self.decisions.pixel_threshold).double().mean(dim=(1, 2))
+        return BatchPrediction(scores, labels, maps, areas, vectors)
 
 
 def full_map(
@@ -263,16 +276,24 @@ def full_map(
     return F.interpolate(one[None, None], size=size, mode="bilinear")[0, 0]
 
 
-def decisions_of(notes: Mapping[str, Any], *, has_threshold: bool) -> Decisions:
+def decisions_of(path: Path, notes: Mapping[str, Any], *, has_threshold: bool) -> Decisions:
     """By what a model decides; files of former versions know single images alone.
 
     Args:
+        path: The model's file.
         notes: Of a checkpoint or a certificate.
         has_threshold: Whether it knows a threshold of images.
+
+    Raises:
+        CheckpointError: The notes cannot be understood.
     """
     if plain := notes.get("decisions"):
-        return Decisions.from_plain(plain)
-    known = notes.get("image_threshold") or 0.5
+        try:
+            return Decisions.from_plain(plain)
+        except CheckpointError as error:
+            msg = f"{path} cannot be opened: {error}"
+            raise CheckpointError(msg) from error
+    known = 0.5 if notes.get("image_threshold") is None else notes["image_threshold"]
     source = "images that its version did not note"
     return Decisions(image_threshold=known if has_threshold else None, source=source)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
+from math import isfinite
 from pathlib import Path
 from pkgutil import resolve_name
 from textwrap import shorten
@@ -62,6 +63,7 @@ class OpenedModel(NamedTuple):
         notes: What the checkpoint or the certificate says of it.
         run_with_vectors: The same function, which gives vectors of the images, too.
         familiarity: Whether images are like those it was made with, by these vectors.
+        no_unlike: Why nobody can say whether they are; else empty.
     """
 
     run: Run
@@ -74,6 +76,7 @@ class OpenedModel(NamedTuple):
     notes: dict[str, Any]
     run_with_vectors: Callable[[Tensor], tuple[InferenceBatch, Tensor]] | None = None
     familiarity: Familiarity | None = None
+    no_unlike: str = ""
 
 
 def open_model(
@@ -203,11 +206,16 @@ def _from_module(model: Any, device: str, notes: dict[str, Any]) -> OpenedModel:
     opened = OpenedModel(
         run, reading.resize, reading.intensity, reading.slicing, precision, *known, notes
     )
+    if getattr(model, "training_facts", {}).get("setting") == "zero-shot":
+        return opened._replace(no_unlike="a zero-shot model is meant for images unlike its own")
     familiar = getattr(model, "familiar", None)
     if familiar is None or not len(familiar.vectors):
-        return opened
+        return opened._replace(no_unlike="made by a version, model or training that keeps none")
+    familiarity = familiar.familiarity()
+    if not isfinite(familiarity.limit):
+        return opened._replace(no_unlike=familiarity.words)
     both = partial(_run_with_vectors, model, device)
-    return opened._replace(run_with_vectors=both, familiarity=familiar.familiarity())
+    return opened._replace(run_with_vectors=both, familiarity=familiarity)
 
 
 @torch.inference_mode()
@@ -263,7 +271,11 @@ def _certified(
         paper["raw_image_threshold"] is not None,
         paper["raw_pixel_threshold"] is not None,
         paper,
+        no_unlike=_NO_TOKENS,
     )
+
+
+_NO_TOKENS = "an export of this kind gives no features to compare: score with the checkpoint"
 
 
 def _named(path: Path, run: Run) -> Run:

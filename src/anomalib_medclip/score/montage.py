@@ -45,7 +45,8 @@ def draw_montage(
 
     heats = [panel.heat for panel in panels]
     lowest, highest = (0.0, 1.0) if has_threshold else (float(np.min(heats)), float(np.max(heats)))
-    words = "the threshold is 0.5" if has_threshold else "no threshold of pixels is known"
+    words = "pixels above 0.5 are taken for abnormal; the verdict is in scores.json"
+    words = words if has_threshold else "no threshold of pixels is known"
     columns = min(_PAIRS, len(panels))
     rows = ceil(len(panels) / columns)
     tall = np.clip(panels[0].heat.shape[0] / panels[0].heat.shape[1] * aspect, 0.3, 3)

@@ -180,12 +180,16 @@ def write_scores(folder: Path, record: dict[str, Any], made_with: dict[str, Any]
 
 
 TABLE_COLUMNS = (
-    "input", "name", "score", "label", "p_value", "probability", "no_verdict", "worst", "mean",
-    "slices", "flat", "status", "error", "threshold_from", "notice",
+    "input", "name", "level", "score", "label", "no_verdict", "threshold", "threshold_holds",
+    "p_value", "p_smallest", "p_is_approximate", "probability", "prevalence", "no_probability",
+    "abstains", "distance", "distance_limit", "no_unlike", "worst", "mean", "slices", "flat",
+    "status", "error", "threshold_from", "notice",
 )  # fmt: skip
 """Of the table of all inputs."""
 
-_WORDS = ["input", "name", "no_verdict", "error", "threshold_from"]
+_WORDS = [
+    "input", "name", "no_verdict", "no_probability", "no_unlike", "error", "threshold_from",
+]  # fmt: skip
 
 
 def former_rows(out: Path, others: Collection[str] = ()) -> DataFrame:

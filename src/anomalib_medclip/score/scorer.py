@@ -209,9 +209,10 @@ class Scorer:
     def _write(self, job: Job) -> Row:
         one, source, found = job.one, job.source, job.scores()
         images = source.images if isinstance(source, Sliced) else source
-        maps, is_volume = found.maps[list(found.numbers)], isinstance(source, Sliced)
-        model, asked = self.inferencer, self.settings.asked
-        verdict = model.decide(found.scores, maps, found.vectors, is_volume=is_volume, asked=asked)
+        model, asked, is_volume = self.inferencer, self.settings.asked, isinstance(source, Sliced)
+        verdict = model.decide(
+            found.scores, found.areas, found.vectors, is_volume=is_volume, asked=asked
+        )
         flat = _is_flat(images, one)
         record = {"input": one.where, **summary(found, verdict, model.decisions, flat=flat)}
         with whole_folder(self.out / one.name, lambda: self._kept(one, job.made_with)) as aside:

@@ -39,13 +39,21 @@ def row_of(record: Row, status: str) -> Row:
     """A row of the table, of a record that has come back from JSON, too."""
     numbers = {name: record[name] for name in ("score", "worst", "mean", "label", "flat")}
     verdict = record["verdict"]
-    said = {
-        "p_value": (verdict["p_value"] or {}).get("value"),
-        "probability": verdict["probability"],
-        "no_verdict": verdict["no_verdict"],
-    }
+    said = {name: verdict[name] for name in _SAID}
+    parts = [
+        (verdict[name] or {}, columns)
+        for name, columns in (("threshold", _THRESHOLD), ("p_value", _P), ("unlike", _UNLIKE))
+    ]
+    said |= {name: part.get(key) for part, columns in parts for name, key in columns.items()}
     lacks = {"error": reason} if (reason := lacking(record)) else {}
     return {**numbers, **said, **lacks, "slices": len(record["slices"]), "status": status}
+
+
+_SAID = ("level", "probability", "prevalence", "no_verdict", "no_probability", "no_unlike")
+_THRESHOLD = {"threshold": "value", "threshold_holds": "holds"}
+_P = {"p_value": "value", "p_smallest": "smallest", "p_is_approximate": "is_approximate"}
+_UNLIKE = {"abstains": "abstains", "distance": "distance", "distance_limit": "limit"}
+"""Columns of the table, by fields of a verdict."""
 
 
 def words_of(record: Mapping[str, Any]) -> str:
@@ -53,6 +61,8 @@ def words_of(record: Mapping[str, Any]) -> str:
     verdict = record["verdict"]
     label, p = record["label"], verdict["p_value"]
     words = f"no verdict ({verdict['no_verdict']})" if label is None else _LABELS[label]
+    if label is not None and not verdict["threshold"]["holds"]:
+        words += f", insisted ({verdict['threshold']['words']})"
     if verdict["probability"] is not None:
         words += f", probability {verdict['probability']:.2f}"
         words += f" where {100 * verdict['prevalence']:g} % are abnormal"
