@@ -202,10 +202,12 @@ class Decisions:
             fewest, most = known.images
             about = "single images" if most == 1 else f"{fewest} to {most} images at a time"
             unfit = f"the model was validated on {about}, and these are {count} together"
-        if unfit:
+        insists = self.insist or asked.insist
+        if unfit and not insists:
             known = curve = None
         found = self.threshold(level, asked.rule) if known or level == "image" else None
-        insists = self.insist or asked.insist
+        if found is not None and unfit:
+            found = found._replace(holds=False, words=f"{unfit}; {found.words}")
         why = ""
         if found is None and insists and self.image_threshold is not None:
             found = self._of_single_images(self.image_threshold)
