@@ -233,7 +233,7 @@ class Scorer:
         if trained is None:  # on pictures, of whose making nobody knows
             return ""
         slices = settings.slices or settings.slicing.slices
-        ours = replace(settings.slicing, slices=slices and tuple(slices)).as_plain()
+        ours = replace(settings.slicing, slices=slices).as_plain()
         theirs = slicing_from(trained, settings.slicing.transforms).as_plain()
         others = sorted(name for name in ours if ours[name] != theirs[name])
         return f"volumes are cut otherwise than in training ({', '.join(others)})" if others else ""

@@ -13,7 +13,12 @@ from lightning.pytorch import Callback
 from pandas import DataFrame
 from torch import Tensor
 
-from anomalib_medclip.components.familiar import FamiliarImages, SeenImage, seen_images
+from anomalib_medclip.components.familiar import (
+    FamiliarImages,
+    SeenImage,
+    chosen_among,
+    seen_images,
+)
 from anomalib_medclip.components.processors import placed
 from anomalib_medclip.components.threshold import has_pixel_threshold, has_threshold
 from anomalib_medclip.decisions.aggregation import Aggregation, Choice, Unit, choose, units
@@ -56,7 +61,7 @@ class Deciding(Callback):
     def __init__(self, rule: Rule = Rule(), insist: bool = False) -> None:
         self._nothing = Decisions(rule=rule, insist=insist)
         self._found: list[list[ScoredImage]] = []
-        self._seen: list[list[SeenImage]] = []
+        self._seen: list[SeenImage] = []
 
     @classmethod
     def as_asked(cls, options: Mapping[str, Any]) -> "Deciding":
@@ -83,14 +88,14 @@ class Deciding(Callback):
             maps = outputs.anomaly_map
             self._found.append(list(_scored(outputs.image_path, outputs.pred_score, maps)))
             vectors = getattr(pl_module, "vectors", None)  # which a foreign model has not
-            self._seen.append(seen_images(outputs, vectors))
+            self._seen = chosen_among([*self._seen, *seen_images(outputs, vectors)])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the model what was found, unless its threshold stays as it was."""
         loaders: Any = trainer.val_dataloaders
         loader = loaders[0] if isinstance(loaders, list) else loaders
         images = [one for batch in of_all(self._found, loader) for one in batch]
-        seen = [one for batch in of_all(self._seen, loader) for one in batch]
+        seen = [one for found in of_all([self._seen], loader) for one in found]
         self._found, self._seen = [], []
         keeps = getattr(pl_module.post_processor, "keeps_threshold", False)
         if trainer.sanity_checking or keeps:
