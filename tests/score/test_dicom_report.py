@@ -259,6 +259,8 @@ def test_what_score_has_found_is_reported(finished, tmp_path):
     assert main([*command, "--intensity", "[0, 1000]", "--out", str(out)]) == 0
     report, said = pydicom.dcmread(out / "ct" / "report.dcm"), record(out / "ct")
     check_document(report)
+    assert main([*command[:-1], "--intensity", "[0, 1000]", "--out", str(out)]) == 1
+    assert "report.dcm says so; give --overwrite" in (out / "scores.csv").read_text()
     found = values_of(report, "NUM")
     assert found["score"] == pytest.approx(said["score"], rel=1e-12)
     assert found["mean"] == pytest.approx(said["mean"], rel=1e-12)

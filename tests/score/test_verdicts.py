@@ -54,10 +54,11 @@ def score(tmp_path):
     voxels = np.random.default_rng(0).normal(90, 12, (SIDE, SIDE, 4)).round()
     path = write_volume(tmp_path / "head.nii.gz", voxels.astype(np.int16), np.eye(4))
 
-    def command(model, *options):
+    def command(model, *options, anew=False, code=0):
         out = tmp_path / "out"
         given = ["--ckpt", str(model), "--out", str(out), "--intensity", "[0, 255]"]
-        assert main(["score", str(path), *given, "--overwrite", *options]) == 0
+        given += [] if anew else ["--overwrite"]
+        assert main(["score", str(path), *given, *options]) == code
         with (out / "scores.csv").open(newline="") as file:
             [row] = csv.DictReader(file)
         return record(out / "head"), row
@@ -136,6 +137,36 @@ def test_the_table_says_of_each_number_how_sure_it_is(few, many, score):
             assert row[name] == ("" if value is None else str(value)), name
         assert verdict["level"] == "patient"
         assert (verdict["prevalence"] is not None) is decided
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["--decide-by", "sensitivity=0.95"],
+        ["--decide-by", "sensitivity=0.95", "--insist"],
+        ["--decide-by", "false_alarms=0.2", "--prevalence", "0.1"],
+    ],
+)
+def test_another_rule_is_decided_by_without_the_model(asked, many, score, monkeypatch):
+    expected, said = score(many, *asked)
+    once, _ = score(many, "--prevalence", "0.3")
+    monkeypatch.setattr(Inferencer, "answer", None)
+    found, row = score(many, *asked, anew=True)
+    assert (found, row) == (expected, said | {"status": "kept"})
+    assert found["verdict"] != once["verdict"]
+    assert score(many, "--prevalence", "0.3", anew=True)[0] == once
+
+
+def test_what_cannot_be_decided_anew_is_to_be_scored_again(few, score, tmp_path):
+    score(few)
+    path = tmp_path / "out" / "head" / "scores.json"
+    kept = json.loads(path.read_text())
+    kept["slices"][0]["score"] += 0.5  # by which it was not decided
+    path.write_text(json.dumps(kept))
+    _, row = score(few, "--insist", anew=True, code=1)
+    assert row["error"].endswith("give --overwrite to score it again")
+    assert json.loads(path.read_text()) == kept
+    assert score(few, "--insist")[1]["status"] == "scored"
 
 
 def test_python_asks_the_same(few, many, tmp_path):
