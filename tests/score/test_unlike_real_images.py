@@ -28,7 +28,7 @@ pytestmark = [
     ),
 ]
 
-EVERY = 5  # of the images of other sets, so that a seed takes a minute
+EVERY = 5  # of the images of other sets, to keep a seed within a minute
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
