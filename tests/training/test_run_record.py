@@ -6,13 +6,21 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from anomalib import LearningType
 from anomalib.engine import Engine
 from comparing import SMALL
 from tiny import lesion_data, write_lesions
 
+from anomalib_medclip.components.processors import RankPreservingPostProcessor
+from anomalib_medclip.decisions.decisions import Decisions
+from anomalib_medclip.decisions.thresholds import Rule
+from anomalib_medclip.evaluation.grounds import Grounds
+from anomalib_medclip.evaluation.levels import UnitScores
 from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.run_record import run_record, training_facts
+
+TRAINER = SimpleNamespace(default_root_dir="/runs/v0", checkpoint_callback=None, ckpt_path=None)
 
 
 def run(doing, home, **options):
@@ -55,6 +63,14 @@ def test_of_a_training_it_says_what_was_learnt_from_and_found(trained):
         assert (folder.parents[2] / "scans" / one["image"]).exists()
         assert one["patient"]
     assert said["threshold"]["from"]
+    image, pixel = said["threshold"]["image"], said["threshold"]["pixel"]
+    assert image["value"] == pixel["value"] == 0.5
+    assert abs(image["raw"] - 0.5) > 0
+    assert image["words"].startswith("it finds")
+    of = said["decisions"]["patient"]
+    assert of["rule"] == "the largest F1"
+    assert of["p_words"].startswith("no p-value is")
+    assert of["probability_words"].startswith("no probability is known; too few patients")
     metrics = json.loads((folder / "test_metrics.json").read_text())
     for name, one in said["figures"].items():
         assert metrics[name] == one["value"], name
@@ -95,7 +111,43 @@ def test_options_that_name_files_are_said_by_the_name_alone():
         threshold_from="",
         training_facts={},
     )
-    trainer = SimpleNamespace(default_root_dir="/runs/v0", checkpoint_callback=None, ckpt_path=None)
-    said = run_record(trainer, module, None, {"my_IoU": 0.5}, 1.0)
+    said = run_record(TRAINER, module, None, {"my_IoU": 0.5}, 1.0)
     assert said["method"]["options"] == {"pretrained": "clip.pt", "levels": [1, 2], "k": "v"}
     assert (said["figures"], said["other_figures"]) == ({}, {"my_IoU": 0.5})
+    assert (said["command"], said["decisions"]) == ("test", {})
+
+
+def test_a_threshold_by_another_rule_is_the_one_that_is_said():
+    units = UnitScores(
+        patient=("a",), label=(1,), score=(0.9,), threshold=0.75, words="as found",
+        grounds=Grounds(rule="at most 5 % false alarms", normal=30, smallest_p=1 / 31),
+    )  # fmt: skip
+    outcome = SimpleNamespace(
+        found={}, honest={}, levels={"image": units}, froc={}, aggregated="",
+        images=SimpleNamespace(unknown=0),
+    )  # fmt: skip
+    post = RankPreservingPostProcessor()
+    post._image_threshold.fill_(3.5)
+    for rule, raw in ((Rule(), 3.5), (Rule("false_alarms", 0.05), None)):
+        module = SimpleNamespace(
+            threshold_from="", post_processor=post, decisions=Decisions(rule=rule)
+        )
+        found = run_record(TRAINER, module, outcome, {}, 1.0)
+        assert found["threshold"]["image"] == {"value": 0.75, "raw": raw, "words": "as found"}
+    assert found["decisions"]["image"]["rule"] == "at most 5 % false alarms"
+    assert "0.032" in found["decisions"]["image"]["p_words"]
+
+
+def test_a_model_that_is_trained_without_a_fit_is_trained_where_its_folder_is_new(tmp_path):
+    module = SimpleNamespace(threshold_from="", learning_type=LearningType.FEW_SHOT)
+    latest, new = tmp_path / "latest", tmp_path / "v1"
+    new.mkdir()
+    trainer = {**vars(TRAINER), "ckpt_path": None}
+    for folder, command in ((latest, "test"), (new, "train")):
+        one = SimpleNamespace(**{**trainer, "default_root_dir": folder})
+        assert run_record(one, module, None, {}, 1.0)["command"] == command
+    module.learning_type = LearningType.ONE_CLASS  # whose training has its facts
+    assert run_record(one, module, None, {}, 1.0)["command"] == "test"
+    module.learning_type = LearningType.FEW_SHOT
+    (new / "run.json").touch()
+    assert run_record(one, module, None, {}, 1.0)["command"] == "test"

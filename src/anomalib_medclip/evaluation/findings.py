@@ -90,10 +90,9 @@ class Outcome(NamedTuple):
     def honest(self) -> Figures:
         """Figures but those whose threshold is chosen on the test labels.
 
-        ``None`` also where patients are too few for a figure that would be read as certain.
+        A mean over draws is of all of them; what a single run shows is ``found``.
         """
-        shown = self.figures | {name: one.value for name, one in self.found.items()}
-        return {k: v for k, v in shown.items() if k not in CHOSEN_ON_TEST}
+        return {k: v for k, v in self.figures.items() if k not in CHOSEN_ON_TEST}
 
 
 class Findings(Evaluator):

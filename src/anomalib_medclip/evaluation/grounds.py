@@ -43,10 +43,10 @@ class Grounds:
             normal=len(known.normal) if known else 0,
             abnormal=len(known.abnormal) if known else 0,
             is_approximate=bool(known and known.is_approximate),
-            smallest_p=verdict.p and verdict.p.smallest,
+            smallest_p=verdict.p.smallest if verdict.p else None,
             calibration=curve.kind if curve else "",
             calibrated_on=curve.patients if curve else 0,
-            prevalence=curve and curve.prevalence,
+            prevalence=curve.prevalence if curve else None,
             no_probability=verdict.no_probability,
         )
 

@@ -60,9 +60,9 @@ MEANINGS = {
     "pixel_AP": "Of the hottest pixels, the share that is of a lesion, averaged until all of all "
     "lesions are found; small lesions make it low.",
     "pixel_AUPRO": "The share of each lesion that the map covers, every lesion counting the same "
-    "however small, averaged over thresholds that mark up to 30 % of what is healthy.",
+    "however small, averaged over thresholds that mark up to 30 % of what is normal.",
     "pixel_Dice": "How well marks at the threshold and true lesions agree, of all pixels taken "
-    "together: large lesions count most, and marks on healthy images count against it.",
+    "together: large lesions count most, and marks on normal images count against it.",
     "lesion_Dice": "In a patient with lesions, how well the marked and the true area agree at the "
     "threshold: 0 is not at all, 100 % is to the pixel.",
     "lesion_Sensitivity": "Of 100 lesions, so many are touched by a mark at the threshold.",

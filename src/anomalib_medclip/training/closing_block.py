@@ -84,7 +84,10 @@ def _facts(training: Mapping[str, Any], test: Mapping[str, Any]) -> Iterator[str
 def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Figures from the patient down to the pixel, then those of a user's own metrics."""
     figures = record["figures"]
-    named = {level: {f"{level}_{k}": v for k, v in _FIGURES.items()} for level in reversed(LEVELS)}
+    named: dict[str, dict[str, str]] = {
+        level: {f"{level}_{name}": words for name, words in _FIGURES.items()}
+        for level in reversed(LEVELS)
+    }
     for level, every in {**named, **_PLACES}.items():
         here = {name: words for name, words in every.items() if name in figures}
         values = [figures[name] for name in here]

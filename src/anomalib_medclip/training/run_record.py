@@ -114,7 +114,7 @@ def _data(data: DatamoduleView) -> dict[str, Any]:
 
 def _thresholds(module: Any, outcome: Outcome | None) -> dict[str, Any]:  # noqa: ANN401 - as above
     """At each level, where a score becomes abnormal: around one half, and of the model's own."""
-    own = getattr(module, "post_processor", None)
+    own: Any = getattr(module, "post_processor", None)
     known = getattr(module, "decisions", None)
     levels = {} if outcome is None else outcome.levels
     own_rule = known is None or known.rule.aim == "f1"
