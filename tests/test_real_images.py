@@ -56,9 +56,9 @@ def cut_table(source, target):
 
 
 def test_only_masks_make_metrics_of_pixels(run):
-    found = {name.split("_")[0] for name in metrics(run.folder)}
-    found -= {"support", "threshold"}
-    assert found == ({"image", "pixel"} if run.datamodule.has_masks else {"image"})
+    found = {name.split("_")[0] for name, one in metrics(run.folder).items() if one is not None}
+    of_pixels = {"pixel", "lesion"} if run.datamodule.has_masks else set()
+    assert found - {"support", "threshold"} == {"image", "patient"} | of_pixels
 
 
 def test_no_patient_of_the_support_is_tested(run):

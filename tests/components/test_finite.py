@@ -201,9 +201,11 @@ def test_auroc_is_exact_where_normalised_scores_tie(method):
             attribute = f"_{part}_{name}" if name == "threshold" else f"{part}_{name}"
             getattr(model.post_processor, attribute).fill_(value)
     scores, labels, batch = collapsed()
+    trainer = SimpleNamespace(test_dataloaders=[], world_size=1)
+    model.evaluator.on_test_epoch_start(trainer, model)
     for callback in model.configure_callbacks():  # in the order in which they are called
         if callback in (model.post_processor, model.evaluator):
-            callback.on_test_batch_end(None, model, batch, batch, 0)
+            callback.on_test_batch_end(trainer, model, batch, batch, 0)
     assert len(batch.pred_score.unique()) < 100, "normalised scores do collapse here"
     expected = roc_auc_score(labels, scores)
     assert expected > 0.55

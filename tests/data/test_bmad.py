@@ -1,11 +1,12 @@
 import logging
+from inspect import unwrap
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from anomalib.engine import Engine
 
-from anomalib_medclip.data import bmad
+from anomalib_medclip.data import bmad, named
 from anomalib_medclip.data.bmad import BMAD, BMAD_SETS, BMADLeaveOneOut
 from anomalib_medclip.errors import DataRootError, EmptySplitError, MissingMaskError, SupportError
 
@@ -274,6 +275,44 @@ def test_batches_of_leave_one_out_have_one_set_and_its_masks(all_sets, size):
 def test_leave_one_out_names_a_set_that_is_missing(write_bmad):
     with pytest.raises(DataRootError, match="holds no folder Liver or Liver_AD"):
         BMADLeaveOneOut(write_bmad("Brain"), "Brain").setup()
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    """anomalib's engine as it came, which the first zero-shot data change."""
+    monkeypatch.setattr(Engine, "_setup_workspace", unwrap(Engine._setup_workspace))
+    named._keep_apart.cache_clear()
+    yield Engine
+    named._keep_apart.cache_clear()
+
+
+def test_engines_of_others_and_other_data_are_left_as_they_are(all_sets, engines, monkeypatch):
+    asked = []
+
+    def set_up(*args, **kwargs):
+        asked.append((args, kwargs))
+        return "as before"
+
+    monkeypatch.setattr(engines, "_setup_workspace", set_up)
+    data = BMADLeaveOneOut(all_sets, "Liver")
+    few_shot, theirs, odd = BMAD(all_sets, "Liver"), SimpleNamespace(zero_shot=True), object()
+    for own in (few_shot, theirs, odd, None):
+        assert Engine._setup_workspace("engine", own, another_name=own) == "as before"
+        (first, given), named_so = asked[-1]
+        assert (first, list(named_so)) == ("engine", ["another_name"])
+        assert given is own
+        assert named_so["another_name"] is own
+    Engine._setup_workspace("engine", another_name=data)
+    shown = asked[-1][1]["another_name"]
+    assert (shown.name, shown.category) == ("BMAD", "Liver/zero_shot")
+    assert shown.root is data.root
+    assert data.category == "Liver"
+
+
+def test_an_engine_without_folders_of_its_own_is_said(all_sets, engines, monkeypatch, caplog):
+    monkeypatch.delattr(engines, "_setup_workspace")
+    BMADLeaveOneOut(all_sets, "Liver")
+    assert "zero-shot and few-shot runs of one set share theirs" in caplog.text
 
 
 def test_runs_of_zero_shot_data_have_a_folder_of_their_own(all_sets, tmp_path):

@@ -3,6 +3,7 @@
 from itertools import combinations, combinations_with_replacement, product
 
 import numpy as np
+import pandas as pd
 import pytest
 from pandas import DataFrame
 from pictures import save
@@ -13,7 +14,7 @@ from anomalib_medclip.commands.check import show
 from anomalib_medclip.data import MedicalFolder, Volumes, VolumeSource
 from anomalib_medclip.data.checks import check_data
 from anomalib_medclip.data.draws import draw_beside_test
-from anomalib_medclip.data.few_shot import patients, split_around, split_by_patient
+from anomalib_medclip.data.few_shot import UNUSED, patients, split_around, split_by_patient
 from anomalib_medclip.errors import EmptySplitError, SupportError
 
 SIZES = [one for one in product(range(3), range(3)) if any(one)]
@@ -258,6 +259,7 @@ def check_split(table, k):
     assert set(test["label_index"]) == {0, 1}
     assert {*test["group"]} & ill
     assert {*test["group"]} - ill
+    table = table[table["split"] != UNUSED]  # other slices of the support's patients
     assert (table.groupby("group")["split"].nunique() == 1).all()
 
 
@@ -318,3 +320,19 @@ def test_patients_and_volumes_are_counted_by_class_and_split(twelve, capsys):
     report = check_data(of_folders(twelve, k_shot=2, val_ratio=0.0))
     assert report.patients["test"] == tested
     assert report.volumes == {}
+
+
+def test_who_has_a_lesion_that_no_image_shows_is_drawn_as_normal_after_all_others():
+    rows = [
+        {"image_path": f"{patient}.{n}", "group": patient, "label_index": label, "of_ill": ill}
+        for patient, label, ill in (
+            *((f"well{n}", 0, False) for n in range(3)),
+            *((f"hidden{n}", 0, True) for n in range(3)),
+            *((f"sick{n}", 1, True) for n in range(4)),
+        )
+        for n in range(2)
+    ]  # fmt: skip
+    for seed in range(20):
+        drawn = draw_beside_test(pd.DataFrame(rows), 2, seed)
+        normal = drawn.loc[drawn["label_index"] == 0, "group"]
+        assert sum(name.startswith("hidden") for name in normal) == 0

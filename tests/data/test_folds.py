@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from anomalib_medclip.data.few_shot import UNUSED
 from anomalib_medclip.data.folds import without_patients
 
 
@@ -23,6 +24,7 @@ def splits():
         "valid": rows("valid", []),
         "test": rows("test", ["t"]),
         "support": rows("support", ["a", "b", "c", ""]),
+        UNUSED: rows("more", ["a", "c"]),  # other images of the support's patients
     }
 
 
@@ -37,17 +39,19 @@ def test_a_patient_who_validates_is_in_no_other_split(splits):
         left_out = set(fold["valid"]["group"]) - {""}
         assert not left_out & {*fold["support"]["group"], *fold["train"]["group"]}
         assert set(fold["support"]["label_index"]) == {0, 1}
-        assert everything(fold["valid"]) | everything(fold["support"]) == everything(
-            splits["support"]
-        )
+        more = splits[UNUSED]
+        theirs = everything(more[more["group"].isin(left_out)])
+        known = everything(fold["valid"]) | everything(fold["support"])
+        assert known == everything(splits["support"]) | theirs
         assert everything(fold["test"]) == everything(splits["test"])
 
 
-def test_every_support_image_validates_once_and_the_splits_stay_as_they_are(splits):
+def test_all_of_the_supports_patients_validate_once_and_splits_stay_as_they_are(splits):
     before = {name: table.copy() for name, table in splits.items()}
     folds = without_patients(splits, 3, seed=0)
     validated = pd.concat([fold["valid"] for fold in folds])["image_path"]
-    assert sorted(validated) == sorted(splits["support"]["image_path"])
+    of_them = pd.concat([splits["support"], splits[UNUSED]])["image_path"]
+    assert sorted(validated) == sorted(of_them)
     for name, table in splits.items():
         pd.testing.assert_frame_equal(table, before[name])
 

@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from anomalib_medclip.decisions.aggregation import ENOUGH, Aggregation, Unit, choose, units
+from anomalib_medclip.decisions.conformal import p_value
+from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.decisions.map_tail import MapTail
 from anomalib_medclip.decisions.reference import Reference
+from anomalib_medclip.errors import MetricError
 
 SCORES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12)
 
@@ -70,7 +73,7 @@ def test_a_patient_counts_once_by_what_is_hardest():
         Unit("v5", "q", False, np.array([0.2]), None),
     ]
     reference = Reference.of(found, Aggregation("worst"))
-    assert reference == Reference((0.2, 0.6), (0.4,), one_each=False)
+    assert reference == Reference((0.6,), (0.4,), one_each=False)
     assert Reference.from_plain(reference.as_plain()) == reference
 
 
@@ -85,3 +88,33 @@ def test_the_tail_of_a_map_knows_areas_to_one_percent(seed, threshold):
 
 def test_a_tie_with_the_threshold_is_not_above_it():
     assert MapTail.of(np.array([0.25, 0.5, 0.5, 0.75])).share_above(0.5) == 0.25
+
+
+def test_an_image_by_itself_is_decided_by_its_score_and_not_by_its_area():
+    decisions = Decisions(aggregation=Aggregation("area"), image_threshold=0.5)
+    found = decisions.verdict("image", [0.95], [0.12])
+    assert (found.score, found.label) == (0.95, True)
+
+
+@pytest.mark.parametrize(
+    ("way", "scores", "areas"), [("area", [0.5], None), ("worst", [], None), ("area", [], [])]
+)
+def test_nothing_makes_no_score(way, scores, areas):
+    with pytest.raises(MetricError, match="nothing to make"):
+        Aggregation(way).of(scores, areas)
+
+
+def test_normal_images_of_abnormal_patients_are_no_normal_patients():
+    """Four normal patients give no p-value below one in five, however many images there are."""
+    random = np.random.default_rng(0)
+    found = [
+        Unit(
+            f"{patient}.{image}", f"p{patient}", patient < 4 and image == 0, random.random(1), None
+        )
+        for patient in range(8)
+        for image in range(3)
+    ]
+    reference = Reference.of(found, Aggregation("worst"))
+    assert (len(reference.normal), len(reference.abnormal)) == (4, 4)
+    assert p_value(1.0, reference).value == 0.2
+    assert not reference.one_each

@@ -122,7 +122,14 @@ def test_false_alarms_are_as_often_as_asked():
 
 @pytest.mark.parametrize(
     ("known", "images", "compares"),
-    [(1, 1, True), (1, 2, False), (25, 100, True), (25, 101, False)],
+    [
+        ((1, 1), 1, True),
+        ((1, 1), 2, False),
+        ((25, 40), 80, True),
+        ((25, 40), 81, False),
+        ((25, 40), 13, True),
+        ((25, 40), 12, False),
+    ],
 )
 def test_the_worst_of_many_images_is_not_compared_with_that_of_few(known, images, compares):
     volumes = Reference((0.1, 0.2), (0.8, 0.9), images=known)

@@ -5,15 +5,17 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from anomalib.data import ImageBatch
 from anomalib.engine import Engine
 from anomalib.metrics import AUROC, Evaluator
+from anomalib.post_processing import PostProcessor
 from comparing import SMALL
 from lightning import LightningModule, Trainer
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, recall_score, roc_auc_score
 from torch.nn.functional import softsign
 from torch.utils.data import DataLoader, Dataset
 from volumes import save_nifti, volume, write_patients
@@ -23,6 +25,7 @@ from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.decisions.reference import Reference
+from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.evaluation.findings import Findings
 from anomalib_medclip.models.mvfa import MVFA
 
@@ -139,9 +142,15 @@ def test_of_three_patients_a_run_says_that_they_are_too_few(trained):
         one = figures[f"{level}_AUROC"]
         assert one["value"] is one["low"] is None
         assert one["words"].startswith("too few patients: 0 normal and 3 abnormal")
-    assert figures["image_AUROC"]["value"] is not None
-    assert figures["image_AUROC"]["low"] is None
-    assert figures["image_AUROC"]["words"].startswith("too few patients")
+    metrics = said(trained[1], "test_metrics.json")
+    for name in ("image_AUROC", "image_F1", "image_F1Score", "pixel_AUROC", "pixel_F1Score"):
+        assert figures[name]["low"] is None
+        assert figures[name]["words"].startswith("too few patients"), name
+        assert figures[name]["value"] == metrics[name]
+        assert metrics[name] not in (0, 1), name
+    assert trained[0].evaluator.result.figures["image_AUROC"] == 1.0
+    assert metrics["image_AUROC"] is None
+    assert 0 < metrics["pixel_AUROC"] < 1
 
 
 def test_a_users_own_evaluator_stands_beside_the_figures_of_patients(trained, data, tmp_path):
@@ -154,7 +163,8 @@ def test_a_users_own_evaluator_stands_beside_the_figures_of_patients(trained, da
     for name, one in ours.items():
         assert record["figures"][name] == pytest.approx(one), name
     metrics = said(folder, "test_metrics.json")
-    assert metrics["my_AUROC"] == pytest.approx(metrics["image_AUROC"], abs=1e-6)
+    assert metrics["my_AUROC"] == 1.0  # theirs is their own affair
+    assert metrics["image_AUROC"] is None
 
 
 def test_without_an_evaluator_there_are_scores_and_no_figures(trained, data, tmp_path):
@@ -252,13 +262,43 @@ def test_batches_change_nothing():
 
 def test_scores_far_from_the_threshold_make_no_tie_of_patients():
     rows = rows_of()
-    known = Decisions(references={"patient": Reference((0.6,), (0.9,), images=2)})
+    known = Decisions(references={"patient": Reference((0.6,), (0.9,), images=(2, 2))})
     found = result_of(rows, Scorer(told(rows), known, low=1.0, high=2.0, threshold=-1000.0))
     assert len(set(found.images.scores)) < 20  # as float32 they tie
     assert len(set(found.levels["patient"].score)) == 10
     assert found.figures["patient_AUROC"] == 1.0
     assert found.levels["patient"].called == (1,) * 10
     assert (found.figures["patient_Sensitivity"], found.figures["patient_Specificity"]) == (1, 0)
+
+
+def test_a_rule_decides_about_images_too():
+    rows = rows_of()
+    reference = Reference((0.6, 0.7), (0.9,))
+    rule = Rule("false_alarms", 0.34)
+    known = Decisions(references={"image": reference}, rule=rule, image_threshold=0.5)
+    scores = {row["image_path"]: 0.2 + 0.03 * place for place, row in enumerate(rows)}
+    found = result_of(rows, Scorer(scores, known))
+    assert found.levels["image"].threshold == known.threshold("image").value == 0.7
+    called = [score > 0.7 for score in found.images.scores]
+    assert 0 < sum(called) < sum(score > 0.5 for score in found.images.scores)
+    assert found.images.called == tuple(called)
+    ill = [row["label"] for row in rows]
+    assert found.figures["image_Sensitivity"] == pytest.approx(recall_score(ill, called))
+    assert found.figures["image_F1"] == pytest.approx(f1_score(ill, called))
+
+
+def test_scores_that_another_post_processor_has_placed_are_not_placed_again():
+    rows = rows_of()
+    model = Scorer(told(rows, 0.3, 0.01), low=0.2, high=0.6, threshold=0.4)
+    model.post_processor = PostProcessor()
+    model.post_processor.image_min.fill_(0.2)
+    model.post_processor.image_max.fill_(0.6)
+    model.post_processor._image_threshold.fill_(0.4)
+    found = result_of(rows, model)
+    given = dict(zip(found.images.paths, found.images.scores, strict=True))
+    assert given["9_1.png"] == pytest.approx((0.49 - 0.4) / 0.4 + 0.5)
+    of_patients = [np.mean([given[f"{n}_{at}.png"] for at in range(2)]) for n in range(10)]
+    assert sorted(found.levels["patient"].score) == pytest.approx(sorted(of_patients))
 
 
 def test_images_of_unknown_patients_count_as_one_each_and_are_counted():

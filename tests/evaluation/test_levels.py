@@ -1,5 +1,7 @@
 """Figures of images, volumes and patients, against what a hand reckons."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,9 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from anomalib_medclip.decisions.aggregation import Aggregation
 from anomalib_medclip.decisions.decisions import Decisions
+from anomalib_medclip.decisions.probability import Calibration
 from anomalib_medclip.decisions.reference import Reference
+from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.evaluation.levels import (
     NO_THRESHOLD,
@@ -69,7 +73,7 @@ def test_a_patient_is_scored_by_his_three_worst_images(level):
 
 
 def test_figures_at_a_threshold_of_patients_are_those_of_who_is_called_abnormal():
-    patients = Reference((0.125, 0.25), (0.5, 0.625), images=3)
+    patients = Reference((0.125, 0.25), (0.5, 0.625), images=(3, 3))
     known = Decisions(references={"patient": patients}, image_threshold=0.5)
     assert known.threshold("patient").value == 0.375  # halfway; n4 lies on it, and not above
     figures = found(patients_of(WARD, ILL), "patient", known)
@@ -84,7 +88,7 @@ def test_figures_at_a_threshold_of_patients_are_those_of_who_is_called_abnormal(
 
 
 def test_a_threshold_of_single_images_is_none_of_patients_with_several():
-    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=1)})
+    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=(1, 1))})
     figures = found(patients_of(WARD, ILL), "patient", known)
     assert figures["patient_Sensitivity"].value is None
     words = figures["patient_Sensitivity"].words
@@ -117,7 +121,7 @@ def test_of_too_few_patients_there_is_no_figure_but_the_word():
     assert figures["patient_AUROC"] == (
         None, None, None, "too few patients: 4 normal and 5 abnormal, and 5 of each are needed",
     )  # fmt: skip
-    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=3)})
+    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=(3, 3))})
     figures = found(patients_of(ward, ILL), "patient", known)
     assert figures["patient_Sensitivity"].value == pytest.approx(4 / 5)  # of abnormal ones alone
     assert figures["patient_Specificity"].words == "too few patients: 4 normal, and 5 are needed"
@@ -145,11 +149,78 @@ def test_three_patients_have_no_figure_of_patients_and_no_interval_of_images(war
                 assert one.words.startswith("too few patients"), name
 
 
-def test_images_of_few_patients_keep_their_figure():
-    images = patients_of({"a": [0.9, 0.1], "b": [0.8, 0.2], "c": [0.3]}, {"a", "b"})
-    one = found(images, "image")["image_AUROC"]
-    assert one.value == 1.0
+@pytest.mark.parametrize(("third", "auroc"), [(0.3, None), (0.85, 0.75)])
+def test_images_of_few_patients_keep_their_figure_unless_it_seems_certain(third, auroc):
+    images = patients_of({"a": [0.9, 0.1], "b": [0.8, 0.2], "c": [third]}, {"a", "b"})
+    auroc = auroc and roc_auc_score(images.labels, images.scores)
+    images = images._replace(called=[score > 0.5 for score in images.scores])
+    figures = found(images, "image")
+    one = figures["image_AUROC"]
+    assert one.value == (auroc and pytest.approx(auroc))
     assert one.words == "too few patients: 3 normal and 2 abnormal, and 5 of each are needed"
+    assert figures["image_Sensitivity"].value is None  # both are found
+    assert figures["image_Sensitivity"].words.startswith("too few patients: 2 abnormal")
+    known = figures_of("image", levels_of(images, None)["image"], {"image_AUROC": 1.0})
+    assert known["image_AUROC"].value is None
+
+
+def test_of_enough_patients_a_figure_of_one_has_an_interval():
+    ward = {f"p{n}": [0.9 if n < 5 else 0.1] for n in range(10)}
+    one = found(patients_of(ward, {f"p{n}" for n in range(5)}), "image")["image_AUROC"]
+    assert one.low < one.value == 1
+
+
+KNOWN = Reference((0.125, 0.25, 0.375, 0.625), (0.5, 0.75))
+
+
+def test_images_are_called_abnormal_by_the_rule_that_is_asked_for():
+    images = patients_of(WARD, ILL)
+    images = images._replace(
+        raw_scores=[10 * score for score in images.scores],
+        called=[score > 0.7 for score in images.scores],
+    )
+    rule = Rule("false_alarms", 0.3)
+    asked = Decisions(references={"image": KNOWN}, rule=rule, image_threshold=0.7, source="here")
+    units = levels_of(images, asked)["image"]
+    assert units.threshold == asked.threshold("image").value == 0.625
+    assert units.words == asked.threshold("image").words
+    assert "it calls 0 of 4 normal patients abnormal" in units.words
+    assert units.called == tuple(int(score > 0.625) for score in images.scores)
+    assert units.score == tuple(images.raw_scores)
+    usual = levels_of(images, replace(asked, rule=Rule()))["image"]
+    assert usual.threshold == 0.7
+    assert usual.called == tuple(map(int, images.called))
+    assert "it finds 1 of 2 abnormal patients" in usual.words
+    unknown = levels_of(images, replace(asked, references={}))["image"]
+    assert (unknown.called, unknown.threshold) == (None, None)
+    assert unknown.words.startswith("too few patients")
+    assert levels_of(images, None)["image"].called == usual.called
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_on_what_is_decided_is_said_of_each_level(calibrated):
+    curve = Calibration("sigmoid", (2.0, -1.0), (), 0.25, 60)
+    known = Decisions(
+        references={"image": KNOWN, "patient": replace(KNOWN, images=3, is_approximate=True)},
+        calibrations={"patient": curve} if calibrated else {},
+        no_probability={} if calibrated else {"patient": "too few patients: 4 normal"},
+    )
+    levels = levels_of(patients_of(WARD, ILL), known)
+    of = levels["patient"].grounds
+    assert (of.normal, of.abnormal, of.smallest_p, of.is_approximate) == (4, 2, 0.2, True)
+    assert of.p_words == (
+        "no p-value is below 0.2, since it compares with 4 normal patients; it is approximate, "
+        "since these are not quite like new ones"
+    )
+    assert (of.calibration, of.prevalence) == (("sigmoid", 0.25) if calibrated else ("", None))
+    assert of.probability_words == (
+        "a probability is known, by a curve (sigmoid) of 60 patients, for a share of 25 % abnormal "
+        "ones" if calibrated else "no probability is known; too few patients: 4 normal"
+    )  # fmt: skip
+    assert "approximate" not in levels["image"].grounds.p_words
+    nothing = levels["volume"].grounds
+    assert nothing.p_words.startswith("no p-value is known, since the model has no normal patient")
+    assert nothing.probability_words.startswith("no probability is known; too few patients")
 
 
 def test_by_area_images_are_one_area_and_without_areas_it_is_an_error():
@@ -170,7 +241,7 @@ def test_the_order_of_images_changes_nothing(order):
             for column in (images.patients, images.volumes, images.labels, images.scores)
         )
     )
-    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=3)})
+    known = Decisions(references={"patient": Reference((0.125, 0.25), (0.5, 0.625), images=(3, 3))})
     for level in ("image", "volume", "patient"):
         before, after = found(images, level, known), found(moved, level, known)
         for name, one in before.items():

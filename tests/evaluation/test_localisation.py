@@ -16,6 +16,7 @@ from anomalib_medclip.metrics.lesion_wise import LesionWise
 from anomalib_medclip.metrics.ranked import AUPRO, AUROC
 
 SIDE, SLICES, PATIENTS = 12, 3, 8
+TOO_FEW_LESIONS = "too few patients: lesions of 1 are outlined, and 5 are needed"
 
 
 def threshold_at(value):
@@ -117,6 +118,28 @@ def test_lesions_of_few_patients_have_no_interval(batches):
         assert one.words == "too few patients: lesions of 3 are outlined, and 5 are needed"
 
 
+def test_of_few_patients_a_share_that_seems_certain_is_none_and_the_word(batches):
+    batch = batches[3]  # with a lesion
+    found = Localisation()
+    lesion = batch.gt_mask.float()
+    found.add(MapBatch.of(batch, ["P3"] * SLICES, ["ct"] * SLICES)._replace(maps=lesion))
+    known = {"pixel_AUROC": 1.0, "pixel_AP": 0.0, "pixel_AUPRO": 0.9}
+    figures = found.figures(known, None, threshold_at(0.5)).found
+    for name in ("lesion_Sensitivity", "lesion_FalsePositives", "pixel_Dice", "lesion_Dice"):
+        assert figures[name].value is None, name
+        assert figures[name].words == TOO_FEW_LESIONS
+    assert (figures["pixel_AUROC"].value, figures["pixel_AUROC"].words) == (None, TOO_FEW_LESIONS)
+    assert figures["pixel_AP"].value is None
+    assert figures["pixel_AUPRO"].value == 0.9
+    marks = torch.zeros_like(lesion)
+    marks[0, :2, :2] = 1  # one false alarm of one patient, which is no share
+    found = Localisation()
+    found.add(MapBatch.of(batch, ["P3"] * SLICES, ["ct"] * SLICES)._replace(maps=marks))
+    figures = found.figures(known, None, threshold_at(0.5)).found
+    assert figures["lesion_FalsePositives"].value == 1
+    assert figures["lesion_Sensitivity"].value is None
+
+
 def test_in_several_processes_figures_of_ranks_have_no_interval_and_it_is_said(batches):
     found, known, _ = added(batches)
     figures = found.figures(known, None, threshold_at(1.0)).found
@@ -134,7 +157,8 @@ def test_pixels_of_which_nobody_knows_are_of_no_lesion(batches):
     counts = []
     for one in (batch, known):
         found = Localisation()
-        found.add(MapBatch.of(one, ["P0"] * SLICES, ["ct"] * SLICES))
+        for patient in range(5):
+            found.add(MapBatch.of(one, [f"P{patient}"] * SLICES, ["ct"] * SLICES))
         figures = found.figures({"pixel_AUROC": None}, None, threshold_at(1.2)).found
         counts.append(figures["lesion_FalsePositives"].value)
     assert counts[1] < counts[0]

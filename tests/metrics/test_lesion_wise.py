@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics.froc import compute_fp_tp_probs_nd, compute_froc_curve_data
+from scipy import stats
 
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.metrics import lesion_counts, map_stacks
@@ -427,6 +428,23 @@ def test_of_few_patients_there_is_no_interval_and_of_no_lesion_no_share():
     assert [one.value for one in shares] == [None] * len(shares)
     assert (none.lesions, none.lesions_found, none.patients_with_lesions) == (0, 0, 0)
     assert figures(some[:2], 0.5).false_positives.interval is None
+
+
+@pytest.mark.parametrize("alarms", [0, 2])
+@pytest.mark.parametrize("patients", [6, 16])
+def test_the_same_count_of_false_positives_in_every_patient_is_not_certain(alarms, patients):
+    scores = np.zeros((1, 9, 9))
+    scores[0, 1 : 4 * alarms : 4, 4] = 1
+    maps = [volume(f"p{patient}", scores, 0 * scores) for patient in range(patients)]
+    mean, low, high = figures(maps, 0.5).false_positives.interval
+    assert mean == alarms
+    total = alarms * patients
+    # The borders are the means with which so many or more, and so few or fewer, come in 2.5 %.
+    assert stats.poisson.cdf(total, patients * high) == pytest.approx(0.025)
+    if alarms:
+        assert stats.poisson.sf(total - 1, patients * low) == pytest.approx(0.025)
+    else:
+        assert low == 0
 
 
 def test_without_a_threshold_there_is_the_curve_alone():

@@ -23,7 +23,7 @@ from anomalib_medclip.report.gallery import Gallery, pack
 from anomalib_medclip.report.palette import colours
 from anomalib_medclip.report.redaction import without_paths
 from anomalib_medclip.report.rows import Chart, Estimate
-from anomalib_medclip.report.sentences import conclusions
+from anomalib_medclip.report.sentences import conclusions, setup_in_words
 from anomalib_medclip.report.write import write_report
 
 
@@ -108,6 +108,15 @@ def test_each_figure_is_explained_and_how_patients_are_scored_is_said(store, pag
         replace(row, aggregated=("the worst image, chosen",)) for row in rows_of(records_of(store))
     ]
     assert "The worst image, chosen. everywhere" in Parsed(page_of(store, rows=rows)).words()
+
+
+def test_thresholds_of_patients_are_said_with_how_often_they_are_wrong(store, page):
+    assert "how often it is wrong" not in Parsed(page).words()  # of records that do not know
+    row = rows_of(records_of(store))[0]
+    row = replace(row, decided=("draw 0, seed 0: patients have <no> threshold.",))
+    words = Parsed(page_of(store, rows=[row])).words()
+    assert "Threshold of patients and volumes, and how often it is wrong" in words
+    assert f"{row.model}, {setup_in_words(row)} Draw 0, seed 0: patients have <no>" in words
 
 
 def test_the_page_of_metrics_explains_each_figure_as_the_report_does():

@@ -243,6 +243,36 @@ def test_a_figure_of_patients_has_an_interval_by_what_the_record_says_of_them():
     )
 
 
+def test_thresholds_come_with_how_often_they_are_wrong_draw_by_draw():
+    few = {"rule": "the largest F1", "normal": 4, "abnormal": 2, "smallest_p": 0.2}
+    few["no_probability"] = "too few patients: 4 normal"
+    many = {"rule": "the largest F1", "normal": 30, "abnormal": 30, "smallest_p": 1 / 31,
+            "calibration": "sigmoid", "calibrated_on": 60, "prevalence": 0.5}  # fmt: skip
+    records = []
+    for draw, grounds in enumerate((few, many)):
+        record = right_record("MVFA", draw)
+        units = {"patient": ["a"], "label": [1], "score": [0.5], "called": [1],
+                 "threshold": 0.4, "words": "it finds 2 of 2", "grounds": grounds}  # fmt: skip
+        nothing = {**units, "called": None, "threshold": None, "words": "too few patients: none"}
+        record["tests"][0]["levels"] = {"patient": units, "volume": units if draw else nothing}
+        records.append(record)
+    (row,) = rows_of(*records)
+    known = "; no p-value is below 0.2, since it compares with 4 normal patients; no probability "
+    known += "is known; too few patients: 4 normal."
+    wrong = " are called abnormal above 0.400, by the largest F1; it finds 2 of 2"
+    assert row.decided == (
+        f"draw 0, seed 0: patients{wrong}{known}",
+        f"draw 0, seed 0: volumes have no threshold; too few patients: none{known}",
+        f"draw 1, seed 0: patients and volumes{wrong}; no p-value is below 0.032, since it "
+        "compares with 30 normal patients; a probability is known, by a curve (sigmoid) of 60 "
+        "patients, for a share of 50 % abnormal ones.",
+    )
+    for record in records:
+        for units in record["tests"][0]["levels"].values():
+            units["grounds"] = None
+    assert rows_of(*records)[0].decided == ()
+
+
 def test_what_failed_is_counted_and_keeps_its_row():
     done = right_record("MVFA", 0)
     broken = failed_record(right_record("MadCLIP", 0))

@@ -18,17 +18,12 @@ from anomalib_medclip.data import MedicalFolder
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.score.inferencer import Inferencer
 
-pytestmark = [
-    pytest.mark.nightly(
-        also="tests/score/test_abstention.py::test_noise_is_abstained_and_most_test_images_are_not"
-    ),
-    pytest.mark.skipif(
-        not Path(TEST_DATA or "none", "backbones").is_dir(),
-        reason="ANOMALIB_MEDCLIP_TEST_DATA names no folder with backbones and data",
-    ),
-]
+with_real_images = pytest.mark.skipif(
+    not Path(TEST_DATA or "none", "backbones").is_dir(),
+    reason="ANOMALIB_MEDCLIP_TEST_DATA names no folder with backbones and data",
+)
 
-EVERY = 5  # of the images of other sets, so that a seed takes a minute
+EVERY = 5  # of the images of other sets, to take a minute for each draw
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
@@ -94,6 +89,10 @@ def noise():
             yield Image(torch.rand(channels, 240, 240, generator=random).expand(3, -1, -1))
 
 
+@with_real_images
+@pytest.mark.nightly(
+    also="tests/score/test_abstention.py::test_noise_is_abstained_and_most_test_images_are_not"
+)
 def test_other_images_are_abstained(model, record_property):
     inferencer, tested = model
     inverted = [Image(1 - read_image(path)) for paths in tested.values() for path in paths]
@@ -106,6 +105,10 @@ def test_other_images_are_abstained(model, record_property):
     assert min(shares.values()) >= 0.95, shares
 
 
+@with_real_images
+@pytest.mark.nightly(
+    also="tests/score/test_abstention.py::test_noise_is_abstained_and_most_test_images_are_not"
+)
 def test_test_images_of_either_class_are_seldom_abstained(model, record_property):
     inferencer, tested = model
     for word, paths in tested.items():

@@ -12,9 +12,11 @@ from anomalib.engine import Engine
 from cohort import SIDE, cohort_data, fit, patients, write_cohort
 from scans import record, write_volume
 from tiny import CASES
+from volumes import save_nifti, volume
 
 from anomalib_medclip import Inferencer
 from anomalib_medclip.cli import main
+from anomalib_medclip.data import Volumes, VolumeSource
 from anomalib_medclip.decisions.decisions import Asked
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
@@ -243,3 +245,37 @@ def test_an_export_decides_as_its_checkpoint(kind, tmp_path):
     assert other.score == pytest.approx(one.score, abs=1e-4)
     assert other._replace(score=one.score, no_unlike=one.no_unlike) == one
     assert "score with the checkpoint" in other.no_unlike
+
+
+@pytest.fixture(scope="module")
+def of_volumes(tmp_path_factory):
+    """A volume, and a model that was validated on such."""
+    home = tmp_path_factory.mktemp("volumes")
+    for number in range(10):
+        voxels, mask = volume(number, (1, 3) if number % 2 else ())
+        save_nifti(home / "in" / f"P{number}" / "ct.nii.gz", voxels)
+        save_nifti(home / "in" / f"P{number}" / "seg.nii.gz", mask)
+    source = VolumeSource("{patient}/ct.nii.gz", "{patient}/seg.nii.gz")
+    data = Volumes(
+        home / "in", [source], k_shot=1, val_ratio=0.6, intensity=[0, 1000], train_batch_size=4
+    )
+    case = next(case for case in CASES if case.name == "MVFA")
+    return home / "in" / "P0" / "ct.nii.gz", fit(case.small(), data, home, epochs=1).file
+
+
+def test_a_volume_that_is_cut_otherwise_is_not_compared(of_volumes, tmp_path):
+    """Another spacing or range makes other slices, of which validation knows nothing."""
+    scan, checkpoint = of_volumes
+    for number, (more, cut) in enumerate(
+        [([], ""), (["--spacing", "2", "2", "4"], "spacing"), (["--slices", "1", "4"], "slices")]
+    ):
+        for insist in ([], ["--insist"]):
+            out = tmp_path / f"{number}{len(insist)}"
+            command = ["score", str(scan), "--ckpt", str(checkpoint), "--out", str(out)]
+            assert main([*command, *more, *insist]) == 0
+            verdict = json.loads(next(out.glob("*/scores.json")).read_text())["verdict"]
+            assert (verdict["label"] is None) is bool(cut and not insist)
+            assert verdict["threshold"] is None or verdict["threshold"]["holds"] is not bool(cut)
+            said = verdict["no_verdict"] or (verdict["threshold"] or {}).get("words", "")
+            assert ("cut otherwise than in training" in said) is bool(cut)
+            assert cut in said

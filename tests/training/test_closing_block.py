@@ -11,8 +11,14 @@ RECORD = {
     "training": {"setting": "few-shot", "sets": ["Brain"], "epochs": 50, "seconds": 61.4},
     "threshold": {
         "from": "validation", "of_patients_from": "12 patients of validation",
-        "image": {"value": 0.34321}, "pixel": {"value": None},
+        "image": {
+            "value": 0.5, "raw": 0.34321, "words": "it calls 1 of 6 normal patients abnormal",
+        },
+        "pixel": {"value": None, "raw": None},
         "patient": {"value": 0.51, "words": "it finds 6 of 6 abnormal patients"},
+    },
+    "decisions": {
+        "patient": {"p_words": "no p-value is below 0.2", "probability_words": "no probability"},
     },
     "test": {
         "seconds": 4.0, "images_of_unknown_patients": 0, "aggregated": "the worst image, chosen",
@@ -48,9 +54,11 @@ image    F1                               -  no threshold is known
 lesion   false positives per patient  1.250  0.500 to 2.000
          my_IoU                       0.250
 too few patients: 5 of each class are needed
-threshold of images: 0.343, from validation
+threshold of images: 0.500, from validation; it calls 1 of 6 normal patients
+abnormal
 threshold of patients: 0.510, from 12 patients of validation; it finds 6 of 6
 abnormal patients
+decisions about patients: no p-value is below 0.2; no probability
 in runs/v0: run.json, test_metrics.json, test_scores.csv, weights/lightning/model.ckpt
 """
 

@@ -61,6 +61,12 @@ MOST = 128
 """Images that are kept; more tell little more, and a checkpoint has to hold them."""
 
 
+def chosen_among(seen: Iterable[SeenImage]) -> list[SeenImage]:
+    """At most ``MOST`` of these, the same whatever their order; each image once."""
+    by_path = {image.path: image for image in seen}
+    return [by_path[path] for path in sorted(by_path, key=_shuffled)[:MOST]]
+
+
 class FamiliarImages(NamedTuple):
     """Images that a model was made with, as ``cell_vectors`` in float16.
 
@@ -80,8 +86,7 @@ class FamiliarImages(NamedTuple):
     @classmethod
     def of(cls, seen: Iterable[SeenImage]) -> "FamiliarImages":
         """At most ``MOST`` of these, whatever their order; names are not kept."""
-        by_path = {image.path: image for image in seen}
-        chosen = [by_path[path] for path in sorted(by_path, key=_shuffled)[:MOST]]
+        chosen = chosen_among(seen)
         if not chosen:
             return cls.none()
         numbers = {name: at for at, name in enumerate(sorted({one.owner for one in chosen}))}

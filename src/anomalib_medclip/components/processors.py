@@ -262,13 +262,14 @@ def placed(post_processor: Any, scores: Tensor) -> Tensor:  # noqa: ANN401 - any
     """A model's own scores of images as a post-processor places them, in float64.
 
     Float32 has few numbers far from the threshold, and a mean of scores would lose their order.
+    They are on the processor, since not every device has float64.
     """
-    values = scores.double()
+    values = scores.cpu().double()
     if not getattr(post_processor, "enable_normalization", False):
         return values
     post = post_processor
     known = (post.image_min, post.image_max, post.image_threshold)
-    found: Tensor = post._normalize(values, *(one.to(values.device) for one in known))
+    found: Tensor = post._normalize(values, *(one.cpu() for one in known))
     return found
 
 

@@ -134,7 +134,8 @@ class MedicalDataModule(DrawnSupport, OneSetLoaders):
             Table with the columns ``image_path``, ``label_index`` (0 normal, 1 abnormal) and
             ``split`` (train, valid, test; rows of split ``support`` are taken as the support), and
             where they apply ``mask_path`` (where the mask is, or should be), ``group`` (patient),
-            ``volume`` (whose slice it is), ``object_name``, ``has_masks`` and ``set_name``.
+            ``volume`` (whose slice it is), ``of_ill`` (whether that has a lesion, be it in no slice
+            that counts), ``object_name``, ``has_masks`` and ``set_name``.
         """
 
     @property
@@ -241,8 +242,9 @@ class MedicalDataModule(DrawnSupport, OneSetLoaders):
     def complete(self, table: DataFrame) -> DataFrame:
         """Add the columns that a subclass need not give."""
         defaults: dict[str, str | bool] = {
-            "mask_path": "", "group": "", "volume": "", "object_name": self.object_name,
-            "has_masks": self.has_masks, "set_name": self.category or self.name,
+            "mask_path": "", "group": "", "volume": "", "of_ill": False,
+            "object_name": self.object_name, "has_masks": self.has_masks,
+            "set_name": self.category or self.name,
         }  # fmt: skip
         table = table.reset_index(drop=True)
         return table.assign(**{name: v for name, v in defaults.items() if name not in table})

@@ -38,6 +38,7 @@ def draw_beside_test(
     They are of as many patients as there are, of each one image before a second of any. Normal
     images are first of patients without abnormal ones, then of those whose abnormal images are
     drawn first, who are lost for the test anyhow. One patient without abnormal images comes last.
+    Who has a lesion in none of his images here counts as one without, after all others.
 
     The images of a smaller ``k`` are among those of a larger one up to 16, and beyond it as long as
     the patient who is kept for the test can stay the same.
@@ -67,6 +68,9 @@ def draw_beside_test(
     never, late = sizes.kept(max(k, min(most, _NESTED)))
     ill = [name for name in abnormal if name not in never]
     first = [name for name in sizes.well if name not in (*never, *late)]
+    if "of_ill" in table:  # be it in none of his images here
+        unseen = set(patients(table[table["of_ill"]]))
+        first = sorted(first, key=lambda name: name in unseen)
     turns = [in_turns(normal, [*first, *ill]) + in_turns(normal, late), in_turns(abnormal, ill)]
     return concat([table.loc[turns[label][:k]] for label in labels])
 

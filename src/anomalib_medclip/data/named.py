@@ -1,12 +1,14 @@
 """Names of data, which are folders in results."""
 
-import inspect
-from functools import wraps
+import logging
+from functools import cache, wraps
 from typing import Any
 
 from anomalib.data import AnomalibDataModule
 
 from anomalib_medclip.option_checks import checked_name
+
+logger = logging.getLogger(__name__)
 
 ZERO_SHOT = "zero_shot"
 """Folder of runs of zero-shot data, below that of name and category."""
@@ -50,33 +52,45 @@ class NamedDataModule(AnomalibDataModule):
 
 
 class _Apart:
-    """What anomalib asks of zero-shot data to name a run's folder."""
+    """Zero-shot data as anomalib's engine is shown them, where it names a run's folder."""
 
     def __init__(self, data: NamedDataModule) -> None:
-        self.name = data.name
-        self.category = "/".join(filter(None, (data.category, ZERO_SHOT)))
+        self._data = data
+
+    @property
+    def category(self) -> str:
+        """With the folder of zero-shot runs."""
+        return "/".join(filter(None, (self._data.category, ZERO_SHOT)))
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever else is asked
+        return getattr(self._data, name)
 
 
+@cache
 def _keep_apart() -> None:
-    """Let anomalib's engine put runs of zero-shot data into their folder.
+    """Let anomalib's engine put runs of zero-shot data into their folder, once for all engines.
 
     It names the folder by name and category alone, by which its visualizer finds images, too; so
-    these stay as they are.
+    these stay as they are. All other data pass through as they came.
     """
     from anomalib.engine import Engine  # which data that are only checked do without
 
-    set_up: Any = Engine._setup_workspace
-    if hasattr(set_up, "__wrapped__"):
+    anyones: Any = Engine
+    set_up = getattr(anyones, "_setup_workspace", None)
+    if set_up is None:  # it is no public one
+        logger.warning(
+            "this version of anomalib lets nobody name a run's folder: zero-shot and few-shot runs "
+            "of one set share theirs, so name checkpoints by v0, v1, and not by latest"
+        )
         return
-    signature = inspect.signature(set_up)
 
     @wraps(set_up)
-    def set_up_apart(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - anomalib's
-        given = signature.bind(*args, **kwargs)
-        data = given.arguments.get("datamodule")
-        if isinstance(data, NamedDataModule) and data.zero_shot:
-            given.arguments["datamodule"] = _Apart(data)
-        set_up(*given.args, **given.kwargs)
+    def set_up_apart(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - anomalib's
+        return set_up(*map(_shown, args), **{name: _shown(one) for name, one in kwargs.items()})
 
-    vars_of: Any = Engine
-    vars_of._setup_workspace = set_up_apart
+    anyones._setup_workspace = set_up_apart
+
+
+def _shown(given: Any) -> Any:  # noqa: ANN401 - any argument
+    is_apart = isinstance(given, NamedDataModule) and given.zero_shot
+    return _Apart(given) if is_apart else given

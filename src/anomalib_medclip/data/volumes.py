@@ -203,8 +203,7 @@ class Volumes(MedicalDataModule):
                     self._problems.append(problem)
             if not rows:
                 refuse(self._problems)
-                asked = self.slicing.slices
-                msg = f"no volume of {self.root} has a slice in {asked}; correct 'slices'"
+                msg = f"no volume of {self.root} has a slice in {self.slicing.slices}; correct it"
                 raise EmptySplitError(msg)
             self._listed = DataFrame(rows)
             self.left_out = [*self.not_taken(cases), *self.left_out]
@@ -248,6 +247,7 @@ class Volumes(MedicalDataModule):
                 "group": case.patient,
                 "volume": str(case.image),
                 "has_masks": self.has_masks,
+                "of_ill": bool(sliced.lesions.any()),
             }
             rows.append({**row, "split": case.split} if case.split else row)
         if not rows and sliced.masks is None and not case.source.healthy:

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from anomalib_medclip.errors import MetricError
+
 FloatArray = npt.NDArray[np.float64]
 
 Kind = Literal["worst", "mean of worst", "area"]
@@ -44,8 +46,14 @@ class Aggregation:
         Args:
             scores: Of each of its images; one or more.
             areas: Share of each image that is above the threshold of pixels, for ``area``.
+
+        Raises:
+            MetricError: There are no scores, or no areas where these are wanted.
         """
         values = np.asarray(scores, dtype=np.float64)
+        if not values.size or (self.kind == "area" and areas is None):
+            msg = f"nothing to make {self.words} of; give scores and, for areas, a map of each"
+            raise MetricError(msg)
         if self.kind == "area":
             return float(np.sum(np.asarray(areas, dtype=np.float64)))
         count = 1 if self.kind == "worst" else min(self.images, len(values))

@@ -25,7 +25,7 @@ class PValue(NamedTuple):
 
 
 def p_value(score: float, reference: Reference) -> PValue | None:
-    """Conformal p-value of a score among normal patients; ``None`` without any.
+    """Conformal p-value of a score among normal patients; ``None`` without any, and of NaN.
 
     Args:
         score: Of a new unit, aggregated as those of the reference.
@@ -37,7 +37,7 @@ def p_value(score: float, reference: Reference) -> PValue | None:
         PValue(value=0.5, smallest=0.25, patients=3, is_approximate=False)
     """
     count = len(reference.normal)
-    if not count:
+    if not count or not np.isfinite(score):
         return None
     as_high = count - int(np.searchsorted(reference.normal, score))
     share = (1 + as_high) / (count + 1)

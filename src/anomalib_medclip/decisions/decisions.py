@@ -178,6 +178,7 @@ class Decisions:
         areas: npt.ArrayLike | None = None,
         asked: Asked = Asked(),
         unlike: Unlike | None = None,
+        unfit: str = "",
         no_unlike: str = "",
     ) -> Verdict:
         """Decide about a unit.
@@ -189,17 +190,24 @@ class Decisions:
                 area.
             asked: What is wanted.
             unlike: How far its images are from those that the model was made with.
+            unfit: Why its score cannot be compared with those of validation, if it cannot.
             no_unlike: Why nobody can say.
         """
-        score = self.aggregation.of(scores, areas)
+        # A single image is its own score, however many are put together.
+        way = Aggregation("worst") if level == "image" else self.aggregation
+        score = way.of(scores, areas)
         known, curve = self.references.get(level), self.calibrations.get(level)
-        count, unfit = np.size(scores), ""
+        count = np.size(scores)
         if known is not None and not known.is_of_size(count):
-            about = "single images" if known.images == 1 else f"about {known.images} at a time"
+            fewest, most = known.images
+            about = "single images" if most == 1 else f"{fewest} to {most} images at a time"
             unfit = f"the model was validated on {about}, and these are {count} together"
+        insists = self.insist or asked.insist
+        if unfit and not insists:
             known = curve = None
         found = self.threshold(level, asked.rule) if known or level == "image" else None
-        insists = self.insist or asked.insist
+        if found is not None and unfit:
+            found = found._replace(holds=False, words=f"{unfit}; {found.words}")
         why = ""
         if found is None and insists and self.image_threshold is not None:
             found = self._of_single_images(self.image_threshold)

@@ -67,7 +67,8 @@ class Familiarity:
 
     Each of them is tried against those of other patients. The limit is where a new one would lie
     above it in one case of 160, if the logarithms of these distances were normal; median and median
-    deviation say how they spread, so that a few odd images among them do not move it.
+    deviation say how they spread, so that a few odd images among them do not move it. Where one in
+    ten of them would be beyond, it is where no more are.
 
     Args:
         vectors: Of the images, ``(image, value)``.
@@ -90,13 +91,10 @@ class Familiarity:
             return
         apart = _apart(known, np.asarray(owners), patients)
         self.limit = _limit(np.log(apart))
-        middle = [float(np.median(apart[owners == one])) for one in patients]
-        beyond, of = sum(one > self.limit for one in middle), len(patients)
-        bound = stats.beta.ppf(0.95, beyond + 1, of - beyond) if beyond < of else 1.0
-        self.words = (
-            f"{beyond} of {of} patients that the model was made with would be taken for unlike, "
-            f"and of new ones like them at most {100 * bound:.0f} % with 95 % confidence"
-        )
+        strange = [apart[owners == one] > self.limit for one in patients]
+        self.words = _said(sum(one.mean() > 0.5 for one in strange), len(patients), "patients")
+        of_images = int(sum(one.sum() for one in strange)), len(known), "images"
+        self._words_of_one = self.words if len(known) == len(patients) else _said(*of_images)
 
     def judge(self, vectors: npt.ArrayLike) -> Unlike | None:
         """How unlike the images of one input are; ``None`` where nobody can say.
@@ -107,7 +105,16 @@ class Familiarity:
         if self._cloud is None or not np.isfinite(self.limit):
             return None
         found = self._cloud.distances(np.asarray(vectors, dtype=np.float64))
-        return Unlike(float(np.median(found)), self.limit, self.words)
+        words = self._words_of_one if len(found) == 1 else self.words
+        return Unlike(float(np.median(found)), self.limit, words)
+
+
+def _said(beyond: int, of: int, what: str) -> str:
+    """How often what is like them is taken for unlike; of images of a patient without a bound."""
+    bound = stats.beta.ppf(0.95, beyond + 1, of - beyond) if beyond < of else 1.0
+    new = f", and of new ones like them at most {100 * bound:.0f} % with 95 % confidence"
+    known = f"{beyond} of {of} {what} that the model was made with would be taken for unlike"
+    return known + new if what == "patients" else known
 
 
 def _apart(
@@ -126,4 +133,5 @@ def _limit(logarithms: FloatArray) -> float:
     spread = _AS_DEVIATION * float(np.median(np.abs(logarithms - middle)))
     count = len(logarithms)
     quantile = float(stats.t.ppf(1 - _TOO_OFTEN, count - 1))
-    return float(np.exp(middle + quantile * spread * np.sqrt(1 + 1 / count)))
+    limit = middle + quantile * spread * np.sqrt(1 + 1 / count)
+    return float(np.exp(max(limit, np.quantile(logarithms, 0.9, method="higher"))))

@@ -18,8 +18,9 @@ LEVELS: tuple[Level, ...] = ("image", "volume", "patient")
 class Reference:
     """Scores of normal and of abnormal patients, one each, in rising order.
 
-    A patient of several units counts once: by the highest of his normal ones, and by the lowest of
-    his abnormal ones. So whatever is promised of a patient holds for each of his units, too.
+    A patient of several units counts once: a normal one by the highest, an abnormal one by the
+    lowest of his abnormal ones. So whatever is promised of a patient holds for each of his units,
+    too. Normal units of an abnormal patient are none of a normal one.
 
     Attributes:
         normal: Scores of the normal ones.
@@ -27,14 +28,14 @@ class Reference:
         is_approximate: Whether they are not quite like new patients, such as those that were scored
             by models trained without them.
         one_each: Whether every patient has one unit, so that these are the scores of all units.
-        images: How many images the middle one of the units has.
+        images: How many images the smallest of the units has, and how many the largest.
     """
 
     normal: tuple[float, ...]
     abnormal: tuple[float, ...]
     is_approximate: bool = False
     one_each: bool = True
-    images: int = 1
+    images: tuple[int, int] = (1, 1)
 
     @classmethod
     def of(
@@ -42,22 +43,28 @@ class Reference:
     ) -> "Reference":
         """Aggregate units, and take one of each patient."""
         found = list(found)
+        ill = {unit.owner for unit in found if unit.abnormal}
         normal: dict[str, list[float]] = {}
         abnormal: dict[str, list[float]] = {}
         for unit in found:
+            if unit.owner in ill and not unit.abnormal:
+                continue
             into = abnormal if unit.abnormal else normal
             into.setdefault(unit.owner, []).append(aggregation.of(unit.scores, unit.areas))
         return cls(
             normal=tuple(sorted(max(scores) for scores in normal.values())),
             abnormal=tuple(sorted(min(scores) for scores in abnormal.values())),
             is_approximate=is_approximate,
-            one_each=all(len(one) == 1 for kind in (normal, abnormal) for one in kind.values()),
-            images=int(np.median([len(unit.scores) for unit in found])) if found else 1,
+            one_each=len({unit.owner for unit in found}) == len(found),
+            images=(min(sizes), max(sizes))
+            if (sizes := [len(one.scores) for one in found])
+            else (1, 1),
         )
 
     def is_of_size(self, images: int) -> bool:
         """Whether a unit of so many images is like these; the worst of more are worse."""
-        return images == 1 if self.images == 1 else images <= 4 * self.images
+        fewest, most = self.images
+        return images == 1 if most == 1 else fewest / 2 <= images <= 2 * most
 
     @property
     def scores(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -72,4 +79,4 @@ class Reference:
     def from_plain(cls, plain: dict[str, Any]) -> "Reference":
         """Undo ``as_plain``; JSON has lists for tuples."""
         scores = {name: tuple(map(float, plain[name])) for name in ("normal", "abnormal")}
-        return cls(**{**plain, **scores})
+        return cls(**{**plain, **scores, "images": tuple(plain["images"])})

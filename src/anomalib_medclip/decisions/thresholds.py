@@ -65,7 +65,7 @@ class Rule:
             shares = [None if one is None else float(one) for one in (rate, confidence)]
         except ValueError:
             aim = ""
-        if not aim:
+        if not aim or (aim == "f1" and shares != [None, None]):
             msg = f"{text!r} is no rule; give f1, sensitivity=0.95 or false_alarms=0.05"
             raise ConfigError(msg)
         return cls(aim, shares[0], CONFIDENCE if shares[1] is None else shares[1])  # type: ignore[arg-type]
@@ -191,15 +191,17 @@ def described(value: float, rule: Rule, reference: Reference, *, holds: bool) ->
     found = _share(int((abnormal > value).sum()), len(abnormal), rule.confidence, lower=True)
     alarms = _share(int((normal > value).sum()), len(normal), rule.confidence, lower=False)
     said = []
+    # The largest F1 was looked for on these very patients, which makes its bounds a little good.
+    about = "about " if rule.aim == "f1" else ""
     if found:
         said.append(
             f"it finds {found.found} of {found.of} abnormal patients, and of new ones at least "
-            f"{100 * found.bound:.0f} % with {100 * rule.confidence:g} % confidence"
+            f"{about}{100 * found.bound:.0f} % with {100 * rule.confidence:g} % confidence"
         )
     if alarms:
         said.append(
             f"it calls {alarms.found} of {alarms.of} normal patients abnormal, and of new ones at "
-            f"most {100 * alarms.bound:.0f} %"
+            f"most {about}{100 * alarms.bound:.0f} %"
         )
     if not holds:
         said.insert(0, f"too few patients for {rule.words}, {_wanted(rule)}")

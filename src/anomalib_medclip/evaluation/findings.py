@@ -1,21 +1,19 @@
 """What a test finds, image by image and as figures, while it goes through the batches."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
 from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
 from lightning import LightningModule, Trainer
 from pandas import DataFrame, Series, concat
 from torch import Tensor
 
-from anomalib_medclip.components.processors import RankPreservingPostProcessor, placed
+from anomalib_medclip.components.processors import placed
 from anomalib_medclip.components.threshold import has_threshold
 from anomalib_medclip.data.few_shot import patients
-from anomalib_medclip.decisions.aggregation import FloatArray
 from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.decisions.reference import Level
 from anomalib_medclip.evaluation.figures import (
@@ -26,11 +24,13 @@ from anomalib_medclip.evaluation.figures import (
     rank_metrics,
 )
 from anomalib_medclip.evaluation.levels import (
+    TOO_FEW,
     Found,
     ImageAnswers,
     UnitScores,
     figures_of,
     levels_of,
+    of_few,
 )
 from anomalib_medclip.evaluation.localisation import Localisation, MapBatch
 from anomalib_medclip.metrics.calibration import CalibrationError
@@ -44,8 +44,8 @@ def identities(table: DataFrame) -> Series:
 
     A volume whose patient is unknown, or an image by itself, is its own.
 
-    It is no secret: who has a list of names can compute theirs and compare, so that the records,
-    which hold them, stay inside as the names do. The report has none of them.
+    Anyone who has a list of names can compute theirs and compare: the records, which hold them, are
+    to stay inside as the names do. The report has none of them.
     """
     known = patients(table)
     if "volume" in table:
@@ -60,6 +60,7 @@ class _Row(NamedTuple):
     label: int
     score: float
     raw_score: float
+    halved: float
     called: bool | None
     area: float | None
 
@@ -68,7 +69,7 @@ class Outcome(NamedTuple):
     """What was found in a test.
 
     Attributes:
-        figures: Every figure by name.
+        figures: Every figure by name, however few patients it is of.
         found: Those of images, volumes, patients and pixels with their intervals.
         images: What was said of every image, in the order of the test.
         levels: Scores of images, of volumes if there are any, and of patients.
@@ -87,8 +88,12 @@ class Outcome(NamedTuple):
 
     @property
     def honest(self) -> Figures:
-        """Figures but those whose threshold is chosen on the test labels."""
-        return {k: v for k, v in self.figures.items() if k not in CHOSEN_ON_TEST}
+        """Figures but those whose threshold is chosen on the test labels.
+
+        ``None`` also where patients are too few for a figure that would be read as certain.
+        """
+        shown = self.figures | {name: one.value for name, one in self.found.items()}
+        return {k: v for k, v in shown.items() if k not in CHOSEN_ON_TEST}
 
 
 class Findings(Evaluator):
@@ -142,7 +147,7 @@ class Findings(Evaluator):
     ) -> None:
         """Add the images of a batch."""
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        found = list(self._rows(batch, f"{dataloader_idx}.{batch_idx}"))
+        found = list(self._rows(batch, f"{dataloader_idx}.{batch_idx}", pl_module.post_processor))
         self._batches.setdefault(dataloader_idx, []).append(found)
         known = self._of([row.path for row in found])
         maps = MapBatch.of(batch, known["patient"].tolist(), known["volume"].tolist())
@@ -157,10 +162,11 @@ class Findings(Evaluator):
         for number, loader in enumerate(loaders_of(trainer)):
             batches += self.of_all(self._batches.get(number, []), loader)
             self._localise(number, loader)
-        images = self._scored([row for batch in batches for row in batch], pl_module)
+        images = self._scored([row for batch in batches for row in batch])
         # A model of anyone's making may know nothing of it.
         decisions: Decisions | None = getattr(pl_module, "decisions", None)
         levels = levels_of(images, decisions)
+        images = images._replace(called=levels["image"].called)
         known = figures(self.of_test) | at_threshold(images.called, images.labels)
         overlap = next(metric for metric in self.of_test if isinstance(metric, AUPRO))
         alone = overlap if trainer.world_size == 1 else None
@@ -169,16 +175,23 @@ class Findings(Evaluator):
         found = localised.found
         for level, scored in levels.items():
             found |= figures_of(level, scored, known)
+        found |= dict(_of_few(known, found))
         self.result = Outcome(
-            figures=known | {name: one.value for name, one in found.items()},
+            figures={name: one.value for name, one in found.items()} | known,
             found=found,
             images=images,
             levels=levels,
-            aggregated=_aggregated(decisions or Decisions()),
+            aggregated=_aggregation_in_words(decisions or Decisions()),
             influences=localised.influences,
             froc=localised.froc,
         )
         self._batches, self._known, self._localisation = {}, None, None
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the scores go, which exports would hold; what was found is in ``result``."""
+        del trainer, pl_module
+        for metric in self.of_test:
+            metric.reset()
 
     def of_all(self, own: list[Any], loader: object) -> list[Any]:
         """What all processes have found of the batches of a loader; here there is one process."""
@@ -191,17 +204,17 @@ class Findings(Evaluator):
         for one in self.of_all(self._maps.pop(number, []), loader):
             self._localisation.add(one)
 
-    def _rows(self, batch: ImageBatch, number: str) -> Iterator[_Row]:
-        as_scored = raw(batch) or batch
-        scores, raw_scores = (
-            cast("Tensor", one.pred_score).flatten().tolist() for one in (batch, as_scored)
-        )
+    def _rows(self, batch: ImageBatch, number: str, post: Any) -> Iterator[_Row]:  # noqa: ANN401
+        kept = raw(batch)  # nothing, if another post-processor has placed the scores already
+        given, own = (cast("Tensor", one.pred_score).cpu() for one in (batch, kept or batch))
+        halved = given.double() if kept is None else placed(post, own)
+        scores, raw_scores, halves = (one.flatten().tolist() for one in (given, own, halved))
         labels = cast("Tensor", batch.gt_label).flatten().bool().tolist()
         paths = batch.image_path or [f"{number}.{place}" for place in range(len(scores))]
         said, masks = batch.pred_label if self._calls else None, batch.pred_mask
         called = [None] * len(scores) if said is None else said.flatten().bool().tolist()
         areas = [None] * len(scores) if masks is None else _areas(masks)
-        columns = zip(paths, labels, scores, raw_scores, called, areas, strict=True)
+        columns = zip(paths, labels, scores, raw_scores, halves, called, areas, strict=True)
         for path, label, *others in columns:
             yield _Row(str(path), int(label), *others)
 
@@ -211,8 +224,7 @@ class Findings(Evaluator):
         found = self._known.reindex(paths, fill_value="").rename_axis("image_path").reset_index()
         return found.assign(patient=identities(found))
 
-    def _scored(self, rows: Sequence[_Row], pl_module: LightningModule) -> ImageAnswers:
-        raw_scores = [row.raw_score for row in rows]
+    def _scored(self, rows: Sequence[_Row]) -> ImageAnswers:
         called = [row.called for row in rows if row.called is not None]
         areas = [row.area for row in rows if row.area is not None]
         known = self._of([row.path for row in rows])
@@ -222,8 +234,8 @@ class Findings(Evaluator):
             volumes=known["volume"].tolist(),
             labels=[row.label for row in rows],
             scores=[row.score for row in rows],
-            raw_scores=raw_scores,
-            halved=_halved(raw_scores, pl_module.post_processor),
+            raw_scores=[row.raw_score for row in rows],
+            halved=np.array([row.halved for row in rows], dtype=np.float64),
             called=called if len(called) == len(rows) else None,
             areas=areas if len(areas) == len(rows) else None,
             unknown=int((known["group"] == "").sum()),
@@ -246,20 +258,20 @@ def _table(loaders: Iterable[Any]) -> DataFrame:
     return concat([nothing, *whole]).drop_duplicates("image_path").set_index("image_path")
 
 
-def _aggregated(decisions: Decisions) -> str:
+def _aggregation_in_words(decisions: Decisions) -> str:
     reason = decisions.aggregated or "fixed, since the model knows no patients to choose by"
     return f"{decisions.aggregation.words}, {reason}"
 
 
 def _areas(masks: Tensor) -> list[float]:
     """Share of each image that is called abnormal."""
-    shares: list[float] = masks.flatten(1).as_subclass(Tensor).double().mean(dim=1).tolist()
+    shares: list[float] = masks.flatten(1).as_subclass(Tensor).cpu().double().mean(dim=1).tolist()
     return shares
 
 
-def _halved(raw_scores: Sequence[float], post_processor: Any) -> FloatArray:  # noqa: ANN401 - anyone's
-    """Scores around one half in float64; of another post-processor as that has them."""
-    scores = torch.tensor(raw_scores, dtype=torch.float64)
-    if isinstance(post_processor, RankPreservingPostProcessor):
-        scores = placed(post_processor, scores)
-    return np.asarray(scores.numpy(), dtype=np.float64)
+def _of_few(known: Figures, found: Mapping[str, Found]) -> Iterator[tuple[str, Found]]:
+    """Other figures, where those of the same place say that patients are too few."""
+    for name in sorted(known.keys() - found.keys() - set(CHOSEN_ON_TEST)):
+        of_ranks = found.get(f"{name.partition('_')[0]}_AUROC")
+        if of_ranks and of_ranks.words.startswith(TOO_FEW):
+            yield name, of_few(known[name], of_ranks.words)

@@ -8,10 +8,11 @@ import numpy as np
 
 from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.decisions.aggregation import Aggregation, FloatArray, Unit, units
-from anomalib_medclip.decisions.decisions import Decisions
+from anomalib_medclip.decisions.decisions import Decisions, Verdict
 from anomalib_medclip.decisions.reference import Level
 from anomalib_medclip.errors import MetricError
 from anomalib_medclip.evaluation.figures import Figures
+from anomalib_medclip.evaluation.grounds import Grounds
 from anomalib_medclip.metrics.clustered import (
     FEWEST_PATIENTS,
     FigureKind,
@@ -70,9 +71,10 @@ class UnitScores:
         label: 0 normal, 1 abnormal.
         score: What ranks it.
         called: 1 where it is called abnormal; ``None`` without a threshold.
-        threshold: Above which it is; ``None`` where nobody knows, and of images, whose own is on
-            the scale of the model.
+        threshold: Above which it is, around one half as all scores but those of images are;
+            ``None`` where nobody knows.
         words: How often the threshold is wrong, or why there is none.
+        grounds: On what is decided; ``None`` in records of former versions.
     """
 
     patient: tuple[str, ...]
@@ -81,6 +83,7 @@ class UnitScores:
     called: tuple[int, ...] | None = None
     threshold: float | None = None
     words: str = ""
+    grounds: Grounds | None = None
 
     def influence(self, name: str) -> Influence:
         """How patients move a figure of ``UNIT_FIGURES``.
@@ -132,7 +135,7 @@ class ImageAnswers(NamedTuple):
         labels: 0 normal, 1 abnormal.
         scores: As a post-processor gave them.
         raw_scores: As the model gave them.
-        halved: Around one half, in float64, of which volumes and patients are made.
+        halved: Around one half, in float64; volumes and patients are scored by these.
         called: Whether each is called abnormal; ``None`` without a threshold.
         areas: Share of each that is above the threshold of pixels; ``None`` without one.
         unknown: How many are of unknown patients.
@@ -145,7 +148,7 @@ class ImageAnswers(NamedTuple):
     scores: Sequence[float]
     raw_scores: Sequence[float]
     halved: FloatArray
-    called: Sequence[bool] | None
+    called: Sequence[int] | None
     areas: Sequence[float] | None
     unknown: int
 
@@ -159,44 +162,65 @@ def levels_of(images: ImageAnswers, decisions: Decisions | None) -> dict[Level, 
             no threshold of volumes and patients.
     """
     known = Decisions() if decisions is None else decisions
-    called = None if images.called is None else tuple(map(int, images.called))
-    found: dict[Level, UnitScores] = {
-        "image": UnitScores(
-            patient=tuple(images.patients),
-            label=tuple(map(int, images.labels)),
-            score=tuple(map(float, images.raw_scores)),
-            called=called,
-            words="" if called else NO_THRESHOLD,
-        )
-    }
+    found: dict[Level, UnitScores] = {"image": _of_images(images, known)}
     if any(images.volumes):
-        found["volume"] = _units(images, images.volumes, known, "volume")
-    found["patient"] = _units(images, images.patients, known, "patient")
+        found["volume"] = _of_units(images, images.volumes, known, "volume")
+    found["patient"] = _of_units(images, images.patients, known, "patient")
     return found
 
 
-def _units(
+def _of_images(images: ImageAnswers, known: Decisions) -> UnitScores:
+    """Images, called abnormal by their post-processor, or by another rule than the largest F1."""
+    verdict, called = known.verdict("image", [0.0], [0.0]), images.called
+    threshold = verdict.threshold and verdict.threshold.value
+    if known.rule.aim == "f1":
+        threshold = None if called is None else threshold
+        words = verdict.threshold.words if verdict.threshold else ""
+        words = NO_THRESHOLD if called is None else words
+    else:
+        called = None if threshold is None else (images.halved > threshold).tolist()
+        words = _words(verdict)
+    return UnitScores(
+        patient=tuple(images.patients),
+        label=tuple(map(int, images.labels)),
+        score=tuple(map(float, images.raw_scores)),
+        called=None if called is None else tuple(map(int, called)),
+        threshold=threshold,
+        words=words,
+        grounds=Grounds.of(known, verdict),
+    )
+
+
+def _of_units(
     images: ImageAnswers, names: Sequence[str], known: Decisions, level: Level
 ) -> UnitScores:
     areas = images.areas if known.aggregation.kind == "area" else None
     found = list(units(names, images.patients, images.labels, images.halved, areas))
-    scores = _aggregated(found, known.aggregation)
+    scores = _scores_of(found, known.aggregation)
     # A threshold depends on how many images a unit has, and not on which.
     most = np.zeros(max((len(one.scores) for one in found), default=1))
     verdict = known.verdict(level, most, most)
-    threshold, why = verdict.threshold, verdict.no_label
-    why = why if why.startswith((TOO_FEW, NO_THRESHOLD)) else f"{NO_THRESHOLD}: {why}"
+    threshold = verdict.threshold
     return UnitScores(
         patient=tuple(one.owner for one in found),
         label=tuple(int(one.abnormal) for one in found),
         score=scores,
         called=threshold and tuple(int(score > threshold.value) for score in scores),
         threshold=threshold and threshold.value,
-        words=threshold.words if threshold else why,
+        words=_words(verdict),
+        grounds=Grounds.of(known, verdict),
     )
 
 
-def _aggregated(found: Sequence[Unit], aggregation: Aggregation) -> tuple[float, ...]:
+def _words(verdict: Verdict) -> str:
+    """How often a threshold is wrong, or why there is none."""
+    if verdict.threshold:
+        return verdict.threshold.words
+    why = verdict.no_label
+    return why if why.startswith((TOO_FEW, NO_THRESHOLD)) else f"{NO_THRESHOLD}: {why}"
+
+
+def _scores_of(found: Sequence[Unit], aggregation: Aggregation) -> tuple[float, ...]:
     """Score of each unit.
 
     Raises:
@@ -212,8 +236,8 @@ def _aggregated(found: Sequence[Unit], aggregation: Aggregation) -> tuple[float,
 def figures_of(level: Level, scored: UnitScores, known: Figures) -> dict[str, Found]:
     """Figures of a level by their whole name, each with its interval over patients.
 
-    Below ``FEWEST_PATIENTS`` of a class that a figure is of, volumes and patients have no figure
-    and images no interval of theirs.
+    Below ``FEWEST_PATIENTS`` of a class that a figure is of, volumes and patients have no figure,
+    and images no interval and no figure of 0 or 1, which would be read as certain.
 
     Args:
         level: Which.
@@ -235,15 +259,24 @@ def _figure(level: Level, name: str, scored: UnitScores, known: float | None) ->
         return Found(None, words=scored.words)
     influence = _influence(scored, name)
     if influence is None:
-        return Found(known, words=words or _too_few(patients, (0, 1)))
+        return of_few(known, words or _too_few(patients, (0, 1)))
     value = influence.value if known is None else known
     if words:
-        return Found(value, words=words)
+        return of_few(value, words)
     try:
         of = clustered_interval(Sample.of([influence._replace(value=value)]), figure.kind)
     except MetricError:  # the other class is of one patient
-        return Found(value, words=_too_few(patients, (0, 1)))
+        return of_few(value, _too_few(patients, (0, 1)))
     return Found(value, of.low, of.high)
+
+
+def of_few(value: float | None, words: str, certain: Sequence[float] = (0, 1)) -> Found:
+    """A figure of too few patients: without an interval, and none where it would seem certain.
+
+    >>> of_few(0.9, "too few patients").value, of_few(1.0, "too few patients").value
+    (0.9, None)
+    """
+    return Found(None if value in certain else value, words=words)
 
 
 def _influence(scored: UnitScores, name: str) -> Influence | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anomalib_medclip.components.threshold import has_pixel_threshold
 from anomalib_medclip.errors import MetricError
-from anomalib_medclip.evaluation.levels import TOO_FEW, Found
+from anomalib_medclip.evaluation.levels import TOO_FEW, Found, of_few
 from anomalib_medclip.metrics.clustered import FEWEST_PATIENTS, Sample, clustered_interval
 from anomalib_medclip.metrics.influence import Influence
 from anomalib_medclip.metrics.known_pixels import ignored_of
@@ -31,8 +31,10 @@ LESION_FIGURES = {
     "lesion_Dice": "dice_of_patients",
     "pixel_Dice": "dice",
 }
-"""Figures of lesions, and what ``LesionFigures`` calls them; false positives are per patient, and
-no share."""
+"""Figures of lesions, and what ``LesionFigures`` calls them."""
+
+COUNTS = ("lesion_FalsePositives",)
+"""Figures per patient, which are no shares."""
 
 SEVERAL_PROCESSES = "tested in several processes, which know no interval of pixels"
 
@@ -112,18 +114,19 @@ class Localisation:
             post_processor: Which knows the threshold of pixels, if anyone does.
         """
         moved = {} if overlap is None else self._moved(known, overlap)
-        words = SEVERAL_PROCESSES if overlap is None else ""
+        lesions = self._counted(post_processor)
+        patients = lesions.patients_with_lesions if lesions else 0
+        words = SEVERAL_PROCESSES if overlap is None else _too_few(patients)
         found = {
-            name: _of_pixels(known[name], moved.get(name), words)
+            name: _of_pixels(known[name], moved.get(name), patients, words)
             for name in PIXEL_FIGURES
             if name in known
         }
-        lesions = self._counted(post_processor)
         if lesions is None:
             nothing = Found(None, words="no lesion is outlined")
             return Localised(found | dict.fromkeys(LESION_FIGURES, nothing), moved, {})
         figures = {name: getattr(lesions, field) for name, field in LESION_FIGURES.items()}
-        found |= {name: _of_lesions(one, lesions) for name, one in figures.items()}
+        found |= {name: _of_lesions(name, one, lesions) for name, one in figures.items()}
         moved |= {name: one.influence for name, one in figures.items() if one.influence}
         known_shares = ((rate, one.value) for rate, one in lesions.froc.items())
         froc = {str(rate): float(share) for rate, share in known_shares if share is not None}
@@ -149,23 +152,26 @@ class Localisation:
         return self._lesions.figures(threshold)
 
 
-def _of_pixels(value: float | None, influence: Influence | None, words: str) -> Found:
+def _of_pixels(
+    value: float | None, influence: Influence | None, patients: int, words: str
+) -> Found:
+    """A figure of ranks; without knowing how patients move it, it has but words."""
     if value is None:
         return Found(None, words="no lesion is outlined")
+    if patients < FEWEST_PATIENTS:
+        return of_few(value, _too_few(patients))
     if influence is None:
-        return Found(value, words=words or _too_few(1))
-    sample = Sample.of([influence._replace(value=value)])
-    if sample.fewest_patients < FEWEST_PATIENTS:
-        return Found(value, words=_too_few(int(sample.tested[0, 1])))
-    of = clustered_interval(sample, "other")
+        return Found(value, words=words)
+    of = clustered_interval(Sample.of([influence._replace(value=value)]), "other")
     return Found(value, of.low, of.high)
 
 
-def _of_lesions(figure: Figure, lesions: LesionFigures) -> Found:
+def _of_lesions(name: str, figure: Figure, lesions: LesionFigures) -> Found:
     if figure.value is None:
         return Found(None, words="no lesion is outlined, or no threshold of pixels is known")
     if figure.interval is None:
-        return Found(float(figure.value), words=_too_few(lesions.patients_with_lesions))
+        certain = (0,) if name in COUNTS else (0, 1)
+        return of_few(float(figure.value), _too_few(lesions.patients_with_lesions), certain)
     return Found(float(figure.value), figure.interval.low, figure.interval.high)
 
 

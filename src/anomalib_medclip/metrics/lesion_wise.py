@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy import stats
 from torch import Tensor
 
 from anomalib_medclip.errors import MetricError
@@ -184,8 +185,15 @@ def _figure(share: Share, counts: LesionCounts) -> Figure:
 
 
 def _mean_count(counts: FloatArray) -> Figure:
-    """Mean over patients of a count, which is never below 0."""
+    """Mean over patients of a count, which is never below 0.
+
+    Student's t, and never narrower than the exact interval of a Poisson mean (Garwood 1936): where
+    all patients have the same count, none included, t would be sure of it.
+    """
     if len(counts) < FEWEST_PATIENTS:
         return Figure(float(counts.mean()))
     mean, low, high = mean_interval(counts)
-    return Figure(mean, Interval(mean, max(0.0, low), high))
+    total, doubled = float(counts.sum()), 2 * len(counts)
+    least = float(stats.chi2.ppf(0.025, 2 * total)) / doubled if total else 0.0
+    most = float(stats.chi2.ppf(0.975, 2 * total + 2)) / doubled
+    return Figure(mean, Interval(mean, max(0.0, min(low, least)), max(high, most)))

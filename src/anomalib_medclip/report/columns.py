@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from anomalib_medclip.decisions.reference import LEVELS
 from anomalib_medclip.evaluation.figures import CHOSEN_ON_TEST, of_test_alone
 from anomalib_medclip.evaluation.levels import UNIT_FIGURES
 
@@ -10,7 +11,7 @@ _NAMES = {"Sensitivity": "sensitivity", "Specificity": "specificity"}
 METRICS = {
     **{
         f"{level}_{name}": f"{level} {_NAMES.get(name, name)}"
-        for level in ("patient", "volume", "image")
+        for level in reversed(LEVELS)
         for name in UNIT_FIGURES
     },
     "image_F1Max": "image F1-max",
@@ -25,12 +26,9 @@ METRICS = {
     "lesion_FalsePositives": "false positives per patient",
     "lesion_FROC": "FROC",
 }
-"""Figures of a record, in [0, 1] but for ``COUNTS``, and their names; of the calibration error and
+"""Figures of a record, in [0, 1] but for counts, and their names; of the calibration error and
 of false positives, less is better.
 Sensitivity, specificity and F1 are those at the threshold of the level."""
-
-COUNTS = ("lesion_FalsePositives",)
-"""Figures that are no shares, and not shown in percent."""
 
 _OF_UNITS = {
     "AUROC": "The chance that an abnormal {unit} scores higher than a normal one, each picked at "
@@ -48,7 +46,7 @@ _OF_UNITS = {
 MEANINGS = {
     **{
         f"{level}_{name}": words.format(unit=level)
-        for level in ("patient", "volume", "image")
+        for level in reversed(LEVELS)
         for name, words in _OF_UNITS.items()
     },
     "image_F1Max": "The F1 that the best threshold for these very test images gives, which nobody "

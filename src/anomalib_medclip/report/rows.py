@@ -46,6 +46,8 @@ class ReportRow:
         keys: Keys of the records.
         caveats: What has to be said with its intervals, in sentences.
         aggregated: How images become one score of a volume or patient, in words, if records say.
+        decided: Where patients and volumes become abnormal, how often that is wrong, and whether
+            p-values and probabilities are known, in sentences of draws, likewise.
     """
 
     model: str
@@ -69,6 +71,7 @@ class ReportRow:
     keys: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
     aggregated: tuple[str, ...] = ()
+    decided: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

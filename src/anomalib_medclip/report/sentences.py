@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from anomalib_medclip.report.columns import COUNTS
+from anomalib_medclip.evaluation.localisation import COUNTS
 from anomalib_medclip.report.rows import Estimate, ReportRow
 
 _METRIC = "image_AUROC"

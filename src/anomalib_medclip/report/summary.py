@@ -12,6 +12,7 @@ from anomalib_medclip.files import from_json
 from anomalib_medclip.published import published
 from anomalib_medclip.report.best import Setup, mark_best
 from anomalib_medclip.report.columns import COSTS, METRICS, protocols_of
+from anomalib_medclip.report.decided import decided
 from anomalib_medclip.report.evidence import Samples, caveats, estimate, samples_of
 from anomalib_medclip.report.rows import Estimate, ReportRow
 from anomalib_medclip.report.runs import CellRun, by_draw, runs_on
@@ -148,6 +149,7 @@ def _row(
         keys=tuple(record.key for record in records),
         caveats=tuple(caveats(runs, samples, zero_shot)),
         aggregated=tuple(dict.fromkeys(r.test.aggregated for r in runs if r.test.aggregated)),
+        decided=decided(runs),
     )
 
 

@@ -200,6 +200,7 @@ class Inferencer:
         *,
         is_volume: bool,
         asked: Asked = Asked(),
+        unfit: str = "",
     ) -> Verdict:
         """Decide about a volume, or about a picture by itself.
 
@@ -209,6 +210,7 @@ class Inferencer:
             vectors: What ``answer`` gives of them, if it does; without, nothing is abstained from.
             is_volume: Whether they are slices of one volume.
             asked: By which rule to decide, and what to say of it.
+            unfit: Why the scores cannot be compared with those of validation, if they cannot.
         """
         level = self.decisions.level_of(is_volume=is_volume)
         known, unlike, why = self._familiarity, None, self.no_unlike
@@ -217,7 +219,7 @@ class Inferencer:
         elif known is not None:
             why = "no features of the images were given to compare"
         values, above = scores.double().numpy(), areas.double().numpy()
-        return self.decisions.verdict(level, values, above, asked, unlike, no_unlike=why)
+        return self.decisions.verdict(level, values, above, asked, unlike, unfit, why)
 
     def _read(self, path: Path) -> Tensor:
         """An image of any size, ``(3, height, width)``, or a volume that is one."""

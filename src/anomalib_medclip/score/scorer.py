@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
@@ -31,6 +31,7 @@ from anomalib_medclip.score.dicom_out import REPORT, DicomResults
 from anomalib_medclip.score.findings import findings_of
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input
+from anomalib_medclip.score.model_files import slicing_from
 from anomalib_medclip.score.montage import Panel, draw_montage
 from anomalib_medclip.score.nifti_out import slices_to_score, write_nifti
 from anomalib_medclip.score.prefetch import ahead
@@ -242,8 +243,9 @@ class Scorer:
         images = source.images if isinstance(source, Sliced) else source
         model, asked, is_volume = self.inferencer, self.settings.asked, isinstance(source, Sliced)
         verdict = model.decide(
-            found.scores, found.areas, found.vectors, is_volume=is_volume, asked=asked
-        )
+            found.scores, found.areas, found.vectors, is_volume=is_volume, asked=asked,
+            unfit=self._other_cut() if is_volume else "",
+        )  # fmt: skip
         flat = _is_flat(images, one)
         record = {"input": one.where, **summary(found, verdict, model.decisions, flat=flat)}
         with whole_folder(self.out / one.name, lambda: self._kept(one, job.made_with)) as aside:
@@ -255,6 +257,17 @@ class Scorer:
         words, folder = words_of(record), self.out / one.name
         logger.info("%s: score %.3f, %s; see %s", one.where, record["score"], words, folder)
         return row_of(record, "scored")
+
+    def _other_cut(self) -> str:
+        """In what volumes are cut otherwise than in training, if they are."""
+        settings, trained = self.settings, self.inferencer.slicing
+        if trained is None:  # on pictures, of whose making nobody knows
+            return ""
+        slices = settings.slices or settings.slicing.slices
+        ours = replace(settings.slicing, slices=slices).as_plain()
+        theirs = slicing_from(trained, settings.slicing.transforms).as_plain()
+        others = sorted(name for name in ours if ours[name] != theirs[name])
+        return f"volumes are cut otherwise than in training ({', '.join(others)})" if others else ""
 
     def _write_volume(
         self, job: Job, sliced: Sliced, record: Row, found: SliceScores, folder: Path

@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from anomalib_medclip.decisions.reference import LEVELS
 from anomalib_medclip.evaluation.levels import TOO_FEW
 from anomalib_medclip.metrics.clustered import FEWEST_PATIENTS
 
-_LEVELS = ("patient", "volume", "image")
 _FIGURES = {
     "AUROC": "AUROC",
     "AP": "AP",
@@ -59,7 +59,7 @@ def show(record: Mapping[str, Any], folder: Path | str) -> None:
     if any(found.get("words", "").startswith(TOO_FEW) for found in record["figures"].values()):
         needed = f"{TOO_FEW}: {FEWEST_PATIENTS} of each class are needed"
         console.print(needed, highlight=False)
-    for line in _thresholds(record["threshold"]):
+    for line in (*_thresholds(record["threshold"]), *_decisions(record["decisions"])):
         console.print(line, highlight=False)
     console.print(_places(record["files"], folder), highlight=False, soft_wrap=True)
 
@@ -84,7 +84,7 @@ def _facts(training: Mapping[str, Any], test: Mapping[str, Any]) -> Iterator[str
 def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Figures from the patient down to the pixel, then those of a user's own metrics."""
     figures = record["figures"]
-    named = {level: {f"{level}_{k}": v for k, v in _FIGURES.items()} for level in _LEVELS}
+    named = {level: {f"{level}_{k}": v for k, v in _FIGURES.items()} for level in reversed(LEVELS)}
     for level, every in {**named, **_PLACES}.items():
         here = {name: words for name, words in every.items() if name in figures}
         values = [figures[name] for name in here]
@@ -111,6 +111,12 @@ def _thresholds(known: Mapping[str, Any]) -> Iterator[str]:
             source = known["of_patients_from"] if level in ("volume", "patient") else known["from"]
             words = "; ".join(filter(None, (f"from {source}" * bool(source), found.get("words"))))
             yield f"threshold of {level}s: {found['value']:.3f}{f', {words}' if words else ''}"
+
+
+def _decisions(known: Mapping[str, Any]) -> Iterator[str]:
+    if "patient" in known:
+        of = known["patient"]
+        yield f"decisions about patients: {of['p_words']}; {of['probability_words']}"
 
 
 def _places(files: Mapping[str, str | None], folder: Path | str) -> str:

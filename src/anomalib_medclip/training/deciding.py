@@ -13,10 +13,15 @@ from lightning.pytorch import Callback
 from pandas import DataFrame
 from torch import Tensor
 
-from anomalib_medclip.components.familiar import FamiliarImages, SeenImage, seen_images
+from anomalib_medclip.components.familiar import (
+    FamiliarImages,
+    SeenImage,
+    chosen_among,
+    seen_images,
+)
 from anomalib_medclip.components.processors import placed
 from anomalib_medclip.components.threshold import has_pixel_threshold, has_threshold
-from anomalib_medclip.decisions.aggregation import Choice, Unit, choose, units
+from anomalib_medclip.decisions.aggregation import Aggregation, Choice, Unit, choose, units
 from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.decisions.map_tail import MapTail
 from anomalib_medclip.decisions.probability import calibrate, why_none
@@ -56,7 +61,7 @@ class Deciding(Callback):
     def __init__(self, rule: Rule = Rule(), insist: bool = False) -> None:
         self._nothing = Decisions(rule=rule, insist=insist)
         self._found: list[list[ScoredImage]] = []
-        self._seen: list[list[SeenImage]] = []
+        self._seen: list[SeenImage] = []
 
     @classmethod
     def as_asked(cls, options: Mapping[str, Any]) -> "Deciding":
@@ -83,14 +88,14 @@ class Deciding(Callback):
             maps = outputs.anomaly_map
             self._found.append(list(_scored(outputs.image_path, outputs.pred_score, maps)))
             vectors = getattr(pl_module, "vectors", None)  # which a foreign model has not
-            self._seen.append(seen_images(outputs, vectors))
+            self._seen = chosen_among([*self._seen, *seen_images(outputs, vectors)])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the model what was found, unless its threshold stays as it was."""
         loaders: Any = trainer.val_dataloaders
         loader = loaders[0] if isinstance(loaders, list) else loaders
         images = [one for batch in of_all(self._found, loader) for one in batch]
-        seen = [one for batch in of_all(self._seen, loader) for one in batch]
+        seen = [one for found in of_all([self._seen], loader) for one in found]
         self._found, self._seen = [], []
         keeps = getattr(pl_module.post_processor, "keeps_threshold", False)
         if trainer.sanity_checking or keeps:
@@ -133,10 +138,10 @@ def _familiar(
 ) -> Sequence[SeenImage]:
     """What is like the images that a model is made with: validation and support.
 
-    A zero-shot model is meant for images unlike those.
+    A zero-shot model is meant for images unlike those, and of a test nothing is learnt.
     """
     data, apart = DatamoduleView.of(trainer), CrossFit.held_out_in(trainer)
-    if data.zero_shot:
+    if data.zero_shot or data.validates_on_test:
         return []
     if apart is not None:
         return apart.seen
@@ -179,6 +184,7 @@ def _rows(images: Sequence[ScoredImage], samples: DataFrame, post: Any) -> DataF
     rows["abnormal"] = (known["label_index"] == 1).to_numpy()
     for name in ("group", "volume"):
         rows[name] = known[name].to_numpy() if name in known else ""
+    rows["of_ill"] = known["of_ill"].to_numpy(dtype=bool) if "of_ill" in known else False
     rows["owner"] = rows["group"].where(rows["group"] != "", rows["volume"])
     rows["owner"] = rows["owner"].where(rows["owner"] != "", rows["image_path"])
     return rows
@@ -191,17 +197,18 @@ def _decisions(
     found = {level: of for level in LEVELS if (of := _units(rows, names[level]))}
     choice, rest = _chosen(found["patient"])
 
-    def reference(of: Sequence[Unit]) -> Reference:
-        return Reference.of(of, choice.aggregation, is_approximate)
+    def reference(level: Level, of: Sequence[Unit]) -> Reference:
+        way = Aggregation("worst") if level == "image" else choice.aggregation
+        return Reference.of(of, way, is_approximate)
 
-    everyone = {level: reference(of) for level, of in found.items()}
+    everyone = {level: reference(level, of) for level, of in found.items()}
     kept = {level: [one for one in of if one.owner in rest] for level, of in found.items()}
     reasons = {
         level: why_none(one, learns_abnormal=learns_abnormal) for level, one in everyone.items()
     }
     return nothing.found(
         choice,
-        {level: reference(of) for level, of in kept.items()},
+        {level: reference(level, of) for level, of in kept.items()},
         {level: calibrate(everyone[level]) for level, reason in reasons.items() if not reason},
         {level: reason for level, reason in reasons.items() if reason},
     )
@@ -211,7 +218,9 @@ def _units(rows: DataFrame, name: str) -> list[Unit]:
     areas = None if rows["area"].isna().any() else rows["area"].to_numpy(dtype=float)
     names, owners = rows[name].tolist(), rows["owner"].tolist()
     truth, scores = rows["abnormal"].to_numpy(), rows["score"].to_numpy()
-    return list(units(names, owners, truth, scores, areas))
+    ill = set(rows.loc[rows["of_ill"], "owner"])  # perhaps by a lesion in none of these images
+    found = units(names, owners, truth, scores, areas)
+    return [one for one in found if one.abnormal or one.owner not in ill]
 
 
 def _chosen(found: Sequence[Unit]) -> tuple[Choice, set[str]]:
@@ -228,7 +237,8 @@ def _chosen(found: Sequence[Unit]) -> tuple[Choice, set[str]]:
     normal = sorted((one.name for one in found if not one.abnormal), key=_shuffled)
     asked = set(compress(normal, [number % 2 == 0 for number in range(len(normal))]))
     made = choose([one for one in found if one.abnormal or one.name in asked], fewest=1)
-    return made, everyone - asked
+    told = f"{made.reason}; its {len(asked)} normal ones are not counted on for p-values"
+    return made._replace(reason=told), everyone - asked
 
 
 def _shuffled(name: str) -> str:

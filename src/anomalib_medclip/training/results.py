@@ -29,6 +29,7 @@ from anomalib_medclip.training.evaluators import RunFindings
 from anomalib_medclip.training.processes import is_shared, let_all_compute, of_all
 from anomalib_medclip.training.run_record import (
     METRICS,
+    RUN,
     SCORES,
     flat_metrics,
     run_record,
@@ -175,7 +176,7 @@ class ResultsWriter(Callback):
         _write_table(folder / SCORES, rows)
         seconds = time.perf_counter() - self._begun
         record = run_record(trainer, pl_module, outcome, _logged(trainer), seconds)
-        for name, said in (("run.json", record), (METRICS, flat_metrics(record))):
+        for name, said in ((RUN, record), (METRICS, flat_metrics(record))):
             write_whole(folder / name, as_json(said, indent=2, ensure_ascii=False) + "\n")
         if outcome is not None and trainer.test_loop.verbose:
             trainer.test_loop.verbose = False  # Lightning would say some of it again

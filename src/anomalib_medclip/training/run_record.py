@@ -1,20 +1,24 @@
 """What ``run.json`` says of a run: of what, how it was trained, what was found, where it lies."""
 
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from anomalib import LearningType
 from lightning import Trainer
 from torch import Tensor
 
+from anomalib_medclip.components.threshold import has_pixel_threshold, has_threshold
 from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.evaluation.findings import Outcome
 from anomalib_medclip.evaluation.levels import UnitScores
 from anomalib_medclip.provenance import NOTICE, packages
 from anomalib_medclip.training.datamodule_view import DatamoduleView, below
 
-METRICS, SCORES, PICTURES = "test_metrics.json", "test_scores.csv", "images"
+RUN, METRICS, SCORES, PICTURES = "run.json", "test_metrics.json", "test_scores.csv", "images"
 """Names in a run's folder."""
 
 
@@ -39,11 +43,12 @@ def run_record(
     figures = {} if outcome is None else outcome.honest
     return {
         "notice": NOTICE,
-        "command": "train" if "seconds" in trained else "test",
+        "command": "train" if "seconds" in trained or _is_prepared(trainer, module) else "test",
         "method": {"name": type(module).__name__, "options": _options(module)},
         "data": _data(data),
         "training": trained,
         "threshold": _thresholds(module, outcome),
+        "decisions": _decisions(outcome),
         "test": {"seconds": round(seconds, 3), **_test(outcome)},
         "figures": {**{name: {"value": value} for name, value in figures.items()}, **found},
         "other_figures": {name: value for name, value in logged.items() if name not in figures},
@@ -108,21 +113,48 @@ def _data(data: DatamoduleView) -> dict[str, Any]:
 
 
 def _thresholds(module: Any, outcome: Outcome | None) -> dict[str, Any]:  # noqa: ANN401 - as above
-    """At each level, where a score becomes abnormal; of images and pixels on the model's scale."""
+    """At each level, where a score becomes abnormal: around one half, and of the model's own."""
     own = getattr(module, "post_processor", None)
     known = getattr(module, "decisions", None)
     levels = {} if outcome is None else outcome.levels
-    return {
-        "from": module.threshold_from,
-        "of_patients_from": "" if known is None else known.source,
-        "image": {"value": _finite(getattr(own, "image_threshold", None))},
-        "pixel": {"value": _finite(getattr(own, "pixel_threshold", None))},
-        **{
-            name: {"value": one.threshold, "words": one.words}
-            for name, one in levels.items()
-            if name != "image"
+    own_rule = known is None or known.rule.aim == "f1"
+    found: dict[str, dict[str, Any]] = {
+        "image": {
+            "value": float(own.normalized_image_threshold) if has_threshold(own) else None,
+            "raw": _finite(getattr(own, "image_threshold", None)) if own_rule else None,
+        },
+        "pixel": {
+            "value": float(own.normalized_pixel_threshold) if has_pixel_threshold(own) else None,
+            "raw": _finite(getattr(own, "pixel_threshold", None)),
         },
     }
+    for name, one in levels.items():
+        said = {"value": one.threshold, "words": one.words}
+        found[name] = {**found.get(name, {}), **said}
+    source = "" if known is None else known.source
+    return {"from": module.threshold_from, "of_patients_from": source, **found}
+
+
+def _decisions(outcome: Outcome | None) -> dict[str, Any]:
+    """At each level, by whom thresholds, p-values and probabilities are known."""
+    levels = {} if outcome is None else outcome.levels
+    return {
+        name: asdict(one.grounds)
+        | {"p_words": one.grounds.p_words, "probability_words": one.grounds.probability_words}
+        for name, one in levels.items()
+        if one.grounds
+    }
+
+
+def _is_prepared(trainer: Trainer, module: Any) -> bool:  # noqa: ANN401 - as above
+    """Whether a model that anomalib trains without a fit, by a validation, was trained right now.
+
+    A training has a new folder, ``v0`` or later; a test goes to the last one, or to ``latest``.
+    """
+    folder = Path(trainer.default_root_dir)
+    without_fit = {LearningType.ZERO_SHOT, LearningType.FEW_SHOT}
+    is_new = re.fullmatch(r"v\d+", folder.name) and not (folder / RUN).exists()
+    return bool(is_new) and getattr(module, "learning_type", None) in without_fit
 
 
 def _finite(value: Tensor | None) -> float | None:
