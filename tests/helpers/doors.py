@@ -134,8 +134,8 @@ def infer(paths, model):
         return images
 
     def answered(images):
-        nothing = torch.zeros(len(images), 2, 2)
-        return SimpleNamespace(scores=nothing[:, 0, 0], labels=None, maps=nothing, vectors=None)
+        none, maps = torch.zeros(len(images)), torch.zeros(len(images), 2, 2)
+        return SimpleNamespace(scores=none, labels=None, maps=maps, areas=none, vectors=None)
 
     def predicted(path):
         model.inferencer.predict(path)

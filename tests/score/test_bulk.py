@@ -223,19 +223,19 @@ def test_an_input_with_nan_is_a_row_that_failed_and_nothing_of_it_is_written(
     as_ever = Inferencer.answer
 
     def overflowing(self, images):
-        run = self._run_with_vectors
+        run = self.run
 
         def with_nan(images):
-            found, vectors = run(images)
+            found = run(images)
             score = found.pred_score.clone()
             score[images.mean(dim=(1, 2, 3)) > 0.9] = torch.nan
-            return InferenceBatch(**{**found._asdict(), "pred_score": score}), vectors
+            return InferenceBatch(**{**found._asdict(), "pred_score": score})
 
-        monkeypatch.setattr(self, "_run_with_vectors", with_nan)
+        monkeypatch.setattr(self, "run", with_nan)
         try:
             return as_ever(self, images)
         finally:
-            monkeypatch.setattr(self, "_run_with_vectors", run)
+            monkeypatch.setattr(self, "run", run)
 
     monkeypatch.setattr(Inferencer, "answer", overflowing)
     assert main([*command, str(tmp_path / "out")]) == 1

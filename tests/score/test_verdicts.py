@@ -269,8 +269,8 @@ def test_a_volume_that_is_cut_otherwise_is_not_compared(of_volumes, tmp_path):
     for number, (more, cut) in enumerate(
         [([], ""), (["--spacing", "2", "2", "4"], "spacing"), (["--slices", "1", "4"], "slices")]
     ):
-        for insist in ([], ["--insist"]):
-            out = tmp_path / f"{number}{len(insist)}"
+        out = tmp_path / str(number)
+        for insist in ([], ["--insist"]):  # which is decided anew, from the scores of the first
             command = ["score", str(scan), "--ckpt", str(checkpoint), "--out", str(out)]
             assert main([*command, *more, *insist]) == 0
             verdict = json.loads(next(out.glob("*/scores.json")).read_text())["verdict"]

@@ -123,18 +123,6 @@ def kept_result(folder: Path, made_with: dict[str, Any]) -> dict[str, Any] | Non
     raise ResultsError(msg)
 
 
-def decided_otherwise(folder: Path, made_with: dict[str, Any]) -> dict[str, Any] | None:
-    """The scores that lie in a folder, if they differ in nothing but what was asked of them."""
-    try:
-        found: dict[str, Any] = read_json(folder / "scores.json")
-        before, settings = found["provenance"], found["provenance"]["settings"]
-        asked = {"asked": made_with["settings"]["asked"]}
-        same = {**before, "settings": {**settings, **asked}} == made_with != before
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # of which ``kept_result`` says what is wrong
-    return found if same else None
-
-
 @contextmanager
 def whole_folder(folder: Path, check: Callable[[], object] = lambda: None) -> Iterator[Path]:
     """A folder to write to, which appears under its name once all is written, else not at all.

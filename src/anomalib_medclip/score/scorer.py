@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 import numpy as np
@@ -20,14 +19,14 @@ from anomalib_medclip.errors import (
     MaskError,
     MedclipError,
     OutputError,
-    ResultsError,
 )
 from anomalib_medclip.files import A_FOLDER, fault_of
 from anomalib_medclip.provenance import without_folders
 from anomalib_medclip.readers.picture import read_image
+from anomalib_medclip.score.anew import decide_anew, decided_otherwise
 from anomalib_medclip.score.batches import SliceScores, Stack, in_batches, resized_slices
 from anomalib_medclip.score.dicom_images import Maker
-from anomalib_medclip.score.dicom_out import REPORT, DicomResults
+from anomalib_medclip.score.dicom_out import DicomResults
 from anomalib_medclip.score.findings import findings_of
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input
@@ -37,14 +36,13 @@ from anomalib_medclip.score.nifti_out import slices_to_score, write_nifti
 from anomalib_medclip.score.prefetch import ahead
 from anomalib_medclip.score.record import (
     ScoreSettings,
-    decided_otherwise,
     describe_model,
     kept_result,
     provenance,
     whole_folder,
     write_scores,
 )
-from anomalib_medclip.score.summary import Row, decided_anew, row_of, summary, words_of
+from anomalib_medclip.score.summary import Row, row_of, summary, words_of
 
 logger = logging.getLogger(__name__)
 
@@ -168,8 +166,8 @@ class Scorer:
     def _read(self, one: Input) -> Job | Row:
         organ = self._organ_of(one)
         made_with = provenance(self.about_model, one.files, self.settings, organ)
-        if not self.overwrite and (kept := decided_otherwise(self.out / one.name, made_with)):
-            return self._decide_anew(one, kept, made_with)
+        if not self.overwrite and decided_otherwise(self.out / one.name, made_with):
+            return self._decide_anew(one, made_with)
         if kept := self._kept(one, made_with):
             logger.info("%s: %s holds its result already", one.where, self.out / one.name)
             return row_of(kept, "kept")
@@ -187,25 +185,11 @@ class Scorer:
         """The very result of an input, if it is there and to be kept; another one is refused."""
         return None if self.overwrite else kept_result(self.out / one.name, made_with)
 
-    def _decide_anew(self, one: Input, kept: Row, made_with: dict[str, Any]) -> Row:
-        """Decide by what is asked now about scores that are kept; maps and sheet stay."""
-        folder = self.out / one.name
-        record = decided_anew(kept, self.inferencer.decisions, self.settings.asked)
-        if record is None or (folder / REPORT).is_file():
-            why = f"{REPORT} says so" if record else "its scores do not tell all that it needs"
-            msg = f"{folder} was decided otherwise, and {why}; give --overwrite to score it again"
-            raise ResultsError(msg)
-
-        def check() -> None:
-            if not decided_otherwise(folder, made_with):
-                kept_result(folder, made_with)
-
-        with whole_folder(folder, check) as aside:
-            for file in folder.iterdir():
-                copyfile(file, aside / file.name)
-            write_scores(aside, record, made_with)
-        words = words_of(record)
-        logger.info("%s: decided anew, score %.3f, %s", one.where, record["score"], words)
+    def _decide_anew(self, one: Input, made_with: dict[str, Any]) -> Row:
+        unfit = "" if one.kind == "picture" else self._other_cut()
+        asked, folder = self.settings.asked, self.out / one.name
+        record = decide_anew(folder, made_with, self.inferencer.decisions, asked, unfit)
+        logger.info("%s: decided anew, %s; see %s", one.where, words_of(record), folder)
         return row_of(record, "kept")
 
     def _organ_of(self, one: Input) -> Path | None:

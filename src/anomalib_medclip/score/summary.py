@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from anomalib_medclip.decisions.decisions import Asked, Decisions, Verdict
-from anomalib_medclip.decisions.familiarity import Unlike
-from anomalib_medclip.decisions.thresholds import Rule
-from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.decisions.decisions import Decisions, Verdict
 from anomalib_medclip.score.batches import SliceScores
 from anomalib_medclip.score.dicom_out import lacking
 
@@ -29,7 +24,7 @@ def summary(found: SliceScores, verdict: Verdict, decisions: Decisions, *, flat:
     rows = [{"slice": number, "score": score, "label": label} for number, score, label in triples]
     about = decisions.aggregation, decisions.aggregated
     return {
-        **_of_verdict(verdict),
+        **of_verdict(verdict),
         "worst": float(found.scores.max()),
         "mean": float(found.scores.double().mean()),
         "flat": flat,
@@ -38,38 +33,10 @@ def summary(found: SliceScores, verdict: Verdict, decisions: Decisions, *, flat:
     }
 
 
-def _of_verdict(verdict: Verdict) -> Row:
+def of_verdict(verdict: Verdict) -> Row:
+    """What a record has of what was decided."""
     plain = verdict.as_plain()
     return {"score": plain["score"], "label": plain["label"], "verdict": plain}
-
-
-def decided_anew(record: Row, decisions: Decisions, asked: Asked) -> Row | None:
-    """The record of another run, decided by what is asked now; its scores stay.
-
-    ``None`` if they do not say all that was decided by, so that deciding as then would give
-    something else: areas are not among them.
-
-    Args:
-        record: As it has come back from JSON.
-        decisions: Those of the model that it was scored with.
-        asked: What is wanted now.
-    """
-    try:
-        before = record["provenance"]["settings"]["asked"]
-        rule = before["rule"] and Rule(**before["rule"])
-        then = _decided(record, decisions, Asked(rule, before["insist"], before["prevalence"]))
-    except (AttributeError, KeyError, TypeError, ValueError, ConfigError):
-        return None
-    return _decided(record, decisions, asked) if then == record else None
-
-
-def _decided(record: Row, decisions: Decisions, asked: Asked) -> Row:
-    said, scores = record["verdict"], [row["score"] for row in record["slices"]]
-    unlike = said["unlike"] and Unlike(*(said["unlike"][name] for name in Unlike._fields))
-    why = said["no_unlike"] or ""
-    areas = np.full(len(scores), np.nan)  # not known
-    found = decisions.verdict(said["level"], scores, areas, asked, unlike, no_unlike=why)
-    return {**record, **_of_verdict(found)}
 
 
 def row_of(record: Row, status: str) -> Row:
