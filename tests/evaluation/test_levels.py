@@ -246,3 +246,11 @@ def test_the_order_of_images_changes_nothing(order):
         before, after = found(images, level, known), found(moved, level, known)
         for name, one in before.items():
             assert after[name][:3] == (pytest.approx(one[:3], abs=1e-9) if one.low else one[:3])
+
+
+def test_who_has_a_lesion_that_no_image_shows_is_no_normal_patient():
+    images = patients_of(WARD, ILL - {"i5"})
+    hidden = images._replace(of_ill=[name in ILL for name in images.patients])
+    for level, counts in (("image", None), ("volume", (5, 4)), ("patient", (5, 4))):
+        plain, found = (levels_of(one, None)[level] for one in (images, hidden))
+        assert plain.counts == found.counts if counts is None else found.counts == counts

@@ -238,6 +238,7 @@ class Findings(Evaluator):
             called=called if len(called) == len(rows) else None,
             areas=areas if len(areas) == len(rows) else None,
             unknown=int((known["group"] == "").sum()),
+            of_ill=(known["of_ill"] == "True").tolist(),
         )
 
 
@@ -251,7 +252,7 @@ def _table(loaders: Iterable[Any]) -> DataFrame:
     """What is known of the images of these: patient and volume; nobody's data need say so."""
     tables = [getattr(getattr(loader, "dataset", None), "samples", None) for loader in loaders]
     known = [one for one in tables if isinstance(one, DataFrame) and "image_path" in one]
-    columns = ["image_path", "group", "volume"]
+    columns = ["image_path", "group", "volume", "of_ill"]
     nothing = DataFrame(columns=columns, dtype=str)
     whole = [one.reindex(columns=columns, fill_value="").astype(str) for one in known]
     return concat([nothing, *whole]).drop_duplicates("image_path").set_index("image_path")

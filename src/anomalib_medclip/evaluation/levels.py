@@ -139,6 +139,8 @@ class ImageAnswers(NamedTuple):
         called: Whether each is called abnormal; ``None`` without a threshold.
         areas: Share of each that is above the threshold of pixels; ``None`` without one.
         unknown: How many are of unknown patients.
+        of_ill: Whether the volume of each has a lesion, be it in none of these images: such
+            patients and volumes are no normal ones.
     """
 
     paths: Sequence[str]
@@ -151,6 +153,7 @@ class ImageAnswers(NamedTuple):
     called: Sequence[int] | None
     areas: Sequence[float] | None
     unknown: int
+    of_ill: Sequence[bool] = ()
 
 
 def levels_of(images: ImageAnswers, decisions: Decisions | None) -> dict[Level, UnitScores]:
@@ -195,7 +198,9 @@ def _of_units(
     images: ImageAnswers, names: Sequence[str], known: Decisions, level: Level
 ) -> UnitScores:
     areas = images.areas if known.aggregation.kind == "area" else None
-    found = list(units(names, images.patients, images.labels, images.halved, areas))
+    made = units(names, images.patients, images.labels, images.halved, areas)
+    ill = {owner for owner, one in zip(images.patients, images.of_ill, strict=False) if one}
+    found = [one for one in made if one.abnormal or one.owner not in ill]
     scores = _scores_of(found, known.aggregation)
     # A threshold depends on how many images a unit has, and not on which.
     most = np.zeros(max((len(one.scores) for one in found), default=1))
