@@ -201,7 +201,7 @@ def test_images_are_called_abnormal_by_the_rule_that_is_asked_for():
 def test_on_what_is_decided_is_said_of_each_level(calibrated):
     curve = Calibration("sigmoid", (2.0, -1.0), (), 0.25, 60)
     known = Decisions(
-        references={"image": KNOWN, "patient": replace(KNOWN, images=3, is_approximate=True)},
+        references={"image": KNOWN, "patient": replace(KNOWN, images=(3, 3), is_approximate=True)},
         calibrations={"patient": curve} if calibrated else {},
         no_probability={} if calibrated else {"patient": "too few patients: 4 normal"},
     )

@@ -4,6 +4,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,13 +24,14 @@ from anomalib_medclip.data.few_shot import (
     patients,
     warn_of_few,
 )
-from anomalib_medclip.data.folds import without_patients
+from anomalib_medclip.data.folds import others_of, without_patients
 from anomalib_medclip.data.integrity import (
     Problem,
     check_patients,
     class_problems,
     file_problems,
     refuse,
+    warn,
 )
 from anomalib_medclip.data.loaders import OneSetLoaders
 from anomalib_medclip.data.model_needs import needs_of
@@ -164,7 +166,7 @@ class MedicalDataModule(DrawnSupport, OneSetLoaders):
 
     def _setup(self, _stage: str | None = None) -> None:
         table = self.complete(self.load_table())
-        refuse(self.file_problems(table))
+        refuse(self.file_problems(table[table["split"] != UNUSED]))
         warn_of(self.left_out)
         splits = self.split(table)
         refuse(self.split_problems(splits))
@@ -182,10 +184,11 @@ class MedicalDataModule(DrawnSupport, OneSetLoaders):
 
     def _others_of(self, support: DataFrame, table: DataFrame) -> DataFrame:
         """Other images of the support's patients, which are not tested."""
-        others = table[
-            (table["split"] != "test") & ~table["image_path"].isin(support["image_path"])
-        ]
-        return others[patients(others).isin(patients(support))]
+        others = others_of(support, table)
+        faults = [replace(one, severity="warning") for one in self.file_problems(others)]
+        warn(faults)  # and nothing more, since no more is asked of these images than of a threshold
+        wrong = others[["image_path", "mask_path"]].isin({one.file for one in faults})
+        return others[~wrong.any(axis=1)]
 
     def _learn_from(self, splits: dict[str, DataFrame]) -> None:
         """Take support, training and validation from these rows; lacking others, validate on it."""

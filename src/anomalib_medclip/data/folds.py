@@ -29,3 +29,14 @@ def _without(splits: dict[str, DataFrame], part: DataFrame) -> dict[str, DataFra
     rest = {name: rows[~patients(rows).isin(left_out)] for name, rows in splits.items()}
     of_part = splits[UNUSED][patients(splits[UNUSED]).isin(left_out)]
     return {**rest, "valid": concat([part, of_part])}
+
+
+def others_of(support: DataFrame, table: DataFrame) -> DataFrame:
+    """Other images of the support's patients, of no split that is tested.
+
+    Args:
+        support: Rows of the support.
+        table: All rows.
+    """
+    others = table[(table["split"] != "test") & ~table["image_path"].isin(support["image_path"])]
+    return others[patients(others).isin(patients(support))]
