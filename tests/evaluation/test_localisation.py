@@ -4,6 +4,7 @@ import pytest
 import torch
 from anomalib.data import ImageBatch
 
+from anomalib_medclip.compare.dataset_result import PatientInfluence
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.data.batch import MedicalBatch
 from anomalib_medclip.evaluation.localisation import (
@@ -77,6 +78,8 @@ def test_lesions_are_counted_through_the_slices_of_a_volume(batches):
         )
     assert figures.froc["1.0"] == pytest.approx(expected.froc[1.0].value)
     assert {"pixel_AUROC", "lesion_Sensitivity", "pixel_Dice"} <= set(figures.influences)
+    for influence in figures.influences.values():  # as records of a comparison hold them
+        assert PatientInfluence.of(influence).value == influence.value
     apart, known, overlap = added(batches, whole=False)
     apart = apart.figures(known, overlap, threshold_at(1.0))
     assert apart.found["lesion_Sensitivity"].value < figures.found["lesion_Sensitivity"].value

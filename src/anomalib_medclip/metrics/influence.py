@@ -143,7 +143,7 @@ def by_leaving_out(
         count = np.count_nonzero(among)
         moved[members] = (count - 1) / count * (without[among].mean() - without[members])
     parts = moved[:, None] * present / present.sum(axis=1, keepdims=True)
-    return Influence(value, tuple(patients), parts, images)
+    return Influence(float(value), tuple(patients), parts, images)  # NumPy's is no number of JSON
 
 
 def strata(present: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.bool_]]:
