@@ -21,7 +21,7 @@ EVEN = BACKBONE | {"text_cfg": BACKBONE["text_cfg"] | {"width": 24, "layers": 3}
 class Training:
     """What a method needs to learn soon what ``write_lesions`` draws; its defaults are for more."""
 
-    epochs: int = 3
+    epochs: int = 6
     batch: int = 1
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -31,9 +31,9 @@ class Training:
 
 
 TRAINING = {
-    "IQECLIP": Training(batch=2, options={"lr": 3e-3, "blocks": 1}),
-    "MadCLIP": Training(batch=4, options={"lr": 1e-2}),
-    "MVFA": Training(batch=4, options={"lr": 3e-3}),
+    "IQECLIP": Training(epochs=3, batch=2, options={"lr": 3e-3, "blocks": 1}),
+    "MadCLIP": Training(epochs=3, batch=4, options={"lr": 1e-2}),
+    "MVFA": Training(epochs=3, batch=4, options={"lr": 3e-3}),
     # It sees its few images once an epoch, not in a dozen copies.
     "MediCLIP": Training(epochs=20, batch=4),
 }
