@@ -64,7 +64,7 @@ MOST = 128
 def chosen_among(seen: Iterable[SeenImage]) -> list[SeenImage]:
     """At most ``MOST`` of these, the same whatever their order; each image once."""
     by_path = {image.path: image for image in seen}
-    return [by_path[path] for path in sorted(by_path, key=_shuffled)[:MOST]]
+    return [by_path[path] for path in sorted(by_path, key=shuffled)[:MOST]]
 
 
 class FamiliarImages(NamedTuple):
@@ -98,5 +98,6 @@ class FamiliarImages(NamedTuple):
         return Familiarity(self.vectors.float().numpy(), self.owners.tolist())
 
 
-def _shuffled(name: str) -> str:
+def shuffled(name: str) -> str:
+    """What names are sorted by for an order like chance, which depends on nothing but them."""
     return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()

@@ -97,6 +97,7 @@ def units(
     labels: npt.ArrayLike,
     scores: npt.ArrayLike,
     areas: npt.ArrayLike | None = None,
+    of_ill: npt.ArrayLike | None = None,
 ) -> Iterator[Unit]:
     """Images put together to units, in the order of their names.
 
@@ -106,18 +107,25 @@ def units(
         labels: Whether each image is abnormal.
         scores: Of each image.
         areas: Of each, as of ``Unit``.
+        of_ill: Whether the patient of each has a lesion, be it in none of these images; units of
+            his without any abnormal image are no normal ones, and left out.
     """
     of_unit: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         of_unit.setdefault(name, []).append(number)
     values, truth = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
     above = None if areas is None else np.asarray(areas, dtype=np.float64)
+    marks = np.asarray([] if of_ill is None else of_ill, dtype=bool)
+    ill = {owner for owner, mark in zip(owners, marks, strict=False) if mark}
     for name in sorted(filter(None, of_unit)):
         rows = of_unit[name]
+        owner, abnormal = owners[rows[0]], bool(truth[rows].any())
+        if owner in ill and not abnormal:
+            continue
         yield Unit(
             name=name,
-            owner=owners[rows[0]],
-            abnormal=bool(truth[rows].any()),
+            owner=owner,
+            abnormal=abnormal,
             scores=values[rows],
             areas=None if above is None else above[rows],
         )

@@ -11,7 +11,7 @@ from anomalib_medclip.decisions.aggregation import Aggregation, Choice
 from anomalib_medclip.decisions.conformal import PValue, p_value
 from anomalib_medclip.decisions.familiarity import Unlike
 from anomalib_medclip.decisions.probability import Calibration, log_odds
-from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
+from anomalib_medclip.decisions.reference import LEVELS, Level, Reference, way_at
 from anomalib_medclip.decisions.thresholds import Rule, Threshold, described, threshold
 from anomalib_medclip.errors import CheckpointError, ConfigError
 
@@ -193,9 +193,7 @@ class Decisions:
             unfit: Why its score cannot be compared with those of validation, if it cannot.
             no_unlike: Why nobody can say.
         """
-        # A single image is its own score, however many are put together.
-        way = Aggregation("worst") if level == "image" else self.aggregation
-        score = way.of(scores, areas)
+        score = way_at(level, self.aggregation).of(scores, areas)
         known, curve = self.references.get(level), self.calibrations.get(level)
         count = np.size(scores)
         if known is not None and not known.is_of_size(count):

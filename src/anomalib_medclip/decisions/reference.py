@@ -14,6 +14,11 @@ LEVELS: tuple[Level, ...] = ("image", "volume", "patient")
 """From the smallest unit to the one that a clinic decides about."""
 
 
+def way_at(level: Level, chosen: Aggregation) -> Aggregation:
+    """How a unit of a level is aggregated: a single image is its own score, whatever was chosen."""
+    return Aggregation("worst") if level == "image" else chosen
+
+
 @dataclass(frozen=True)
 class Reference:
     """Scores of normal and of abnormal patients, one each, in rising order.

@@ -198,9 +198,8 @@ def _of_units(
     images: ImageAnswers, names: Sequence[str], known: Decisions, level: Level
 ) -> UnitScores:
     areas = images.areas if known.aggregation.kind == "area" else None
-    made = units(names, images.patients, images.labels, images.halved, areas)
-    ill = {owner for owner, one in zip(images.patients, images.of_ill, strict=False) if one}
-    found = [one for one in made if one.abnormal or one.owner not in ill]
+    answers = images.labels, images.halved, areas, images.of_ill
+    found = list(units(names, images.patients, *answers))
     scores = _scores_of(found, known.aggregation)
     # A threshold depends on how many images a unit has, and not on which.
     most = np.zeros(max((len(one.scores) for one in found), default=1))

@@ -1,6 +1,5 @@
 """What a model will decide by, found on validation: see ``anomalib_medclip.decisions``."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from typing import Any, NamedTuple
@@ -18,14 +17,15 @@ from anomalib_medclip.components.familiar import (
     SeenImage,
     chosen_among,
     seen_images,
+    shuffled,
 )
 from anomalib_medclip.components.processors import placed
 from anomalib_medclip.components.threshold import has_pixel_threshold, has_threshold
-from anomalib_medclip.decisions.aggregation import Aggregation, Choice, Unit, choose, units
+from anomalib_medclip.decisions.aggregation import Choice, Unit, choose, units
 from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.decisions.map_tail import MapTail
 from anomalib_medclip.decisions.probability import calibrate, why_none
-from anomalib_medclip.decisions.reference import LEVELS, Level, Reference
+from anomalib_medclip.decisions.reference import LEVELS, Level, Reference, way_at
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
@@ -198,8 +198,7 @@ def _decisions(
     choice, rest = _chosen(found["patient"])
 
     def reference(level: Level, of: Sequence[Unit]) -> Reference:
-        way = Aggregation("worst") if level == "image" else choice.aggregation
-        return Reference.of(of, way, is_approximate)
+        return Reference.of(of, way_at(level, choice.aggregation), is_approximate)
 
     everyone = {level: reference(level, of) for level, of in found.items()}
     kept = {level: [one for one in of if one.owner in rest] for level, of in found.items()}
@@ -218,9 +217,7 @@ def _units(rows: DataFrame, name: str) -> list[Unit]:
     areas = None if rows["area"].isna().any() else rows["area"].to_numpy(dtype=float)
     names, owners = rows[name].tolist(), rows["owner"].tolist()
     truth, scores = rows["abnormal"].to_numpy(), rows["score"].to_numpy()
-    ill = set(rows.loc[rows["of_ill"], "owner"])  # perhaps by a lesion in none of these images
-    found = units(names, owners, truth, scores, areas)
-    return [one for one in found if one.abnormal or one.owner not in ill]
+    return list(units(names, owners, truth, scores, areas, rows["of_ill"].to_numpy()))
 
 
 def _chosen(found: Sequence[Unit]) -> tuple[Choice, set[str]]:
@@ -234,12 +231,8 @@ def _chosen(found: Sequence[Unit]) -> tuple[Choice, set[str]]:
     choice = choose(found)
     if not choice.tried:
         return choice, everyone
-    normal = sorted((one.name for one in found if not one.abnormal), key=_shuffled)
+    normal = sorted((one.name for one in found if not one.abnormal), key=shuffled)
     asked = set(compress(normal, [number % 2 == 0 for number in range(len(normal))]))
     made = choose([one for one in found if one.abnormal or one.name in asked], fewest=1)
     told = f"{made.reason}; its {len(asked)} normal ones are not counted on for p-values"
     return made._replace(reason=told), everyone - asked
-
-
-def _shuffled(name: str) -> str:
-    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
