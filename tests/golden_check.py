@@ -17,18 +17,19 @@ import numpy as np
 from golden_cases.common import Tolerance
 from torch import Tensor
 
-CASES = {
-    "mvfa": "MVFACase",
-    "madclip": "MadCLIPCase",
-    "mediclip": "MediCLIPCase",
-    "iqeclip": "IQECLIPCase",
-}
+CASES = sorted(
+    path.stem
+    for path in Path(__file__).with_name("golden_cases").glob("*.py")
+    if re.search(rf"^class {path.stem}case\b", path.read_text(), re.IGNORECASE | re.MULTILINE)
+)
+"""Methods that have a class such as ``MVFACase`` in a file such as ``golden_cases/mvfa.py``."""
 
 
 def open_case(folder: Path) -> Any:
     """The case of a folder; its method is the name of the folder that it lies in."""
     method = folder.resolve().parent.name
-    return getattr(import_module(f"golden_cases.{method}"), CASES[method])(folder)
+    found = vars(import_module(f"golden_cases.{method}"))
+    return next(found[name] for name in found if name.lower() == f"{method}case")(folder)
 
 
 def compare(expected: np.ndarray, actual: object) -> float:

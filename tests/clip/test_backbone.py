@@ -229,8 +229,8 @@ def test_the_fingerprint_does_not_hang_on_how_the_processor_rounds(
     file = save(tmp_path, tiny_clip.state_dict())
     here = ImageTower(Backbone(tiny_config, file, image_size=48))
 
-    def resize_elsewhere(state, model):
-        resize_pos_embed(state, model)
+    def resize_elsewhere(state, model, *how):
+        resize_pos_embed(state, model, *how)
         state["visual.positional_embedding"] *= 1 + 1e-7
 
     monkeypatch.setattr("anomalib_medclip.clip.backbone.resize_pos_embed", resize_elsewhere)

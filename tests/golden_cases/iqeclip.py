@@ -59,6 +59,7 @@ TOLERANCES = [
 class IQECLIPCase:
     """One case of IQE-CLIP: everything that its arrays hold, computed by this package."""
 
+    fewest = 290
     inputs_pattern = r"images|mask|labels"
     tolerances = TOLERANCES
 

@@ -44,6 +44,7 @@ TOLERANCES = [
 class MVFACase(BMADCase):
     """One case of MVFA: everything that its arrays hold, computed by this package."""
 
+    fewest = 75
     inputs_pattern = r"raw/.*|zero_src/.*|augment/in_(image|mask)|loss_unit/(prob|target)"
     tolerances = TOLERANCES
 

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import open_clip
 import torch
@@ -25,6 +25,10 @@ from anomalib_medclip.files import as_json
 from anomalib_medclip.readers.size_limit import check_parameters
 
 logger = logging.getLogger(__name__)
+
+PositionResize = Literal["bicubic, antialiased", "bicubic", "bilinear"]
+"""How a position embedding is brought to another grid. open_clip's is the first; codes that resize
+by themselves take the others, and scores differ."""
 
 CLIP_PREFIXES = ("model.clip.", "model.text_tower.")
 """Where frozen towers lie in the state of an anomalib model, whose torch model is ``model``; few
@@ -61,6 +65,7 @@ class Backbone:
         quick_gelu: The sigmoid GELU that OpenAI trained with, instead of the exact one.
         normalize: Subtract CLIP's mean and divide by its standard deviation.
         seed: Seed of random weights.
+        position_resize: How the position embedding is resized.
     """
 
     model: str | dict[str, Any]
@@ -69,6 +74,7 @@ class Backbone:
     quick_gelu: bool = False
     normalize: bool = False
     seed: int = 0
+    position_resize: PositionResize = "bicubic, antialiased"
 
     @property
     def name(self) -> str:
@@ -125,6 +131,10 @@ class Backbone:
             "quick_gelu": config["quick_gelu"],
             "heads": clip.visual.transformer.resblocks[0].attn.num_heads,
         }
+        if (
+            self.position_resize != "bicubic, antialiased"
+        ):  # others' fingerprints stay what they were
+            settings["position_resize"] = self.position_resize
         if self.pretrained is None:
             logger.info("%s has random weights (seed %d)", self.name, self.seed)
             return LoadedClip(clip, _fingerprint(settings | {"config": config, "seed": self.seed}))
@@ -132,7 +142,8 @@ class Backbone:
         state = read_weights(path)
         fingerprint = _fingerprint(settings, state)
         try:
-            resize_pos_embed(state, clip)
+            interpolation, *antialiased = self.position_resize.split(", ")
+            resize_pos_embed(state, clip, interpolation, bool(antialiased))
             clip.load_state_dict(state)
         except (RuntimeError, KeyError) as error:
             reason = textwrap.shorten(str(error), 300, placeholder=" ...")  # else every key

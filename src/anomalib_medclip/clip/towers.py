@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import cast
 
 import open_clip
 import torch
@@ -11,7 +12,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.backbone import Backbone
-from anomalib_medclip.clip.blocks import Precision, own_blocks
+from anomalib_medclip.clip.blocks import Block, Precision, own_blocks
 from anomalib_medclip.clip.partial_attention import context, read
 from anomalib_medclip.errors import ConfigError
 
@@ -60,9 +61,19 @@ class ImageTower(nn.Module):
         return int(self.visual.proj.shape[1])
 
     @property
+    def blocks(self) -> Sequence[Block]:
+        """The residual blocks, frozen."""
+        return cast("Sequence[Block]", self.visual.transformer.resblocks)
+
+    @property
     def depth(self) -> int:
         """Number of blocks."""
-        return len(self.visual.transformer.resblocks)
+        return len(self.blocks)
+
+    @property
+    def prefix(self) -> int:
+        """Number of tokens that stand before the patches in the stream: the class token."""
+        return 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -138,9 +149,26 @@ class ImageTower(nn.Module):
         """The stream after a later block, of the one after an earlier one; nothing is fed back."""
         return self._run(stream, start, [end], lambda _level, stream: stream)
 
+    def patches(
+        self, tokens: Float[Tensor, "*batch token width"]
+    ) -> Float[Tensor, "*batch patch width"]:
+        """The patches among the tokens of a stream, row by row of the image."""
+        return tokens[..., self.prefix :, :]
+
     def pool(self, stream: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch embed_dim"]:
         """Project the class token of the last block into the shared space, un-normalised."""
-        return self.visual.ln_post(stream[:, 0]) @ self.visual.proj
+        return self.project(stream[:, 0])
+
+    def project(
+        self, tokens: Float[Tensor, "*batch width"], norm: bool = True
+    ) -> Float[Tensor, "*batch embed_dim"]:
+        """Take any tokens where CLIP takes the class token: into the shared space, un-normalised.
+
+        Args:
+            tokens: Of the stream after the last block or an earlier one.
+            norm: Apply the tower's last layer norm first, as CLIP does.
+        """
+        return (self.visual.ln_post(tokens) if norm else tokens) @ self.visual.proj
 
     def _embed(self, images: Tensor) -> Tensor:
         visual = self.visual
@@ -160,9 +188,8 @@ class ImageTower(nn.Module):
         self, stream: Tensor, start: int, levels: Sequence[int], after_block: AfterBlock
     ) -> Tensor:
         """Run the blocks after number ``start``, up to the last level."""
-        blocks = self.visual.transformer.resblocks
         for level, number in enumerate(levels):
-            for block in blocks[start:number]:
+            for block in self.blocks[start:number]:
                 stream = block(stream)
             stream, start = after_block(level, stream), number
         return stream
@@ -198,9 +225,14 @@ class TextTower(nn.Module):
         return int(self.positional_embedding.shape[1])
 
     @property
+    def blocks(self) -> Sequence[Block]:
+        """The residual blocks, frozen."""
+        return cast("Sequence[Block]", self.transformer.resblocks)
+
+    @property
     def depth(self) -> int:
         """Number of blocks."""
-        return len(self.transformer.resblocks)
+        return len(self.blocks)
 
     def train(self, mode: bool = True) -> "TextTower":
         """Stay in evaluation mode: a frozen tower has nothing to train."""
@@ -228,7 +260,7 @@ class TextTower(nn.Module):
             stream: As many tokens as there are to read; a causal tower sees nothing after them.
             causal: Each token attends only to those before it, as CLIP was trained.
         """
-        return self._run(self.transformer.resblocks, stream, causal)
+        return self._run(self.blocks, stream, causal)
 
     def read(
         self, stream: Float[Tensor, "sentence token width"], positions: Int[Tensor, "sentence"]
@@ -249,7 +281,7 @@ class TextTower(nn.Module):
         positions alone.
         """
         length = int(positions.max()) + 1 if causal else stream.shape[1]
-        *blocks, last = self.transformer.resblocks
+        *blocks, last = self.blocks
         stream = self._run(blocks, stream[:, :length], causal)
         rows = torch.arange(stream.shape[0], device=stream.device)
         mask = self.causal_mask[positions, None, None, :length] if causal else None

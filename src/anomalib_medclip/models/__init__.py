@@ -1,7 +1,8 @@
 """The methods: every folder here is one, and other packages may bring more.
 
-A folder is found by its ``lightning_model.py``, and is called as its class, in lower case. Another
-package names its class in an entry point of the group ``anomalib_medclip.models``:
+A folder is found by its ``lightning_model.py``, and is called as its class, in lower case, with
+underscores where they help to read it. Another package names its class in an entry point of the
+group ``anomalib_medclip.models``:
 
 .. code-block:: toml
 
@@ -35,7 +36,7 @@ def list_models() -> list[str]:
         >>> {"iqeclip", "madclip", "mediclip", "mvfa"} <= set(list_models())
         True
     """
-    return sorted({*_folders(tuple(__path__)), *(entry.name.lower() for entry in _entries())})
+    return sorted({*_folders(tuple(__path__)), *(_plain(entry.name) for entry in _entries())})
 
 
 def get_model(name: str) -> "type[AnomalibModule]":
@@ -48,10 +49,10 @@ def get_model(name: str) -> "type[AnomalibModule]":
         UnknownNameError: There is no such method.
         PluginError: Two packages bring it, or what one brings cannot be used.
     """
-    wanted = name.lower()
-    found = [entry for entry in _entries() if entry.name.lower() == wanted]
-    if wanted in _folders(tuple(__path__)):
-        found.append(_entry_of_folder(wanted))
+    wanted = _plain(name)
+    found = [entry for entry in _entries() if _plain(entry.name) == wanted]
+    if folder := _folders(tuple(__path__)).get(wanted):
+        found.append(_entry_of_folder(wanted, folder))
     if not found:
         msg = f"no model {name!r}; there are {', '.join(list_models())}: correct the name, or "
         msg += "install the package that brings it"
@@ -64,9 +65,10 @@ def get_model(name: str) -> "type[AnomalibModule]":
 
 
 @cache
-def _folders(places: tuple[str, ...]) -> list[str]:
+def _folders(places: tuple[str, ...]) -> dict[str, str]:
+    """Names of folders by the names of their methods."""
     found = (Path(folder).glob("*/lightning_model.py") for folder in places)
-    return [path.parent.name for paths in found for path in paths]
+    return {_plain(path.parent.name): path.parent.name for paths in found for path in paths}
 
 
 def _entries() -> tuple[EntryPoint, ...]:
@@ -79,9 +81,14 @@ def _entries_on(_search_path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=GROUP))  # which reads what every installed package says
 
 
-def _entry_of_folder(name: str) -> EntryPoint:
-    card = import_module(f"{__name__}.{name}")
-    named = next((one for one in card.__all__ if one.lower() == name), name)
+def _plain(name: str) -> str:
+    """Of a class, of a folder or of an entry point: what they have in common."""
+    return name.lower().replace("_", "")
+
+
+def _entry_of_folder(name: str, folder: str) -> EntryPoint:
+    card = import_module(f"{__name__}.{folder}")
+    named = next((one for one in card.__all__ if _plain(one) == name), name)
     return EntryPoint(name, f"{card.__name__}:{named}", GROUP)
 
 
@@ -96,7 +103,7 @@ def _load(entry: EntryPoint) -> "type[AnomalibModule]":
         msg = f"{named} cannot be imported: {error!r}; update or uninstall {owner}"
         raise PluginError(msg) from error
     is_model = isinstance(found, type) and issubclass(found, AnomalibModule)
-    if not is_model or found.__name__.lower() != entry.name.lower():
+    if not is_model or _plain(found.__name__) != _plain(entry.name):
         msg = f"{named} is no AnomalibModule of that name; update or uninstall {owner}"
         raise PluginError(msg)
     return found

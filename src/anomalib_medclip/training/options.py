@@ -10,7 +10,7 @@ from anomalib.post_processing import PostProcessor
 from lightning import LightningModule, Trainer
 
 from anomalib_medclip.cache import CachePrecision
-from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.backbone import Backbone, PositionResize
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.processors import (
@@ -75,6 +75,7 @@ class SharedOptions(Base):
         training_facts: How it was trained: zero-shot or few-shot, from which sets, epochs.
         user_components: The components among ``kwargs``, and what a checkpoint holds of them.
         resample: Filter of the resize of images.
+        position_resize: How the backbone's position embedding is resized.
 
     Raises:
         ConfigError: An option has a word that it does not know, or a number that cannot be, or
@@ -85,6 +86,7 @@ class SharedOptions(Base):
     default_lr: ClassVar[float] = 1e-3
     names_the_object: ClassVar[bool] = True
     resample: ClassVar[Resample] = "bicubic"
+    position_resize: ClassVar[PositionResize] = "bicubic, antialiased"
     user_components = UserComponents({})  # pickles of former versions have none
     training_facts: Mapping[str, Any] = MappingProxyType({})
 
@@ -118,9 +120,8 @@ class SharedOptions(Base):
         if object_name is not None and not self.names_the_object:
             msg = f"the prompts of {type(self).__name__} name no object; leave object_name out"
             raise ConfigError(msg)
-        self.backbone = Backbone(
-            backbone, pretrained, image_size, quick_gelu, normalize, backbone_seed
-        )
+        entry = image_size, quick_gelu, normalize, backbone_seed, self.position_resize
+        self.backbone = Backbone(backbone, pretrained, *entry)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - of any metaclass
         """Let a method's signature say all its options."""

@@ -102,7 +102,7 @@ class ImagePrompts(nn.Module):
         does their start notice the image, so it is run once for all.
         """
         images = classes.shape[0] // 2
-        *blocks, last = tower.transformer.resblocks
+        *blocks, last = tower.blocks
         for number, block in enumerate(blocks):
             start = self._with_deep(start, number)
             first = context(block, start)

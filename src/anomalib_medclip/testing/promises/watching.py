@@ -78,7 +78,7 @@ class Work(Callback):
 
         self._features = features
         TextTower.features = counted  # type: ignore[method-assign]
-        for number, block in enumerate(pl_module.model.clip.visual.transformer.resblocks, 1):
+        for number, block in enumerate(pl_module.model.clip.blocks, 1):
             block.register_forward_hook(lambda *_, number=number: self.now.update([number]))
 
     def on_train_epoch_start(self, *_: Any) -> None:  # noqa: ANN401 - Lightning's
