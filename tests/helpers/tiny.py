@@ -24,6 +24,7 @@ class Training:
     epochs: int = 6
     batch: int = 1
     options: dict[str, Any] = field(default_factory=dict)
+    exempt: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(method):
@@ -62,7 +63,7 @@ METHODS = [anomalib_medclip.get_model(name) for name in anomalib_medclip.list_mo
 
 
 CASES = [
-    MethodCase(method, found.options, found.epochs, found.batch)
+    MethodCase(method, found.options, found.epochs, found.batch, found.exempt)
     for method, found in ((method, Training.of(method)) for method in METHODS)
 ]
 """Every method, with what it needs to keep its promises soon."""
