@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.blocks import Block, Precision, own_blocks
 from anomalib_medclip.clip.partial_attention import context, read
+from anomalib_medclip.clip.trunks import OpenClipTrunk
 from anomalib_medclip.errors import ConfigError
 
 AfterBlock = Callable[[int, Tensor], Tensor]
@@ -45,7 +46,7 @@ class ImageTower(nn.Module):
         self.precision = precision
         clip, self.fingerprint = backbone.load()
         self.visual = clip.visual.requires_grad_(requires_grad=False).eval()
-        own_blocks(self.visual.transformer, precision)
+        self._trunk = OpenClipTrunk(self.visual, precision)
         statistics = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
         for name, values in zip(("mean", "std"), statistics, strict=True):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
@@ -53,27 +54,27 @@ class ImageTower(nn.Module):
     @property
     def width(self) -> int:
         """Width of the token stream."""
-        return int(self.visual.conv1.out_channels)
+        return self._trunk.width
 
     @property
     def embed_dim(self) -> int:
         """Width of the space that images and text share."""
-        return int(self.visual.proj.shape[1])
+        return self._trunk.embed_dim
 
     @property
     def blocks(self) -> Sequence[Block]:
         """The residual blocks, frozen."""
-        return cast("Sequence[Block]", self.visual.transformer.resblocks)
+        return cast("Sequence[Block]", self._trunk.blocks)
 
     @property
     def depth(self) -> int:
         """Number of blocks."""
-        return len(self.blocks)
+        return len(self._trunk.blocks)
 
     @property
     def prefix(self) -> int:
-        """Number of tokens that stand before the patches in the stream: the class token."""
-        return 1
+        """Number of tokens before the patches in the stream: class token and registers, or none."""
+        return self._trunk.prefix
 
     @property
     def size(self) -> tuple[int, int]:
@@ -102,7 +103,7 @@ class ImageTower(nn.Module):
     def taps(
         self, images: Float[Tensor, "batch 3 side side"], levels: Sequence[int]
     ) -> Float[Tensor, "batch level token width"]:
-        """The token stream after each level, un-normalised; the class token comes first.
+        """The token stream after each level, un-normalised; ``prefix`` tokens, then the patches.
 
         Args:
             images: RGB in [0, 1] at the tower's image size.
@@ -156,8 +157,12 @@ class ImageTower(nn.Module):
         return tokens[..., self.prefix :, :]
 
     def pool(self, stream: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch embed_dim"]:
-        """Project the class token of the last block into the shared space, un-normalised."""
-        return self.project(stream[:, 0])
+        """The image's feature in the shared space, un-normalised, as CLIP pools the last block.
+
+        Raises:
+            ConfigError: This tower gives no single feature of an image.
+        """
+        return self._trunk.pool(stream)
 
     def project(
         self, tokens: Float[Tensor, "*batch width"], norm: bool = True
@@ -167,11 +172,13 @@ class ImageTower(nn.Module):
         Args:
             tokens: Of the stream after the last block or an earlier one.
             norm: Apply the tower's last layer norm first, as CLIP does.
+
+        Raises:
+            ConfigError: The tower pools by attention, and takes no single token.
         """
-        return (self.visual.ln_post(tokens) if norm else tokens) @ self.visual.proj
+        return self._trunk.project(tokens, norm)
 
     def _embed(self, images: Tensor) -> Tensor:
-        visual = self.visual
         if images.shape[1:] != (3, *self.size):
             came, wanted = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.size))
             msg = f"images of {came} came (channels, rows, columns), and this tower takes 3 x "
@@ -179,18 +186,14 @@ class ImageTower(nn.Module):
             raise ConfigError(msg)
         if self.backbone.normalize:
             images = (images - self.mean) / self.std
-        patches = visual.conv1(images).flatten(2).transpose(1, 2)
-        # Not len(patches), which would fix the batch size of a traced graph.
-        token = visual.class_embedding.expand(patches.shape[0], 1, -1)
-        return visual.ln_pre(torch.cat([token, patches], dim=1) + visual.positional_embedding)
+        return self._trunk.embed(images)
 
     def _run(
         self, stream: Tensor, start: int, levels: Sequence[int], after_block: AfterBlock
     ) -> Tensor:
         """Run the blocks after number ``start``, up to the last level."""
         for level, number in enumerate(levels):
-            for block in self.blocks[start:number]:
-                stream = block(stream)
+            stream = self._trunk.run(stream, start, number)
             stream, start = after_block(level, stream), number
         return stream
 
