@@ -86,6 +86,11 @@ class Backbone:
         """Width of the text tower's token stream."""
         return int(self.config()["text_cfg"]["width"])
 
+    @property
+    def text_depth(self) -> int:
+        """Number of blocks of the text tower."""
+        return int(self.config()["text_cfg"]["layers"])
+
     def __str__(self) -> str:
         """All that matters, for messages and for files that travel: of a path its last name."""
         weights = (

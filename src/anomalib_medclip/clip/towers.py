@@ -20,6 +20,10 @@ AfterBlock = Callable[[int, Tensor], Tensor]
 """Called after each tapped block with its level (from 0) and the token stream ``(batch, token,
 width)``; what it returns enters the next block."""
 
+BeforeBlock = Callable[[int, Tensor], Tensor]
+"""Called before each block of the text tower with its number (from 0) and the stream ``(sentence,
+token, width)``; what it returns enters the block."""
+
 
 class ImageTower(nn.Module):
     """CLIP's vision transformer, frozen: tokens after some of its blocks.
@@ -274,15 +278,18 @@ class TextTower(nn.Module):
         stream: Float[Tensor, "sentence token width"],
         positions: Int[Tensor, "sentence"],
         causal: bool = True,
+        before_block: BeforeBlock | None = None,
     ) -> Float[Tensor, "sentence embed_dim"]:
         """What ``run`` and ``read`` give, without what is not read.
 
         Nothing after the last position enters a causal tower, and the last block is left by the
-        positions alone.
+        positions alone. Before each block ``before_block`` may change the stream.
         """
         length = int(positions.max()) + 1 if causal else stream.shape[1]
         *blocks, last = self.blocks
-        stream = self._run(blocks, stream[:, :length], causal)
+        stream = self._run(blocks, stream[:, :length], causal, before_block)
+        if before_block is not None:
+            stream = before_block(len(blocks), stream)
         rows = torch.arange(stream.shape[0], device=stream.device)
         mask = self.causal_mask[positions, None, None, :length] if causal else None
         readers = stream[rows, positions].unsqueeze(1)
@@ -303,10 +310,18 @@ class TextTower(nn.Module):
         tokens = self.tokenize(sentences).to(self.positional_embedding.device)
         return F.normalize(torch.cat([self(part) for part in tokens.split(chunk)]), dim=-1)
 
-    def _run(self, blocks: Iterable[nn.Module], stream: Tensor, causal: bool) -> Tensor:
+    def _run(
+        self,
+        blocks: Iterable[nn.Module],
+        stream: Tensor,
+        causal: bool,
+        before_block: BeforeBlock | None = None,
+    ) -> Tensor:
         length = stream.shape[1]
         mask = self.causal_mask[:length, :length] if causal else None
-        for block in blocks:
+        for number, block in enumerate(blocks):
+            if before_block is not None:
+                stream = before_block(number, stream)
             stream = block(stream, mask)
         return stream
 
