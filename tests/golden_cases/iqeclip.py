@@ -20,8 +20,8 @@ from torch import Tensor
 
 from anomalib_medclip.components.losses import LossTerms
 from anomalib_medclip.models.iqeclip import IQECLIP
-from anomalib_medclip.models.iqeclip.image_prompts import SENTENCES
 from anomalib_medclip.models.iqeclip.released import our_name
+from anomalib_medclip.models.iqeclip.sentences import SENTENCES
 from golden_cases.common import EXACT, Computed, Tolerance
 
 BRANCHES = ("text", "query")

@@ -31,7 +31,21 @@ class Training:
         return TRAINING.get(method.__name__, Training())
 
 
+MASKS_ALONE = "it learns from masks alone, and refuses data without them"
+
 TRAINING = {
+    "AnomalyCLIP": Training(epochs=6, batch=4, options={"lr": 1e-1}),
+    "VCPCLIP": Training(
+        epochs=3,
+        batch=4,
+        options={"lr": 3e-3},
+        exempt={
+            "learns_from_labels_alone": MASKS_ALONE,
+            "restores_the_kind_of_model_it_is": MASKS_ALONE,
+            "keeps_nothing_that_others_augment_by_chance": MASKS_ALONE,
+            "asks_what_the_images_show_if_it_must_know": MASKS_ALONE,
+        },
+    ),
     "IQECLIP": Training(epochs=3, batch=2, options={"lr": 3e-3, "blocks": 1}),
     "MadCLIP": Training(epochs=3, batch=4, options={"lr": 1e-2}),
     "MVFA": Training(epochs=3, batch=4, options={"lr": 3e-3}),

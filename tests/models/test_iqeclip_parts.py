@@ -10,11 +10,12 @@ from tiny import EVEN, OPTIONS
 
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.towers import TextTower
+from anomalib_medclip.components.image_prompts import ImagePrompts
+from anomalib_medclip.components.smoothing import GaussianSmoothing
 from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.models.iqeclip import IQECLIP
-from anomalib_medclip.models.iqeclip.image_prompts import SENTENCES, ImagePrompts
 from anomalib_medclip.models.iqeclip.query import Attention, QueryModule
-from anomalib_medclip.models.iqeclip.smoothing import GaussianSmoothing
+from anomalib_medclip.models.iqeclip.sentences import SENTENCES
 
 SMALL = OPTIONS | {"backbone": EVEN}
 
@@ -61,7 +62,7 @@ def padded(prompts, tower, feature):
 @pytest.mark.parametrize("deep_length", [0, 1, 2])
 def test_a_start_run_once_for_all_images_is_that_of_each(deep_length, text_tower):
     """To the last gradient; and what follows the token that is read changes nothing."""
-    prompts = ImagePrompts(text_tower, 24, 3, deep_length=deep_length).double()
+    prompts = ImagePrompts(text_tower, 24, SENTENCES, 3, deep_length=deep_length).double()
     tower, found = copy.deepcopy(text_tower).double(), []
     feature = torch.randn(4, 24, dtype=torch.float64, requires_grad=True)
     learnt = [feature, *prompts.parameters()]
@@ -78,7 +79,7 @@ def test_a_start_run_once_for_all_images_is_that_of_each(deep_length, text_tower
 @pytest.mark.parametrize(("length", "deep_length"), [(0, 1), (65, 1), (64, 2)])
 def test_prompts_that_do_not_fit_are_refused(length, deep_length, text_tower):
     with pytest.raises(ValueError, match=f"{length} class tokens and {deep_length} deep prompts"):
-        ImagePrompts(text_tower, 24, length, deep_length=deep_length)
+        ImagePrompts(text_tower, 24, SENTENCES, length, deep_length=deep_length)
 
 
 def test_folded_attention_is_plain_attention():

@@ -107,6 +107,11 @@ class Backbone:
             raise ConfigError(msg)
         return source
 
+    @property
+    def text_depth(self) -> int:
+        """Number of blocks of the text tower."""
+        return int(self.config()["text_cfg"]["layers"])
+
     def __str__(self) -> str:
         """All that matters, for messages and for files that travel: of a path its last name."""
         weights = (

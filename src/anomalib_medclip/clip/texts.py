@@ -1,6 +1,6 @@
 """Text towers taken apart: embeddings of tokens, blocks over them, one feature of each sentence."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from anomalib_medclip.clip.blocks import Block, own_blocks
 from anomalib_medclip.clip.partial_attention import context, read
 from anomalib_medclip.clip.tokens import Tokenizer
+
+BeforeBlock = Callable[[int, Tensor], Tensor]
+"""Called before each block of the text tower with its number (from 0) and the stream ``(sentence,
+token, width)``; what it returns enters the block."""
 
 
 class OpenClipText(nn.Module):
@@ -91,6 +95,7 @@ class OpenClipText(nn.Module):
         stream: Float[Tensor, "sentence token width"],
         ends: Int[Tensor, "sentence"],
         causal: bool,
+        before_block: BeforeBlock | None = None,
     ) -> Float[Tensor, "sentence embed_dim"]:
         """Features of embeddings with positions; see ``TextTower.features``."""
         mask = self.causal_mask if causal else None
@@ -102,8 +107,10 @@ class OpenClipText(nn.Module):
         stream, rows = stream[:, :length], torch.arange(stream.shape[0], device=stream.device)
         *blocks, last = self.blocks
         every = None if mask is None else mask[:length, :length] + hidden
-        for block in blocks:
-            stream = block(stream, every if every is not None else _mask(hidden))
+        change = before_block or _nothing
+        for number, block in enumerate(blocks):
+            stream = block(change(number, stream), every if every is not None else _mask(hidden))
+        stream = change(len(blocks), stream)
         own = _mask(hidden) if mask is None else mask[at, None, None, :length] + hidden
         readers = stream[rows, at].unsqueeze(1)
         return self.project(read(last, readers, context(last, stream), own)[:, 0])
@@ -136,6 +143,10 @@ class OpenClipText(nn.Module):
         hidden = torch.zeros(sentences, 1, 1, length + 1, device=stream.device, dtype=stream.dtype)
         padding = (places > ends[:, None])[:, None, None]
         return torch.cat([stream, own], dim=1), hidden.masked_fill(padding, float("-inf"))
+
+
+def _nothing(_number: int, stream: Tensor) -> Tensor:
+    return stream
 
 
 def _mask(hidden: Tensor | float) -> Tensor | None:

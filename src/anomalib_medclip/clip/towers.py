@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.blocks import Block, Precision
-from anomalib_medclip.clip.texts import HuggingFaceText, OpenClipText
+from anomalib_medclip.clip.texts import BeforeBlock, HuggingFaceText, OpenClipText
 from anomalib_medclip.clip.timm_trunk import family_of
 from anomalib_medclip.clip.tokens import tokenizer_of
 from anomalib_medclip.clip.trunks import OpenClipTrunk, Trunk
@@ -352,6 +352,7 @@ class TextTower(nn.Module):
         stream: Float[Tensor, "sentence token width"],
         positions: Int[Tensor, "sentence"],
         causal: bool = True,
+        before_block: BeforeBlock | None = None,
     ) -> Float[Tensor, "sentence embed_dim"]:
         """One feature of each sentence in the shared space, un-normalised.
 
@@ -362,8 +363,14 @@ class TextTower(nn.Module):
                 the mean of a sentence, do so.
             causal: Each token attends only to those before it, where the tower was trained so;
                 otherwise to all, padding included, but to what Hugging Face's towers hide.
+            before_block: What may change the stream before each block.
+
+        Raises:
+            ConfigError: ``before_block``, and the blocks are not CLIP's own.
         """
-        return self.parts.features(stream, positions, causal)
+        if before_block is None:
+            return self.parts.features(stream, positions, causal)
+        return self.own.features(stream, positions, causal, before_block)
 
     def forward(
         self, tokens: Int[Tensor, "sentence context"]

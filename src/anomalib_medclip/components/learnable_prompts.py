@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import TextTower
+from anomalib_medclip.components.deep_prompts import OverwritingPrompts
 from anomalib_medclip.components.prompts import PromptEncoder
 
 Position = Literal["end", "front", "middle"]
@@ -32,6 +33,7 @@ class LearnablePrompts(PromptEncoder):
         causal: Let tokens attend to earlier ones only, as CLIP was trained. The authors of MadCLIP
             and MediCLIP attend to all 77, padding included.
         seed: Seed of the initial vectors, N(0, 0.02^2); the global generator is left alone.
+        deep: Vectors that overwrite the first words before later blocks, if any.
     """
 
     learns: ClassVar[bool] = True
@@ -46,6 +48,7 @@ class LearnablePrompts(PromptEncoder):
         shared: bool = False,
         causal: bool = False,
         seed: int = 0,
+        deep: OverwritingPrompts | None = None,
     ) -> None:
         super().__init__()
         self.phrases: Mapping[str, tuple[str, ...]] = {
@@ -55,6 +58,7 @@ class LearnablePrompts(PromptEncoder):
         self.context = context
         self.positions = tuple(positions)
         self.causal = causal
+        self.deep = deep
         generator = torch.Generator().manual_seed(seed)
         self.ctx = nn.ParameterDict()
         for group, phrases in self.phrases.items():
@@ -76,7 +80,7 @@ class LearnablePrompts(PromptEncoder):
             *(self.sequences(tower, group, object_name) for group in self.phrases), strict=True
         )
         stream = torch.cat(sequences) + tower.positional_embedding
-        found = tower.features(stream, torch.cat(ends), self.causal)
+        found = tower.features(stream, torch.cat(ends), self.causal, self.deep)
         groups = found.split([len(rows) for rows in sequences])
         return F.normalize(torch.stack([group.mean(dim=0) for group in groups]), dim=-1)
 

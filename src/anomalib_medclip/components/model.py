@@ -61,6 +61,7 @@ class ClipModel(SizedByState):
     Attributes:
         quarters: Quarters of the tower's depth that the method reads.
         has_memory: Whether ``fit_support`` keeps something of the support images.
+        untraceable: Why no graph can be made of it, and what helps; empty where one can.
         part_names: What the time of a child module is told as in a profile, by the child's name,
             where that is not the same word; ``"maps"`` is what all scoring ends with.
         text: What the prompts say of the target, row 0 normal and row 1 abnormal; empty until
@@ -94,6 +95,7 @@ class ClipModel(SizedByState):
         self.memory_bank: MemoryBank | None = None
         self.has_masks = True
         self.few_shot = True
+        self.untraceable = ""
         self.register_buffer("text", torch.empty(0))
 
     @property

@@ -38,7 +38,9 @@ TEMPLATES = (
 """The 35 sentence frames of WinCLIP that MVFA uses."""
 
 
-def sentences(object_name: str, states: Sequence[str]) -> list[str]:
+def sentences(
+    object_name: str, states: Sequence[str], templates: Sequence[str] = TEMPLATES
+) -> list[str]:
     """Every state of an object in every template.
 
     Example:
@@ -46,7 +48,7 @@ def sentences(object_name: str, states: Sequence[str]) -> list[str]:
         >>> len(prompts), prompts[0], prompts[-1]
         (245, 'a bad photo of a Brain.', 'this is one Brain without damage in the scene.')
     """
-    return [t.format(s.format(object_name)) for s in states for t in TEMPLATES]
+    return [t.format(s.format(object_name)) for s in states for t in templates]
 
 
 def ensemble(

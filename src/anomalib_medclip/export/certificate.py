@@ -74,11 +74,13 @@ def _scale_of(post_processor: Any) -> tuple[float, float]:  # noqa: ANN401 - any
     return threshold, spread if scales else 1.0
 
 
-def refuse_bf16(method: Exportable) -> None:
-    """Refuse a model in bf16, whose graph would be of one runtime."""
+def refuse_graph(method: Exportable) -> None:
+    """Refuse a model of which no graph is made: in bf16 it would be of one runtime."""
     if method.model.clip.precision != "fp32":
         msg = "graphs are made in fp32, for any runtime: load the model with precision fp32"
         raise ParityError(msg)
+    if method.model.untraceable:
+        raise ParityError(method.model.untraceable)
 
 
 def refuse_uncertifiable(method: Exportable) -> None:

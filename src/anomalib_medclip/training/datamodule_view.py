@@ -65,6 +65,15 @@ class DatamoduleView:
         return sorted(set(map(str, samples["set_name"])))
 
     @property
+    def sets_without_masks(self) -> list[str]:
+        """Those of ``sets_learnt`` whose lesions are not outlined."""
+        samples = getattr(self.train_data, "samples", None)  # likewise
+        if samples is None or not {"set_name", "has_masks"} <= set(samples):
+            return [] if self.has_masks or self.train_data is None else self.sets_learnt
+        outlined = set(map(str, samples["set_name"][samples["has_masks"].astype(bool)]))
+        return [name for name in self.sets_learnt if name not in outlined]
+
+    @property
     def support_images(self) -> list[dict[str, Any]]:
         """Each image of the support: its path below the root, its label, its patient.
 

@@ -7,8 +7,9 @@ from anomalib.models.components.base import AnomalibModule
 
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
-from anomalib_medclip.models.iqeclip.image_prompts import ImagePrompts
+from anomalib_medclip.components.image_prompts import ImagePrompts
 from anomalib_medclip.models.iqeclip.query import QueryModule
+from anomalib_medclip.models.iqeclip.sentences import SENTENCES
 from anomalib_medclip.models.iqeclip.torch_model import CrossEntropy, IQECLIPModel
 from anomalib_medclip.training.method import ClipMethod
 
@@ -78,7 +79,7 @@ class IQECLIP(ClipMethod, AnomalibModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.hparams["seed"])
             prompts = ImagePrompts(
-                text_tower, width, prompt_length, class_prompts, deep_prompt_length
+                text_tower, width, SENTENCES, prompt_length, class_prompts, deep_prompt_length
             )
             queries = None
             if query_module:

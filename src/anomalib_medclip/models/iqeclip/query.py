@@ -1,21 +1,16 @@
 """The instance-aware query module: two queries that read an image and its text (eq. 6-9)."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from anomalib_medclip.models.iqeclip.class_tokens import ClassTokens
+from anomalib_medclip.components.class_tokens import ClassTokens
+from anomalib_medclip.components.folded_attention import FoldedAttention
 
 _EPS = 1e-12  # BERT's
 
 
-class Attention(nn.Module):
+class Attention(FoldedAttention):
     """Multi-head attention of queries to a context, with residual and norm after it, as in BERT.
-
-    Two queries meet hundreds of tokens, so no token is projected: W_q h . (W_k x + b_k) is
-    (W_k' W_q h) . x plus what is the same for all tokens and drops out of the softmax, and a
-    weighted sum of W_v x is W_v of the weighted sum. The results are those of the plain order,
-    but for rounding; b_k has no effect and does not exist.
 
     Args:
         width: Width of queries and context.
@@ -24,14 +19,8 @@ class Attention(nn.Module):
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
+        super().__init__(width, heads, dropout=dropout)
         self.norm = nn.LayerNorm(width, eps=_EPS)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
@@ -39,19 +28,7 @@ class Attention(nn.Module):
         context: Float[Tensor, "batch token width"],
     ) -> Float[Tensor, "batch query width"]:
         """Queries after they have read the context."""
-        heads = (self.heads, -1)
-        asked = self.query(queries).unflatten(-1, heads)
-        keys = self.key.weight.unflatten(0, heads)
-        folded = torch.einsum("bqhd,hde->bhqe", asked, keys).flatten(1, 2)
-        scale = asked.shape[-1] ** -0.5
-        attention = self.dropout((scale * folded @ context.transpose(1, 2)).softmax(dim=-1))
-        read = (attention @ context).unflatten(1, heads)
-        values = self.value.weight.unflatten(0, heads)
-        found = torch.einsum("bhqe,hde->bqhd", read, values)
-        # The weights add up to 1, and the bias comes in whole, but under dropout.
-        whole = attention.sum(dim=-1).unflatten(1, heads).transpose(1, 2).unsqueeze(-1)
-        found = (found + whole * self.value.bias.unflatten(0, heads)).flatten(2)
-        return self.norm(self.dropout(self.output(found)) + queries)
+        return self.norm(self.dropout(self.attend(queries, context)) + queries)
 
 
 class QueryBlock(nn.Module):
@@ -133,9 +110,6 @@ class QueryModule(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if heads < 1 or width % heads:
-            msg = f"{heads} heads do not divide the width of {width}; take a divisor of it"
-            raise ValueError(msg)
         self.queries = ClassTokens(2, width, class_initialisation)
         self.norm = nn.LayerNorm(width, eps=_EPS)
         self.dropout = nn.Dropout(dropout)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.components.anomaly_map import abnormal_map, align
+from anomalib_medclip.components.image_prompts import ImagePrompts
 from anomalib_medclip.components.losses import LossTerms, with_masks, without_masks
 from anomalib_medclip.components.model import (
     ClipModel,
@@ -19,10 +20,10 @@ from anomalib_medclip.components.model import (
     mean_patch,
     side_by_side,
 )
-from anomalib_medclip.models.iqeclip.image_prompts import ImagePrompts
+from anomalib_medclip.components.released import load_trained
+from anomalib_medclip.components.smoothing import GaussianSmoothing
 from anomalib_medclip.models.iqeclip.query import QueryModule
-from anomalib_medclip.models.iqeclip.released import load_trained
-from anomalib_medclip.models.iqeclip.smoothing import GaussianSmoothing
+from anomalib_medclip.models.iqeclip.released import WITHOUT_EFFECT, our_name
 
 CrossEntropy = Literal["logits", "probabilities"]
 """What the binary cross-entropy takes the mean patch probability for."""
@@ -189,8 +190,8 @@ class IQECLIPModel(ClipModel):
         return with_masks(detection, self.maps(logits).flatten(0, 1).unsqueeze(2).unbind(), masks)
 
     def load_released(self, path: str | Path) -> None:
-        """Load all that the authors train; see ``released.load_trained``."""
-        load_trained(self, path)
+        """Load all that the authors train; see ``load_trained``."""
+        load_trained(self, path, "IQE-CLIP", our_name, WITHOUT_EFFECT)
 
     def _cross_entropy(
         self, probability: Float[Tensor, "branch level batch"], labels: Bool[Tensor, "batch"]
