@@ -99,14 +99,11 @@ class AdaCLIPCase(PromptCase):
         yield "score", found.pred_score[0]
         yield "map_smoothed", found.anomaly_map[0]
         yield "map", self.plain_map(model, at)
-        plain = self.build(fusion="none").model
-        yield "variant/no_hsf_score", plain.score(self.encoded(at), self.text_of(at)).pred_score[0]
-        for part in (plain.dynamic, plain.dynamic_text):
-            for weight in part.parameters():
-                weight.zero_()
-        static = plain.score(self.encoded(at), self.text_of(at)).pred_score
-        yield "variant/only_S_no_hsf_score", static[0]
-        yield "variant/only_S_map_mean", self.plain_map(plain, at).mean()
+        text = self.text_of(at)
+        plain = self.plain.score(self.encoded(at), text)
+        yield "variant/no_hsf_score", plain.pred_score[0]
+        yield "variant/only_S_no_hsf_score", self.static.score(self.encoded(at), text).pred_score[0]
+        yield "variant/only_S_map_mean", self.plain_map(self.static, at).mean()
 
     def losses(self, at: int, maps: Tensor) -> Computed:
         """Of an image; ``maps`` are those of its levels."""
@@ -181,6 +178,20 @@ class AdaCLIPCase(PromptCase):
 
     def encoded(self, at: int) -> Tensor:
         return self.every[at : at + 1]
+
+    @cached_property
+    def plain(self) -> Any:
+        """Without the fusion."""
+        return self.build(fusion="none").model
+
+    @cached_property
+    def static(self) -> Any:
+        """Without dynamic prompts, too."""
+        model = self.build(fusion="none").model
+        for part in (model.dynamic, model.dynamic_text):
+            for weight in part.parameters():
+                weight.zero_()
+        return model
 
     @cached_property
     def every(self) -> Tensor:

@@ -34,6 +34,8 @@ class Training:
 MASKS_ALONE = "it learns from masks alone, and refuses data without them"
 
 TRAINING = {
+    # Of clusters no graph is made; they have tests of their own.
+    "AdaCLIP": Training(epochs=3, batch=4, options={"fusion": "mean"}),
     "AnomalyCLIP": Training(epochs=6, batch=4, options={"lr": 1e-1}),
     "VCPCLIP": Training(
         epochs=3,
