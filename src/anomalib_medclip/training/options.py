@@ -71,6 +71,7 @@ class SharedOptions(Base):
 
     Attributes:
         default_lr: Step size, where ``--model.lr`` does not say.
+        learns: Whether anything in it is trained.
         names_the_object: Whether prompts say what the images show.
         training_facts: How it was trained: zero-shot or few-shot, from which sets, epochs.
         user_components: The components among ``kwargs``, and what a checkpoint holds of them.
@@ -84,7 +85,8 @@ class SharedOptions(Base):
     """
 
     default_lr: ClassVar[float] = 1e-3
-    names_the_object: ClassVar[bool] = True
+    learns: ClassVar[bool] = True
+    names_the_object: bool = True
     resample: ClassVar[Resample] = "bicubic"
     position_resize: ClassVar[PositionResize] = "bicubic, antialiased"
     user_components = UserComponents({})  # pickles of former versions have none
@@ -119,6 +121,9 @@ class SharedOptions(Base):
         Rule.parse(self.hparams["decide_by"])
         if object_name is not None and not self.names_the_object:
             msg = f"the prompts of {type(self).__name__} name no object; leave object_name out"
+            raise ConfigError(msg)
+        if lr is not None and not self.learns:
+            msg = f"{type(self).__name__} trains nothing; leave lr out"
             raise ConfigError(msg)
         entry = image_size, quick_gelu, normalize, backbone_seed, self.position_resize
         self.backbone = Backbone(backbone, pretrained, *entry)
