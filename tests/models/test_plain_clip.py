@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from anomalib_medclip.errors import ConfigError, NotReadyError
 from anomalib_medclip.models.mediclip import MediCLIP
 from anomalib_medclip.models.plain_clip import PlainCLIP
 from anomalib_medclip.readers.resize import MethodResize
+from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 CASE = Path(__file__).parents[1] / "golden" / "aprilgan" / "case0"
 ARRAYS = dict(np.load(CASE / "golden.npz"))
@@ -171,9 +173,21 @@ def soft(found):
     return away / (1 - away)
 
 
-def test_without_normal_images_of_the_target_a_memory_is_refused():
-    method = PlainCLIP(**OPTIONS)
-    method.model.few_shot = False
-    method.model.text = torch.zeros(2, 24)
-    with pytest.raises(NotReadyError, match=r"take --model\.mode text"):
-        method.model(torch.rand(1, 3, 32, 32))
+def test_data_without_normal_images_of_the_target_are_refused_by_a_memory():
+    data = DatamoduleView(SimpleNamespace(zero_shot=True, object_name="liver"))
+    with pytest.raises(NotReadyError, match="compare with normal images of the target, and these"):
+        PlainCLIP(**OPTIONS).preparation.meet(data, None)
+    (model := PlainCLIP(**OPTIONS, mode="text")).preparation.meet(data, None)
+    assert not model.model.few_shot
+
+
+@torch.no_grad()
+def test_zero_shot_a_memory_is_text():
+    text, found, image = torch.randn(2, 24), [], torch.rand(2, 3, 32, 32)
+    for mode in ("text", "memory"):
+        model = PlainCLIP(**OPTIONS, mode=mode).model
+        model.few_shot = False
+        found.append(model.score(model.encode(image), text))
+        assert model.scored_levels == (4,)
+    assert torch.equal(found[0].pred_score, found[1].pred_score)
+    assert torch.equal(found[0].anomaly_map, found[1].anomaly_map)

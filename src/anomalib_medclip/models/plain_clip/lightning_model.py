@@ -64,7 +64,7 @@ class PlainCLIP(ClipMethod, AnomalibModule):
             add_text,
             {"float16": torch.float16, "float32": torch.float32}[bank_precision],
         )
-        self.assemble(model)
+        self.assemble(model, few_shot=True if mode == "memory" else None)
 
     def _validated_with(self) -> str:
         """Sentences have learnt nothing of the support either."""

@@ -16,7 +16,7 @@ from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.model import ClipModel, ModelOutput, NearestSupport, mean_patch
 from anomalib_medclip.components.patch_memory import SupportScale, memory_maps, nearest_patches
 from anomalib_medclip.components.prompts import PromptEncoder
-from anomalib_medclip.errors import ConfigError, NotReadyError
+from anomalib_medclip.errors import ConfigError
 
 Mode = Literal["text", "memory", "hard_prompts"]
 """What images are compared with: sentences, normal images, or sentences by pooled channels."""
@@ -29,6 +29,8 @@ _QUARTERS: Mapping[Mode, Sequence[int]] = MappingProxyType(
 
 class PlainCLIPModel(ClipModel):
     """A frozen tower, and text or tokens of normal images to compare with.
+
+    Zero-shot there are no such images, and the mode ``memory`` is the mode ``text``.
 
     Args:
         clip: The frozen image tower.
@@ -63,7 +65,7 @@ class PlainCLIPModel(ClipModel):
             raise ConfigError(msg)
         by_default = [clip.depth * quarter // 4 for quarter in _QUARTERS[mode]]
         scored = clip.checked(by_default if levels is None else levels)
-        last = (clip.depth,) if add_text and clip.depth not in scored else ()
+        last = () if clip.depth in scored or mode == "hard_prompts" else (clip.depth,)
         super().__init__(clip, (*scored, *last), prompts)
         self.mode, self.add_text, self.scored = mode, add_text, scored
         self.has_memory = mode == "memory"  # type: ignore[misc]  # of the class by default
@@ -74,7 +76,7 @@ class PlainCLIPModel(ClipModel):
     @property
     def scored_levels(self) -> tuple[int, ...]:
         """Levels that scores are made of, counted from 1."""
-        return self.scored
+        return self.scored if self._compares or self.mode == "hard_prompts" else self.levels[-1:]
 
     def score(
         self,
@@ -85,14 +87,14 @@ class PlainCLIPModel(ClipModel):
         """Score images that are encoded already; see ``ClipModel``.
 
         Raises:
-            NotReadyError: In the mode ``memory`` there are no normal images to compare with.
+            NotReadyError: There is no memory bank, or nothing in it to compare with.
         """
-        if self.mode == "text":
-            return ModelOutput(self.text_score(encoded, text), self._text_maps(encoded, text)[0])
         if self.mode == "hard_prompts":
             logits = self._cosines(encoded, text).mean(dim=0)
             abnormal = abnormal_map(logits, self.clip.size)[:, 0]
             return ModelOutput(abnormal.amax(dim=(-2, -1)), abnormal)
+        if not self._compares:
+            return ModelOutput(self.text_score(encoded, text), self._text_maps(encoded, text)[0])
         abnormal = self.memory_map(encoded, leave_out)
         highest = abnormal.amax(dim=(-2, -1))
         if not self.add_text:
@@ -117,7 +119,7 @@ class PlainCLIPModel(ClipModel):
         """Half the distance of each pixel to the nearest normal token, mean over levels.
 
         Raises:
-            NotReadyError: There are no normal images to compare with.
+            NotReadyError: There is no memory bank, or nothing in it to compare with.
         """
         return self._memory_maps(encoded, leave_out).mean(dim=0)
 
@@ -159,8 +161,8 @@ class PlainCLIPModel(ClipModel):
         encoded: Float[Tensor, "batch level token width"],
         text: Float[Tensor, "2 embed_dim"],
     ) -> dict[str, Float[Tensor, "level batch side side"]]:
-        """Each level's map by itself: ``memory`` or ``text``, by the mode."""
-        if self.mode == "memory":
+        """Each level's map by itself: ``memory`` or ``text``, by what images are compared with."""
+        if self._compares:
             return {"memory": self._memory_maps(encoded)}
         return {"text": self._text_maps(encoded, text)}
 
@@ -168,7 +170,7 @@ class PlainCLIPModel(ClipModel):
         self, encoded: Float[Tensor, "batch level token width"]
     ) -> NearestSupport | None:
         """The rows of the memory bank behind each distance; ``None`` without a memory."""
-        if self.mode != "memory":
+        if not self._compares:
             return None
         return nearest_patches(self.memory_bank, self.bank_tokens(encoded))
 
@@ -181,8 +183,13 @@ class PlainCLIPModel(ClipModel):
         del text
         return {"frozen": mean_patch(self.bank_tokens(encoded))}
 
+    @property
+    def _compares(self) -> bool:
+        """Whether images are compared with normal ones."""
+        return self.mode == "memory" and self.few_shot
+
     def _text_maps(self, encoded: Tensor, text: Tensor) -> Float[Tensor, "level batch side side"]:
-        if self.mode == "text":
+        if self.mode != "hard_prompts":
             projected = self.clip.project(self.clip.patches(encoded[:, -1]))
             logits = align(projected, text).unsqueeze(0)
         else:
@@ -196,8 +203,4 @@ class PlainCLIPModel(ClipModel):
     def _memory_maps(
         self, encoded: Tensor, leave_out: Tensor | None = None
     ) -> Float[Tensor, "level batch side side"]:
-        if not self.few_shot:
-            msg = "mode memory compares with normal images of the target, and the data have none; "
-            msg += "give few-shot data, or take --model.mode text"
-            raise NotReadyError(msg)
         return memory_maps(self.memory_bank, self.bank_tokens(encoded), self.clip.size, leave_out)
