@@ -46,7 +46,7 @@ def padded(prompts, tower, feature):
         own = deep.prompt_proj(torch.cat([deep.prompt_embeddings, deep.deep_prompt_embeddings]))
         count, stream = own.shape[1], stream[:, : 77 - own.shape[1]]
         start, rest, read = stream[:, :1], stream[:, 1:], read + own.shape[1]
-    for number, block in enumerate(tower.transformer.resblocks):
+    for number, block in enumerate(tower.blocks):
         if deep is not None:
             stream = torch.cat([start, own[number].expand(len(start), -1, -1), rest], dim=1)
         stream = block(stream, tower.causal_mask)

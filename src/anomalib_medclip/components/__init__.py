@@ -4,6 +4,7 @@
 ``model``              what every method's torch model has: levels, text features, its verbs
 ``prompts``            words about an object, to two text features
 ``learnable_prompts``  prompts with context words that learn
+``anchors``            two learnt vectors in the place of prompts
 ``anomaly_map``        tokens and text features, to a heat map
 ``losses``             focal and dice loss of a heat map
 ``augmentation``       the fixed copies of each support image

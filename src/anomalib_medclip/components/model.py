@@ -38,7 +38,7 @@ class NearestSupport(NamedTuple):
         distance: One minus their cosine, in [0, 2].
         image: Number of the normal support image, counted through its copies: copy 0 of every
             normal image in the support's order, then copy 1 of every one, ...
-        patch: Number of the patch in that image, row by row; -1 for its class token.
+        patch: Number of the patch in that image, row by row; -1 for its class token or a register.
     """
 
     distance: Float[Tensor, "level batch patch"]
@@ -126,7 +126,7 @@ class ClipModel(SizedByState):
     def encode(
         self, images: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch level token width"]:
-        """Frozen tokens of every level, un-normalised, the class token first."""
+        """Frozen tokens of every level, un-normalised; see ``ImageTower.taps``."""
         return self.clip.taps(images, self.levels)
 
     def middle_tokens(self, encoded: Tensor) -> Float[Tensor, "batch token width"]:

@@ -115,7 +115,8 @@ class FrozenFeatures:
         """
         paths = [str(path) for path in batch.image_path or ()]
         if not paths or any(path not in self._vectors for path in paths):
-            found = cell_vectors(self._model.middle_tokens(encoded)).half().cpu()
+            patches = self._model.clip.patches(self._model.middle_tokens(encoded))
+            found = cell_vectors(patches).half().cpu()
             self._vectors.update(zip(paths, found, strict=False))
             return found
         return torch.stack([self._vectors[path] for path in paths])

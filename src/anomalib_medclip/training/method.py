@@ -86,7 +86,12 @@ class ClipMethod(ExportVerbs, SharedOptions):
         Args:
             model: The method's.
             few_shot: See ``ClipModel.few_shot``; ``None`` to take it from the data.
+
+        Raises:
+            ConfigError: The prompts read words, and the backbone has no text.
         """
+        if model.prompts.reads_words:
+            self.backbone.text_source()  # there is one, or this is refused before any work
         self.model = model
         model.few_shot = few_shot is not False
         options = self.hparams

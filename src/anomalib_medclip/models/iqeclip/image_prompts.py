@@ -46,6 +46,7 @@ class ImagePrompts(nn.Module):
         deep_length: Number of learnable prompts before each block (M in eq. 4), or 0.
 
     Raises:
+        ConfigError: The tower is not causal, or its blocks are not CLIP's own.
         ValueError: There is no class token, or not so much room in the tower.
     """
 
@@ -58,8 +59,8 @@ class ImagePrompts(nn.Module):
         deep_length: int = 1,
     ) -> None:
         super().__init__()
-        self.start = int(tower.tokenize(SENTENCES).argmax(dim=-1)[0])
-        room = tower.context_length - self.start
+        self.start = int(tower.ends(tower.tokenize(SENTENCES))[0])
+        room = len(tower.causal_mask) - self.start
         if not 1 <= length <= room - max(0, deep_length):
             msg = f"{length} class tokens and {deep_length} deep prompts: the first must be 1 or "
             msg += f"more, and both together at most {room}"
@@ -90,8 +91,7 @@ class ImagePrompts(nn.Module):
         stream = self._run(tower, templates, classes.repeat_interleave(2, dim=0))
         if self.deep is not None:
             stream = self.deep.prompt_norm(stream)
-        features = tower.ln_final(stream[:, -1]) @ tower.text_projection
-        return F.normalize(features, dim=-1).unflatten(0, (-1, 2))
+        return F.normalize(tower.project(stream[:, -1]), dim=-1).unflatten(0, (-1, 2))
 
     def _run(
         self, tower: TextTower, start: Tensor, classes: Float[Tensor, "sentence class_token width"]

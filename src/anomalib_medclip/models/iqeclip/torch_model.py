@@ -119,8 +119,9 @@ class IQECLIPModel(ClipModel):
     ) -> dict[str, Float[Tensor, "batch vector width"]]:
         """The mean patch without adapters and with them, and the image's own text and queries."""
         patches, own_text, queries = self.features(encoded, text)
+        frozen = self.clip.patches(encoded)
         found = {
-            "without adapters": mean_patch(encoded[:, : len(self.levels), 1:].transpose(0, 1)),
+            "without adapters": mean_patch(frozen[:, : len(self.levels)].transpose(0, 1)),
             "with adapters": mean_patch(patches),
             "text embeddings": own_text,
         }
@@ -134,8 +135,8 @@ class IQECLIPModel(ClipModel):
         """Adapted patches of each level (eq. 5), text features and queries, all of the image."""
         feature = self.clip.pool(encoded[:, -1])
         # As the code; eq. 5 has a ReLU.
-        adapted = [linear(encoded[:, level, 1:]) for level, linear in enumerate(self.linears)]
-        patches = torch.stack(adapted)
+        levels = zip(self.linears, self.clip.patches(encoded).unbind(dim=1), strict=False)
+        patches = torch.stack([linear(one) for linear, one in levels])
         own_text = self.image_prompts(self.text_tower, text, feature)
         queries = None
         if self.query_module is not None:

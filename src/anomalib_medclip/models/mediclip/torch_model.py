@@ -92,7 +92,7 @@ class MediCLIPModel(ClipModel):
         """The mean patch without adapters and with them."""
         del text
         return {
-            "without adapters": mean_patch(encoded[:, :, 1:].transpose(0, 1)),
+            "without adapters": mean_patch(self.clip.patches(encoded).transpose(0, 1)),
             "with adapters": mean_patch(torch.stack(self._adapted(encoded))),
         }
 
@@ -135,7 +135,7 @@ class MediCLIPModel(ClipModel):
         return LossTerms(of_map.new_zeros(0), of_map, of_overlap)
 
     def _adapted(self, encoded: Tensor) -> list[Float[Tensor, "batch patch embed_dim"]]:
-        levels = zip(self.adapters, encoded[:, :, 1:].unbind(dim=1), strict=True)
+        levels = zip(self.adapters, self.clip.patches(encoded).unbind(dim=1), strict=True)
         return [adapter(one) for adapter, one in levels]
 
     def load_released(self, path: str | Path) -> None:

@@ -21,6 +21,7 @@ from anomalib_medclip.components.model import (
     NearestSupport,
     mean_patch,
 )
+from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.models.mvfa.adapters import Adapters
 from anomalib_medclip.models.mvfa.fusion import Branches, Fusion
 
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 class Adapted(NamedTuple):
     """What the adapted tower gives: tokens per level and branch, and the stream after the last.
 
-    Tokens are ``(level, batch, token, embed_dim)``, un-normalised, the class token first.
+    Tokens are ``(level, batch, token, embed_dim)``, un-normalised, the class token, if any, first.
     """
 
     segment: Float[Tensor, "level batch token embed_dim"]
@@ -49,6 +50,7 @@ class MVFAModel(ClipModel):
         bank_dtype: Precision of the memory bank's rows.
         seed: Seed of the adapters' initial weights.
         index_options: How GPUs hold the indexes that search the memory bank.
+        prompts: What patches are compared with; by default the paper's sentences.
     """
 
     has_memory: ClassVar[bool] = True
@@ -64,8 +66,9 @@ class MVFAModel(ClipModel):
         scored_levels: Sequence[int] | None = None,
         feed_back: bool = True,
         index_options: IndexOptions = IndexOptions(),
+        prompts: PromptEncoder | None = None,
     ) -> None:
-        super().__init__(clip, levels)
+        super().__init__(clip, levels, prompts)
         self.scored = _positions(
             self.levels if scored_levels is None else scored_levels, self.levels
         )
@@ -140,7 +143,7 @@ class MVFAModel(ClipModel):
 
         Paper eq. 4 takes the maximum over patches; the authors' code takes the mean.
         """
-        return torch.stack(text_scores(tokens[:, :, 1:], text)).mean(dim=0)
+        return torch.stack(text_scores(self.clip.patches(tokens), text)).mean(dim=0)
 
     def memory_map(
         self,
@@ -173,10 +176,11 @@ class MVFAModel(ClipModel):
         if not self.few_shot:
             return None
         tokens = self.bank_tokens(stream)
-        found = [self.memory_bank.nearest(t[:, 1:], level) for level, t in enumerate(tokens)]
+        found = [self.memory_bank.nearest(t, n) for n, t in enumerate(self.clip.patches(tokens))]
         distances, rows = (torch.stack(part) for part in zip(*found, strict=True))
-        length = tokens.shape[2]  # rows are of whole images, the class token first
-        return NearestSupport(distances, rows // length, rows % length - 1)
+        length = tokens.shape[2]  # rows are of whole images, what is no patch first
+        patch = (rows % length - self.clip.prefix).clamp(min=-1)
+        return NearestSupport(distances, rows // length, patch)
 
     def embeddings(
         self, stream: Float[Tensor, "batch token width"], text: Float[Tensor, "2 embed_dim"]
@@ -193,8 +197,8 @@ class MVFAModel(ClipModel):
         without = torch.stack(frozen)[self.scored]
         adapted = self.scored_tokens(stream).detect
         return {
-            "without adapters": mean_patch(without[:, :, 1:]),
-            "with adapters": mean_patch(adapted[:, :, 1:]),
+            "without adapters": mean_patch(self.clip.patches(without)),
+            "with adapters": mean_patch(self.clip.patches(adapted)),
         }
 
     def branches(
@@ -228,12 +232,12 @@ class MVFAModel(ClipModel):
         detection = torch.stack(
             [
                 F.binary_cross_entropy_with_logits(score, labels.float())
-                for score in text_scores(adapted.detect[:, :, 1:], text)
+                for score in text_scores(self.clip.patches(adapted.detect), text)
             ]
         )
         if masks is None:
             return without_masks(detection)
-        maps = text_maps(adapted.segment[:, :, 1:], text, self.clip.size)
+        maps = text_maps(self.clip.patches(adapted.segment), text, self.clip.size)
         return with_masks(detection, maps, masks)
 
     def idle_parameters(self, has_masks: bool) -> Iterable[nn.Parameter]:
@@ -285,13 +289,13 @@ class MVFAModel(ClipModel):
         self.adapters.load_released(path)
 
     def _text_maps(self, tokens: Tensor, text: Tensor) -> Float[Tensor, "level batch side side"]:
-        return torch.stack(text_maps(tokens[:, :, 1:], text, self.clip.size))[:, :, 0]
+        return torch.stack(text_maps(self.clip.patches(tokens), text, self.clip.size))[:, :, 0]
 
     def _memory_maps(
         self, tokens: Tensor, leave_out: Tensor | None = None
     ) -> Float[Tensor, "level batch side side"]:
-        bank = self.memory_bank
-        found = [bank.distance(t[:, 1:], level, leave_out) for level, t in enumerate(tokens)]
+        bank, patches = self.memory_bank, self.clip.patches(tokens)
+        found = [bank.distance(one, level, leave_out) for level, one in enumerate(patches)]
         return torch.stack([to_map(d.unsqueeze(-1), self.clip.size)[:, 0] for d in found])
 
 
