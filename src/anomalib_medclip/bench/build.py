@@ -152,5 +152,7 @@ def _prompts(method: Any) -> Callable[[], Tensor]:  # noqa: ANN401 - any method
     model = method.model
     if not model.prompts.learns:
         return model.known_text
-    tower = TextTower(model.clip.backbone).to(model.device)
+    tower = None
+    if model.prompts.reads_words:
+        tower = TextTower(model.clip.backbone).to(model.device)
     return lambda: model.prompts(tower, "organ")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.blocks import Block, Precision
+from anomalib_medclip.clip.source import differences
 from anomalib_medclip.clip.texts import BeforeBlock, HuggingFaceText, OpenClipText
 from anomalib_medclip.clip.timm_trunk import family_of
 from anomalib_medclip.clip.tokens import tokenizer_of
@@ -34,6 +35,7 @@ class ImageTower(nn.Module):
 
     Attributes:
         fingerprint: That of ``LoadedClip``.
+        stated: How images entered when it was trained.
     """
 
     mean: Tensor
@@ -43,10 +45,10 @@ class ImageTower(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.precision = precision
-        clip, self.fingerprint, stated = backbone.load()
+        clip, self.fingerprint, self.stated = backbone.load()
         self.visual = clip.visual.requires_grad_(requires_grad=False).eval()
         self._trunk = self._taken_apart()
-        for name, values in (("mean", stated.mean), ("std", stated.std)):
+        for name, values in (("mean", self.stated.mean), ("std", self.stated.std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     @property
@@ -88,6 +90,17 @@ class ImageTower(nn.Module):
     def size(self) -> tuple[int, int]:
         """Height and width of the images, and of the maps made of them, in pixels."""
         return self.backbone.image_size, self.backbone.image_size
+
+    def entry_differences(self, interpolation: str) -> Sequence[str]:
+        """In what images enter otherwise than when the weights were trained, in words.
+
+        Args:
+            interpolation: The filter by which images are resized before.
+        """
+        if self.backbone.pretrained is None:
+            return ()
+        quick_gelu = self.backbone.config()["quick_gelu"]
+        return differences(self.stated, quick_gelu, self.backbone.normalize, interpolation)
 
     def train(self, mode: bool = True) -> "ImageTower":
         """Stay in evaluation mode: a frozen tower has nothing to train."""

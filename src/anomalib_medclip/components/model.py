@@ -190,6 +190,11 @@ class ClipModel(SizedByState):
         del has_masks
         return ()
 
+    def learns_from(self, has_masks: bool) -> bool:
+        """Whether a batch with or without masks trains anything."""
+        idle = set(map(id, self.idle_parameters(has_masks)))
+        return any(one.requires_grad and id(one) not in idle for one in self.parameters())
+
     def fit_support(
         self,
         support: Tensor,

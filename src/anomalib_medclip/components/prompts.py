@@ -77,9 +77,11 @@ class PromptEncoder(nn.Module):
 
     Attributes:
         learns: Whether training changes it; text features then carry a gradient.
+        reads_words: Whether it asks the text tower; what does not is given none.
     """
 
     learns: ClassVar[bool] = False
+    reads_words: ClassVar[bool] = True
 
     @abstractmethod
     def forward(self, tower: TextTower, object_name: str = "") -> Float[Tensor, "2 *feature"]:

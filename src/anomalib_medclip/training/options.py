@@ -1,6 +1,8 @@
 """The options that all methods share, and what follows from them for anomalib."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -28,6 +30,8 @@ from anomalib_medclip.training.user_components import UserComponents, whole_sign
 EpochChoice = Literal["last", "validation"]
 """Which epoch is kept."""
 
+logger = logging.getLogger(__name__)
+
 _TRAINS_IN = ("32-true", "16-mixed", "bf16-mixed")
 """Precisions of Lightning's trainer; others cast the frozen towers, or images alone."""
 
@@ -43,12 +47,15 @@ class SharedOptions(Base):
     """The constructor that methods pass on to what they do not know themselves.
 
     Args:
-        backbone: open_clip name of a ViT, or keyword arguments of ``open_clip.CLIP``.
+        backbone: open_clip name, ``local-dir:FOLDER``, ``hf-hub:ORG/NAME``, ``timm:NAME`` of an
+            image tower without text, or keyword arguments of ``open_clip.CLIP``; see
+            ``docs/backbones.md``.
         pretrained: open_clip tag, local weights file, or ``None`` for random weights.
         image_size: Side of the square input in pixels.
         quick_gelu: The activation that OpenAI trained with, instead of the exact GELU; the default
             is that of the published numbers.
-        normalize: Apply CLIP's mean and standard deviation; likewise.
+        normalize: Apply the mean and standard deviation that the weights were trained with, which
+            are CLIP's where nothing else is said; likewise.
         backbone_seed: Seed of random backbone weights.
         precision: What the frozen image tower computes its products in. ``bf16`` is faster where
             the hardware has it; ``docs/performance.md`` says how much.
@@ -71,6 +78,7 @@ class SharedOptions(Base):
 
     Attributes:
         default_lr: Step size, where ``--model.lr`` does not say.
+        learns: Whether anything in it is trained.
         names_the_object: Whether prompts say what the images show.
         training_facts: How it was trained: zero-shot or few-shot, from which sets, epochs.
         user_components: The components among ``kwargs``, and what a checkpoint holds of them.
@@ -84,7 +92,8 @@ class SharedOptions(Base):
     """
 
     default_lr: ClassVar[float] = 1e-3
-    names_the_object: ClassVar[bool] = True
+    learns: ClassVar[bool] = True
+    names_the_object: bool = True
     resample: ClassVar[Resample] = "bicubic"
     position_resize: ClassVar[PositionResize] = "bicubic, antialiased"
     user_components = UserComponents({})  # pickles of former versions have none
@@ -120,6 +129,9 @@ class SharedOptions(Base):
         if object_name is not None and not self.names_the_object:
             msg = f"the prompts of {type(self).__name__} name no object; leave object_name out"
             raise ConfigError(msg)
+        if lr is not None and not self.learns:
+            msg = f"{type(self).__name__} trains nothing; leave lr out"
+            raise ConfigError(msg)
         entry = image_size, quick_gelu, normalize, backbone_seed, self.position_resize
         self.backbone = Backbone(backbone, pretrained, *entry)
 
@@ -129,8 +141,14 @@ class SharedOptions(Base):
         cls.__signature__ = whole_signature(cls)  # type: ignore[attr-defined]
 
     def image_tower(self) -> ImageTower:
-        """The frozen image tower that was asked for, to build the torch model on."""
-        return ImageTower(self.backbone, self.hparams["precision"])
+        """The frozen image tower that was asked for, to build the torch model on.
+
+        Where images enter it otherwise than when it was trained, that is said in the log.
+        """
+        tower = ImageTower(self.backbone, self.hparams["precision"])
+        if found := tower.entry_differences(self.resample):
+            _say_once(f"{self.backbone.name}: {'; '.join(found)}")
+        return tower
 
     @property
     def learning_rate(self) -> float:
@@ -172,6 +190,11 @@ class SharedOptions(Base):
     def configure_visualizer(cls) -> HeatMapVisualizer:
         """A picture per image, none overwritten."""
         return HeatMapVisualizer()
+
+
+@cache  # a comparison makes many models of one backbone
+def _say_once(words: str) -> None:
+    logger.info(words)
 
 
 def _check_choices(options: Mapping[str, Any]) -> None:

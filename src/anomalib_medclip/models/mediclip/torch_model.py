@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.clip.weights import released_by_authors
 from anomalib_medclip.components.anomaly_map import abnormal_map, align
+from anomalib_medclip.components.channel_pooling import ChannelPooling
 from anomalib_medclip.components.losses import LossTerms, dice, focal
 from anomalib_medclip.components.model import ClipModel, ModelOutput, mean_patch
 from anomalib_medclip.components.prompts import PromptEncoder
@@ -19,26 +19,6 @@ from anomalib_medclip.errors import NotReadyError
 
 Projection = Literal["linear", "pooled"]
 """How tokens reach the shared space."""
-
-
-class ChannelPooling(nn.Module):
-    """Average neighbouring channels down to the shared space: the ablation without adapters.
-
-    Adaptive pooling as a matrix, because exported graphs know only windows of one size.
-    """
-
-    weights: Tensor
-
-    def __init__(self, width: int, embed_dim: int) -> None:
-        super().__init__()
-        weights = F.adaptive_avg_pool1d(torch.eye(width), embed_dim)
-        self.register_buffer("weights", weights, persistent=False)
-
-    def forward(
-        self, tokens: Float[Tensor, "batch token width"]
-    ) -> Float[Tensor, "batch token embed_dim"]:
-        """Nothing to learn, and nothing to seed."""
-        return tokens @ self.weights
 
 
 class MediCLIPModel(ClipModel):

@@ -7,9 +7,10 @@ from typing import Any, Literal
 import torch
 from anomalib.models.components.base import AnomalibModule
 
+from anomalib_medclip.components.anchors import LearnableAnchors
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
 from anomalib_medclip.components.faiss_index import IndexOptions
-from anomalib_medclip.errors import NotReadyError
+from anomalib_medclip.errors import ConfigError, NotReadyError
 from anomalib_medclip.models.mvfa.torch_model import MVFAModel
 from anomalib_medclip.training.method import ClipMethod
 
@@ -26,6 +27,8 @@ class MVFA(ClipMethod, AnomalibModule):
         scored_levels: Those of the levels that scores are made of (table 5, multi-level training);
             by default all.
         feed_back: Let adapters change the stream; without, they are the projectors of table 4.
+        prompts: ``fixed`` are the paper's sentences; ``anchors`` are two learnt vectors in their
+            place, for image towers without text.
         few_shot: Compare with the support images, too; by default as the data allow.
         bank_precision: Precision of the memory bank's rows.
         index_float16: On a GPU, search the bank in half precision; see ``IndexOptions``.
@@ -44,6 +47,7 @@ class MVFA(ClipMethod, AnomalibModule):
         self,
         scored_levels: Sequence[int] | None = None,
         feed_back: bool = True,
+        prompts: Literal["fixed", "anchors"] = "fixed",
         few_shot: bool | None = None,
         bank_precision: Literal["float16", "float32"] = "float16",
         index_float16: bool = False,
@@ -53,14 +57,23 @@ class MVFA(ClipMethod, AnomalibModule):
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
         super().__init__(**kwargs)
+        tower, words = self.image_tower(), None
+        if prompts == "anchors":
+            if self.hparams["object_name"] is not None:
+                msg = (
+                    "prompts: anchors name no object; leave object_name out, or take fixed prompts"
+                )
+                raise ConfigError(msg)
+            words = LearnableAnchors(tower.embed_dim, self.hparams["seed"])
         model = MVFAModel(
-            self.image_tower(),
+            tower,
             self.hparams["levels"],
             {"float16": torch.float16, "float32": torch.float32}[bank_precision],
             self.hparams["seed"],
             scored_levels,
             feed_back,
             IndexOptions(index_float16, index_scratch_mb, index_sharded),
+            words,
         )
         self.assemble(model, few_shot)
 

@@ -21,6 +21,7 @@ from anomalib_medclip.components.model import (
     NearestSupport,
     mean_patch,
 )
+from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.models.mvfa.adapters import Adapters
 from anomalib_medclip.models.mvfa.fusion import Branches, Fusion
 
@@ -49,6 +50,7 @@ class MVFAModel(ClipModel):
         bank_dtype: Precision of the memory bank's rows.
         seed: Seed of the adapters' initial weights.
         index_options: How GPUs hold the indexes that search the memory bank.
+        prompts: What patches are compared with; by default the paper's sentences.
     """
 
     has_memory: ClassVar[bool] = True
@@ -64,8 +66,9 @@ class MVFAModel(ClipModel):
         scored_levels: Sequence[int] | None = None,
         feed_back: bool = True,
         index_options: IndexOptions = IndexOptions(),
+        prompts: PromptEncoder | None = None,
     ) -> None:
-        super().__init__(clip, levels)
+        super().__init__(clip, levels, prompts)
         self.scored = _positions(
             self.levels if scored_levels is None else scored_levels, self.levels
         )
