@@ -12,7 +12,7 @@ from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.models.iqeclip import IQECLIP
-from anomalib_medclip.models.iqeclip.image_prompts import SENTENCES, ImagePrompts
+from anomalib_medclip.models.iqeclip.image_prompts import ImagePrompts
 from anomalib_medclip.models.iqeclip.query import Attention, QueryModule
 from anomalib_medclip.models.iqeclip.smoothing import GaussianSmoothing
 
@@ -35,7 +35,7 @@ def test_smoothing_is_scipys(size, sigma):
 def padded(prompts, tower, feature):
     """As the authors: each sentence whole, padding included, through all blocks."""
     classes = prompts.to_text(prompts.class_tokens(feature)).repeat_interleave(2, dim=0)
-    tokens = tower.tokenize(SENTENCES)
+    tokens = tower.tokenize(prompts.templates.sentences)
     assert tokens.argmax(dim=-1).tolist() == [12, 12], "class tokens stand where sentences end"
     stream = tower.embed(tokens).repeat(len(feature), 1, 1)
     read = 12 + classes.shape[1]

@@ -1,8 +1,9 @@
 """The options that all methods share, and what follows from them for anomalib."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 from anomalib import LearningType
 from anomalib.metrics import Evaluator
@@ -13,10 +14,13 @@ from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.clip.backbone import Backbone, PositionResize
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.clip.towers import ImageTower
+from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
     RankPreservingPostProcessor,
 )
+from anomalib_medclip.components.prompts import FixedPrompts
+from anomalib_medclip.components.words import AskedWords, Kind, Words
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.option_checks import SEEDS, checked
@@ -24,6 +28,8 @@ from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.results import HeatMapVisualizer
 from anomalib_medclip.training.user_components import UserComponents, whole_signature
+
+logger = logging.getLogger(__name__)
 
 EpochChoice = Literal["last", "validation"]
 """Which epoch is kept."""
@@ -55,6 +61,8 @@ class SharedOptions(Base):
         levels: Blocks to read, from 1; by default as published.
         lr: Adam's step size; by default as published.
         object_name: Words for the prompt; by default as the data say.
+        prompts: Other words for the prompts, in a YAML file or as what is in one (see
+            ``docs/prompts.md``); or, of a method that has both, ``learnable`` or ``fixed``.
         adapters: File of what was learnt, as the authors' code saves it, to start from.
         epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
         decide_by: By which rule volumes and patients are called abnormal: ``f1``, the largest F1;
@@ -72,6 +80,8 @@ class SharedOptions(Base):
     Attributes:
         default_lr: Step size, where ``--model.lr`` does not say.
         names_the_object: Whether prompts say what the images show.
+        prompt_kinds: What ``kind`` of ``prompts`` may be, the default first.
+        words: What its prompts say; ``None`` where they cannot be said in other words.
         training_facts: How it was trained: zero-shot or few-shot, from which sets, epochs.
         user_components: The components among ``kwargs``, and what a checkpoint holds of them.
         resample: Filter of the resize of images.
@@ -84,7 +94,9 @@ class SharedOptions(Base):
     """
 
     default_lr: ClassVar[float] = 1e-3
-    names_the_object: ClassVar[bool] = True
+    names_the_object: bool = True
+    prompt_kinds: ClassVar[Sequence[Kind]] = ()
+    words: Words | None = None
     resample: ClassVar[Resample] = "bicubic"
     position_resize: ClassVar[PositionResize] = "bicubic, antialiased"
     user_components = UserComponents({})  # pickles of former versions have none
@@ -102,6 +114,7 @@ class SharedOptions(Base):
         levels: Sequence[int] | None = None,
         lr: float | None = None,
         object_name: str | None = None,
+        prompts: str | dict[str, Any] | None = None,
         adapters: str | None = None,
         epoch_choice: EpochChoice = "last",
         decide_by: str = "f1",
@@ -117,7 +130,11 @@ class SharedOptions(Base):
         _check_choices(self.hparams)
         _check_numbers(self.hparams)
         Rule.parse(self.hparams["decide_by"])
-        if object_name is not None and not self.names_the_object:
+        self._is_worded = False
+        self._object_asked: str | None = None
+        self.asked_words = AskedWords.of(prompts, self.prompt_kinds)
+        self.hparams["prompts"] = self.asked_words.as_plain()  # a checkpoint needs no file
+        if object_name is not None and not (self.names_the_object or self.asked_words.lists):
             msg = f"the prompts of {type(self).__name__} name no object; leave object_name out"
             raise ConfigError(msg)
         entry = image_size, quick_gelu, normalize, backbone_seed, self.position_resize
@@ -131,6 +148,58 @@ class SharedOptions(Base):
     def image_tower(self) -> ImageTower:
         """The frozen image tower that was asked for, to build the torch model on."""
         return ImageTower(self.backbone, self.hparams["precision"])
+
+    def worded(self, default: Words, object_name: str | None = None) -> Words:
+        """A method's own words, in which those that were asked for take the place of its own.
+
+        Args:
+            default: Its own.
+            object_name: What its images show, of a method that has to know when it is built.
+
+        Raises:
+            ConfigError: They do not go together, or have no place for the object.
+        """
+        words = self.asked_words.above(default)
+        self._object_asked = self.asked_words.check_object(words, self.hparams["object_name"])
+        self._is_worded = True
+        return words if object_name is None else words.about(self._object_asked or object_name)
+
+    def say_words(self, model: ClipModel) -> str | None:
+        """Let fixed prompts have the words that were asked for.
+
+        Args:
+            model: The method's; of other prompts, the method itself has asked ``worded``.
+
+        Returns:
+            What the images show, if that was asked for.
+
+        Raises:
+            ConfigError: The words do not go together, or the method has prompts of its own.
+        """
+        asked, prompts = self.asked_words, model.prompts
+        if isinstance(prompts, FixedPrompts) and not self._is_worded:
+            prompts = model.prompts = FixedPrompts(**vars(self.worded(prompts.words)))
+        if not self._is_worded:
+            if asked != AskedWords():
+                msg = f"{type(self).__name__} has prompts of its own; leave prompts out"
+                raise ConfigError(msg)
+            return cast("str | None", self.hparams["object_name"])
+        self.words = prompts.words
+        if asked.lists and self.words:
+            self.names_the_object = self.words.name_the_object
+        if "templates" in asked.lists and prompts.learns:
+            logger.warning("%s: templates have no effect, as contexts learn", asked.source)
+        return self._object_asked
+
+    @property
+    def other_words(self) -> dict[str, Any] | None:
+        """What the prompts say, where other words than the method's own were asked for."""
+        return self.words.as_plain() if self.words and self.asked_words.lists else None
+
+    @property
+    def prompt_kind(self) -> str:
+        """The kind of prompts: as asked for, else the method's first."""
+        return self.asked_words.kind or self.prompt_kinds[0]
 
     @property
     def learning_rate(self) -> float:

@@ -7,23 +7,58 @@ from torch import Tensor, nn
 
 from anomalib_medclip.clip.partial_attention import Context, context, read
 from anomalib_medclip.clip.towers import TextTower
-from anomalib_medclip.components.prompts import PromptEncoder
+from anomalib_medclip.components.prompts import PromptEncoder, check_lengths, sentences
+from anomalib_medclip.components.words import Words
+from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.models.iqeclip.class_tokens import ClassTokens
 
-SENTENCES = ("a photo of a normal <|class|>.", "a photo of a abnormal <|class|>.")
-"""As the authors', letter by letter; ``<|class|>`` is no word of CLIP's and stays as it is."""
+WORDS = Words(("normal {}",), ("abnormal {}",), ("a photo of a {}.",))
+"""As the authors', letter by letter."""
+
+OBJECT = "<|class|>"
+"""No word of CLIP's; it stays as it is."""
+
+_OWN = WORDS.about(OBJECT)
 
 
 class Templates(PromptEncoder):
     """What no image changes: both sentences up to their end, whatever the images show.
 
     Args:
-        length: Number of their tokens before that end.
+        tower: The text tower they are made for.
+        words: One state of each class and one template, the object's name in its place.
+
+    Attributes:
+        length: Number of tokens before the end.
+
+    Raises:
+        ConfigError: There are more sentences than two, they have another number of tokens, or they
+            do not fit the tower.
     """
 
-    def __init__(self, length: int) -> None:
+    words: Words
+
+    def __init__(self, tower: TextTower, words: Words) -> None:
         super().__init__()
-        self.length = length
+        self.words = words
+        counts = {name: len(texts) for name, texts in words.as_plain().items()}
+        if set(counts.values()) != {1}:
+            said = ", ".join(f"{count} {name}" for name, count in counts.items())
+            msg = f"IQE-CLIP has two sentences, and prompts have {said}; give one of each"
+            raise ConfigError(msg)
+        check_lengths(tower, self.sentences)
+        lengths = tower.tokenize(self.sentences).argmax(dim=-1).tolist()
+        if len({*lengths}) > 1:
+            msg = f"{self.sentences} have {lengths} tokens, and IQE-CLIP goes on from one place in "
+            msg += "both; take states of equally many tokens in prompts"
+            raise ConfigError(msg)
+        self.length = int(lengths[0])
+
+    @property
+    def sentences(self) -> list[str]:
+        """The normal and the abnormal one."""
+        said = self.words
+        return [sentences("", one, said.templates)[0] for one in (said.normal, said.abnormal)]
 
     @torch.no_grad()
     def forward(
@@ -31,7 +66,7 @@ class Templates(PromptEncoder):
     ) -> Float[Tensor, "2 token text_width"]:
         """Embeddings of both sentences, with positions."""
         del object_name
-        embedded = tower.embed(tower.tokenize(SENTENCES))
+        embedded = tower.embed(tower.tokenize(self.sentences))
         return (embedded + tower.positional_embedding)[:, : self.length]
 
 
@@ -44,6 +79,7 @@ class ImagePrompts(nn.Module):
         length: Number of class tokens (r in eq. 1); they stand where the sentence would end.
         class_prompts: Let class tokens depend on the image (eq. 3).
         deep_length: Number of learnable prompts before each block (M in eq. 4), or 0.
+        words: What the sentences are made of; see ``Templates``.
 
     Raises:
         ValueError: There is no class token, or not so much room in the tower.
@@ -56,15 +92,16 @@ class ImagePrompts(nn.Module):
         length: int = 2,
         class_prompts: bool = True,
         deep_length: int = 1,
+        words: Words = _OWN,
     ) -> None:
         super().__init__()
-        self.start = int(tower.tokenize(SENTENCES).argmax(dim=-1)[0])
+        self.templates = Templates(tower, words)
+        self.start = self.templates.length
         room = tower.context_length - self.start
         if not 1 <= length <= room - max(0, deep_length):
             msg = f"{length} class tokens and {deep_length} deep prompts: the first must be 1 or "
             msg += f"more, and both together at most {room}"
             raise ValueError(msg)
-        self.templates = Templates(self.start)
         self.class_tokens = ClassTokens(length, embed_dim, class_prompts)
         # None of CLIP's ViTs needs it: their text towers are as wide as the shared space.
         same = tower.width == embed_dim

@@ -7,7 +7,7 @@ from anomalib.models.components.base import AnomalibModule
 
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
-from anomalib_medclip.models.iqeclip.image_prompts import ImagePrompts
+from anomalib_medclip.models.iqeclip.image_prompts import OBJECT, WORDS, ImagePrompts
 from anomalib_medclip.models.iqeclip.query import QueryModule
 from anomalib_medclip.models.iqeclip.torch_model import CrossEntropy, IQECLIPModel
 from anomalib_medclip.training.method import ClipMethod
@@ -77,9 +77,8 @@ class IQECLIP(ClipMethod, AnomalibModule):
         width = tower.embed_dim
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.hparams["seed"])
-            prompts = ImagePrompts(
-                text_tower, width, prompt_length, class_prompts, deep_prompt_length
-            )
+            words, lengths = self.worded(WORDS, OBJECT), (class_prompts, deep_prompt_length)
+            prompts = ImagePrompts(text_tower, width, prompt_length, *lengths, words)
             queries = None
             if query_module:
                 queries = QueryModule(

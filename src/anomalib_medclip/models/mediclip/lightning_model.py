@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from anomalib_medclip.components.augmentation import Copies, unchanged
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Position
-from anomalib_medclip.components.prompts import FixedPrompts, PromptEncoder
+from anomalib_medclip.components.prompts import TEMPLATES, FixedPrompts, PromptEncoder
+from anomalib_medclip.components.words import Words
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.metrics.known_pixels import ignored_of
 from anomalib_medclip.models.mediclip.class_names import ABNORMAL, NORMAL
@@ -49,7 +50,8 @@ class MediCLIP(ClipMethod, AnomalibModule):
         tasks: Weights of the synthesis tasks ``CutPaste``, ``GaussIntensityChange``, ``Source`` and
             ``Identity``; by default a quarter each. Table 5.
         poisson: Blend CutPaste's patches into the image.
-        prompts: Learn the context of each class name, or take fixed sentences: table 4.
+        prompts: ``learnable``, the context of each class name, or ``fixed`` sentences: table 4; or
+            other class names.
         projection: Linear adapters, or pooled channels: table 4.
         context: Number of context vectors.
         positions: Where the class name stands; each is encoded once for every position.
@@ -64,6 +66,7 @@ class MediCLIP(ClipMethod, AnomalibModule):
     default_batch_size = 8
     default_epochs = 200
     names_the_object = False
+    prompt_kinds = ("learnable", "fixed")
     resample: ClassVar[Resample] = "bilinear"
     makes_images = True
     wants_abnormal = False
@@ -78,7 +81,7 @@ class MediCLIP(ClipMethod, AnomalibModule):
         synthesis: bool = True,
         tasks: dict[str, float] | None = None,
         poisson: bool = False,
-        prompts: Literal["learnable", "fixed"] = "learnable",
+        prompts: str | dict[str, Any] | None = None,
         projection: Projection = "linear",
         context: int = 8,
         positions: Sequence[Position] = ("end",),
@@ -92,6 +95,7 @@ class MediCLIP(ClipMethod, AnomalibModule):
             image_size=image_size,
             quick_gelu=quick_gelu,
             normalize=normalize,
+            prompts=prompts,
             **kwargs,
         )
         self.wants_abnormal = not synthesis
@@ -100,10 +104,12 @@ class MediCLIP(ClipMethod, AnomalibModule):
         task_chances(self.tasks)
         self._normals: dict[str, Pixels] = {}
         width, seed = self.backbone.text_width, self.hparams["seed"]
-        encoder: PromptEncoder = FixedPrompts(NORMAL, ABNORMAL)
-        if prompts == "learnable":
+        words = self.worded(Words(NORMAL, ABNORMAL, TEMPLATES))
+        encoder: PromptEncoder = FixedPrompts(**vars(words))
+        if self.prompt_kind == "learnable":
+            said = words.normal, words.abnormal
             encoder = LearnablePrompts(
-                width, NORMAL, ABNORMAL, context, positions, shared_context, causal, seed
+                width, *said, context, positions, shared_context, causal, seed
             )
         levels, tower = self.hparams["levels"], self.image_tower()
         self.assemble(MediCLIPModel(tower, encoder, levels, projection, temperature, seed))
