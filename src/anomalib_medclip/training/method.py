@@ -90,6 +90,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """
         self.model = model
         model.few_shot = few_shot is not False
+        model.loss_weights = self.hparams["loss_weights"] or {}
         options = self.hparams
         if adapters := options.pop("adapters", None):  # a checkpoint holds them; the file may go
             model.load_released(adapters)

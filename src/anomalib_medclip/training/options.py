@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
+from inspect import Signature, signature
+from types import MappingProxyType, UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, cast, get_args, get_origin
 
 from anomalib import LearningType
 from anomalib.metrics import Evaluator
@@ -14,6 +15,7 @@ from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.clip.backbone import Backbone, PositionResize
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.clip.towers import ImageTower
+from anomalib_medclip.components.losses import LossTerms
 from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
@@ -23,7 +25,7 @@ from anomalib_medclip.components.prompts import FixedPrompts
 from anomalib_medclip.components.words import AskedWords, Kind, Words
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.option_checks import SEEDS, checked
+from anomalib_medclip.option_checks import SEEDS, Idle, checked, idle_options
 from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.results import HeatMapVisualizer
@@ -34,10 +36,14 @@ logger = logging.getLogger(__name__)
 EpochChoice = Literal["last", "validation"]
 """Which epoch is kept."""
 
+_IDLE = (
+    Idle(("backbone_seed",), lambda given: given["pretrained"] is not None, "pretrained weights"),
+    Idle(("cache_memory",), lambda given: given["cache"] == "off", "cache: 'off'"),
+)
+"""Options of all methods that have no effect beside others."""
+
 _TRAINS_IN = ("32-true", "16-mixed", "bf16-mixed")
 """Precisions of Lightning's trainer; others cast the frozen towers, or images alone."""
-
-_CHOICES = {"precision": Precision, "epoch_choice": EpochChoice, "cache": CachePrecision}
 
 if TYPE_CHECKING:
     from anomalib.models.components.base import AnomalibModule as Base
@@ -60,6 +66,8 @@ class SharedOptions(Base):
             the hardware has it; ``docs/performance.md`` says how much.
         levels: Blocks to read, from 1; by default as published.
         lr: Adam's step size; by default as published.
+        loss_weights: Weights of the losses ``detection``, ``focal`` and ``dice``; 1 where none is
+            said.
         object_name: Words for the prompt; by default as the data say.
         prompts: Other words for the prompts, in a YAML file or as what is in one (see
             ``docs/prompts.md``); or, of a method that has both, ``learnable`` or ``fixed``.
@@ -81,6 +89,7 @@ class SharedOptions(Base):
         default_lr: Step size, where ``--model.lr`` does not say.
         names_the_object: Whether prompts say what the images show.
         prompt_kinds: What ``kind`` of ``prompts`` may be, the default first.
+        idle: Options that have no effect beside others.
         words: What its prompts say; ``None`` where they cannot be said in other words.
         training_facts: How it was trained: zero-shot or few-shot, from which sets, epochs.
         user_components: The components among ``kwargs``, and what a checkpoint holds of them.
@@ -96,6 +105,7 @@ class SharedOptions(Base):
     default_lr: ClassVar[float] = 1e-3
     names_the_object: bool = True
     prompt_kinds: ClassVar[Sequence[Kind]] = ()
+    idle: ClassVar[Sequence[Idle]] = ()
     words: Words | None = None
     resample: ClassVar[Resample] = "bicubic"
     position_resize: ClassVar[PositionResize] = "bicubic, antialiased"
@@ -113,6 +123,7 @@ class SharedOptions(Base):
         precision: Precision = "fp32",
         levels: Sequence[int] | None = None,
         lr: float | None = None,
+        loss_weights: dict[str, float] | None = None,
         object_name: str | None = None,
         prompts: str | dict[str, Any] | None = None,
         adapters: str | None = None,
@@ -127,7 +138,7 @@ class SharedOptions(Base):
     ) -> None:
         super().__init__(**kwargs)
         self.user_components = UserComponents(kwargs)
-        _check_choices(self.hparams)
+        _check_choices(self.hparams, signature(type(self)))
         _check_numbers(self.hparams)
         Rule.parse(self.hparams["decide_by"])
         self._is_worded = False
@@ -139,11 +150,21 @@ class SharedOptions(Base):
             raise ConfigError(msg)
         entry = image_size, quick_gelu, normalize, backbone_seed, self.position_resize
         self.backbone = Backbone(backbone, pretrained, *entry)
+        self._say_what_is_idle()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - of any metaclass
         """Let a method's signature say all its options."""
         super().__init_subclass__(**kwargs)
         cls.__signature__ = whole_signature(cls)  # type: ignore[attr-defined]
+
+    def _say_what_is_idle(self) -> None:
+        """Warn of options that have no effect beside others."""
+        given: dict[str, Any] = dict(self.hparams)
+        if self.prompt_kinds:
+            given["prompts"] = self.prompt_kind
+        defaults = {name: one.default for name, one in signature(type(self)).parameters.items()}
+        for sentence in idle_options(given, defaults, (*_IDLE, *self.idle)):
+            logger.warning("%s: %s", type(self).__name__, sentence)
 
     def image_tower(self) -> ImageTower:
         """The frozen image tower that was asked for, to build the torch model on."""
@@ -243,17 +264,25 @@ class SharedOptions(Base):
         return HeatMapVisualizer()
 
 
-def _check_choices(options: Mapping[str, Any]) -> None:
+def _check_choices(options: Mapping[str, Any], known: Signature) -> None:
     """Refuse a word that an option does not know; the command line does so by itself.
 
     Raises:
         ConfigError: It names option, word and those there are.
     """
-    for name, kind in _CHOICES.items():
-        if options[name] not in get_args(kind):
-            known = ", ".join(map(repr, get_args(kind)))
-            msg = f"{name} is {options[name]!r}, and must be one of {known}"
+    for name, option in known.parameters.items():
+        kinds = get_args(option.annotation) if _is_union(option.annotation) else [option.annotation]
+        if any(get_origin(kind) is not Literal for kind in kinds if kind is not type(None)):
+            continue
+        words = [word for kind in kinds for word in get_args(kind)]
+        allowed = [*words, None] if type(None) in kinds else words
+        if name in options and options[name] not in allowed:
+            msg = f"{name} is {options[name]!r}, and must be one of {', '.join(map(repr, words))}"
             raise ConfigError(msg)
+
+
+def _is_union(annotation: Any) -> bool:  # noqa: ANN401 - of any option
+    return get_origin(annotation) in (Union, UnionType)
 
 
 def _check_numbers(options: Mapping[str, Any]) -> None:
@@ -268,6 +297,11 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
     checked("cache_memory", options["cache_memory"], 0)
     if options["lr"] is not None:
         checked("lr", options["lr"], 0)
+    for name, weight in (options["loss_weights"] or {}).items():
+        if name not in LossTerms._fields:
+            msg = f"loss_weights name {name!r}, and there are {', '.join(LossTerms._fields)}"
+            raise ConfigError(msg)
+        checked(f"loss_weights[{name!r}]", weight, 0)
 
 
 def refuse_precision(trainer: Trainer) -> None:

@@ -11,6 +11,7 @@ from anomalib_medclip.components.prompts import PromptEncoder, check_lengths, se
 from anomalib_medclip.components.words import Words
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.models.iqeclip.class_tokens import ClassTokens
+from anomalib_medclip.option_checks import checked
 
 WORDS = Words(("normal {}",), ("abnormal {}",), ("a photo of a {}.",))
 """As the authors', letter by letter."""
@@ -79,6 +80,7 @@ class ImagePrompts(nn.Module):
         length: Number of class tokens (r in eq. 1); they stand where the sentence would end.
         class_prompts: Let class tokens depend on the image (eq. 3).
         deep_length: Number of learnable prompts before each block (M in eq. 4), or 0.
+        deep_depth: Number of blocks that have them (D); by default all.
         words: What the sentences are made of; see ``Templates``.
 
     Raises:
@@ -92,6 +94,7 @@ class ImagePrompts(nn.Module):
         length: int = 2,
         class_prompts: bool = True,
         deep_length: int = 1,
+        deep_depth: int | None = None,
         words: Words = _OWN,
     ) -> None:
         super().__init__()
@@ -106,7 +109,7 @@ class ImagePrompts(nn.Module):
         # None of CLIP's ViTs needs it: their text towers are as wide as the shared space.
         same = tower.width == embed_dim
         self.to_text = nn.Identity() if same else nn.Linear(embed_dim, tower.width)
-        self.deep = DeepPrompts(tower, deep_length) if deep_length else None
+        self.deep = DeepPrompts(tower, deep_length, deep_depth) if deep_length else None
 
     def forward(
         self,
@@ -161,18 +164,27 @@ def _causal(tower: TextTower, stream: Tensor, context: Context) -> Float[Tensor,
 
 
 class DeepPrompts(nn.Module):
-    """Learnable prompts after the start token, anew before each block (eq. 4).
+    """Learnable prompts after the start token, anew before each of the first blocks (eq. 4).
 
     The names of the parameters are those of the authors' files.
 
     Args:
         tower: The text tower they are made for.
         length: Number of prompts (M).
+        depth: Number of blocks that have prompts of their own (D); later ones go on with what
+            became of the last. By default all.
+
+    Raises:
+        ConfigError: The tower has not so many blocks.
     """
 
-    def __init__(self, tower: TextTower, length: int = 1) -> None:
+    def __init__(self, tower: TextTower, length: int = 1, depth: int | None = None) -> None:
         super().__init__()
-        width, later = tower.width, tower.depth - 1
+        most = tower.depth
+        self.depth = checked(
+            "deep_prompt_depth", most if depth is None else depth, 1, most, whole=True
+        )
+        width, later = tower.width, self.depth - 1
         self.prompt_embeddings = nn.Parameter(torch.empty(1, length, width).uniform_(-1, 1))
         self.deep_prompt_embeddings = nn.Parameter(
             torch.empty(later, length, width).uniform_(-1, 1)
@@ -190,6 +202,8 @@ class DeepPrompts(nn.Module):
             stream: Sentences, without any prompts before the first block.
             block: Number of the block they are to enter, from 0.
         """
+        if block >= self.depth:
+            return stream
         prompts = self.deep_prompt_embeddings[block - 1] if block else self.prompt_embeddings[0]
         own = self.prompt_proj(prompts).expand(stream.shape[0], -1, -1)
         rest = stream[:, 1 + (own.shape[1] if block else 0) :]

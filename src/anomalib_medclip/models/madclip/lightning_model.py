@@ -17,6 +17,7 @@ from anomalib_medclip.components.prompts import (
 from anomalib_medclip.components.words import Words
 from anomalib_medclip.models.madclip.jitter import SIXTEEN_FOLD, Jitter, drawn_jitters
 from anomalib_medclip.models.madclip.torch_model import ImageScore, Loss, MadCLIPModel
+from anomalib_medclip.option_checks import Idle
 from anomalib_medclip.training.method import ClipMethod
 
 ABNORMAL_PHRASES = (*ABNORMAL_STATES, "disease {}", "abnormal {}")
@@ -52,6 +53,13 @@ class MadCLIP(ClipMethod, AnomalibModule):
     default_batch_size = 16
     default_epochs = 60
     prompt_kinds = ("learnable", "fixed")
+    idle = (
+        Idle(
+            ("context", "positions", "causal"),
+            lambda given: given["prompts"] == "fixed",
+            "prompts: fixed",
+        ),
+    )
     model: MadCLIPModel
 
     def __init__(

@@ -26,7 +26,8 @@ from anomalib_medclip.models.mediclip.synthesis import (
     task_chances,
 )
 from anomalib_medclip.models.mediclip.tasks import Pixels
-from anomalib_medclip.models.mediclip.torch_model import MediCLIPModel, Projection
+from anomalib_medclip.models.mediclip.torch_model import MediCLIPModel, Projection, Softmax
+from anomalib_medclip.option_checks import Idle
 from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.method import ClipMethod
 
@@ -58,6 +59,7 @@ class MediCLIP(ClipMethod, AnomalibModule):
         shared_context: One context for all class names of a group.
         causal: Let the text tower attend to earlier tokens only, as CLIP was trained.
         temperature: What cosines are divided by before the softmax; 0.07 in the paper.
+        softmax: After the ``mean`` over levels, or at each of the ``levels``, as in eq. 2.
         **kwargs: The options that all methods share; see ``SharedOptions``. Only tokens of
             validation images are kept, since training images are new each time.
     """
@@ -67,6 +69,29 @@ class MediCLIP(ClipMethod, AnomalibModule):
     default_epochs = 200
     names_the_object = False
     prompt_kinds = ("learnable", "fixed")
+    idle = (
+        Idle(
+            ("context", "positions", "shared_context", "causal"),
+            lambda given: given["prompts"] == "fixed",
+            "prompts: fixed",
+        ),
+        Idle(("tasks", "poisson"), lambda given: not given["synthesis"], "synthesis: false"),
+        Idle(
+            ("poisson",),
+            lambda given: given["tasks"] is not None and not given["tasks"].get("CutPaste"),
+            "tasks without CutPaste",
+        ),
+        Idle(
+            ("lr", "loss_weights"),
+            lambda given: (given["prompts"], given["projection"]) == ("fixed", "pooled"),
+            "prompts: fixed and projection: pooled, which leave nothing to learn",
+        ),
+        Idle(
+            ("loss_weights",),
+            lambda given: {*given["loss_weights"]} == {"detection"},
+            "losses without detection",
+        ),
+    )
     resample: ClassVar[Resample] = "bilinear"
     makes_images = True
     wants_abnormal = False
@@ -88,6 +113,7 @@ class MediCLIP(ClipMethod, AnomalibModule):
         shared_context: bool = False,
         causal: bool = False,
         temperature: float = 1.0,
+        softmax: Softmax = "mean",
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
         super().__init__(
@@ -112,7 +138,8 @@ class MediCLIP(ClipMethod, AnomalibModule):
                 width, *said, context, positions, shared_context, causal, seed
             )
         levels, tower = self.hparams["levels"], self.image_tower()
-        self.assemble(MediCLIPModel(tower, encoder, levels, projection, temperature, seed))
+        maps = projection, temperature, softmax
+        self.assemble(MediCLIPModel(tower, encoder, levels, *maps, seed))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the training images."""
