@@ -112,11 +112,12 @@ def family_of(config):
 
 @lru_cache
 def families():
-    """The names of models of each family, those of open_clip's list first."""
+    """The names of models of each family: those that run first, and the largest."""
     found = defaultdict(list)
     for name, config in configs().items():
         found[family_of(config)].append(name)
-    return dict(found)
+    order = sorted(found.items(), key=lambda one: (not one[0].runs, -len(one[1])))
+    return dict(order)
 
 
 def _image(vision):
@@ -165,11 +166,15 @@ def small(config, folder):
     return f"local-dir:{folder}"
 
 
+def stand_in(vision, kind):
+    """The small tower of timm's for a tower of timm's; ``None`` for open_clip's own."""
+    if "dinov3" in vision.get("timm_model_name", ""):
+        return vision["timm_model_name"]  # no other has registers and such rotary positions
+    return STAND_INS.get(kind.image.partition(",")[0])
+
+
 def _small_vision(vision, kind):
-    if "timm_model_name" in vision:
-        name = STAND_INS[kind.image.partition(",")[0]]
-        if "dinov3" in vision["timm_model_name"]:
-            name = vision["timm_model_name"]
+    if name := stand_in(vision, kind):
         kept = {key: vision[key] for key in ("timm_pool", "timm_proj") if key in vision}
         return {"timm_model_name": name, **kept}
     size = {"image_size": 64, "layers": 4, "width": 32, "head_width": 16, "patch_size": 16}
