@@ -89,9 +89,8 @@ def test_a_repository_is_read_from_the_hubs_cache(folder, monkeypatch):
     source._hub_folder.cache_clear()
     found = Backbone("hf-hub:somebody/clip", "openai", image_size=32).load()
     source._hub_folder.cache_clear()
-    assert (
-        found.fingerprint == Backbone(f"local-dir:{folder}", "x", image_size=32).load().fingerprint
-    )
+    expected = Backbone(f"local-dir:{folder}", "openai", image_size=32).load()
+    assert found.fingerprint == expected.fingerprint
     assert asked == [("somebody/clip", "open_clip_config.json")]
 
 
@@ -193,10 +192,8 @@ def test_without_transformers_the_extra_is_named(monkeypatch, tmp_path):
 @pytest.mark.parametrize("lost", ["config.json", "tokenizer.json"])
 def test_files_that_are_not_there_are_named_with_where_to_put_them(lost, tmp_path, no_hub):
     name = small(configs()[BIOMED], tmp_path)
-    for path in tmp_path.glob(lost.replace("config.json", "*config.json")):
-        if path.name in (lost, "tokenizer_config.json"):
-            path.unlink()
-    with pytest.raises(WeightsError, match="put the files beside open_clip_config.json"):
+    (tmp_path / lost).unlink()
+    with pytest.raises(WeightsError, match="put the files beside open_clip_config"):
         TextTower(Backbone(name, image_size=64))
 
 
@@ -213,7 +210,7 @@ def test_anchors_take_the_place_of_words_and_learn():
 
 
 def test_what_reads_words_is_refused_where_there_are_none_before_any_work():
-    with pytest.raises(ConfigError, match="without text; take a CLIP, or .* prompts: anchors"):
+    with pytest.raises(ConfigError, match=r"without text; take a CLIP, or .* prompts: anchors"):
         small_model(MVFA, backbone="timm:test_vit", image_size=64)
 
 
