@@ -1,11 +1,12 @@
 """Numbers and names that users give, looked at before a library fails on them, or follows them."""
 
 from math import inf, isfinite
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 from anomalib_medclip.errors import ConfigError
 
 _T = TypeVar("_T", int, float)
+_C = TypeVar("_C")
 
 SEEDS = 2**32 - 1
 """The largest seed that NumPy takes."""
@@ -37,6 +38,30 @@ def checked(name: str, value: _T, least: float, most: float = inf, *, whole: boo
     kind = "whole number" if whole else "number"
     msg = f"{name} is {value!r}, and must be a {kind} {limits}"
     raise ConfigError(msg)
+
+
+def checked_choice(name: str, value: _C, kind: Any) -> _C:  # noqa: ANN401 - a Literal
+    """A word, if an option knows it; the command line looks by itself.
+
+    Args:
+        name: Of the option.
+        value: What was given.
+        kind: A ``Literal`` of the words there are.
+
+    Raises:
+        ConfigError: It is none of them.
+
+    Example:
+        >>> from typing import Literal
+        >>> checked_choice("dice", "all", Literal["rows", "images"])
+        Traceback (most recent call last):
+        anomalib_medclip.errors.ConfigError: dice is 'all', and must be one of 'rows', 'images'
+    """
+    if value not in get_args(kind):
+        known = ", ".join(map(repr, get_args(kind)))
+        msg = f"{name} is {value!r}, and must be one of {known}"
+        raise ConfigError(msg)
+    return value
 
 
 _LONGEST = 200

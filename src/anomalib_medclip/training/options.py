@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from anomalib import LearningType
 from anomalib.metrics import Evaluator
@@ -19,7 +19,7 @@ from anomalib_medclip.components.processors import (
 )
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.option_checks import SEEDS, checked
+from anomalib_medclip.option_checks import SEEDS, checked, checked_choice
 from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.results import HeatMapVisualizer
@@ -114,7 +114,8 @@ class SharedOptions(Base):
     ) -> None:
         super().__init__(**kwargs)
         self.user_components = UserComponents(kwargs)
-        _check_choices(self.hparams)
+        for name, kind in _CHOICES.items():
+            checked_choice(name, self.hparams[name], kind)
         _check_numbers(self.hparams)
         Rule.parse(self.hparams["decide_by"])
         if object_name is not None and not self.names_the_object:
@@ -172,19 +173,6 @@ class SharedOptions(Base):
     def configure_visualizer(cls) -> HeatMapVisualizer:
         """A picture per image, none overwritten."""
         return HeatMapVisualizer()
-
-
-def _check_choices(options: Mapping[str, Any]) -> None:
-    """Refuse a word that an option does not know; the command line does so by itself.
-
-    Raises:
-        ConfigError: It names option, word and those there are.
-    """
-    for name, kind in _CHOICES.items():
-        if options[name] not in get_args(kind):
-            known = ", ".join(map(repr, get_args(kind)))
-            msg = f"{name} is {options[name]!r}, and must be one of {known}"
-            raise ConfigError(msg)
 
 
 def _check_numbers(options: Mapping[str, Any]) -> None:

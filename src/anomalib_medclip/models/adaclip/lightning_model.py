@@ -10,7 +10,7 @@ from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
 from anomalib_medclip.models.adaclip.fusion import Fusion, FusionKind
 from anomalib_medclip.models.adaclip.torch_model import AdaCLIPModel, Dice
-from anomalib_medclip.option_checks import checked
+from anomalib_medclip.option_checks import checked, checked_choice
 from anomalib_medclip.training.method import ClipMethod
 
 
@@ -60,6 +60,8 @@ class AdaCLIP(ClipMethod, AnomalibModule):
     ) -> None:
         super().__init__(image_size=image_size, normalize=normalize, **kwargs)
         checked("prompt_length", prompt_length, 1, whole=True)
+        checked_choice("fusion", fusion, FusionKind)
+        checked_choice("dice", dice, Dice)
         checked("clusters", clusters, 1, whole=True)
         checked("fusion_weight", fusion_weight, 0, 1)
         checked("sigma", sigma, 0)
