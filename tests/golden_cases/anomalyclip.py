@@ -56,9 +56,6 @@ class AnomalyCLIPCase(PromptCase):
             yield f"dual/original_{level}", taps[:, number]
             yield f"dual/new_{level}", values[:, number]
             yield f"image/patch_embed_{level}", clip.project(values[:, number])
-            torch.testing.assert_close(
-                self.encoded[:, number, 1:], clip.project(values[:, number])[:, 1:]
-            )
 
     def texts(self) -> Computed:
         prompts, tower = self.built.model.prompts, self.tower
