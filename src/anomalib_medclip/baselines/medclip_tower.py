@@ -19,6 +19,7 @@ from anomalib_medclip.baselines.medclip_visual import (
     in_grey,
 )
 from anomalib_medclip.baselines.medclip_weights import of_images, read_released
+from anomalib_medclip.clip.source import Stated
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.clip.trunks import Trunk
 from anomalib_medclip.errors import WeightsError
@@ -187,6 +188,7 @@ class MedCLIPTower(ImageTower):
         clip, self.fingerprint, self.factor = backbone.load()
         self.visual = clip.visual.requires_grad_(requires_grad=False).eval()
         self._trunk = StageTrunk(self.visual)
+        self.stated = Stated((MEAN,) * 3, (STD,) * 3, "bicubic", quick_gelu=False)
         for name, value in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, torch.tensor(value), persistent=False)
 
