@@ -1,7 +1,8 @@
 """Numbers and names that users give, looked at before a library fails on them, or follows them."""
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf, isfinite
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from anomalib_medclip.errors import ConfigError
 
@@ -37,6 +38,42 @@ def checked(name: str, value: _T, least: float, most: float = inf, *, whole: boo
     kind = "whole number" if whole else "number"
     msg = f"{name} is {value!r}, and must be a {kind} {limits}"
     raise ConfigError(msg)
+
+
+class Idle(NamedTuple):
+    """Options that have no effect beside others.
+
+    Attributes:
+        names: Of these options.
+        beside: Whether it is so, of all options by name.
+        words: What they are beside, for messages.
+    """
+
+    names: tuple[str, ...]
+    beside: Callable[[Mapping[str, Any]], bool]
+    words: str
+
+
+def idle_options(
+    given: Mapping[str, Any], defaults: Mapping[str, Any], known: Iterable[Idle]
+) -> Iterator[str]:
+    """Sentences about options that were given and have no effect.
+
+    Args:
+        given: All options by name.
+        defaults: What they are where nobody says anything.
+        known: Where options have none.
+
+    Example:
+        >>> known = [Idle(("causal",), lambda given: given["prompts"] == "fixed", "prompts: fixed")]
+        >>> given, defaults = {"prompts": "fixed", "causal": True}, {"causal": False}
+        >>> list(idle_options(given, defaults, known))
+        ['causal is True, and has no effect beside prompts: fixed']
+    """
+    for idle in known:
+        for name in idle.names:
+            if name in given and given[name] != defaults.get(name) and idle.beside(given):
+                yield f"{name} is {given[name]!r}, and has no effect beside {idle.words}"
 
 
 _LONGEST = 200

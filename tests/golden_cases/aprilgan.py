@@ -26,7 +26,7 @@ class APRILGANCase(BMADCase):
     Its masks are resized bilinearly, and ours to the nearest neighbour, so that they are inputs.
     """
 
-    fewest = 60
+    fewest = 50
     inputs_pattern = (
         r"raw/.*|loss_unit/(prob|target|dice_single_as_code_rowwise)|.*/pixel_gt"
         r"|input/test_mask_soft|mosaic/(in_.*|out_mask)|train/(raw_.*|label|object|input_mask)"

@@ -12,9 +12,9 @@ from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.blocks import Block, Precision
 from anomalib_medclip.clip.source import differences
 from anomalib_medclip.clip.texts import BeforeBlock, HuggingFaceText, OpenClipText
-from anomalib_medclip.clip.timm_trunk import family_of
+from anomalib_medclip.clip.timm_trunk import trunk_of
 from anomalib_medclip.clip.tokens import tokenizer_of
-from anomalib_medclip.clip.trunks import OpenClipTrunk, Trunk
+from anomalib_medclip.clip.trunks import OpenClipTrunk
 from anomalib_medclip.errors import ConfigError
 
 AfterBlock = Callable[[int, Tensor], Tensor]
@@ -47,7 +47,7 @@ class ImageTower(nn.Module):
         self.precision = precision
         clip, self.fingerprint, self.stated = backbone.load()
         self.visual = clip.visual.requires_grad_(requires_grad=False).eval()
-        self._trunk = self._taken_apart()
+        self._trunk = trunk_of(backbone.name, self.visual, precision)
         for name, values in (("mean", self.stated.mean), ("std", self.stated.std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
@@ -198,12 +198,6 @@ class ImageTower(nn.Module):
             ConfigError: The tower pools by attention, and takes no single token.
         """
         return self._trunk.project(tokens, norm)
-
-    def _taken_apart(self) -> Trunk:
-        if hasattr(self.visual, "trunk"):
-            family = family_of(self.backbone.name, self.visual.trunk)
-            return family(self.visual, self.precision)
-        return OpenClipTrunk(self.visual, self.precision)
 
     def _embed(self, images: Tensor) -> Tensor:
         if images.shape[1:] != (3, *self.size):

@@ -1,6 +1,6 @@
 """Prompts whose context words are learnt (CoOp), in front of, after or around fixed phrases."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.deep_prompts import OverwritingPrompts
 from anomalib_medclip.components.prompts import PromptEncoder
+from anomalib_medclip.components.words import PLACE, Words
+from anomalib_medclip.errors import ConfigError
 
 Position = Literal["end", "front", "middle"]
 """Where the phrase stands: after the context, before it, or between its halves."""
@@ -51,10 +53,8 @@ class LearnablePrompts(PromptEncoder):
         deep: OverwritingPrompts | None = None,
     ) -> None:
         super().__init__()
-        self.phrases: Mapping[str, tuple[str, ...]] = {
-            "normal": tuple(normal),
-            "abnormal": tuple(abnormal),
-        }
+        self.words = Words(tuple(normal), tuple(abnormal))
+        self.phrases = {"normal": self.words.normal, "abnormal": self.words.abnormal}
         self.context = context
         self.positions = tuple(positions)
         self.causal = causal
@@ -98,18 +98,19 @@ class LearnablePrompts(PromptEncoder):
             Prompts in the order of positions, then phrases; the position of the end-of-text token.
 
         Raises:
-            ValueError: A phrase does not fit the tower's context length.
+            ConfigError: A phrase does not fit the tower's context length.
         """
-        phrases = [phrase.format(object_name).strip() for phrase in self.phrases[group]]
+        phrases = [phrase.replace(PLACE, object_name).strip() for phrase in self.phrases[group]]
         first = tower.tokenizer.first
         # After a word, since some tokenizers begin a sentence otherwise.
         lengths = tower.ends(tower.tokenize([f"X {phrase}" for phrase in phrases])) - first - 1
         tokens = tower.tokenize([f"{'X ' * self.context}{phrase}." for phrase in phrases])
         longest = first + max(1, self.context) + int(lengths.max()) + 2  # full stop, end
         if longest > tower.context_length:
-            msg = f"{longest} tokens do not fit the text tower's {tower.context_length}; "
-            msg += "take a shorter object_name or less context"
-            raise ValueError(msg)
+            msg = f"{longest} tokens of {phrases[int(lengths.argmax())]!r} with its context do not "
+            msg += f"fit the text tower's {tower.context_length}; take a shorter object_name, "
+            msg += "shorter words in prompts, or less context"
+            raise ConfigError(msg)
         embedded = tower.embed(tokens)
         rows = [
             self._assemble(embedded, self.ctx[f"{group}_{position}"], first, lengths, position)

@@ -70,6 +70,7 @@ class ClipModel(SizedByState):
         memory_bank: Tokens of normal support images, where scores are distances to them.
         has_masks: Whether the lesions of the images learnt from are outlined.
         few_shot: Whether the images learnt from are of the same kind as those to score.
+        loss_weights: Of the terms of the loss, by name; 1 where none is said.
 
     Raises:
         ValueError: The tower has no such levels.
@@ -96,6 +97,7 @@ class ClipModel(SizedByState):
         self.has_masks = True
         self.few_shot = True
         self.untraceable = ""
+        self.loss_weights: Mapping[str, float] = {}
         self.register_buffer("text", torch.empty(0))
 
     @property
@@ -174,7 +176,7 @@ class ClipModel(SizedByState):
         labels: Bool[Tensor, "batch"],
         text: Float[Tensor, "2 *feature"],
     ) -> Float[Tensor, ""]:
-        """Loss of a batch: all terms, each with weight 1.
+        """Loss of a batch: all terms, by ``loss_weights``.
 
         Args:
             encoded: What ``encode`` gives.
@@ -183,7 +185,7 @@ class ClipModel(SizedByState):
             labels: True for abnormal.
             text: Text features of the batch's own set; with their gradient where prompts learn.
         """
-        return self.loss_terms(encoded, masks, labels, text).total()
+        return self.loss_terms(encoded, masks, labels, text).total(self.loss_weights)
 
     def idle_parameters(self, has_masks: bool) -> Iterable[nn.Parameter]:
         """Parameters that a batch with or without masks does not train; none of them by default."""

@@ -16,8 +16,8 @@ from anomalib_medclip.files import as_json
 from anomalib_medclip.metrics.known_pixels import ignored_of
 
 _OF_TRAINING = {
-    "seed", "lr", "object_name", "epoch_choice", "cross_fit", "cache_memory", "transductive",
-    "decide_by", "insist",
+    "seed", "lr", "loss_weights", "object_name", "prompts", "epoch_choice", "cross_fit",
+    "cache_memory", "transductive", "decide_by", "insist",
 }  # fmt: skip
 """Options that do not change what the frozen tower says of an image. Copies of an image are kept
 apart by the seed."""

@@ -94,17 +94,18 @@ class ClipMethod(ExportVerbs, SharedOptions):
             self.backbone.text_source()  # there is one, or this is refused before any work
         self.model = model
         model.few_shot = few_shot is not False
+        model.loss_weights = self.hparams["loss_weights"] or {}
         options = self.hparams
         if adapters := options.pop("adapters", None):  # a checkpoint holds them; the file may go
             model.load_released(adapters)
         told = [type(self).__qualname__, model.clip.fingerprint, self.user_components.of_images]
+        asked = self.say_words(model), few_shot
         self.text = TextFeatures(model, self.names_the_object)
         cached = options["cache"], options["cache_memory"], options["seed"], scope_of(told, options)
         self.features = FrozenFeatures(model, self.augmentations, *cached)
         self.support = SupportFitter(model, self.features)
         self.schedule = Schedule(self.default_epochs)
         self.exporter = CertifiedExporter()
-        asked = options["object_name"], few_shot
         self.preparation = Preparation(model, self.text, self.support, self.exporter, *asked)
 
     @property

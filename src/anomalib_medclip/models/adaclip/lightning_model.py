@@ -9,6 +9,7 @@ from anomalib_medclip.clip.backbone import PositionResize
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
 from anomalib_medclip.models.adaclip.fusion import Fusion, FusionKind
+from anomalib_medclip.models.adaclip.text_prompts import WORDS
 from anomalib_medclip.models.adaclip.torch_model import AdaCLIPModel, Dice
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.training.method import ClipMethod
@@ -72,9 +73,8 @@ class AdaCLIP(ClipMethod, AnomalibModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             fused = Fusion(fusion, clusters, fusion_weight, seed)
-            model = AdaCLIPModel(
-                tower, text_tower, prompt_length, prompted_blocks or 4, fused, levels, sigma, dice
-            )
+            numbers = prompt_length, prompted_blocks or 4, fused, levels, sigma, dice
+            model = AdaCLIPModel(tower, text_tower, *numbers, self.worded(WORDS))
         self.assemble(model)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

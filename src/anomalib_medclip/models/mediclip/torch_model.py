@@ -21,6 +21,10 @@ Projection = Literal["linear", "pooled"]
 """How tokens reach the shared space."""
 
 
+Softmax = Literal["mean", "levels"]
+"""What the softmax of normal and abnormal is taken of."""
+
+
 class MediCLIPModel(ClipModel):
     """A linear adapter at each of three levels, and prompts that learn.
 
@@ -31,6 +35,7 @@ class MediCLIPModel(ClipModel):
             of the tower.
         projection: Linear adapters, or pooled channels.
         temperature: What cosines are divided by before the softmax.
+        softmax: After the ``mean`` over levels, or at each of the ``levels``.
         seed: Seed of the adapters' initial weights.
     """
 
@@ -43,10 +48,11 @@ class MediCLIPModel(ClipModel):
         levels: Sequence[int] | None = None,
         projection: Projection = "linear",
         temperature: float = 1.0,
+        softmax: Softmax = "mean",
         seed: int = 0,
     ) -> None:
         super().__init__(clip, levels, prompts)
-        self.temperature = temperature
+        self.temperature, self.softmax = temperature, softmax
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.adapters = nn.ModuleList(
@@ -103,8 +109,11 @@ class MediCLIPModel(ClipModel):
     ) -> Float[Tensor, "batch 1 side side"]:
         """Probability of abnormal at each pixel.
 
-        The softmax of two comes after the mean over levels, as in the authors' code.
+        The softmax of two comes after the mean over levels, as in the authors' code; eq. 2 has it
+        at each level.
         """
+        if self.softmax == "levels":
+            return self.level_maps(encoded, text)["text"].mean(dim=0).unsqueeze(1)
         logits = self.cosines(encoded, text).mean(dim=0) / self.temperature
         return abnormal_map(logits, self.clip.size)
 
