@@ -141,9 +141,20 @@ class IQECLIP(ClipMethod, AnomalibModule):
                 queries = QueryModule(
                     width, blocks, heads, feedforward, class_initialisation, *reads
                 )
-            losses = image_score, bce, weigh_losses, temperature == "learnt", adapter == "relu"
-            parts = tower, text_tower, prompts, queries
-            model = IQECLIPModel(*parts, self.hparams["levels"], alpha, sigma, *losses)
+            model = IQECLIPModel(
+                tower,
+                text_tower,
+                prompts,
+                queries,
+                self.hparams["levels"],
+                alpha,
+                sigma,
+                image_score,
+                bce,
+                weigh_losses,
+                sharpens=temperature == "learnt",
+                rectifies=adapter == "relu",
+            )
         self.assemble(model, few_shot)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
