@@ -47,9 +47,10 @@ def read_word_sets(path: Path) -> WordSets:
         msg = f"{said}; give a file such as `anomalib-medclip configs demo_prompts` copies"
         raise ConfigError(msg)
     try:
-        said = _known(from_yaml(path.read_text(encoding="utf-8")))
-        given = said.get("model") or _own_model()
-        config = WordSets(**{**said, "model": given, "sets": _sets(said.get("sets"), path)})
+        given = _known(from_yaml(path.read_text(encoding="utf-8")))
+        sets = _sets(given.get("sets"), path)
+        given |= {"model": given.get("model") or _own_model(), "sets": sets}
+        config = WordSets(**given)
         checked("folds", config.folds, 2, whole=True)
         if not isinstance(config.train, bool):
             msg = f"train is {config.train!r}, and must be true or false"
