@@ -1,12 +1,12 @@
 """Numbers and names that users give, looked at before a library fails on them, or follows them."""
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf, isfinite
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar
 
 from anomalib_medclip.errors import ConfigError
 
 _T = TypeVar("_T", int, float)
-_C = TypeVar("_C")
 
 SEEDS = 2**32 - 1
 """The largest seed that NumPy takes."""
@@ -40,28 +40,40 @@ def checked(name: str, value: _T, least: float, most: float = inf, *, whole: boo
     raise ConfigError(msg)
 
 
-def checked_choice(name: str, value: _C, kind: Any) -> _C:  # noqa: ANN401 - a Literal
-    """A word, if an option knows it; the command line looks by itself.
+class Idle(NamedTuple):
+    """Options that have no effect beside others.
+
+    Attributes:
+        names: Of these options.
+        beside: Whether it is so, of all options by name.
+        words: What they are beside, for messages.
+    """
+
+    names: tuple[str, ...]
+    beside: Callable[[Mapping[str, Any]], bool]
+    words: str
+
+
+def idle_options(
+    given: Mapping[str, Any], defaults: Mapping[str, Any], known: Iterable[Idle]
+) -> Iterator[str]:
+    """Sentences about options that were given and have no effect.
 
     Args:
-        name: Of the option.
-        value: What was given.
-        kind: A ``Literal`` of the words there are.
-
-    Raises:
-        ConfigError: It is none of them.
+        given: All options by name.
+        defaults: What they are where nobody says anything.
+        known: Where options have none.
 
     Example:
-        >>> from typing import Literal
-        >>> checked_choice("dice", "all", Literal["rows", "images"])
-        Traceback (most recent call last):
-        anomalib_medclip.errors.ConfigError: dice is 'all', and must be one of 'rows', 'images'
+        >>> known = [Idle(("causal",), lambda given: given["prompts"] == "fixed", "prompts: fixed")]
+        >>> given, defaults = {"prompts": "fixed", "causal": True}, {"causal": False}
+        >>> list(idle_options(given, defaults, known))
+        ['causal is True, and has no effect beside prompts: fixed']
     """
-    if value not in get_args(kind):
-        known = ", ".join(map(repr, get_args(kind)))
-        msg = f"{name} is {value!r}, and must be one of {known}"
-        raise ConfigError(msg)
-    return value
+    for idle in known:
+        for name in idle.names:
+            if name in given and given[name] != defaults.get(name) and idle.beside(given):
+                yield f"{name} is {given[name]!r}, and has no effect beside {idle.words}"
 
 
 _LONGEST = 200

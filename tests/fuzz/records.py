@@ -17,6 +17,8 @@ from anomalib_medclip.cache import Shelf
 from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid
 from anomalib_medclip.compare.comparison import find_class, read_config
 from anomalib_medclip.compare.store import Store
+from anomalib_medclip.components.prompts import WORDS, sentences
+from anomalib_medclip.components.words import KINDS, AskedWords
 from anomalib_medclip.data import BMAD, MedicalFolder, Volumes
 from anomalib_medclip.data.cases import VolumeSource, read_label_table
 from anomalib_medclip.data.config import load_data
@@ -30,6 +32,26 @@ from anomalib_medclip.score.record import (
     write_table,
 )
 from anomalib_medclip.testing.small import write_lesions
+
+# --- words of prompts
+
+
+_WORDS = """kind: fixed
+object_name: "brain MRI"
+normal: ["healthy {}", "{} without lesion"]
+abnormal:
+  - "{} with a tumour"
+templates: ["a scan of a {}.", "this is a {}."]
+"""
+
+
+def _read_words(file):
+    asked = AskedWords.of(str(file), KINDS)
+    words = asked.above(WORDS)
+    asked.check_object(words, None)
+    assert all(words.as_plain().values())
+    assert all(sentences(asked.object_name or "", words.normal, words.templates))
+
 
 # --- tables and lists
 
@@ -290,6 +312,7 @@ def _read_bmad(file):
 
 
 TARGETS = (
+    Target("words of prompts", (text("words.yaml", _WORDS),), TEXT, _read_words),
     Target("table", (_table, _json_lines), TEXT, _read_table, names=(".png", "table")),
     Target("support list", LISTS, TEXT, _read_support_list),
     Target("table of labels", (LABELS,), TEXT, _read_labels),

@@ -15,7 +15,6 @@ from anomalib_medclip.components.losses import dice, focal
 from anomalib_medclip.components.prompts import sentences
 from anomalib_medclip.models.adaclip import AdaCLIP
 from anomalib_medclip.models.adaclip.released import our_name
-from anomalib_medclip.models.adaclip.text_prompts import TEMPLATES
 from golden_cases.common import EXACT, T1, T2, T3, Computed, Tolerance
 from golden_cases.prompt_learners import PromptCase
 
@@ -56,9 +55,9 @@ class AdaCLIPCase(PromptCase):
 
     def first_text(self) -> Computed:
         model, text = self.built.model, self.text_of(0)
-        states = model.text_prompts.first_block.states
+        words = model.prompts.words
         name = self.meta["object_names"][0]
-        said = [one for group in states for one in sentences(name, group, TEMPLATES)]
+        said = sentences(name, words.normal + words.abnormal, words.templates)
         yield "text/tokens", model.text_tower.tokenize(said)
         own = model.dynamic_text(self.feature(0))
         prompts = model.text_prompts

@@ -21,7 +21,6 @@ from torch import Tensor
 from anomalib_medclip.components.losses import LossTerms
 from anomalib_medclip.models.iqeclip import IQECLIP
 from anomalib_medclip.models.iqeclip.released import our_name
-from anomalib_medclip.models.iqeclip.sentences import SENTENCES
 from golden_cases.common import EXACT, Computed, Tolerance
 
 BRANCHES = ("text", "query")
@@ -83,7 +82,8 @@ class IQECLIPCase:
         yield "plain_text_tokens", (tokens := text_tower.tokenize(self.config["plain_texts"]))
         yield "plain_text_embed", text_tower(tokens)
         yield "visual_positional_embedding_resized", clip.visual.positional_embedding
-        for name, sentence in zip(("normal", "abnormal"), SENTENCES, strict=True):
+        sentences = self.model.prompts.sentences
+        for name, sentence in zip(("normal", "abnormal"), sentences, strict=True):
             yield f"tokens_{name}", text_tower.tokenize([sentence])
 
     @torch.no_grad()

@@ -48,6 +48,11 @@ TRAINING = {
             "asks_what_the_images_show_if_it_must_know": MASKS_ALONE,
         },
     ),
+    "APRILGAN": Training(
+        batch=4,
+        options={"lr": 1e-2},
+        exempt={"restores_the_kind_of_model_it_is": "zero-shot it learns from masks, or refuses"},
+    ),
     "IQECLIP": Training(epochs=3, batch=2, options={"lr": 3e-3, "blocks": 1}),
     "MadCLIP": Training(epochs=3, batch=4, options={"lr": 1e-2}),
     "MVFA": Training(epochs=3, batch=4, options={"lr": 3e-3}),

@@ -15,7 +15,7 @@ from anomalib_medclip.components.smoothing import GaussianSmoothing
 from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.models.iqeclip import IQECLIP
 from anomalib_medclip.models.iqeclip.query import Attention, QueryModule
-from anomalib_medclip.models.iqeclip.sentences import SENTENCES
+from anomalib_medclip.models.iqeclip.sentences import OBJECT, WORDS
 
 SMALL = OPTIONS | {"backbone": EVEN}
 
@@ -36,7 +36,7 @@ def test_smoothing_is_scipys(size, sigma):
 def padded(prompts, tower, feature):
     """As the authors: each sentence whole, padding included, through all blocks."""
     classes = prompts.to_text(prompts.class_tokens(feature)).repeat_interleave(2, dim=0)
-    tokens = tower.tokenize(SENTENCES)
+    tokens = tower.tokenize(prompts.templates.sentences)
     assert tokens.argmax(dim=-1).tolist() == [12, 12], "class tokens stand where sentences end"
     stream = tower.embed(tokens).repeat(len(feature), 1, 1)
     read = 12 + classes.shape[1]
@@ -47,7 +47,7 @@ def padded(prompts, tower, feature):
         own = deep.prompt_proj(torch.cat([deep.prompt_embeddings, deep.deep_prompt_embeddings]))
         count, stream = own.shape[1], stream[:, : 77 - own.shape[1]]
         start, rest, read = stream[:, :1], stream[:, 1:], read + own.shape[1]
-    for number, block in enumerate(tower.transformer.resblocks):
+    for number, block in enumerate(tower.blocks):
         if deep is not None:
             stream = torch.cat([start, own[number].expand(len(start), -1, -1), rest], dim=1)
         stream = block(stream, tower.causal_mask)
@@ -62,7 +62,7 @@ def padded(prompts, tower, feature):
 @pytest.mark.parametrize("deep_length", [0, 1, 2])
 def test_a_start_run_once_for_all_images_is_that_of_each(deep_length, text_tower):
     """To the last gradient; and what follows the token that is read changes nothing."""
-    prompts = ImagePrompts(text_tower, 24, SENTENCES, 3, deep_length=deep_length).double()
+    prompts = ImagePrompts(text_tower, 24, WORDS.about(OBJECT), 3, deep_length=deep_length).double()
     tower, found = copy.deepcopy(text_tower).double(), []
     feature = torch.randn(4, 24, dtype=torch.float64, requires_grad=True)
     learnt = [feature, *prompts.parameters()]
@@ -79,7 +79,7 @@ def test_a_start_run_once_for_all_images_is_that_of_each(deep_length, text_tower
 @pytest.mark.parametrize(("length", "deep_length"), [(0, 1), (65, 1), (64, 2)])
 def test_prompts_that_do_not_fit_are_refused(length, deep_length, text_tower):
     with pytest.raises(ValueError, match=f"{length} class tokens and {deep_length} deep prompts"):
-        ImagePrompts(text_tower, 24, SENTENCES, length, deep_length=deep_length)
+        ImagePrompts(text_tower, 24, WORDS.about(OBJECT), length, deep_length=deep_length)
 
 
 def test_folded_attention_is_plain_attention():

@@ -1,28 +1,25 @@
 """CLIP's two frozen towers: images to tokens at several levels, sentences to features."""
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import cast
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.backbone import Backbone
-from anomalib_medclip.clip.blocks import Block, Precision, own_blocks
-from anomalib_medclip.clip.partial_attention import context, read
+from anomalib_medclip.clip.blocks import Block, Precision
+from anomalib_medclip.clip.source import differences
+from anomalib_medclip.clip.texts import BeforeBlock, HuggingFaceText, OpenClipText
+from anomalib_medclip.clip.timm_trunk import family_of
+from anomalib_medclip.clip.tokens import tokenizer_of
+from anomalib_medclip.clip.trunks import OpenClipTrunk, Trunk
 from anomalib_medclip.errors import ConfigError
 
 AfterBlock = Callable[[int, Tensor], Tensor]
 """Called after each tapped block with its level (from 0) and the token stream ``(batch, token,
 width)``; what it returns enters the next block."""
-
-BeforeBlock = Callable[[int, Tensor], Tensor]
-"""Called before each block of the text tower with its number (from 0) and the stream ``(sentence,
-token, width)``; what it returns enters the block."""
 
 
 class ImageTower(nn.Module):
@@ -38,6 +35,7 @@ class ImageTower(nn.Module):
 
     Attributes:
         fingerprint: That of ``LoadedClip``.
+        stated: How images entered when it was trained.
     """
 
     mean: Tensor
@@ -47,42 +45,62 @@ class ImageTower(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.precision = precision
-        clip, self.fingerprint = backbone.load()
+        clip, self.fingerprint, self.stated = backbone.load()
         self.visual = clip.visual.requires_grad_(requires_grad=False).eval()
-        own_blocks(self.visual.transformer, precision)
-        statistics = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
-        for name, values in zip(("mean", "std"), statistics, strict=True):
+        self._trunk = self._taken_apart()
+        for name, values in (("mean", self.stated.mean), ("std", self.stated.std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     @property
     def width(self) -> int:
         """Width of the token stream."""
-        return int(self.visual.conv1.out_channels)
+        return self._trunk.width
 
     @property
     def embed_dim(self) -> int:
         """Width of the space that images and text share."""
-        return int(self.visual.proj.shape[1])
+        return self._trunk.embed_dim
 
     @property
     def blocks(self) -> Sequence[Block]:
-        """The residual blocks, frozen."""
-        return cast("Sequence[Block]", self.visual.transformer.resblocks)
+        """The residual blocks, frozen.
+
+        Raises:
+            ConfigError: They are not CLIP's own, and nobody else's can be looked into.
+        """
+        if isinstance(self._trunk, OpenClipTrunk):
+            return cast("Sequence[Block]", self._trunk.blocks)
+        msg = (
+            f"{self.backbone.name} has an image tower of timm's, into whose blocks nothing can be "
+        )
+        msg += "put; take a ViT of open_clip's own, or a method that only reads its tokens"
+        raise ConfigError(msg)
 
     @property
     def depth(self) -> int:
         """Number of blocks."""
-        return len(self.blocks)
+        return len(self._trunk.blocks)
 
     @property
     def prefix(self) -> int:
-        """Number of tokens that stand before the patches in the stream: the class token."""
-        return 1
+        """Number of tokens before the patches in the stream: class token and registers, or none."""
+        return self._trunk.prefix
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images, and of the maps made of them, in pixels."""
         return self.backbone.image_size, self.backbone.image_size
+
+    def entry_differences(self, interpolation: str) -> Sequence[str]:
+        """In what images enter otherwise than when the weights were trained, in words.
+
+        Args:
+            interpolation: The filter by which images are resized before.
+        """
+        if self.backbone.pretrained is None:
+            return ()
+        quick_gelu = self.backbone.config()["quick_gelu"]
+        return differences(self.stated, quick_gelu, self.backbone.normalize, interpolation)
 
     def train(self, mode: bool = True) -> "ImageTower":
         """Stay in evaluation mode: a frozen tower has nothing to train."""
@@ -106,7 +124,7 @@ class ImageTower(nn.Module):
     def taps(
         self, images: Float[Tensor, "batch 3 side side"], levels: Sequence[int]
     ) -> Float[Tensor, "batch level token width"]:
-        """The token stream after each level, un-normalised; the class token comes first.
+        """The token stream after each level, un-normalised; ``prefix`` tokens, then the patches.
 
         Args:
             images: RGB in [0, 1] at the tower's image size.
@@ -160,8 +178,12 @@ class ImageTower(nn.Module):
         return tokens[..., self.prefix :, :]
 
     def pool(self, stream: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch embed_dim"]:
-        """Project the class token of the last block into the shared space, un-normalised."""
-        return self.project(stream[:, 0])
+        """The image's feature in the shared space, un-normalised, as CLIP pools the last block.
+
+        Raises:
+            ConfigError: This tower gives no single feature of an image.
+        """
+        return self._trunk.pool(stream)
 
     def project(
         self, tokens: Float[Tensor, "*batch width"], norm: bool = True
@@ -171,11 +193,19 @@ class ImageTower(nn.Module):
         Args:
             tokens: Of the stream after the last block or an earlier one.
             norm: Apply the tower's last layer norm first, as CLIP does.
+
+        Raises:
+            ConfigError: The tower pools by attention, and takes no single token.
         """
-        return (self.visual.ln_post(tokens) if norm else tokens) @ self.visual.proj
+        return self._trunk.project(tokens, norm)
+
+    def _taken_apart(self) -> Trunk:
+        if hasattr(self.visual, "trunk"):
+            family = family_of(self.backbone.name, self.visual.trunk)
+            return family(self.visual, self.precision)
+        return OpenClipTrunk(self.visual, self.precision)
 
     def _embed(self, images: Tensor) -> Tensor:
-        visual = self.visual
         if images.shape[1:] != (3, *self.size):
             came, wanted = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.size))
             msg = f"images of {came} came (channels, rows, columns), and this tower takes 3 x "
@@ -183,18 +213,14 @@ class ImageTower(nn.Module):
             raise ConfigError(msg)
         if self.backbone.normalize:
             images = (images - self.mean) / self.std
-        patches = visual.conv1(images).flatten(2).transpose(1, 2)
-        # Not len(patches), which would fix the batch size of a traced graph.
-        token = visual.class_embedding.expand(patches.shape[0], 1, -1)
-        return visual.ln_pre(torch.cat([token, patches], dim=1) + visual.positional_embedding)
+        return self._trunk.embed(images)
 
     def _run(
         self, stream: Tensor, start: int, levels: Sequence[int], after_block: AfterBlock
     ) -> Tensor:
         """Run the blocks after number ``start``, up to the last level."""
         for level, number in enumerate(levels):
-            for block in self.blocks[start:number]:
-                stream = block(stream)
+            stream = self._trunk.run(stream, start, number)
             stream, start = after_block(level, stream), number
         return stream
 
@@ -202,41 +228,87 @@ class ImageTower(nn.Module):
 class TextTower(nn.Module):
     """CLIP's text transformer, frozen: sentences to features in the shared space.
 
-    For methods whose prompts are not plain sentences: ``embed`` tokens, ``run`` them through the
-    blocks and ``read`` a position, or, which is the same and cheaper, ask for its ``features``.
+    For methods whose prompts are not plain sentences: ``embed`` tokens, add positions, and ask for
+    their ``features``. What looks into the blocks needs CLIP's own, and is refused elsewhere.
 
     Args:
         backbone: The same one as the image tower's.
-    """
 
-    causal_mask: Tensor
+    Raises:
+        ConfigError: The backbone has no text.
+        RuntimeMissingError: It needs transformers, which is not installed.
+        WeightsError: It cannot be read.
+    """
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
+        self.name = backbone.name
+        self.tokenizer = tokenizer_of(backbone.text_source())
         clip = backbone.load().clip.requires_grad_(requires_grad=False).eval()
-        self.token_embedding = clip.token_embedding
-        self.positional_embedding = clip.positional_embedding
-        self.transformer = clip.transformer
-        own_blocks(self.transformer)
-        self.ln_final = clip.ln_final
-        self.text_projection = clip.text_projection
-        self.context_length = int(clip.positional_embedding.shape[0])
-        self.register_buffer("causal_mask", clip.attn_mask, persistent=False)
+        text = getattr(clip, "text", clip)
+        kind = OpenClipText if hasattr(text, "token_embedding") else HuggingFaceText
+        self.parts: OpenClipText | HuggingFaceText = kind(text, self.tokenizer)
 
     @property
     def width(self) -> int:
         """Width of the token stream."""
-        return int(self.positional_embedding.shape[1])
+        return self.parts.width
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of each sentence, padding included."""
+        return self.tokenizer.context_length
+
+    @property
+    def positional_embedding(self) -> Float[Tensor, "context width"]:
+        """What is added to embeddings; one row of zeros, where the tower adds its own."""
+        return self.parts.positions
+
+    @property
+    def own(self) -> OpenClipText:
+        """The parts of CLIP's own text transformer.
+
+        Raises:
+            ConfigError: It is one of Hugging Face.
+        """
+        if isinstance(self.parts, OpenClipText):
+            return self.parts
+        msg = (
+            f"{self.name} has a text tower of Hugging Face, into whose blocks nothing can be put; "
+        )
+        msg += "take a CLIP with a text tower of its own, or a method that only reads features"
+        raise ConfigError(msg)
 
     @property
     def blocks(self) -> Sequence[Block]:
-        """The residual blocks, frozen."""
-        return cast("Sequence[Block]", self.transformer.resblocks)
+        """The residual blocks, frozen.
+
+        Raises:
+            ConfigError: They are not CLIP's own.
+        """
+        return self.own.blocks
 
     @property
     def depth(self) -> int:
-        """Number of blocks."""
-        return len(self.blocks)
+        """Number of blocks.
+
+        Raises:
+            ConfigError: They are not CLIP's own.
+        """
+        return len(self.own.blocks)
+
+    @property
+    def causal_mask(self) -> Float[Tensor, "token token"]:
+        """Added to the logits of CLIP's own blocks.
+
+        Raises:
+            ConfigError: The tower is not causal, or reads elsewhere than where a sentence ends.
+        """
+        if self.own.causal_mask is None or not self.own.reads_ends:
+            msg = f"the text tower of {self.name} reads no sentence up to its end and no further, "
+            msg += "which this needs; take a model with CLIP's plain text tower"
+            raise ConfigError(msg)
+        return self.own.causal_mask
 
     def train(self, mode: bool = True) -> "TextTower":
         """Stay in evaluation mode: a frozen tower has nothing to train."""
@@ -244,14 +316,18 @@ class TextTower(nn.Module):
         return super().train(mode=False)
 
     def tokenize(self, sentences: Sequence[str]) -> Int[Tensor, "sentence context"]:
-        """CLIP's byte-pair tokens, padded to the context length; not to be changed."""
-        return _tokens(tuple(sentences), self.context_length)
+        """Tokens, padded to the context length; not to be changed."""
+        return self.tokenizer(sentences)
+
+    def ends(self, tokens: Int[Tensor, "sentence context"]) -> Int[Tensor, "sentence"]:
+        """Position of the token that ends each sentence."""
+        return self.parts.ends(tokens)
 
     def embed(
         self, tokens: Int[Tensor, "sentence context"]
     ) -> Float[Tensor, "sentence context width"]:
         """Embeddings of tokens, without their positions."""
-        return self.token_embedding(tokens.to(self.positional_embedding.device))
+        return self.parts.embed(tokens.to(self.positional_embedding.device))
 
     def run(
         self,
@@ -262,16 +338,27 @@ class TextTower(nn.Module):
 
         Args:
             stream: As many tokens as there are to read; a causal tower sees nothing after them.
-            causal: Each token attends only to those before it, as CLIP was trained.
+            causal: Each token attends only to those before it, where the tower was trained so.
+
+        Raises:
+            ConfigError: The blocks are not CLIP's own.
         """
-        return self._run(self.blocks, stream, causal)
+        return self.own.run(self.blocks, stream, causal)
 
     def read(
         self, stream: Float[Tensor, "sentence token width"], positions: Int[Tensor, "sentence"]
     ) -> Float[Tensor, "sentence embed_dim"]:
         """Project one position of each sentence into the shared space, un-normalised."""
         rows = torch.arange(stream.shape[0], device=stream.device)
-        return self._project(stream[rows, positions])
+        return self.project(stream[rows, positions])
+
+    def project(self, tokens: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch embed_dim"]:
+        """Take any tokens where CLIP takes the one that it reads, un-normalised.
+
+        Raises:
+            ConfigError: The tower is not CLIP's own.
+        """
+        return self.own.project(tokens)
 
     def features(
         self,
@@ -280,57 +367,34 @@ class TextTower(nn.Module):
         causal: bool = True,
         before_block: BeforeBlock | None = None,
     ) -> Float[Tensor, "sentence embed_dim"]:
-        """What ``run`` and ``read`` give, without what is not read.
+        """One feature of each sentence in the shared space, un-normalised.
 
-        Nothing after the last position enters a causal tower, and the last block is left by the
-        positions alone. Before each block ``before_block`` may change the stream.
+        Args:
+            stream: Embeddings, to which ``positional_embedding`` has been added. Nothing after the
+                last position enters a causal tower, and the last block is left by what is read.
+            positions: Where each sentence ends. CLIP reads there; towers that read elsewhere, or
+                the mean of a sentence, do so.
+            causal: Each token attends only to those before it, where the tower was trained so;
+                otherwise to all, padding included, but to what Hugging Face's towers hide.
+            before_block: What may change the stream before each block.
+
+        Raises:
+            ConfigError: ``before_block``, and the blocks are not CLIP's own.
         """
-        length = int(positions.max()) + 1 if causal else stream.shape[1]
-        *blocks, last = self.blocks
-        stream = self._run(blocks, stream[:, :length], causal, before_block)
-        if before_block is not None:
-            stream = before_block(len(blocks), stream)
-        rows = torch.arange(stream.shape[0], device=stream.device)
-        mask = self.causal_mask[positions, None, None, :length] if causal else None
-        readers = stream[rows, positions].unsqueeze(1)
-        return self._project(read(last, readers, context(last, stream), mask)[:, 0])
+        if before_block is None:
+            return self.parts.features(stream, positions, causal)
+        return self.own.features(stream, positions, causal, before_block)
 
     def forward(
         self, tokens: Int[Tensor, "sentence context"]
     ) -> Float[Tensor, "sentence embed_dim"]:
-        """Encode tokens and read the end-of-text position; un-normalised."""
-        stream = self.embed(tokens) + self.positional_embedding
-        return self.features(stream, tokens.argmax(dim=-1).to(stream.device))
+        """Features of tokens in the shared space, un-normalised, as ``encode_text`` gives them."""
+        return self.parts.encode(tokens.to(self.positional_embedding.device))
 
     @torch.no_grad()
     def encode(
         self, sentences: Sequence[str], chunk: int = 64
     ) -> Float[Tensor, "sentence embed_dim"]:
         """L2-normalised features of sentences, a chunk at a time."""
-        tokens = self.tokenize(sentences).to(self.positional_embedding.device)
+        tokens = self.tokenize(sentences)
         return F.normalize(torch.cat([self(part) for part in tokens.split(chunk)]), dim=-1)
-
-    def _run(
-        self,
-        blocks: Iterable[nn.Module],
-        stream: Tensor,
-        causal: bool,
-        before_block: BeforeBlock | None = None,
-    ) -> Tensor:
-        length = stream.shape[1]
-        mask = self.causal_mask[:length, :length] if causal else None
-        for number, block in enumerate(blocks):
-            if before_block is not None:
-                stream = before_block(number, stream)
-            stream = block(stream, mask)
-        return stream
-
-    def _project(self, tokens: Tensor) -> Tensor:
-        return self.ln_final(tokens) @ self.text_projection
-
-
-@lru_cache(maxsize=64)
-def _tokens(sentences: tuple[str, ...], length: int) -> Tensor:
-    """Kept, because prompts that learn read the same words at every step."""
-    with torch.inference_mode(mode=False):  # whoever asks first, others may learn with them
-        return open_clip.tokenize(list(sentences), length)

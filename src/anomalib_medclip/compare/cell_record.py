@@ -73,6 +73,7 @@ class TrainingFacts:
         threshold_rates: Sensitivity and specificity of the threshold on these; ``None`` if
             undefined.
         zero_shot: Whether the data have no support.
+        words: What the prompts say, where other words than the method's own were asked for.
     """
 
     untrained: bool
@@ -85,6 +86,7 @@ class TrainingFacts:
     threshold_from: str
     threshold_rates: dict[str, float | None] | None = None
     zero_shot: bool | None = None
+    words: dict[str, Any] | None = None
 
     @property
     def tested_epoch(self) -> int:
@@ -132,8 +134,9 @@ class CellError:
 
 
 _NOT_OF_ALL = frozenset({
-    "facts", "tests", "error", "explain", "log", "machine", "train_seconds", "threshold_seconds",
-    "learnt_mb", "model_mb", "seconds_per_image", "features_from_cache", "device",
+    "facts", "words", "tests", "error", "explain", "log", "machine", "train_seconds",
+    "threshold_seconds", "learnt_mb", "model_mb", "seconds_per_image", "features_from_cache",
+    "device",
 })  # fmt: skip
 """What a file leaves out where there is none of it; elsewhere it says ``null``."""
 

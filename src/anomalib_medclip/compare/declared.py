@@ -11,12 +11,14 @@ class Declared(NamedTuple):
         wants_abnormal: Whether it learns from abnormal images, too.
         threshold_from: Which images its threshold was found on; empty where it does not say.
         features_found: Images whose frozen features another cell had computed.
+        other_words: What its prompts say, where other words than its own were asked for.
         ready_to_score: Brings the model to where it can score between two epochs.
     """
 
     wants_abnormal: bool
     threshold_from: str
     features_found: int
+    other_words: dict[str, Any] | None
     ready_to_score: Callable[[], None]
 
 
@@ -29,6 +31,7 @@ def declared_by(model: Any) -> Declared:  # noqa: ANN401 - an AnomalibModule of 
         wants_abnormal=bool(getattr(model, "wants_abnormal", False)),
         threshold_from=str(getattr(model, "threshold_from", "")),
         features_found=int(getattr(model, "features_found", 0)),
+        other_words=getattr(model, "other_words", None),
         ready_to_score=getattr(model, "ready_to_score", _nothing),
     )
 

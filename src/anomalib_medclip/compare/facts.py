@@ -29,6 +29,7 @@ def facts_of(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> 
         threshold_from=says.threshold_from or _threshold_of_others(data),
         threshold_rates=_threshold_rates(model),
         zero_shot=data.zero_shot,
+        words=says.other_words,
     )
 
 

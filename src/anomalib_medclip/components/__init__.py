@@ -10,6 +10,7 @@
 ``folded_attention``   few queries that read many tokens
 ``smoothing``          a Gaussian filter of maps
 ``released``           files of what authors have trained, by their names
+``anchors``            two learnt vectors in the place of prompts
 ``anomaly_map``        tokens and text features, to a heat map
 ``losses``             focal and dice loss of a heat map
 ``augmentation``       the fixed copies of each support image

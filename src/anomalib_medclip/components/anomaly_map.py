@@ -3,11 +3,15 @@
 import math
 from collections.abc import Iterable
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+PatchScore = Literal["mean", "max"]
+"""What the patches of an image come to."""
 
 
 def align(
@@ -102,10 +106,13 @@ def text_maps(
 
 
 def text_scores(
-    levels: Iterable[Float[Tensor, "batch patch width"]], text: Float[Tensor, "2 width"]
+    levels: Iterable[Float[Tensor, "batch patch width"]],
+    text: Float[Tensor, "2 width"],
+    over: PatchScore = "mean",
 ) -> list[Float[Tensor, "batch"]]:
-    """Probability of abnormal, mean over patches, level by level; see ``align``."""
-    return [align(tokens, text).softmax(dim=-1)[..., 1].mean(dim=1) for tokens in levels]
+    """Probability of abnormal, mean or maximum over patches, level by level; see ``align``."""
+    patches = [align(tokens, text).softmax(dim=-1)[..., 1] for tokens in levels]
+    return [one.mean(dim=1) if over == "mean" else one.amax(dim=1) for one in patches]
 
 
 @cache

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import TextTower
+from anomalib_medclip.option_checks import checked
 
 
 class InsertedPrompts(nn.Module):
@@ -15,12 +16,26 @@ class InsertedPrompts(nn.Module):
     Args:
         tower: The text tower they are made for.
         length: Number of prompts.
+        depth: Number of blocks that have prompts of their own; later ones go on with what became
+            of the last. By default all.
         dropout: Probability of each of their numbers to be 0 in training, anew for each sentence.
+
+    Raises:
+        ConfigError: The tower has not so many blocks.
     """
 
-    def __init__(self, tower: TextTower, length: int = 1, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        tower: TextTower,
+        length: int = 1,
+        depth: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        width, later = tower.width, tower.depth - 1
+        most = tower.depth
+        asked = most if depth is None else depth
+        self.depth = checked("deep_prompt_depth", asked, 1, most, whole=True)
+        width, later = tower.width, self.depth - 1
         self.prompt_embeddings = nn.Parameter(torch.empty(1, length, width).uniform_(-1, 1))
         self.deep_prompt_embeddings = nn.Parameter(
             torch.empty(later, length, width).uniform_(-1, 1)
@@ -44,6 +59,8 @@ class InsertedPrompts(nn.Module):
             stream: Sentences, without any prompts before the first block.
             block: Number of the block they are to enter, from 0.
         """
+        if block >= self.depth:
+            return stream
         prompts = self.deep_prompt_embeddings[block - 1] if block else self.prompt_embeddings[0]
         own = self.dropout(self.prompt_proj(prompts).expand(stream.shape[0], -1, -1))
         rest = stream[:, 1 + (own.shape[1] if block else 0) :]

@@ -1,7 +1,5 @@
 """Prompts that depend on the image, with learnable vectors before every block of the text tower."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,21 +9,51 @@ from anomalib_medclip.clip.partial_attention import Context, context, read
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.class_tokens import ClassTokens
 from anomalib_medclip.components.deep_prompts import InsertedPrompts
-from anomalib_medclip.components.prompts import PromptEncoder
+from anomalib_medclip.components.prompts import PromptEncoder, check_lengths, sentences
+from anomalib_medclip.components.words import Words
+from anomalib_medclip.errors import ConfigError
 
 
 class Templates(PromptEncoder):
     """What no image changes: both sentences up to their class tokens, whatever the images show.
 
     Args:
-        sentences: The normal one and the abnormal one.
-        length: Number of their tokens, without the end.
-        end: Position at which the end-of-text token follows again; ``None`` where it does not.
+        tower: The text tower they are made for.
+        words: One state of each class and one template, the object's name in its place.
+        length: Number of class tokens, if the end-of-text token follows them; else 0.
+
+    Attributes:
+        start: Number of tokens before the class tokens.
+
+    Raises:
+        ConfigError: There are more sentences than two, they have another number of tokens, or they
+            do not fit the tower.
     """
 
-    def __init__(self, sentences: Sequence[str], length: int, end: int | None = None) -> None:
+    words: Words
+
+    def __init__(self, tower: TextTower, words: Words, length: int = 0) -> None:
         super().__init__()
-        self.sentences, self.length, self.end = tuple(sentences), length, end
+        self.words = words
+        counts = {name: len(texts) for name, texts in words.as_plain().items()}
+        if set(counts.values()) != {1}:
+            said = ", ".join(f"{count} {name}" for name, count in counts.items())
+            msg = f"this method has two sentences, and prompts have {said}; give one of each"
+            raise ConfigError(msg)
+        check_lengths(tower, self.sentences)
+        lengths = tower.ends(tower.tokenize(self.sentences)).tolist()
+        if len({*lengths}) > 1:
+            msg = f"{self.sentences} have {lengths} tokens, and this method goes on from one place "
+            msg += "in both; take states of equally many tokens in prompts"
+            raise ConfigError(msg)
+        self.start = int(lengths[0])
+        self.end = self.start + length if length else None
+
+    @property
+    def sentences(self) -> list[str]:
+        """The normal and the abnormal one."""
+        said = self.words
+        return [sentences("", one, said.templates)[0] for one in (said.normal, said.abnormal)]
 
     @torch.no_grad()
     def forward(
@@ -34,11 +62,10 @@ class Templates(PromptEncoder):
         """Embeddings of both sentences, with positions; the end-of-text token, if any, is last."""
         del object_name
         embedded = tower.embed(tower.tokenize(self.sentences))
-        positions = tower.positional_embedding
-        start = (embedded + positions)[:, : self.length]
+        start = (embedded + tower.positional_embedding)[:, : self.start]
         if self.end is None:
             return start
-        end = embedded[:, self.length : self.length + 1] + positions[self.end]
+        end = embedded[:, self.start : self.start + 1] + tower.positional_embedding[self.end]
         return torch.cat([start, end], dim=1)
 
 
@@ -48,16 +75,18 @@ class ImagePrompts(nn.Module):
     Args:
         tower: The text tower they are made for.
         embed_dim: Width of the space that images and text share.
-        sentences: The normal one and the abnormal one, of as many tokens; class tokens stand where
-            they would end.
+        words: What the sentences are made of, see ``Templates``; class tokens stand where these
+            would end.
         length: Number of class tokens.
         class_prompts: Let class tokens depend on the image.
         deep_length: Number of learnable prompts before each block, or 0.
+        deep_depth: Number of blocks that have them; by default all.
         ends: Put the end-of-text token after the class tokens, and read it; else the last class
             token is read.
         dropout: Probability in the learnable prompts.
 
     Raises:
+        ConfigError: The tower is not causal, or its blocks are not CLIP's own.
         ValueError: There is no class token, or not so much room in the tower.
     """
 
@@ -65,26 +94,28 @@ class ImagePrompts(nn.Module):
         self,
         tower: TextTower,
         embed_dim: int,
-        sentences: Sequence[str],
+        words: Words,
         length: int = 2,
         class_prompts: bool = True,
         deep_length: int = 1,
+        deep_depth: int | None = None,
         ends: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.start = int(tower.tokenize(sentences).argmax(dim=-1)[0])
-        room = tower.context_length - self.start - ends
+        self.templates = Templates(tower, words, length if ends else 0)
+        self.start = self.templates.start
+        room = len(tower.causal_mask) - self.start - ends
         if not 1 <= length <= room - max(0, deep_length):
             msg = f"{length} class tokens and {deep_length} deep prompts: the first must be 1 or "
             msg += f"more, and both together at most {room}"
             raise ValueError(msg)
-        self.templates = Templates(sentences, self.start, self.start + length if ends else None)
         self.class_tokens = ClassTokens(length, embed_dim, class_prompts)
         # None of CLIP's ViTs needs it: their text towers are as wide as the shared space.
         same = tower.width == embed_dim
         self.to_text = nn.Identity() if same else nn.Linear(embed_dim, tower.width)
-        self.deep = InsertedPrompts(tower, deep_length, dropout) if deep_length else None
+        deep = deep_length, deep_depth, dropout
+        self.deep = InsertedPrompts(tower, *deep) if deep_length else None
 
     def forward(
         self,
@@ -109,8 +140,7 @@ class ImagePrompts(nn.Module):
         stream = self._run(tower, start, own)
         if self.deep is not None:
             stream = self.deep.prompt_norm(stream)
-        features = tower.ln_final(stream[:, -1]) @ tower.text_projection
-        return F.normalize(features, dim=-1).unflatten(0, (-1, 2))
+        return F.normalize(tower.project(stream[:, -1]), dim=-1).unflatten(0, (-1, 2))
 
     def _run(
         self, tower: TextTower, start: Tensor, own: Float[Tensor, "sentence own_token width"]

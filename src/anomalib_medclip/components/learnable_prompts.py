@@ -1,6 +1,6 @@
 """Prompts whose context words are learnt (CoOp), in front of, after or around fixed phrases."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.deep_prompts import OverwritingPrompts
 from anomalib_medclip.components.prompts import PromptEncoder
+from anomalib_medclip.components.words import PLACE, Words
+from anomalib_medclip.errors import ConfigError
 
 Position = Literal["end", "front", "middle"]
 """Where the phrase stands: after the context, before it, or between its halves."""
@@ -51,10 +53,8 @@ class LearnablePrompts(PromptEncoder):
         deep: OverwritingPrompts | None = None,
     ) -> None:
         super().__init__()
-        self.phrases: Mapping[str, tuple[str, ...]] = {
-            "normal": tuple(normal),
-            "abnormal": tuple(abnormal),
-        }
+        self.words = Words(tuple(normal), tuple(abnormal))
+        self.phrases = {"normal": self.words.normal, "abnormal": self.words.abnormal}
         self.context = context
         self.positions = tuple(positions)
         self.causal = causal
@@ -98,32 +98,36 @@ class LearnablePrompts(PromptEncoder):
             Prompts in the order of positions, then phrases; the position of the end-of-text token.
 
         Raises:
-            ValueError: A phrase does not fit the tower's context length.
+            ConfigError: A phrase does not fit the tower's context length.
         """
-        phrases = [phrase.format(object_name).strip() for phrase in self.phrases[group]]
-        lengths = (tower.tokenize(phrases) > 0).sum(dim=1) - 2  # without start and end
+        phrases = [phrase.replace(PLACE, object_name).strip() for phrase in self.phrases[group]]
+        first = tower.tokenizer.first
+        # After a word, since some tokenizers begin a sentence otherwise.
+        lengths = tower.ends(tower.tokenize([f"X {phrase}" for phrase in phrases])) - first - 1
         tokens = tower.tokenize([f"{'X ' * self.context}{phrase}." for phrase in phrases])
-        longest = int(lengths.max()) + self.context + 3  # start, full stop, end
+        longest = first + max(1, self.context) + int(lengths.max()) + 2  # full stop, end
         if longest > tower.context_length:
-            msg = f"{longest} tokens do not fit the text tower's {tower.context_length}; "
-            msg += "take a shorter object_name or less context"
-            raise ValueError(msg)
+            msg = f"{longest} tokens of {phrases[int(lengths.argmax())]!r} with its context do not "
+            msg += f"fit the text tower's {tower.context_length}; take a shorter object_name, "
+            msg += "shorter words in prompts, or less context"
+            raise ConfigError(msg)
         embedded = tower.embed(tokens)
         rows = [
-            self._assemble(embedded, self.ctx[f"{group}_{position}"], lengths, position)
+            self._assemble(embedded, self.ctx[f"{group}_{position}"], first, lengths, position)
             for position in self.positions
         ]
-        return torch.cat(rows), tokens.argmax(dim=-1).repeat(len(rows)).to(embedded.device)
+        return torch.cat(rows), tower.ends(tokens).repeat(len(rows)).to(embedded.device)
 
     def _assemble(
-        self, embedded: Tensor, context: Tensor, lengths: Tensor, position: Position
+        self, embedded: Tensor, context: Tensor, first: int, lengths: Tensor, position: Position
     ) -> Tensor:
         """Put the context vectors where ``position`` says, phrase by phrase."""
         before = {"end": self.context, "front": 0, "middle": self.context // 2}[position]
         context = context.expand(len(embedded), -1, -1)
         rows = []
         for row, vectors, length in zip(embedded, context, lengths.tolist(), strict=True):
-            start, phrase = row[:1], row[1 + self.context : 1 + self.context + length]
-            rest = row[1 + self.context + length :]
+            start, _, phrase, rest = row.tensor_split(
+                [first, first + self.context, first + self.context + length]
+            )
             rows.append(torch.cat([start, vectors[:before], phrase, vectors[before:], rest]))
         return torch.stack(rows)

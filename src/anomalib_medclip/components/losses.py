@@ -1,12 +1,17 @@
 """Losses of a heat map against a lesion mask."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+CrossEntropy = Literal["logits", "probabilities"]
+"""What a cross-entropy takes a probability for: authors' codes, for a logit."""
 
 
 class LossTerms(NamedTuple):
@@ -22,9 +27,15 @@ class LossTerms(NamedTuple):
     focal: Float[Tensor, "*level"]
     dice: Float[Tensor, "*level"]
 
-    def total(self) -> Float[Tensor, ""]:
-        """All terms, each with weight 1."""
-        return torch.cat([term.flatten() for term in self]).sum()
+    def total(self, weights: Mapping[str, float] = MappingProxyType({})) -> Float[Tensor, ""]:
+        """All terms, each with its weight.
+
+        Args:
+            weights: By the name of a field; 1 where none is said.
+        """
+        named = self._asdict().items()
+        weighed = [term * weights[name] if name in weights else term for name, term in named]
+        return torch.cat([term.flatten() for term in weighed]).sum()
 
 
 def with_masks(
@@ -77,6 +88,28 @@ def without_masks(detection: Float[Tensor, "*level"]) -> LossTerms:
     """Terms of a batch with labels only."""
     nothing = detection.new_zeros(0)
     return LossTerms(detection, nothing, nothing)
+
+
+def cross_entropy(
+    probability: Float[Tensor, "*any batch"],
+    labels: Bool[Tensor, "batch"],
+    taken_for: CrossEntropy,
+) -> Float[Tensor, "*any"]:
+    """Binary cross-entropy of images' probabilities of abnormal, mean over the batch.
+
+    Args:
+        probability: In [0, 1].
+        labels: True for abnormal.
+        taken_for: As ``logits``, a sigmoid comes on top of what is a probability already.
+    """
+    target = labels.float().expand_as(probability)
+    if taken_for == "probabilities":
+        # A GPU's autocast refuses it, for what half precision makes of probabilities near 0.
+        with torch.autocast(probability.device.type, enabled=False):
+            terms = F.binary_cross_entropy(probability.float(), target, reduction="none")
+        return terms.mean(dim=-1)
+    terms = F.binary_cross_entropy_with_logits(probability, target, reduction="none")
+    return terms.mean(dim=-1)
 
 
 def focal(

@@ -38,7 +38,7 @@ class NearestSupport(NamedTuple):
         distance: One minus their cosine, in [0, 2].
         image: Number of the normal support image, counted through its copies: copy 0 of every
             normal image in the support's order, then copy 1 of every one, ...
-        patch: Number of the patch in that image, row by row; -1 for its class token.
+        patch: Number of the patch in that image, row by row; -1 for its class token or a register.
     """
 
     distance: Float[Tensor, "level batch patch"]
@@ -70,6 +70,7 @@ class ClipModel(SizedByState):
         memory_bank: Tokens of normal support images, where scores are distances to them.
         has_masks: Whether the lesions of the images learnt from are outlined.
         few_shot: Whether the images learnt from are of the same kind as those to score.
+        loss_weights: Of the terms of the loss, by name; 1 where none is said.
 
     Raises:
         ValueError: The tower has no such levels.
@@ -96,6 +97,7 @@ class ClipModel(SizedByState):
         self.has_masks = True
         self.few_shot = True
         self.untraceable = ""
+        self.loss_weights: Mapping[str, float] = {}
         self.register_buffer("text", torch.empty(0))
 
     @property
@@ -128,7 +130,7 @@ class ClipModel(SizedByState):
     def encode(
         self, images: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch level token width"]:
-        """Frozen tokens of every level, un-normalised, the class token first."""
+        """Frozen tokens of every level, un-normalised; see ``ImageTower.taps``."""
         return self.clip.taps(images, self.levels)
 
     def middle_tokens(self, encoded: Tensor) -> Float[Tensor, "batch token width"]:
@@ -174,7 +176,7 @@ class ClipModel(SizedByState):
         labels: Bool[Tensor, "batch"],
         text: Float[Tensor, "2 *feature"],
     ) -> Float[Tensor, ""]:
-        """Loss of a batch: all terms, each with weight 1.
+        """Loss of a batch: all terms, by ``loss_weights``.
 
         Args:
             encoded: What ``encode`` gives.
@@ -183,12 +185,17 @@ class ClipModel(SizedByState):
             labels: True for abnormal.
             text: Text features of the batch's own set; with their gradient where prompts learn.
         """
-        return self.loss_terms(encoded, masks, labels, text).total()
+        return self.loss_terms(encoded, masks, labels, text).total(self.loss_weights)
 
     def idle_parameters(self, has_masks: bool) -> Iterable[nn.Parameter]:
         """Parameters that a batch with or without masks does not train; none of them by default."""
         del has_masks
         return ()
+
+    def learns_from(self, has_masks: bool) -> bool:
+        """Whether a batch with or without masks trains anything."""
+        idle = set(map(id, self.idle_parameters(has_masks)))
+        return any(one.requires_grad and id(one) not in idle for one in self.parameters())
 
     def fit_support(
         self,

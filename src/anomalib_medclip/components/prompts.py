@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import TextTower
+from anomalib_medclip.components.words import PLACE, Words
+from anomalib_medclip.errors import ConfigError
 
 NORMAL_STATES = (
     "{}", "flawless {}", "perfect {}", "unblemished {}", "{} without flaw", "{} without defect",
@@ -38,6 +40,10 @@ TEMPLATES = (
 """The 35 sentence frames of WinCLIP that MVFA uses."""
 
 
+WORDS = Words(NORMAL_STATES, ABNORMAL_STATES, TEMPLATES)
+"""What MVFA says, and every method that says nothing else."""
+
+
 def sentences(
     object_name: str, states: Sequence[str], templates: Sequence[str] = TEMPLATES
 ) -> list[str]:
@@ -48,7 +54,7 @@ def sentences(
         >>> len(prompts), prompts[0], prompts[-1]
         (245, 'a bad photo of a Brain.', 'this is one Brain without damage in the scene.')
     """
-    return [t.format(s.format(object_name)) for s in states for t in templates]
+    return [t.replace(PLACE, s.replace(PLACE, object_name)) for s in states for t in templates]
 
 
 def ensemble(
@@ -56,6 +62,7 @@ def ensemble(
     object_name: str,
     normal: Sequence[str] = NORMAL_STATES,
     abnormal: Sequence[str] = ABNORMAL_STATES,
+    templates: Sequence[str] = TEMPLATES,
 ) -> Float[Tensor, "2 embed_dim"]:
     """Average the features of all sentences about an object (MVFA section 4).
 
@@ -64,12 +71,35 @@ def ensemble(
         object_name: What the images show, such as ``"retinal OCT"``.
         normal: States of a normal object, ``{}`` where its name goes.
         abnormal: States of an abnormal object.
+        templates: Sentences, ``{}`` where the state goes.
 
     Returns:
         Unit vectors, row 0 normal and row 1 abnormal.
+
+    Raises:
+        ConfigError: A sentence does not fit the text tower, which would cut it.
     """
-    groups = [tower.encode(sentences(object_name, states)) for states in (normal, abnormal)]
+    said = [sentences(object_name, states, templates) for states in (normal, abnormal)]
+    check_lengths(tower, [one for group in said for one in group])
+    groups = [tower.encode(group) for group in said]
     return F.normalize(torch.stack([group.mean(dim=0) for group in groups]), dim=-1)
+
+
+def check_lengths(tower: TextTower, sentences: Sequence[str]) -> None:
+    """Refuse sentences that the tower's tokenizer would cut.
+
+    A longer sentence that gives the same tokens was cut, or fills the tower to the last.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    tokens, longer = (tower.tokenize([f"{one}{more}" for one in sentences]) for more in ("", " x"))
+    cut = (tokens == longer).all(dim=-1)
+    if bool(cut.any()):
+        sentence = sentences[int(cut.nonzero()[0])]
+        msg = f"the sentence {sentence!r} does not fit the text tower's {tower.context_length} "
+        msg += "tokens; shorten it in prompts, or take a shorter object_name"
+        raise ConfigError(msg)
 
 
 class PromptEncoder(nn.Module):
@@ -77,9 +107,13 @@ class PromptEncoder(nn.Module):
 
     Attributes:
         learns: Whether training changes it; text features then carry a gradient.
+        reads_words: Whether it asks the text tower; what does not is given none.
+        words: What it says; ``None`` of prompts that cannot be said in other words.
     """
 
     learns: ClassVar[bool] = False
+    reads_words: ClassVar[bool] = True
+    words: Words | None = None
 
     @abstractmethod
     def forward(self, tower: TextTower, object_name: str = "") -> Float[Tensor, "2 *feature"]:
@@ -97,16 +131,21 @@ class FixedPrompts(PromptEncoder):
     Args:
         normal: States of a normal object, ``{}`` where its name goes.
         abnormal: States of an abnormal object.
+        templates: Sentences, ``{}`` where the state goes.
     """
+
+    words: Words
 
     def __init__(
         self,
         normal: Sequence[str] = NORMAL_STATES,
         abnormal: Sequence[str] = ABNORMAL_STATES,
+        templates: Sequence[str] = TEMPLATES,
     ) -> None:
         super().__init__()
-        self.normal, self.abnormal = tuple(normal), tuple(abnormal)
+        self.words = Words(tuple(normal), tuple(abnormal), tuple(templates))
 
     def forward(self, tower: TextTower, object_name: str = "") -> Float[Tensor, "2 embed_dim"]:
         """Unit vectors, row 0 normal and row 1 abnormal."""
-        return ensemble(tower, object_name, self.normal, self.abnormal)
+        said = self.words
+        return ensemble(tower, object_name, said.normal, said.abnormal, said.templates)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -53,7 +52,7 @@ def figures_of(
     differences = parity.compare(expected, run, probes, *scale)
     figures = parity.check(differences, bound)
     for way, open_so in format_.also.items():
-        loose = asdict(parity.compare(expected, open_so(written), probes, *scale))
+        loose = parity.as_figures(parity.compare(expected, open_so(written), probes, *scale))
         figures[way] = {k: v for k, v in loose.items() if not k.startswith("allowed")}
     for images in at_other_sizes(probes) if entrance.any_size else []:
         wanted = parity.run_in_batches(torch_run(method), images, 1)

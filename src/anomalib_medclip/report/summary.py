@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 
 from pandas import DataFrame
 
-from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid, PlannedCell
+from anomalib_medclip.compare.cell_record import (
+    CellRecord,
+    ComparisonGrid,
+    PlannedCell,
+    TrainingFacts,
+)
+from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.files import from_json
 from anomalib_medclip.published import published
 from anomalib_medclip.report.best import Setup, mark_best
@@ -135,7 +141,7 @@ def _row(
     choices = dict.fromkeys(fact.epoch_choice for fact in facts if fact.epochs > 1)
     return ReportRow(
         **line._asdict(),
-        note=records[0].cell.note,
+        note=_note(records[0].cell.note, facts),
         untrained=any(fact.untrained for fact in facts),
         draws=len(runs),
         failed=sum(record.status == "failed" for record in records),
@@ -151,6 +157,13 @@ def _row(
         aggregated=tuple(dict.fromkeys(r.test.aggregated for r in runs if r.test.aggregated)),
         decided=decided(runs),
     )
+
+
+def _note(said: str, facts: Sequence[TrainingFacts]) -> str:
+    """What the config says of the model and, where they are not its own, what its prompts say."""
+    words = next((fact.words for fact in facts if fact.words), {})
+    states = (f"{word}: {', '.join(words[word])}" for word in CLASS_NAMES if word in words)
+    return "; ".join(filter(None, (said, *states)))
 
 
 def _estimates(runs: Sequence[CellRun], protocol: str, samples: Samples) -> dict[str, Estimate]:

@@ -21,6 +21,7 @@ from anomalib_medclip.components.finite import refuse_non_finite_state
 from anomalib_medclip.decisions.decisions import Decisions
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, UnfinishedError
 from anomalib_medclip.files import fault_of
+from anomalib_medclip.training.kept_words import refuse_named_words, refuse_other_words
 from anomalib_medclip.training.schedule import checkpoint_callbacks
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Notes:
         training: How it was trained: zero-shot or few-shot, from which sets, epochs.
         decisions: What volumes and patients are decided by, as ``Decisions.as_plain`` has it.
         familiar: Images like those it was made with: their ``vectors`` and ``owners``.
+        words: What its prompts say, as ``Words.as_plain`` has it; ``None`` where that is not known.
     """
 
     method: str
@@ -71,6 +73,7 @@ class Notes:
     training: dict[str, Any] = field(default_factory=dict)
     decisions: dict[str, Any] | None = None
     familiar: dict[str, Tensor] | None = None
+    words: dict[str, list[str]] | None = None
 
     @classmethod
     def of(
@@ -84,7 +87,8 @@ class Notes:
     ) -> "Notes":
         """What there is to note of a model that is built on a CLIP of ours."""
         clip = module.model.clip
-        decisions, familiar = (getattr(module, one, None) for one in ("decisions", "familiar"))
+        told = (getattr(module, one, None) for one in ("decisions", "familiar", "words"))
+        decisions, familiar, words = told
         return cls(
             method=type(module).__name__,
             fingerprint=clip.fingerprint,
@@ -100,6 +104,7 @@ class Notes:
             training=dict(module.training_facts),
             decisions=decisions and decisions.as_plain(),
             familiar=familiar and familiar._asdict(),
+            words=words and words.as_plain(),
         )
 
     def hand_to(self, module: Any) -> None:  # noqa: ANN401 - a method, or WinCLIP
@@ -136,6 +141,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         msg = f"checkpoint {path} says by {named[0]} what to import and call, which is not done; "
         msg += "train it again by 'anomalib train'"
         raise CheckpointError(msg)
+    refuse_named_words(path, options)
     return dict(found)
 
 
@@ -215,6 +221,7 @@ def complete(checkpoint: dict[str, Any], module: Any) -> Notes:  # noqa: ANN401 
     own = {k: v for k, v in state.items() if k.startswith(CLIP_PREFIXES)}
     checkpoint["state_dict"] = {**checkpoint["state_dict"], **own}
     _check_options(file, state, checkpoint)
+    refuse_other_words(file, notes.words, getattr(module, "words", None))
     if trainer and trainer.training and not checkpoint["optimizer_states"]:
         logger.warning("%s is of a finished run: the optimiser begins anew", file)
     return notes

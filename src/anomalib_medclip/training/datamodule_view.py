@@ -145,6 +145,19 @@ class DatamoduleView:
         """The images of training; ``None`` without a datamodule."""
         return self._find("train_data", None)
 
+    def training_images(self, *, outlined: bool) -> dict[str, int]:
+        """How many images of training have lesions outlined or, if not so asked, have not, by set.
+
+        A normal image of a set with masks counts as outlined.
+        """
+        samples = getattr(self.train_data, "samples", None)  # likewise
+        if samples is None or not len(samples):
+            return {}
+        if "has_masks" not in samples:
+            return {self.name: len(samples)} if self.has_masks is outlined else {}
+        names = samples["set_name"][samples["has_masks"].astype(bool) == outlined]
+        return {str(name): int(count) for name, count in names.value_counts(sort=False).items()}
+
     @property
     def normals(self) -> list[int]:
         """Numbers of the training images that are normal; none where they are of other sets."""

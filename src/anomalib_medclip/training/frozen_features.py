@@ -16,8 +16,8 @@ from anomalib_medclip.files import as_json
 from anomalib_medclip.metrics.known_pixels import ignored_of
 
 _OF_TRAINING = {
-    "seed", "lr", "object_name", "epoch_choice", "cross_fit", "cache_memory", "transductive",
-    "decide_by", "insist",
+    "seed", "lr", "loss_weights", "object_name", "prompts", "epoch_choice", "cross_fit",
+    "cache_memory", "transductive", "decide_by", "insist",
 }  # fmt: skip
 """Options that do not change what the frozen tower says of an image. Copies of an image are kept
 apart by the seed."""
@@ -115,7 +115,8 @@ class FrozenFeatures:
         """
         paths = [str(path) for path in batch.image_path or ()]
         if not paths or any(path not in self._vectors for path in paths):
-            found = cell_vectors(self._model.middle_tokens(encoded)).half().cpu()
+            patches = self._model.clip.patches(self._model.middle_tokens(encoded))
+            found = cell_vectors(patches).half().cpu()
             self._vectors.update(zip(paths, found, strict=False))
             return found
         return torch.stack([self._vectors[path] for path in paths])

@@ -65,8 +65,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         makes_images: Whether each epoch has training images of its own, which nothing can keep.
         threshold_from: Which images the threshold was found on; empty while there is none.
         decisions: What volumes and patients are decided by; ``None`` before any validation.
-        familiar: Images by which it is told whether others are like them; ``vectors`` are those of
-            the batch that was validated last.
+        familiar: Images by which others are told to be like them; ``vectors``: of the last batch.
     """
 
     augmentations: Copies
@@ -87,20 +86,26 @@ class ClipMethod(ExportVerbs, SharedOptions):
         Args:
             model: The method's.
             few_shot: See ``ClipModel.few_shot``; ``None`` to take it from the data.
+
+        Raises:
+            ConfigError: The prompts read words, and the backbone has no text.
         """
+        if model.prompts.reads_words:
+            self.backbone.text_source()  # there is one, or this is refused before any work
         self.model = model
         model.few_shot = few_shot is not False
+        model.loss_weights = self.hparams["loss_weights"] or {}
         options = self.hparams
         if adapters := options.pop("adapters", None):  # a checkpoint holds them; the file may go
             model.load_released(adapters)
         told = [type(self).__qualname__, model.clip.fingerprint, self.user_components.of_images]
+        asked = self.say_words(model), few_shot
         self.text = TextFeatures(model, self.names_the_object)
         cached = options["cache"], options["cache_memory"], options["seed"], scope_of(told, options)
         self.features = FrozenFeatures(model, self.augmentations, *cached)
         self.support = SupportFitter(model, self.features)
         self.schedule = Schedule(self.default_epochs)
         self.exporter = CertifiedExporter()
-        asked = options["object_name"], few_shot
         self.preparation = Preparation(model, self.text, self.support, self.exporter, *asked)
 
     @property
@@ -158,13 +163,14 @@ class ClipMethod(ExportVerbs, SharedOptions):
         del batch_idx
         self.support.learnt()
         self.schedule.is_finished = False
+        if not self.model.learns_from(batch.gt_mask is not None):
+            return None
         encoded, masks, labels = self.examples(batch)
         self._trains_masks = masks is not None
-        text = self.text.of_batch(batch, training=True)
-        loss = self.model.loss(encoded, masks, labels, text)
+        loss = self.model.loss(encoded, masks, labels, self.text.of_batch(batch, training=True))
         # A step counts as one, since of several processes each sees some of its images, or all.
         self.log("train_loss", loss, True, on_epoch=True, sync_dist=True, batch_size=1)
-        return loss if loss.requires_grad else None
+        return loss
 
     def examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
         """What a training batch teaches: frozen features, masks if there are any, labels."""

@@ -1,8 +1,11 @@
 """The options that all methods share, and what follows from them for anomalib."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from functools import cache
+from inspect import Signature, signature
+from types import MappingProxyType, UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, cast, get_args, get_origin
 
 from anomalib import LearningType
 from anomalib.metrics import Evaluator
@@ -13,25 +16,35 @@ from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.clip.backbone import Backbone, PositionResize
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.clip.towers import ImageTower
+from anomalib_medclip.components.losses import LossTerms
+from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
     RankPreservingPostProcessor,
 )
+from anomalib_medclip.components.prompts import FixedPrompts
+from anomalib_medclip.components.words import AskedWords, Kind, Words
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.option_checks import SEEDS, checked, checked_choice
+from anomalib_medclip.option_checks import SEEDS, Idle, checked, idle_options
 from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.results import HeatMapVisualizer
 from anomalib_medclip.training.user_components import UserComponents, whole_signature
 
+logger = logging.getLogger(__name__)
+
 EpochChoice = Literal["last", "validation"]
 """Which epoch is kept."""
 
+_IDLE = (
+    Idle(("backbone_seed",), lambda given: given["pretrained"] is not None, "pretrained weights"),
+    Idle(("cache_memory",), lambda given: given["cache"] == "off", "cache: 'off'"),
+)
+"""Options of all methods that have no effect beside others."""
+
 _TRAINS_IN = ("32-true", "16-mixed", "bf16-mixed")
 """Precisions of Lightning's trainer; others cast the frozen towers, or images alone."""
-
-_CHOICES = {"precision": Precision, "epoch_choice": EpochChoice, "cache": CachePrecision}
 
 if TYPE_CHECKING:
     from anomalib.models.components.base import AnomalibModule as Base
@@ -43,18 +56,25 @@ class SharedOptions(Base):
     """The constructor that methods pass on to what they do not know themselves.
 
     Args:
-        backbone: open_clip name of a ViT, or keyword arguments of ``open_clip.CLIP``.
+        backbone: open_clip name, ``local-dir:FOLDER``, ``hf-hub:ORG/NAME``, ``timm:NAME`` of an
+            image tower without text, or keyword arguments of ``open_clip.CLIP``; see
+            ``docs/backbones.md``.
         pretrained: open_clip tag, local weights file, or ``None`` for random weights.
         image_size: Side of the square input in pixels.
         quick_gelu: The activation that OpenAI trained with, instead of the exact GELU; the default
             is that of the published numbers.
-        normalize: Apply CLIP's mean and standard deviation; likewise.
+        normalize: Apply the mean and standard deviation that the weights were trained with, which
+            are CLIP's where nothing else is said; likewise.
         backbone_seed: Seed of random backbone weights.
         precision: What the frozen image tower computes its products in. ``bf16`` is faster where
             the hardware has it; ``docs/performance.md`` says how much.
         levels: Blocks to read, from 1; by default as published.
         lr: Adam's step size; by default as published.
+        loss_weights: Weights of the losses ``detection``, ``focal`` and ``dice``; 1 where none is
+            said.
         object_name: Words for the prompt; by default as the data say.
+        prompts: Other words for the prompts, in a YAML file or as what is in one (see
+            ``docs/prompts.md``); or, of a method that has both, ``learnable`` or ``fixed``.
         adapters: File of what was learnt, as the authors' code saves it, to start from.
         epoch_choice: Keep the last epoch, or the one with the best validation AUROC.
         decide_by: By which rule volumes and patients are called abnormal: ``f1``, the largest F1;
@@ -71,7 +91,11 @@ class SharedOptions(Base):
 
     Attributes:
         default_lr: Step size, where ``--model.lr`` does not say.
+        learns: Whether anything in it is trained.
         names_the_object: Whether prompts say what the images show.
+        prompt_kinds: What ``kind`` of ``prompts`` may be, the default first.
+        idle: Options that have no effect beside others.
+        words: What its prompts say; ``None`` where they cannot be said in other words.
         training_facts: How it was trained: zero-shot or few-shot, from which sets, epochs.
         user_components: The components among ``kwargs``, and what a checkpoint holds of them.
         resample: Filter of the resize of images.
@@ -84,7 +108,11 @@ class SharedOptions(Base):
     """
 
     default_lr: ClassVar[float] = 1e-3
-    names_the_object: ClassVar[bool] = True
+    learns: ClassVar[bool] = True
+    names_the_object: bool = True
+    prompt_kinds: ClassVar[Sequence[Kind]] = ()
+    idle: ClassVar[Sequence[Idle]] = ()
+    words: Words | None = None
     resample: ClassVar[Resample] = "bicubic"
     position_resize: ClassVar[PositionResize] = "bicubic, antialiased"
     user_components = UserComponents({})  # pickles of former versions have none
@@ -101,7 +129,9 @@ class SharedOptions(Base):
         precision: Precision = "fp32",
         levels: Sequence[int] | None = None,
         lr: float | None = None,
+        loss_weights: dict[str, float] | None = None,
         object_name: str | None = None,
+        prompts: str | dict[str, Any] | None = None,
         adapters: str | None = None,
         epoch_choice: EpochChoice = "last",
         decide_by: str = "f1",
@@ -114,24 +144,98 @@ class SharedOptions(Base):
     ) -> None:
         super().__init__(**kwargs)
         self.user_components = UserComponents(kwargs)
-        for name, kind in _CHOICES.items():
-            checked_choice(name, self.hparams[name], kind)
+        _check_choices(self.hparams, signature(type(self)))
         _check_numbers(self.hparams)
         Rule.parse(self.hparams["decide_by"])
-        if object_name is not None and not self.names_the_object:
+        self._is_worded = False
+        self._object_asked: str | None = None
+        self.asked_words = AskedWords.of(prompts, self.prompt_kinds)
+        self.hparams["prompts"] = self.asked_words.as_plain()  # a checkpoint needs no file
+        if object_name is not None and not (self.names_the_object or self.asked_words.lists):
             msg = f"the prompts of {type(self).__name__} name no object; leave object_name out"
+            raise ConfigError(msg)
+        if lr is not None and not self.learns:
+            msg = f"{type(self).__name__} trains nothing; leave lr out"
             raise ConfigError(msg)
         entry = image_size, quick_gelu, normalize, backbone_seed, self.position_resize
         self.backbone = Backbone(backbone, pretrained, *entry)
+        self._say_what_is_idle()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - of any metaclass
         """Let a method's signature say all its options."""
         super().__init_subclass__(**kwargs)
         cls.__signature__ = whole_signature(cls)  # type: ignore[attr-defined]
 
+    def _say_what_is_idle(self) -> None:
+        """Warn of options that have no effect beside others."""
+        given: dict[str, Any] = dict(self.hparams)
+        if self.prompt_kinds:
+            given["prompts"] = self.prompt_kind
+        defaults = {name: one.default for name, one in signature(type(self)).parameters.items()}
+        for sentence in idle_options(given, defaults, (*_IDLE, *self.idle)):
+            logger.warning("%s: %s", type(self).__name__, sentence)
+
     def image_tower(self) -> ImageTower:
-        """The frozen image tower that was asked for, to build the torch model on."""
-        return ImageTower(self.backbone, self.hparams["precision"])
+        """The frozen image tower that was asked for, to build the torch model on.
+
+        Where images enter it otherwise than when it was trained, that is said in the log.
+        """
+        tower = ImageTower(self.backbone, self.hparams["precision"])
+        if found := tower.entry_differences(self.resample):
+            _say_once(f"{self.backbone.name}: {'; '.join(found)}")
+        return tower
+
+    def worded(self, default: Words, object_name: str | None = None) -> Words:
+        """A method's own words, in which those that were asked for take the place of its own.
+
+        Args:
+            default: Its own.
+            object_name: What its images show, of a method that has to know when it is built.
+
+        Raises:
+            ConfigError: They do not go together, or have no place for the object.
+        """
+        words = self.asked_words.above(default)
+        self._object_asked = self.asked_words.check_object(words, self.hparams["object_name"])
+        self._is_worded = True
+        return words if object_name is None else words.about(self._object_asked or object_name)
+
+    def say_words(self, model: ClipModel) -> str | None:
+        """Let fixed prompts have the words that were asked for.
+
+        Args:
+            model: The method's; of other prompts, the method itself has asked ``worded``.
+
+        Returns:
+            What the images show, if that was asked for.
+
+        Raises:
+            ConfigError: The words do not go together, or the method has prompts of its own.
+        """
+        asked, prompts = self.asked_words, model.prompts
+        if isinstance(prompts, FixedPrompts) and not self._is_worded:
+            prompts = model.prompts = FixedPrompts(**vars(self.worded(prompts.words)))
+        if not self._is_worded:
+            if asked.lists or asked.object_name is not None:
+                msg = f"{type(self).__name__} has prompts of its own; leave prompts out"
+                raise ConfigError(msg)
+            return cast("str | None", self.hparams["object_name"])
+        self.words = prompts.words
+        if asked.lists and self.words:
+            self.names_the_object = self.words.name_the_object
+        if "templates" in asked.lists and prompts.learns:
+            logger.warning("%s: templates have no effect, as contexts learn", asked.source)
+        return self._object_asked
+
+    @property
+    def other_words(self) -> dict[str, Any] | None:
+        """What the prompts say, where other words than the method's own were asked for."""
+        return self.words.as_plain() if self.words and self.asked_words.lists else None
+
+    @property
+    def prompt_kind(self) -> str:
+        """The kind of prompts: as asked for, else the method's first."""
+        return self.asked_words.kind or self.prompt_kinds[0]
 
     @property
     def learning_rate(self) -> float:
@@ -175,6 +279,32 @@ class SharedOptions(Base):
         return HeatMapVisualizer()
 
 
+@cache  # a comparison makes many models of one backbone
+def _say_once(words: str) -> None:
+    logger.info(words)
+
+
+def _check_choices(options: Mapping[str, Any], known: Signature) -> None:
+    """Refuse a word that an option does not know; the command line does so by itself.
+
+    Raises:
+        ConfigError: It names option, word and those there are.
+    """
+    for name, option in known.parameters.items():
+        kinds = get_args(option.annotation) if _is_union(option.annotation) else [option.annotation]
+        if any(get_origin(kind) is not Literal for kind in kinds if kind is not type(None)):
+            continue
+        words = [word for kind in kinds for word in get_args(kind)]
+        allowed = [*words, None] if type(None) in kinds else words
+        if name in options and options[name] not in allowed:
+            msg = f"{name} is {options[name]!r}, and must be one of {', '.join(map(repr, words))}"
+            raise ConfigError(msg)
+
+
+def _is_union(annotation: Any) -> bool:  # noqa: ANN401 - of any option
+    return get_origin(annotation) in (Union, UnionType)
+
+
 def _check_numbers(options: Mapping[str, Any]) -> None:
     """Refuse numbers that cannot be.
 
@@ -187,6 +317,11 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
     checked("cache_memory", options["cache_memory"], 0)
     if options["lr"] is not None:
         checked("lr", options["lr"], 0)
+    for name, weight in (options["loss_weights"] or {}).items():
+        if name not in LossTerms._fields:
+            msg = f"loss_weights name {name!r}, and there are {', '.join(LossTerms._fields)}"
+            raise ConfigError(msg)
+        checked(f"loss_weights[{name!r}]", weight, 0)
 
 
 def refuse_precision(trainer: Trainer) -> None:

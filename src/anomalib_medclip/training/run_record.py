@@ -44,7 +44,11 @@ def run_record(
     return {
         "notice": NOTICE,
         "command": "train" if "seconds" in trained or _is_prepared(trainer, module) else "test",
-        "method": {"name": type(module).__name__, "options": _options(module)},
+        "method": {
+            "name": type(module).__name__,
+            "options": _options(module),
+            "words": _words(module),
+        },
         "data": _data(data),
         "training": trained,
         "threshold": _thresholds(module, outcome),
@@ -80,7 +84,14 @@ def flat_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
 def _options(module: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
     """Options in plain values; of files the names alone."""
     options: Mapping[str, Any] = getattr(module, "hparams", {})
-    return {name: _plain(value) for name, value in options.items() if _is_plain(value)}
+    given = {name: value for name, value in options.items() if name != "prompts"}  # said by words
+    return {name: _plain(value) for name, value in given.items() if _is_plain(value)}
+
+
+def _words(module: Any) -> dict[str, Any] | None:  # noqa: ANN401 - as above
+    """What the prompts say; ``None`` of a model whose words are not known."""
+    words = getattr(module, "words", None)
+    return None if words is None else {"object_name": module.object_name, **words.as_plain()}
 
 
 def _is_plain(value: Any) -> bool:  # noqa: ANN401 - of any kind

@@ -9,8 +9,9 @@ from anomalib_medclip.clip.backbone import PositionResize
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
 from anomalib_medclip.models.adaclip.fusion import Fusion, FusionKind
+from anomalib_medclip.models.adaclip.text_prompts import WORDS
 from anomalib_medclip.models.adaclip.torch_model import AdaCLIPModel, Dice
-from anomalib_medclip.option_checks import checked, checked_choice
+from anomalib_medclip.option_checks import Idle, checked
 from anomalib_medclip.training.method import ClipMethod
 
 
@@ -42,6 +43,11 @@ class AdaCLIP(ClipMethod, AnomalibModule):
     default_epochs = 5
     default_lr = 1e-2
     position_resize: ClassVar[PositionResize] = "bicubic"
+    idle = (
+        Idle(
+            ("clusters", "fusion_weight"), lambda given: given["fusion"] == "none", "fusion: none"
+        ),
+    )
     model: AdaCLIPModel
 
     def __init__(
@@ -60,8 +66,6 @@ class AdaCLIP(ClipMethod, AnomalibModule):
     ) -> None:
         super().__init__(image_size=image_size, normalize=normalize, **kwargs)
         checked("prompt_length", prompt_length, 1, whole=True)
-        checked_choice("fusion", fusion, FusionKind)
-        checked_choice("dice", dice, Dice)
         checked("clusters", clusters, 1, whole=True)
         checked("fusion_weight", fusion_weight, 0, 1)
         checked("sigma", sigma, 0)
@@ -74,9 +78,8 @@ class AdaCLIP(ClipMethod, AnomalibModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             fused = Fusion(fusion, clusters, fusion_weight, seed)
-            model = AdaCLIPModel(
-                tower, text_tower, prompt_length, prompted_blocks or 4, fused, levels, sigma, dice
-            )
+            numbers = prompt_length, prompted_blocks or 4, fused, levels, sigma, dice
+            model = AdaCLIPModel(tower, text_tower, *numbers, self.worded(WORDS))
         self.assemble(model)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -11,8 +11,10 @@ from anomalib_medclip.components.prompts import (
     ABNORMAL_STATES,
     NORMAL_STATES,
     PromptEncoder,
+    check_lengths,
     sentences,
 )
+from anomalib_medclip.components.words import Words
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.models.adaclip.prompts import static_prompts
 
@@ -24,19 +26,24 @@ TEMPLATES = (
 )
 """The authors' sentence frames."""
 
+WORDS = Words(NORMAL_STATES, ABNORMAL_STATES, TEMPLATES)
+"""What the authors say."""
+
 
 class FirstBlock(PromptEncoder):
     """What no image changes: all sentences about an object, after the text tower's first block.
 
     Args:
         length: Number of words that are overwritten from the second block on.
+        words: What the sentences are made of.
     """
 
-    def __init__(self, length: int) -> None:
+    words: Words
+
+    def __init__(self, length: int, words: Words) -> None:
         super().__init__()
-        self.length = length
-        self.states = NORMAL_STATES, ABNORMAL_STATES
-        self.counts = [len(TEMPLATES) * len(one) for one in self.states]
+        self.length, self.words = length, words
+        self.counts = [len(words.templates) * len(one) for one in (words.normal, words.abnormal)]
 
     @torch.no_grad()
     def forward(
@@ -45,13 +52,13 @@ class FirstBlock(PromptEncoder):
         """The stream of each group; zero after the end of a sentence, and where there is none.
 
         Raises:
-            ConfigError: A sentence ends within the words that are overwritten.
+            ConfigError: A sentence ends within the words that are overwritten, or is too long.
         """
-        groups = (
-            sentences(object_name, one, TEMPLATES) for one in (NORMAL_STATES, ABNORMAL_STATES)
-        )
-        tokens = tower.tokenize([sentence for group in groups for sentence in group])
-        ends = tokens.argmax(dim=-1)
+        states = self.words.normal + self.words.abnormal
+        said = sentences(object_name, states, self.words.templates)
+        check_lengths(tower, said)
+        tokens = tower.tokenize(said)
+        ends = tower.ends(tokens)
         if (shortest := int(ends.min())) <= self.length:
             msg = f"{self.length} prompts overwrite sentences of {shortest - 1} tokens to their "
             msg += f"end; set prompt_length to at most {shortest - 1}"
@@ -60,9 +67,9 @@ class FirstBlock(PromptEncoder):
         stream = (tower.embed(tokens) + tower.positional_embedding)[:, :count]
         stream = tower.blocks[0](stream, tower.causal_mask[:count, :count])
         within = torch.arange(count) <= ends[:, None]
-        normal, abnormal = (stream * within.to(stream.device)[..., None]).split(self.counts)
-        lacking = len(normal) - len(abnormal)
-        return torch.stack([normal, F.pad(abnormal, (0, 0, 0, 0, 0, lacking))])
+        groups = (stream * within.to(stream.device)[..., None]).split(self.counts)
+        most = max(self.counts)
+        return torch.stack([F.pad(one, (0, 0, 0, 0, 0, most - len(one))) for one in groups])
 
 
 class TextPrompts(nn.Module):
@@ -73,11 +80,12 @@ class TextPrompts(nn.Module):
         length: Number of prompts.
         blocks: Number of blocks, the first included, before which they are set anew; the first
             sees the words.
+        words: What the sentences are made of.
     """
 
-    def __init__(self, tower: TextTower, length: int, blocks: int) -> None:
+    def __init__(self, tower: TextTower, length: int, blocks: int, words: Words = WORDS) -> None:
         super().__init__()
-        self.first_block = FirstBlock(length)
+        self.first_block = FirstBlock(length, words)
         self.length = length
         self.static = static_prompts(min(blocks, tower.depth) - 1, length, tower.width)
 
@@ -133,4 +141,4 @@ class TextPrompts(nn.Module):
         ends: Int[Tensor, "sentence"],
     ) -> Float[Tensor, "batch sentence embed_dim"]:
         rows = torch.arange(stream.shape[0], device=stream.device)
-        return (tower.ln_final(stream[rows, :, ends]) @ tower.text_projection).transpose(0, 1)
+        return tower.project(stream[rows, :, ends]).transpose(0, 1)

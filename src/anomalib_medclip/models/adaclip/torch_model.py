@@ -20,10 +20,11 @@ from anomalib_medclip.components.losses import (
 from anomalib_medclip.components.model import ClipModel, ModelOutput, mean_patch
 from anomalib_medclip.components.released import load_trained
 from anomalib_medclip.components.smoothing import GaussianSmoothing
+from anomalib_medclip.components.words import Words
 from anomalib_medclip.models.adaclip.fusion import Fusion
 from anomalib_medclip.models.adaclip.prompts import DynamicPrompts, static_prompts
 from anomalib_medclip.models.adaclip.released import WITHOUT_EFFECT, our_name
-from anomalib_medclip.models.adaclip.text_prompts import TextPrompts
+from anomalib_medclip.models.adaclip.text_prompts import WORDS, TextPrompts
 
 Dice = Literal["rows", "images"]
 """What the dice loss takes for one: each row of pixels, as the authors' code does, or an image."""
@@ -56,6 +57,7 @@ class AdaCLIPModel(ClipModel):
         levels: Blocks to compare, from 1; by default the four quarters of the tower.
         sigma: Standard deviation of the map's smoothing in pixels.
         dice: What the dice loss takes for one.
+        words: What the sentences are made of.
 
     Attributes:
         text: All sentences about the target after the text tower's first block.
@@ -78,8 +80,9 @@ class AdaCLIPModel(ClipModel):
         levels: Sequence[int] | None = None,
         sigma: float = 4.0,
         dice: Dice = "rows",
+        words: Words = WORDS,
     ) -> None:
-        text_prompts = TextPrompts(text_tower, length, blocks)
+        text_prompts = TextPrompts(text_tower, length, blocks, words)
         super().__init__(clip, levels, text_prompts.first_block)
         self.text_tower = text_tower
         self.text_prompts = text_prompts

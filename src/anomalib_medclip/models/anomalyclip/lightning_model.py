@@ -8,9 +8,13 @@ from anomalib_medclip.clip.backbone import PositionResize
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
 from anomalib_medclip.components.deep_prompts import OverwritingPrompts
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts
+from anomalib_medclip.components.words import Words
 from anomalib_medclip.models.anomalyclip.torch_model import AnomalyCLIPModel
-from anomalib_medclip.option_checks import checked
+from anomalib_medclip.option_checks import Idle, checked
 from anomalib_medclip.training.method import ClipMethod
+
+WORDS = Words(("object",), ("damaged object",))
+"""As the authors', whatever the images show."""
 
 
 class AnomalyCLIP(ClipMethod, AnomalibModule):
@@ -42,6 +46,7 @@ class AnomalyCLIP(ClipMethod, AnomalibModule):
     default_epochs = 15
     names_the_object = False
     position_resize: ClassVar[PositionResize] = "bilinear"
+    idle = (Idle(("deep_blocks",), lambda given: not given["deep_length"], "deep_length: 0"),)
     model: AnomalyCLIPModel
 
     def __init__(
@@ -71,8 +76,9 @@ class AnomalyCLIP(ClipMethod, AnomalibModule):
         checked("pixel_weight", pixel_weight, 0)
         seed = self.hparams["seed"]
         deep = OverwritingPrompts(width, deep_length, blocks, seed + 1)
-        words = ("object",), ("damaged object",)
-        prompts = LearnablePrompts(width, *words, context, causal=True, seed=seed, deep=deep)
+        words = self.worded(WORDS)
+        said = words.normal, words.abnormal
+        prompts = LearnablePrompts(width, *said, context, causal=True, seed=seed, deep=deep)
         numbers = value_blocks, temperature, sigma, pixel_weight
         levels = self.hparams["levels"]
         self.assemble(AnomalyCLIPModel(self.image_tower(), prompts, levels, *numbers))

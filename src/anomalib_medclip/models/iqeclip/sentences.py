@@ -1,4 +1,9 @@
 """What IQE-CLIP says of every image, before its class tokens."""
 
-SENTENCES = ("a photo of a normal <|class|>.", "a photo of a abnormal <|class|>.")
-"""As the authors', letter by letter; ``<|class|>`` is no word of CLIP's and stays as it is."""
+from anomalib_medclip.components.words import Words
+
+WORDS = Words(("normal {}",), ("abnormal {}",), ("a photo of a {}.",))
+"""As the authors', letter by letter."""
+
+OBJECT = "<|class|>"
+"""No word of CLIP's; it stays as it is."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower, TextTower
-from anomalib_medclip.components.anomaly_map import abnormal_map, align
+from anomalib_medclip.components.anomaly_map import PatchScore, abnormal_map, align
 from anomalib_medclip.components.image_prompts import ImagePrompts
-from anomalib_medclip.components.losses import LossTerms, with_masks, without_masks
+from anomalib_medclip.components.losses import (
+    CrossEntropy,
+    LossTerms,
+    cross_entropy,
+    with_masks,
+    without_masks,
+)
 from anomalib_medclip.components.model import (
     ClipModel,
     ModelOutput,
@@ -24,9 +30,6 @@ from anomalib_medclip.components.released import load_trained
 from anomalib_medclip.components.smoothing import GaussianSmoothing
 from anomalib_medclip.models.iqeclip.query import QueryModule
 from anomalib_medclip.models.iqeclip.released import WITHOUT_EFFECT, our_name
-
-CrossEntropy = Literal["logits", "probabilities"]
-"""What the binary cross-entropy takes the mean patch probability for."""
 
 
 class Features(NamedTuple):
@@ -50,7 +53,11 @@ class IQECLIPModel(ClipModel):
         levels: Blocks to compare, from 1; by default the four quarters of the tower.
         alpha: Weight of the query map (eq. 12); 1 - alpha is that of the text map.
         sigma: Standard deviation of the map's smoothing in pixels.
-        bce: What the mean patch probability is taken for; the authors' code says logits.
+        image_score: What patches, or the map, become in losses and scores of images.
+        bce: What an image's probability is taken for; the authors' code says logits.
+        weigh_losses: Weigh the branches' losses, as eq. 14.
+        sharpens: Have a temperature for the text branch.
+        rectifies: Put a ReLU after the linear layers, as eq. 5.
 
     Attributes:
         text: What no image changes of the prompts: embeddings ``(2, token, text_width)``.
@@ -73,17 +80,25 @@ class IQECLIPModel(ClipModel):
         levels: Sequence[int] | None = None,
         alpha: float = 0.8,
         sigma: float = 8.0,
+        image_score: PatchScore = "mean",
         bce: CrossEntropy = "logits",
+        weigh_losses: bool = False,
+        sharpens: bool = True,
+        rectifies: bool = False,
     ) -> None:
         super().__init__(clip, levels, prompts.templates)
-        self.bce = bce
+        self.image_score, self.bce = image_score, bce
+        self.sharpens, self.rectifies = sharpens, rectifies
         self.text_tower = text_tower
         self.image_prompts = prompts
         self.query_module = query_module
         self.linears = nn.ModuleList(nn.Linear(clip.width, clip.embed_dim) for _ in self.levels)
-        self.temperature = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        start = torch.tensor(math.log(1 / 0.07))
+        self.temperature = nn.Parameter(start, requires_grad=sharpens)
         self.smooth = GaussianSmoothing(clip.backbone.image_size, sigma)
         self.branch_weights = (1 - alpha, alpha) if query_module else (1.0,)
+        # Printed the other way round than in eq. 12.
+        self.branch_loss_weights = (alpha, 1 - alpha) if weigh_losses and query_module else None
 
     def encode(
         self, images: Float[Tensor, "batch 3 side side"]
@@ -101,8 +116,11 @@ class IQECLIPModel(ClipModel):
         del leave_out
         logits = self.logits(self.features(encoded, text))
         maps = self.maps(logits)
+        final = self.smooth(self.mix(maps))
+        if self.image_score == "max":
+            return ModelOutput(final.amax(dim=(-2, -1)), final)
         score = maps.mean(dim=(-2, -1)) if self.few_shot else self.patch_mean(logits)
-        return ModelOutput(score.mean(dim=(0, 1)), self.smooth(self.mix(maps)))
+        return ModelOutput(score.mean(dim=(0, 1)), final)
 
     def level_maps(
         self,
@@ -120,8 +138,9 @@ class IQECLIPModel(ClipModel):
     ) -> dict[str, Float[Tensor, "batch vector width"]]:
         """The mean patch without adapters and with them, and the image's own text and queries."""
         patches, own_text, queries = self.features(encoded, text)
+        frozen = self.clip.patches(encoded)
         found = {
-            "without adapters": mean_patch(encoded[:, : len(self.levels), 1:].transpose(0, 1)),
+            "without adapters": mean_patch(frozen[:, : len(self.levels)].transpose(0, 1)),
             "with adapters": mean_patch(patches),
             "text embeddings": own_text,
         }
@@ -134,9 +153,10 @@ class IQECLIPModel(ClipModel):
     ) -> Features:
         """Adapted patches of each level (eq. 5), text features and queries, all of the image."""
         feature = self.clip.pool(encoded[:, -1])
-        # As the code; eq. 5 has a ReLU.
-        adapted = [linear(encoded[:, level, 1:]) for level, linear in enumerate(self.linears)]
-        patches = torch.stack(adapted)
+        levels = zip(self.linears, self.clip.patches(encoded).unbind(dim=1), strict=False)
+        patches = torch.stack([linear(one) for linear, one in levels])
+        if self.rectifies:
+            patches = F.relu(patches)
         own_text = self.image_prompts(self.text_tower, text, feature)
         queries = None
         if self.query_module is not None:
@@ -151,7 +171,8 @@ class IQECLIPModel(ClipModel):
             sides.append(queries)
         together = align(patches, torch.cat(sides, dim=-2), scale=1.0)
         of_text, *of_queries = together.split(2, dim=-1)
-        return torch.stack([self.temperature.exp() * of_text, *of_queries])
+        sharpened = self.temperature.exp() * of_text if self.sharpens else of_text
+        return torch.stack([sharpened, *of_queries])
 
     def maps(
         self, logits: Float[Tensor, "branch level batch patch 2"]
@@ -183,24 +204,22 @@ class IQECLIPModel(ClipModel):
     ) -> LossTerms:
         """The terms of ``loss``, by branch and level."""
         logits = self.logits(self.features(encoded, text))
-        detection = self._cross_entropy(self.patch_mean(logits), labels)
-        if masks is None:
-            return without_masks(detection)
-        return with_masks(detection, self.maps(logits).flatten(0, 1).unsqueeze(2).unbind(), masks)
+        by_map = self.image_score == "max"
+        maps = self.maps(logits) if by_map or masks is not None else logits.new_zeros(0)
+        probability = maps.amax(dim=(-2, -1)) if by_map else self.patch_mean(logits)
+        terms = without_masks(cross_entropy(probability, labels, self.bce))
+        if masks is not None:
+            of_maps = maps.flatten(0, 1).unsqueeze(2).unbind()
+            terms = with_masks(terms.detection, of_maps, masks)
+        return self._weighed(terms)
 
     def load_released(self, path: str | Path) -> None:
         """Load all that the authors train; see ``load_trained``."""
         load_trained(self, path, "IQE-CLIP", our_name, WITHOUT_EFFECT)
 
-    def _cross_entropy(
-        self, probability: Float[Tensor, "branch level batch"], labels: Bool[Tensor, "batch"]
-    ) -> Float[Tensor, "branch level"]:
-        target = labels.float().expand_as(probability)
-        if self.bce == "probabilities":
-            # A GPU's autocast refuses it, for what half precision makes of probabilities near 0.
-            with torch.autocast(probability.device.type, enabled=False):
-                terms = F.binary_cross_entropy(probability.float(), target, reduction="none")
-            return terms.mean(dim=-1)
-        # As the code: the sigmoid of this loss comes on top of a probability.
-        terms = F.binary_cross_entropy_with_logits(probability, target, reduction="none")
-        return terms.mean(dim=-1)
+    def _weighed(self, terms: LossTerms) -> LossTerms:
+        """Losses of the text and of the query branch, by their weights (eq. 14)."""
+        if self.branch_loss_weights is None:
+            return terms
+        weights = terms.detection.new_tensor(self.branch_loss_weights).unsqueeze(-1)
+        return LossTerms(*(one * weights if one.numel() else one for one in terms))

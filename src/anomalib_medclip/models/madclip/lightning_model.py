@@ -10,15 +10,20 @@ from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Posi
 from anomalib_medclip.components.prompts import (
     ABNORMAL_STATES,
     NORMAL_STATES,
+    TEMPLATES,
     FixedPrompts,
     PromptEncoder,
 )
+from anomalib_medclip.components.words import Words
 from anomalib_medclip.models.madclip.jitter import SIXTEEN_FOLD, Jitter, drawn_jitters
 from anomalib_medclip.models.madclip.torch_model import ImageScore, Loss, MadCLIPModel
+from anomalib_medclip.option_checks import Idle
 from anomalib_medclip.training.method import ClipMethod
 
 ABNORMAL_PHRASES = (*ABNORMAL_STATES, "disease {}", "abnormal {}")
 """MadCLIP's abnormal states: MVFA's and two more."""
+
+WORDS = Words(NORMAL_STATES, ABNORMAL_PHRASES, TEMPLATES)
 
 
 class MadCLIP(ClipMethod, AnomalibModule):
@@ -28,7 +33,8 @@ class MadCLIP(ClipMethod, AnomalibModule):
     paper's parts and where its code differs.
 
     Args:
-        prompts: Learn the context of each phrase, or take MVFA's sentences: ablation (a).
+        prompts: ``learnable``, the context of each phrase, or ``fixed``, MVFA's sentences: ablation
+            (a); or other words.
         context: Number of context vectors.
         positions: Where the phrase stands; each phrase is encoded once for every position.
         causal: Let the text tower attend to earlier tokens only, as CLIP was trained.
@@ -46,11 +52,19 @@ class MadCLIP(ClipMethod, AnomalibModule):
     augmentations = Copies.alike(SIXTEEN_FOLD)
     default_batch_size = 16
     default_epochs = 60
+    prompt_kinds = ("learnable", "fixed")
+    idle = (
+        Idle(
+            ("context", "positions", "causal"),
+            lambda given: given["prompts"] == "fixed",
+            "prompts: fixed",
+        ),
+    )
     model: MadCLIPModel
 
     def __init__(
         self,
-        prompts: Literal["learnable", "fixed"] = "learnable",
+        prompts: str | dict[str, Any] | None = None,
         context: int = 8,
         positions: Sequence[Position] = ("end", "front", "middle"),
         causal: bool = False,
@@ -62,13 +76,13 @@ class MadCLIP(ClipMethod, AnomalibModule):
         jitter: Jitter = "column",
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(prompts=prompts, **kwargs)
         width, seed = self.backbone.text_width, self.hparams["seed"]
-        encoder: PromptEncoder = FixedPrompts(NORMAL_STATES, ABNORMAL_PHRASES)
-        if prompts == "learnable":
-            encoder = LearnablePrompts(
-                width, NORMAL_STATES, ABNORMAL_PHRASES, context, positions, causal=causal, seed=seed
-            )
+        words = self.worded(WORDS)
+        encoder: PromptEncoder = FixedPrompts(**vars(words))
+        if self.prompt_kind == "learnable":
+            said = words.normal, words.abnormal
+            encoder = LearnablePrompts(width, *said, context, positions, causal=causal, seed=seed)
         self.augmentations = Copies(SIXTEEN_FOLD, *drawn_jitters(seed, jitter))
         self.assemble(
             MadCLIPModel(

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -13,11 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from anomalib_medclip.components.augmentation import Copies, unchanged
+from anomalib_medclip.components.class_names import ABNORMAL, NORMAL
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Position
-from anomalib_medclip.components.prompts import FixedPrompts, PromptEncoder
+from anomalib_medclip.components.prompts import TEMPLATES, FixedPrompts, PromptEncoder
+from anomalib_medclip.components.words import Words
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.metrics.known_pixels import ignored_of
-from anomalib_medclip.models.mediclip.class_names import ABNORMAL, NORMAL
 from anomalib_medclip.models.mediclip.synthesis import (
     TASKS,
     contact_sheet,
@@ -25,7 +26,8 @@ from anomalib_medclip.models.mediclip.synthesis import (
     task_chances,
 )
 from anomalib_medclip.models.mediclip.tasks import Pixels
-from anomalib_medclip.models.mediclip.torch_model import MediCLIPModel, Projection
+from anomalib_medclip.models.mediclip.torch_model import MediCLIPModel, Projection, Softmax
+from anomalib_medclip.option_checks import Idle
 from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.method import ClipMethod
 
@@ -49,13 +51,15 @@ class MediCLIP(ClipMethod, AnomalibModule):
         tasks: Weights of the synthesis tasks ``CutPaste``, ``GaussIntensityChange``, ``Source`` and
             ``Identity``; by default a quarter each. Table 5.
         poisson: Blend CutPaste's patches into the image.
-        prompts: Learn the context of each class name, or take fixed sentences: table 4.
+        prompts: ``learnable``, the context of each class name, or ``fixed`` sentences: table 4; or
+            other class names.
         projection: Linear adapters, or pooled channels: table 4.
         context: Number of context vectors.
         positions: Where the class name stands; each is encoded once for every position.
         shared_context: One context for all class names of a group.
         causal: Let the text tower attend to earlier tokens only, as CLIP was trained.
         temperature: What cosines are divided by before the softmax; 0.07 in the paper.
+        softmax: After the ``mean`` over levels, or at each of the ``levels``, as in eq. 2.
         **kwargs: The options that all methods share; see ``SharedOptions``. Only tokens of
             validation images are kept, since training images are new each time.
     """
@@ -64,6 +68,30 @@ class MediCLIP(ClipMethod, AnomalibModule):
     default_batch_size = 8
     default_epochs = 200
     names_the_object = False
+    prompt_kinds = ("learnable", "fixed")
+    idle = (
+        Idle(
+            ("context", "positions", "shared_context", "causal"),
+            lambda given: given["prompts"] == "fixed",
+            "prompts: fixed",
+        ),
+        Idle(("tasks", "poisson"), lambda given: not given["synthesis"], "synthesis: false"),
+        Idle(
+            ("poisson",),
+            lambda given: given["tasks"] is not None and not given["tasks"].get("CutPaste"),
+            "tasks without CutPaste",
+        ),
+        Idle(
+            ("lr", "loss_weights"),
+            lambda given: (given["prompts"], given["projection"]) == ("fixed", "pooled"),
+            "prompts: fixed and projection: pooled, which leave nothing to learn",
+        ),
+        Idle(
+            ("loss_weights",),
+            lambda given: {*given["loss_weights"]} == {"detection"},
+            "losses without detection",
+        ),
+    )
     resample: ClassVar[Resample] = "bilinear"
     makes_images = True
     wants_abnormal = False
@@ -78,13 +106,14 @@ class MediCLIP(ClipMethod, AnomalibModule):
         synthesis: bool = True,
         tasks: dict[str, float] | None = None,
         poisson: bool = False,
-        prompts: Literal["learnable", "fixed"] = "learnable",
+        prompts: str | dict[str, Any] | None = None,
         projection: Projection = "linear",
         context: int = 8,
         positions: Sequence[Position] = ("end",),
         shared_context: bool = False,
         causal: bool = False,
         temperature: float = 1.0,
+        softmax: Softmax = "mean",
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
         super().__init__(
@@ -92,6 +121,7 @@ class MediCLIP(ClipMethod, AnomalibModule):
             image_size=image_size,
             quick_gelu=quick_gelu,
             normalize=normalize,
+            prompts=prompts,
             **kwargs,
         )
         self.wants_abnormal = not synthesis
@@ -100,13 +130,16 @@ class MediCLIP(ClipMethod, AnomalibModule):
         task_chances(self.tasks)
         self._normals: dict[str, Pixels] = {}
         width, seed = self.backbone.text_width, self.hparams["seed"]
-        encoder: PromptEncoder = FixedPrompts(NORMAL, ABNORMAL)
-        if prompts == "learnable":
+        words = self.worded(Words(NORMAL, ABNORMAL, TEMPLATES))
+        encoder: PromptEncoder = FixedPrompts(**vars(words))
+        if self.prompt_kind == "learnable":
+            said = words.normal, words.abnormal
             encoder = LearnablePrompts(
-                width, NORMAL, ABNORMAL, context, positions, shared_context, causal, seed
+                width, *said, context, positions, shared_context, causal, seed
             )
         levels, tower = self.hparams["levels"], self.image_tower()
-        self.assemble(MediCLIPModel(tower, encoder, levels, projection, temperature, seed))
+        maps = projection, temperature, softmax
+        self.assemble(MediCLIPModel(tower, encoder, levels, *maps, seed))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the training images."""

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.weights import released_by_authors
+from anomalib_medclip.models.mvfa.variant import Activation, Variant
 
 
 class Bottleneck(nn.Module):
@@ -15,12 +16,23 @@ class Bottleneck(nn.Module):
     Args:
         width: Width of the token stream.
         embed_dim: Width of the space shared with text.
+        activation: As the code, leaky after both layers; eq. 1 has a ReLU after the first.
+        is_projector: Have none after the first, as the paper's projector at the last level.
     """
 
-    def __init__(self, width: int, embed_dim: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        embed_dim: int,
+        activation: Activation = "leaky",
+        is_projector: bool = False,
+    ) -> None:
         super().__init__()
-        self.fc1 = nn.Sequential(nn.Linear(width, embed_dim, bias=False), nn.LeakyReLU())
-        self.fc2 = nn.Sequential(nn.Linear(embed_dim, width, bias=False), nn.LeakyReLU())
+        leaky = activation == "leaky"
+        first = nn.Identity() if is_projector else nn.LeakyReLU() if leaky else nn.ReLU()
+        second = nn.LeakyReLU() if leaky else nn.Identity()
+        self.fc1 = nn.Sequential(nn.Linear(width, embed_dim, bias=False), first)
+        self.fc2 = nn.Sequential(nn.Linear(embed_dim, width, bias=False), second)
 
     def forward(
         self, stream: Float[Tensor, "batch token width"]
@@ -41,17 +53,31 @@ class Adapters(nn.Module):
         embed_dim: Width of the space shared with text.
         seed: Seed of the initial weights; the global generator is left alone.
         feed_back: Add to the stream (eq. 2); without, each level is a projector for itself.
+        variant: Activation, residual ratio and last level.
     """
 
     def __init__(
-        self, levels: int, width: int, embed_dim: int, seed: int, feed_back: bool = True
+        self,
+        levels: int,
+        width: int,
+        embed_dim: int,
+        seed: int,
+        feed_back: bool = True,
+        variant: Variant = Variant(),
     ) -> None:
         super().__init__()
         self.feed_back = feed_back
+        self.residual_ratio = variant.residual_ratio
+        last = levels - 1 if variant.last_level == "projector" else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.seg_adapters = nn.ModuleList(Bottleneck(width, embed_dim) for _ in range(levels))
-            self.det_adapters = nn.ModuleList(Bottleneck(width, embed_dim) for _ in range(levels))
+            self.seg_adapters, self.det_adapters = (
+                nn.ModuleList(
+                    Bottleneck(width, embed_dim, variant.activation, level == last)
+                    for level in range(levels)
+                )
+                for _ in range(2)
+            )
         for adapters in (self.seg_adapters, self.det_adapters):
             # Nothing reads the stream after the last level, so its second layer never learns; it
             # is kept because the authors' files have it.
@@ -69,14 +95,15 @@ class Adapters(nn.Module):
 
         Args:
             level: Which level, from 0.
-            stream: Tokens after that level's block, class token first.
+            stream: Tokens after that level's block, in the order of the stream.
         """
         segment, from_segment = self.seg_adapters[level](stream)
         detect, from_detect = self.det_adapters[level](stream)
         if not self.feed_back:
             return segment, detect, stream
-        # As the code; eq. 2 says 0.9 of the stream and 0.1 of one adapter.
-        return segment, detect, 0.8 * stream + 0.1 * from_segment + 0.1 * from_detect
+        # 0.8 and twice 0.1 in the code; eq. 2 has 0.9 and 0.1, and two adapters are to share it.
+        kept, half = 1 - self.residual_ratio, self.residual_ratio / 2
+        return segment, detect, kept * stream + half * from_segment + half * from_detect
 
     def load_released(self, path: str | Path) -> None:
         """Load a file as the authors release them.

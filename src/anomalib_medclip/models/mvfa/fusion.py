@@ -21,30 +21,34 @@ class Fusion(nn.Module):
     """Average of the branches, each moved from its extremes on support images to [0, 1].
 
     The authors take the extremes of the whole test set, so that no image can be scored alone.
+
+    Args:
+        memory_weight: Of the memory branch; the text branch has the rest to 1.
     """
 
     scales: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, memory_weight: float = 0.5) -> None:
         super().__init__()
+        self.memory_weight = memory_weight
         # Lowest and highest value of (pixels, images) x (text, memory).
         self.register_buffer("scales", torch.tensor([0.0, 1.0]).repeat(2, 2, 1))
 
     def forward(
-        self, branches: Branches, has_masks: bool
+        self, branches: Branches, by_map: bool
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch height width"]]:
         """Image scores and maps, in [0, 1] for what lies between the extremes.
 
         Args:
             branches: Scores of some images.
-            has_masks: Whether the score is the map's maximum, as in the authors' code for sets
-                with masks, or the average of the branches' own image scores.
+            by_map: Whether the score is the map's maximum, as in the authors' code for sets with
+                masks, or the average of the branches' own image scores.
         """
         pixel, image = self.scales
-        fused = _average(branches.text_map, branches.memory_map, pixel)
-        if has_masks:
+        fused = self._average(branches.text_map, branches.memory_map, pixel)
+        if by_map:
             return fused.amax(dim=(-2, -1)), fused
-        return _average(branches.text_score, branches.memory_score, image), fused
+        return self._average(branches.text_score, branches.memory_score, image), fused
 
     def scaled(
         self, branch: int, maps: Float[Tensor, "*any height width"]
@@ -60,9 +64,9 @@ class Fusion(nn.Module):
         low, high = extremes[..., 0].amin(dim=0), extremes[..., 1].amax(dim=0)
         self.scales = torch.stack([low, high], dim=-1).view(2, 2, 2)
 
-
-def _average(text: Tensor, memory: Tensor, scale: Tensor) -> Tensor:
-    return 0.5 * _scaled(text, scale[0]) + 0.5 * _scaled(memory, scale[1])
+    def _average(self, text: Tensor, memory: Tensor, scale: Tensor) -> Tensor:
+        text, memory = _scaled(text, scale[0]), _scaled(memory, scale[1])
+        return (1 - self.memory_weight) * text + self.memory_weight * memory
 
 
 def _scaled(values: Tensor, extremes: Float[Tensor, "2"]) -> Tensor:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.anomaly_map import text_maps, text_scores, to_map, unit_interval
 from anomalib_medclip.components.faiss_index import IndexOptions
-from anomalib_medclip.components.losses import LossTerms, with_masks, without_masks
+from anomalib_medclip.components.losses import LossTerms, cross_entropy, with_masks, without_masks
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.model import (
     ClipModel,
@@ -21,8 +20,10 @@ from anomalib_medclip.components.model import (
     NearestSupport,
     mean_patch,
 )
+from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.models.mvfa.adapters import Adapters
 from anomalib_medclip.models.mvfa.fusion import Branches, Fusion
+from anomalib_medclip.models.mvfa.variant import Variant, positions
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 class Adapted(NamedTuple):
     """What the adapted tower gives: tokens per level and branch, and the stream after the last.
 
-    Tokens are ``(level, batch, token, embed_dim)``, un-normalised, the class token first.
+    Tokens are ``(level, batch, token, embed_dim)``, un-normalised, the class token, if any, first.
     """
 
     segment: Float[Tensor, "level batch token embed_dim"]
@@ -49,6 +50,8 @@ class MVFAModel(ClipModel):
         bank_dtype: Precision of the memory bank's rows.
         seed: Seed of the adapters' initial weights.
         index_options: How GPUs hold the indexes that search the memory bank.
+        prompts: What patches are compared with; by default the paper's sentences.
+        variant: Where the paper and the code part.
     """
 
     has_memory: ClassVar[bool] = True
@@ -64,14 +67,18 @@ class MVFAModel(ClipModel):
         scored_levels: Sequence[int] | None = None,
         feed_back: bool = True,
         index_options: IndexOptions = IndexOptions(),
+        prompts: PromptEncoder | None = None,
+        variant: Variant = Variant(),
     ) -> None:
-        super().__init__(clip, levels)
-        self.scored = _positions(
+        super().__init__(clip, levels, prompts)
+        self.scored = positions(
             self.levels if scored_levels is None else scored_levels, self.levels
         )
-        self.adapters = Adapters(len(self.levels), clip.width, clip.embed_dim, seed, feed_back)
+        self.variant = variant
+        sizes = len(self.levels), clip.width, clip.embed_dim
+        self.adapters = Adapters(*sizes, seed, feed_back, variant)
         self.memory_bank = MemoryBank(bank_dtype, index_options)
-        self.fusion = Fusion()
+        self.fusion = Fusion(variant.memory_weight)
 
     def encode(
         self, images: Float[Tensor, "batch 3 side side"]
@@ -99,7 +106,7 @@ class MVFAModel(ClipModel):
         """
         if self.few_shot:
             branches = self.branches(stream, text, leave_out)
-            score, fused = self.fusion(branches, self.has_masks)
+            score, fused = self.fusion(branches, self.variant.scores_by_map(self.has_masks))
             return ModelOutput(unit_interval(score), unit_interval(fused))
         adapted = self.scored_tokens(stream)
         tokens = adapted.segment if self.has_masks else adapted.detect
@@ -136,11 +143,12 @@ class MVFAModel(ClipModel):
         tokens: Float[Tensor, "level batch token embed_dim"],
         text: Float[Tensor, "2 embed_dim"],
     ) -> Float[Tensor, "batch"]:
-        """Probability of abnormal, mean over patches and levels.
+        """Probability of abnormal, mean over levels of what patches come to.
 
         Paper eq. 4 takes the maximum over patches; the authors' code takes the mean.
         """
-        return torch.stack(text_scores(tokens[:, :, 1:], text)).mean(dim=0)
+        scores = text_scores(self.clip.patches(tokens), text, self.variant.patch_score)
+        return torch.stack(scores).mean(dim=0)
 
     def memory_map(
         self,
@@ -173,10 +181,11 @@ class MVFAModel(ClipModel):
         if not self.few_shot:
             return None
         tokens = self.bank_tokens(stream)
-        found = [self.memory_bank.nearest(t[:, 1:], level) for level, t in enumerate(tokens)]
+        found = [self.memory_bank.nearest(t, n) for n, t in enumerate(self.clip.patches(tokens))]
         distances, rows = (torch.stack(part) for part in zip(*found, strict=True))
-        length = tokens.shape[2]  # rows are of whole images, the class token first
-        return NearestSupport(distances, rows // length, rows % length - 1)
+        length = tokens.shape[2]  # rows are of whole images, what is no patch first
+        patch = (rows % length - self.clip.prefix).clamp(min=-1)
+        return NearestSupport(distances, rows // length, patch)
 
     def embeddings(
         self, stream: Float[Tensor, "batch token width"], text: Float[Tensor, "2 embed_dim"]
@@ -193,8 +202,8 @@ class MVFAModel(ClipModel):
         without = torch.stack(frozen)[self.scored]
         adapted = self.scored_tokens(stream).detect
         return {
-            "without adapters": mean_patch(without[:, :, 1:]),
-            "with adapters": mean_patch(adapted[:, :, 1:]),
+            "without adapters": mean_patch(self.clip.patches(without)),
+            "with adapters": mean_patch(self.clip.patches(adapted)),
         }
 
     def branches(
@@ -206,13 +215,17 @@ class MVFAModel(ClipModel):
         """Both branches, from the segmentation adapters where there are masks to train them."""
         adapted = self.scored_tokens(stream)
         tokens = adapted.segment if self.has_masks else adapted.detect
-        memory_map = self.memory_map(tokens, leave_out)
+        distances = self._distances(tokens, leave_out)
+        memory_map = self._enlarged(distances).mean(dim=0)
+        # Pixels, not patches: enlarging with aligned corners gives border patches less weight.
+        memory_score = memory_map.mean(dim=(-2, -1))
+        if self.variant.patch_score == "max":  # eq. 5
+            memory_score = torch.stack(distances).amax(dim=-1).mean(dim=0)
         return Branches(
             text_map=self.text_map(tokens, text),
             memory_map=memory_map,
             text_score=self.text_score(adapted.detect, text),
-            # Pixels, not patches: enlarging with aligned corners gives border patches less weight.
-            memory_score=memory_map.mean(dim=(-2, -1)),
+            memory_score=memory_score,
         )
 
     def loss_terms(
@@ -224,16 +237,12 @@ class MVFAModel(ClipModel):
     ) -> LossTerms:
         """The terms of ``loss``, level by level."""
         adapted = self.adapted_tokens(stream)
-        # As the code: the sigmoid of this loss comes on top of a probability.
-        detection = torch.stack(
-            [
-                F.binary_cross_entropy_with_logits(score, labels.float())
-                for score in text_scores(adapted.detect[:, :, 1:], text)
-            ]
-        )
+        chosen = self.variant
+        scores = text_scores(self.clip.patches(adapted.detect), text, chosen.patch_score)
+        detection = torch.stack([cross_entropy(one, labels, chosen.bce) for one in scores])
         if masks is None:
             return without_masks(detection)
-        maps = text_maps(adapted.segment[:, :, 1:], text, self.clip.size)
+        maps = text_maps(self.clip.patches(adapted.segment), text, self.clip.size)
         return with_masks(detection, maps, masks)
 
     def idle_parameters(self, has_masks: bool) -> Iterable[nn.Parameter]:
@@ -285,18 +294,20 @@ class MVFAModel(ClipModel):
         self.adapters.load_released(path)
 
     def _text_maps(self, tokens: Tensor, text: Tensor) -> Float[Tensor, "level batch side side"]:
-        return torch.stack(text_maps(tokens[:, :, 1:], text, self.clip.size))[:, :, 0]
+        return torch.stack(text_maps(self.clip.patches(tokens), text, self.clip.size))[:, :, 0]
+
+    def _distances(
+        self, tokens: Tensor, leave_out: Tensor | None = None
+    ) -> list[Float[Tensor, "batch patch"]]:
+        bank, patches = self.memory_bank, self.clip.patches(tokens)
+        return [bank.distance(one, level, leave_out) for level, one in enumerate(patches)]
 
     def _memory_maps(
         self, tokens: Tensor, leave_out: Tensor | None = None
     ) -> Float[Tensor, "level batch side side"]:
-        bank = self.memory_bank
-        found = [bank.distance(t[:, 1:], level, leave_out) for level, t in enumerate(tokens)]
-        return torch.stack([to_map(d.unsqueeze(-1), self.clip.size)[:, 0] for d in found])
+        return self._enlarged(self._distances(tokens, leave_out))
 
-
-def _positions(scored: Sequence[int], levels: Sequence[int]) -> list[int]:
-    if not scored or not set(scored) <= set(levels):
-        msg = f"scored_levels {list(scored)} must be some of the levels {list(levels)}"
-        raise ValueError(msg)
-    return [levels.index(level) for level in scored]
+    def _enlarged(
+        self, distances: list[Float[Tensor, "batch patch"]]
+    ) -> Float[Tensor, "level batch side side"]:
+        return torch.stack([to_map(d.unsqueeze(-1), self.clip.size)[:, 0] for d in distances])

@@ -8,12 +8,13 @@ from anomalib.models.components.base import AnomalibModule
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
 from anomalib_medclip.components.image_prompts import ImagePrompts
+from anomalib_medclip.components.words import Words
 from anomalib_medclip.models.vcpclip.torch_model import TOP_PIXELS, VCPCLIPModel
-from anomalib_medclip.option_checks import checked
+from anomalib_medclip.option_checks import Idle, checked
 from anomalib_medclip.training.gaps import refuse_without_masks
 from anomalib_medclip.training.method import ClipMethod
 
-SENTENCES = ("a photo of a good", "a photo of a damaged")
+WORDS = Words(("good",), ("damaged",), ("a photo of a {}",))
 """As the authors'; the class word is left to the image, and no full stop follows."""
 
 
@@ -46,6 +47,9 @@ class VCPCLIP(ClipMethod, AnomalibModule):
     default_epochs = 10
     default_lr = 4e-5
     names_the_object = False
+    idle = (
+        Idle(("dropout",), lambda given: not given["deep_prompt_length"], "deep_prompt_length: 0"),
+    )
     model: VCPCLIPModel
 
     def __init__(
@@ -75,7 +79,7 @@ class VCPCLIP(ClipMethod, AnomalibModule):
             prompts = ImagePrompts(
                 text_tower,
                 tower.embed_dim,
-                SENTENCES,
+                self.worded(WORDS, ""),
                 prompt_length,
                 class_prompts,
                 deep_prompt_length,
