@@ -15,6 +15,7 @@ COMMANDS = {
     "check": "read every file that a data config names, and list all that is wrong",
     "compare": "train and test models side by side, and write a report",
     "configs": "list the configs that come with the package, and copy some",
+    "prompts": "compare sets of words on the support; no test image is read",
     "score": "score volumes and pictures; write heat maps on their own grids",
     "slice": "cut volumes into a tree of pictures, laid out as BMAD's",
 }

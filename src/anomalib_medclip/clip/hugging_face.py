@@ -13,8 +13,8 @@ from anomalib_medclip.clip.source import LOCAL, Source
 from anomalib_medclip.clip.weights import offline_if_out_of_reach
 from anomalib_medclip.errors import RuntimeMissingError, WeightsError
 
-_WORDS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "vocab.json")
-"""Files of which a tokenizer has one."""
+_WORDS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+"""Files with words, of which a tokenizer has one."""
 
 _WORD_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
 """What is downloaded of a repository for its tokenizer."""

@@ -60,7 +60,7 @@ def build(name: str, config: dict[str, Any]) -> Any:  # noqa: ANN401 - of one of
         made = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
     try:
         clip = made(**config)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError, OSError) as error:
         msg = f"open_clip cannot build {name}: {error or type(error).__name__}; correct its "
         msg += "configuration, or take another version of open_clip"
         raise WeightsError(msg) from error

@@ -16,7 +16,7 @@ from timm.models.vision_transformer_relpos import VisionTransformerRelPos
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.blocks import DTYPES, Precision
-from anomalib_medclip.clip.trunks import Trunk
+from anomalib_medclip.clip.trunks import OpenClipTrunk, Trunk
 from anomalib_medclip.errors import WeightsError
 
 
@@ -130,6 +130,22 @@ class RelPosTrunk(TimmTrunk):
         """The bias that all blocks share, where they do."""
         shared = self.trunk.shared_rel_pos
         return {} if shared is None else {"shared_rel_pos": shared.get_bias()}
+
+
+def trunk_of(name: str, visual: Any, precision: Precision = "fp32") -> Trunk:  # noqa: ANN401
+    """What runs an image tower of open_clip's, whichever it is.
+
+    Args:
+        name: The model's, for messages.
+        visual: The tower.
+        precision: Of the blocks' products.
+
+    Raises:
+        WeightsError: It is no plain sequence of transformer blocks on one grid.
+    """
+    if hasattr(visual, "trunk"):
+        return family_of(name, visual.trunk)(visual, precision)
+    return OpenClipTrunk(visual, precision)
 
 
 _FAMILIES = {

@@ -1,6 +1,7 @@
 """Sentences to tokens, and where in them the words stand: CLIP's byte pairs, or Hugging Face's."""
 
 import json
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
@@ -82,10 +83,9 @@ class HuggingFaceTokens(Tokenizer):
             self._made = HFTokenizer(str(folder), self.context_length, **options)
             self.first, self._end = self._around_words()
         except Exception as error:
-            msg = (
-                f"{folder} holds no tokenizer that transformers reads: {error}; copy the files of "
-            )
-            msg += f"{text['hf_tokenizer_name']} there again"
+            reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+            msg = f"{folder} holds no tokenizer that transformers reads: {reason}; copy the files "
+            msg += f"of {text['hf_tokenizer_name']} there again"
             raise WeightsError(msg) from error
 
     def __call__(self, sentences: Sequence[str]) -> Int[Tensor, "sentence context"]:

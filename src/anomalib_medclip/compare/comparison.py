@@ -110,9 +110,9 @@ def read_config(path: Path) -> ComparisonConfig:
         msg = f"{path} is no comparison: {cause}; {like}"
         raise ConfigError(msg) from error
     for entry in config.models.values():
-        _merge(entry, "model", path)
+        merge_config(entry, "model", path)
     for source in config.data.values():
-        _merge(source, "data", path)
+        merge_config(source, "data", path)
     _check(config, path)
     _check_models(config, path)
     return config
@@ -137,7 +137,7 @@ def _parse(options: Any) -> ComparisonConfig:  # noqa: ANN401 - whatever a YAML 
     return config
 
 
-def _merge(entry: ModelEntry | DataEntry, kind: str, path: Path) -> None:
+def merge_config(entry: ModelEntry | DataEntry, kind: str, path: Path) -> None:
     """Put an entry's options above those of the config it starts from."""
     below: Options = {}
     if "config" in entry:

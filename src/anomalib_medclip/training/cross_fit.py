@@ -151,7 +151,7 @@ class CrossFit(Callback):
         twin.features.lent = module.features.cache
         twin.hparams["epoch_choice"] = "last"  # nor may a part choose the model that scores it
         twin.post_processor = twin.evaluator = None  # of no use, and with words of their own
-        scores = _Scores()
+        scores = HeldOutScores()
         device = trainer.strategy.root_device
         with TemporaryDirectory() as scratch:
             apart = Trainer(
@@ -209,7 +209,7 @@ def _twin(module: LightningModule) -> Any:  # noqa: ANN401 - a method
     return copy.deepcopy(module, {id(p): p for p in module.parameters() if not p.requires_grad})
 
 
-class _Scores(Callback):
+class HeldOutScores(Callback):
     """Keeps what validation says of each image."""
 
     def __init__(self) -> None:
@@ -223,6 +223,7 @@ class _Scores(Callback):
         outputs: Any,  # noqa: ANN401 - a batch
         *_: Any,  # noqa: ANN401 - Lightning's
     ) -> None:
+        """Take the answers of a batch."""
         del trainer
         self.seen += seen_images(outputs, pl_module.vectors)
         given = {"pred_score": outputs.pred_score, "anomaly_map": outputs.anomaly_map}

@@ -1,0 +1,209 @@
+"""Sets of words are compared on the support alone, and only what is sure is marked."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from lightning import Trainer
+from sklearn.metrics import roc_auc_score
+from tiny import OPTIONS, lesion_data, write_lesions
+
+from anomalib_medclip import cli
+from anomalib_medclip.clip.towers import ImageTower, TextTower
+from anomalib_medclip.compare.word_scores import compare_words
+from anomalib_medclip.compare.word_sets import read_word_sets
+from anomalib_medclip.errors import ConfigError, ImageReadError
+from anomalib_medclip.models.mvfa import MVFA
+from anomalib_medclip.readers.picture import read_image
+
+K = 12
+CPU = torch.device("cpu")
+SETS = {
+    "right": {"normal": ["calm {}"], "abnormal": ["marked {}"], "templates": ["{}"]},
+    "synonym": {"normal": ["calm {}"], "abnormal": ["marked, {}"], "templates": ["{}"]},
+    "wrong": {"normal": ["red {}"], "abnormal": ["blue {}"], "templates": ["{}"]},
+    "own": None,
+}
+
+
+def passing(items, count):
+    assert count == len(items)
+    return items
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """Pictures of 20 patients; those to test on cannot be read."""
+    home = tmp_path_factory.mktemp("scans")
+    write_lesions(home, count=40)
+    data = lesion_data(home, k_shot=K)
+    data.setup()
+    tested = [Path(path) for path in data.test_data.samples["image_path"]]
+    assert tested
+    for path in tested:
+        path.write_bytes(b"no picture")
+        with pytest.raises(ImageReadError):
+            read_image(path)
+    return home
+
+
+def config_of(scans, tmp_path, k_shot=K, **more):
+    columns = {"mask_column": "mask", "patient_column": "patient", "val_ratio": 0.4}
+    data = {
+        "class_path": "anomalib_medclip.data.MedicalFolder",
+        "init_args": {
+            "table": str(scans / "table.csv"), "object_name": "square", "k_shot": k_shot,
+            "num_workers": 0, **columns,
+        },
+    }  # fmt: skip
+    model = {"class_path": "anomalib_medclip.MVFA", "init_args": OPTIONS}
+    path = tmp_path / "words.yaml"
+    said = {"data": data, "model": model, "sets": SETS, **more}
+    path.write_text(yaml.safe_dump({key: one for key, one in said.items() if one is not None}))
+    return path
+
+
+@pytest.fixture
+def planted(monkeypatch, scans):
+    """A text tower that knows, of some words, how abnormal images look to the image tower."""
+    data = lesion_data(scans, k_shot=K)
+    data.setup()
+    method, items = MVFA(**OPTIONS), list(data.support_data)
+    clip = method.model.clip
+    images = torch.cat([method.pre_processor(item.image[None]) for item in items])
+    pooled = F.normalize(clip.pool(clip.taps(images, [clip.depth])[:, 0]), dim=-1)
+    labels = torch.tensor([bool(item.gt_label) for item in items])
+    chance = torch.randn(len(items), generator=torch.Generator().manual_seed(0))
+    towards, astray = (
+        F.normalize(torch.linalg.pinv(pooled) @ wanted, dim=0)
+        for wanted in (labels.float() * 2 - 1, chance)
+    )
+    known = {"marked": towards, "calm": -towards, "blue": astray, "red": -astray}
+
+    def encode(self, sentences, chunk=64):
+        del self, chunk
+        usual = torch.ones(len(towards))
+        told = [next((known[w] for w in known if w in one), usual) for one in sentences]
+        return F.normalize(torch.stack(told), dim=-1)
+
+    monkeypatch.setattr(TextTower, "encode", encode)
+    return pooled, labels, known
+
+
+def test_the_right_words_come_out_on_top_and_are_marked(planted, scans, tmp_path):
+    pooled, labels, known = planted
+    sets = {name: SETS[name] for name in ("wrong", "right")}
+    config = read_word_sets(config_of(scans, tmp_path, sets=sets))
+    support, found = compare_words(config, passing, CPU)
+    assert [one.name for one in found] == ["right", "wrong"]
+    assert [one.best for one in found] == [True, False]
+    expected = roc_auc_score(labels, pooled @ (known["blue"] - known["red"]))
+    assert found[1].value == pytest.approx(expected)
+    assert found[0].low > found[1].high
+    assert support.counts["abnormal"]["images"] == K
+
+
+def test_a_set_equal_in_information_is_not_marked_as_the_best(planted, scans, tmp_path):
+    config = read_word_sets(config_of(scans, tmp_path))
+    _, found = compare_words(config, passing, CPU)
+    values = {one.name: one.value for one in found}
+    assert values["right"] == values["synonym"] > values["wrong"]
+    assert values["own"] == 0.5  # this tower says the same of all other words
+    assert not any(one.best for one in found)
+
+
+def test_of_few_patients_nothing_is_marked(planted, scans, tmp_path):
+    sets = {name: SETS[name] for name in ("wrong", "right")}
+    config = read_word_sets(config_of(scans, tmp_path, k_shot=2, sets=sets))
+    support, found = compare_words(config, passing, CPU)
+    assert min(one["patients"] for one in support.counts.values()) < 5
+    assert found[0].name == "right"
+    assert not any(one.best for one in found)
+
+
+def test_the_command_says_how_many_were_tried_and_writes_what_it_found(scans, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["prompts", str(config_of(scans, tmp_path)), "--out", str(out)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"4 sets of words were tried on the support, {K} normal and {K} abnormal images of" in said
+    )
+    assert "no test image was read" in said
+    assert "the highest of 4 figures is higher than it will be on other patients" in said
+    record = json.loads((out / "prompts.json").read_text())
+    assert {one["name"] for one in record["sets"]} == set(SETS)
+    right = next(one for one in record["sets"] if one["name"] == "right")
+    assert right["words"] == SETS["right"]
+    assert right["object_name"] == "square"
+    with (out / "prompts.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [one["name"] for one in record["sets"]]
+    assert rows[0]["value"] == str(record["sets"][0]["value"])
+    page = (out / "prompts.html").read_text()
+    assert all(name in page for name in SETS)
+    assert str(scans) not in page.replace(record["command"], "")
+    assert not [
+        one for one in ("patient", "png") if f'"{one}"' in (out / "prompts.json").read_text()
+    ]
+
+
+def test_images_are_encoded_once_for_all_sets(scans, tmp_path, monkeypatch):
+    seen = []
+    taps = ImageTower.taps
+
+    def counted(self, images, levels):
+        seen.append(len(images))
+        return taps(self, images, levels)
+
+    monkeypatch.setattr(ImageTower, "taps", counted)
+    compare_words(read_word_sets(config_of(scans, tmp_path)), passing, CPU)
+    assert sum(seen) == 2 * K
+
+
+def test_a_model_may_be_trained_without_each_part_of_the_patients(scans, tmp_path, monkeypatch):
+    model = {"class_path": "anomalib_medclip.MVFA", "init_args": OPTIONS, "max_epochs": 1}
+    sets = {name: SETS[name] for name in ("right", "own")}
+    more = {"train": True, "folds": 2, "model": model, "sets": sets}
+    config = read_word_sets(config_of(scans, tmp_path, k_shot=4, **more))
+    config.data["init_args"]["train_batch_size"] = 8
+    fitted, fit = [], Trainer.fit
+
+    def watched(self, method, datamodule):
+        fitted.append((method.words.normal[0], datamodule))
+        return fit(self, method, datamodule=datamodule)
+
+    monkeypatch.setattr(Trainer, "fit", watched)
+    _, found = compare_words(config, passing, CPU)
+    assert {one.name for one in found} == {"right", "own"}
+    assert [word for word, _ in fitted] == ["{}", "{}", "calm {}", "calm {}"]
+    for _, fold in fitted:
+        left = set(fold.val_data.samples["group"])
+        assert left.isdisjoint(fold.support_data.samples["group"])
+
+
+WRONG = {
+    "sets": ({"sets": None}, "sets are no mapping of two names or more"),
+    "one set": ({"sets": {"own": None}}, "sets are no mapping of two names"),
+    "a number": ({"sets": {"own": None, "one": 3}}, "sets: 'one' is 3; name a file of words"),
+    "no data": ({"data": None}, "it names no data"),
+    "a slip": ({"set": {}}, "there is no 'set' among data, sets, .*; did you mean 'sets'"),
+    "bad words": ({"sets": {"own": None, "b": {"normal": []}}}, "normal is empty"),
+    "no file": ({"sets": {"own": None, "b": "no.yaml"}}, "no.yaml', and there is no such file"),
+    "folds": ({"folds": 1}, "folds is 1, and must be a whole number of at least 2"),
+    "train": ({"train": "yes!"}, "train is 'yes!', and must be true or false"),
+    "a stranger": (
+        {"model": {"class_path": "anomalib.models.Patchcore"}}, "has no words; take one of .*mvfa",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_with_a_config_is_named(case, scans, tmp_path):
+    more, said = WRONG[case]
+    with pytest.raises(ConfigError, match=said) as error:
+        read_word_sets(config_of(scans, tmp_path, **more))
+    assert "words.yaml" in str(error.value)
