@@ -109,8 +109,19 @@ class Backbone:
 
     @property
     def text_depth(self) -> int:
-        """Number of blocks of the text tower."""
-        return int(self.config()["text_cfg"]["layers"])
+        """Number of blocks of the text tower.
+
+        Raises:
+            ConfigError: There is none, or its blocks are not CLIP's own.
+        """
+        text = self.text_source().config["text_cfg"]
+        if "hf_model_name" in text:
+            msg = (
+                f"the text tower of {self.name}, {text['hf_model_name']}, has no blocks of CLIP's "
+            )
+            msg += "own to prompt; take a model with CLIP's plain text tower"
+            raise ConfigError(msg)
+        return int(text["layers"])
 
     def __str__(self) -> str:
         """All that matters, for messages and for files that travel: of a path its last name."""
