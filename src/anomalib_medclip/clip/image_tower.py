@@ -99,6 +99,17 @@ class ImageTower(nn.Module):
         quick_gelu = self.backbone.config()["quick_gelu"]
         return differences(self.stated, quick_gelu, self.backbone.normalize, interpolation)
 
+    def check_takes_tokens(self) -> None:
+        """Refuse a tower to whose stream no tokens can be added.
+
+        Raises:
+            ConfigError: Its blocks know where each token stands.
+        """
+        if not self._trunk.takes_tokens:
+            msg = f"{self._trunk.kind} knows in every block where each token stands, and takes no "
+            msg += "tokens of a method's own; take a ViT whose positions are added once"
+            raise ConfigError(msg)
+
     def train(self, mode: bool = True) -> "ImageTower":
         """Stay in evaluation mode: a frozen tower has nothing to train."""
         del mode

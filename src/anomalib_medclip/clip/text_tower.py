@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.blocks import Block
+from anomalib_medclip.clip.hugging_face import no_blocks_of
 from anomalib_medclip.clip.texts import BeforeBlock, HuggingFaceText, OpenClipText
 from anomalib_medclip.clip.tokens import tokenizer_of
 from anomalib_medclip.errors import ConfigError
@@ -62,11 +63,7 @@ class TextTower(nn.Module):
         """
         if isinstance(self.parts, OpenClipText):
             return self.parts
-        msg = (
-            f"{self.name} has a text tower of Hugging Face, into whose blocks nothing can be put; "
-        )
-        msg += "take a CLIP with a text tower of its own, or a method that only reads features"
-        raise ConfigError(msg)
+        raise no_blocks_of(self.name)
 
     @property
     def blocks(self) -> Sequence[Block]:

@@ -5,9 +5,10 @@ from typing import Any, Literal
 import torch
 from anomalib.models.components.base import AnomalibModule
 
+from anomalib_medclip.components.anchors import NoWords
 from anomalib_medclip.components.augmentation import Copies, unchanged
 from anomalib_medclip.components.class_names import ABNORMAL, NORMAL
-from anomalib_medclip.components.prompts import FixedPrompts
+from anomalib_medclip.components.prompts import FixedPrompts, PromptEncoder
 from anomalib_medclip.components.threshold import SUPPORT
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.models.plain_clip.torch_model import Mode, PlainCLIPModel
@@ -56,11 +57,15 @@ class PlainCLIP(ClipMethod, AnomalibModule):
             msg = "the class names of mode hard_prompts name no object; leave object_name out"
             raise ConfigError(msg)
         self.names_the_object = not hard
+        tower = self.image_tower()
+        words: PromptEncoder | None = FixedPrompts(NORMAL, ABNORMAL) if hard else None
+        if mode == "memory" and not add_text and not self.backbone.has_text:
+            words = NoWords(tower.embed_dim)
         model = PlainCLIPModel(
-            self.image_tower(),
+            tower,
             mode,
             self.hparams["levels"],
-            FixedPrompts(NORMAL, ABNORMAL) if hard else None,
+            words,
             add_text,
             {"float16": torch.float16, "float32": torch.float32}[bank_precision],
         )
