@@ -94,10 +94,10 @@ def test_what_lies_between_the_extremes_is_averaged_on_one_scale():
         ]
     )
     branches = Branches(0.3 * one, 8 * one + zero, torch.tensor([0.5]), torch.tensor([1.0]))
-    score, fused = fusion(branches, has_masks=True)
+    score, fused = fusion(branches, by_map=True)
     torch.testing.assert_close(fused, torch.full((1, 2, 2), 0.75))
     torch.testing.assert_close(score, torch.tensor([0.75]))
-    score, _ = fusion(branches, has_masks=False)
+    score, _ = fusion(branches, by_map=False)
     torch.testing.assert_close(score, torch.tensor([0.25]))
 
 
@@ -105,7 +105,7 @@ def test_a_branch_that_is_constant_on_the_support_does_not_divide_by_zero():
     fusion = Fusion()
     constant = Branches(*(torch.full(s, 0.5) for s in [(1, 2, 2), (1, 2, 2), (1,), (1,)]))
     fusion.fit([constant])
-    assert fusion(constant, has_masks=True)[1].isfinite().all()
+    assert fusion(constant, by_map=True)[1].isfinite().all()
 
 
 def test_zero_shot_needs_no_bank(tower):
