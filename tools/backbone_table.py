@@ -2,7 +2,7 @@
 
     PYTHONPATH=src:tests/helpers python tools/backbone_table.py
 
-takes a small copy of a model of each family, with random weights, and has every method encode two
+takes a small copy of a model of each family, with random weights, and has every method encode three
 images, score them and, if it learns, learn from them. What is refused is told by its reason.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 import torch
 from families import Family, configs, families, small, stand_in
@@ -103,12 +103,11 @@ def _said(method: Any, backbone: str) -> str:  # noqa: ANN401 - any method
 
 
 def _choices(method: Any) -> Iterator[dict[str, str]]:  # noqa: ANN401 - any method
-    """Options by which a method may do without words."""
+    """Options by which a method may do without words, or without single tokens."""
+    yield from ({"prompts": kind} for kind in method.prompt_kinds[1:])
     signature = inspect.signature(method, eval_str=True)
-    for name in ("prompts", "mode"):
-        kind = signature.parameters[name].annotation if name in signature.parameters else None
-        if get_origin(kind) is not None:
-            yield from ({name: value} for value in get_args(kind) if isinstance(value, str))
+    if "mode" in signature.parameters:
+        yield from ({"mode": mode} for mode in get_args(signature.parameters["mode"].annotation))
 
 
 def _run(method: Any, backbone: str, options: Mapping[str, str]) -> None:  # noqa: ANN401
@@ -119,15 +118,17 @@ def _run(method: Any, backbone: str, options: Mapping[str, str]) -> None:  # noq
     tower = model.text_tower
     if tower is None and model.prompts.reads_words:
         tower = TextTower(model.clip.backbone)
-    model.few_shot = False  # no images to compare with
     text = model.prompts(tower, "brain")
-    encoded = model.encode(torch.rand(2, 3, 64, 64))
+    encoded, labels = model.encode(torch.rand(3, 3, 64, 64)), torch.tensor([False, False, True])
+    model.text, model.few_shot = text.detach(), model.has_memory
+    if model.has_memory:
+        model.fit_support(encoded, encoded[:2].unsqueeze(0), labels, torch.arange(3))
     found = model.score(encoded, text)
-    assert found.anomaly_map.shape == (2, 64, 64)
+    assert found.anomaly_map.shape == (3, 64, 64)
     if any(one.requires_grad for one in model.parameters()):
-        masks = torch.zeros(2, 1, 64, 64)
-        masks[1, :, 16:32, 16:32] = 1
-        model.loss(encoded, masks, torch.tensor([False, True]), text).backward()
+        masks = torch.zeros(3, 1, 64, 64)
+        masks[2, :, 16:32, 16:32] = 1
+        model.loss(encoded, masks, labels, text).backward()
 
 
 def written(page: str) -> str:

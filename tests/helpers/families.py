@@ -95,10 +95,25 @@ MORE = {
 """Models that open_clip's list has not, as their makers' configurations say."""
 
 
+SINCE = {
+    "PE-Core-B-16": {
+        "embed_dim": 1024,
+        "vision_cfg": {
+            "timm_model_name": "vit_pe_core_base_patch16_224",
+            "timm_pool": "map",
+            "timm_proj": None,
+        },
+        "text_cfg": {},
+        "custom_text": True,
+    },
+}
+"""Models that are not in the list of every version of open_clip."""
+
+
 def configs():
     """Every model of open_clip's list, and some more, by name."""
     listed = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
-    return {**listed, **copy.deepcopy(MORE)}
+    return {**copy.deepcopy(SINCE), **listed, **copy.deepcopy(MORE)}
 
 
 def family_of(config):

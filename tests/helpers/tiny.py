@@ -34,8 +34,8 @@ class Training:
 MASKS_ALONE = "it learns from masks alone, and refuses data without them"
 
 TRAINING = {
-    # Of clusters no graph is made; they have tests of their own.
-    "AdaCLIP": Training(epochs=3, batch=4, options={"fusion": "mean"}),
+    # Of clusters no graph is made; they have tests of their own. Maps are small, and so is sigma.
+    "AdaCLIP": Training(epochs=3, batch=4, options={"fusion": "mean", "sigma": 1.0}),
     "AnomalyCLIP": Training(epochs=6, batch=4, options={"lr": 1e-1}),
     "VCPCLIP": Training(
         epochs=3,

@@ -13,6 +13,9 @@
 ``tokens``             sentences to tokens
 ``texts``              how a text tower runs, taken apart
 ``hugging_face``       what text towers and tokenizers of Hugging Face need
-``towers``             the frozen image and text towers
+``image_tower``        the frozen image tower
+``text_tower``         the frozen text tower
+``towers``             both, by the names that methods know
+``value_path``         a second stream beside the image tower, of values
 =====================  =========================================================
 """

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from anomalib_medclip.clip.hugging_face import hf_folder, text_width
+from anomalib_medclip.clip.hugging_face import hf_folder, no_blocks_of, text_width
 from anomalib_medclip.clip.loading import build, fit, resize_timm
 from anomalib_medclip.clip.source import Source, Stated, read_source, weights_of
 from anomalib_medclip.clip.weights import read_weights
@@ -100,17 +100,28 @@ class Backbone:
         Raises:
             ConfigError: There is no text tower.
         """
-        source = read_source(self.model)
-        if "text_cfg" not in source.config:
+        if not self.has_text:
             msg = f"{self.name} is an image tower without text; take a CLIP, or a method that can "
             msg += "do without words, such as MVFA with prompts: anchors"
             raise ConfigError(msg)
-        return source
+        return read_source(self.model)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is a text tower."""
+        return "text_cfg" in read_source(self.model).config
 
     @property
     def text_depth(self) -> int:
-        """Number of blocks of the text tower."""
-        return int(self.config()["text_cfg"]["layers"])
+        """Number of blocks of CLIP's own text tower.
+
+        Raises:
+            ConfigError: There is no text tower, or it is not CLIP's own.
+        """
+        text = self.text_source().config["text_cfg"]
+        if "hf_model_name" in text:
+            raise no_blocks_of(self.name)
+        return int(text.get("layers", 12))
 
     def __str__(self) -> str:
         """All that matters, for messages and for files that travel: of a path its last name."""

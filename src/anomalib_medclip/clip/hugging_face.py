@@ -11,7 +11,7 @@ from huggingface_hub import hf_hub_download, snapshot_download
 
 from anomalib_medclip.clip.source import LOCAL, Source
 from anomalib_medclip.clip.weights import offline_if_out_of_reach
-from anomalib_medclip.errors import RuntimeMissingError, WeightsError
+from anomalib_medclip.errors import ConfigError, RuntimeMissingError, WeightsError
 
 _WORDS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 """Files with words, of which a tokenizer has one."""
@@ -78,6 +78,13 @@ def text_width(source: Source) -> int:
 
     config = AutoConfig.from_pretrained(folder)
     return int(getattr(config, "hidden_size", None) or config.d_model)
+
+
+def no_blocks_of(name: str) -> ConfigError:
+    """What is raised where a text tower's own blocks are needed."""
+    msg = f"{name} has a text tower of Hugging Face, into whose blocks nothing can be put; take a "
+    msg += "CLIP with a text tower of its own, or a method that only reads features"
+    return ConfigError(msg)
 
 
 def _local(source: Source, name: str, files: tuple[str, ...]) -> Path | None:

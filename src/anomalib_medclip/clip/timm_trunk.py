@@ -98,6 +98,10 @@ class EvaTrunk(TimmTrunk):
 
     kind = "timm's EVA"
 
+    def __init__(self, visual: Any, precision: Precision) -> None:  # noqa: ANN401 - of any version
+        super().__init__(visual, precision)
+        self.takes_tokens = self.trunk.rope is None
+
     def _with_positions(self, patches: Tensor) -> Tensor:
         stream, _ = self.trunk._pos_embed(patches)
         return stream
@@ -116,6 +120,7 @@ class RelPosTrunk(TimmTrunk):
     """timm's ``VisionTransformerRelPos``, whose blocks know how far tokens are from one another."""
 
     kind = "timm's vision transformer with relative positions"
+    takes_tokens = False
 
     def embed(
         self, images: Float[Tensor, "batch 3 side side"]

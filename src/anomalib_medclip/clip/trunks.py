@@ -25,8 +25,11 @@ class Trunk(ABC):
         prefix: Number of tokens before the patches: class token and registers.
         width: Width of the stream.
         embed_dim: Width of the space that images and text share.
+        takes_tokens: Whether more tokens may stand in the stream; not so where blocks know the
+            place of each.
     """
 
+    takes_tokens: bool = True
     kind: str
     visual: Any
     prefix: int

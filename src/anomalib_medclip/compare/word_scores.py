@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.compare.comparison import ModelEntry, build_model
@@ -120,7 +120,7 @@ def _support_of(data: MedicalDataModule) -> Support:
         msg = "these data have no support to compare words on; give some with k_shot"
         raise ConfigError(msg)
     items = [data.support_data[index] for index in range(len(data.support_data))]
-    labels = [int(item.gt_label) for item in items]
+    labels = [int(bool(item.gt_label)) for item in items]
     if len({*labels}) < len(CLASS_NAMES):
         msg = "the support has one class only, and words are compared by telling two apart"
         raise ConfigError(msg)
@@ -150,7 +150,9 @@ def _frozen(
     """CLIP's own answer to each image: its pooled feature against the two texts."""
     method = _built(config.model, None)
     clip = method.model.clip.to(device)
-    resized = [method.pre_processor(item.image.unsqueeze(0)) for item in support.items]
+    pre_processor: Any = method.pre_processor
+    resize = pre_processor or nn.Identity()
+    resized = [resize(item.image.unsqueeze(0)) for item in support.items]
     parts = torch.cat(resized).as_subclass(Tensor).split(_AT_ONCE)
     encoded = [
         clip.pool(clip.taps(images.to(device), [clip.depth])[:, 0])

@@ -89,6 +89,11 @@ class FrozenFeatures:
         if self.cache is None and self._precision != "off":
             self.cache = TensorCache(self._memory, self._precision, folder, self._shelf())
 
+    def open_shared(self, folder: str | Path) -> None:
+        """The same, where other runs share theirs."""
+        if self.shared is not None:
+            self.open(folder)
+
     def close(self) -> None:
         """Let them go."""
         if self.cache is not None:

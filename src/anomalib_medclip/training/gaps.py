@@ -1,14 +1,19 @@
-"""What a datamodule of another making lacks for a method, said before the first step."""
+"""What a datamodule or a trainer lacks for a method, said before the first step."""
 
 import logging
 from collections.abc import Iterator
 from typing import Any
 
+from lightning import Trainer
+
 from anomalib_medclip.components.threshold import ONE_CLASS
-from anomalib_medclip.errors import EmptySplitError, MissingMaskError
+from anomalib_medclip.errors import ConfigError, EmptySplitError, MissingMaskError
 from anomalib_medclip.training.datamodule_view import REFERENCES, DatamoduleView
 
 logger = logging.getLogger(__name__)
+
+_TRAINS_IN = ("32-true", "16-mixed", "bf16-mixed")
+"""Precisions of Lightning's trainer; others cast the frozen towers, or images alone."""
 
 
 def refuse_or_warn(data: DatamoduleView, method: Any) -> None:  # noqa: ANN401 - a method, above
@@ -49,6 +54,18 @@ def refuse_without_masks(data: DatamoduleView, method: str) -> None:
         msg = f"{said}: name the masks of these data, or take a method that learns from labels, too"
         raise MissingMaskError(msg)
     logger.warning("%s: nothing is learnt from it", said)
+
+
+def refuse_precision(trainer: Trainer) -> None:
+    """Refuse a trainer that casts more than what trains.
+
+    Raises:
+        ConfigError: It names the precisions that there are.
+    """
+    if trainer.precision not in _TRAINS_IN:
+        known = ", ".join(map(repr, _TRAINS_IN))
+        msg = f"the trainer's precision is {trainer.precision!r}, and must be one of {known}"
+        raise ConfigError(msg)
 
 
 def _of_training(data: DatamoduleView, method: Any) -> Iterator[str]:  # noqa: ANN401 - likewise

@@ -1,9 +1,8 @@
 """A method under Lightning and anomalib: the hooks of training, and the options all methods share.
 
-What a method knows lies in its parts, each with its own state: ``model`` computes, ``text`` holds
-what the prompts say, ``features`` what the frozen tower says, ``support`` hands over the support,
-``preparation`` knows what has to be known before images are scored, ``schedule`` says when training
-validates, ``exporter`` writes and certifies.
+Its parts have a state each: ``model`` computes, ``text`` holds what the prompts say, ``features``
+what the frozen tower says, ``support`` hands over the support, ``preparation`` knows what has to be
+known before images are scored, ``schedule`` when training validates, ``exporter`` certifies.
 """
 
 import logging
@@ -36,8 +35,8 @@ from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.epoch_choice import put_best_back
 from anomalib_medclip.training.frozen_features import FrozenFeatures, scope_of
-from anomalib_medclip.training.gaps import refuse_or_warn
-from anomalib_medclip.training.options import SharedOptions, refuse_precision
+from anomalib_medclip.training.gaps import refuse_or_warn, refuse_precision
+from anomalib_medclip.training.options import SharedOptions
 from anomalib_medclip.training.preparation import Preparation
 from anomalib_medclip.training.schedule import Schedule, is_last_epoch, save_again
 from anomalib_medclip.training.support import SupportFitter
@@ -88,10 +87,9 @@ class ClipMethod(ExportVerbs, SharedOptions):
             few_shot: See ``ClipModel.few_shot``; ``None`` to take it from the data.
 
         Raises:
-            ConfigError: The prompts read words, and the backbone has no text.
+            ConfigError: The words do not fit the method, or its backbone.
         """
-        if model.prompts.reads_words:
-            self.backbone.text_source()  # there is one, or this is refused before any work
+        asked = self.say_words(model), few_shot
         self.model = model
         model.few_shot = few_shot is not False
         model.loss_weights = self.hparams["loss_weights"] or {}
@@ -99,7 +97,6 @@ class ClipMethod(ExportVerbs, SharedOptions):
         if adapters := options.pop("adapters", None):  # a checkpoint holds them; the file may go
             model.load_released(adapters)
         told = [type(self).__qualname__, model.clip.fingerprint, self.user_components.of_images]
-        asked = self.say_words(model), few_shot
         self.text = TextFeatures(model, self.names_the_object)
         cached = options["cache"], options["cache_memory"], options["seed"], scope_of(told, options)
         self.features = FrozenFeatures(model, self.augmentations, *cached)
@@ -130,8 +127,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
 
     def configure_callbacks(self) -> list[Callback]:
         """See ``callbacks_of``."""
-        components = cast("Sequence[Callback]", super().configure_callbacks())
-        return callbacks_of(self.hparams, components)
+        return callbacks_of(self.hparams, cast("Sequence[Callback]", super().configure_callbacks()))
 
     def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Adam on whatever requires a gradient, without weight decay; ``None`` if nothing does."""
@@ -200,8 +196,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         cross_fit = CrossFit.of(self.trainer)
         if self._is_fitting and cross_fit.held_out:
             self.vectors = None
-            answers: dict[str, Any] = cross_fit.answers(batch, self.device)
-            return batch.update(**answers)
+            return batch.update(**cast("Any", cross_fit.answers(batch, self.device)))
         on_support = self.data.validates_on_support
         again = self._is_fitting and (on_support or self.schedule.validates_often(self.trainer))
         images = cast("Tensor", batch.image)
@@ -239,8 +234,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """Make sure that there is something to score with."""
         self.preparation.without_training(self.data, self.pre_processor)
         warn_of_guesses(self.post_processor)
-        if self.features.shared is not None:
-            self.features.open(self.trainer.default_root_dir)
+        self.features.open_shared(self.trainer.default_root_dir)
 
     def test_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - anomalib's
         """Score a batch, of which other runs may have encoded images."""
@@ -255,7 +249,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.features.close()
 
     def on_predict_start(self) -> None:
-        """Make sure that there is something to score with, and say if it is not finished."""
+        """Make sure that there is something to score with; say if it is not finished."""
         self.preparation.without_training(self.data, self.pre_processor)
         self.schedule.warn_if_unfinished()
         warn_of_guesses(self.post_processor)
@@ -295,8 +289,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out CLIP and, in a finished run, the optimiser; see ``checkpoints``."""
         super().on_save_checkpoint(checkpoint)
-        known, finished = self.preparation.known(), self.schedule.is_finished
-        slim(checkpoint, Notes.of(self, **known, is_finished=finished))
+        finished = self.schedule.is_finished
+        slim(checkpoint, Notes.of(self, **self.preparation.known(), is_finished=finished))
         if is_last_epoch(self.trainer):
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
 

@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
-from inspect import Signature, signature
-from types import MappingProxyType, UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, cast, get_args, get_origin
+from inspect import signature
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from anomalib import LearningType
 from anomalib.metrics import Evaluator
 from anomalib.post_processing import PostProcessor
-from lightning import LightningModule, Trainer
+from lightning import LightningModule
 
 from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.clip.backbone import Backbone, PositionResize
@@ -26,7 +26,7 @@ from anomalib_medclip.components.prompts import FixedPrompts
 from anomalib_medclip.components.words import AskedWords, Kind, Words
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.option_checks import SEEDS, Idle, checked, idle_options
+from anomalib_medclip.option_checks import SEEDS, Idle, check_choices, checked, idle_options
 from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.results import HeatMapVisualizer
@@ -42,9 +42,6 @@ _IDLE = (
     Idle(("cache_memory",), lambda given: given["cache"] == "off", "cache: 'off'"),
 )
 """Options of all methods that have no effect beside others."""
-
-_TRAINS_IN = ("32-true", "16-mixed", "bf16-mixed")
-"""Precisions of Lightning's trainer; others cast the frozen towers, or images alone."""
 
 if TYPE_CHECKING:
     from anomalib.models.components.base import AnomalibModule as Base
@@ -144,7 +141,7 @@ class SharedOptions(Base):
     ) -> None:
         super().__init__(**kwargs)
         self.user_components = UserComponents(kwargs)
-        _check_choices(self.hparams, signature(type(self)))
+        check_choices(self.hparams, signature(type(self)))
         _check_numbers(self.hparams)
         Rule.parse(self.hparams["decide_by"])
         self._is_worded = False
@@ -210,9 +207,12 @@ class SharedOptions(Base):
             What the images show, if that was asked for.
 
         Raises:
-            ConfigError: The words do not go together, or the method has prompts of its own.
+            ConfigError: The words do not go together, the method has prompts of its own, or the
+                backbone has no text.
         """
         asked, prompts = self.asked_words, model.prompts
+        if prompts.reads_words:
+            self.backbone.text_source()  # there is one, or this is refused before any work
         if isinstance(prompts, FixedPrompts) and not self._is_worded:
             prompts = model.prompts = FixedPrompts(**vars(self.worded(prompts.words)))
         if not self._is_worded:
@@ -284,27 +284,6 @@ def _say_once(words: str) -> None:
     logger.info(words)
 
 
-def _check_choices(options: Mapping[str, Any], known: Signature) -> None:
-    """Refuse a word that an option does not know; the command line does so by itself.
-
-    Raises:
-        ConfigError: It names option, word and those there are.
-    """
-    for name, option in known.parameters.items():
-        kinds = get_args(option.annotation) if _is_union(option.annotation) else [option.annotation]
-        if any(get_origin(kind) is not Literal for kind in kinds if kind is not type(None)):
-            continue
-        words = [word for kind in kinds for word in get_args(kind)]
-        allowed = [*words, None] if type(None) in kinds else words
-        if name in options and options[name] not in allowed:
-            msg = f"{name} is {options[name]!r}, and must be one of {', '.join(map(repr, words))}"
-            raise ConfigError(msg)
-
-
-def _is_union(annotation: Any) -> bool:  # noqa: ANN401 - of any option
-    return get_origin(annotation) in (Union, UnionType)
-
-
 def _check_numbers(options: Mapping[str, Any]) -> None:
     """Refuse numbers that cannot be.
 
@@ -322,15 +301,3 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
             msg = f"loss_weights name {name!r}, and there are {', '.join(LossTerms._fields)}"
             raise ConfigError(msg)
         checked(f"loss_weights[{name!r}]", weight, 0)
-
-
-def refuse_precision(trainer: Trainer) -> None:
-    """Refuse a trainer that casts more than what trains.
-
-    Raises:
-        ConfigError: It names the precisions that there are.
-    """
-    if trainer.precision not in _TRAINS_IN:
-        known = ", ".join(map(repr, _TRAINS_IN))
-        msg = f"the trainer's precision is {trainer.precision!r}, and must be one of {known}"
-        raise ConfigError(msg)

@@ -82,6 +82,7 @@ class AdaCLIPModel(ClipModel):
         dice: Dice = "rows",
         words: Words = WORDS,
     ) -> None:
+        clip.check_takes_tokens()
         text_prompts = TextPrompts(text_tower, length, blocks, words)
         super().__init__(clip, levels, text_prompts.first_block)
         self.text_tower = text_tower

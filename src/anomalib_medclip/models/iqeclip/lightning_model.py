@@ -153,8 +153,8 @@ class IQECLIP(ClipMethod, AnomalibModule):
                 image_score,
                 bce,
                 weigh_losses,
-                temperature == "learnt",
-                adapter == "relu",
+                sharpens=temperature == "learnt",
+                rectifies=adapter == "relu",
             )
         self.assemble(model, few_shot)
 
