@@ -17,7 +17,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from anomalib_medclip import cli
 from anomalib_medclip.bench import build, fresh_process, measure, output, roofline, scoring
-from anomalib_medclip.bench.settings import SMALL
+from anomalib_medclip.bench.settings import SMALL, plan_settings
 from anomalib_medclip.bench.timing import Rounds, alternate
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.commands import bench
