@@ -90,12 +90,11 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """
         self.model = model
         model.few_shot = few_shot is not False
-        model.loss_weights = self.hparams["loss_weights"] or {}
         options = self.hparams
         if adapters := options.pop("adapters", None):  # a checkpoint holds them; the file may go
             model.load_released(adapters)
         told = [type(self).__qualname__, model.clip.fingerprint, self.user_components.of_images]
-        asked = self.say_words(model), few_shot
+        asked = self.tell(model), few_shot
         self.text = TextFeatures(model, self.names_the_object)
         cached = options["cache"], options["cache_memory"], options["seed"], scope_of(told, options)
         self.features = FrozenFeatures(model, self.augmentations, *cached)

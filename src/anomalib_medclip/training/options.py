@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from inspect import Signature, signature
-from types import MappingProxyType, UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, cast, get_args, get_origin
+from inspect import signature
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from anomalib import LearningType
 from anomalib.metrics import Evaluator
@@ -15,7 +15,6 @@ from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.clip.backbone import Backbone, PositionResize
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.clip.towers import ImageTower
-from anomalib_medclip.components.losses import LossTerms
 from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
@@ -25,9 +24,10 @@ from anomalib_medclip.components.prompts import FixedPrompts
 from anomalib_medclip.components.words import AskedWords, Kind, Words
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.option_checks import SEEDS, Idle, checked, idle_options
+from anomalib_medclip.option_checks import Idle, idle_options
 from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.evaluators import evaluator
+from anomalib_medclip.training.option_values import check_choices, check_numbers
 from anomalib_medclip.training.results import HeatMapVisualizer
 from anomalib_medclip.training.user_components import UserComponents, whole_signature
 
@@ -138,8 +138,8 @@ class SharedOptions(Base):
     ) -> None:
         super().__init__(**kwargs)
         self.user_components = UserComponents(kwargs)
-        _check_choices(self.hparams, signature(type(self)))
-        _check_numbers(self.hparams)
+        check_choices(self.hparams, signature(type(self)))
+        check_numbers(self.hparams)
         Rule.parse(self.hparams["decide_by"])
         self._is_worded = False
         self._object_asked: str | None = None
@@ -185,8 +185,8 @@ class SharedOptions(Base):
         self._is_worded = True
         return words if object_name is None else words.about(self._object_asked or object_name)
 
-    def say_words(self, model: ClipModel) -> str | None:
-        """Let fixed prompts have the words that were asked for.
+    def tell(self, model: ClipModel) -> str | None:
+        """Give the model the words, and the weights of its losses, that were asked for.
 
         Args:
             model: The method's; of other prompts, the method itself has asked ``worded``.
@@ -197,6 +197,7 @@ class SharedOptions(Base):
         Raises:
             ConfigError: The words do not go together, or the method has prompts of its own.
         """
+        model.loss_weights = self.hparams["loss_weights"] or {}
         asked, prompts = self.asked_words, model.prompts
         if isinstance(prompts, FixedPrompts) and not self._is_worded:
             prompts = model.prompts = FixedPrompts(**vars(self.worded(prompts.words)))
@@ -262,46 +263,6 @@ class SharedOptions(Base):
     def configure_visualizer(cls) -> HeatMapVisualizer:
         """A picture per image, none overwritten."""
         return HeatMapVisualizer()
-
-
-def _check_choices(options: Mapping[str, Any], known: Signature) -> None:
-    """Refuse a word that an option does not know; the command line does so by itself.
-
-    Raises:
-        ConfigError: It names option, word and those there are.
-    """
-    for name, option in known.parameters.items():
-        kinds = get_args(option.annotation) if _is_union(option.annotation) else [option.annotation]
-        if any(get_origin(kind) is not Literal for kind in kinds if kind is not type(None)):
-            continue
-        words = [word for kind in kinds for word in get_args(kind)]
-        allowed = [*words, None] if type(None) in kinds else words
-        if name in options and options[name] not in allowed:
-            msg = f"{name} is {options[name]!r}, and must be one of {', '.join(map(repr, words))}"
-            raise ConfigError(msg)
-
-
-def _is_union(annotation: Any) -> bool:  # noqa: ANN401 - of any option
-    return get_origin(annotation) in (Union, UnionType)
-
-
-def _check_numbers(options: Mapping[str, Any]) -> None:
-    """Refuse numbers that cannot be.
-
-    Raises:
-        ConfigError: It names option, number and limits.
-    """
-    for name in ("seed", "backbone_seed"):
-        checked(name, options[name], 0, SEEDS, whole=True)
-    checked("image_size", options["image_size"], 1, whole=True)
-    checked("cache_memory", options["cache_memory"], 0)
-    if options["lr"] is not None:
-        checked("lr", options["lr"], 0)
-    for name, weight in (options["loss_weights"] or {}).items():
-        if name not in LossTerms._fields:
-            msg = f"loss_weights name {name!r}, and there are {', '.join(LossTerms._fields)}"
-            raise ConfigError(msg)
-        checked(f"loss_weights[{name!r}]", weight, 0)
 
 
 def refuse_precision(trainer: Trainer) -> None:
