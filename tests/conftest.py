@@ -15,6 +15,7 @@ sys.modules["openvino_telemetry"] = None
 
 import numpy as np
 import pytest
+from daily import title, waits
 from hypothesis import settings
 from PIL import Image
 
@@ -42,10 +43,13 @@ def pytest_collection_modifyitems(config, items):
     """Share out among workers, what takes longest first, so that they end together."""
     days = config.stash[DAYS] = defaultdict(set)
     for item in items:
-        if cases := item.get_closest_marker("daily_for"):
-            given = {name: title(item.callspec.params[name]) for name in cases.kwargs}
-            days[item.nodeid.partition("[")[0]].add(given == cases.kwargs)
-            if given != cases.kwargs:
+        if given := item.callspec.params if hasattr(item, "callspec") else {}:
+            chosen = item.get_closest_marker("daily_for")
+            wanted = chosen.kwargs if chosen else {}
+            daily = {name: title(given[name]) for name in wanted} == wanted
+            daily = daily and not any(map(waits, given.values()))
+            days[item.nodeid.partition("[")[0]].add(daily)
+            if not daily:
                 item.add_marker("nightly")
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(group_of(item)))
@@ -64,13 +68,8 @@ def pytest_collection_finish():
 
 @pytest.fixture
 def daily_cases(pytestconfig):
-    """Of each test that is marked ``daily_for``, whether its cases run daily."""
+    """Of each test that has cases, whether they run daily."""
     return pytestconfig.stash[DAYS]
-
-
-def title(parameter):
-    """The name of a method, or of its case; anything else as it is."""
-    return getattr(parameter, "__name__", getattr(parameter, "name", parameter))
 
 
 def group_of(item):

@@ -10,16 +10,20 @@ from anomalib_medclip import MVFA, Inferencer, data, metrics
 from anomalib_medclip.baselines import WinCLIP, winclip
 from anomalib_medclip.data import BMDA, bmad  # type: ignore[attr-defined]
 from anomalib_medclip.metrics import ranked
+from anomalib_medclip.models.aprilgan import lightning_model as aprilgan
 from anomalib_medclip.models.iqeclip import lightning_model as iqeclip
 from anomalib_medclip.models.madclip import lightning_model as madclip
 from anomalib_medclip.models.mediclip import lightning_model as mediclip
 from anomalib_medclip.models.mvfa import lightning_model as mvfa
+from anomalib_medclip.models.plain_clip import lightning_model as plain_clip
 
 assert_type(MVFA(), mvfa.MVFA)
 assert_type(anomalib_medclip.MVFA(), mvfa.MVFA)
 assert_type(anomalib_medclip.MadCLIP(), madclip.MadCLIP)
 assert_type(anomalib_medclip.MediCLIP(), mediclip.MediCLIP)
 assert_type(anomalib_medclip.IQECLIP(), iqeclip.IQECLIP)
+assert_type(anomalib_medclip.APRILGAN(), aprilgan.APRILGAN)
+assert_type(anomalib_medclip.PlainCLIP(), plain_clip.PlainCLIP)
 assert_type(Inferencer("model.ckpt").predict("image.png").score, float)
 assert_type(anomalib_medclip.list_models(), list[str])
 assert_type(metrics.AUROC(), ranked.AUROC)

@@ -1,6 +1,7 @@
 """No promise has only a nightly test: each names the daily test of the same promise.
 
-A test that is marked ``daily_for`` is that test itself, for other cases.
+A test that is marked ``daily_for`` is that test itself, for other cases; so is one of a method that
+``daily.waits`` leaves to the night.
 """
 
 import ast

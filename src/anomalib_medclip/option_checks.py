@@ -1,8 +1,10 @@
 """Numbers and names that users give, looked at before a library fails on them, or follows them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from inspect import Signature
 from math import inf, isfinite
-from typing import Any, NamedTuple, TypeVar
+from types import UnionType
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from anomalib_medclip.errors import ConfigError
 
@@ -38,6 +40,27 @@ def checked(name: str, value: _T, least: float, most: float = inf, *, whole: boo
     kind = "whole number" if whole else "number"
     msg = f"{name} is {value!r}, and must be a {kind} {limits}"
     raise ConfigError(msg)
+
+
+def check_choices(options: Mapping[str, Any], known: Signature) -> None:
+    """Refuse a word that an option does not know; the command line does so by itself.
+
+    Raises:
+        ConfigError: It names option, word and those there are.
+    """
+    for name, option in known.parameters.items():
+        kinds = get_args(option.annotation) if _is_union(option.annotation) else [option.annotation]
+        if any(get_origin(kind) is not Literal for kind in kinds if kind is not type(None)):
+            continue
+        words = [word for kind in kinds for word in get_args(kind)]
+        allowed = [*words, None] if type(None) in kinds else words
+        if name in options and options[name] not in allowed:
+            msg = f"{name} is {options[name]!r}, and must be one of {', '.join(map(repr, words))}"
+            raise ConfigError(msg)
+
+
+def _is_union(annotation: Any) -> bool:  # noqa: ANN401 - of any option
+    return get_origin(annotation) in (Union, UnionType)
 
 
 class Idle(NamedTuple):

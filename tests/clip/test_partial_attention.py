@@ -22,7 +22,7 @@ def stream(*shape):
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_some_tokens_of_a_block_are_those_of_the_whole(causal, tower):
-    block, tokens = tower.transformer.resblocks[0], stream(2, 7)
+    block, tokens = tower.blocks[0], stream(2, 7)
     mask = tower.causal_mask[:7, :7] if causal else None
     whole, some = block(tokens, mask), mask if mask is None else mask[4:]
     torch.testing.assert_close(
@@ -31,7 +31,7 @@ def test_some_tokens_of_a_block_are_those_of_the_whole(causal, tower):
 
 
 def test_sentences_that_begin_alike_read_one_beginning(tower):
-    block, start, ends = tower.transformer.resblocks[0], stream(2, 5), stream(6, 2)
+    block, start, ends = tower.blocks[0], stream(2, 5), stream(6, 2)
     whole = torch.cat([start.repeat(3, 1, 1), ends], dim=1)
     every = context(block, start).repeat(3).then(context(block, ends))
     for joined, expected in zip(every, context(block, whole), strict=True):

@@ -147,3 +147,12 @@ def test_a_trace_leaves_nothing_behind_that_is_no_number():
     )
     for found in (exported(patches), to_map(patches, (11, 13))):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("corners", [True, False])
+@pytest.mark.parametrize("size", [(7, 11), (2, 3)])
+def test_enlarging_is_torchs_with_corners_aligned_or_edges(corners, size):
+    patches = random(2, 16, 3)
+    grid = patches.transpose(1, 2).unflatten(2, (4, 4))
+    expected = F.interpolate(grid, size, mode="bilinear", align_corners=corners)
+    torch.testing.assert_close(to_map(patches, size, corners), expected)

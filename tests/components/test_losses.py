@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomalib_medclip.components.losses import dice, focal
+from anomalib_medclip.components.losses import both_channels, dice, focal, focal_of_scores
 
 
 def test_focal_of_one_undecided_pixel_by_hand():
@@ -91,3 +91,31 @@ def test_a_step_down_the_gradient_goes_towards_the_mask(lesion):
     abnormal = torch.full((1, 2, 2), 0.5, requires_grad=True)
     (focal(abnormal[:, None], mask) + dice(abnormal[:, None], mask)).backward()
     assert (abnormal.grad.sign() == (1 if lesion == 0 else -1)).all()
+
+
+def test_dice_by_rows_is_the_mean_over_rows_of_all_images():
+    maps, masks = torch.rand(3, 1, 4, 5), (torch.rand(3, 1, 4, 5) > 0.5).float()
+    masks[0, 0, 0, 0] = torch.nan
+    rows = zip(maps.flatten(0, 2), masks.flatten(0, 2), strict=True)
+    each = torch.stack([dice(m[None, None, None], t[None, None, None]) for m, t in rows])
+    torch.testing.assert_close(dice(maps, masks, by_rows=True), each.mean())
+    assert not torch.isclose(dice(maps, masks), each.mean())
+
+
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_both_channels_count_with_what_each_leaves_to_the_other(by_rows):
+    maps, masks = torch.rand(2, 3, 1, 4, 5), (torch.rand(3, 1, 4, 5) > 0.5).float()
+    masks[0, 0, 0, 0] = torch.nan
+    terms = both_channels(torch.tensor(0.5), maps.unbind(), masks, by_rows)
+    assert terms.detection == 0.5
+    for level, one in enumerate(maps):
+        assert terms.focal[level] == focal(one, masks)
+        both = dice(one, masks, by_rows) + dice(1 - one, 1 - masks, by_rows)
+        assert terms.dice[level] == both
+
+
+def test_the_focal_loss_of_scores_is_that_of_maps_of_one_pixel():
+    scores, labels = torch.tensor([0.2, 0.9, 0.6]), torch.tensor([False, True, False])
+    likelihood = torch.tensor([0.8, 0.9, 0.4])
+    expected = (-((1 - likelihood) ** 2) * likelihood.log()).mean()
+    torch.testing.assert_close(focal_of_scores(scores, labels), expected, atol=1e-4, rtol=0)

@@ -128,9 +128,12 @@ class BMADCase:
 
     def read(self, name: str, masks: bool = False) -> Tensor:
         """Raw pixels through a file, as images of users come."""
+        return self.read_all(self.golden[name], masks)
+
+    def read_all(self, pictures: np.ndarray, masks: bool = False) -> Tensor:
         read = []
         with tempfile.TemporaryDirectory() as folder:
-            for index, pixels in enumerate(self.golden[name]):
+            for index, pixels in enumerate(pictures):
                 path = Path(folder) / f"{index}.png"
                 Image.fromarray(pixels).save(path)
                 if masks:

@@ -36,6 +36,9 @@ PLACES = {"cuda": torch.device("cuda", 1), "mps": torch.device("mps", 0)}
 NAMES = {"cuda": fake_device.NAME, "mps": "mps"}
 METHOD_NAMES = [method.__name__ for method in METHODS]
 OURS = [*METHOD_NAMES, *baselines.__all__]
+SWIN = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1), "window_size": 2}
+"""MedCLIP's network, as small as it may be."""
+
 OTHERS = {"PatchCore": PATCHCORE, "CFlow": CFLOW}
 """Models of anomalib, to compare with."""
 
@@ -66,6 +69,8 @@ def entry_of(name, options):
     kind = find_class({"class_path": path})
     known = inspect.signature(kind).parameters
     given = {**(SHALLOW if "levels" in known else SMALL), "cross_fit": False}
+    if name == "MedCLIP":
+        given |= {"backbone": SWIN, "levels": [2, 3]}
     given = {option: value for option, value in given.items() if option in known}
     epochs = 2 if name in METHOD_NAMES else 1  # after the first, the test images are scored
     init_args = {**given, **Training.of(kind).options, **options}

@@ -10,11 +10,12 @@ from tiny import EVEN, OPTIONS
 
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.towers import TextTower
+from anomalib_medclip.components.image_prompts import ImagePrompts
+from anomalib_medclip.components.smoothing import GaussianSmoothing
 from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.models.iqeclip import IQECLIP
-from anomalib_medclip.models.iqeclip.image_prompts import ImagePrompts
 from anomalib_medclip.models.iqeclip.query import Attention, QueryModule
-from anomalib_medclip.models.iqeclip.smoothing import GaussianSmoothing
+from anomalib_medclip.models.iqeclip.sentences import OBJECT, WORDS
 
 SMALL = OPTIONS | {"backbone": EVEN}
 
@@ -46,7 +47,7 @@ def padded(prompts, tower, feature):
         own = deep.prompt_proj(torch.cat([deep.prompt_embeddings, deep.deep_prompt_embeddings]))
         count, stream = own.shape[1], stream[:, : 77 - own.shape[1]]
         start, rest, read = stream[:, :1], stream[:, 1:], read + own.shape[1]
-    for number, block in enumerate(tower.transformer.resblocks):
+    for number, block in enumerate(tower.blocks):
         if deep is not None:
             stream = torch.cat([start, own[number].expand(len(start), -1, -1), rest], dim=1)
         stream = block(stream, tower.causal_mask)
@@ -61,7 +62,7 @@ def padded(prompts, tower, feature):
 @pytest.mark.parametrize("deep_length", [0, 1, 2])
 def test_a_start_run_once_for_all_images_is_that_of_each(deep_length, text_tower):
     """To the last gradient; and what follows the token that is read changes nothing."""
-    prompts = ImagePrompts(text_tower, 24, 3, deep_length=deep_length).double()
+    prompts = ImagePrompts(text_tower, 24, WORDS.about(OBJECT), 3, deep_length=deep_length).double()
     tower, found = copy.deepcopy(text_tower).double(), []
     feature = torch.randn(4, 24, dtype=torch.float64, requires_grad=True)
     learnt = [feature, *prompts.parameters()]
@@ -78,7 +79,7 @@ def test_a_start_run_once_for_all_images_is_that_of_each(deep_length, text_tower
 @pytest.mark.parametrize(("length", "deep_length"), [(0, 1), (65, 1), (64, 2)])
 def test_prompts_that_do_not_fit_are_refused(length, deep_length, text_tower):
     with pytest.raises(ValueError, match=f"{length} class tokens and {deep_length} deep prompts"):
-        ImagePrompts(text_tower, 24, length, deep_length=deep_length)
+        ImagePrompts(text_tower, 24, WORDS.about(OBJECT), length, deep_length=deep_length)
 
 
 def test_folded_attention_is_plain_attention():

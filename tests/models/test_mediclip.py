@@ -140,8 +140,8 @@ def test_a_file_that_holds_no_such_thing_is_refused(content, tmp_path):
 
 def test_it_has_as_many_parameters_as_published():
     """At ViT-L's widths; counted without building the tower."""
+    from anomalib_medclip.components.class_names import ABNORMAL, NORMAL
     from anomalib_medclip.components.learnable_prompts import LearnablePrompts
-    from anomalib_medclip.models.mediclip.class_names import ABNORMAL, NORMAL
 
     assert 3 * (1024 * 768 + 768) == 2_361_600
     prompts = LearnablePrompts(768, NORMAL, ABNORMAL)

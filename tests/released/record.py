@@ -88,6 +88,7 @@ def note_bits(home):
         noted[machine(kind)] = {
             method.__name__: bits(answers(home / method.__name__.lower() / name, home / "pictures"))
             for method in METHODS
+            if (home / method.__name__.lower()).is_dir()
         }
     notes.write_text(json.dumps(noted, indent=1) + "\n")
 

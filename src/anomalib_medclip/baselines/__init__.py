@@ -1,4 +1,4 @@
-"""Models to compare with that are not methods of this package: anomalib's, put right."""
+"""Models to compare with that are no methods: WinCLIP put right, MedCLIP, and trivial cues."""
 
 from anomalib_medclip.lazy import lazy_names
 

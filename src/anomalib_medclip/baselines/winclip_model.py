@@ -46,7 +46,7 @@ class WinCLIPModel(WinClipModel):
     def __init__(self, backbone: Backbone, scales: Sequence[int] = (2, 3)) -> None:
         # Not anomalib's own constructor, which can only download one CLIP.
         super(WinClipModel, self).__init__()
-        self.clip, fingerprint = backbone.load()
+        self.clip, fingerprint, _ = backbone.load()
         self.clip.requires_grad_(requires_grad=False).eval()
         self.clip.visual.output_tokens = True
         self.clip.fingerprint, self.clip.backbone = fingerprint, backbone

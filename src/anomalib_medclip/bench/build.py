@@ -132,7 +132,7 @@ def bank_search(method: Any, images: RGBImages) -> tuple[TimedCall, TimedCall]: 
     rows = F.normalize(bank.rows.float(), dim=-1)
     with torch.inference_mode():
         tokens = method.model.bank_tokens(method.model.encode(images))
-        patches = F.normalize(tokens[:, :, 1:], dim=-1)
+        patches = F.normalize(method.model.clip.patches(tokens), dim=-1)
 
     @torch.inference_mode()
     def work() -> list[Tensor]:
@@ -152,5 +152,7 @@ def _prompts(method: Any) -> Callable[[], Tensor]:  # noqa: ANN401 - any method
     model = method.model
     if not model.prompts.learns:
         return model.known_text
-    tower = TextTower(model.clip.backbone).to(model.device)
+    tower = None
+    if model.prompts.reads_words:
+        tower = TextTower(model.clip.backbone).to(model.device)
     return lambda: model.prompts(tower, "organ")

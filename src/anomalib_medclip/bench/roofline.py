@@ -1,6 +1,5 @@
 """What the machine can do: the rate of a plain product, and how much the encoder has to compute."""
 
-import open_clip
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,7 +17,7 @@ def encoder_gflop(backbone: Backbone) -> float:
     Two to a multiply-add, counted on tensors without content.
     """
     with torch.device("meta"):
-        visual = open_clip.CLIP(**backbone.config()).visual.eval()
+        visual = backbone.build().visual.eval()
         image = torch.empty(1, 3, backbone.image_size, backbone.image_size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         visual(image)

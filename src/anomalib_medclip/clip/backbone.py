@@ -9,18 +9,19 @@ import copy
 import hashlib
 import logging
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import open_clip
 import torch
-from open_clip.model import resize_pos_embed
 from torch import Tensor
 
-from anomalib_medclip.clip.weights import find_weights, read_weights
-from anomalib_medclip.errors import WeightsError
+from anomalib_medclip.clip.hugging_face import hf_folder, no_blocks_of, text_width
+from anomalib_medclip.clip.loading import build, fit, resize_timm
+from anomalib_medclip.clip.source import Source, Stated, read_source, weights_of
+from anomalib_medclip.clip.weights import read_weights
+from anomalib_medclip.errors import ConfigError, WeightsError
 from anomalib_medclip.files import as_json
 from anomalib_medclip.readers.size_limit import check_parameters
 
@@ -41,15 +42,16 @@ def without_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class LoadedClip(NamedTuple):
-    """A whole CLIP and its fingerprint.
+    """A whole CLIP, or an image tower alone, its fingerprint, and how images entered it.
 
     The fingerprint is sixteen hexadecimal digits that change with the weights and with how images
     enter. It is taken of what was read, not of what was computed from it, because
     another processor rounds the resize of the position embedding, and random numbers, differently.
     """
 
-    clip: open_clip.CLIP
+    clip: Any
     fingerprint: str
+    stated: Stated
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,15 @@ class Backbone:
     """Which CLIP, and how images enter it.
 
     Attributes:
-        model: An open_clip model name such as ``"ViT-L-14-336"``, or the keyword arguments of
-            ``open_clip.CLIP`` for a model of one's own.
+        model: An open_clip model name such as ``"ViT-L-14-336"``, a folder, a repository, timm's
+            name of an image tower, or the keyword arguments of ``open_clip.CLIP`` for a model of
+            one's own; see ``source``.
         pretrained: An open_clip tag such as ``"openai"``, a local weights file, or ``None`` for
             random weights.
         image_size: Side of the square input in pixels; the position embedding is resized to it.
         quick_gelu: The sigmoid GELU that OpenAI trained with, instead of the exact one.
-        normalize: Subtract CLIP's mean and divide by its standard deviation.
+        normalize: Subtract the mean and divide by the standard deviation that the weights were
+            trained with, which are CLIP's where nothing else is said.
         seed: Seed of random weights.
         position_resize: How the position embedding is resized.
     """
@@ -83,8 +87,41 @@ class Backbone:
 
     @property
     def text_width(self) -> int:
-        """Width of the text tower's token stream."""
-        return int(self.config()["text_cfg"]["width"])
+        """Width of the text tower's token stream.
+
+        Raises:
+            ConfigError: There is no text tower.
+        """
+        return text_width(self.text_source())
+
+    def text_source(self) -> Source:
+        """Where the text tower and its tokenizer come from.
+
+        Raises:
+            ConfigError: There is no text tower.
+        """
+        if not self.has_text:
+            msg = f"{self.name} is an image tower without text; take a CLIP, or a method that can "
+            msg += "do without words, such as MVFA with prompts: anchors"
+            raise ConfigError(msg)
+        return read_source(self.model)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is a text tower."""
+        return "text_cfg" in read_source(self.model).config
+
+    @property
+    def text_depth(self) -> int:
+        """Number of blocks of CLIP's own text tower.
+
+        Raises:
+            ConfigError: There is no text tower, or it is not CLIP's own.
+        """
+        text = self.text_source().config["text_cfg"]
+        if "hf_model_name" in text:
+            raise no_blocks_of(self.name)
+        return int(text.get("layers", 12))
 
     def __str__(self) -> str:
         """All that matters, for messages and for files that travel: of a path its last name."""
@@ -98,21 +135,34 @@ class Backbone:
         return f"{self.name}, {weights}, {self.image_size} px, {activation}, {entry}"
 
     def config(self) -> dict[str, Any]:
-        """Keyword arguments of ``open_clip.CLIP`` at this image size and activation.
+        """Keyword arguments of open_clip's classes at this image size and activation.
 
         Raises:
-            WeightsError: The name is unknown, or its towers are not CLIP's own transformers.
+            WeightsError: The name is unknown, or its image tower has no blocks to tap.
         """
-        config = copy.deepcopy(self.model)
-        if isinstance(config, str):
-            if config not in open_clip.list_models():  # nor a folder, nor one to download
-                msg = f"open_clip knows no model {self.model!r}; see open_clip.list_models()"
-                raise WeightsError(msg)
-            config = open_clip.get_model_config(config)
-        _refuse_foreign_towers(self.name, config)
-        config["vision_cfg"]["image_size"] = self.image_size
+        config = copy.deepcopy(read_source(self.model).config)
+        vision, text = config["vision_cfg"], config.get("text_cfg", {})
+        if "timm_model_name" in vision:
+            vision["timm_model_pretrained"] = False  # nothing is downloaded but what is asked for
+        elif not isinstance(vision.get("layers", 12), int):
+            msg = f"{self.name} has the image tower ModifiedResNet, which has no residual blocks "
+            msg += "to tap; take a ViT"
+            raise WeightsError(msg)
+        if "hf_model_name" in text:
+            text["hf_model_pretrained"] = False
+        vision["image_size"] = self.image_size
         config["quick_gelu"] = self.quick_gelu or config.get("quick_gelu", False)
         return config
+
+    def build(self) -> Any:  # noqa: ANN401 - of one of open_clip's classes
+        """The module at this image size, with random weights of the global generator.
+
+        Raises:
+            WeightsError: open_clip cannot build it, or its image tower cannot be run.
+        """
+        clip = self._build(self.config())
+        self._resize(clip)
+        return clip
 
     def load(self) -> LoadedClip:
         """Build the whole CLIP and load its weights.
@@ -120,39 +170,69 @@ class Backbone:
         Raises:
             WeightsError: The weights cannot be found, downloaded, read or fitted to the model.
         """
-        config = self.config()
-        _refuse_huge(self.name, config)
+        config, source = self.config(), read_source(self.model)
+        _refuse_huge(self.name, config, self._build)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            clip = open_clip.CLIP(**config)
-        settings = {
-            "image_size": self.image_size,
-            "normalize": self.normalize,
-            "quick_gelu": config["quick_gelu"],
-            "heads": clip.visual.transformer.resblocks[0].attn.num_heads,
-        }
-        if (
-            self.position_resize != "bicubic, antialiased"
-        ):  # others' fingerprints stay what they were
-            settings["position_resize"] = self.position_resize
+            clip = self._build(config)
+        stated = source.stated(self.pretrained)
+        settings = self._settings(config, clip, stated)
         if self.pretrained is None:
             logger.info("%s has random weights (seed %d)", self.name, self.seed)
-            return LoadedClip(clip, _fingerprint(settings | {"config": config, "seed": self.seed}))
-        path = find_weights(self.model, self.pretrained)
+            self._resize(clip)
+            told = settings | {"config": config, "seed": self.seed}
+            return LoadedClip(clip, _fingerprint(told), stated)
+        path = weights_of(source, self.pretrained)
         state = read_weights(path)
         fingerprint = _fingerprint(settings, state)
         try:
-            interpolation, *antialiased = self.position_resize.split(", ")
-            resize_pos_embed(state, clip, interpolation, bool(antialiased))
-            clip.load_state_dict(state)
+            fit(clip, state, *self._interpolation)
         except (RuntimeError, KeyError) as error:
             reason = textwrap.shorten(str(error), 300, placeholder=" ...")  # else every key
             msg = f"weights file {path} does not fit {self.name}: {reason}"
             raise WeightsError(msg) from error
-        return LoadedClip(clip, fingerprint)
+        self._resize(clip)
+        return LoadedClip(clip, fingerprint, stated)
 
+    @property
+    def _interpolation(self) -> tuple[str, bool]:
+        """How positions are resized: the filter, and whether it is antialiased."""
+        interpolation, *antialiased = self.position_resize.split(", ")
+        return interpolation, bool(antialiased)
 
-_PLAIN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers"}
+    def _build(self, config: dict[str, Any]) -> Any:  # noqa: ANN401 - of one of open_clip's classes
+        if "hf_model_name" in config.get("text_cfg", {}):
+            folder = hf_folder(read_source(self.model))
+            text = config["text_cfg"] | {"hf_model_name": str(folder)}
+            config = config | {"text_cfg": text}
+        return build(self.name, config)
+
+    def _resize(self, clip: Any) -> None:  # noqa: ANN401 - of one of open_clip's classes
+        if hasattr(clip.visual, "trunk"):
+            resize_timm(clip.visual, self.image_size, *self._interpolation)
+
+    def _settings(
+        self,
+        config: dict[str, Any],
+        clip: Any,  # noqa: ANN401 - of one of open_clip's classes
+        stated: Stated,
+    ) -> dict[str, Any]:
+        """What the fingerprint is of, besides weights.
+
+        What is as it always was is left out, so that fingerprints stay what they were.
+        """
+        settings = {
+            "image_size": self.image_size,
+            "normalize": self.normalize,
+            "quick_gelu": config["quick_gelu"],
+        }
+        if hasattr(clip.visual, "transformer"):
+            settings["heads"] = clip.visual.transformer.resblocks[0].attn.num_heads
+        if self.position_resize != "bicubic, antialiased":
+            settings["position_resize"] = self.position_resize
+        if self.normalize and (stated.mean, stated.std) != (Stated.mean, Stated.std):
+            settings |= {"mean": stated.mean, "std": stated.std}
+        return settings
 
 
 def _fingerprint(settings: dict[str, Any], weights: Mapping[str, Tensor] | None = None) -> str:
@@ -169,23 +249,16 @@ _MOST_BLOCKS = 512
 """Of a tower; the deepest of open_clip has 64."""
 
 
-def _refuse_huge(name: str, config: dict[str, Any]) -> None:
+def _refuse_huge(
+    name: str,
+    config: dict[str, Any],
+    build: Callable[[dict[str, Any]], Any],
+) -> None:
     """A checkpoint may name any numbers; none take memory here."""
-    if max(config[f"{tower}_cfg"]["layers"] for tower in ("vision", "text")) > _MOST_BLOCKS:
+    towers = (config["vision_cfg"], config.get("text_cfg", {}), config.get("multimodal_cfg", {}))
+    if any(tower.get("layers", 0) > _MOST_BLOCKS for tower in towers):
         msg = f"{name} has a tower of more than {_MOST_BLOCKS} blocks; correct its numbers"
         raise WeightsError(msg)
     with torch.device("meta"):
-        clip = open_clip.CLIP(**config)
+        clip = build(config)
     check_parameters(name, sum(one.numel() for one in clip.parameters()))
-
-
-def _refuse_foreign_towers(name: str, config: dict[str, Any]) -> None:
-    """CLIP's own residual blocks are needed in both towers."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    if "timm_model_name" in vision or not isinstance(vision.get("layers"), int):
-        tower = vision.get("timm_model_name", "ModifiedResNet")
-        msg = f"{name} has the image tower {tower}, which has no residual blocks to tap; take a ViT"
-        raise WeightsError(msg)
-    if set(text) - _PLAIN_TEXT or config.get("custom_text") or "multimodal_cfg" in config:
-        msg = f"{name} has a text tower that is not CLIP's own; take a plain ViT-*/CLIP model"
-        raise WeightsError(msg)

@@ -25,16 +25,20 @@ class SelfAttention(nn.Module):
     """Multi-head attention of tokens to one another.
 
     Args:
-        attention: Whose weights it takes; the two share them.
+        attention: Torch's, or open_clip's with norms; whose weights it takes: the two share them.
     """
 
-    def __init__(self, attention: nn.MultiheadAttention) -> None:
+    def __init__(self, attention: Any) -> None:  # noqa: ANN401 - one of two
         super().__init__()
         self.heads = attention.num_heads
-        width = attention.embed_dim
+        width = attention.out_proj.in_features
         self.in_proj = nn.Linear(width, 3 * width, device="meta")  # no memory, no random numbers
         self.in_proj.weight, self.in_proj.bias = attention.in_proj_weight, attention.in_proj_bias
         self.out_proj = attention.out_proj
+        self.ln_q: nn.Module = getattr(attention, "ln_q", nn.Identity())
+        self.ln_k: nn.Module = getattr(attention, "ln_k", nn.Identity())
+        self.ln_inner: nn.Module = getattr(attention, "ln_inner", nn.Identity())
+        self.head_scale: Tensor | None = getattr(attention, "head_scale", None)
 
     def forward(
         self,
@@ -59,8 +63,11 @@ class SelfAttention(nn.Module):
         mask: Float[Tensor, "reader token"] | None = None,
     ) -> Float[Tensor, "batch reader width"]:
         """What tokens find in the values where keys answer their queries."""
+        query, key = self.ln_q(query), self.ln_k(key)
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.out_proj(found.transpose(1, 2).flatten(2))
+        if self.head_scale is not None:
+            found = found * self.head_scale
+        return self.out_proj(self.ln_inner(found.transpose(1, 2).flatten(2)))
 
 
 class Block(nn.Module):
@@ -78,6 +85,7 @@ class Block(nn.Module):
         dtype = DTYPES[precision]
         self.ln_1, self.ln_2 = block.ln_1, block.ln_2
         self.ls_1, self.ls_2 = block.ls_1, block.ls_2
+        self.ln_attn: nn.Module = getattr(block, "ln_attn", nn.Identity())
         self.attn = SelfAttention(block.attn).to(dtype)
         self.mlp: Any = block.mlp.to(dtype)
 
@@ -101,7 +109,7 @@ class Block(nn.Module):
         found: Float[Tensor, "batch token width"],
     ) -> Float[Tensor, "batch token width"]:
         """The stream after the block, with what the attention found."""
-        stream = stream + self.ls_1(found)
+        stream = stream + self.ls_1(self.ln_attn(found))
         dtype = self.mlp.c_fc.weight.dtype
         return stream + self.ls_2(self.mlp(self.ln_2(stream).to(dtype)))
 
@@ -114,9 +122,10 @@ def own_blocks(transformer: Any, precision: Precision = "fp32") -> None:  # noqa
         precision: See ``Block``.
 
     Raises:
-        WeightsError: The blocks are not CLIP's own.
+        WeightsError: The blocks are of a kind that is not run.
     """
-    if not all(isinstance(b.attn, nn.MultiheadAttention) for b in transformer.resblocks):
-        msg = "this model has blocks that are not CLIP's own; take a plain ViT-*/CLIP model"
-        raise WeightsError(msg)
+    for block in transformer.resblocks:
+        if getattr(block.attn, "logit_scale", None) is not None:
+            msg = "blocks with scaled_cosine_attn are run by no version of open_clip; take others"
+            raise WeightsError(msg)
     transformer.resblocks = nn.ModuleList(Block(b, precision) for b in transformer.resblocks)

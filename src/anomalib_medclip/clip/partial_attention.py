@@ -53,6 +53,14 @@ def read(
     return block.after(stream, block.attn.attend(query, *context, mask))
 
 
+def values_of(
+    block: Block, stream: Float[Tensor, "batch token width"]
+) -> Float[Tensor, "batch token width"]:
+    """What a block's attention would add to tokens whose queries and keys were their values."""
+    (value,) = _heads(block, stream, first=2, last=3)
+    return block.ls_1(block.attn.attend(value, value, value))
+
+
 def _heads(block: Block, stream: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
     """Queries (0), keys (1) and values (2) of tokens, from ``first`` to before ``last``."""
     projection, width = block.attn.in_proj, stream.shape[-1]

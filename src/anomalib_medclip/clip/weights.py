@@ -100,8 +100,28 @@ WEIGHTS_OPTIONS = (
 """Where a user says which weights to take, for messages: ``by 'pretrained' ...``."""
 
 
+HOW_TO_GIVE = f"give a local file by {WEIGHTS_OPTIONS}"
+"""What helps where weights are missing, for messages."""
+
+
+def given_file(pretrained: str) -> Path | None:
+    """The local file that is to be read, by the variable or the option; ``None`` for a tag.
+
+    Raises:
+        WeightsError: It does not exist.
+    """
+    given = os.environ.get(WEIGHTS_VARIABLE, pretrained)
+    if Path(given).is_file():
+        return Path(given)
+    if WEIGHTS_VARIABLE in os.environ or Path(given).suffix in _SUFFIXES or os.sep in given:
+        what = "is no file" if Path(given).exists() else "does not exist"
+        msg = f"weights file {given} {what}; {HOW_TO_GIVE}"
+        raise WeightsError(msg)
+    return None
+
+
 def find_weights(model: str | dict[str, Any], pretrained: str) -> Path:
-    """The weights file for a model: given, cached or downloaded.
+    """The weights file for a model of open_clip's: given, cached or downloaded.
 
     Args:
         model: open_clip model name; a model of one's own can only take a local file.
@@ -110,23 +130,18 @@ def find_weights(model: str | dict[str, Any], pretrained: str) -> Path:
     Raises:
         WeightsError: No such file or tag, or the download failed.
     """
-    given = os.environ.get(WEIGHTS_VARIABLE, pretrained)
-    if Path(given).is_file():
-        return Path(given)
-    how = f"give a local file by {WEIGHTS_OPTIONS}"
-    if WEIGHTS_VARIABLE in os.environ or Path(given).suffix in _SUFFIXES or os.sep in given:
-        what = "is no file" if Path(given).exists() else "does not exist"
-        msg = f"weights file {given} {what}; {how}"
-        raise WeightsError(msg)
+    if file := given_file(pretrained):
+        return file
     if not isinstance(model, str):
-        msg = f"open_clip has no weights {given!r} for a CLIP of one's own; {how}"
+        msg = f"open_clip has no weights {pretrained!r} for a CLIP of one's own; {HOW_TO_GIVE}"
         raise WeightsError(msg)
-    entry = open_clip_weights.get_pretrained_cfg(model, given)
+    entry = open_clip_weights.get_pretrained_cfg(model, pretrained)
     if not entry:
         tags = ", ".join(open_clip_weights.list_pretrained_tags_by_model(model)) or "none"
-        msg = f"open_clip has no weights {given!r} for {model}, its tags are: {tags}; or {how}"
+        msg = f"open_clip has no weights {pretrained!r} for {model}, its tags are: {tags}; "
+        msg += f"or {HOW_TO_GIVE}"
         raise WeightsError(msg)
-    return _download(f"{model}/{given}", entry, how)
+    return download(f"{model}/{pretrained}", entry)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -187,19 +202,37 @@ def _is_safetensors(path: Path) -> bool:
     return start == b"{" and length < path.stat().st_size
 
 
-def _download(title: str, entry: dict[str, Any], how: str) -> Path:
-    """Fetch through open_clip, which keeps a cache; without network one quick error, no retries."""
-    offline = hub.HF_HUB_OFFLINE
+def download(title: str, entry: dict[str, Any]) -> Path:
+    """Fetch through open_clip, which keeps a cache.
+
+    Args:
+        title: What is fetched, for messages.
+        entry: Where it is, as open_clip's tables say.
+
+    Raises:
+        WeightsError: It could not be fetched, and is not in the cache.
+    """
     try:
-        # What is cached is still found then; the hub's retries would take a minute.
-        hub.HF_HUB_OFFLINE = offline or _hub_is_out_of_reach()
-        return Path(open_clip_weights.download_pretrained(entry))
+        with offline_if_out_of_reach():
+            return Path(open_clip_weights.download_pretrained(entry))
     except Exception as error:
         msg = (
             f"could not download the weights {title}, and they are not in the cache folders "
-            f"{hub.HF_HUB_CACHE} and ~/.cache/clip: {error}; {how}"
+            f"{hub.HF_HUB_CACHE} and ~/.cache/clip: {error}; {HOW_TO_GIVE}"
         )
         raise WeightsError(msg) from error
+
+
+@contextmanager
+def offline_if_out_of_reach() -> Iterator[None]:
+    """Without network one quick error of the hub's functions, no retries, which take a minute.
+
+    What is cached is still found.
+    """
+    offline = hub.HF_HUB_OFFLINE
+    try:
+        hub.HF_HUB_OFFLINE = offline or _hub_is_out_of_reach()
+        yield
     finally:
         hub.HF_HUB_OFFLINE = offline
 

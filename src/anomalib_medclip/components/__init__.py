@@ -4,6 +4,13 @@
 ``model``              what every method's torch model has: levels, text features, its verbs
 ``prompts``            words about an object, to two text features
 ``learnable_prompts``  prompts with context words that learn
+``deep_prompts``       vectors that enter the text tower anew before several blocks
+``image_prompts``      prompts that depend on the image
+``class_tokens``       what they take of it
+``folded_attention``   few queries that read many tokens
+``smoothing``          a Gaussian filter of maps
+``released``           files of what authors have trained, by their names
+``anchors``            two learnt vectors in the place of prompts
 ``anomaly_map``        tokens and text features, to a heat map
 ``losses``             focal and dice loss of a heat map
 ``augmentation``       the fixed copies of each support image

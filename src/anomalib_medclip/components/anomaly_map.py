@@ -53,13 +53,14 @@ def along(
 
 
 def to_map(
-    patches: Float[Tensor, "batch patch channel"], size: tuple[int, int]
+    patches: Float[Tensor, "batch patch channel"], size: tuple[int, int], corners: bool = True
 ) -> Float[Tensor, "batch channel height width"]:
-    """Lay patch values on their square grid and enlarge it bilinearly, corners aligned.
+    """Lay patch values on their square grid and enlarge it bilinearly.
 
     Args:
         patches: One value per patch and channel, row by row.
         size: Height and width of the map in pixels.
+        corners: Align the corners of grid and map; else their edges, as torch does by default.
 
     Raises:
         ValueError: The patches do not fill a square.
@@ -76,7 +77,7 @@ def to_map(
         msg = f"{count} patches do not fill a square grid; was the class token left in?"
         raise ValueError(msg)
     grid = patches.transpose(1, 2).unflatten(2, (side, side))
-    rows, columns = (patches.new_tensor(_enlargement(side, length)) for length in size)
+    rows, columns = (patches.new_tensor(_enlargement(side, length, corners)) for length in size)
     return rows @ grid @ columns.T
 
 
@@ -115,12 +116,15 @@ def text_scores(
 
 
 @cache
-def _enlargement(side: int, length: int) -> Float[np.ndarray, "length side"]:
-    """Linear interpolation of a row of patches, corners aligned, as a matrix.
+def _enlargement(side: int, length: int, corners: bool) -> Float[np.ndarray, "length side"]:
+    """Linear interpolation of a row of patches as a matrix.
 
     Two small products cost a fraction of what the gradient of ``F.interpolate`` costs on a CPU.
     """
-    distance = np.abs(np.linspace(0, side - 1, length)[:, None] - np.arange(side))
+    places = np.linspace(0, side - 1, length)
+    if not corners:
+        places = ((np.arange(length) + 0.5) * side / length - 0.5).clip(0, side - 1)
+    distance = np.abs(places[:, None] - np.arange(side))
     return np.clip(1 - distance, 0, 1).astype(np.float32)
 
 

@@ -16,16 +16,15 @@ _CELLS = 4
 
 
 def cell_vectors(
-    tokens: Float[Tensor, "batch token width"],
+    patches: Float[Tensor, "batch patch width"],
 ) -> Float[Tensor, "batch 16*width"]:
     """Mean patch token of each cell of a coarse grid, of length one, cells side by side.
 
     Args:
-        tokens: The class token, then patches row by row of a square.
+        patches: Row by row of a square.
     """
-    patches = tokens[:, 1:].float()
     side = round(patches.shape[1] ** 0.5)
-    square = patches.transpose(1, 2).unflatten(2, (side, side))
+    square = patches.float().transpose(1, 2).unflatten(2, (side, side))
     cells = F.adaptive_avg_pool2d(square, _CELLS).flatten(2).transpose(1, 2)
     return F.normalize(cells, dim=-1).flatten(1)
 

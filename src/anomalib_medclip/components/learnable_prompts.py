@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import TextTower
+from anomalib_medclip.components.deep_prompts import OverwritingPrompts
 from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.components.words import PLACE, Words
 from anomalib_medclip.errors import ConfigError
@@ -34,6 +35,7 @@ class LearnablePrompts(PromptEncoder):
         causal: Let tokens attend to earlier ones only, as CLIP was trained. The authors of MadCLIP
             and MediCLIP attend to all 77, padding included.
         seed: Seed of the initial vectors, N(0, 0.02^2); the global generator is left alone.
+        deep: Vectors that overwrite the first words before later blocks, if any.
     """
 
     learns: ClassVar[bool] = True
@@ -48,6 +50,7 @@ class LearnablePrompts(PromptEncoder):
         shared: bool = False,
         causal: bool = False,
         seed: int = 0,
+        deep: OverwritingPrompts | None = None,
     ) -> None:
         super().__init__()
         self.words = Words(tuple(normal), tuple(abnormal))
@@ -55,6 +58,7 @@ class LearnablePrompts(PromptEncoder):
         self.context = context
         self.positions = tuple(positions)
         self.causal = causal
+        self.deep = deep
         generator = torch.Generator().manual_seed(seed)
         self.ctx = nn.ParameterDict()
         for group, phrases in self.phrases.items():
@@ -76,7 +80,7 @@ class LearnablePrompts(PromptEncoder):
             *(self.sequences(tower, group, object_name) for group in self.phrases), strict=True
         )
         stream = torch.cat(sequences) + tower.positional_embedding
-        found = tower.features(stream, torch.cat(ends), self.causal)
+        found = tower.features(stream, torch.cat(ends), self.causal, self.deep)
         groups = found.split([len(rows) for rows in sequences])
         return F.normalize(torch.stack([group.mean(dim=0) for group in groups]), dim=-1)
 
@@ -97,9 +101,11 @@ class LearnablePrompts(PromptEncoder):
             ConfigError: A phrase does not fit the tower's context length.
         """
         phrases = [phrase.replace(PLACE, object_name).strip() for phrase in self.phrases[group]]
-        lengths = (tower.tokenize(phrases) > 0).sum(dim=1) - 2  # without start and end
+        first = tower.tokenizer.first
+        # After a word, since some tokenizers begin a sentence otherwise.
+        lengths = tower.ends(tower.tokenize([f"X {phrase}" for phrase in phrases])) - first - 1
         tokens = tower.tokenize([f"{'X ' * self.context}{phrase}." for phrase in phrases])
-        longest = int(lengths.max()) + self.context + 3  # start, full stop, end
+        longest = first + max(1, self.context) + int(lengths.max()) + 2  # full stop, end
         if longest > tower.context_length:
             msg = f"{longest} tokens of {phrases[int(lengths.argmax())]!r} with its context do not "
             msg += f"fit the text tower's {tower.context_length}; take a shorter object_name, "
@@ -107,20 +113,21 @@ class LearnablePrompts(PromptEncoder):
             raise ConfigError(msg)
         embedded = tower.embed(tokens)
         rows = [
-            self._assemble(embedded, self.ctx[f"{group}_{position}"], lengths, position)
+            self._assemble(embedded, self.ctx[f"{group}_{position}"], first, lengths, position)
             for position in self.positions
         ]
-        return torch.cat(rows), tokens.argmax(dim=-1).repeat(len(rows)).to(embedded.device)
+        return torch.cat(rows), tower.ends(tokens).repeat(len(rows)).to(embedded.device)
 
     def _assemble(
-        self, embedded: Tensor, context: Tensor, lengths: Tensor, position: Position
+        self, embedded: Tensor, context: Tensor, first: int, lengths: Tensor, position: Position
     ) -> Tensor:
         """Put the context vectors where ``position`` says, phrase by phrase."""
         before = {"end": self.context, "front": 0, "middle": self.context // 2}[position]
         context = context.expand(len(embedded), -1, -1)
         rows = []
         for row, vectors, length in zip(embedded, context, lengths.tolist(), strict=True):
-            start, phrase = row[:1], row[1 + self.context : 1 + self.context + length]
-            rest = row[1 + self.context + length :]
+            start, _, phrase, rest = row.tensor_split(
+                [first, first + self.context, first + self.context + length]
+            )
             rows.append(torch.cat([start, vectors[:before], phrase, vectors[before:], rest]))
         return torch.stack(rows)

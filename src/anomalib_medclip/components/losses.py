@@ -57,6 +57,33 @@ def with_masks(
     )
 
 
+def both_channels(
+    detection: Float[Tensor, ""],
+    maps: Sequence[Float[Tensor, "batch 1 height width"]],
+    masks: Float[Tensor, "batch 1 height width"],
+    by_rows: bool = False,
+) -> LossTerms:
+    """Terms of a batch with masks whose maps have to fit where they say normal, too.
+
+    Args:
+        detection: Loss of the image scores.
+        maps: Probability of abnormal, level by level; that of normal is the rest to 1.
+        masks: 1 on the lesion, 0 elsewhere, NaN where nobody knows.
+        by_rows: Take the dice loss of every row of pixels, instead of every image.
+    """
+    terms = [dice(one, masks, by_rows) + dice(1 - one, 1 - masks, by_rows) for one in maps]
+    return LossTerms(
+        detection, torch.stack([focal(one, masks) for one in maps]), torch.stack(terms)
+    )
+
+
+def focal_of_scores(
+    probability: Float[Tensor, "batch"], labels: Bool[Tensor, "batch"]
+) -> Float[Tensor, ""]:
+    """Focal loss of image scores; see ``focal``."""
+    return focal(probability.view(-1, 1, 1, 1), labels.to(probability.dtype).view(-1, 1, 1, 1))
+
+
 def without_masks(detection: Float[Tensor, "*level"]) -> LossTerms:
     """Terms of a batch with labels only."""
     nothing = detection.new_zeros(0)
@@ -114,13 +141,20 @@ def focal(
 def dice(
     probability: Float[Tensor, "batch 1 height width"],
     mask: Float[Tensor, "batch 1 height width"],
+    by_rows: bool = False,
 ) -> Float[Tensor, ""]:
     """Dice loss of the abnormal channel, smoothed by one pixel; MONAI's, mean over images.
 
-    The mask may be NaN where nobody knows.
+    Args:
+        probability: Probability of abnormal.
+        mask: 1 on the lesion, 0 elsewhere, NaN where nobody knows.
+        by_rows: Take every row of pixels for an image.
     """
     known, mask = known_part(mask)
-    loss: Tensor = _dice()(probability * known, mask)
+    found = probability * known
+    if by_rows:
+        found, mask = (one.flatten(0, 2)[:, None, None] for one in (found, mask))
+    loss: Tensor = _dice()(found, mask)
     return loss
 
 

@@ -38,7 +38,7 @@ class NearestSupport(NamedTuple):
         distance: One minus their cosine, in [0, 2].
         image: Number of the normal support image, counted through its copies: copy 0 of every
             normal image in the support's order, then copy 1 of every one, ...
-        patch: Number of the patch in that image, row by row; -1 for its class token.
+        patch: Number of the patch in that image, row by row; -1 for its class token or a register.
     """
 
     distance: Float[Tensor, "level batch patch"]
@@ -61,6 +61,7 @@ class ClipModel(SizedByState):
     Attributes:
         quarters: Quarters of the tower's depth that the method reads.
         has_memory: Whether ``fit_support`` keeps something of the support images.
+        untraceable: Why no graph can be made of it, and what helps; empty where one can.
         part_names: What the time of a child module is told as in a profile, by the child's name,
             where that is not the same word; ``"maps"`` is what all scoring ends with.
         text: What the prompts say of the target, row 0 normal and row 1 abnormal; empty until
@@ -95,6 +96,7 @@ class ClipModel(SizedByState):
         self.memory_bank: MemoryBank | None = None
         self.has_masks = True
         self.few_shot = True
+        self.untraceable = ""
         self.loss_weights: Mapping[str, float] = {}
         self.register_buffer("text", torch.empty(0))
 
@@ -128,7 +130,7 @@ class ClipModel(SizedByState):
     def encode(
         self, images: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch level token width"]:
-        """Frozen tokens of every level, un-normalised, the class token first."""
+        """Frozen tokens of every level, un-normalised; see ``ImageTower.taps``."""
         return self.clip.taps(images, self.levels)
 
     def middle_tokens(self, encoded: Tensor) -> Float[Tensor, "batch token width"]:
@@ -189,6 +191,11 @@ class ClipModel(SizedByState):
         """Parameters that a batch with or without masks does not train; none of them by default."""
         del has_masks
         return ()
+
+    def learns_from(self, has_masks: bool) -> bool:
+        """Whether a batch with or without masks trains anything."""
+        idle = set(map(id, self.idle_parameters(has_masks)))
+        return any(one.requires_grad and id(one) not in idle for one in self.parameters())
 
     def fit_support(
         self,

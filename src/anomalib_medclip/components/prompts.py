@@ -107,10 +107,12 @@ class PromptEncoder(nn.Module):
 
     Attributes:
         learns: Whether training changes it; text features then carry a gradient.
+        reads_words: Whether it asks the text tower; what does not is given none.
         words: What it says; ``None`` of prompts that cannot be said in other words.
     """
 
     learns: ClassVar[bool] = False
+    reads_words: ClassVar[bool] = True
     words: Words | None = None
 
     @abstractmethod
@@ -121,6 +123,27 @@ class PromptEncoder(nn.Module):
             tower: The frozen text tower.
             object_name: What the images show.
         """
+
+
+class NoPrompts(PromptEncoder):
+    """What stands for text where images are compared with images alone.
+
+    Args:
+        embed_dim: Width of the space that images and text share.
+    """
+
+    reads_words: ClassVar[bool] = False
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+
+    def forward(
+        self, tower: TextTower | None, object_name: str = ""
+    ) -> Float[Tensor, "2 embed_dim"]:
+        """Two unit vectors that say nothing."""
+        del tower, object_name
+        return torch.eye(2, self.embed_dim)
 
 
 class FixedPrompts(PromptEncoder):

@@ -9,11 +9,11 @@ from typing import Any, Literal, NoReturn, get_args
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.files import MISSING, fault_of, from_yaml
 
-Kind = Literal["learnable", "fixed"]
-"""Whether the words around the states are vectors that learn, or sentences."""
+Kind = Literal["learnable", "fixed", "anchors"]
+"""Sentences whose words around the states learn, sentences that do not, or no words at all."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""Both of them."""
+"""All of them."""
 
 PLACE = "{}"
 """Where an object's name goes in a state, and a state in a template."""
@@ -131,6 +131,8 @@ class AskedWords:
             _refuse(source, f"kind is {kind!r}, and must be {known}")
         if name is not None and not isinstance(name, str):
             _refuse(source, f"object_name is {name!r}, and must be text; put it in quotes")
+        if kind == "anchors" and len(said) > 1:
+            _refuse(source, "kind 'anchors' has no words; leave the rest out")
         lists = {key: _texts(source, key, said[key]) for key in LISTS if said.get(key) is not None}
         if lists.get("normal") and set(lists["normal"]) == set(lists.get("abnormal", ())):
             _refuse(source, "normal and abnormal say the same; nothing could be told apart by it")

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -53,7 +52,7 @@ def figures_of(
     differences = parity.compare(expected, run, probes, *scale)
     figures = parity.check(differences, bound)
     for way, open_so in format_.also.items():
-        loose = asdict(parity.compare(expected, open_so(written), probes, *scale))
+        loose = parity.as_figures(parity.compare(expected, open_so(written), probes, *scale))
         figures[way] = {k: v for k, v in loose.items() if not k.startswith("allowed")}
     for images in at_other_sizes(probes) if entrance.any_size else []:
         wanted = parity.run_in_batches(torch_run(method), images, 1)
@@ -74,11 +73,13 @@ def _scale_of(post_processor: Any) -> tuple[float, float]:  # noqa: ANN401 - any
     return threshold, spread if scales else 1.0
 
 
-def refuse_bf16(method: Exportable) -> None:
-    """Refuse a model in bf16, whose graph would be of one runtime."""
+def refuse_graph(method: Exportable) -> None:
+    """Refuse a model of which no graph is made: in bf16 it would be of one runtime."""
     if method.model.clip.precision != "fp32":
         msg = "graphs are made in fp32, for any runtime: load the model with precision fp32"
         raise ParityError(msg)
+    if method.model.untraceable:
+        raise ParityError(method.model.untraceable)
 
 
 def refuse_uncertifiable(method: Exportable) -> None:

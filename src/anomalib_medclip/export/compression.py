@@ -21,8 +21,8 @@ BOUNDS = {
 }
 """What each compression must satisfy."""
 
-_BLOCKS = "model.clip.visual.transformer.resblocks"
-"""Where CLIP's blocks are in a method."""
+_BLOCKS = ("model.clip.visual.transformer.resblocks", "model.clip.visual.trunk.blocks")
+"""Where CLIP's blocks are in a method: open_clip's own, and timm's."""
 
 
 def tidy(path: Path) -> set[str]:
@@ -31,7 +31,7 @@ def tidy(path: Path) -> set[str]:
     model = onnx.load(path, load_external_data=False)
     tower = set()
     for node in model.graph.node:
-        if any(_BLOCKS in e.value for e in node.metadata_props):
+        if any(blocks in e.value for e in node.metadata_props for blocks in _BLOCKS):
             tower.add(node.name)
         del node.metadata_props[:]  # stack traces of the export among them
     onnx.save(model, path)

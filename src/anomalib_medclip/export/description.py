@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, TypeAlias
 from anomalib.data import InferenceBatch
 
 from anomalib_medclip.clip.backbone import without_clip
+from anomalib_medclip.clip.source import Stated
+from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.threshold import has_pixel_threshold, has_threshold
 from anomalib_medclip.export.parity import number
 from anomalib_medclip.files import as_json
@@ -184,7 +186,7 @@ def describe(
         resize=RESIZE,
         resample=reading.resize.resample,
         input_size=size,
-        normalisation="CLIP's mean and deviation" if backbone.normalize else "none",
+        normalisation=_normalisation(method.model.clip),
         labels=LABELS,
         object_name=method.object_name,
         image_threshold=number(post.normalized_image_threshold) if known else None,
@@ -199,6 +201,15 @@ def describe(
         weights_sha256=sha256_of_tensors(without_clip(method.state_dict())),
         versions=versions(),
     )
+
+
+def _normalisation(clip: ImageTower) -> str:
+    """What is subtracted from images, and divided by, in words."""
+    if not clip.backbone.normalize:
+        return "none"
+    if (clip.stated.mean, clip.stated.std) == (Stated.mean, Stated.std):
+        return "CLIP's mean and deviation"
+    return f"mean {clip.stated.mean} and deviation {clip.stated.std}"
 
 
 def _input(entrance: Entrance, size: list[int]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from anomalib_medclip.errors import NotReadyError, UnfinishedError
 from anomalib_medclip.export.certificate import (
     Format,
     figures_of,
-    refuse_bf16,
+    refuse_graph,
     refuse_uncertifiable,
 )
 from anomalib_medclip.export.compression import BOUNDS, compress, tidy
@@ -252,7 +252,7 @@ class CertifiedExporter:
         probes = self._probe_images(method)
         refuse_uncertifiable(method)
         if format_.name != "torch":
-            refuse_bf16(method)
+            refuse_graph(method)
         method.eval()
         with _folder_aside(root) as aside, _on_processor(method), no_guess(method.post_processor):
             says = torch_run(method)(probes[:1])

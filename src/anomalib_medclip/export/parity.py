@@ -137,6 +137,11 @@ def rank_correlations(
     return [float(spearmanr(mine, theirs).statistic) for mine, theirs in pairs]
 
 
+def as_figures(differences: Differences) -> dict[str, Any]:
+    """Differences by name; ``None`` is the rank correlation of a flat map, which has none."""
+    return {n: v if math.isfinite(v) else None for n, v in asdict(differences).items()}
+
+
 def check(differences: Differences, bound: Bound | None = None) -> dict[str, Any]:
     """Figures of an export that passes.
 
@@ -147,7 +152,7 @@ def check(differences: Differences, bound: Bound | None = None) -> dict[str, Any
     Raises:
         ParityError: The exported model is another one.
     """
-    found = {n: v if math.isfinite(v) else None for n, v in asdict(differences).items()}
+    found = as_figures(differences)
     if bound is None:
         passed = differences.map <= differences.allowed
         passed = passed and differences.score <= differences.allowed_score

@@ -225,7 +225,8 @@ def _run_with_vectors(model: Any, device: str, images: Tensor) -> tuple[Inferenc
     encoded = clip_model.encode(model.pre_processor(images.to(device)))
     found = clip_model.score(encoded, clip_model.known_text())
     found = model.post_processor(found) if model.post_processor else found
-    vectors = cell_vectors(clip_model.middle_tokens(encoded))
+    patches = clip_model.clip.patches(clip_model.middle_tokens(encoded))
+    vectors = cell_vectors(patches)
     outputs = {name: one.cpu() for name, one in found._asdict().items() if one is not None}
     return InferenceBatch(**outputs), vectors.cpu()
 

@@ -11,7 +11,7 @@
 ``datamodule_view``   what a datamodule of any making says
 ``processes``         several processes do together what one does
 ``user_components``   processors, evaluator and visualizer that a user has passed
-``gaps``              what a datamodule of another making lacks
+``gaps``              what a datamodule or a trainer lacks
 ``threshold_source``  which images a threshold is found on
 ``cross_fit``         scores of support images by models that have not seen them
 ``epoch_choice``      the best epoch by validation, for those who ask

@@ -65,6 +65,15 @@ class DatamoduleView:
         return sorted(set(map(str, samples["set_name"])))
 
     @property
+    def sets_without_masks(self) -> list[str]:
+        """Those of ``sets_learnt`` whose lesions are not outlined."""
+        samples = getattr(self.train_data, "samples", None)  # likewise
+        if samples is None or not {"set_name", "has_masks"} <= set(samples):
+            return [] if self.has_masks or self.train_data is None else self.sets_learnt
+        outlined = set(map(str, samples["set_name"][samples["has_masks"].astype(bool)]))
+        return [name for name in self.sets_learnt if name not in outlined]
+
+    @property
     def support_images(self) -> list[dict[str, Any]]:
         """Each image of the support: its path below the root, its label, its patient.
 
@@ -135,6 +144,19 @@ class DatamoduleView:
     def train_data(self) -> Any:  # noqa: ANN401 - a data set
         """The images of training; ``None`` without a datamodule."""
         return self._find("train_data", None)
+
+    def training_images(self, *, outlined: bool) -> dict[str, int]:
+        """How many images of training have lesions outlined or, if not so asked, have not, by set.
+
+        A normal image of a set with masks counts as outlined.
+        """
+        samples = getattr(self.train_data, "samples", None)  # likewise
+        if samples is None or not len(samples):
+            return {}
+        if "has_masks" not in samples:
+            return {self.name: len(samples)} if self.has_masks is outlined else {}
+        names = samples["set_name"][samples["has_masks"].astype(bool) == outlined]
+        return {str(name): int(count) for name, count in names.value_counts(sort=False).items()}
 
     @property
     def normals(self) -> list[int]:

@@ -89,6 +89,11 @@ class FrozenFeatures:
         if self.cache is None and self._precision != "off":
             self.cache = TensorCache(self._memory, self._precision, folder, self._shelf())
 
+    def open_shared(self, folder: str | Path) -> None:
+        """The same, where other runs share theirs."""
+        if self.shared is not None:
+            self.open(folder)
+
     def close(self) -> None:
         """Let them go."""
         if self.cache is not None:
@@ -115,7 +120,8 @@ class FrozenFeatures:
         """
         paths = [str(path) for path in batch.image_path or ()]
         if not paths or any(path not in self._vectors for path in paths):
-            found = cell_vectors(self._model.middle_tokens(encoded)).half().cpu()
+            patches = self._model.clip.patches(self._model.middle_tokens(encoded))
+            found = cell_vectors(patches).half().cpu()
             self._vectors.update(zip(paths, found, strict=False))
             return found
         return torch.stack([self._vectors[path] for path in paths])

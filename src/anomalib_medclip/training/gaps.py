@@ -1,14 +1,19 @@
-"""What a datamodule of another making lacks for a method, said before the first step."""
+"""What a datamodule or a trainer lacks for a method, said before the first step."""
 
 import logging
 from collections.abc import Iterator
 from typing import Any
 
+from lightning import Trainer
+
 from anomalib_medclip.components.threshold import ONE_CLASS
-from anomalib_medclip.errors import EmptySplitError
+from anomalib_medclip.errors import ConfigError, EmptySplitError, MissingMaskError
 from anomalib_medclip.training.datamodule_view import REFERENCES, DatamoduleView
 
 logger = logging.getLogger(__name__)
+
+_TRAINS_IN = ("32-true", "16-mixed", "bf16-mixed")
+"""Precisions of Lightning's trainer; others cast the frozen towers, or images alone."""
 
 
 def refuse_or_warn(data: DatamoduleView, method: Any) -> None:  # noqa: ANN401 - a method, above
@@ -28,6 +33,39 @@ def refuse_or_warn(data: DatamoduleView, method: Any) -> None:  # noqa: ANN401 -
         raise EmptySplitError(msg)
     for gap in (*_of_training(data, method), *_of_validation(data)):
         logger.warning("%s: %s", data.name, gap)
+
+
+def refuse_without_masks(data: DatamoduleView, method: str) -> None:
+    """Refuse data from which a method that learns from masks alone can learn nothing.
+
+    Of sets without masks among others that have some, it is warned.
+
+    Args:
+        data: What is to be trained on.
+        method: The method's name, for messages.
+
+    Raises:
+        MissingMaskError: No set of training has masks.
+    """
+    if not (lacking := data.sets_without_masks):
+        return
+    said = f"{method} learns from masks alone, and {', '.join(lacking)} has none"
+    if lacking == data.sets_learnt:
+        msg = f"{said}: name the masks of these data, or take a method that learns from labels, too"
+        raise MissingMaskError(msg)
+    logger.warning("%s: nothing is learnt from it", said)
+
+
+def refuse_precision(trainer: Trainer) -> None:
+    """Refuse a trainer that casts more than what trains.
+
+    Raises:
+        ConfigError: It names the precisions that there are.
+    """
+    if trainer.precision not in _TRAINS_IN:
+        known = ", ".join(map(repr, _TRAINS_IN))
+        msg = f"the trainer's precision is {trainer.precision!r}, and must be one of {known}"
+        raise ConfigError(msg)
 
 
 def _of_training(data: DatamoduleView, method: Any) -> Iterator[str]:  # noqa: ANN401 - likewise

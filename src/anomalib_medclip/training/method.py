@@ -1,9 +1,8 @@
 """A method under Lightning and anomalib: the hooks of training, and the options all methods share.
 
-What a method knows lies in its parts, each with its own state: ``model`` computes, ``text`` holds
-what the prompts say, ``features`` what the frozen tower says, ``support`` hands over the support,
-``preparation`` knows what has to be known before images are scored, ``schedule`` says when training
-validates, ``exporter`` writes and certifies.
+Its parts have a state each: ``model`` computes, ``text`` holds what the prompts say, ``features``
+what the frozen tower says, ``support`` hands over the support, ``preparation`` knows what has to be
+known before images are scored, ``schedule`` when training validates, ``exporter`` certifies.
 """
 
 import logging
@@ -36,8 +35,8 @@ from anomalib_medclip.training.cross_fit import CrossFit
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.epoch_choice import put_best_back
 from anomalib_medclip.training.frozen_features import FrozenFeatures, scope_of
-from anomalib_medclip.training.gaps import refuse_or_warn
-from anomalib_medclip.training.options import SharedOptions, refuse_precision
+from anomalib_medclip.training.gaps import refuse_or_warn, refuse_precision
+from anomalib_medclip.training.options import SharedOptions
 from anomalib_medclip.training.preparation import Preparation
 from anomalib_medclip.training.schedule import Schedule, is_last_epoch, save_again
 from anomalib_medclip.training.support import SupportFitter
@@ -65,8 +64,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         makes_images: Whether each epoch has training images of its own, which nothing can keep.
         threshold_from: Which images the threshold was found on; empty while there is none.
         decisions: What volumes and patients are decided by; ``None`` before any validation.
-        familiar: Images by which it is told whether others are like them; ``vectors`` are those of
-            the batch that was validated last.
+        familiar: Images by which others are told to be like them; ``vectors``: of the last batch.
     """
 
     augmentations: Copies
@@ -87,14 +85,18 @@ class ClipMethod(ExportVerbs, SharedOptions):
         Args:
             model: The method's.
             few_shot: See ``ClipModel.few_shot``; ``None`` to take it from the data.
+
+        Raises:
+            ConfigError: The words do not fit the method, or its backbone.
         """
+        asked = self.say_words(model), few_shot
         self.model = model
         model.few_shot = few_shot is not False
+        model.loss_weights = self.hparams["loss_weights"] or {}
         options = self.hparams
         if adapters := options.pop("adapters", None):  # a checkpoint holds them; the file may go
             model.load_released(adapters)
         told = [type(self).__qualname__, model.clip.fingerprint, self.user_components.of_images]
-        asked = self.tell(model), few_shot
         self.text = TextFeatures(model, self.names_the_object)
         cached = options["cache"], options["cache_memory"], options["seed"], scope_of(told, options)
         self.features = FrozenFeatures(model, self.augmentations, *cached)
@@ -125,8 +127,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
 
     def configure_callbacks(self) -> list[Callback]:
         """See ``callbacks_of``."""
-        components = cast("Sequence[Callback]", super().configure_callbacks())
-        return callbacks_of(self.hparams, components)
+        return callbacks_of(self.hparams, cast("Sequence[Callback]", super().configure_callbacks()))
 
     def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Adam on whatever requires a gradient, without weight decay; ``None`` if nothing does."""
@@ -158,13 +159,14 @@ class ClipMethod(ExportVerbs, SharedOptions):
         del batch_idx
         self.support.learnt()
         self.schedule.is_finished = False
+        if not self.model.learns_from(batch.gt_mask is not None):
+            return None
         encoded, masks, labels = self.examples(batch)
         self._trains_masks = masks is not None
-        text = self.text.of_batch(batch, training=True)
-        loss = self.model.loss(encoded, masks, labels, text)
+        loss = self.model.loss(encoded, masks, labels, self.text.of_batch(batch, training=True))
         # A step counts as one, since of several processes each sees some of its images, or all.
         self.log("train_loss", loss, True, on_epoch=True, sync_dist=True, batch_size=1)
-        return loss if loss.requires_grad else None
+        return loss
 
     def examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
         """What a training batch teaches: frozen features, masks if there are any, labels."""
@@ -194,8 +196,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         cross_fit = CrossFit.of(self.trainer)
         if self._is_fitting and cross_fit.held_out:
             self.vectors = None
-            answers: dict[str, Any] = cross_fit.answers(batch, self.device)
-            return batch.update(**answers)
+            return batch.update(**cast("Any", cross_fit.answers(batch, self.device)))
         on_support = self.data.validates_on_support
         again = self._is_fitting and (on_support or self.schedule.validates_often(self.trainer))
         images = cast("Tensor", batch.image)
@@ -233,8 +234,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """Make sure that there is something to score with."""
         self.preparation.without_training(self.data, self.pre_processor)
         warn_of_guesses(self.post_processor)
-        if self.features.shared is not None:
-            self.features.open(self.trainer.default_root_dir)
+        self.features.open_shared(self.trainer.default_root_dir)
 
     def test_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - anomalib's
         """Score a batch, of which other runs may have encoded images."""
@@ -249,7 +249,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.features.close()
 
     def on_predict_start(self) -> None:
-        """Make sure that there is something to score with, and say if it is not finished."""
+        """Make sure that there is something to score with; say if it is not finished."""
         self.preparation.without_training(self.data, self.pre_processor)
         self.schedule.warn_if_unfinished()
         warn_of_guesses(self.post_processor)
@@ -289,8 +289,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out CLIP and, in a finished run, the optimiser; see ``checkpoints``."""
         super().on_save_checkpoint(checkpoint)
-        known, finished = self.preparation.known(), self.schedule.is_finished
-        slim(checkpoint, Notes.of(self, **known, is_finished=finished))
+        finished = self.schedule.is_finished
+        slim(checkpoint, Notes.of(self, **self.preparation.known(), is_finished=finished))
         if is_last_epoch(self.trainer):
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
 

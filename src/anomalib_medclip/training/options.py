@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cache
 from inspect import signature
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from anomalib import LearningType
 from anomalib.metrics import Evaluator
 from anomalib.post_processing import PostProcessor
-from lightning import LightningModule, Trainer
+from lightning import LightningModule
 
 from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.clip.backbone import Backbone, PositionResize
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.clip.towers import ImageTower
+from anomalib_medclip.components.losses import LossTerms
 from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
@@ -24,10 +26,9 @@ from anomalib_medclip.components.prompts import FixedPrompts
 from anomalib_medclip.components.words import AskedWords, Kind, Words
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.option_checks import Idle, idle_options
+from anomalib_medclip.option_checks import SEEDS, Idle, check_choices, checked, idle_options
 from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.evaluators import evaluator
-from anomalib_medclip.training.option_values import check_choices, check_numbers
 from anomalib_medclip.training.results import HeatMapVisualizer
 from anomalib_medclip.training.user_components import UserComponents, whole_signature
 
@@ -42,9 +43,6 @@ _IDLE = (
 )
 """Options of all methods that have no effect beside others."""
 
-_TRAINS_IN = ("32-true", "16-mixed", "bf16-mixed")
-"""Precisions of Lightning's trainer; others cast the frozen towers, or images alone."""
-
 if TYPE_CHECKING:
     from anomalib.models.components.base import AnomalibModule as Base
 else:  # a mixin, because anomalib takes every direct subclass of AnomalibModule for a model
@@ -55,12 +53,15 @@ class SharedOptions(Base):
     """The constructor that methods pass on to what they do not know themselves.
 
     Args:
-        backbone: open_clip name of a ViT, or keyword arguments of ``open_clip.CLIP``.
+        backbone: open_clip name, ``local-dir:FOLDER``, ``hf-hub:ORG/NAME``, ``timm:NAME`` of an
+            image tower without text, or keyword arguments of ``open_clip.CLIP``; see
+            ``docs/backbones.md``.
         pretrained: open_clip tag, local weights file, or ``None`` for random weights.
         image_size: Side of the square input in pixels.
         quick_gelu: The activation that OpenAI trained with, instead of the exact GELU; the default
             is that of the published numbers.
-        normalize: Apply CLIP's mean and standard deviation; likewise.
+        normalize: Apply the mean and standard deviation that the weights were trained with, which
+            are CLIP's where nothing else is said; likewise.
         backbone_seed: Seed of random backbone weights.
         precision: What the frozen image tower computes its products in. ``bf16`` is faster where
             the hardware has it; ``docs/performance.md`` says how much.
@@ -87,6 +88,7 @@ class SharedOptions(Base):
 
     Attributes:
         default_lr: Step size, where ``--model.lr`` does not say.
+        learns: Whether anything in it is trained.
         names_the_object: Whether prompts say what the images show.
         prompt_kinds: What ``kind`` of ``prompts`` may be, the default first.
         idle: Options that have no effect beside others.
@@ -103,6 +105,7 @@ class SharedOptions(Base):
     """
 
     default_lr: ClassVar[float] = 1e-3
+    learns: ClassVar[bool] = True
     names_the_object: bool = True
     prompt_kinds: ClassVar[Sequence[Kind]] = ()
     idle: ClassVar[Sequence[Idle]] = ()
@@ -139,7 +142,7 @@ class SharedOptions(Base):
         super().__init__(**kwargs)
         self.user_components = UserComponents(kwargs)
         check_choices(self.hparams, signature(type(self)))
-        check_numbers(self.hparams)
+        _check_numbers(self.hparams)
         Rule.parse(self.hparams["decide_by"])
         self._is_worded = False
         self._object_asked: str | None = None
@@ -147,6 +150,9 @@ class SharedOptions(Base):
         self.hparams["prompts"] = self.asked_words.as_plain()  # a checkpoint needs no file
         if object_name is not None and not (self.names_the_object or self.asked_words.lists):
             msg = f"the prompts of {type(self).__name__} name no object; leave object_name out"
+            raise ConfigError(msg)
+        if lr is not None and not self.learns:
+            msg = f"{type(self).__name__} trains nothing; leave lr out"
             raise ConfigError(msg)
         entry = image_size, quick_gelu, normalize, backbone_seed, self.position_resize
         self.backbone = Backbone(backbone, pretrained, *entry)
@@ -167,8 +173,14 @@ class SharedOptions(Base):
             logger.warning("%s: %s", type(self).__name__, sentence)
 
     def image_tower(self) -> ImageTower:
-        """The frozen image tower that was asked for, to build the torch model on."""
-        return ImageTower(self.backbone, self.hparams["precision"])
+        """The frozen image tower that was asked for, to build the torch model on.
+
+        Where images enter it otherwise than when it was trained, that is said in the log.
+        """
+        tower = ImageTower(self.backbone, self.hparams["precision"])
+        if found := tower.entry_differences(self.resample):
+            _say_once(f"{self.backbone.name}: {'; '.join(found)}")
+        return tower
 
     def worded(self, default: Words, object_name: str | None = None) -> Words:
         """A method's own words, in which those that were asked for take the place of its own.
@@ -185,8 +197,8 @@ class SharedOptions(Base):
         self._is_worded = True
         return words if object_name is None else words.about(self._object_asked or object_name)
 
-    def tell(self, model: ClipModel) -> str | None:
-        """Give the model the words, and the weights of its losses, that were asked for.
+    def say_words(self, model: ClipModel) -> str | None:
+        """Let fixed prompts have the words that were asked for.
 
         Args:
             model: The method's; of other prompts, the method itself has asked ``worded``.
@@ -195,14 +207,16 @@ class SharedOptions(Base):
             What the images show, if that was asked for.
 
         Raises:
-            ConfigError: The words do not go together, or the method has prompts of its own.
+            ConfigError: The words do not go together, the method has prompts of its own, or the
+                backbone has no text.
         """
-        model.loss_weights = self.hparams["loss_weights"] or {}
         asked, prompts = self.asked_words, model.prompts
+        if prompts.reads_words:
+            self.backbone.text_source()  # there is one, or this is refused before any work
         if isinstance(prompts, FixedPrompts) and not self._is_worded:
             prompts = model.prompts = FixedPrompts(**vars(self.worded(prompts.words)))
         if not self._is_worded:
-            if asked != AskedWords():
+            if asked.lists or asked.object_name is not None:
                 msg = f"{type(self).__name__} has prompts of its own; leave prompts out"
                 raise ConfigError(msg)
             return cast("str | None", self.hparams["object_name"])
@@ -265,13 +279,25 @@ class SharedOptions(Base):
         return HeatMapVisualizer()
 
 
-def refuse_precision(trainer: Trainer) -> None:
-    """Refuse a trainer that casts more than what trains.
+@cache  # a comparison makes many models of one backbone
+def _say_once(words: str) -> None:
+    logger.info(words)
+
+
+def _check_numbers(options: Mapping[str, Any]) -> None:
+    """Refuse numbers that cannot be.
 
     Raises:
-        ConfigError: It names the precisions that there are.
+        ConfigError: It names option, number and limits.
     """
-    if trainer.precision not in _TRAINS_IN:
-        known = ", ".join(map(repr, _TRAINS_IN))
-        msg = f"the trainer's precision is {trainer.precision!r}, and must be one of {known}"
-        raise ConfigError(msg)
+    for name in ("seed", "backbone_seed"):
+        checked(name, options[name], 0, SEEDS, whole=True)
+    checked("image_size", options["image_size"], 1, whole=True)
+    checked("cache_memory", options["cache_memory"], 0)
+    if options["lr"] is not None:
+        checked("lr", options["lr"], 0)
+    for name, weight in (options["loss_weights"] or {}).items():
+        if name not in LossTerms._fields:
+            msg = f"loss_weights name {name!r}, and there are {', '.join(LossTerms._fields)}"
+            raise ConfigError(msg)
+        checked(f"loss_weights[{name!r}]", weight, 0)

@@ -80,7 +80,10 @@ class TextFeatures:
         names = getattr(batch, "object_name", None) if self.names_the_object else None
         return names[0] if names else self.object_name
 
-    def _text_tower(self) -> TextTower:
+    def _text_tower(self) -> TextTower | None:
+        """The text tower, where prompts read words."""
+        if not self._model.prompts.reads_words:
+            return None
         if self._tower is None:
             self._tower = TextTower(self._model.clip.backbone)
         return self._tower.to(self._model.device)

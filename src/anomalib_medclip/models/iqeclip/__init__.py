@@ -8,8 +8,8 @@ are compared with both pairs, at each of four levels of CLIP's frozen image towe
 ==========================  ===================================================
 paper                       here
 ==========================  ===================================================
-eq. 1-3 (class prompts)     ``class_tokens.ClassTokens``, ``prompts.Prompts``
-eq. 4 (learnable prompts)   ``prompts.DeepPrompts``
+eq. 1-3 (class prompts)     ``ClassTokens`` and ``ImagePrompts`` of the components
+eq. 4 (learnable prompts)   ``InsertedPrompts`` of the components
 eq. 5 (query adapter)       ``IQECLIPModel.linears``
 eq. 6-9 (query module)      ``query.QueryModule``
 eq. 10, 11 (maps)           ``IQECLIPModel.logits``, ``IQECLIPModel.maps``
@@ -47,7 +47,7 @@ number of epochs is trained, without looking for the best.
 
 Three savings are exact: prompts are cut after the token that is read, as a causal tower sees
 nothing later; all images, sentences and levels are batched; and attention folds its key and value
-projections around the image's tokens, see ``query.Attention``.
+projections around the image's tokens, see ``FoldedAttention``.
 """
 
 from anomalib_medclip.lazy import lazy_names

@@ -8,9 +8,10 @@ from anomalib.models.components.base import AnomalibModule
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.anomaly_map import PatchScore
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
+from anomalib_medclip.components.image_prompts import ImagePrompts
 from anomalib_medclip.components.losses import CrossEntropy
-from anomalib_medclip.models.iqeclip.image_prompts import OBJECT, WORDS, ImagePrompts
 from anomalib_medclip.models.iqeclip.query import FeedForwards, QueryModule, Reading
+from anomalib_medclip.models.iqeclip.sentences import OBJECT, WORDS
 from anomalib_medclip.models.iqeclip.torch_model import IQECLIPModel
 from anomalib_medclip.option_checks import Idle, checked
 from anomalib_medclip.training.method import ClipMethod
@@ -134,7 +135,7 @@ class IQECLIP(ClipMethod, AnomalibModule):
             torch.manual_seed(self.hparams["seed"])
             deep = deep_prompt_length, deep_prompt_depth
             words = self.worded(WORDS, OBJECT)
-            prompts = ImagePrompts(text_tower, width, prompt_length, class_prompts, *deep, words)
+            prompts = ImagePrompts(text_tower, width, words, prompt_length, class_prompts, *deep)
             queries = None
             if query_module:
                 reads = image_attention, text_attention, dropout, reading, feedforwards

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from anomalib_medclip.models.iqeclip.class_tokens import ClassTokens
+from anomalib_medclip.components.class_tokens import ClassTokens
+from anomalib_medclip.components.folded_attention import FoldedAttention
 
 Reading = Literal["image", "text", "printed"]
 """What queries read first; or all as eq. 7 to 9 are printed, the text before the image."""
@@ -17,13 +17,8 @@ FeedForwards = Literal["end", "each"]
 _EPS = 1e-12  # BERT's
 
 
-class Attention(nn.Module):
+class Attention(FoldedAttention):
     """Multi-head attention of queries to a context, with residual and norm after it, as in BERT.
-
-    Two queries meet hundreds of tokens, so no token is projected: W_q h . (W_k x + b_k) is
-    (W_k' W_q h) . x plus what is the same for all tokens and drops out of the softmax, and a
-    weighted sum of W_v x is W_v of the weighted sum. The results are those of the plain order,
-    but for rounding; b_k has no effect and does not exist.
 
     Args:
         width: Width of queries and context.
@@ -32,14 +27,8 @@ class Attention(nn.Module):
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
+        super().__init__(width, heads, dropout=dropout)
         self.norm = nn.LayerNorm(width, eps=_EPS)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
@@ -54,19 +43,8 @@ class Attention(nn.Module):
             context: What is read.
             onto: What the answer is added to; by default what asks.
         """
-        heads = (self.heads, -1)
-        asked = self.query(queries).unflatten(-1, heads)
-        keys = self.key.weight.unflatten(0, heads)
-        folded = torch.einsum("bqhd,hde->bhqe", asked, keys).flatten(1, 2)
-        scale = asked.shape[-1] ** -0.5
-        attention = self.dropout((scale * folded @ context.transpose(1, 2)).softmax(dim=-1))
-        read = (attention @ context).unflatten(1, heads)
-        values = self.value.weight.unflatten(0, heads)
-        found = torch.einsum("bhqe,hde->bqhd", read, values)
-        # The weights add up to 1, and the bias comes in whole, but under dropout.
-        whole = attention.sum(dim=-1).unflatten(1, heads).transpose(1, 2).unsqueeze(-1)
-        found = (found + whole * self.value.bias.unflatten(0, heads)).flatten(2)
-        return self.norm(self.dropout(self.output(found)) + (queries if onto is None else onto))
+        found = self.dropout(self.attend(queries, context))
+        return self.norm(found + (queries if onto is None else onto))
 
 
 class FeedForward(nn.Sequential):
@@ -197,9 +175,6 @@ class QueryModule(nn.Module):
         feedforwards: FeedForwards = "end",
     ) -> None:
         super().__init__()
-        if heads < 1 or width % heads:
-            msg = f"{heads} heads do not divide the width of {width}; take a divisor of it"
-            raise ValueError(msg)
         self.queries = ClassTokens(2, width, class_initialisation)
         self.norm = nn.LayerNorm(width, eps=_EPS)
         self.dropout = nn.Dropout(dropout)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.components.anomaly_map import PatchScore, abnormal_map, align
+from anomalib_medclip.components.image_prompts import ImagePrompts
 from anomalib_medclip.components.losses import (
     CrossEntropy,
     LossTerms,
@@ -25,10 +26,10 @@ from anomalib_medclip.components.model import (
     mean_patch,
     side_by_side,
 )
-from anomalib_medclip.models.iqeclip.image_prompts import ImagePrompts
+from anomalib_medclip.components.released import load_trained
+from anomalib_medclip.components.smoothing import GaussianSmoothing
 from anomalib_medclip.models.iqeclip.query import QueryModule
-from anomalib_medclip.models.iqeclip.released import load_trained
-from anomalib_medclip.models.iqeclip.smoothing import GaussianSmoothing
+from anomalib_medclip.models.iqeclip.released import WITHOUT_EFFECT, our_name
 
 
 class Features(NamedTuple):
@@ -137,8 +138,9 @@ class IQECLIPModel(ClipModel):
     ) -> dict[str, Float[Tensor, "batch vector width"]]:
         """The mean patch without adapters and with them, and the image's own text and queries."""
         patches, own_text, queries = self.features(encoded, text)
+        frozen = self.clip.patches(encoded)
         found = {
-            "without adapters": mean_patch(encoded[:, : len(self.levels), 1:].transpose(0, 1)),
+            "without adapters": mean_patch(frozen[:, : len(self.levels)].transpose(0, 1)),
             "with adapters": mean_patch(patches),
             "text embeddings": own_text,
         }
@@ -151,8 +153,8 @@ class IQECLIPModel(ClipModel):
     ) -> Features:
         """Adapted patches of each level (eq. 5), text features and queries, all of the image."""
         feature = self.clip.pool(encoded[:, -1])
-        adapted = [linear(encoded[:, level, 1:]) for level, linear in enumerate(self.linears)]
-        patches = torch.stack(adapted)
+        levels = zip(self.linears, self.clip.patches(encoded).unbind(dim=1), strict=False)
+        patches = torch.stack([linear(one) for linear, one in levels])
         if self.rectifies:
             patches = F.relu(patches)
         own_text = self.image_prompts(self.text_tower, text, feature)
@@ -212,8 +214,8 @@ class IQECLIPModel(ClipModel):
         return self._weighed(terms)
 
     def load_released(self, path: str | Path) -> None:
-        """Load all that the authors train; see ``released.load_trained``."""
-        load_trained(self, path)
+        """Load all that the authors train; see ``load_trained``."""
+        load_trained(self, path, "IQE-CLIP", our_name, WITHOUT_EFFECT)
 
     def _weighed(self, terms: LossTerms) -> LossTerms:
         """Losses of the text and of the query branch, by their weights (eq. 14)."""

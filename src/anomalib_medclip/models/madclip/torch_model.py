@@ -107,7 +107,7 @@ class MadCLIPModel(ClipModel):
     ) -> dict[str, Float[Tensor, "batch vector width"]]:
         """The mean patch without adapters, and with those of the normal and the abnormal branch."""
         del text
-        patches = encoded[:, :, 1:].transpose(0, 1)
+        patches = self.clip.patches(encoded).transpose(0, 1)
         adapted = [
             torch.stack([one(p, HEADS[:1])[0] for one, p in zip(branch, patches, strict=True)])
             for branch in (self.normal_det_adapters, self.abnormal_det_adapters)
@@ -138,7 +138,7 @@ class MadCLIPModel(ClipModel):
         towards_abnormal = abnormal - normal if self.subtract else abnormal
         levels = []
         for level, stream in enumerate(encoded.unbind(dim=1)):
-            patches = stream[:, 1:]  # adapters see each token alone; the class token has no score
+            patches = self.clip.patches(stream)  # adapters see each token alone
             by_normal = self.normal_det_adapters[level](patches, heads)
             by_abnormal = self.abnormal_det_adapters[level](patches, heads)
             for of_normal, of_abnormal in zip(by_normal, by_abnormal, strict=True):

@@ -7,7 +7,7 @@ the tokens of three levels to the text, and the context words of 21 class names 
 ====================  ======================================================================
 paper                 here
 ====================  ======================================================================
-learnable prompts     ``components.learnable_prompts.LearnablePrompts``, ``class_names``
+learnable prompts     ``components.learnable_prompts``, ``components.class_names``
 adapters              ``MediCLIPModel.adapters``
 map and score         ``MediCLIPModel.maps``, ``MediCLIPModel.score``
 loss                  ``MediCLIPModel.loss_terms``

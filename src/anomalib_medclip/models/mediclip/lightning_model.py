@@ -13,12 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from anomalib_medclip.components.augmentation import Copies, unchanged
+from anomalib_medclip.components.class_names import ABNORMAL, NORMAL
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts, Position
 from anomalib_medclip.components.prompts import TEMPLATES, FixedPrompts, PromptEncoder
 from anomalib_medclip.components.words import Words
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.metrics.known_pixels import ignored_of
-from anomalib_medclip.models.mediclip.class_names import ABNORMAL, NORMAL
 from anomalib_medclip.models.mediclip.synthesis import (
     TASKS,
     contact_sheet,

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.clip.weights import released_by_authors
 from anomalib_medclip.components.anomaly_map import abnormal_map, align
+from anomalib_medclip.components.channel_pooling import ChannelPooling
 from anomalib_medclip.components.losses import LossTerms, dice, focal
 from anomalib_medclip.components.model import ClipModel, ModelOutput, mean_patch
 from anomalib_medclip.components.prompts import PromptEncoder
@@ -23,26 +23,6 @@ Projection = Literal["linear", "pooled"]
 
 Softmax = Literal["mean", "levels"]
 """What the softmax of normal and abnormal is taken of."""
-
-
-class ChannelPooling(nn.Module):
-    """Average neighbouring channels down to the shared space: the ablation without adapters.
-
-    Adaptive pooling as a matrix, because exported graphs know only windows of one size.
-    """
-
-    weights: Tensor
-
-    def __init__(self, width: int, embed_dim: int) -> None:
-        super().__init__()
-        weights = F.adaptive_avg_pool1d(torch.eye(width), embed_dim)
-        self.register_buffer("weights", weights, persistent=False)
-
-    def forward(
-        self, tokens: Float[Tensor, "batch token width"]
-    ) -> Float[Tensor, "batch token embed_dim"]:
-        """Nothing to learn, and nothing to seed."""
-        return tokens @ self.weights
 
 
 class MediCLIPModel(ClipModel):
@@ -118,7 +98,7 @@ class MediCLIPModel(ClipModel):
         """The mean patch without adapters and with them."""
         del text
         return {
-            "without adapters": mean_patch(encoded[:, :, 1:].transpose(0, 1)),
+            "without adapters": mean_patch(self.clip.patches(encoded).transpose(0, 1)),
             "with adapters": mean_patch(torch.stack(self._adapted(encoded))),
         }
 
@@ -164,7 +144,7 @@ class MediCLIPModel(ClipModel):
         return LossTerms(of_map.new_zeros(0), of_map, of_overlap)
 
     def _adapted(self, encoded: Tensor) -> list[Float[Tensor, "batch patch embed_dim"]]:
-        levels = zip(self.adapters, encoded[:, :, 1:].unbind(dim=1), strict=True)
+        levels = zip(self.adapters, self.clip.patches(encoded).unbind(dim=1), strict=True)
         return [adapter(one) for adapter, one in levels]
 
     def load_released(self, path: str | Path) -> None:

@@ -95,7 +95,7 @@ class Adapters(nn.Module):
 
         Args:
             level: Which level, from 0.
-            stream: Tokens after that level's block, class token first.
+            stream: Tokens after that level's block, in the order of the stream.
         """
         segment, from_segment = self.seg_adapters[level](stream)
         detect, from_detect = self.det_adapters[level](stream)

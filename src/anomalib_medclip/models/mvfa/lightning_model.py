@@ -7,10 +7,12 @@ from typing import Any, Literal
 import torch
 from anomalib.models.components.base import AnomalibModule
 
+from anomalib_medclip.components.anchors import LearnableAnchors
 from anomalib_medclip.components.anomaly_map import PatchScore
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
 from anomalib_medclip.components.faiss_index import IndexOptions
 from anomalib_medclip.components.losses import CrossEntropy
+from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.errors import NotReadyError
 from anomalib_medclip.models.mvfa.torch_model import MVFAModel
 from anomalib_medclip.models.mvfa.variant import Activation, ImageScore, LastLevel, Variant
@@ -30,6 +32,8 @@ class MVFA(ClipMethod, AnomalibModule):
         scored_levels: Those of the levels that scores are made of (table 5, multi-level training);
             by default all.
         feed_back: Let adapters change the stream; without, they are the projectors of table 4.
+        prompts: ``fixed`` sentences, in the paper's words or in others; or ``anchors``, two learnt
+            vectors in their place, for image towers without text.
         activation: Of the adapters: ``leaky`` ReLUs after both layers, or a ``relu`` after the
             first alone, as eq. 1 prints.
         residual_ratio: Share of the stream that both adapters of a level replace, each half of it;
@@ -55,6 +59,7 @@ class MVFA(ClipMethod, AnomalibModule):
     """
 
     augmentations = Copies.alike(ELEVEN_FOLD)
+    prompt_kinds = ("fixed", "anchors")
     idle = (
         Idle(("residual_ratio",), lambda given: not given["feed_back"], "feed_back: false"),
         Idle(
@@ -70,6 +75,7 @@ class MVFA(ClipMethod, AnomalibModule):
         self,
         scored_levels: Sequence[int] | None = None,
         feed_back: bool = True,
+        prompts: str | dict[str, Any] | None = None,
         activation: Activation = "leaky",
         residual_ratio: float = 0.2,
         last_level: LastLevel = "adapter",
@@ -85,19 +91,24 @@ class MVFA(ClipMethod, AnomalibModule):
         transductive: bool = False,
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(prompts=prompts, **kwargs)
         checked("residual_ratio", residual_ratio, 0, 1)
         checked("memory_weight", memory_weight, 0, 1)
         adapters = activation, residual_ratio, last_level
         variant = Variant(*adapters, memory_weight, patch_score, image_score, bce)
+        tower = self.image_tower()
+        encoder: PromptEncoder | None = None
+        if self.prompt_kind == "anchors":
+            encoder = LearnableAnchors(tower.embed_dim, self.hparams["seed"])
         model = MVFAModel(
-            self.image_tower(),
+            tower,
             self.hparams["levels"],
             {"float16": torch.float16, "float32": torch.float32}[bank_precision],
             self.hparams["seed"],
             scored_levels,
             feed_back,
             IndexOptions(index_float16, index_scratch_mb, index_sharded),
+            encoder,
             variant,
         )
         self.assemble(model, few_shot)

@@ -14,12 +14,8 @@ from anomalib_medclip.components.anomaly_map import text_maps, text_scores, to_m
 from anomalib_medclip.components.faiss_index import IndexOptions
 from anomalib_medclip.components.losses import LossTerms, cross_entropy, with_masks, without_masks
 from anomalib_medclip.components.memory_bank import MemoryBank
-from anomalib_medclip.components.model import (
-    ClipModel,
-    ModelOutput,
-    NearestSupport,
-    mean_patch,
-)
+from anomalib_medclip.components.model import ClipModel, ModelOutput, NearestSupport, mean_patch
+from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.models.mvfa.adapters import Adapters
 from anomalib_medclip.models.mvfa.fusion import Branches, Fusion
 from anomalib_medclip.models.mvfa.variant import Variant, positions
@@ -30,7 +26,7 @@ logger = logging.getLogger(__name__)
 class Adapted(NamedTuple):
     """What the adapted tower gives: tokens per level and branch, and the stream after the last.
 
-    Tokens are ``(level, batch, token, embed_dim)``, un-normalised, the class token first.
+    Tokens are ``(level, batch, token, embed_dim)``, un-normalised, the class token, if any, first.
     """
 
     segment: Float[Tensor, "level batch token embed_dim"]
@@ -49,6 +45,7 @@ class MVFAModel(ClipModel):
         bank_dtype: Precision of the memory bank's rows.
         seed: Seed of the adapters' initial weights.
         index_options: How GPUs hold the indexes that search the memory bank.
+        prompts: What patches are compared with; by default the paper's sentences.
         variant: Where the paper and the code part.
     """
 
@@ -65,9 +62,10 @@ class MVFAModel(ClipModel):
         scored_levels: Sequence[int] | None = None,
         feed_back: bool = True,
         index_options: IndexOptions = IndexOptions(),
+        prompts: PromptEncoder | None = None,
         variant: Variant = Variant(),
     ) -> None:
-        super().__init__(clip, levels)
+        super().__init__(clip, levels, prompts)
         self.scored = positions(
             self.levels if scored_levels is None else scored_levels, self.levels
         )
@@ -178,10 +176,11 @@ class MVFAModel(ClipModel):
         if not self.few_shot:
             return None
         tokens = self.bank_tokens(stream)
-        found = [self.memory_bank.nearest(t[:, 1:], level) for level, t in enumerate(tokens)]
+        found = [self.memory_bank.nearest(t, n) for n, t in enumerate(self.clip.patches(tokens))]
         distances, rows = (torch.stack(part) for part in zip(*found, strict=True))
-        length = tokens.shape[2]  # rows are of whole images, the class token first
-        return NearestSupport(distances, rows // length, rows % length - 1)
+        length = tokens.shape[2]  # rows are of whole images, what is no patch first
+        patch = (rows % length - self.clip.prefix).clamp(min=-1)
+        return NearestSupport(distances, rows // length, patch)
 
     def embeddings(
         self, stream: Float[Tensor, "batch token width"], text: Float[Tensor, "2 embed_dim"]
@@ -198,8 +197,8 @@ class MVFAModel(ClipModel):
         without = torch.stack(frozen)[self.scored]
         adapted = self.scored_tokens(stream).detect
         return {
-            "without adapters": mean_patch(without[:, :, 1:]),
-            "with adapters": mean_patch(adapted[:, :, 1:]),
+            "without adapters": mean_patch(self.clip.patches(without)),
+            "with adapters": mean_patch(self.clip.patches(adapted)),
         }
 
     def branches(
@@ -238,7 +237,7 @@ class MVFAModel(ClipModel):
         detection = torch.stack([cross_entropy(one, labels, chosen.bce) for one in scores])
         if masks is None:
             return without_masks(detection)
-        maps = text_maps(adapted.segment[:, :, 1:], text, self.clip.size)
+        maps = text_maps(self.clip.patches(adapted.segment), text, self.clip.size)
         return with_masks(detection, maps, masks)
 
     def idle_parameters(self, has_masks: bool) -> Iterable[nn.Parameter]:
@@ -290,7 +289,7 @@ class MVFAModel(ClipModel):
         self.adapters.load_released(path)
 
     def _text_maps(self, tokens: Tensor, text: Tensor) -> Float[Tensor, "level batch side side"]:
-        return torch.stack(text_maps(tokens[:, :, 1:], text, self.clip.size))[:, :, 0]
+        return torch.stack(text_maps(self.clip.patches(tokens), text, self.clip.size))[:, :, 0]
 
     def _distances(
         self, tokens: Tensor, leave_out: Tensor | None = None

@@ -74,11 +74,12 @@ def says_the_object_if_its_prompts_name_it(case: MethodCase) -> None:
 
 
 def freezes_its_towers(case: MethodCase) -> None:
-    """No weight of CLIP takes a gradient, and something else does."""
+    """No weight of CLIP takes a gradient, and something else does, if it says that it learns."""
     model = case.small()
     frozen = [n for n, p in model.model.clip.named_parameters() if p.requires_grad]
     hold(not frozen, f"weights of the image tower would learn: {frozen[:1]}")
-    hold(any(p.requires_grad for p in model.parameters()), "nothing can learn")
+    can, says = any(p.requires_grad for p in model.parameters()), case.method.learns
+    hold(can is says, f"that anything in it can learn is {can}, and it says {says}")
 
 
 def refuses_to_score_before_it_is_ready(case: MethodCase) -> None:

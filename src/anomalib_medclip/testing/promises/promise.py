@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from types import FunctionType, ModuleType
 
 import torch
@@ -19,6 +20,17 @@ def promises_of(module: ModuleType) -> Iterator[Promise]:
         own = isinstance(value, FunctionType) and value.__module__ == module.__name__
         if own and not name.startswith("_"):
             yield value
+
+
+def of_learning(promise: Promise) -> Promise:
+    """A promise of what training does; a method in which nothing learns keeps it by that."""
+
+    @wraps(promise)
+    def asked(case: MethodCase) -> None:
+        if case.method.learns:
+            promise(case)
+
+    return asked
 
 
 def hold(kept: object, words: str) -> None:

@@ -19,12 +19,12 @@ class GaussianSmoothing(nn.Module):
     matrix: Tensor
 
     def __init__(self, size: int, sigma: float) -> None:
-        from scipy.ndimage import gaussian_filter  # of all torch models, this one alone needs it
+        from scipy.ndimage import gaussian_filter  # few models need it
 
         super().__init__()
         matrix = gaussian_filter(np.eye(size), (sigma, 0.0))
         self.register_buffer("matrix", torch.from_numpy(matrix).float(), persistent=False)
 
-    def forward(self, maps: Float[Tensor, "batch size size"]) -> Float[Tensor, "batch size size"]:
+    def forward(self, maps: Float[Tensor, "*batch size size"]) -> Float[Tensor, "*batch size size"]:
         """Smooth along columns and rows."""
         return self.matrix @ maps @ self.matrix.T

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class ClassTokens(nn.Module):
-    """Learnt vectors plus, from the image, as many convolutions along its feature (eq. 2, 3).
+    """Learnt vectors plus, from the image, as many convolutions along its feature.
 
     Args:
         count: Number of vectors.

@@ -1,0 +1,107 @@
+"""What a text tower or a tokenizer of Hugging Face needs: the library, and files of a model.
+
+The library, transformers, is an extra, and imported here and where such a tower runs only.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download, snapshot_download
+
+from anomalib_medclip.clip.source import LOCAL, Source
+from anomalib_medclip.clip.weights import offline_if_out_of_reach
+from anomalib_medclip.errors import ConfigError, RuntimeMissingError, WeightsError
+
+_WORDS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+"""Files with words, of which a tokenizer has one."""
+
+_WORD_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
+"""What is downloaded of a repository for its tokenizer."""
+
+
+def check_library(name: str) -> None:
+    """Refuse a model that needs transformers, where it is not installed.
+
+    Raises:
+        RuntimeMissingError: It names the extra to install.
+    """
+    if find_spec("transformers") is None:
+        msg = f"{name} has a text tower or a tokenizer of Hugging Face, and transformers is not "
+        msg += "installed: pip install 'anomalib-medclip[hf]'"
+        raise RuntimeMissingError(msg)
+
+
+def hf_folder(source: Source) -> Path:
+    """The folder with the configuration of a text tower: on this machine, or in the hub's cache.
+
+    Raises:
+        RuntimeMissingError: transformers is not installed.
+        WeightsError: It is not on this machine, and the hub is out of reach.
+    """
+    name = str(source.config["text_cfg"]["hf_model_name"])
+    check_library(source.name)
+    if folder := _local(source, name, ("config.json",)):
+        return folder
+    try:
+        with offline_if_out_of_reach():
+            return Path(hf_hub_download(name, "config.json")).parent
+    except Exception as error:
+        raise _missing(source, name, "config.json", error) from error
+
+
+def tokenizer_folder(source: Source) -> Path:
+    """The folder with the files of a tokenizer, likewise.
+
+    Raises:
+        RuntimeMissingError: transformers is not installed.
+        WeightsError: They are not on this machine, and the hub is out of reach.
+    """
+    name = str(source.config["text_cfg"]["hf_tokenizer_name"])
+    check_library(source.name)
+    if folder := _local(source, name, _WORDS):
+        return folder
+    try:
+        with offline_if_out_of_reach():
+            return Path(snapshot_download(name, allow_patterns=list(_WORD_FILES)))
+    except Exception as error:
+        raise _missing(source, name, "the tokenizer's files", error) from error
+
+
+def text_width(source: Source) -> int:
+    """Width of a text tower's token stream."""
+    text: dict[str, Any] = source.config["text_cfg"]
+    if "hf_model_name" not in text:
+        return int(text.get("width", 512))
+    folder = hf_folder(source)
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    return int(getattr(config, "hidden_size", None) or config.d_model)
+
+
+def no_blocks_of(name: str) -> ConfigError:
+    """What is raised where a text tower's own blocks are needed."""
+    msg = f"{name} has a text tower of Hugging Face, into whose blocks nothing can be put; take a "
+    msg += "CLIP with a text tower of its own, or a method that only reads features"
+    return ConfigError(msg)
+
+
+def _local(source: Source, name: str, files: tuple[str, ...]) -> Path | None:
+    """Where such files lie: by the path that is named, or beside the configuration itself."""
+    beside = [source.folder / name, source.folder] if source.folder else []
+    for folder in (Path(name), *beside):
+        if any((folder / file).is_file() for file in files):
+            return folder.absolute()
+    return None
+
+
+def _missing(source: Source, name: str, what: str, error: Exception) -> WeightsError:
+    msg = (
+        f"could not read {what} of {name}, which the text of {source.name} needs, from the hub or "
+    )
+    msg += (
+        f"its cache: {error}; put the files beside open_clip_config.json into a folder, and name "
+    )
+    msg += f"it as backbone by {LOCAL}FOLDER"
+    return WeightsError(msg)

@@ -1,0 +1,2 @@
+from .lightning_model import AdaCLIP as AdaCLIP
+from .torch_model import AdaCLIPModel as AdaCLIPModel

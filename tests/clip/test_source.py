@@ -1,0 +1,219 @@
+"""What a backbone's name stands for, and what is said of how images enter it."""
+
+import json
+import logging
+
+import pytest
+import timm
+import torch
+from families import MORE, configs, small
+from tiny import small as small_model
+
+from anomalib_medclip.clip import hugging_face, source, weights
+from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.source import Stated, differences, read_source
+from anomalib_medclip.clip.towers import ImageTower, TextTower
+from anomalib_medclip.errors import ConfigError, RuntimeMissingError, WeightsError
+from anomalib_medclip.models.mvfa import MVFA
+
+BIOMED = next(iter(MORE))
+
+
+@pytest.fixture
+def folder(tiny_config, tmp_path):
+    """A folder as open_clip writes it, with random weights of another seed than a backbone's."""
+    clip = Backbone(tiny_config, image_size=32, seed=7).load().clip
+    torch.save(clip.state_dict(), tmp_path / "open_clip_pytorch_model.bin")
+    stated = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7], "interpolation": "bilinear"}
+    content = {"model_cfg": tiny_config, "preprocess_cfg": stated}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    monkeypatch.setattr(weights, "_hub_is_out_of_reach", lambda: True)
+
+
+# --- folders, repositories, timm's towers
+
+
+@pytest.mark.parametrize("prefix", ["local-dir:", ""])
+def test_a_folder_has_weights_of_its_own_whatever_tag_is_named(prefix, folder, tiny_config, caplog):
+    with caplog.at_level(logging.INFO):
+        found = Backbone(f"{prefix}{folder}", "openai", image_size=32).load()
+    expected = Backbone(tiny_config, image_size=32, seed=7).load().clip
+    assert torch.equal(found.clip.visual.proj, expected.visual.proj)
+    assert "has weights of its own, and no tags: reading" in caplog.text
+
+
+def test_a_file_goes_before_the_weights_of_a_folder(folder, tiny_config, tmp_path):
+    other = Backbone(tiny_config, image_size=32, seed=9).load().clip
+    torch.save(other.state_dict(), tmp_path / "mine.pt")
+    found = Backbone(f"local-dir:{folder}", str(tmp_path / "mine.pt"), image_size=32).load()
+    assert torch.equal(found.clip.visual.proj, other.visual.proj)
+
+
+def spoil_nothing(folder):
+    (folder / "open_clip_pytorch_model.bin").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (spoil_nothing, "holds no weights, which open_clip would name open_clip_model.safetensors"),
+        (lambda f: (f / "open_clip_config.json").unlink(), "open_clip_config.json is missing"),
+        (lambda f: (f / "open_clip_config.json").write_text("{"), "is no JSON"),
+        (lambda f: (f / "open_clip_config.json").write_text("{}"), "says no 'embed_dim' and"),
+    ],
+)
+def test_a_folder_that_lacks_something_is_refused(spoil, words, folder):
+    spoil(folder)
+    with pytest.raises(WeightsError, match=words):
+        Backbone(f"local-dir:{folder}", "any", image_size=32).load()
+
+
+def test_without_network_a_repository_is_asked_for_as_a_folder(no_hub):
+    with pytest.raises(WeightsError, match="copy the repository to a folder and name that by loc"):
+        Backbone("hf-hub:nobody/nothing").load()
+
+
+def test_a_repository_is_read_from_the_hubs_cache(folder, monkeypatch):
+    asked = []
+
+    def cached(repository, name):
+        asked.append((repository, name))
+        return str(folder / name)
+
+    monkeypatch.setattr(source, "hf_hub_download", cached)
+    source._hub_folder.cache_clear()
+    found = Backbone("hf-hub:somebody/clip", "openai", image_size=32).load()
+    source._hub_folder.cache_clear()
+    expected = Backbone(f"local-dir:{folder}", "openai", image_size=32).load()
+    assert found.fingerprint == expected.fingerprint
+    assert asked == [("somebody/clip", "open_clip_config.json")]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [160, 96])
+def test_a_tower_of_timms_has_timms_numbers_and_no_text(side, tmp_path):
+    torch.manual_seed(3)
+    made = timm.create_model("test_vit", num_classes=0).eval()
+    torch.save(made.state_dict(), tmp_path / "vit.pt")
+    backbone = Backbone("timm:test_vit", str(tmp_path / "vit.pt"), side, normalize=True)
+    tower, images = ImageTower(backbone), torch.rand(1, 3, side, side)
+    mean, std = (torch.tensor(made.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
+    made.set_input_size((side, side))
+    expected = made((images - mean) / std)
+    found = tower.pool(tower.taps(images, [tower.depth])[:, 0])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    with pytest.raises(ConfigError, match="timm:test_vit is an image tower without text; take"):
+        TextTower(backbone)
+
+
+def test_the_way_positions_are_resized_is_that_of_timms_towers_too():
+    def positions(how):
+        built = Backbone("timm:test_vit", image_size=96, position_resize=how).load()
+        return built.clip.visual.trunk.pos_embed
+
+    ways = [positions(how) for how in ("bicubic, antialiased", "bicubic", "bilinear")]
+    assert {one.shape[1] for one in ways} == {37}
+    assert not torch.equal(ways[0], ways[1])
+    assert not torch.equal(ways[1], ways[2])
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "words"),
+    [
+        ("timm:vit_nobody", None, "timm knows no image tower 'vit_nobody'"),
+        ("timm:vit_small_patch14_dinov2", "openai", "its tags are: lvd142m; or give a local file"),
+        ("ViT-Z", None, "open_clip knows no model 'ViT-Z'; see .* local-dir:FOLDER"),
+    ],
+)
+def test_names_that_there_are_not_are_refused(model, pretrained, words):
+    with pytest.raises(WeightsError, match=words):
+        Backbone(model, pretrained).load()
+
+
+# --- how images enter
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "mean"),
+    [
+        ("ViT-B-16-SigLIP", "webli", (0.5, 0.5, 0.5)),
+        ("ViT-B-16-SigLIP", "a_file.pt", (0.5, 0.5, 0.5)),  # as all its tags are
+        ("ViT-L-14-336", "openai", Stated.mean),
+        ("timm:vit_small_patch14_dinov2", "a_file.pt", (0.485, 0.456, 0.406)),
+    ],
+)
+def test_the_mean_that_is_stated_for_weights_is_known(model, pretrained, mean):
+    assert read_source(model).stated(pretrained).mean == mean
+
+
+def test_images_are_normalised_as_is_stated(folder):
+    images = torch.rand(1, 3, 32, 32)
+    plain, own = (ImageTower(Backbone(f"{folder}", "x", 32, normalize=n)) for n in (False, True))
+    mean = torch.tensor([0.1, 0.2, 0.3])[:, None, None]
+    std = torch.tensor([0.5, 0.6, 0.7])[:, None, None]
+    torch.testing.assert_close(own.taps(images, [4]), plain.taps((images - mean) / std, [4]))
+    other = json.loads((folder / "open_clip_config.json").read_text()) | {"preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(other))
+    again = [ImageTower(Backbone(f"{folder}", "x", 32, normalize=n)) for n in (False, True)]
+    assert again[0].fingerprint == plain.fingerprint, "without normalisation it is the same"
+    assert again[1].fingerprint != own.fingerprint
+
+
+def test_what_differs_from_training_is_said_once_in_the_log(folder, caplog):
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            MVFA(backbone=f"local-dir:{folder}", pretrained="x", image_size=32, levels=[1, 2])
+    said = [one.getMessage() for one in caplog.records if "trained with" in one.getMessage()]
+    [words] = said
+    assert "no normalisation, trained with mean (0.1, 0.2, 0.3) and deviation (0.5, " in words
+    assert "resized by bicubic, trained with bilinear" in words
+
+
+def test_what_does_not_differ_is_not_said():
+    stated = Stated(interpolation="bicubic", quick_gelu=True)
+    assert not differences(stated, quick_gelu=True, normalize=True, interpolation="bicubic")
+
+
+# --- Hugging Face
+
+
+def test_without_transformers_the_extra_is_named(monkeypatch, tmp_path):
+    name = small(configs()["ViT-B-16-SigLIP"], tmp_path)
+    monkeypatch.setattr(hugging_face, "find_spec", lambda _name: None)
+    with pytest.raises(RuntimeMissingError, match=r"pip install 'anomalib-medclip\[hf\]'"):
+        TextTower(Backbone(name, image_size=64))
+
+
+@pytest.mark.parametrize("lost", ["config.json", "tokenizer.json"])
+def test_files_that_are_not_there_are_named_with_where_to_put_them(lost, tmp_path, no_hub):
+    name = small(configs()[BIOMED], tmp_path)
+    (tmp_path / lost).unlink()
+    with pytest.raises(WeightsError, match="put the files beside open_clip_config"):
+        TextTower(Backbone(name, image_size=64))
+
+
+# --- without text
+
+
+def test_anchors_take_the_place_of_words_and_learn():
+    model = small_model(MVFA, backbone="timm:test_vit", image_size=64, prompts="anchors").model
+    text = model.prompts()
+    torch.testing.assert_close(text.norm(dim=-1), torch.ones(2))
+    encoded = model.encode(torch.rand(2, 3, 64, 64))
+    model.loss(encoded, None, torch.tensor([False, True]), text).backward()
+    assert model.prompts.anchors.grad.abs().max() > 0
+
+
+def test_what_reads_words_is_refused_where_there_are_none_before_any_work():
+    with pytest.raises(ConfigError, match=r"without text; take a CLIP, or .* prompts: anchors"):
+        small_model(MVFA, backbone="timm:test_vit", image_size=64)
+
+
+def test_anchors_name_no_object():
+    with pytest.raises(ConfigError, match="anchors name no object"):
+        small_model(MVFA, prompts="anchors", object_name="brain")
