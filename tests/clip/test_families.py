@@ -10,8 +10,10 @@ from families import MORE, configs, families, small
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.timm_trunk import trunk_of
 from anomalib_medclip.clip.towers import ImageTower, TextTower
+from anomalib_medclip.components.learnable_prompts import LearnablePrompts
 from anomalib_medclip.errors import ConfigError, WeightsError
 
+BIOMED = next(iter(MORE))
 SENTENCES = ["a photo of the normal brain .", "damaged liver tissue", "x"]
 EVERY = {names[0]: kind for kind, names in families().items()}
 RUN = [name for name, kind in EVERY.items() if kind.runs]
@@ -158,10 +160,29 @@ def test_what_looks_into_blocks_refuses_those_of_others(backbone):
         _ = TextTower(backbone).causal_mask
 
 
-@pytest.mark.parametrize("backbone", list(MORE)[:1], indirect=True)
+@pytest.mark.parametrize("backbone", [BIOMED], indirect=True)
 def test_what_looks_into_text_blocks_refuses_those_of_hugging_face(backbone):
     with pytest.raises(ConfigError, match="text tower of Hugging Face, into whose blocks nothing"):
         _ = TextTower(backbone).blocks
+
+
+@pytest.mark.parametrize("backbone", ["ViT-B-16", "ViT-B-16-SigLIP", BIOMED], indirect=True)
+def test_whatever_the_tokenizer_contexts_stand_where_prompts_say_and_learn(backbone):
+    tower, phrases = TextTower(backbone), (["normal brain"], ["damaged liver tissue"])
+    prompts = LearnablePrompts(tower.width, *phrases, context=3, positions=("end", "front"))
+    first = tower.tokenizer.first
+    with torch.no_grad():
+        for context in prompts.ctx.values():
+            context[:] = tower.embed(tower.tokenize(["x"]))[0, first]
+        (end, front), ends = prompts.sequences(tower, "abnormal")
+        tokens = tower.tokenize(["x x x damaged liver tissue."])
+        plain = tower.embed(tokens)[0]
+    torch.testing.assert_close(end, plain)
+    torch.testing.assert_close(front[first : first + 3], plain[first + 3 : first + 6])
+    torch.testing.assert_close(front[first + 3 : first + 6], plain[first : first + 3])
+    assert ends.tolist() == tower.ends(tokens).tolist() * 2
+    prompts(tower)[:, :3].sum().backward()
+    assert all(one.grad.abs().max() > 0 for one in prompts.ctx.values())
 
 
 @torch.no_grad()

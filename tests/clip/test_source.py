@@ -15,6 +15,7 @@ from anomalib_medclip.clip.source import Stated, differences, read_source
 from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.errors import ConfigError, RuntimeMissingError, WeightsError
 from anomalib_medclip.models.mvfa import MVFA
+from anomalib_medclip.models.plain_clip import PlainCLIP
 
 BIOMED = next(iter(MORE))
 
@@ -214,6 +215,32 @@ def test_what_reads_words_is_refused_where_there_are_none_before_any_work():
         small_model(MVFA, backbone="timm:test_vit", image_size=64)
 
 
-def test_anchors_name_no_object():
-    with pytest.raises(ConfigError, match="anchors name no object"):
-        small_model(MVFA, prompts="anchors", object_name="brain")
+def test_where_there_is_no_text_plain_clip_compares_with_normal_images_alone():
+    model = small_model(PlainCLIP, backbone="timm:test_vit", image_size=64).model
+    encoded, owners = model.encode(torch.rand(2, 3, 64, 64)), torch.arange(2)
+    model.fit_support(encoded, encoded.unsqueeze(0), torch.zeros(2, dtype=torch.bool), owners)
+    again = model.score(encoded, model.prompts())
+    torch.testing.assert_close(again.pred_score, torch.zeros(2), rtol=0, atol=1e-3)
+    model.few_shot = False
+    with pytest.raises(ConfigError, match="without text compares with normal images, and there"):
+        model.score(encoded, model.prompts())
+
+
+@pytest.mark.parametrize("model", ["timm:test_vit_relpos", "timm:vit_pe_core_tiny_patch16_384"])
+def test_blocks_that_know_places_take_no_tokens_of_others(model):
+    with pytest.raises(ConfigError, match="knows in every block where each token stands"):
+        ImageTower(Backbone(model, image_size=64)).check_takes_tokens()
+    ImageTower(Backbone("timm:test_vit", image_size=64)).check_takes_tokens()
+
+
+@pytest.mark.parametrize("model", [BIOMED, "timm:test_vit"])
+def test_the_depth_of_a_text_tower_is_that_of_clips_own(model, tmp_path):
+    name = small(configs()[model], tmp_path) if model == BIOMED else model
+    with pytest.raises(ConfigError, match=r"Hugging Face, into whose|image tower without text"):
+        _ = Backbone(name).text_depth
+    assert Backbone("ViT-B-16").text_depth == 12
+
+
+def test_anchors_name_no_object_and_say_so(caplog):
+    small_model(MVFA, prompts="anchors", object_name="brain")
+    assert "object_name is 'brain', and has no effect beside prompts: anchors" in caplog.text

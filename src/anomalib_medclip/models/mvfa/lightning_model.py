@@ -61,6 +61,7 @@ class MVFA(ClipMethod, AnomalibModule):
     augmentations = Copies.alike(ELEVEN_FOLD)
     prompt_kinds = ("fixed", "anchors")
     idle = (
+        Idle(("object_name",), lambda given: given["prompts"] == "anchors", "prompts: anchors"),
         Idle(("residual_ratio",), lambda given: not given["feed_back"], "feed_back: false"),
         Idle(
             ("bank_precision", "index_float16", "index_scratch_mb", "index_sharded", "transductive",
