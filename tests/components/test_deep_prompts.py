@@ -8,6 +8,7 @@ from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.deep_prompts import InsertedPrompts, OverwritingPrompts
 from anomalib_medclip.components.image_prompts import ImagePrompts
+from anomalib_medclip.components.words import Words
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +50,13 @@ def test_the_seed_decides_the_first_vectors_and_nothing_else():
 
 
 SENTENCES = ("a photo of a good", "a photo of a damaged")
+WORDS = Words(("good",), ("damaged",), ("a photo of a {}",))
 
 
 @pytest.mark.parametrize("deep_length", [0, 2])
 def test_sentences_that_end_again_are_read_at_their_end(deep_length, tower):
     """As padded and run whole, the end-of-text token moved to the right of the class tokens."""
-    prompts = ImagePrompts(tower, 24, SENTENCES, 3, deep_length=deep_length, ends=True)
+    prompts = ImagePrompts(tower, 24, WORDS, 3, deep_length=deep_length, ends=True)
     feature = torch.randn(4, 24)
     found = prompts(tower, prompts.templates(tower), feature)
     tokens = tower.embed(tower.tokenize(SENTENCES))
@@ -73,7 +75,7 @@ def test_sentences_that_end_again_are_read_at_their_end(deep_length, tower):
 
 
 def test_dropout_draws_for_each_image_in_training_alone(tower):
-    prompts = ImagePrompts(tower, 24, SENTENCES, ends=True, dropout=0.5)
+    prompts = ImagePrompts(tower, 24, WORDS, ends=True, dropout=0.5)
     templates, feature = prompts.templates(tower), torch.randn(1, 24).expand(3, -1)
     first, second, _ = prompts(tower, templates, feature)
     assert not torch.allclose(first, second, atol=1e-4)
