@@ -111,8 +111,6 @@ def test_hard_prompts_are_mediclip_without_anything_learnt():
         ({"mode": "text", "levels": [1, 4]}, "mode text reads block 4, the last; leave levels out"),
         ({"mode": "text", "add_text": True}, "add_text adds text to the mode memory"),
         ({"mode": "hard_prompts", "object_name": "liver"}, "leave object_name out"),
-        ({"object_name": "liver"}, "leave object_name out"),
-        ({"prompts": {"normal": ["a {}"]}}, "PlainCLIP has prompts of its own; leave prompts out"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(options, words):
@@ -204,3 +202,19 @@ def test_a_tower_without_text_is_enough_for_a_memory_and_for_nothing_else(lesion
     for without in ({"mode": "text"}, {"add_text": True}):
         with pytest.raises(ConfigError, match="without text"):
             PlainCLIP(**options, **without)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"prompts": {"normal": ["a {}"]}}, "prompts"),
+        ({"loss_weights": {"dice": 2.0}}, "loss_weights"),
+        ({"mode": "text", "bank_precision": "float32"}, "bank_precision"),
+        ({"mode": "text", "prompts": {"normal": ["a {}"]}}, None),
+    ],
+)
+def test_options_without_effect_are_said(options, said, caplog):
+    with caplog.at_level(logging.WARNING):
+        PlainCLIP(**OPTIONS, **options)
+    found = [one.message for one in caplog.records if "no effect" in one.message]
+    assert [said in one for one in found] == ([] if said is None else [True])

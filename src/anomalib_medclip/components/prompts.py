@@ -139,7 +139,7 @@ class NoPrompts(PromptEncoder):
         self.embed_dim = embed_dim
 
     def forward(
-        self, tower: TextTower | None, object_name: str = ""
+        self, tower: TextTower | None = None, object_name: str = ""
     ) -> Float[Tensor, "2 embed_dim"]:
         """Two unit vectors that say nothing."""
         del tower, object_name

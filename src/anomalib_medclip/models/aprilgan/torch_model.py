@@ -234,11 +234,11 @@ class APRILGANModel(ClipModel):
         encoded: Float[Tensor, "batch level token width"],
         text: Float[Tensor, "2 embed_dim"],
     ) -> dict[str, Float[Tensor, "batch 1 width"]]:
-        """The mean patch without the layers and with them."""
+        """The mean patch without the layers, which are its adapters, and with them."""
         del text
         return {
-            "without layers": mean_patch(self._patches(encoded, self.text_levels)),
-            "with layers": mean_patch(torch.stack(self.projected(encoded))),
+            "without adapters": mean_patch(self._patches(encoded, self.text_levels)),
+            "with adapters": mean_patch(torch.stack(self.projected(encoded))),
         }
 
     def get_extra_state(self) -> Tensor:

@@ -39,10 +39,14 @@ class PlainCLIP(ClipMethod, AnomalibModule):
     default_epochs = 1
     learns = False
     wants_abnormal = False
-    names_the_object = False
     idle = (
         Idle(("loss_weights",), lambda given: bool(given), "nothing that learns"),
         Idle(("bank_precision",), lambda given: given["mode"] != "memory", "a mode without a bank"),
+        Idle(
+            ("prompts",),
+            lambda given: given["mode"] == "memory" and not given["add_text"],
+            "mode: memory without add_text",
+        ),
     )
     model: PlainCLIPModel
 
@@ -55,13 +59,13 @@ class PlainCLIP(ClipMethod, AnomalibModule):
         bank_precision: Literal["float16", "float32"] = "float16",
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
-        self.names_the_object = mode == "text" or add_text
+        self.names_the_object = mode != "hard_prompts"
         super().__init__(quick_gelu=quick_gelu, normalize=normalize, **kwargs)
         tower = self.image_tower()
         prompts: PromptEncoder = FixedPrompts()
         if mode == "hard_prompts":
             prompts = FixedPrompts(NORMAL, ABNORMAL)
-        elif mode == "memory" and not add_text:
+        elif mode == "memory" and not (add_text or self.backbone.has_text):
             prompts = NoPrompts(tower.embed_dim)
         model = PlainCLIPModel(
             tower,

@@ -189,7 +189,7 @@ class PlainCLIPModel(ClipModel):
     ) -> dict[str, Float[Tensor, "batch 1 width"]]:
         """The mean patch of the frozen tower."""
         del text
-        return {"frozen": mean_patch(self.bank_tokens(encoded))}
+        return {"without adapters": mean_patch(self.bank_tokens(encoded))}
 
     @property
     def _compares(self) -> bool:
