@@ -18,6 +18,7 @@ from anomalib_medclip.compare.word_scores import compare_words
 from anomalib_medclip.compare.word_sets import read_word_sets
 from anomalib_medclip.errors import ConfigError, ImageReadError
 from anomalib_medclip.models.mvfa import MVFA
+from anomalib_medclip.models.plain_clip import PlainCLIP
 from anomalib_medclip.readers.picture import read_image
 
 K = 12
@@ -151,6 +152,24 @@ def test_the_command_says_how_many_were_tried_and_writes_what_it_found(scans, tm
     ]
 
 
+def test_by_default_it_is_plain_clip_that_is_asked_and_the_scores_are_its_own(scans, tmp_path):
+    config = read_word_sets(config_of(scans, tmp_path, model=None))
+    assert config.model["class_path"] == "anomalib_medclip.PlainCLIP"
+    config.model["init_args"] = {**config.model["init_args"], **OPTIONS}
+    _, found = compare_words(config, passing, CPU)
+    data = lesion_data(scans, k_shot=K)
+    data.setup()
+    items = list(data.support_data)
+    for one in found:
+        method = PlainCLIP(**config.model["init_args"], prompts=SETS[one.name])
+        images = torch.cat([method.pre_processor(item.image[None]) for item in items])
+        with torch.no_grad():
+            text = method.model.prompts(TextTower(method.backbone), "square")
+            scores = method.model.score(method.model.encode(images), text).pred_score
+        labels = [bool(item.gt_label) for item in items]
+        assert one.value == pytest.approx(roc_auc_score(labels, scores))
+
+
 def test_images_are_encoded_once_for_all_sets(scans, tmp_path, monkeypatch):
     seen = []
     taps = ImageTower.taps
@@ -192,6 +211,9 @@ WRONG = {
     "no data": ({"data": None}, "it names no data"),
     "a slip": ({"set": {}}, "there is no 'set' among data, sets, .*; did you mean 'sets'"),
     "bad words": ({"sets": {"own": None, "b": {"normal": []}}}, "normal is empty"),
+    "no words": (
+        {"sets": {"own": None, "b": {"kind": "anchors"}}}, "kind is 'anchors', and must be 'le",
+    ),
     "no file": ({"sets": {"own": None, "b": "no.yaml"}}, "no.yaml', and there is no such file"),
     "folds": ({"folds": 1}, "folds is 1, and must be a whole number of at least 2"),
     "train": ({"train": "yes!"}, "train is 'yes!', and must be true or false"),

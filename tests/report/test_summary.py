@@ -41,6 +41,14 @@ def on_disk(folder):
     return found
 
 
+def test_words_that_are_not_a_methods_own_stand_beside_its_name():
+    words = {"normal": ["quiet {}"], "abnormal": ["broken {}", "ill {}"], "templates": ["a {}."]}
+    [own] = rows_of(right_record("MVFA", note="small"))
+    [other] = rows_of(right_record("MVFA", note="small", facts={"words": words}))
+    assert own.note == "small"
+    assert other.note == "small; normal: quiet {}; abnormal: broken {}, ill {}"
+
+
 def test_every_figure_is_recomputed_from_the_files(tmp_path):
     store = write_results(tmp_path, draws=(0, 1, 2))
     for draw in (0, 1, 2):  # seeds of a draw, of a skill of their own

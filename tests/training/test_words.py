@@ -70,7 +70,7 @@ def test_the_words_decide_whether_an_object_is_named():
 def test_iqe_clip_says_one_sentence_of_the_object_it_is_told():
     model = IQECLIP(**OPTIONS | {"backbone": EVEN}, prompts=SAID | {"object_name": "liver"}).model
     assert model.prompts.sentences == ["a scan of a quiet liver.", "a scan of a broken liver."]
-    assert model.prompts.length == int(
+    assert model.prompts.start == int(
         model.text_tower.tokenize(model.prompts.sentences)[0].argmax()
     )
     two = {**SAID, "normal": ["quiet {}", "still {}"]}
@@ -90,7 +90,7 @@ def test_a_file_may_name_the_kind_and_templates_of_contexts_are_said_to_do_nothi
     assert "prompts: templates have no effect, as contexts learn" in caplog.text
     assert [len(one) for one in learnt.model.prompts.ctx.values()] == [1] * 6
     with pytest.raises(ConfigError, match="kind is 'fixed', and must be none for this method"):
-        small(MVFA, prompts={**SAID, "kind": "fixed"})
+        small(IQECLIP, prompts={**SAID, "kind": "fixed"})
 
 
 # --- what is kept

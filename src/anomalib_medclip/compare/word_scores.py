@@ -233,7 +233,8 @@ def _said(
     asked, own = AskedWords.of(prompts, KINDS), method.words or WORDS
     words = asked.above(replace(own, templates=own.templates or TEMPLATES))
     name = asked.check_object(words, method.hparams["object_name"])
-    return _Said(words, data.object_name if name is None else name)
+    asked_or_known = data.object_name if name is None else name
+    return _Said(words, asked_or_known if words.name_the_object else "")
 
 
 def _figure(

@@ -14,6 +14,12 @@ from anomalib_medclip.models import list_models
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.training.method import ClipMethod
 
+_PLAINEST = {"class_path": "anomalib_medclip.PlainCLIP", "init_args": {"mode": "text"}}
+"""An image against sentences, and no training."""
+
+_KINDS = tuple(kind for kind in KINDS if kind != "anchors")
+"""Those that have words."""
+
 
 @dataclass
 class WordSets:
@@ -23,7 +29,7 @@ class WordSets:
         data: Whose support is scored: ``class_path`` and ``init_args``, or ``config``.
         sets: By the name that tables give them: a file of words, relative to this one, what is in
             one, or nothing for the model's own words.
-        model: Whose CLIP it is; by default ``PlainCLIP`` by its text.
+        model: Whose CLIP it is; by default that of ``PlainCLIP``.
         train: Train the model with each set of words, without parts of the support's patients,
             which it then scores. Else the frozen CLIP scores all, and nothing is learnt.
         folds: How many parts, if it is trained.
@@ -49,7 +55,7 @@ def read_word_sets(path: Path) -> WordSets:
     try:
         given = _known(from_yaml(path.read_text(encoding="utf-8")))
         sets = _sets(given.get("sets"), path)
-        given |= {"model": given.get("model") or _own_model(), "sets": sets}
+        given |= {"model": given.get("model") or dict(_PLAINEST), "sets": sets}
         config = WordSets(**given)
         checked("folds", config.folds, 2, whole=True)
         if not isinstance(config.train, bool):
@@ -101,13 +107,5 @@ def _sets(said: Any, path: Path) -> dict[str, str | dict[str, Any] | None]:  # n
             msg = f"sets: {name!r} is {words!r}; name a file of words, or say what is in one"
             raise ConfigError(msg)
         found[name] = str(path.parent / words) if isinstance(words, str) else words
-        AskedWords.of(found[name], KINDS)
+        AskedWords.of(found[name], _KINDS)
     return found
-
-
-def _own_model() -> ModelEntry:
-    """The plainest use of words that there is: an image against sentences, and no training."""
-    if "plainclip" in list_models():
-        return {"class_path": "anomalib_medclip.PlainCLIP", "init_args": {"mode": "text"}}
-    right = {"quick_gelu": True, "normalize": True}  # as OpenAI trained it
-    return {"class_path": "anomalib_medclip.MVFA", "init_args": right}
