@@ -136,6 +136,24 @@ def test_names_that_there_are_not_are_refused(model, pretrained, words):
         Backbone(model, pretrained).load()
 
 
+def test_a_method_keeps_numbers_and_a_file_and_names_no_folder(folder):
+    model = small_model(MVFA, backbone=f"local-dir:{folder}", pretrained="any", image_size=32)
+    kept = model.hparams["backbone"], model.hparams["pretrained"]
+    assert kept[1] == str(folder / "open_clip_pytorch_model.bin")
+    assert str(folder) not in json.dumps(kept[0])
+    assert str(model.backbone).startswith(f"{folder.name}, weights open_clip_pytorch_model.bin")
+    again = small_model(MVFA, backbone=kept[0], pretrained=kept[1], image_size=32)
+    assert again.model.clip.fingerprint == model.model.clip.fingerprint
+    assert again.model.clip.stated.mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize("name", ["hf-hub:nobody/nothing", "local-dir:here"])
+def test_a_tower_of_timms_is_one_of_its_list(name, tiny_config):
+    config = tiny_config | {"vision_cfg": {"timm_model_name": name}}
+    with pytest.raises(WeightsError, match=f"timm knows no image tower '{name}'"):
+        Backbone(config).load()
+
+
 # --- how images enter
 
 
@@ -196,6 +214,34 @@ def test_files_that_are_not_there_are_named_with_where_to_put_them(lost, tmp_pat
     (tmp_path / lost).unlink()
     with pytest.raises(WeightsError, match="put the files beside open_clip_config"):
         TextTower(Backbone(name, image_size=64))
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_that_a_file_names_is_not_run(file, tmp_path):
+    name = small(configs()[BIOMED], tmp_path)
+    content = json.loads((tmp_path / file).read_text()) | {"auto_map": {"AutoConfig": "x.Harm"}}
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match="names code of its own"):
+        TextTower(Backbone(name, image_size=64))
+
+
+def test_options_that_reach_transformers_are_refused(tmp_path):
+    name = small(configs()[BIOMED], tmp_path)
+    path = tmp_path / "open_clip_config.json"
+    content = json.loads(path.read_text())
+    content["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
+    path.write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match=r"tokenizer options .'trust_remote_code'., of which"):
+        TextTower(Backbone(name, image_size=64))
+
+
+@pytest.mark.parametrize("part", ["hf_model_name", "hf_tokenizer_name"])
+def test_a_checkpoint_names_no_part_of_a_text_on_the_hub(part, tiny_config, tmp_path):
+    tiny_config["text_cfg"] |= {part: str(tmp_path)}
+    source.check_names_nothing(tiny_config)
+    tiny_config["text_cfg"] |= {part: "somebody/text"}
+    with pytest.raises(WeightsError, match=f"checkpoint's {part} is 'somebody/text', which is n"):
+        source.check_names_nothing(tiny_config)
 
 
 # --- without text
