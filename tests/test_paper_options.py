@@ -26,12 +26,25 @@ from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.models.mvfa.adapters import Adapters, Bottleneck
 from anomalib_medclip.models.mvfa.fusion import Branches, Fusion
 from anomalib_medclip.models.mvfa.variant import Variant
+from anomalib_medclip.models.vcpclip import VCPCLIP
 from anomalib_medclip.option_checks import idle_options
 from anomalib_medclip.training.options import SharedOptions
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs" / "models").glob("*_paper.yaml"))
 
 OTHERS = {
+    "AdaCLIP": {
+        "prompt_length": 3, "prompted_blocks": 2, "fusion": "none", "clusters": 2,
+        "fusion_weight": 0.5, "sigma": 0.0, "dice": "images", "weight_decay": 0.5,
+    },
+    "AnomalyCLIP": {
+        "context": 6, "deep_length": 0, "deep_blocks": 2, "value_blocks": 1, "temperature": 0.1,
+        "sigma": 0.0, "pixel_weight": 1.0,
+    },
+    "VCPCLIP": {
+        "prompt_length": 3, "class_prompts": False, "deep_prompt_length": 0, "heads": 2,
+        "dropout": 0.5, "alpha": 0.5, "sigma": 0.0, "top_pixels": 0.5, "temperature_lr": 0.5,
+    },
     "MVFA": {
         "scored_levels": [1, 2], "feed_back": False, "activation": "relu", "residual_ratio": 0.5,
         "last_level": "projector", "memory_weight": 0.2, "patch_score": "max",
@@ -77,8 +90,8 @@ def behaviour(method):
     tower = model.text_tower or TextTower(method.backbone)
     encoded, optimizer = model.encode(images), method.configure_optimizers()
     for truth in (masks, None):
-        if truth is None and method.__class__ is MediCLIP:
-            continue  # it learns from masks only
+        if truth is None and method.__class__ in (MediCLIP, VCPCLIP):
+            continue  # they learn from masks only
         torch.manual_seed(0)
         loss = model.loss(encoded, truth, labels, model.prompts(tower, "brain"))
         yield loss
@@ -314,7 +327,8 @@ def test_a_papers_config_differs_in_all_it_says_and_nothing_of_it_is_idle(stem, 
     path = next(one for one in CONFIGS if one.stem == stem)
     config = yaml.safe_load(path.read_text())
     kind = get_model(config["class_path"].rsplit(".", 1)[1])
-    said = {k: v for k, v in config["init_args"].items() if k not in ("backbone", "pretrained")}
+    of_clip = ("backbone", "pretrained", "image_size")
+    said = {k: v for k, v in config["init_args"].items() if k not in of_clip}
     if "deep_prompt_depth" in said:
         said["deep_prompt_depth"] = 2  # of 3 blocks here
     printed = behaves(kind, **said)

@@ -29,7 +29,7 @@ from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.prompts import FixedPrompts
 from anomalib_medclip.files import as_json, from_json
 from anomalib_medclip.models.iqeclip.query import QueryModule
-from anomalib_medclip.models.iqeclip.sentences import SENTENCES
+from anomalib_medclip.models.iqeclip.sentences import OBJECT, WORDS
 from anomalib_medclip.models.iqeclip.torch_model import IQECLIPModel
 from anomalib_medclip.models.madclip.torch_model import MadCLIPModel
 from anomalib_medclip.models.mediclip.torch_model import MediCLIPModel
@@ -56,7 +56,7 @@ class Method(NamedTuple):
 def iqeclip(tower: ImageTower) -> IQECLIPModel:
     """IQE-CLIP, with the text tower, prompts and queries that go with an image tower."""
     text_tower = TextTower(tower.backbone)
-    prompts = ImagePrompts(text_tower, tower.embed_dim, SENTENCES)
+    prompts = ImagePrompts(text_tower, tower.embed_dim, WORDS.about(OBJECT))
     return IQECLIPModel(tower, text_tower, prompts, QueryModule(tower.embed_dim))
 
 

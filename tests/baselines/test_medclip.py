@@ -122,7 +122,7 @@ def tokenizer(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bert():
     torch.manual_seed(1)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 1}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 1}
     config = BertConfig(vocab_size=len(WORDS), intermediate_size=48, **sizes)
     return BertModel(config).eval()
 
@@ -224,7 +224,7 @@ def test_a_sentence_is_the_mean_of_three_layers_over_all_positions(text, bert):
     kept = {name: ids[name] for name in ("input_ids", "attention_mask")}
     assert kept["attention_mask"][0].sum() < kept["attention_mask"][1].sum()
     states = bert(**kept, output_hidden_states=True).hidden_states
-    mean = (states[1].mean(1) + states[2].mean(1) + states[3].mean(1)) / 3
+    mean = (states[1].mean(1) + states[2].mean(1) + states[4].mean(1)) / 3
     expected = F.normalize(text.projection_head(mean), dim=1)
     torch.testing.assert_close(text([short, longer]), expected, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(text([short])[0], expected[0], atol=1e-4)

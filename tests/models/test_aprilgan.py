@@ -201,7 +201,7 @@ def test_layers_that_are_given_stay_as_they_are(kind, trained, lesions, tmp_path
         named = {f"fc.{name}": value for name, value in layers.items()}
         torch.save({"trainable_linearlayer": named}, path)
     model = small(adapters=str(path))
-    engine = fit(model, lesion_data(lesions, mask_column=None, k_shot=3), tmp_path)
+    engine = fit(model, lesion_data(lesions, k_shot=3), tmp_path)
     assert engine.trainer.current_epoch == 1
     assert not model.wants_abnormal
     assert model.model.uses_layers
@@ -233,7 +233,9 @@ def test_a_file_that_holds_no_layers_is_refused(held, tmp_path):
         small(adapters=str(path))
 
 
-@pytest.mark.parametrize("options", [{"lr": 0.1}, {"eleven_fold": True}, {"mosaic": 0.2}])
+@pytest.mark.parametrize(
+    "options", [{"lr": 0.1}, {"loss_weights": {"dice": 2}}, {"eleven_fold": True}, {"mosaic": 0.2}]
+)
 def test_options_of_training_are_refused_where_nothing_is_trained(options):
     with pytest.raises(ConfigError, match=f"{next(iter(options))} has a part in training, and"):
         small(train_layers=False, **options)

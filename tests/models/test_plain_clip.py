@@ -111,6 +111,8 @@ def test_hard_prompts_are_mediclip_without_anything_learnt():
         ({"mode": "text", "levels": [1, 4]}, "mode text reads block 4, the last; leave levels out"),
         ({"mode": "text", "add_text": True}, "add_text adds text to the mode memory"),
         ({"mode": "hard_prompts", "object_name": "liver"}, "leave object_name out"),
+        ({"object_name": "liver"}, "leave object_name out"),
+        ({"prompts": {"normal": ["a {}"]}}, "PlainCLIP has prompts of its own; leave prompts out"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(options, words):
@@ -191,3 +193,14 @@ def test_zero_shot_a_memory_is_text():
         assert model.scored_levels == (4,)
     assert torch.equal(found[0].pred_score, found[1].pred_score)
     assert torch.equal(found[0].anomaly_map, found[1].anomaly_map)
+
+
+def test_a_tower_without_text_is_enough_for_a_memory_and_for_nothing_else(lesions, tmp_path):
+    options = {"backbone": "timm:test_vit", "pretrained": None, "image_size": 64}
+    model = PlainCLIP(**options, visualizer=False)
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
+    [found] = engine.train(model, datamodule=lesion_data(lesions))
+    assert found["pixel_AUROC"] > 0.8
+    for without in ({"mode": "text"}, {"add_text": True}):
+        with pytest.raises(ConfigError, match="without text"):
+            PlainCLIP(**options, **without)

@@ -11,7 +11,7 @@ from golden_check import check
 from torch import nn
 
 from anomalib_medclip.clip.partial_attention import values_of
-from anomalib_medclip.clip.towers import ImageTower
+from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.clip.value_path import Streams
 from anomalib_medclip.components.anomaly_map import align, to_map
 from anomalib_medclip.components.deep_prompts import InsertedPrompts, OverwritingPrompts
@@ -20,7 +20,6 @@ from anomalib_medclip.models.adaclip import AdaCLIP, AdaCLIPModel
 from anomalib_medclip.models.adaclip import torch_model as adaclip
 from anomalib_medclip.models.adaclip.fusion import Fusion
 from anomalib_medclip.models.adaclip.prompts import DynamicPrompts
-from anomalib_medclip.models.adaclip.text_prompts import TextPrompts
 from anomalib_medclip.models.anomalyclip import AnomalyCLIP, AnomalyCLIPModel
 from anomalib_medclip.models.anomalyclip import torch_model as anomalyclip
 from anomalib_medclip.models.vcpclip import torch_model as vcpclip
@@ -253,11 +252,8 @@ def dice_of_images(patch):
 
 @mistake("adaclip")
 def text_that_sees_ahead(patch):
-    def features(features, prompts, tower, *args):
-        tower.causal_mask = torch.zeros_like(tower.causal_mask)
-        return features(prompts, tower, *args)
-
-    wrapped(patch, TextPrompts, "sentence_features", features)
+    sees_all = property(lambda tower: torch.zeros_like(tower.own.causal_mask))
+    patch.setattr(TextTower, "causal_mask", sees_all)
 
 
 @mistake("adaclip")

@@ -155,7 +155,8 @@ def test_what_is_learnt_is_the_same_without(fitted, method, many, tmp_path):
     learnt = [name for name in ours if not name.startswith("post_processor")]
     assert learnt
     assert all(torch.equal(ours[name], theirs[name]) for name in learnt)
-    assert ours["post_processor._image_threshold"] != theirs["post_processor._image_threshold"]
+    found, other = (one["post_processor._image_threshold"] for one in (ours, theirs))
+    assert found != other or not method.learns, "else each is scored without itself anyway"
 
 
 @pytest.mark.daily_for(method="MVFA")

@@ -25,12 +25,11 @@ from anomalib_medclip.baselines.medclip_text import (
     NORMAL,
     TOKENIZER,
     MedCLIPPrompts,
-    NoText,
     read_text_features,
 )
 from anomalib_medclip.baselines.medclip_tower import SIDE, MedCLIPBackbone, MedCLIPTower, Network
 from anomalib_medclip.components.augmentation import Copies, unchanged
-from anomalib_medclip.components.prompts import PromptEncoder
+from anomalib_medclip.components.prompts import NoPrompts, PromptEncoder
 from anomalib_medclip.components.threshold import SUPPORT
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.training.method import ClipMethod
@@ -102,7 +101,7 @@ class MedCLIP(ClipMethod, AnomalibModule):
         tower = MedCLIPTower(MedCLIPBackbone(backbone, *entry))
         self.hparams.pop("text_features", None)  # a checkpoint holds them; the file may go
         kept = read_text_features(text_features, tower.embed_dim) if text_features else None
-        prompts: PromptEncoder = NoText(tower.embed_dim)
+        prompts: PromptEncoder = NoPrompts(tower.embed_dim)
         if mode == "text":
             words = tuple(normal_prompts), tuple(abnormal_prompts)
             prompts = MedCLIPPrompts(pretrained, tokenizer, kept, *words)

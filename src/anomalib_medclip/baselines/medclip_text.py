@@ -218,27 +218,6 @@ class MedCLIPPrompts(PromptEncoder):
         return text.features(object_name, self.normal, self.abnormal)
 
 
-class NoText(PromptEncoder):
-    """What stands for text where images are compared with images alone.
-
-    Args:
-        embed_dim: Width of the shared space.
-    """
-
-    reads_words: ClassVar[bool] = False
-
-    def __init__(self, embed_dim: int) -> None:
-        super().__init__()
-        self.embed_dim = embed_dim
-
-    def forward(
-        self, tower: TextTower | None, object_name: str = ""
-    ) -> Float[Tensor, "2 embed_dim"]:
-        """Two unit vectors that say nothing."""
-        del tower, object_name
-        return torch.eye(2, self.embed_dim)
-
-
 def _check_library() -> None:
     if find_spec("transformers") is None:
         msg = "MedCLIP's text needs transformers: pip install 'anomalib-medclip[hf]', or give "

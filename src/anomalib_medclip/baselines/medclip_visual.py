@@ -109,6 +109,7 @@ def in_grey(images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch 
     """Luminance, as Pillow's mode ``L`` weighs colours.
 
     Example:
+        >>> import torch
         >>> in_grey(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)).flatten()
         tensor([0.2990])
     """

@@ -30,6 +30,11 @@ def has_bank(name: str) -> bool:
     return bool(get_type_hints(get_model(name))["model"].has_memory)
 
 
+def learns(name: str) -> bool:
+    """Whether a method trains anything, and so has epochs to be measured."""
+    return bool(getattr(get_model(name), "learns", True))  # those of other packages may not say
+
+
 def build_method(setting: Setting) -> Any:  # noqa: ANN401 - any method
     """A method's model, ready to score, on its device.
 

@@ -28,6 +28,11 @@ def has_bank_apart(method: str) -> bool:
     return bool(_apart(_has_bank, method))
 
 
+def learns_apart(method: str) -> bool:
+    """As ``build.learns``, likewise."""
+    return bool(_apart(_learns, method))
+
+
 def _measure(setting: Setting) -> Measurement:
     import torch
 
@@ -44,6 +49,12 @@ def _has_bank(method: str) -> bool:
     from anomalib_medclip.bench.build import has_bank
 
     return has_bank(method)
+
+
+def _learns(method: str) -> bool:
+    from anomalib_medclip.bench.build import learns
+
+    return learns(method)
 
 
 def _apart(work: Callable[[Any], Any], given: Setting | str) -> Any:  # noqa: ANN401 - any answer

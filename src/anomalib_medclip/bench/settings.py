@@ -86,12 +86,13 @@ def plan_settings(
     k_shots: Sequence[int],
     batch_sizes: Sequence[int],
     has_bank: Callable[[str], bool],
+    learns: Callable[[str], bool] = bool,
 ) -> list[Setting]:
     """All settings to measure, in order; none twice.
 
     K is of no matter to the score of a method without a memory bank, which is measured at 0.
     Training and the search are measured in eager torch, whatever the runtimes, and the search in
-    fp32, which is all there is of it.
+    fp32, which is all there is of it. What trains nothing has no epochs.
 
     Args:
         base: What all have in common.
@@ -101,6 +102,7 @@ def plan_settings(
         k_shots: Numbers of normal support images.
         batch_sizes: Images at once.
         has_bank: Whether a method has a memory bank; asked only where it matters.
+        learns: Whether it trains anything; likewise.
 
     Raises:
         ConfigError: A runtime has no such precision or device, does not take threads, or there is
@@ -110,7 +112,8 @@ def plan_settings(
         _check(base, runtime)
     found: dict[str, Setting] = {}
     for what in whats:
-        for method in methods:
+        trained = methods if not what.endswith("epoch") else filter(learns, methods)
+        for method in trained:
             for one in _of(what, replace(base, method=method), runtimes, k_shots, has_bank):
                 for batch_size in batch_sizes:
                     setting = replace(one, batch_size=batch_size)

@@ -11,7 +11,6 @@ keyword arguments       a model of one's own, or the content of such a configura
 """
 
 import copy
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -36,7 +35,7 @@ from anomalib_medclip.clip.weights import (
     offline_if_out_of_reach,
 )
 from anomalib_medclip.errors import WeightsError
-from anomalib_medclip.files import fault_of
+from anomalib_medclip.files import fault_of, from_json
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +238,7 @@ def _of_folder(name: str, folder: Path, repository: str | None = None) -> Source
         msg = f"{name}: {fault.about(path)}"
         raise WeightsError(msg)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         msg = f"{path} is no JSON ({error}); write the folder again with open_clip"
         raise WeightsError(msg) from None

@@ -1,6 +1,5 @@
 """Sentences to tokens, and where in them the words stand: CLIP's byte pairs, or Hugging Face's."""
 
-import json
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from torch import Tensor
 from anomalib_medclip.clip.hugging_face import tokenizer_folder
 from anomalib_medclip.clip.source import Source
 from anomalib_medclip.errors import WeightsError
+from anomalib_medclip.files import as_json, from_json
 
 
 class Tokenizer(ABC):
@@ -50,7 +50,7 @@ class BytePairs(Tokenizer):
 
     def __init__(self, context_length: int, options: dict[str, Any] | None = None) -> None:
         self.context_length = context_length
-        self._options = json.dumps(options or {}, sort_keys=True)
+        self._options = as_json(options or {}, sort_keys=True)
 
     def __call__(self, sentences: Sequence[str]) -> Int[Tensor, "sentence context"]:
         """Tokens, padded with zeros."""
@@ -161,6 +161,6 @@ def _byte_pairs(sentences: tuple[str, ...], length: int, options: str) -> Tensor
     """Kept, because prompts that learn read the same words at every step."""
     with torch.inference_mode(mode=False):  # whoever asks first, others may learn with them
         if options != "{}":
-            found: Tensor = SimpleTokenizer(**json.loads(options))(list(sentences), length)
+            found: Tensor = SimpleTokenizer(**from_json(options))(list(sentences), length)
             return found
         return open_clip.tokenize(list(sentences), length)

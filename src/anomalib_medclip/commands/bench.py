@@ -15,7 +15,7 @@ from rich.table import Table
 
 import anomalib_medclip
 from anomalib_medclip.bench import machine, output
-from anomalib_medclip.bench.fresh_process import has_bank_apart, measure_apart
+from anomalib_medclip.bench.fresh_process import has_bank_apart, learns_apart, measure_apart
 from anomalib_medclip.bench.settings import RUNTIMES, SMALL, Setting, What, plan_settings
 from anomalib_medclip.commands.arguments import at_least_one, count, plain
 from anomalib_medclip.errors import MedclipError
@@ -121,6 +121,7 @@ def _settings(options: argparse.Namespace) -> list[Setting]:
         options.k_shot,
         options.batch_size,
         has_bank_apart,
+        learns_apart,
     )
 
 

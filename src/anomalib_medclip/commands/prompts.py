@@ -125,7 +125,7 @@ def write(folder: Path, record: dict[str, Any]) -> list[Path]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("anomalib-medclip prompts", description=__doc__)
-    config = "data, model and sets of words, such as configs/demo_prompts.yaml"
+    config = "data, model and sets of words, such as configs/word_sets/demo.yaml"
     parser.add_argument("config", type=Path, metavar="CONFIG", help=config)
     out = "write prompts.html, prompts.csv and prompts.json to a folder, which is made"
     parser.add_argument("--out", type=Path, metavar="DIR", help=out)

@@ -44,7 +44,7 @@ def read_word_sets(path: Path) -> WordSets:
     """
     if fault := fault_of(path):
         said = f"no config {path}" if fault is MISSING else f"{path} {fault.said}"
-        msg = f"{said}; give a file such as `anomalib-medclip configs demo_prompts` copies"
+        msg = f"{said}; give a file such as `anomalib-medclip configs word_sets/demo` copies"
         raise ConfigError(msg)
     try:
         given = _known(from_yaml(path.read_text(encoding="utf-8")))
@@ -56,7 +56,7 @@ def read_word_sets(path: Path) -> WordSets:
             msg = f"train is {config.train!r}, and must be true or false"
             raise ConfigError(msg)
     except (ValueError, TypeError) as error:
-        like = "compare it with what `anomalib-medclip configs demo_prompts` copies"
+        like = "compare it with what `anomalib-medclip configs word_sets/demo` copies"
         msg = f"{path} compares no sets of words: {error}; {like}"
         raise ConfigError(msg) from error
     merge_config(config.data, "data", path)

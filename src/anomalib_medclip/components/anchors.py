@@ -34,25 +34,3 @@ class LearnableAnchors(PromptEncoder):
         """Unit vectors, row 0 normal and row 1 abnormal, whatever the images show."""
         del tower, object_name
         return F.normalize(self.anchors, dim=-1)
-
-
-class NoWords(PromptEncoder):
-    """Nothing is said: images are compared with images only.
-
-    Args:
-        embed_dim: Width of what others would say.
-    """
-
-    reads_words: ClassVar[bool] = False
-    nothing: Tensor
-
-    def __init__(self, embed_dim: int) -> None:
-        super().__init__()
-        self.register_buffer("nothing", torch.zeros(2, embed_dim), persistent=False)
-
-    def forward(
-        self, tower: TextTower | None = None, object_name: str = ""
-    ) -> Float[Tensor, "2 embed_dim"]:
-        """Zeros, which nothing is compared with."""
-        del tower, object_name
-        return self.nothing

@@ -125,6 +125,27 @@ class PromptEncoder(nn.Module):
         """
 
 
+class NoPrompts(PromptEncoder):
+    """What stands for text where images are compared with images alone.
+
+    Args:
+        embed_dim: Width of the space that images and text share.
+    """
+
+    reads_words: ClassVar[bool] = False
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+
+    def forward(
+        self, tower: TextTower | None, object_name: str = ""
+    ) -> Float[Tensor, "2 embed_dim"]:
+        """Two unit vectors that say nothing."""
+        del tower, object_name
+        return torch.eye(2, self.embed_dim)
+
+
 class FixedPrompts(PromptEncoder):
     """Sentences that do not change; see ``ensemble``.
 

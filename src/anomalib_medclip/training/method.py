@@ -38,7 +38,7 @@ from anomalib_medclip.training.frozen_features import FrozenFeatures, scope_of
 from anomalib_medclip.training.gaps import refuse_or_warn, refuse_precision
 from anomalib_medclip.training.options import SharedOptions
 from anomalib_medclip.training.preparation import Preparation
-from anomalib_medclip.training.schedule import Schedule, is_last_epoch, save_again
+from anomalib_medclip.training.schedule import Schedule, is_last_epoch, no_step, save_again
 from anomalib_medclip.training.support import SupportFitter
 from anomalib_medclip.training.text_features import TextFeatures
 from anomalib_medclip.training.threshold_source import (
@@ -158,9 +158,9 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """Augment a batch and return its loss; ``None`` if nothing can learn from it."""
         del batch_idx
         self.support.learnt()
-        self.schedule.is_finished = False
+        self._trains_masks = self.schedule.is_finished = False
         if not self.model.learns_from(batch.gt_mask is not None):
-            return None
+            return no_step(self.trainer, self.model)
         encoded, masks, labels = self.examples(batch)
         self._trains_masks = masks is not None
         loss = self.model.loss(encoded, masks, labels, self.text.of_batch(batch, training=True))

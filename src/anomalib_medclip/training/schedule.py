@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from anomalib.engine import Engine
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
 
 from anomalib_medclip.errors import UnfinishedError
 
@@ -28,6 +30,17 @@ def is_last_epoch(trainer: Trainer) -> bool:
     may_stop = epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0)
     stops = trainer.should_stop and may_stop
     return epochs >= (trainer.max_epochs or 0) > 0 or stops or steps == trainer.max_steps
+
+
+def no_step(trainer: Trainer, model: nn.Module) -> Tensor | None:
+    """What a training step gives that is to change nothing: nothing, where there is one process.
+
+    Of several none may give nothing. Their loss of 0 reaches all that could learn; Adam changes it
+    all the same, unless the gradients are taken away.
+    """
+    if trainer.world_size == 1:
+        return None
+    return torch.stack([0 * one.sum() for one in model.parameters() if one.requires_grad]).sum()
 
 
 class Schedule:

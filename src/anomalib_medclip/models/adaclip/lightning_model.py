@@ -11,7 +11,7 @@ from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
 from anomalib_medclip.models.adaclip.fusion import Fusion, FusionKind
 from anomalib_medclip.models.adaclip.text_prompts import WORDS
 from anomalib_medclip.models.adaclip.torch_model import AdaCLIPModel, Dice
-from anomalib_medclip.option_checks import checked
+from anomalib_medclip.option_checks import Idle, checked
 from anomalib_medclip.training.method import ClipMethod
 
 
@@ -43,6 +43,11 @@ class AdaCLIP(ClipMethod, AnomalibModule):
     default_epochs = 5
     default_lr = 1e-2
     position_resize: ClassVar[PositionResize] = "bicubic"
+    idle = (
+        Idle(
+            ("clusters", "fusion_weight"), lambda given: given["fusion"] == "none", "fusion: none"
+        ),
+    )
     model: AdaCLIPModel
 
     def __init__(

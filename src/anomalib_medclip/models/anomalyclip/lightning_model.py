@@ -10,7 +10,7 @@ from anomalib_medclip.components.deep_prompts import OverwritingPrompts
 from anomalib_medclip.components.learnable_prompts import LearnablePrompts
 from anomalib_medclip.components.words import Words
 from anomalib_medclip.models.anomalyclip.torch_model import AnomalyCLIPModel
-from anomalib_medclip.option_checks import checked
+from anomalib_medclip.option_checks import Idle, checked
 from anomalib_medclip.training.method import ClipMethod
 
 WORDS = Words(("object",), ("damaged object",))
@@ -46,6 +46,7 @@ class AnomalyCLIP(ClipMethod, AnomalibModule):
     default_epochs = 15
     names_the_object = False
     position_resize: ClassVar[PositionResize] = "bilinear"
+    idle = (Idle(("deep_blocks",), lambda given: not given["deep_length"], "deep_length: 0"),)
     model: AnomalyCLIPModel
 
     def __init__(

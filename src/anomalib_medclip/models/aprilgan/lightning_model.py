@@ -13,7 +13,7 @@ from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies, unchan
 from anomalib_medclip.errors import ConfigError, NotReadyError
 from anomalib_medclip.models.aprilgan.mosaic import Mosaics
 from anomalib_medclip.models.aprilgan.torch_model import APRILGANModel, ImageScore
-from anomalib_medclip.option_checks import checked
+from anomalib_medclip.option_checks import Idle, checked
 from anomalib_medclip.training.method import ClipMethod
 from anomalib_medclip.training.schedule import Schedule
 
@@ -51,6 +51,13 @@ class APRILGAN(ClipMethod, AnomalibModule):
     augmentations = Copies.alike((unchanged,))
     default_batch_size = 8
     default_epochs = 15
+    idle = (
+        Idle(
+            ("memory_levels", "bank_precision"),
+            lambda given: given["few_shot"] is False,
+            "few_shot: false",
+        ),
+    )
     model: APRILGANModel
 
     def __init__(
@@ -95,7 +102,7 @@ class APRILGAN(ClipMethod, AnomalibModule):
         return super().__getstate__() | {"_mosaics": None}
 
     def _refuse_options_of_training(self) -> None:
-        without = {"lr": None, "eleven_fold": False, "mosaic": 0}
+        without = {"lr": None, "loss_weights": None, "eleven_fold": False, "mosaic": 0}
         for name, nothing in without.items():
             if self.hparams[name] != nothing:
                 msg = f"{name} has a part in training, and the layers are not trained; leave it "
@@ -152,7 +159,6 @@ class APRILGAN(ClipMethod, AnomalibModule):
         encoded, masks, labels = super().examples(batch)
         if self._mosaics is None or masks is None:
             return encoded, masks, labels
-        encoded, masks = encoded.clone(), masks.clone()  # what is kept is for later epochs
         copies = cast("Tensor", batch.copy).tolist()  # type: ignore[attr-defined]  # of our data
         for place, (path, copy) in enumerate(zip(batch.image_path or (), copies, strict=True)):
             drawn = self._mosaics.draw(path, self.hparams["mosaic"], self.current_epoch, copy)

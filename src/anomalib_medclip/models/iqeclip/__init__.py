@@ -39,6 +39,9 @@ Where the paper and the authors' code part, this is the code, which made the pub
   end-of-text token was, and the last of them is read.
 - Dropout of 0.1 in the query module is off but for the first epoch few-shot; here it is off.
 
+Options restore what is printed, but for the MLPs and the position embedding, of which no more is
+said; all of them together are in ``configs/models/iqeclip_paper.yaml``.
+
 Where both use the test set, this does not: no scaling of scores by the whole set, and the published
 number of epochs is trained, without looking for the best.
 

@@ -16,8 +16,9 @@ anomaly synthesis     ``synthesis.synthesize``, ``tasks``, ``masks``
 
 Where the paper and the authors' code part, this is the code, which made the published numbers: no
 temperature (``temperature=0.07`` is the paper's); cosines are averaged over levels and enlarged
-before the softmax, not after it; patches of CutPaste are pasted hard (``poisson=True`` blends
-them); a fourth task leaves the image as it is, so that a quarter of the training images is normal;
+before the softmax, not after it (``softmax="levels"`` is the paper's); patches of CutPaste are
+pasted hard (``poisson=True`` blends them); a fourth task leaves the image as it is, so that a
+quarter of the training images is normal;
 noise is stretched to [0, 1], and up to two patches are altered; the deformation's exponent is drawn
 on a logarithmic scale; Perlin noise has a single cell; the text tower attends to all 77 positions
 (``causal=True`` is CLIP as it was trained); class names have contexts of their own and a full stop;

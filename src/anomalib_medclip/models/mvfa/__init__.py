@@ -21,7 +21,8 @@ last level has the same adapter as the others; image scores are means over patch
 sets, zero-shot) or the maximum of the fused map (sets with masks); the binary cross-entropy puts
 a sigmoid on what is a probability already; batches of one image; the zero-shot learning rate is
 1e-4; the bank holds class tokens and the augmented copies; CLIP's mean and standard deviation are
-not applied, and its GELU is the exact one.
+not applied, and its GELU is the exact one. Options restore what is printed, all of them together in
+``configs/models/mvfa_paper.yaml``; see ``variant``.
 
 Where both use the test set, this does not: the branches are brought to one scale with constants
 from support images, and the published number of epochs is trained, without looking for the best.

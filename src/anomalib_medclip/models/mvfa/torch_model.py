@@ -14,12 +14,7 @@ from anomalib_medclip.components.anomaly_map import text_maps, text_scores, to_m
 from anomalib_medclip.components.faiss_index import IndexOptions
 from anomalib_medclip.components.losses import LossTerms, cross_entropy, with_masks, without_masks
 from anomalib_medclip.components.memory_bank import MemoryBank
-from anomalib_medclip.components.model import (
-    ClipModel,
-    ModelOutput,
-    NearestSupport,
-    mean_patch,
-)
+from anomalib_medclip.components.model import ClipModel, ModelOutput, NearestSupport, mean_patch
 from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.models.mvfa.adapters import Adapters
 from anomalib_medclip.models.mvfa.fusion import Branches, Fusion

@@ -5,13 +5,12 @@ from typing import Any, Literal
 import torch
 from anomalib.models.components.base import AnomalibModule
 
-from anomalib_medclip.components.anchors import NoWords
 from anomalib_medclip.components.augmentation import Copies, unchanged
 from anomalib_medclip.components.class_names import ABNORMAL, NORMAL
-from anomalib_medclip.components.prompts import FixedPrompts, PromptEncoder
+from anomalib_medclip.components.prompts import FixedPrompts, NoPrompts, PromptEncoder
 from anomalib_medclip.components.threshold import SUPPORT
-from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.models.plain_clip.torch_model import Mode, PlainCLIPModel
+from anomalib_medclip.option_checks import Idle
 from anomalib_medclip.training.method import ClipMethod
 
 
@@ -40,6 +39,11 @@ class PlainCLIP(ClipMethod, AnomalibModule):
     default_epochs = 1
     learns = False
     wants_abnormal = False
+    names_the_object = False
+    idle = (
+        Idle(("loss_weights",), lambda given: bool(given), "nothing that learns"),
+        Idle(("bank_precision",), lambda given: given["mode"] != "memory", "a mode without a bank"),
+    )
     model: PlainCLIPModel
 
     def __init__(
@@ -51,21 +55,19 @@ class PlainCLIP(ClipMethod, AnomalibModule):
         bank_precision: Literal["float16", "float32"] = "float16",
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
+        self.names_the_object = mode == "text" or add_text
         super().__init__(quick_gelu=quick_gelu, normalize=normalize, **kwargs)
-        hard = mode == "hard_prompts"
-        if hard and self.hparams["object_name"] is not None:
-            msg = "the class names of mode hard_prompts name no object; leave object_name out"
-            raise ConfigError(msg)
-        self.names_the_object = not hard
         tower = self.image_tower()
-        words: PromptEncoder | None = FixedPrompts(NORMAL, ABNORMAL) if hard else None
-        if mode == "memory" and not add_text and not self.backbone.has_text:
-            words = NoWords(tower.embed_dim)
+        prompts: PromptEncoder = FixedPrompts()
+        if mode == "hard_prompts":
+            prompts = FixedPrompts(NORMAL, ABNORMAL)
+        elif mode == "memory" and not add_text:
+            prompts = NoPrompts(tower.embed_dim)
         model = PlainCLIPModel(
             tower,
             mode,
             self.hparams["levels"],
-            words,
+            prompts,
             add_text,
             {"float16": torch.float16, "float32": torch.float32}[bank_precision],
         )

@@ -10,7 +10,7 @@ from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies
 from anomalib_medclip.components.image_prompts import ImagePrompts
 from anomalib_medclip.components.words import Words
 from anomalib_medclip.models.vcpclip.torch_model import TOP_PIXELS, VCPCLIPModel
-from anomalib_medclip.option_checks import checked
+from anomalib_medclip.option_checks import Idle, checked
 from anomalib_medclip.training.gaps import refuse_without_masks
 from anomalib_medclip.training.method import ClipMethod
 
@@ -47,6 +47,9 @@ class VCPCLIP(ClipMethod, AnomalibModule):
     default_epochs = 10
     default_lr = 4e-5
     names_the_object = False
+    idle = (
+        Idle(("dropout",), lambda given: not given["deep_prompt_length"], "deep_prompt_length: 0"),
+    )
     model: VCPCLIPModel
 
     def __init__(
