@@ -15,7 +15,6 @@ from anomalib_medclip.clip.source import Stated, differences, read_source
 from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.errors import ConfigError, RuntimeMissingError, WeightsError
 from anomalib_medclip.models.mvfa import MVFA
-from anomalib_medclip.models.plain_clip import PlainCLIP
 
 BIOMED = next(iter(MORE))
 
@@ -259,17 +258,6 @@ def test_anchors_take_the_place_of_words_and_learn():
 def test_what_reads_words_is_refused_where_there_are_none_before_any_work():
     with pytest.raises(ConfigError, match=r"without text; take a CLIP, or .* prompts: anchors"):
         small_model(MVFA, backbone="timm:test_vit", image_size=64)
-
-
-def test_where_there_is_no_text_plain_clip_compares_with_normal_images_alone():
-    model = small_model(PlainCLIP, backbone="timm:test_vit", image_size=64).model
-    encoded, owners = model.encode(torch.rand(2, 3, 64, 64)), torch.arange(2)
-    model.fit_support(encoded, encoded.unsqueeze(0), torch.zeros(2, dtype=torch.bool), owners)
-    again = model.score(encoded, model.prompts())
-    torch.testing.assert_close(again.pred_score, torch.zeros(2), rtol=0, atol=1e-3)
-    model.few_shot = False
-    with pytest.raises(ConfigError, match="without text compares with normal images, and there"):
-        model.score(encoded, model.prompts())
 
 
 @pytest.mark.parametrize("model", ["timm:test_vit_relpos", "timm:vit_pe_core_tiny_patch16_384"])
