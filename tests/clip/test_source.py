@@ -15,7 +15,6 @@ from anomalib_medclip.clip.source import Stated, differences, read_source
 from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.errors import ConfigError, RuntimeMissingError, WeightsError
 from anomalib_medclip.models.mvfa import MVFA
-from anomalib_medclip.models.plain_clip import PlainCLIP
 
 BIOMED = next(iter(MORE))
 
@@ -136,6 +135,24 @@ def test_names_that_there_are_not_are_refused(model, pretrained, words):
         Backbone(model, pretrained).load()
 
 
+def test_a_method_keeps_numbers_and_a_file_and_names_no_folder(folder):
+    model = small_model(MVFA, backbone=f"local-dir:{folder}", pretrained="any", image_size=32)
+    kept = model.hparams["backbone"], model.hparams["pretrained"]
+    assert kept[1] == str(folder / "open_clip_pytorch_model.bin")
+    assert str(folder) not in json.dumps(kept[0])
+    assert str(model.backbone).startswith(f"{folder.name}, weights open_clip_pytorch_model.bin")
+    again = small_model(MVFA, backbone=kept[0], pretrained=kept[1], image_size=32)
+    assert again.model.clip.fingerprint == model.model.clip.fingerprint
+    assert again.model.clip.stated.mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize("name", ["hf-hub:nobody/nothing", "local-dir:here"])
+def test_a_tower_of_timms_is_one_of_its_list(name, tiny_config):
+    config = tiny_config | {"vision_cfg": {"timm_model_name": name}}
+    with pytest.raises(WeightsError, match=f"timm knows no image tower '{name}'"):
+        Backbone(config).load()
+
+
 # --- how images enter
 
 
@@ -198,6 +215,34 @@ def test_files_that_are_not_there_are_named_with_where_to_put_them(lost, tmp_pat
         TextTower(Backbone(name, image_size=64))
 
 
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_that_a_file_names_is_not_run(file, tmp_path):
+    name = small(configs()[BIOMED], tmp_path)
+    content = json.loads((tmp_path / file).read_text()) | {"auto_map": {"AutoConfig": "x.Harm"}}
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match="names code of its own"):
+        TextTower(Backbone(name, image_size=64))
+
+
+def test_options_that_reach_transformers_are_refused(tmp_path):
+    name = small(configs()[BIOMED], tmp_path)
+    path = tmp_path / "open_clip_config.json"
+    content = json.loads(path.read_text())
+    content["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
+    path.write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match=r"tokenizer options .'trust_remote_code'., of which"):
+        TextTower(Backbone(name, image_size=64))
+
+
+@pytest.mark.parametrize("part", ["hf_model_name", "hf_tokenizer_name"])
+def test_a_checkpoint_names_no_part_of_a_text_on_the_hub(part, tiny_config, tmp_path):
+    tiny_config["text_cfg"] |= {part: str(tmp_path)}
+    source.check_names_nothing(tiny_config)
+    tiny_config["text_cfg"] |= {part: "somebody/text"}
+    with pytest.raises(WeightsError, match=f"checkpoint's {part} is 'somebody/text', which is n"):
+        source.check_names_nothing(tiny_config)
+
+
 # --- without text
 
 
@@ -213,17 +258,6 @@ def test_anchors_take_the_place_of_words_and_learn():
 def test_what_reads_words_is_refused_where_there_are_none_before_any_work():
     with pytest.raises(ConfigError, match=r"without text; take a CLIP, or .* prompts: anchors"):
         small_model(MVFA, backbone="timm:test_vit", image_size=64)
-
-
-def test_where_there_is_no_text_plain_clip_compares_with_normal_images_alone():
-    model = small_model(PlainCLIP, backbone="timm:test_vit", image_size=64).model
-    encoded, owners = model.encode(torch.rand(2, 3, 64, 64)), torch.arange(2)
-    model.fit_support(encoded, encoded.unsqueeze(0), torch.zeros(2, dtype=torch.bool), owners)
-    again = model.score(encoded, model.prompts())
-    torch.testing.assert_close(again.pred_score, torch.zeros(2), rtol=0, atol=1e-3)
-    model.few_shot = False
-    with pytest.raises(ConfigError, match="without text compares with normal images, and there"):
-        model.score(encoded, model.prompts())
 
 
 @pytest.mark.parametrize("model", ["timm:test_vit_relpos", "timm:vit_pe_core_tiny_patch16_384"])

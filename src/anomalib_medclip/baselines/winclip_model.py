@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from anomalib.models.components.base.buffer_list import BufferListDescriptor
@@ -13,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import normalize as subtract_mean
 
 from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.errors import ConfigError
 
 
 class _PerScale(BufferListDescriptor):
@@ -47,6 +49,10 @@ class WinCLIPModel(WinClipModel):
         # Not anomalib's own constructor, which can only download one CLIP.
         super(WinClipModel, self).__init__()
         self.clip, fingerprint, _ = backbone.load()
+        if not isinstance(self.clip, open_clip.CLIP) or hasattr(self.clip.visual, "trunk"):
+            msg = f"WinCLIP masks patches of CLIP's own towers, which {backbone.name} has not; "
+            msg += "take a plain ViT-* model"
+            raise ConfigError(msg)
         self.clip.requires_grad_(requires_grad=False).eval()
         self.clip.visual.output_tokens = True
         self.clip.fingerprint, self.clip.backbone = fingerprint, backbone

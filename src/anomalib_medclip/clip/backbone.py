@@ -10,16 +10,23 @@ import hashlib
 import logging
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from anomalib_medclip.clip.hugging_face import hf_folder, no_blocks_of, text_width
+from anomalib_medclip.clip.hugging_face import hf_folder, no_blocks_of, text_width, tokenizer_folder
 from anomalib_medclip.clip.loading import build, fit, resize_timm
-from anomalib_medclip.clip.source import Source, Stated, read_source, weights_of
+from anomalib_medclip.clip.source import (
+    Source,
+    Stated,
+    check_timm,
+    name_of,
+    read_source,
+    weights_of,
+)
 from anomalib_medclip.clip.weights import read_weights
 from anomalib_medclip.errors import ConfigError, WeightsError
 from anomalib_medclip.files import as_json
@@ -83,7 +90,7 @@ class Backbone:
     @property
     def name(self) -> str:
         """The model's name, for messages."""
-        return self.model if isinstance(self.model, str) else "custom CLIP"
+        return name_of(self.model)
 
     @property
     def text_width(self) -> int:
@@ -93,6 +100,26 @@ class Backbone:
             ConfigError: There is no text tower.
         """
         return text_width(self.text_source())
+
+    def settled(self) -> "Backbone":
+        """The same by its numbers and its file of weights, where it came from a folder or the hub.
+
+        A checkpoint keeps these, and names neither.
+        """
+        source = read_source(self.model)
+        if source.folder is None:
+            return self
+        content = {
+            "name": source.repository or source.folder.resolve().name,
+            "model_cfg": source.config,
+            "preprocess_cfg": dict(source.preprocess),
+        }
+        text = source.config.get("text_cfg", {})
+        for part, folder in (("hf_model_name", hf_folder), ("hf_tokenizer_name", tokenizer_folder)):
+            if text.get(part):
+                text[part] = str(folder(source))
+        file = None if self.pretrained is None else str(weights_of(source, self.pretrained))
+        return replace(self, model=content, pretrained=file)
 
     def text_source(self) -> Source:
         """Where the text tower and its tokenizer come from.
@@ -143,6 +170,7 @@ class Backbone:
         config = copy.deepcopy(read_source(self.model).config)
         vision, text = config["vision_cfg"], config.get("text_cfg", {})
         if "timm_model_name" in vision:
+            check_timm(vision["timm_model_name"])
             vision["timm_model_pretrained"] = False  # nothing is downloaded but what is asked for
         elif not isinstance(vision.get("layers", 12), int):
             msg = f"{self.name} has the image tower ModifiedResNet, which has no residual blocks "

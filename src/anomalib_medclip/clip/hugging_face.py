@@ -45,7 +45,9 @@ def hf_folder(source: Source) -> Path:
         return folder
     try:
         with offline_if_out_of_reach():
-            return Path(hf_hub_download(name, "config.json")).parent
+            return _harmless(Path(hf_hub_download(name, "config.json")).parent)
+    except WeightsError:
+        raise
     except Exception as error:
         raise _missing(source, name, "config.json", error) from error
 
@@ -63,7 +65,9 @@ def tokenizer_folder(source: Source) -> Path:
         return folder
     try:
         with offline_if_out_of_reach():
-            return Path(snapshot_download(name, allow_patterns=list(_WORD_FILES)))
+            return _harmless(Path(snapshot_download(name, allow_patterns=list(_WORD_FILES))))
+    except WeightsError:
+        raise
     except Exception as error:
         raise _missing(source, name, "the tokenizer's files", error) from error
 
@@ -92,8 +96,23 @@ def _local(source: Source, name: str, files: tuple[str, ...]) -> Path | None:
     beside = [source.folder / name, source.folder] if source.folder else []
     for folder in (Path(name), *beside):
         if any((folder / file).is_file() for file in files):
-            return folder.absolute()
+            return _harmless(folder.absolute())
     return None
+
+
+def _harmless(folder: Path) -> Path:
+    """The folder, if none of its files names code of its own, which transformers offers to run.
+
+    Raises:
+        WeightsError: One does.
+    """
+    for name in ("config.json", "tokenizer_config.json"):
+        path = folder / name
+        if path.is_file() and b"auto_map" in path.read_bytes():
+            msg = f"{path} names code of its own (auto_map), which is not run; take a model that "
+            msg += "transformers itself has"
+            raise WeightsError(msg)
+    return folder
 
 
 def _missing(source: Source, name: str, what: str, error: Exception) -> WeightsError:

@@ -180,8 +180,7 @@ def read_source(model: str | Mapping[str, Any]) -> Source:
         WeightsError: There is no such name, folder or file, or the hub is out of reach.
     """
     if not isinstance(model, str):
-        config = copy.deepcopy(dict(model))
-        return _of_file("custom CLIP", config)
+        return _of_file(name_of(model), copy.deepcopy(dict(model)))
     if model.startswith(TIMM):
         return _of_timm(model.removeprefix(TIMM))
     if model.startswith(HUB):
@@ -193,6 +192,34 @@ def read_source(model: str | Mapping[str, Any]) -> Source:
     msg = f"open_clip knows no model {model!r}; see open_clip.list_models(), or name a folder by "
     msg += f"{LOCAL}FOLDER, a repository by {HUB}ORG/NAME or an image tower by {TIMM}NAME"
     raise WeightsError(msg)
+
+
+def name_of(model: str | Mapping[str, Any]) -> str:
+    """What a model is called in messages."""
+    return model if isinstance(model, str) else str(model.get("name", "custom CLIP"))
+
+
+def check_names_nothing(model: str | Mapping[str, Any]) -> None:
+    """Refuse what a file from anybody may not name: a folder, a repository, a part on the hub.
+
+    Args:
+        model: The backbone that a checkpoint names.
+
+    Raises:
+        WeightsError: It names such a thing.
+    """
+    if isinstance(model, str):
+        if model in open_clip.list_models() or model.startswith(TIMM):
+            return
+        msg = f"open_clip knows no model {model!r}, and a checkpoint may name no folder and no "
+        msg += "repository; train it again, which keeps the model's numbers"
+        raise WeightsError(msg)
+    text = model.get("model_cfg", model).get("text_cfg", {})
+    for part in ("hf_model_name", "hf_tokenizer_name"):
+        if part in text and not Path(str(text[part])).is_absolute():
+            msg = f"the checkpoint's {part} is {text[part]!r}, which is not fetched for it; train "
+            msg += "it again with a backbone whose files lie in a folder"
+            raise WeightsError(msg)
 
 
 def _of_file(
@@ -234,10 +261,19 @@ def _of_hub(repository: str) -> Source:
     return _of_folder(HUB + repository, _hub_folder(repository), repository)
 
 
-def _of_timm(name: str) -> Source:
+def check_timm(name: str) -> None:
+    """Refuse what is no name of timm's own list; timm would fetch repositories and open folders.
+
+    Raises:
+        WeightsError: It is none.
+    """
     if not timm.is_model(name):
         msg = f"timm knows no image tower {name!r}; see timm.list_models()"
         raise WeightsError(msg)
+
+
+def _of_timm(name: str) -> Source:
+    check_timm(name)
     with torch.device("meta"):  # its pooling is not said anywhere else
         made = timm.create_model(name)
     said = made.pretrained_cfg

@@ -77,8 +77,12 @@ class HuggingFaceTokens(Tokenizer):
         self.context_length = int(text.get("context_length", 77))
         self._kept: dict[tuple[str, ...], Tensor] = {}
         mode = {"tokenizer_mode": text["tokenizer_mode"]} if text.get("tokenizer_mode") else {}
-        options = mode | dict(text.get("tokenizer_kwargs") or {})
         folder = tokenizer_folder(source)
+        options = mode | dict(text.get("tokenizer_kwargs") or {})
+        if unknown := options.keys() - _OPTIONS:  # others reach transformers, and may run code
+            msg = f"{source.name} has the tokenizer options {sorted(unknown)}, of which "
+            msg += f"{sorted(_OPTIONS)} are known; take the others out of tokenizer_kwargs"
+            raise WeightsError(msg)
         try:
             self._made = HFTokenizer(str(folder), self.context_length, **options)
             self.first, self._end = self._around_words()
@@ -131,6 +135,9 @@ class HuggingFaceTokens(Tokenizer):
         rest = whole[first + len(word) :]
         return first, rest[0] if rest else tokenizer.pad_token_id
 
+
+_OPTIONS = {"clean", "strip_sep_token", "language", "tokenizer_mode"}
+"""What a configuration may say of a tokenizer of Hugging Face."""
 
 _MOST = 64
 """Lists of sentences whose tokens are kept: prompts that learn read the same words again."""

@@ -1,4 +1,4 @@
-"""What stands in the place of sentences, for image towers without text."""
+"""Two learnt vectors in the place of sentences, for image towers without text."""
 
 from typing import ClassVar
 

@@ -15,6 +15,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from anomalib_medclip.clip.backbone import CLIP_PREFIXES, without_clip
+from anomalib_medclip.clip.source import check_names_nothing
 from anomalib_medclip.clip.weights import WEIGHTS_OPTIONS, read_plain
 from anomalib_medclip.components.familiar import FamiliarImages
 from anomalib_medclip.components.finite import refuse_non_finite_state
@@ -128,6 +129,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: It is no such file, or asks for code to be imported.
+        WeightsError: Its backbone is a folder, or of the hub.
     """
     try:
         with anomalib_safe_globals():
@@ -142,6 +144,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         msg += "train it again by 'anomalib train'"
         raise CheckpointError(msg)
     refuse_named_words(path, options)
+    for given in options:
+        check_names_nothing(given.get("backbone") or {})
     return dict(found)
 
 

@@ -155,7 +155,8 @@ class SharedOptions(Base):
             msg = f"{type(self).__name__} trains nothing; leave lr out"
             raise ConfigError(msg)
         entry = image_size, quick_gelu, normalize, backbone_seed, self.position_resize
-        self.backbone = Backbone(backbone, pretrained, *entry)
+        self.backbone = Backbone(backbone, pretrained, *entry).settled()
+        self.hparams.update(backbone=self.backbone.model, pretrained=self.backbone.pretrained)
         self._say_what_is_idle()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - of any metaclass

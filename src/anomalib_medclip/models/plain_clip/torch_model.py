@@ -107,15 +107,7 @@ class PlainCLIPModel(ClipModel):
         encoded: Float[Tensor, "batch level token width"],
         text: Float[Tensor, "2 embed_dim"],
     ) -> Float[Tensor, "batch"]:
-        """Probability of abnormal by the pooled image embedding, as CLIP classifies.
-
-        Raises:
-            ConfigError: The backbone has no text.
-        """
-        if not self.prompts.reads_words:
-            msg = "an image tower without text compares with normal images, and there are none; "
-            msg += "give some by k_shot, or take a CLIP"
-            raise ConfigError(msg)
+        """Probability of abnormal by the pooled image embedding, as CLIP classifies."""
         pooled = self.clip.pool(encoded[:, -1]).unsqueeze(1)
         return align(pooled, text).softmax(dim=-1)[:, 0, 1]
 
