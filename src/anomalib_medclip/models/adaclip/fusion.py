@@ -62,9 +62,8 @@ class Fusion(nn.Module):
         members = F.one_hot(labels, self.clusters).to(score.dtype)
         sizes = members.sum(dim=1)
         means = members.transpose(1, 2) @ features.mean(dim=2) / sizes.clamp(min=1)[..., None]
-        # Without those that are empty, of which there are some where patches are alike.
-        mean = means.sum(dim=1) / (sizes > 0).sum(dim=1, keepdim=True)
-        return F.normalize(mean, dim=-1)
+        # Clusters that are empty, of which there are some where patches are alike, add nothing.
+        return F.normalize(means.sum(dim=1), dim=-1)
 
     def chosen(self, score: Float[Tensor, "batch patch"]) -> Int[Tensor, "batch chosen"]:
         """Numbers of the most abnormal patches; all, where there are not so many."""
