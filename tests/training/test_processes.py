@@ -139,7 +139,8 @@ def assert_alike(one, two, model):
     """Two processes have trained as one does, but for rounding, which Adam makes larger."""
     assert two.of("steps") == one.of("steps")
     assert two.of("folder") == one.of("folder")
-    assert two.of("loss") == pytest.approx(one.of("loss"), rel=1e-4)
+    loss = one.of("loss")  # none, where no batch teaches anything
+    assert two.of("loss") == (loss if None in loss else pytest.approx(loss, rel=1e-4))
     start = without_clip(several.made(model).state_dict())
     names = [n for n, p in several.made(model).named_parameters() if p.requires_grad]
     way, apart = (
