@@ -83,7 +83,11 @@ def planted(monkeypatch, scans):
         F.normalize(torch.linalg.pinv(pooled) @ wanted, dim=0)
         for wanted in (labels.float() * 2 - 1, chance)
     )
-    known = {"marked": towards, "calm": -towards, "blue": astray, "red": -astray}
+    nearly = torch.linalg.pinv(pooled) @ (labels.float() * 2 - 1 + chance)
+    known = {
+        "marked": towards, "calm": -towards, "blue": astray, "red": -astray,
+        "spotted": F.normalize(nearly, dim=0), "plain": -F.normalize(nearly, dim=0),
+    }  # fmt: skip
 
     def encode(self, sentences, chunk=64):
         del self, chunk
@@ -115,6 +119,17 @@ def test_a_set_equal_in_information_is_not_marked_as_the_best(planted, scans, tm
     assert values["right"] == values["synonym"] > values["wrong"]
     assert values["own"] == 0.5  # this tower says the same of all other words
     assert not any(one.best for one in found)
+
+
+def test_the_highest_is_not_marked_where_intervals_overlap(planted, scans, tmp_path):
+    nearly = {"normal": ["plain {}"], "abnormal": ["spotted {}"], "templates": ["{}"]}
+    sets = {"nearly": nearly, "right": SETS["right"]}
+    config = read_word_sets(config_of(scans, tmp_path, sets=sets))
+    _, (first, second) = compare_words(config, passing, CPU)
+    assert (first.name, second.name) == ("right", "nearly")
+    assert first.value > second.value
+    assert first.low < second.high
+    assert not first.best
 
 
 def test_of_few_patients_nothing_is_marked(planted, scans, tmp_path):
