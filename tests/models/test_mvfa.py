@@ -101,6 +101,15 @@ def test_what_lies_between_the_extremes_is_averaged_on_one_scale():
     torch.testing.assert_close(score, torch.tensor([0.25]))
 
 
+def test_a_branch_that_only_rounding_moves_on_the_support_is_taken_for_constant():
+    fusion = Fusion()
+    one = torch.full((1, 2, 2), 0.5)
+    nearly = [Branches(m, one, m.amax(dim=(-2, -1)), torch.ones(1)) for m in (one, one - 6e-8)]
+    fusion.fit(nearly)
+    (_, first), (_, second) = (fusion(branches, by_map=True) for branches in nearly)
+    torch.testing.assert_close(first, second, atol=1e-6, rtol=0)
+
+
 def test_a_branch_that_is_constant_on_the_support_does_not_divide_by_zero():
     fusion = Fusion()
     constant = Branches(*(torch.full(s, 0.5) for s in [(1, 2, 2), (1, 2, 2), (1,), (1,)]))

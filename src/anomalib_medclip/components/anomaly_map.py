@@ -6,6 +6,7 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -148,3 +149,21 @@ def unit_interval(
         tensor([0.1000, 0.5000, 0.9000, 0.9987])
     """
     return 0.5 + 0.5 * F.softsign(4 * (values - centre) / spread)
+
+
+def stretched(values: Float[Tensor, "*any"], extremes: Float[Tensor, "2"]) -> Float[Tensor, "*any"]:
+    """Values moved from their extremes on some images to [0, 1], and beyond in the same steps.
+
+    Where the extremes lie no further apart than rounding brings them, the values were constant, and
+    are moved only: stretched, the rounding of another machine would be all that is seen.
+
+    Example:
+        >>> import torch
+        >>> stretched(torch.tensor([1.0, 4.0]), torch.tensor([1.0, 3.0]))
+        tensor([0.0000, 1.5000])
+        >>> stretched(torch.tensor([0.5]), torch.tensor([0.49999994, 0.5])).item() < 1e-6
+        True
+    """
+    low, high = extremes.unbind()
+    rounding = 16 * torch.finfo(extremes.dtype).eps * torch.maximum(low.abs(), high.abs())
+    return (values - low) / torch.where(high - low > rounding, high - low, 1.0)

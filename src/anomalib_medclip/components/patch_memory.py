@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from anomalib_medclip.components.anomaly_map import to_map
+from anomalib_medclip.components.anomaly_map import stretched, to_map
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.model import NearestSupport
 
@@ -63,8 +63,7 @@ class SupportScale(nn.Module):
 
     def forward(self, scores: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         """In [0, 1] for what lies between the extremes, and beyond in the same steps."""
-        low, high = self.extremes.unbind()
-        return (scores - low) / torch.where(high > low, high - low, 1.0)
+        return stretched(scores, self.extremes)
 
     @torch.no_grad()
     def fit(self, scores: Float[Tensor, "image"]) -> None:

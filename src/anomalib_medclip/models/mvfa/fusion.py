@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from anomalib_medclip.components.anomaly_map import stretched
+
 
 class Branches(NamedTuple):
     """Scores of the two branches, each the mean over levels, not yet on one scale."""
@@ -54,7 +56,7 @@ class Fusion(nn.Module):
         self, branch: int, maps: Float[Tensor, "*any height width"]
     ) -> Float[Tensor, "*any height width"]:
         """Maps of the text (0) or the memory branch (1), as they enter the average."""
-        return _scaled(maps, self.scales[0, branch])
+        return stretched(maps, self.scales[0, branch])
 
     def fit(self, batches: Iterable[Branches]) -> None:
         """Let each branch range over [0, 1] on these images."""
@@ -65,10 +67,5 @@ class Fusion(nn.Module):
         self.scales = torch.stack([low, high], dim=-1).view(2, 2, 2)
 
     def _average(self, text: Tensor, memory: Tensor, scale: Tensor) -> Tensor:
-        text, memory = _scaled(text, scale[0]), _scaled(memory, scale[1])
+        text, memory = stretched(text, scale[0]), stretched(memory, scale[1])
         return (1 - self.memory_weight) * text + self.memory_weight * memory
-
-
-def _scaled(values: Tensor, extremes: Float[Tensor, "2"]) -> Tensor:
-    low, high = extremes.unbind()
-    return (values - low) / torch.where(high > low, high - low, 1.0)
