@@ -198,7 +198,8 @@ def walk(name):
         trunk = trunk_of(name, visual)
         stream = trunk.embed(torch.empty(1, 3, 240, 240))
         assert stream.shape[1] > trunk.prefix
-        pooled = trunk.pool(trunk.run(stream, 0, len(trunk.blocks)))
+        blocks = trunk.blocks_of(trunk.visual)
+        pooled = trunk.pool(trunk.run(blocks, stream, 0, len(blocks)))
     assert pooled.shape == (1, config["embed_dim"])
     return True
 

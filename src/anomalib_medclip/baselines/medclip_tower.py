@@ -144,10 +144,9 @@ class StageTrunk(Trunk):
         self.visual = visual
         self.width, self.embed_dim = int(visual.widths[-1]), EMBED_DIM
 
-    @property
-    def blocks(self) -> Sequence[nn.Module]:
+    def blocks_of(self, visual: StageVisual) -> Sequence[nn.Module]:
         """The network itself, as often as it has stages: nothing can act between two of them."""
-        return [self.visual] * len(self.visual.widths)
+        return [visual] * len(visual.widths)
 
     def embed(
         self, images: Float[Tensor, "batch 3 side side"]

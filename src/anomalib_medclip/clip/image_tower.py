@@ -66,7 +66,7 @@ class ImageTower(nn.Module):
             ConfigError: They are not CLIP's own, and nobody else's can be looked into.
         """
         if isinstance(self._trunk, OpenClipTrunk):
-            return cast("Sequence[Block]", self._trunk.blocks)
+            return cast("Sequence[Block]", self._blocks)
         msg = (
             f"{self.backbone.name} has an image tower of timm's, into whose blocks nothing can be "
         )
@@ -76,7 +76,7 @@ class ImageTower(nn.Module):
     @property
     def depth(self) -> int:
         """Number of blocks."""
-        return len(self._trunk.blocks)
+        return len(self._blocks)
 
     @property
     def prefix(self) -> int:
@@ -222,6 +222,10 @@ class ImageTower(nn.Module):
     ) -> Tensor:
         """Run the blocks after number ``start``, up to the last level."""
         for level, number in enumerate(levels):
-            stream = self._trunk.run(stream, start, number)
+            stream = self._trunk.run(self._blocks, stream, start, number)
             stream, start = after_block(level, stream), number
         return stream
+
+    @property
+    def _blocks(self) -> Sequence[nn.Module]:
+        return self._trunk.blocks_of(self.visual)

@@ -42,10 +42,9 @@ class TimmTrunk(Trunk):
             if isinstance(part, nn.Linear):
                 part.to(DTYPES[precision])
 
-    @property
-    def blocks(self) -> Sequence[nn.Module]:
+    def blocks_of(self, visual: Any) -> Sequence[nn.Module]:  # noqa: ANN401 - of any version
         """The blocks, as timm has them."""
-        blocks: Sequence[nn.Module] = self.trunk.blocks
+        blocks: Sequence[nn.Module] = visual.trunk.blocks
         return blocks
 
     def embed(
@@ -55,11 +54,15 @@ class TimmTrunk(Trunk):
         return self.trunk.norm_pre(self._with_positions(self.trunk.patch_embed(images)))
 
     def run(
-        self, stream: Float[Tensor, "batch token width"], start: int, end: int
+        self,
+        blocks: Sequence[nn.Module],
+        stream: Float[Tensor, "batch token width"],
+        start: int,
+        end: int,
     ) -> Float[Tensor, "batch token width"]:
         """The stream after block number ``end``, of the one after block number ``start``."""
         with self._products(stream.device):
-            for number, block in enumerate(self.blocks[start:end], start):
+            for number, block in enumerate(blocks[start:end], start):
                 stream = block(stream, **self._beside(number))
         return stream
 

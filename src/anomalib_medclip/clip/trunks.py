@@ -36,10 +36,9 @@ class Trunk(ABC):
     width: int
     embed_dim: int
 
-    @property
     @abstractmethod
-    def blocks(self) -> Sequence[nn.Module]:
-        """The residual blocks."""
+    def blocks_of(self, visual: Any) -> Sequence[nn.Module]:  # noqa: ANN401 - of any version
+        """The residual blocks of the image tower, reached by it: graphs are named by that way."""
 
     @abstractmethod
     def embed(
@@ -48,10 +47,14 @@ class Trunk(ABC):
         """The stream before the first block: what stands before the patches, then the patches."""
 
     def run(
-        self, stream: Float[Tensor, "batch token width"], start: int, end: int
+        self,
+        blocks: Sequence[nn.Module],
+        stream: Float[Tensor, "batch token width"],
+        start: int,
+        end: int,
     ) -> Float[Tensor, "batch token width"]:
         """The stream after block number ``end``, of the one after block number ``start``."""
-        for block in self.blocks[start:end]:
+        for block in blocks[start:end]:
             stream = block(stream)
         return stream
 
@@ -97,10 +100,9 @@ class OpenClipTrunk(Trunk):
         self.width = int(visual.conv1.out_channels)
         self.embed_dim = int(visual.proj.shape[1])
 
-    @property
-    def blocks(self) -> Sequence[nn.Module]:
+    def blocks_of(self, visual: Any) -> Sequence[nn.Module]:  # noqa: ANN401 - of any version
         """Our blocks, in the place of open_clip's."""
-        blocks: Sequence[nn.Module] = self.visual.transformer.resblocks
+        blocks: Sequence[nn.Module] = visual.transformer.resblocks
         return blocks
 
     def embed(

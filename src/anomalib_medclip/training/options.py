@@ -97,6 +97,7 @@ class SharedOptions(Base):
         user_components: The components among ``kwargs``, and what a checkpoint holds of them.
         resample: Filter of the resize of images.
         position_resize: How the backbone's position embedding is resized.
+        leaves_out_ignored: Whether pixels of which nobody knows are left out of losses.
 
     Raises:
         ConfigError: An option has a word that it does not know, or a number that cannot be, or
@@ -112,6 +113,7 @@ class SharedOptions(Base):
     words: Words | None = None
     resample: ClassVar[Resample] = "bicubic"
     position_resize: ClassVar[PositionResize] = "bicubic, antialiased"
+    leaves_out_ignored: ClassVar[bool] = True
     user_components = UserComponents({})  # pickles of former versions have none
     training_facts: Mapping[str, Any] = MappingProxyType({})
 
