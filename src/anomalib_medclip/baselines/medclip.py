@@ -28,6 +28,7 @@ from anomalib_medclip.baselines.medclip_text import (
     read_text_features,
 )
 from anomalib_medclip.baselines.medclip_tower import SIDE, MedCLIPBackbone, MedCLIPTower, Network
+from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.components.augmentation import Copies, unchanged
 from anomalib_medclip.components.prompts import NoPrompts, PromptEncoder
 from anomalib_medclip.components.threshold import SUPPORT
@@ -110,6 +111,11 @@ class MedCLIP(ClipMethod, AnomalibModule):
             MedCLIPModel(tower, prompts, mode, levels, image_score, dtype),
             few_shot=True if mode == "memory" else None,
         )
+
+    @staticmethod
+    def settled(backbone: Backbone) -> Backbone:
+        """As it is: open_clip knows nothing of its networks."""
+        return backbone
 
     def _refuse_what_is_clips(self) -> None:
         options, backbone = self.hparams, self.hparams["backbone"]

@@ -88,8 +88,8 @@ class Notes:
     ) -> "Notes":
         """What there is to note of a model that is built on a CLIP of ours."""
         clip = module.model.clip
-        told = (getattr(module, one, None) for one in ("decisions", "familiar", "words"))
-        decisions, familiar, words = told
+        told = ("decisions", "familiar", "words")
+        decisions, familiar, words = (getattr(module, one, None) for one in told)
         return cls(
             method=type(module).__name__,
             fingerprint=clip.fingerprint,
@@ -304,11 +304,7 @@ def _check_backbone(file: object, notes: Notes, clip: Any) -> None:  # noqa: ANN
 
 def _check_options(file: object, state: dict[str, Tensor], checkpoint: dict[str, Any]) -> None:
     """Refuse weights that do not fit, by name; strict loading would list them all."""
-    differing = sorted(state.keys() ^ checkpoint["state_dict"].keys())
-    if differing:
-        options = dict(checkpoint.get("hyper_parameters", {}))
-        msg = (
-            f"{file} does not fit this model, first at {differing[0]}; use the options of the "
-            f"training run: {options}"
-        )
+    if differing := sorted(state.keys() ^ checkpoint["state_dict"].keys()):
+        msg = f"{file} does not fit this model, first at {differing[0]}; use the options of the "
+        msg += f"training run: {dict(checkpoint.get('hyper_parameters', {}))}"
         raise CheckpointError(msg)

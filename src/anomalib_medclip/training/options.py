@@ -157,9 +157,14 @@ class SharedOptions(Base):
             msg = f"{type(self).__name__} trains nothing; leave lr out"
             raise ConfigError(msg)
         entry = image_size, quick_gelu, normalize, backbone_seed, self.position_resize
-        self.backbone = Backbone(backbone, pretrained, *entry).settled()
+        self.backbone = self.settled(Backbone(backbone, pretrained, *entry))
         self.hparams.update(backbone=self.backbone.model, pretrained=self.backbone.pretrained)
         self._say_what_is_idle()
+
+    @staticmethod
+    def settled(backbone: Backbone) -> Backbone:
+        """What a checkpoint keeps of a backbone; see ``Backbone.settled``."""
+        return backbone.settled()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - of any metaclass
         """Let a method's signature say all its options."""
@@ -168,9 +173,8 @@ class SharedOptions(Base):
 
     def _say_what_is_idle(self) -> None:
         """Warn of options that have no effect beside others."""
-        given: dict[str, Any] = dict(self.hparams)
-        if self.prompt_kinds:
-            given["prompts"] = self.prompt_kind
+        kind = {"prompts": self.prompt_kind} if self.prompt_kinds else {}
+        given: dict[str, Any] = {**self.hparams, **kind}
         defaults = {name: one.default for name, one in signature(type(self)).parameters.items()}
         for sentence in idle_options(given, defaults, (*_IDLE, *self.idle)):
             logger.warning("%s: %s", type(self).__name__, sentence)
