@@ -69,7 +69,7 @@ METHODS = {
     ),
     "iqeclip": Method(iqeclip, smooths_by="scipy"),
 }
-"""The published methods."""
+"""The methods that were made for medical images."""
 
 
 def build(method: Method, backbone: Backbone, precision: Precision) -> ClipModel:
