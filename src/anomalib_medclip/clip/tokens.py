@@ -4,6 +4,7 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 import open_clip
@@ -12,6 +13,7 @@ from jaxtyping import Int
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor
 
+from anomalib_medclip.clip.configuration import tokenizer_options
 from anomalib_medclip.clip.hugging_face import tokenizer_folder
 from anomalib_medclip.clip.source import Source
 from anomalib_medclip.errors import WeightsError
@@ -69,20 +71,17 @@ class HuggingFaceTokens(Tokenizer):
 
     Raises:
         RuntimeMissingError: transformers is not installed.
-        WeightsError: Files are missing, or are none of a tokenizer.
+        WeightsError: Files are missing, or are none of a tokenizer; or its options are none.
     """
 
     def __init__(self, source: Source) -> None:
         text = source.config["text_cfg"]
         self.context_length = int(text.get("context_length", 77))
         self._kept: dict[tuple[str, ...], Tensor] = {}
-        mode = {"tokenizer_mode": text["tokenizer_mode"]} if text.get("tokenizer_mode") else {}
+        options = tokenizer_options(source.name, text)
         folder = tokenizer_folder(source)
-        options = mode | dict(text.get("tokenizer_kwargs") or {})
-        if unknown := options.keys() - _OPTIONS:  # others reach transformers, and may run code
-            msg = f"{source.name} has the tokenizer options {sorted(unknown)}, of which "
-            msg += f"{sorted(_OPTIONS)} are known; take the others out of tokenizer_kwargs"
-            raise WeightsError(msg)
+        if "kwargs" in signature(HFTokenizer).parameters:  # former versions of it pass nothing on
+            options["trust_remote_code"] = False
         try:
             self._made = HFTokenizer(str(folder), self.context_length, **options)
             self.first, self._end = self._around_words()
@@ -136,9 +135,6 @@ class HuggingFaceTokens(Tokenizer):
         return first, rest[0] if rest else tokenizer.pad_token_id
 
 
-_OPTIONS = {"clean", "strip_sep_token", "language", "tokenizer_mode"}
-"""What a configuration may say of a tokenizer of Hugging Face."""
-
 _MOST = 64
 """Lists of sentences whose tokens are kept: prompts that learn read the same words again."""
 
@@ -153,7 +149,7 @@ def tokenizer_of(source: Source) -> Tokenizer:
     text = source.config["text_cfg"]
     if text.get("hf_tokenizer_name"):
         return HuggingFaceTokens(source)
-    return BytePairs(int(text.get("context_length", 77)), text.get("tokenizer_kwargs"))
+    return BytePairs(int(text.get("context_length", 77)), tokenizer_options(source.name, text))
 
 
 @lru_cache(maxsize=_MOST)
