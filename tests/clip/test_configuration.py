@@ -163,8 +163,9 @@ def test_a_damaged_configuration_is_named(content, words, tmp_path):
         config = {"embed_dim": 32, "vision_cfg": VISION} | content
         content = {"model_cfg": config, "preprocess_cfg": enters}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
-    with pytest.raises(WeightsError, match=rf"{re.escape(str(tmp_path))}.*{words}"):
+    with pytest.raises(WeightsError, match=words) as caught:
         PlainCLIP(backbone=f"local-dir:{tmp_path}", pretrained=None, image_size=32)
+    assert tmp_path.name in str(caught.value)
 
 
 def test_tokens_that_a_text_tower_does_not_know_are_refused(tmp_path):

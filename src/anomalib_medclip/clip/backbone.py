@@ -17,12 +17,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from anomalib_medclip.clip.configuration import check_timm
 from anomalib_medclip.clip.hugging_face import hf_folder, no_blocks_of, text_width, tokenizer_folder
 from anomalib_medclip.clip.loading import build, fit, resize_timm
 from anomalib_medclip.clip.source import (
     Source,
     Stated,
-    check_timm,
     name_of,
     read_source,
     weights_of,
@@ -177,7 +177,7 @@ class Backbone:
         config = copy.deepcopy(read_source(self.model).config)
         vision, text = config["vision_cfg"], config.get("text_cfg", {})
         if "timm_model_name" in vision:
-            check_timm(vision["timm_model_name"])
+            check_timm(vision["timm_model_name"], self.name)
             vision["timm_model_pretrained"] = False  # nothing is downloaded but what is asked for
         elif not isinstance(vision.get("layers", 12), int):
             msg = f"{self.name} has the image tower ModifiedResNet, which has no residual blocks "

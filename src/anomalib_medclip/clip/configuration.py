@@ -9,8 +9,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import timm
 from open_clip.hf_configs import arch_dict
 
+from anomalib_medclip.clip.weights import HOW_TO_GIVE
 from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.files import from_json
 
@@ -138,6 +140,35 @@ def check_text(folder: Path) -> Path:
     return folder
 
 
+def check_timm(name: str, model: str | None = None) -> None:
+    """Refuse what is no name of timm's own list; timm would fetch repositories and open folders.
+
+    Args:
+        name: What is asked of timm.
+        model: What asks for it, for messages.
+
+    Raises:
+        WeightsError: It is none.
+    """
+    if not timm.is_model(name):
+        asks = f" for {model}" if model else ""
+        msg = f"timm knows no image tower {name!r}{asks}; see timm.list_models()"
+        raise WeightsError(msg)
+
+
+def check_timm_tag(name: str, tag: str) -> None:
+    """Refuse a tag that timm has not.
+
+    Raises:
+        WeightsError: It has others of this name, which are said.
+    """
+    tags = timm.list_pretrained(f"{name}.*")
+    if f"{name}.{tag}" not in tags:
+        known = ", ".join(one.partition(".")[2] for one in tags) or "none"
+        msg = f"timm has no weights {tag!r} for {name}, its tags are: {known}; or {HOW_TO_GIVE}"
+        raise WeightsError(msg)
+
+
 def _object(path: Path) -> dict[str, Any]:
     try:
         found = from_json(path.read_text(encoding="utf-8"))
@@ -164,8 +195,7 @@ def _check_part(where: str, part: str, said: Any) -> None:  # noqa: ANN401 - wha
         remedy = "" if part == "vision_cfg" else ", or be left out"
         raise _wrong(where, part, said, f"an object{remedy}")
     for name, most in _WHOLE.items():
-        stages = part == "vision_cfg" and name == "layers" and isinstance(said.get(name), list)
-        if name in said and not stages:  # a ResNet's are refused by their kind
+        if name in said and not (part == "vision_cfg" and _is_of_a_resnet(name, said[name])):
             _check_whole(where, f"{part}: {name}", said[name], most)
     for name in _WORDS:
         absent = name == "hf_tokenizer_name" and said.get(name) is None
@@ -173,6 +203,13 @@ def _check_part(where: str, part: str, said: Any) -> None:  # noqa: ANN401 - wha
             raise _wrong(where, f"{part}: {name}", said[name], "a name, or be left out")
     if not isinstance(said.get("tokenizer_kwargs") or {}, Mapping):
         raise _wrong(where, f"{part}: tokenizer_kwargs", said["tokenizer_kwargs"], "an object")
+
+
+def _is_of_a_resnet(name: str, value: Any) -> bool:  # noqa: ANN401 - whatever JSON has
+    """Whether a number is none because the tower is a ResNet, which is refused by its kind."""
+    if name == "layers":
+        return isinstance(value, list | tuple) and bool(value)
+    return name == "patch_size" and value is None
 
 
 def _check_whole(where: str, name: str, value: Any, most: int) -> None:  # noqa: ANN401

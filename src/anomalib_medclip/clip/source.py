@@ -28,7 +28,7 @@ from huggingface_hub.utils import EntryNotFoundError
 from open_clip import pretrained as open_clip_weights
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-from anomalib_medclip.clip.configuration import checked
+from anomalib_medclip.clip.configuration import check_timm, check_timm_tag, checked
 from anomalib_medclip.clip.weights import (
     HOW_TO_GIVE,
     download,
@@ -254,30 +254,6 @@ def _hub_folder(repository: str) -> Path:
 
 def _of_hub(repository: str) -> Source:
     return _of_folder(HUB + repository, _hub_folder(repository), repository)
-
-
-def check_timm(name: str) -> None:
-    """Refuse what is no name of timm's own list; timm would fetch repositories and open folders.
-
-    Raises:
-        WeightsError: It is none.
-    """
-    if not timm.is_model(name):
-        msg = f"timm knows no image tower {name!r}; see timm.list_models()"
-        raise WeightsError(msg)
-
-
-def check_timm_tag(name: str, tag: str) -> None:
-    """Refuse a tag that timm has not.
-
-    Raises:
-        WeightsError: It has others of this name, which are said.
-    """
-    tags = timm.list_pretrained(f"{name}.*")
-    if f"{name}.{tag}" not in tags:
-        known = ", ".join(one.partition(".")[2] for one in tags) or "none"
-        msg = f"timm has no weights {tag!r} for {name}, its tags are: {known}; or {HOW_TO_GIVE}"
-        raise WeightsError(msg)
 
 
 def _of_timm(name: str) -> Source:

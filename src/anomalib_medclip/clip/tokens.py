@@ -14,7 +14,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor
 
 from anomalib_medclip.clip.configuration import tokenizer_options
-from anomalib_medclip.clip.hugging_face import tokenizer_folder
+from anomalib_medclip.clip.hugging_face import hf_folder, tokenizer_folder
 from anomalib_medclip.clip.source import Source
 from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.files import as_json, from_json
@@ -147,6 +147,8 @@ def tokenizer_of(source: Source) -> Tokenizer:
         WeightsError: Its files are missing or damaged.
     """
     text = source.config["text_cfg"]
+    if "hf_model_name" in text:
+        hf_folder(source)  # of a tower that is none it is said before a tokenizer reads its files
     if text.get("hf_tokenizer_name"):
         return HuggingFaceTokens(source)
     return BytePairs(int(text.get("context_length", 77)), tokenizer_options(source.name, text))
