@@ -151,6 +151,10 @@ VISION = {"layers": 2, "width": 32, "patch_size": 8, "image_size": 32}
         ({"text_cfg": {"context_length": 10**6}}, "context_length is 1000000"),
         ({"text_cfg": {"hf_model_name": 3}}, "hf_model_name is 3, and it must be a name"),
         ({"quick_gelu": 3}, "quick_gelu is 3"),
+        (
+            {"vision_cfg": {"timm_model_name": "hf-hub:a/b"}},
+            "image tower 'hf-hub:a/b' for",
+        ),
         ({"preprocess_cfg": {"mean": [1]}}, r"mean is \[1\], and it must be three numbers"),
         ({"preprocess_cfg": {"std": [1, 1, 0]}}, r"std is \[1, 1, 0\]"),
         ({"preprocess_cfg": 3}, "preprocess_cfg is 3"),
@@ -191,6 +195,16 @@ def test_a_text_tower_that_cannot_be_is_refused(change, words, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(WeightsError, match=words):
+        TextTower(Backbone(name, image_size=64))
+
+
+def test_a_tokenizer_whose_library_panics_is_named(tmp_path):
+    name = small(configs()[BIOMED], tmp_path)
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["post_processor"]["single"][0]["SpecialToken"]["id"] = "[NO]"
+    path.write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match=r"holds no tokenizer that transformers reads: no entry"):
         TextTower(Backbone(name, image_size=64))
 
 

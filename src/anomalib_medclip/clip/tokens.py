@@ -2,9 +2,11 @@
 
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -82,14 +84,10 @@ class HuggingFaceTokens(Tokenizer):
         folder = tokenizer_folder(source)
         if "kwargs" in signature(HFTokenizer).parameters:  # former versions of it pass nothing on
             options["trust_remote_code"] = False
-        try:
+        self._told = partial(_read_by_transformers, folder, str(text["hf_tokenizer_name"]))
+        with self._told():
             self._made = HFTokenizer(str(folder), self.context_length, **options)
             self.first, self._end = self._around_words()
-        except Exception as error:
-            reason = textwrap.shorten(str(error), 200, placeholder=" ...")
-            msg = f"{folder} holds no tokenizer that transformers reads: {reason}; copy the files "
-            msg += f"of {text['hf_tokenizer_name']} there again"
-            raise WeightsError(msg) from error
 
     def __call__(self, sentences: Sequence[str]) -> Int[Tensor, "sentence context"]:
         """Tokens, padded as the tokenizer does."""
@@ -97,7 +95,7 @@ class HuggingFaceTokens(Tokenizer):
         if found not in self._kept:
             if len(self._kept) >= _MOST:
                 self._kept.clear()
-            with torch.inference_mode(mode=False):  # see _byte_pairs
+            with self._told(), torch.inference_mode(mode=False):  # see _byte_pairs
                 self._kept[found] = self._tokenize(list(found))
         return self._kept[found]
 
@@ -133,6 +131,20 @@ class HuggingFaceTokens(Tokenizer):
         first = next(places)
         rest = whole[first + len(word) :]
         return first, rest[0] if rest else tokenizer.pad_token_id
+
+
+@contextmanager
+def _read_by_transformers(folder: Path, name: str) -> Iterator[None]:
+    """What goes wrong is of these files; the panics of its library are no ``Exception``."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+        msg = f"{folder} holds no tokenizer that transformers reads: {reason}; copy the files "
+        msg += f"of {name} there again"
+        raise WeightsError(msg) from error
 
 
 _MOST = 64
