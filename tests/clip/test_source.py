@@ -9,6 +9,7 @@ import torch
 from families import MORE, configs, small
 from tiny import small as small_model
 
+from anomalib_medclip import PlainCLIP
 from anomalib_medclip.clip import hugging_face, source, weights
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.source import Stated, differences, read_source
@@ -127,6 +128,7 @@ def test_the_way_positions_are_resized_is_that_of_timms_towers_too():
     [
         ("timm:vit_nobody", None, "timm knows no image tower 'vit_nobody'"),
         ("timm:vit_small_patch14_dinov2", "openai", "its tags are: lvd142m; or give a local file"),
+        ("timm:test_vit.nobody", None, "no weights 'nobody' for test_vit, its tags are: r160"),
         ("ViT-Z", None, "open_clip knows no model 'ViT-Z'; see .* local-dir:FOLDER"),
     ],
 )
@@ -151,6 +153,58 @@ def test_a_tower_of_timms_is_one_of_its_list(name, tiny_config):
     config = tiny_config | {"vision_cfg": {"timm_model_name": name}}
     with pytest.raises(WeightsError, match=f"timm knows no image tower '{name}'"):
         Backbone(config).load()
+
+
+def test_the_tag_of_a_name_of_timms_is_taken_whatever_else_is_said(monkeypatch):
+    asked = []
+    monkeypatch.setattr(source, "download", lambda title, entry: asked.append((title, entry)))
+    for name, tag in (("timm:test_vit.r160_in1k", "openai"), ("timm:test_vit", "r160_in1k")):
+        source.weights_of(read_source(name), tag)
+    assert asked[0] == asked[1]
+    assert asked[0][0] == "test_vit.r160_in1k"
+
+
+def test_a_size_that_is_no_multiple_of_the_patch_is_refused_where_a_tower_takes_no_other():
+    with pytest.raises(ConfigError, match=r"image_size is 70, and must be a multiple of 16 for ti"):
+        ImageTower(Backbone("timm:test_vit", image_size=70))
+    tower = ImageTower(Backbone("timm:test_vit_relpos", image_size=70))
+    assert tower.taps(torch.rand(1, 3, 70, 70), [1]).isfinite().all()
+
+
+@pytest.mark.parametrize(("backbone", "said"), [("timm:test_vit", 1), (None, 0)])
+def test_an_activation_that_a_tower_does_not_take_is_said(backbone, said, caplog):
+    given = {"backbone": backbone, "image_size": 64, "mode": "memory"} if backbone else {}
+    small_model(
+        PlainCLIP, quick_gelu=not small_model(PlainCLIP, **given).hparams["quick_gelu"], **given
+    )
+    assert caplog.text.count("has no effect beside towers of timm and of Hugging Face") == said
+
+
+# --- files of others
+
+
+def test_a_folder_that_is_gone_is_asked_for_as_a_backbone():
+    words = r"is missing; copy the model's folder there, or name another .*--model\.backbone loc"
+    with pytest.raises(WeightsError, match=words):
+        Backbone("local-dir:nowhere").load()
+
+
+def test_a_state_dict_of_a_training_in_openais_names_is_read(tiny_config, tmp_path):
+    clip = Backbone(tiny_config, image_size=32, seed=7).load().clip
+    torch.save({"epoch": 3, "state_dict": clip.state_dict()}, path := tmp_path / "PubMedCLIP.pth")
+    found = Backbone(tiny_config, str(path), image_size=32).load().clip
+    assert torch.equal(found.visual.proj, clip.visual.proj)
+
+
+def test_a_state_dict_in_the_names_of_hugging_face_is_refused(tiny_config, tmp_path):
+    from transformers import CLIPConfig, CLIPModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2}
+    made = CLIPModel(CLIPConfig(text_config=sizes, vision_config=sizes, projection_dim=16))
+    torch.save(made.state_dict(), path := tmp_path / "PubMedCLIP.bin")
+    with pytest.raises(WeightsError, match=r"PubMedCLIP\.bin does not fit custom CLIP"):
+        Backbone(tiny_config, str(path), image_size=32).load()
 
 
 # --- how images enter

@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import torch
 from dicom_series import numbers
+from families import MORE, configs, small
 from fuzz import formats, images
 from fuzz.attempts import MARK
 from fuzz.damage import BYTES, JSON, TEXT
@@ -22,6 +23,7 @@ from tiny import OPTIONS, OpenAIArchive, traced
 
 from anomalib_medclip import IQECLIP, MVFA, MadCLIP, MediCLIP
 from anomalib_medclip.clip.backbone import Backbone
+from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.clip.weights import read_weights
 from anomalib_medclip.errors import NonFiniteError, TrustError
 from anomalib_medclip.score.inferencer import Inferencer
@@ -130,6 +132,25 @@ def _read_weights(file):
     Backbone(OPTIONS["backbone"], str(file), 32).load()
 
 
+# --- folders of backbones
+
+
+def _folder_of(family, file, folder):
+    """A small model of a family in a folder, and the file of it to damage."""
+    small(configs()[family], folder)
+    return folder / file
+
+
+def _read_folder(file):
+    backbone = Backbone(f"local-dir:{file.parent}", None, 32)
+    tower = TextTower(backbone)
+    assert torch.isfinite(tower.encode(["a photo of a normal brain"])).all()
+    ImageTower(backbone)
+
+
+OWN, FOREIGN = "ViT-B-16", next(iter(MORE))
+
+
 # --- adapters of the authors
 
 
@@ -226,6 +247,12 @@ TARGETS = (
            _read_weights),
     Target("weights, safetensors", (writing("clip.safetensors", _safetensors),),
            (formats.safetensors_header,) * 4 + BYTES, _read_weights),
+    Target("configuration of a backbone",
+           tuple(partial(_folder_of, one, "open_clip_config.json") for one in (OWN, FOREIGN)),
+           JSON, _read_folder, slow=True),
+    Target("text of Hugging Face", tuple(partial(_folder_of, FOREIGN, name) for name in (
+               "config.json", "tokenizer_config.json", "tokenizer.json")), JSON, _read_folder,
+           slow=True),
     Target("adapters", tuple(partial(_adapters, kind) for kind in KINDS.values()), IN_TORCH,
            _read_adapters),
     Target("score of a NIfTI file", (_scan,), images.OF_NIFTI, _read_score, slow=True),

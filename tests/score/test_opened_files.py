@@ -112,7 +112,7 @@ def test_an_export_of_another_size_than_its_certificate_says_is_named(exported, 
 @pytest.mark.parametrize(
     ("tower", "numbers", "words"),
     [
-        ("vision_cfg", {"layers": 10**6}, "a tower of more than 512 blocks"),
+        ("vision_cfg", {"layers": 10**6}, "layers is 1000000, and it must be a .* to 512"),
         (
             "vision_cfg",
             {"width": 2**17},

@@ -66,7 +66,7 @@ class MedCLIPText(nn.Module):
 
         state, head = of_text(read_released(weights))
         try:
-            words = AutoTokenizer.from_pretrained(str(tokenizer))
+            words = AutoTokenizer.from_pretrained(str(tokenizer), trust_remote_code=False)
             text = cls(config_of(state), words, len(head))
             text.model.load_state_dict(state)
             text.projection_head.load_state_dict({"weight": head})

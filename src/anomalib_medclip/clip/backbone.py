@@ -17,12 +17,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from anomalib_medclip.clip.configuration import check_timm
 from anomalib_medclip.clip.hugging_face import hf_folder, no_blocks_of, text_width, tokenizer_folder
 from anomalib_medclip.clip.loading import build, fit, resize_timm
 from anomalib_medclip.clip.source import (
     Source,
     Stated,
-    check_timm,
     name_of,
     read_source,
     weights_of,
@@ -139,6 +139,13 @@ class Backbone:
         return "text_cfg" in read_source(self.model).config
 
     @property
+    def has_own_activation(self) -> bool:
+        """Whether ``quick_gelu`` changes nothing, as with towers of timm and of Hugging Face."""
+        config = read_source(self.model).config
+        text = config.get("text_cfg", {"hf_model_name": None})
+        return "timm_model_name" in config["vision_cfg"] and "hf_model_name" in text
+
+    @property
     def text_depth(self) -> int:
         """Number of blocks of CLIP's own text tower.
 
@@ -170,7 +177,7 @@ class Backbone:
         config = copy.deepcopy(read_source(self.model).config)
         vision, text = config["vision_cfg"], config.get("text_cfg", {})
         if "timm_model_name" in vision:
-            check_timm(vision["timm_model_name"])
+            check_timm(vision["timm_model_name"], self.name)
             vision["timm_model_pretrained"] = False  # nothing is downloaded but what is asked for
         elif not isinstance(vision.get("layers", 12), int):
             msg = f"{self.name} has the image tower ModifiedResNet, which has no residual blocks "
@@ -237,7 +244,7 @@ class Backbone:
 
     def _resize(self, clip: Any) -> None:  # noqa: ANN401 - of one of open_clip's classes
         if hasattr(clip.visual, "trunk"):
-            resize_timm(clip.visual, self.image_size, *self._interpolation)
+            resize_timm(self.name, clip.visual, self.image_size, *self._interpolation)
 
     def _settings(
         self,
@@ -273,20 +280,12 @@ def _fingerprint(settings: dict[str, Any], weights: Mapping[str, Tensor] | None 
     return digest.hexdigest()[:16]
 
 
-_MOST_BLOCKS = 512
-"""Of a tower; the deepest of open_clip has 64."""
-
-
 def _refuse_huge(
     name: str,
     config: dict[str, Any],
     build: Callable[[dict[str, Any]], Any],
 ) -> None:
     """A checkpoint may name any numbers; none take memory here."""
-    towers = (config["vision_cfg"], config.get("text_cfg", {}), config.get("multimodal_cfg", {}))
-    if any(tower.get("layers", 0) > _MOST_BLOCKS for tower in towers):
-        msg = f"{name} has a tower of more than {_MOST_BLOCKS} blocks; correct its numbers"
-        raise WeightsError(msg)
     with torch.device("meta"):
         clip = build(config)
     check_parameters(name, sum(one.numel() for one in clip.parameters()))

@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download, snapshot_download
 
+from anomalib_medclip.clip.configuration import check_harmless, check_text
 from anomalib_medclip.clip.source import LOCAL, Source
 from anomalib_medclip.clip.weights import offline_if_out_of_reach
 from anomalib_medclip.errors import ConfigError, RuntimeMissingError, WeightsError
@@ -16,8 +17,8 @@ from anomalib_medclip.errors import ConfigError, RuntimeMissingError, WeightsErr
 _WORDS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 """Files with words, of which a tokenizer has one."""
 
-_WORD_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
-"""What is downloaded of a repository for its tokenizer."""
+_WORD_FILES = ("tokenizer*.json", "vocab*.json", "*.txt", "special_tokens_map.json", "*.model")
+"""What is downloaded of a repository for its tokenizer: words and numbers, and no code."""
 
 
 def check_library(name: str) -> None:
@@ -42,10 +43,11 @@ def hf_folder(source: Source) -> Path:
     name = str(source.config["text_cfg"]["hf_model_name"])
     check_library(source.name)
     if folder := _local(source, name, ("config.json",)):
-        return folder
+        return check_text(folder)
+    _refuse_moved(source, name)
     try:
         with offline_if_out_of_reach():
-            return _harmless(Path(hf_hub_download(name, "config.json")).parent)
+            return check_text(Path(hf_hub_download(name, "config.json")).parent)
     except WeightsError:
         raise
     except Exception as error:
@@ -62,10 +64,12 @@ def tokenizer_folder(source: Source) -> Path:
     name = str(source.config["text_cfg"]["hf_tokenizer_name"])
     check_library(source.name)
     if folder := _local(source, name, _WORDS):
-        return folder
+        return check_harmless(folder)
+    _refuse_moved(source, name)
     try:
         with offline_if_out_of_reach():
-            return _harmless(Path(snapshot_download(name, allow_patterns=list(_WORD_FILES))))
+            found = snapshot_download(name, allow_patterns=list(_WORD_FILES))
+            return check_harmless(Path(found))
     except WeightsError:
         raise
     except Exception as error:
@@ -80,7 +84,7 @@ def text_width(source: Source) -> int:
     folder = hf_folder(source)
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     return int(getattr(config, "hidden_size", None) or config.d_model)
 
 
@@ -96,23 +100,16 @@ def _local(source: Source, name: str, files: tuple[str, ...]) -> Path | None:
     beside = [source.folder / name, source.folder] if source.folder else []
     for folder in (Path(name), *beside):
         if any((folder / file).is_file() for file in files):
-            return _harmless(folder.absolute())
+            return folder.absolute()
     return None
 
 
-def _harmless(folder: Path) -> Path:
-    """The folder, if none of its files names code of its own, which transformers offers to run.
-
-    Raises:
-        WeightsError: One does.
-    """
-    for name in ("config.json", "tokenizer_config.json"):
-        path = folder / name
-        if path.is_file() and b"auto_map" in path.read_bytes():
-            msg = f"{path} names code of its own (auto_map), which is not run; take a model that "
-            msg += "transformers itself has"
-            raise WeightsError(msg)
-    return folder
+def _refuse_moved(source: Source, name: str) -> None:
+    """A path of this machine is nothing that the hub could be asked for."""
+    if Path(name).is_absolute():
+        msg = f"{name} is gone, where files lay that the text of {source.name} needs; copy them "
+        msg += f"there again, or train again with a backbone whose folder has them ({LOCAL}FOLDER)"
+        raise WeightsError(msg)
 
 
 def _missing(source: Source, name: str, what: str, error: Exception) -> WeightsError:

@@ -17,7 +17,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.timm_trunk import family_of
-from anomalib_medclip.errors import WeightsError
+from anomalib_medclip.errors import ConfigError, WeightsError
 
 
 class ImageOnly(nn.Module):
@@ -60,7 +60,9 @@ def build(name: str, config: dict[str, Any]) -> Any:  # noqa: ANN401 - of one of
         made = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
     try:
         clip = made(**config)
-    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError, OSError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # of any library below, on what a file says
         msg = f"open_clip cannot build {name}: {error or type(error).__name__}; correct its "
         msg += "configuration, or take another version of open_clip"
         raise WeightsError(msg) from error
@@ -104,9 +106,24 @@ def _of_image_tower(visual: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"visual.trunk.{name}": value for name, value in renamed.items()}
 
 
-def resize_timm(visual: Any, side: int, interpolation: str, antialiased: bool) -> None:  # noqa: ANN401
-    """Bring a tower of timm's, and its embedding of positions, to another image size."""
+def resize_timm(
+    name: str,
+    visual: Any,  # noqa: ANN401 - of any version
+    side: int,
+    interpolation: str,
+    antialiased: bool,
+) -> None:
+    """Bring a tower of timm's, and its embedding of positions, to another image size.
+
+    Raises:
+        ConfigError: The tower takes whole patches only, and the size is none of them.
+    """
     trunk = visual.trunk
+    patch = getattr(trunk.patch_embed, "patch_size", (1, 1))[0]
+    if side % patch and not getattr(trunk.patch_embed, "strict_img_size", True):
+        msg = f"image_size is {side}, and must be a multiple of {patch} for {name}, such as "
+        msg += f"{max(1, side // patch) * patch}"
+        raise ConfigError(msg)
     if tuple(trunk.patch_embed.img_size) == (side, side):
         return
     positions = getattr(trunk, "pos_embed", None)

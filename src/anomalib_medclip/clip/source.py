@@ -5,7 +5,8 @@
 ``local-dir:FOLDER``    a folder with ``open_clip_config.json`` and weights, as open_clip
                         writes it; the folder's path alone will do
 ``hf-hub:ORG/NAME``     such a folder on the Hugging Face Hub
-``timm:NAME``           an image tower of timm's, such as DINOv2's, without text
+``timm:NAME``           an image tower of timm's, such as DINOv2's, without text; with its
+                        tag as ``timm:NAME.TAG``
 keyword arguments       a model of one's own, or the content of such a configuration file
 ======================  ================================================================
 """
@@ -27,6 +28,7 @@ from huggingface_hub.utils import EntryNotFoundError
 from open_clip import pretrained as open_clip_weights
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
+from anomalib_medclip.clip.configuration import check_timm, check_timm_tag, checked
 from anomalib_medclip.clip.weights import (
     HOW_TO_GIVE,
     download,
@@ -163,12 +165,9 @@ def _beside(source: Source) -> Path:
 
 
 def _timm_weights(name: str, tag: str) -> Path:
-    """The file of timm's own tag."""
-    tags = timm.list_pretrained(f"{name}.*")
-    if f"{name}.{tag}" not in tags:
-        known = ", ".join(one.partition(".")[2] for one in tags) or "none"
-        msg = f"timm has no weights {tag!r} for {name}, its tags are: {known}; or {HOW_TO_GIVE}"
-        raise WeightsError(msg)
+    """The file of timm's own tag; of one that the name has itself, whatever else is said."""
+    name, _, own = name.partition(".")
+    check_timm_tag(name, tag := own or tag)
     repository = timm.get_pretrained_cfg(f"{name}.{tag}").hf_hub_id
     return download(f"{name}.{tag}", {"hf_hub": f"{repository}/model.safetensors"})
 
@@ -180,7 +179,8 @@ def read_source(model: str | Mapping[str, Any]) -> Source:
         WeightsError: There is no such name, folder or file, or the hub is out of reach.
     """
     if not isinstance(model, str):
-        return _of_file(name_of(model), copy.deepcopy(dict(model)))
+        config, enters = checked(name_of(model), copy.deepcopy(model))
+        return Source(name_of(model), config, preprocess=enters)
     if model.startswith(TIMM):
         return _of_timm(model.removeprefix(TIMM))
     if model.startswith(HUB):
@@ -196,7 +196,7 @@ def read_source(model: str | Mapping[str, Any]) -> Source:
 
 def name_of(model: str | Mapping[str, Any]) -> str:
     """What a model is called in messages."""
-    return model if isinstance(model, str) else str(model.get("name", "custom CLIP"))
+    return str(model.get("name", "custom CLIP")) if isinstance(model, Mapping) else str(model)
 
 
 def check_names_nothing(model: str | Mapping[str, Any]) -> None:
@@ -214,7 +214,10 @@ def check_names_nothing(model: str | Mapping[str, Any]) -> None:
         msg = f"open_clip knows no model {model!r}, and a checkpoint may name no folder and no "
         msg += "repository; train it again, which keeps the model's numbers"
         raise WeightsError(msg)
-    text = model.get("model_cfg", model).get("text_cfg", {})
+    config = model.get("model_cfg", model) if isinstance(model, Mapping) else None
+    text = config.get("text_cfg") if isinstance(config, Mapping) else None
+    if not isinstance(text, Mapping):
+        return  # or no configuration, which is said where a model is made of it
     for part in ("hf_model_name", "hf_tokenizer_name"):
         if part in text and not Path(str(text[part])).is_absolute():
             msg = f"the checkpoint's {part} is {text[part]!r}, which is not fetched for it; train "
@@ -222,27 +225,19 @@ def check_names_nothing(model: str | Mapping[str, Any]) -> None:
             raise WeightsError(msg)
 
 
-def _of_file(
-    name: str, content: dict[str, Any], folder: Path | None = None, repository: str | None = None
-) -> Source:
-    config = content.get("model_cfg", content)
-    if "vision_cfg" not in config or "embed_dim" not in config:
-        msg = f"{name} says no 'embed_dim' and 'vision_cfg', as a configuration of open_clip does"
-        raise WeightsError(msg)
-    return Source(name, config, folder, repository, content.get("preprocess_cfg") or {})
-
-
 def _of_folder(name: str, folder: Path, repository: str | None = None) -> Source:
     path = folder / CONFIG_FILE
     if fault := fault_of(path):
-        msg = f"{name}: {fault.about(path)}"
+        msg = f"{name}: {path} {fault.said}; copy the model's folder there, or name another as "
+        msg += f"backbone (--model.backbone {LOCAL}FOLDER)"
         raise WeightsError(msg)
     try:
         content = from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         msg = f"{path} is no JSON ({error}); write the folder again with open_clip"
         raise WeightsError(msg) from None
-    return _of_file(name, content, folder, repository)
+    config, enters = checked(str(path), content)
+    return Source(name, config, folder, repository, enters)
 
 
 @lru_cache(maxsize=8)  # a model is read for its towers, its width and its words
@@ -261,19 +256,11 @@ def _of_hub(repository: str) -> Source:
     return _of_folder(HUB + repository, _hub_folder(repository), repository)
 
 
-def check_timm(name: str) -> None:
-    """Refuse what is no name of timm's own list; timm would fetch repositories and open folders.
-
-    Raises:
-        WeightsError: It is none.
-    """
-    if not timm.is_model(name):
-        msg = f"timm knows no image tower {name!r}; see timm.list_models()"
-        raise WeightsError(msg)
-
-
 def _of_timm(name: str) -> Source:
     check_timm(name)
+    arch, _, tag = name.partition(".")
+    if tag:
+        check_timm_tag(arch, tag)
     with torch.device("meta"):  # its pooling is not said anywhere else
         made = timm.create_model(name)
     said = made.pretrained_cfg

@@ -12,7 +12,7 @@ from anomalib_medclip.clip.blocks import Block
 from anomalib_medclip.clip.hugging_face import no_blocks_of
 from anomalib_medclip.clip.texts import BeforeBlock, HuggingFaceText, OpenClipText
 from anomalib_medclip.clip.tokens import tokenizer_of
-from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.errors import ConfigError, WeightsError
 
 
 class TextTower(nn.Module):
@@ -38,6 +38,19 @@ class TextTower(nn.Module):
         text = getattr(clip, "text", clip)
         kind = OpenClipText if hasattr(text, "token_embedding") else HuggingFaceText
         self.parts: OpenClipText | HuggingFaceText = kind(text, self.tokenizer)
+        if kind is HuggingFaceText:
+            self._check_reads()
+
+    @torch.no_grad()
+    def _check_reads(self) -> None:
+        """Read one word: of two files of two libraries, neither knows what the other says."""
+        tokens = self.tokenize(["x"])
+        try:
+            self.parts.encode(tokens)
+        except Exception as error:  # of open_clip, transformers or torch, on what files say
+            msg = f"the text tower of {self.name} cannot read {self.context_length} tokens: "
+            msg += f"{error}; correct its text_cfg, or copy its config.json there again"
+            raise WeightsError(msg) from error
 
     @property
     def width(self) -> int:
@@ -102,8 +115,18 @@ class TextTower(nn.Module):
         return super().train(mode=False)
 
     def tokenize(self, sentences: Sequence[str]) -> Int[Tensor, "sentence context"]:
-        """Tokens, padded to the context length; not to be changed."""
-        return self.tokenizer(sentences)
+        """Tokens, padded to the context length; not to be changed.
+
+        Raises:
+            WeightsError: The tower has no embedding of one of them.
+        """
+        tokens = self.tokenizer(sentences)
+        if tokens.numel() and int(tokens.max()) >= self.parts.vocabulary:
+            msg = f"the tokenizer of {self.name} has a token {int(tokens.max())}, and its text "
+            msg += f"tower knows {self.parts.vocabulary}, from 0; give it its own "
+            msg += "tokenizer, or correct vocab_size"
+            raise WeightsError(msg)
+        return tokens
 
     def ends(self, tokens: Int[Tensor, "sentence context"]) -> Int[Tensor, "sentence"]:
         """Position of the token that ends each sentence."""

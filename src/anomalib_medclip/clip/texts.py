@@ -48,6 +48,11 @@ class OpenClipText(nn.Module):
         return int(self.positional_embedding.shape[1])
 
     @property
+    def vocabulary(self) -> int:
+        """Number of tokens that it has an embedding of."""
+        return int(self.token_embedding.weight.shape[0])
+
+    @property
     def positions(self) -> Float[Tensor, "context width"]:
         """What is added to embeddings of tokens."""
         length = self.positional_embedding.shape[0] - (self.cls_emb is not None)
@@ -173,6 +178,11 @@ class HuggingFaceText(nn.Module):
     def width(self) -> int:
         """Width of the token stream."""
         return int(self.text.transformer.get_input_embeddings().weight.shape[1])
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that it has an embedding of."""
+        return int(self.text.transformer.get_input_embeddings().weight.shape[0])
 
     @property
     def positions(self) -> Float[Tensor, "1 width"]:

@@ -2,8 +2,11 @@
 
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -12,7 +15,8 @@ from jaxtyping import Int
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor
 
-from anomalib_medclip.clip.hugging_face import tokenizer_folder
+from anomalib_medclip.clip.configuration import tokenizer_options
+from anomalib_medclip.clip.hugging_face import hf_folder, tokenizer_folder
 from anomalib_medclip.clip.source import Source
 from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.files import as_json, from_json
@@ -69,28 +73,21 @@ class HuggingFaceTokens(Tokenizer):
 
     Raises:
         RuntimeMissingError: transformers is not installed.
-        WeightsError: Files are missing, or are none of a tokenizer.
+        WeightsError: Files are missing, or are none of a tokenizer; or its options are none.
     """
 
     def __init__(self, source: Source) -> None:
         text = source.config["text_cfg"]
         self.context_length = int(text.get("context_length", 77))
         self._kept: dict[tuple[str, ...], Tensor] = {}
-        mode = {"tokenizer_mode": text["tokenizer_mode"]} if text.get("tokenizer_mode") else {}
+        options = tokenizer_options(source.name, text)
         folder = tokenizer_folder(source)
-        options = mode | dict(text.get("tokenizer_kwargs") or {})
-        if unknown := options.keys() - _OPTIONS:  # others reach transformers, and may run code
-            msg = f"{source.name} has the tokenizer options {sorted(unknown)}, of which "
-            msg += f"{sorted(_OPTIONS)} are known; take the others out of tokenizer_kwargs"
-            raise WeightsError(msg)
-        try:
+        if "kwargs" in signature(HFTokenizer).parameters:  # former versions of it pass nothing on
+            options["trust_remote_code"] = False
+        self._told = partial(_read_by_transformers, folder, str(text["hf_tokenizer_name"]))
+        with self._told():
             self._made = HFTokenizer(str(folder), self.context_length, **options)
             self.first, self._end = self._around_words()
-        except Exception as error:
-            reason = textwrap.shorten(str(error), 200, placeholder=" ...")
-            msg = f"{folder} holds no tokenizer that transformers reads: {reason}; copy the files "
-            msg += f"of {text['hf_tokenizer_name']} there again"
-            raise WeightsError(msg) from error
 
     def __call__(self, sentences: Sequence[str]) -> Int[Tensor, "sentence context"]:
         """Tokens, padded as the tokenizer does."""
@@ -98,7 +95,7 @@ class HuggingFaceTokens(Tokenizer):
         if found not in self._kept:
             if len(self._kept) >= _MOST:
                 self._kept.clear()
-            with torch.inference_mode(mode=False):  # see _byte_pairs
+            with self._told(), torch.inference_mode(mode=False):  # see _byte_pairs
                 self._kept[found] = self._tokenize(list(found))
         return self._kept[found]
 
@@ -136,8 +133,19 @@ class HuggingFaceTokens(Tokenizer):
         return first, rest[0] if rest else tokenizer.pad_token_id
 
 
-_OPTIONS = {"clean", "strip_sep_token", "language", "tokenizer_mode"}
-"""What a configuration may say of a tokenizer of Hugging Face."""
+@contextmanager
+def _read_by_transformers(folder: Path, name: str) -> Iterator[None]:
+    """What goes wrong is of these files; the panics of its library are no ``Exception``."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+        msg = f"{folder} holds no tokenizer that transformers reads: {reason}; copy the files "
+        msg += f"of {name} there again"
+        raise WeightsError(msg) from error
+
 
 _MOST = 64
 """Lists of sentences whose tokens are kept: prompts that learn read the same words again."""
@@ -151,9 +159,11 @@ def tokenizer_of(source: Source) -> Tokenizer:
         WeightsError: Its files are missing or damaged.
     """
     text = source.config["text_cfg"]
+    if "hf_model_name" in text:
+        hf_folder(source)  # of a tower that is none it is said before a tokenizer reads its files
     if text.get("hf_tokenizer_name"):
         return HuggingFaceTokens(source)
-    return BytePairs(int(text.get("context_length", 77)), text.get("tokenizer_kwargs"))
+    return BytePairs(int(text.get("context_length", 77)), tokenizer_options(source.name, text))
 
 
 @lru_cache(maxsize=_MOST)

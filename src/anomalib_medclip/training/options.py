@@ -40,6 +40,11 @@ EpochChoice = Literal["last", "validation"]
 _IDLE = (
     Idle(("backbone_seed",), lambda given: given["pretrained"] is not None, "pretrained weights"),
     Idle(("cache_memory",), lambda given: given["cache"] == "off", "cache: 'off'"),
+    Idle(
+        ("quick_gelu",),
+        lambda given: Backbone(given["backbone"]).has_own_activation,
+        "towers of timm and of Hugging Face, which have their own activation",
+    ),
 )
 """Options of all methods that have no effect beside others."""
 
