@@ -12,7 +12,7 @@ from tiny import OPTIONS, lesion_data
 from anomalib_medclip.components.losses import dice
 from anomalib_medclip.data import BMADLeaveOneOut
 from anomalib_medclip.data.bmad import BMAD_SETS
-from anomalib_medclip.errors import ConfigError, NotReadyError, WeightsError
+from anomalib_medclip.errors import BackboneMismatchError, ConfigError, NotReadyError, WeightsError
 from anomalib_medclip.models.aprilgan import APRILGAN
 from anomalib_medclip.models.aprilgan.mosaic import Mosaics, mosaic
 from anomalib_medclip.readers.resize import MethodResize
@@ -231,6 +231,35 @@ def test_a_file_that_holds_no_layers_is_refused(held, tmp_path):
         torch.save(held, path)
     with pytest.raises(WeightsError, match=r"(?s)mvtec_pretrained.pth does not fit APRIL-GAN"):
         small(adapters=str(path))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"levels": [1, 2, 3]}, WeightsError, r"for levels \[1, 2, 3, 4\], and .* reads"),
+        ({"levels": [1, 3]}, WeightsError, r"pass levels: \[1, 2, 3, 4\]"),
+        ({"backbone_seed": 5}, BackboneMismatchError, "model.ckpt was trained on another backbone"),
+        ({"normalize": False}, BackboneMismatchError, "activation and normalisation of the"),
+        ({"quick_gelu": True}, BackboneMismatchError, "activation and normalisation of the"),
+    ],
+)
+def test_layers_for_another_model_are_refused(options, kind, words, trained):
+    with pytest.raises(kind, match=words):
+        small(adapters=trained[1], **options)
+
+
+def test_layers_that_nothing_taught_and_checkpoints_of_others_are_refused(trained, tmp_path):
+    checkpoint = torch.load(trained[1], weights_only=False)
+    path = tmp_path / "other.ckpt"
+    untaught = {"model._extra_state": torch.tensor(data=False)}
+    notes = checkpoint["anomalib_medclip"]
+    for changed, words in (
+        ({"state_dict": checkpoint["state_dict"] | untaught}, "nothing has taught the layers of"),
+        ({"anomalib_medclip": notes | {"method": "MVFA"}}, "other.ckpt is a checkpoint of MVFA"),
+    ):
+        torch.save(checkpoint | changed, path)
+        with pytest.raises(WeightsError, match=words):
+            small(adapters=str(path))
 
 
 @pytest.mark.parametrize(

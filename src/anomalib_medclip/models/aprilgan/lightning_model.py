@@ -11,6 +11,7 @@ from torch import Tensor
 
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies, unchanged
 from anomalib_medclip.errors import ConfigError, NotReadyError
+from anomalib_medclip.models.aprilgan.given_layers import refuse_other_layers
 from anomalib_medclip.models.aprilgan.mosaic import Mosaics
 from anomalib_medclip.models.aprilgan.torch_model import APRILGANModel, ImageScore
 from anomalib_medclip.option_checks import Idle, checked
@@ -46,6 +47,8 @@ class APRILGAN(ClipMethod, AnomalibModule):
 
     Raises:
         ConfigError: ``mosaic`` is no probability; options of training without any training.
+        WeightsError: ``adapters`` is of another method, of other levels, or untaught.
+        BackboneMismatchError: Its layers were trained on another backbone.
     """
 
     augmentations = Copies.alike((unchanged,))
@@ -92,6 +95,8 @@ class APRILGAN(ClipMethod, AnomalibModule):
             {"float16": torch.float16, "float32": torch.float32}[bank_precision],
             self.hparams["seed"],
         )
+        if self._has_layers:
+            refuse_other_layers(self.hparams["adapters"], model)
         model.layers.requires_grad_(trains)
         self.assemble(model, few_shot)
         if not trains:

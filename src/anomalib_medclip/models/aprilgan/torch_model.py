@@ -33,6 +33,7 @@ class APRILGANModel(ClipModel):
         seed: Seed of the layers' initial weights.
 
     Attributes:
+        quarter_levels: Blocks with layers, where nobody says which.
         uses_layers: Whether the layers have a part in the map; not so where nothing taught them.
 
     Raises:
@@ -51,8 +52,8 @@ class APRILGANModel(ClipModel):
         bank_dtype: torch.dtype = torch.float16,
         seed: int = 0,
     ) -> None:
-        by_default = [clip.depth * quarter // 4 for quarter in self.quarters]
-        self.text_levels = clip.checked(by_default if levels is None else levels)
+        self.quarter_levels = [clip.depth * quarter // 4 for quarter in self.quarters]
+        self.text_levels = clip.checked(self.quarter_levels if levels is None else levels)
         self.memory_levels = clip.checked(memory_levels or self.text_levels)
         # The last one is pooled.
         super().__init__(clip, sorted({*self.text_levels, *self.memory_levels, clip.depth}))
