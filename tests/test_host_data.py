@@ -28,11 +28,11 @@ WORDS = {
 CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
-def table():
-    """Of each datamodule, what the page says by column."""
-    head, _, *rows = re.findall(r"^\| (.*) \|$", PAGE, re.MULTILINE)
-    rows = [row.split(" | ") for row in rows]
-    return {row[0]: dict(zip(head.split(" | "), row, strict=True)) for row in rows}
+def table(first):
+    """Of each row of a table of the page, what it says by column."""
+    [text] = re.findall(rf"^(\| {first} \|(?:.*\n\|)*.*)$", PAGE, re.MULTILINE)
+    head, _, *rows = [line[2:-2].split(" | ") for line in text.splitlines()]
+    return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
 
 
 def read(name, root):
@@ -52,7 +52,13 @@ def test_the_page_has_every_image_datamodule_of_anomalib():
     kinds = [found for found in vars(host_images).values() if isinstance(found, type)]
     kinds = {one.__name__ for one in kinds if issubclass(one, AnomalibDataModule)}
     assert kinds == {name.partition(",")[0] for name in HOST_DATA}
-    assert list(table()) == list(HOST_DATA)
+    assert list(table("data")) == list(HOST_DATA)
+
+
+def test_the_page_has_every_method():
+    assert sorted(table("method")) == sorted(case.name for case in CASES)
+    refused = {name for name, row in table("method").items() if "refused" in row.values()}
+    assert refused == {case.name for case in CASES if case.method.needs_abnormal}
 
 
 @CASE
@@ -61,14 +67,18 @@ def test_the_page_has_every_image_datamodule_of_anomalib():
 def test_all_of_anomalibs_verbs_work_as_the_page_says(case, name, tmp_path, caplog):
     data = read(name, tmp_path / "data")
     model, engine = model_of(case, data), case.engine(tmp_path, max_epochs=1)
+    if case.method.needs_abnormal:
+        with pytest.raises(EmptySplitError, match=f"{case.name} learns from normal and abnormal"):
+            engine.fit(model, datamodule=data)
+        assert not engine.trainer.global_step
+        return
     with caplog.at_level(logging.WARNING, GAPS):
         engine.fit(model, datamodule=data)
     said = [one.message for one in caplog.records if one.name == GAPS]
     alone = any(f"{case.name} learns from normal and abnormal" in one for one in said)
-    row = table()[name]
     found = "normal images only" if alone else "works"
-    assert row.get(case.name, found) == found  # a new method need not be on the page
-    assert row["threshold from"] == WORDS[model.threshold_from.partition(";")[0]]
+    assert table("method")[case.name]["on normal images alone"] == found
+    assert table("data")[name]["threshold from"] == WORDS[model.threshold_from.partition(";")[0]]
     path = engine.trainer.checkpoint_callback.best_model_path
     for verb in ("validate", "test", "predict"):
         does = getattr(case.engine(tmp_path), verb)
@@ -87,6 +97,10 @@ def test_all_of_anomalibs_verbs_work_as_the_page_says(case, name, tmp_path, capl
 def test_data_without_a_category_need_words_before_the_first_step(case, tmp_path):
     data = folder(tmp_path / "data", num_workers=0)
     engine, model = case.engine(tmp_path / "out", max_epochs=1), case.small()
+    if case.method.needs_abnormal and not case.method.names_the_object:
+        with pytest.raises(EmptySplitError, match="are all normal"):
+            engine.fit(model, datamodule=data)
+        return
     if not case.method.names_the_object:
         engine.fit(model, datamodule=data)
         return
@@ -117,6 +131,18 @@ def normal_only(tmp_path):
     return MedicalFolder(tmp_path / "data", normal_only=True, num_workers=0)
 
 
+@pytest.mark.parametrize("name", ["AdaCLIP", "AnomalyCLIP", "VCPCLIP"])
+def test_methods_that_need_both_refuse_normal_images_alone_before_any_step(name, lesions, tmp_path):
+    [case] = [case for case in CASES if case.name == name]
+    places = {"abnormal_dir": "abnormal", "mask_dir": "../masks/abnormal", "num_workers": 0}
+    data = Folder(name="few", root=lesions / "images", normal_dir="normal", **places)
+    words = {"object_name": "square"} if case.method.names_the_object else {}
+    engine = case.engine(tmp_path, max_epochs=1)
+    with pytest.raises(EmptySplitError, match=f"{name} learns from .*MedicalFolder, or take a"):
+        engine.fit(case.small(**words), datamodule=data)
+    assert not engine.trainer.global_step
+
+
 def test_our_own_folder_takes_normal_images_alone_if_that_is_said(normal_only, tmp_path):
     case, root = mediclip(), tmp_path / "data"
     with pytest.raises(DataRootError, match=r"no images in .*abnormal"):
@@ -130,9 +156,13 @@ def test_our_own_folder_takes_normal_images_alone_if_that_is_said(normal_only, t
     case.engine(tmp_path).export(case.small(), "torch", tmp_path, ckpt_path=trained.checkpoint)
 
 
-def test_normal_images_alone_are_refused_for_methods_that_want_both(normal_only, tmp_path):
-    [case] = [case for case in CASES if case.name == "MadCLIP"]
-    with pytest.raises(SupportError, match="MadCLIP learns from normal and abnormal images"):
+@CASE
+@pytest.mark.daily_for(case="MadCLIP")
+def test_normal_images_alone_are_refused_for_methods_that_want_both(case, normal_only, tmp_path):
+    if not case.method.wants_abnormal:
+        case.fit(tmp_path, epochs=1, data=normal_only)
+        return
+    with pytest.raises(SupportError, match=f"{case.name} learns from normal and abnormal images"):
         case.fit(tmp_path, data=normal_only)
 
 

@@ -93,12 +93,12 @@ def _said(method: Any, backbone: str) -> str:  # noqa: ANN401 - any method
     reason = ""
     for options in ({}, *_choices(method)):
         try:
-            _run(method, backbone, options)
+            without = _run(method, backbone, options)
         except MedclipError as error:
             reason = reason or re.sub(r"local-dir:\S+", "it", str(error).partition(";")[0])
         else:
             said = ", ".join(f"`{key}: {value}`" for key, value in options.items())
-            return f"{RUNS} with {said}" if said else RUNS
+            return f"{RUNS} with {said}" if said else f"{RUNS}{without}"
     return reason
 
 
@@ -110,8 +110,8 @@ def _choices(method: Any) -> Iterator[dict[str, str]]:  # noqa: ANN401 - any met
         yield from ({"mode": mode} for mode in get_args(signature.parameters["mode"].annotation))
 
 
-def _run(method: Any, backbone: str, options: Mapping[str, str]) -> None:  # noqa: ANN401
-    """Encode images, score them, and take the gradient of the loss."""
+def _run(method: Any, backbone: str, options: Mapping[str, str]) -> str:  # noqa: ANN401
+    """Encode images, score them, take the gradient of the loss; say if no word has a part."""
     torch.manual_seed(0)
     made = method(backbone=backbone, pretrained=None, image_size=64, visualizer=False, **options)
     model = made.model
@@ -129,6 +129,7 @@ def _run(method: Any, backbone: str, options: Mapping[str, str]) -> None:  # noq
         masks = torch.zeros(3, 1, 64, 64)
         masks[2, :, 16:32, 16:32] = 1
         model.loss(encoded, masks, labels, text).backward()
+    return "" if model.prompts.reads_words else " without text"
 
 
 def written(page: str) -> str:

@@ -6,16 +6,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from anomalib.data import Folder
 from anomalib.engine import Engine
 from tiny import OPTIONS, lesion_data
 
+from anomalib_medclip.components.anomaly_map import unit_interval
 from anomalib_medclip.components.losses import dice
 from anomalib_medclip.data import BMADLeaveOneOut
 from anomalib_medclip.data.bmad import BMAD_SETS
-from anomalib_medclip.errors import ConfigError, NotReadyError, WeightsError
+from anomalib_medclip.errors import BackboneMismatchError, ConfigError, NotReadyError, WeightsError
 from anomalib_medclip.models.aprilgan import APRILGAN
 from anomalib_medclip.models.aprilgan.mosaic import Mosaics, mosaic
+from anomalib_medclip.models.vcpclip import VCPCLIP
 from anomalib_medclip.readers.resize import MethodResize
+from anomalib_medclip.training.datamodule_view import DatamoduleView
 
 
 def small(**options):
@@ -133,6 +137,19 @@ def test_labels_alone_teach_nothing_and_nothing_random_scores(lesions, tmp_path,
     assert model.model.uses_layers, "masks have taught them since"
 
 
+def test_normal_images_alone_teach_nothing_either(lesions, tmp_path, caplog):
+    model = small(object_name="square")
+    places = {"abnormal_dir": "abnormal", "mask_dir": "../masks/abnormal", "num_workers": 0}
+    data = Folder(name="few", root=lesions / "images", normal_dir="normal", **places)
+    with caplog.at_level(logging.WARNING):
+        fit(model, data, tmp_path, epochs=1)
+    assert "nothing has taught the layers: there are neither masks of abnormal" in caplog.text
+    assert not model.model.uses_layers
+    first = small().model.layers.state_dict()
+    found = model.model.layers.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in first.items())
+
+
 def test_without_a_training_nothing_random_scores_either(lesions, tmp_path, caplog):
     model = small()
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
@@ -182,7 +199,7 @@ def test_zero_shot_without_any_mask_it_refuses(sets, tmp_path):
         return found
 
     data._training_data = without
-    with pytest.raises(NotReadyError, match="APRIL-GAN learns from masks, and no image that it is"):
+    with pytest.raises(NotReadyError, match="APRIL-GAN learns from masks, and no abnormal image"):
         fit(small(), data, tmp_path, epochs=1)
 
 
@@ -234,6 +251,35 @@ def test_a_file_that_holds_no_layers_is_refused(held, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"levels": [1, 2, 3]}, WeightsError, r"for levels \[1, 2, 3, 4\], and .* reads"),
+        ({"levels": [1, 3]}, WeightsError, r"pass levels: \[1, 2, 3, 4\]"),
+        ({"backbone_seed": 5}, BackboneMismatchError, "model.ckpt was trained on another backbone"),
+        ({"normalize": False}, BackboneMismatchError, "activation and normalisation of the"),
+        ({"quick_gelu": True}, BackboneMismatchError, "activation and normalisation of the"),
+    ],
+)
+def test_layers_for_another_model_are_refused(options, kind, words, trained):
+    with pytest.raises(kind, match=words):
+        small(adapters=trained[1], **options)
+
+
+def test_layers_that_nothing_taught_and_checkpoints_of_others_are_refused(trained, tmp_path):
+    checkpoint = torch.load(trained[1], weights_only=False)
+    path = tmp_path / "other.ckpt"
+    untaught = {"model._extra_state": torch.tensor(data=False)}
+    notes = checkpoint["anomalib_medclip"]
+    for changed, words in (
+        ({"state_dict": checkpoint["state_dict"] | untaught}, "nothing has taught the layers of"),
+        ({"anomalib_medclip": notes | {"method": "MVFA"}}, "other.ckpt is a checkpoint of MVFA"),
+    ):
+        torch.save(checkpoint | changed, path)
+        with pytest.raises(WeightsError, match=words):
+            small(adapters=str(path))
+
+
+@pytest.mark.parametrize(
     "options", [{"lr": 0.1}, {"loss_weights": {"dice": 2}}, {"eleven_fold": True}, {"mosaic": 0.2}]
 )
 def test_options_of_training_are_refused_where_nothing_is_trained(options):
@@ -260,11 +306,51 @@ def test_the_scale_of_the_test_images_is_forgotten_after_the_test(trained, lesio
 
 
 @pytest.mark.parametrize("options", [{"few_shot": False}, {"image_score": "map_max"}])
-def test_nothing_is_scaled_where_there_is_nothing_to_scale(options, trained, lesions, tmp_path):
+def test_a_scale_of_nothing_is_refused_before_any_training(options):
+    with pytest.raises(ConfigError, match="transductive scales the maxima of few-shot maps"):
+        small(transductive=True, **options)
+
+
+def test_zero_shot_data_give_nothing_to_scale(trained, lesions, tmp_path):
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
-    model = small(adapters=trained[1], transductive=True, **options)
+    model = APRILGAN.load_from_checkpoint(trained[1], transductive=True)
+    model.model.few_shot = False
+    model.on_load_checkpoint = model.preparation.without_training = lambda *args: None
     with pytest.raises(NotReadyError, match="transductive scales the maxima of few-shot maps"):
         engine.test(model, datamodule=lesion_data(lesions))
+
+
+@pytest.mark.parametrize("method", [APRILGAN, VCPCLIP])
+def test_a_loss_that_it_has_not_has_no_weight(method):
+    with pytest.raises(ConfigError, match="'detection', and there are focal, dice"):
+        method(**OPTIONS, loss_weights={"detection": 5.0})
+
+
+def test_no_levels_are_none_to_compare():
+    with pytest.raises(ValueError, match=r"levels \[\] do not ascend"):
+        small(memory_levels=[])
+
+
+def test_a_tower_without_text_compares_with_normal_images_alone(lesions, tmp_path, caplog):
+    options = {"backbone": "timm:test_vit", "pretrained": None, "image_size": 64}
+    model = APRILGAN(**options, visualizer=False)
+    engine = fit(model, lesion_data(lesions), tmp_path)
+    assert "nothing has taught" not in caplog.text
+    restored = APRILGAN.load_from_checkpoint(saved(engine)).model.eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        for one in (model.model.eval(), restored):
+            maps, found = one.level_maps(one.encode(images), one.text), one(images)
+            assert maps.keys() == {"memory"}
+            torch.testing.assert_close(found.anomaly_map, maps["memory"].mean(dim=0))
+            scaled = one.scale(found.anomaly_map.amax(dim=(1, 2)))
+            assert torch.equal(found.pred_score, unit_interval(scaled))
+    data = DatamoduleView(SimpleNamespace(zero_shot=True, object_name="liver"))
+    with pytest.raises(NotReadyError, match="give few-shot data, or a backbone with text"):
+        model.preparation.meet(data, None)
+    for asked in ({"few_shot": False}, {"train_layers": True}, {"adapters": "layers.pth"}):
+        with pytest.raises(ConfigError, match=f"without text, and .* leave {next(iter(asked))}"):
+            APRILGAN(**options, **asked)
 
 
 def test_of_one_normal_patient_the_maximum_counts_as_it_is(caplog):

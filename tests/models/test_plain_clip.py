@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from anomalib.engine import Engine
+from families import configs, small
 from golden_cases.common import T1, T2
 from tiny import OPTIONS, lesion_data
 
 from anomalib_medclip.components.threshold import SUPPORT
 from anomalib_medclip.errors import ConfigError, NotReadyError
+from anomalib_medclip.models.anomalyclip import AnomalyCLIP
 from anomalib_medclip.models.mediclip import MediCLIP
 from anomalib_medclip.models.plain_clip import PlainCLIP
 from anomalib_medclip.readers.resize import MethodResize
@@ -175,22 +177,21 @@ def soft(found):
 
 def test_data_without_normal_images_of_the_target_are_refused_by_a_memory():
     data = DatamoduleView(SimpleNamespace(zero_shot=True, object_name="liver"))
-    with pytest.raises(NotReadyError, match="compare with normal images of the target, and these"):
+    with pytest.raises(
+        NotReadyError, match=r"normal images of the target, and .* or take mode: text"
+    ):
         PlainCLIP(**OPTIONS).preparation.meet(data, None)
     (model := PlainCLIP(**OPTIONS, mode="text")).preparation.meet(data, None)
     assert not model.model.few_shot
 
 
 @torch.no_grad()
-def test_zero_shot_a_memory_is_text():
-    text, found, image = torch.randn(2, 24), [], torch.rand(2, 3, 32, 32)
-    for mode in ("text", "memory"):
-        model = PlainCLIP(**OPTIONS, mode=mode).model
-        model.few_shot = False
-        found.append(model.score(model.encode(image), text))
-        assert model.scored_levels == (4,)
-    assert torch.equal(found[0].pred_score, found[1].pred_score)
-    assert torch.equal(found[0].anomaly_map, found[1].anomaly_map)
+def test_a_memory_never_becomes_text_unasked():
+    model = PlainCLIP(**OPTIONS).model
+    model.few_shot = False
+    assert model.scored_levels == (1, 2, 3, 4)
+    with pytest.raises(NotReadyError, match="memory bank is empty"):
+        model.score(model.encode(torch.rand(1, 3, 32, 32)), torch.randn(2, 24))
 
 
 def test_a_tower_without_text_is_enough_for_a_memory_and_for_nothing_else(lesions, tmp_path):
@@ -202,6 +203,24 @@ def test_a_tower_without_text_is_enough_for_a_memory_and_for_nothing_else(lesion
     for without in ({"mode": "text"}, {"add_text": True}):
         with pytest.raises(ConfigError, match="without text"):
             PlainCLIP(**options, **without)
+    with pytest.raises(ConfigError, match="PlainCLIP reads no words here; leave prompts out"):
+        PlainCLIP(**options, prompts={"normal": ["a {}"], "abnormal": ["b {}"]})
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "options"),
+    [
+        ("ViT-B-16-SigLIP", PlainCLIP, {"mode": "text"}),
+        ("coca_ViT-B-32", PlainCLIP, {"mode": "text"}),
+        ("coca_ViT-B-32", AnomalyCLIP, {}),
+    ],
+)
+def test_a_tower_that_pools_by_attention_is_refused_before_any_work(
+    model, method, options, tmp_path
+):
+    backbone = small(configs()[model], tmp_path)
+    with pytest.raises(ConfigError, match="pools by attention: no single token has a way"):
+        method(backbone=backbone, pretrained=None, image_size=64, **options)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +228,7 @@ def test_a_tower_without_text_is_enough_for_a_memory_and_for_nothing_else(lesion
     [
         ({"prompts": {"normal": ["a {}"]}}, "prompts"),
         ({"loss_weights": {"dice": 2.0}}, "loss_weights"),
+        ({"epoch_choice": "validation"}, "epoch_choice"),
         ({"mode": "text", "bank_precision": "float32"}, "bank_precision"),
         ({"mode": "text", "prompts": {"normal": ["a {}"]}}, None),
     ],

@@ -26,7 +26,7 @@ ImageScore = Literal["map_max", "embedding"]
 class MedCLIPModel(ClipModel):
     """A frozen tower, and text or patches of normal images to compare with.
 
-    Zero-shot there are no such images, and the mode ``memory`` is the mode ``text``.
+    Zero-shot there are no such images, and the mode ``memory`` is refused.
 
     Args:
         clip: The frozen image tower.
@@ -38,6 +38,7 @@ class MedCLIPModel(ClipModel):
     """
 
     has_memory: ClassVar[bool] = True
+    without_support = "take mode: text"
     clip: MedCLIPTower
 
     def __init__(
@@ -60,7 +61,7 @@ class MedCLIPModel(ClipModel):
     @property
     def scored_levels(self) -> tuple[int, ...]:
         """Stages that scores are made of, counted from 1."""
-        return self.scored if self._compares else self.levels[-1:]
+        return self.scored if self.has_memory else self.levels[-1:]
 
     def middle_tokens(
         self, encoded: Float[Tensor, "batch value"]
@@ -79,7 +80,7 @@ class MedCLIPModel(ClipModel):
         Raises:
             NotReadyError: There is no memory bank, or nothing in it to compare with.
         """
-        if not self._compares:
+        if not self.has_memory:
             return ModelOutput(self.text_score(encoded, text), self._text_map(encoded, text))
         abnormal = self._memory_maps(encoded, leave_out).mean(dim=0)
         if self.image_score == "map_max":
@@ -124,14 +125,9 @@ class MedCLIPModel(ClipModel):
         self, encoded: Float[Tensor, "batch value"], text: Float[Tensor, "2 embed_dim"]
     ) -> dict[str, Float[Tensor, "level batch side side"]]:
         """Each stage's map by itself: ``memory`` or ``text``, by what images are compared with."""
-        if self._compares:
+        if self.has_memory:
             return {"memory": self._memory_maps(encoded)}
         return {"text": self._text_map(encoded, text)[None]}
-
-    @property
-    def _compares(self) -> bool:
-        """Whether images are compared with normal ones."""
-        return self.mode == "memory" and self.few_shot
 
     @property
     def _stage_banks(self) -> list[MemoryBank]:

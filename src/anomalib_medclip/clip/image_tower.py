@@ -110,6 +110,15 @@ class ImageTower(nn.Module):
             msg += "tokens of a method's own; take a ViT whose positions are added once"
             raise ConfigError(msg)
 
+    @torch.no_grad()
+    def check_projects(self) -> None:
+        """Refuse a tower in which no single token has a way into the space shared with text.
+
+        Raises:
+            ConfigError: It pools by attention.
+        """
+        self.project(self.mean.new_zeros(1, 1, self.width))
+
     def train(self, mode: bool = True) -> "ImageTower":
         """Stay in evaluation mode: a frozen tower has nothing to train."""
         del mode

@@ -62,6 +62,7 @@ class ClipModel(SizedByState):
         quarters: Quarters of the tower's depth that the method reads.
         has_memory: Whether ``fit_support`` keeps something of the support images.
         untraceable: Why no graph can be made of it, and what helps; empty where one can.
+        without_support: What helps a model with a memory where there is no support, for messages.
         part_names: What the time of a child module is told as in a profile, by the child's name,
             where that is not the same word; ``"maps"`` is what all scoring ends with.
         text: What the prompts say of the target, row 0 normal and row 1 abnormal; empty until
@@ -72,12 +73,15 @@ class ClipModel(SizedByState):
         few_shot: Whether the images learnt from are of the same kind as those to score.
         loss_weights: Of the terms of the loss, by name; 1 where none is said.
 
+    For messages, ``without_support`` says what helps a memory where nothing is to compare with.
+
     Raises:
         ValueError: The tower has no such levels.
     """
 
     quarters: ClassVar[Sequence[int]] = (1, 2, 3, 4)
     has_memory: ClassVar[bool] = False
+    without_support: str = "do not ask for few_shot"
     part_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
     text: Tensor
 

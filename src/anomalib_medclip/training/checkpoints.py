@@ -16,12 +16,13 @@ from torch import Tensor
 
 from anomalib_medclip.clip.backbone import CLIP_PREFIXES, without_clip
 from anomalib_medclip.clip.source import check_names_nothing
-from anomalib_medclip.clip.weights import WEIGHTS_OPTIONS, read_plain
+from anomalib_medclip.clip.weights import read_plain
 from anomalib_medclip.components.familiar import FamiliarImages
 from anomalib_medclip.components.finite import refuse_non_finite_state
 from anomalib_medclip.decisions.decisions import Decisions
-from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, UnfinishedError
+from anomalib_medclip.errors import CheckpointError, UnfinishedError
 from anomalib_medclip.files import fault_of
+from anomalib_medclip.training.fitting import check_backbone, check_options
 from anomalib_medclip.training.kept_words import refuse_named_words, refuse_other_words
 from anomalib_medclip.training.schedule import checkpoint_callbacks
 
@@ -219,12 +220,12 @@ def complete(checkpoint: dict[str, Any], module: Any) -> Notes:  # noqa: ANN401 
     file = (trainer and trainer.ckpt_path) or "the checkpoint"
     notes = notes_of(file, checkpoint)
     module.user_components.restore(module, notes.components)
-    _check_backbone(file, notes, module.model.clip)
+    check_backbone(file, notes, module.model.clip)
     refuse_non_finite_state(without_clip(checkpoint["state_dict"]), file)
     state = module.state_dict()
     own = {k: v for k, v in state.items() if k.startswith(CLIP_PREFIXES)}
     checkpoint["state_dict"] = {**checkpoint["state_dict"], **own}
-    _check_options(file, state, checkpoint)
+    check_options(file, state, checkpoint)
     refuse_other_words(file, notes.words, getattr(module, "words", None))
     if trainer and trainer.training and not checkpoint["optimizer_states"]:
         logger.warning("%s is of a finished run: the optimiser begins anew", file)
@@ -289,22 +290,3 @@ def mark_chosen(trainer: Trainer) -> None:
         found = read_checkpoint(path)
         found[_KEY]["is_finished"] = True
         trainer.strategy.checkpoint_io.save_checkpoint(found, path)
-
-
-def _check_backbone(file: object, notes: Notes, clip: Any) -> None:  # noqa: ANN401 - a tower
-    if notes.fingerprint != clip.fingerprint:
-        msg = (
-            f"{file} was trained on another backbone: {notes.backbone} (fingerprint "
-            f"{notes.fingerprint}), not {clip.backbone} ({clip.fingerprint}); use the "
-            "weights, image size, activation and normalisation of the training run, the "
-            f"weights by {WEIGHTS_OPTIONS}"
-        )
-        raise BackboneMismatchError(msg)
-
-
-def _check_options(file: object, state: dict[str, Tensor], checkpoint: dict[str, Any]) -> None:
-    """Refuse weights that do not fit, by name; strict loading would list them all."""
-    if differing := sorted(state.keys() ^ checkpoint["state_dict"].keys()):
-        msg = f"{file} does not fit this model, first at {differing[0]}; use the options of the "
-        msg += f"training run: {dict(checkpoint.get('hyper_parameters', {}))}"
-        raise CheckpointError(msg)

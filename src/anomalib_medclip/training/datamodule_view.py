@@ -167,6 +167,12 @@ class DatamoduleView:
         return [int(index) for index in np.flatnonzero(samples["label_index"] == 0)]
 
     @property
+    def trains_on_normals_alone(self) -> bool:
+        """Whether the images of training are all normal, of whatever set they are."""
+        samples = getattr(self.train_data, "samples", None)  # likewise
+        return samples is not None and len(samples) > 0 and not any(samples["label_index"])
+
+    @property
     def has_support(self) -> bool:
         """Whether there are images of the target to compare with: a support, or normal images."""
         return self.support_data is not None or bool(self.normals)

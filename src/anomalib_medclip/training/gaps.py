@@ -24,8 +24,10 @@ def refuse_or_warn(data: DatamoduleView, method: Any) -> None:  # noqa: ANN401 -
         method: What is to be trained; a ``ClipMethod``.
 
     Raises:
-        EmptySplitError: There are no images to train on.
+        EmptySplitError: There are no images to train on, or normal ones alone where the method
+            needs both.
     """
+    refuse_normals_alone(data, method)
     if data.is_ours or data.train_data is None:
         return
     if not len(data.train_data):
@@ -33,6 +35,24 @@ def refuse_or_warn(data: DatamoduleView, method: Any) -> None:  # noqa: ANN401 -
         raise EmptySplitError(msg)
     for gap in (*_of_training(data, method), *_of_validation(data)):
         logger.warning("%s: %s", data.name, gap)
+
+
+def refuse_normals_alone(data: DatamoduleView, method: Any) -> None:  # noqa: ANN401 - a method
+    """Refuse normal images alone for a method whose loss means nothing without abnormal ones.
+
+    Args:
+        data: What is to be trained on.
+        method: What is to be trained; a ``ClipMethod``.
+
+    Raises:
+        EmptySplitError: All images of training are normal.
+    """
+    if method.needs_abnormal and data.trains_on_normals_alone:
+        msg = f"{type(method).__name__} learns from normal and abnormal images, and those of "
+        msg += f"{data.name} for training are all normal; give labelled abnormal images, too, by "
+        msg += "anomalib_medclip.data.MedicalFolder, or take a method that learns from normal "
+        msg += "images, such as MediCLIP"
+        raise EmptySplitError(msg)
 
 
 def refuse_without_masks(data: DatamoduleView, method: str) -> None:

@@ -143,8 +143,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         if stage != "fit":
             return
         self.user_components.check(self.trainer)
-        refuse_or_warn(self.data, self)
         self.preparation.meet(self.data, self.pre_processor)
+        refuse_or_warn(self.data, self)
         self.features.open(self.trainer.default_root_dir)
         self.support.begin()
         self.exporter.checkpoint = None

@@ -22,7 +22,7 @@ from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
     RankPreservingPostProcessor,
 )
-from anomalib_medclip.components.prompts import FixedPrompts
+from anomalib_medclip.components.prompts import FixedPrompts, NoPrompts
 from anomalib_medclip.components.words import AskedWords, Kind, Words
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
@@ -94,6 +94,8 @@ class SharedOptions(Base):
     Attributes:
         default_lr: Step size, where ``--model.lr`` does not say.
         learns: Whether anything in it is trained.
+        needs_abnormal: Whether it refuses to learn from normal images alone.
+        loss_names: Losses that ``loss_weights`` may weigh.
         names_the_object: Whether prompts say what the images show.
         prompt_kinds: What ``kind`` of ``prompts`` may be, the default first.
         idle: Options that have no effect beside others.
@@ -112,6 +114,8 @@ class SharedOptions(Base):
 
     default_lr: ClassVar[float] = 1e-3
     learns: ClassVar[bool] = True
+    needs_abnormal: ClassVar[bool] = False
+    loss_names: ClassVar[Sequence[str]] = LossTerms._fields
     names_the_object: bool = True
     prompt_kinds: ClassVar[Sequence[Kind]] = ()
     idle: ClassVar[Sequence[Idle]] = ()
@@ -149,7 +153,7 @@ class SharedOptions(Base):
         super().__init__(**kwargs)
         self.user_components = UserComponents(kwargs)
         check_choices(self.hparams, signature(type(self)))
-        _check_numbers(self.hparams)
+        _check_numbers(self.hparams, self.loss_names)
         Rule.parse(self.hparams["decide_by"])
         self._is_worded = False
         self._object_asked: str | None = None
@@ -219,8 +223,8 @@ class SharedOptions(Base):
             What the images show, if that was asked for.
 
         Raises:
-            ConfigError: The words do not go together, the method has prompts of its own, or the
-                backbone has no text.
+            ConfigError: The words do not go together, the method has prompts of its own or
+                reads none, or the backbone has no text.
         """
         asked, prompts = self.asked_words, model.prompts
         if prompts.reads_words:
@@ -229,7 +233,9 @@ class SharedOptions(Base):
             prompts = model.prompts = FixedPrompts(**vars(self.worded(prompts.words)))
         if not self._is_worded:
             if asked.lists or asked.object_name is not None:
-                msg = f"{type(self).__name__} has prompts of its own; leave prompts out"
+                none = isinstance(prompts, NoPrompts)
+                why = "reads no words here" if none else "has prompts of its own"
+                msg = f"{type(self).__name__} {why}; leave prompts out"
                 raise ConfigError(msg)
             return cast("str | None", self.hparams["object_name"])
         self.words = prompts.words
@@ -296,7 +302,7 @@ def _say_once(words: str) -> None:
     logger.info(words)
 
 
-def _check_numbers(options: Mapping[str, Any]) -> None:
+def _check_numbers(options: Mapping[str, Any], losses: Sequence[str]) -> None:
     """Refuse numbers that cannot be.
 
     Raises:
@@ -309,7 +315,7 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
     if options["lr"] is not None:
         checked("lr", options["lr"], 0)
     for name, weight in (options["loss_weights"] or {}).items():
-        if name not in LossTerms._fields:
-            msg = f"loss_weights name {name!r}, and there are {', '.join(LossTerms._fields)}"
+        if name not in losses:
+            msg = f"loss_weights name {name!r}, and there are {', '.join(losses)}"
             raise ConfigError(msg)
         checked(f"loss_weights[{name!r}]", weight, 0)

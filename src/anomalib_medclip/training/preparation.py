@@ -53,7 +53,7 @@ class Preparation:
         self._model.has_masks = data.has_masks
         if self._asked_few_shot and self._model.has_memory and not data.has_support:
             msg = f"{type(self._model).__name__} is to compare with normal images of the target, "
-            msg += "and these data have none; give few-shot data, or do not ask for few_shot"
+            msg += f"and these data have none; give few-shot data, or {self._model.without_support}"
             raise NotReadyError(msg)
         if self._asked_few_shot is None:
             compares = data.has_support or not self._model.has_memory

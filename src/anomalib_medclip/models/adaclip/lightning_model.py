@@ -48,6 +48,7 @@ class AdaCLIP(ClipMethod, AnomalibModule):
             ("clusters", "fusion_weight"), lambda given: given["fusion"] == "none", "fusion: none"
         ),
     )
+    needs_abnormal = True
     model: AdaCLIPModel
 
     def __init__(

@@ -47,6 +47,7 @@ class AnomalyCLIP(ClipMethod, AnomalibModule):
     names_the_object = False
     position_resize: ClassVar[PositionResize] = "bilinear"
     idle = (Idle(("deep_blocks",), lambda given: not given["deep_length"], "deep_length: 0"),)
+    needs_abnormal = True
     model: AnomalyCLIPModel
 
     def __init__(

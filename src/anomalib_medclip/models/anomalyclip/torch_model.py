@@ -35,7 +35,7 @@ class AnomalyCLIPModel(ClipModel):
         pixel_weight: Weight of the maps' losses; that of the image's is 1.
 
     Raises:
-        ConfigError: The tower has no such path, or a number cannot be.
+        ConfigError: The tower has no such path or pools by attention, or a number cannot be.
     """
 
     quarters: ClassVar[Sequence[int]] = (4,)
@@ -52,6 +52,7 @@ class AnomalyCLIPModel(ClipModel):
         pixel_weight: float = 4.0,
     ) -> None:
         check_value_path(clip, "AnomalyCLIP")
+        clip.check_projects()
         super().__init__(clip, levels, prompts)
         depth = clip.depth
         count = round(depth * 19 / 24) if value_blocks is None else value_blocks

@@ -10,7 +10,9 @@ from anomalib.models.components.base import AnomalibModule
 from torch import Tensor
 
 from anomalib_medclip.components.augmentation import ELEVEN_FOLD, Copies, unchanged
+from anomalib_medclip.components.prompts import NoPrompts
 from anomalib_medclip.errors import ConfigError, NotReadyError
+from anomalib_medclip.models.aprilgan.given_layers import refuse_other_layers
 from anomalib_medclip.models.aprilgan.mosaic import Mosaics
 from anomalib_medclip.models.aprilgan.torch_model import APRILGANModel, ImageScore
 from anomalib_medclip.option_checks import Idle, checked
@@ -18,6 +20,12 @@ from anomalib_medclip.training.method import ClipMethod
 from anomalib_medclip.training.schedule import Schedule
 
 logger = logging.getLogger(__name__)
+
+
+_NOTHING_TO_SCALE = (
+    "transductive scales the maxima of few-shot maps on a whole test set, for the published image "
+    "score; pass few-shot data, and leave few_shot and image_score out"
+)
 
 
 class APRILGAN(ClipMethod, AnomalibModule):
@@ -34,7 +42,8 @@ class APRILGAN(ClipMethod, AnomalibModule):
             default ``levels``.
         image_score: That of the authors' code, which zero-shot no layer has a part in, or the
             maximum of the map.
-        few_shot: Compare with the support images, too; by default as the data allow.
+        few_shot: Compare with the support images, too; by default as the data allow. An image tower
+            without text (``timm:``) does nothing else, and its score is the map's maximum.
         train_layers: Train the layers; by default unless ``adapters`` gives them.
         eleven_fold: Learn from MVFA's eleven copies of each support image; the authors make none.
         mosaic: Probability that four training images of the set stand for a training image; 0.2
@@ -45,12 +54,16 @@ class APRILGAN(ClipMethod, AnomalibModule):
         **kwargs: The options that all methods share; see ``SharedOptions``.
 
     Raises:
-        ConfigError: ``mosaic`` is no probability; options of training without any training.
+        ConfigError: ``mosaic`` is no probability; ``transductive`` has nothing to scale; options of
+            training without any training, or of text without a text tower.
+        WeightsError: ``adapters`` is of another method, of other levels, or untaught.
+        BackboneMismatchError: Its layers were trained on another backbone.
     """
 
     augmentations = Copies.alike((unchanged,))
     default_batch_size = 8
     default_epochs = 15
+    loss_names = ("focal", "dice")
     idle = (
         Idle(
             ("memory_levels", "bank_precision"),
@@ -75,31 +88,51 @@ class APRILGAN(ClipMethod, AnomalibModule):
     ) -> None:
         super().__init__(normalize=normalize, **kwargs)
         self._has_layers = self.hparams["adapters"] is not None
-        trains = not self._has_layers if train_layers is None else train_layers
+        without_text = not self.backbone.has_text
+        if without_text:
+            self._refuse_what_needs_text(train_layers, few_shot)
+        by_default = not (self._has_layers or without_text)
+        trains = by_default if train_layers is None else train_layers
         self.hparams["train_layers"] = trains  # which a checkpoint's options say without a file
         checked("mosaic", mosaic, 0, 1)
+        if transductive and (few_shot is False or image_score == "map_max"):
+            raise ConfigError(_NOTHING_TO_SCALE)
         if not trains:
             self._refuse_options_of_training()
         if eleven_fold:
             self.augmentations = Copies.alike(ELEVEN_FOLD)
         self.wants_abnormal = trains
         self._mosaics: Mosaics | None = None
+        tower = self.image_tower()
         model = APRILGANModel(
-            self.image_tower(),
+            tower,
             self.hparams["levels"],
             memory_levels,
             image_score,
             {"float16": torch.float16, "float32": torch.float32}[bank_precision],
             self.hparams["seed"],
+            NoPrompts(tower.embed_dim) if without_text else None,
         )
+        if self._has_layers:
+            refuse_other_layers(self.hparams["adapters"], model)
         model.layers.requires_grad_(trains)
-        self.assemble(model, few_shot)
+        if without_text:
+            model.without_support = "a backbone with text"
+        self.assemble(model, True if without_text else few_shot)
         if not trains:
             self.schedule = Schedule(default_epochs=1)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the training images."""
         return super().__getstate__() | {"_mosaics": None}
+
+    def _refuse_what_needs_text(self, train_layers: bool | None, few_shot: bool | None) -> None:
+        asked = {"few_shot: false": few_shot is False, "train_layers": bool(train_layers)}
+        asked["adapters"] = self._has_layers
+        if said := [name for name, is_so in asked.items() if is_so]:
+            msg = f"{self.backbone.name} is an image tower without text, and leaves the comparison "
+            msg += f"with normal images alone; leave {said[0]} out, or take a CLIP"
+            raise ConfigError(msg)
 
     def _refuse_options_of_training(self) -> None:
         without = {"lr": None, "loss_weights": None, "eleven_fold": False, "mosaic": 0}
@@ -119,9 +152,10 @@ class APRILGAN(ClipMethod, AnomalibModule):
         super().on_fit_start()
         trains, data = self.hparams["train_layers"], self.data
         without = data.training_images(outlined=False)
-        taught = trains and bool(data.training_images(outlined=True))
+        taught = trains and not data.trains_on_normals_alone
+        taught = taught and bool(data.training_images(outlined=True))
         before = self.support.readiness.has_learnt and self.model.uses_layers
-        self.model.uses_layers = True
+        self.model.uses_layers = self.model.prompts.reads_words
         if not (taught or before or self._has_layers):
             self._do_without_layers()
         elif trains and without:
@@ -142,15 +176,17 @@ class APRILGAN(ClipMethod, AnomalibModule):
 
     def _do_without_layers(self) -> None:
         """Leave layers that nothing taught out of the map: they are random."""
+        if not self.model.prompts.reads_words:
+            return  # there are none in it
         if not self.model.few_shot:
             msg = (
-                "APRIL-GAN learns from masks, and no image that it is to learn from has one: train "
-                "on sets with masks, give adapters, or few-shot data to compare with"
+                "APRIL-GAN learns from masks, and no abnormal image that it is to learn from has "
+                "one: train on sets with masks, give adapters, or few-shot data to compare with"
             )
             raise NotReadyError(msg)
         logger.warning(
-            "nothing has taught the layers: there are neither masks nor adapters, and the map is "
-            "that of the comparison with normal images alone"
+            "nothing has taught the layers: there are neither masks of abnormal images nor "
+            "adapters, and the map is that of the comparison with normal images alone"
         )
         self.model.uses_layers = False
 
@@ -188,10 +224,8 @@ class APRILGAN(ClipMethod, AnomalibModule):
         if not self.hparams["transductive"]:
             return
         batches = self.data.test_batches()
-        if not self.model.few_shot or self.hparams["image_score"] == "map_max" or batches is None:
-            msg = "transductive scales the maxima of few-shot maps on a whole test set, for the "
-            msg += "published image score; pass few-shot data, and leave image_score out"
-            raise NotReadyError(msg)
+        if not self.model.few_shot or batches is None:
+            raise NotReadyError(_NOTHING_TO_SCALE)
         logger.warning(
             "transductive: scores depend on the whole test set, and the threshold, found on "
             "validation images, does not fit them: AUROC can be compared with the papers, F1 cannot"

@@ -15,6 +15,7 @@ from anomalib_medclip.components.losses import LossTerms, dice, focal, without_m
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.model import ClipModel, ModelOutput, NearestSupport, mean_patch
 from anomalib_medclip.components.patch_memory import SupportScale, memory_maps, nearest_patches
+from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.errors import NotReadyError
 
 ImageScore = Literal["published", "map_max"]
@@ -31,8 +32,11 @@ class APRILGANModel(ClipModel):
         image_score: Which image score.
         bank_dtype: Precision of the bank's rows.
         seed: Seed of the layers' initial weights.
+        prompts: Gives the text features; ``NoPrompts`` for a tower without text, whose layers and
+            text score cannot be: the map is then the comparison's, and the score its maximum.
 
     Attributes:
+        quarter_levels: Blocks with layers, where nobody says which.
         uses_layers: Whether the layers have a part in the map; not so where nothing taught them.
 
     Raises:
@@ -50,13 +54,16 @@ class APRILGANModel(ClipModel):
         image_score: ImageScore = "published",
         bank_dtype: torch.dtype = torch.float16,
         seed: int = 0,
+        prompts: PromptEncoder | None = None,
     ) -> None:
-        by_default = [clip.depth * quarter // 4 for quarter in self.quarters]
-        self.text_levels = clip.checked(by_default if levels is None else levels)
-        self.memory_levels = clip.checked(memory_levels or self.text_levels)
+        self.quarter_levels = [clip.depth * quarter // 4 for quarter in self.quarters]
+        self.text_levels = clip.checked(self.quarter_levels if levels is None else levels)
+        compared = self.text_levels if memory_levels is None else memory_levels
+        self.memory_levels = clip.checked(compared)
         # The last one is pooled.
-        super().__init__(clip, sorted({*self.text_levels, *self.memory_levels, clip.depth}))
-        self.image_score, self.uses_layers = image_score, True
+        read = sorted({*self.text_levels, *self.memory_levels, clip.depth})
+        super().__init__(clip, read, prompts)
+        self.image_score, self.uses_layers = image_score, self.prompts.reads_words
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.layers = nn.ModuleList(
@@ -80,6 +87,8 @@ class APRILGANModel(ClipModel):
         fused = self.fused_map(encoded, text, leave_out)
         if self.image_score == "map_max":
             return ModelOutput(fused.amax(dim=(-2, -1)), fused)
+        if not self.prompts.reads_words:
+            return ModelOutput(unit_interval(self.scale(fused.amax(dim=(-2, -1)))), fused)
         of_image = self.text_score(encoded, text)
         if not self.few_shot:
             return ModelOutput(of_image, fused)
@@ -148,8 +157,8 @@ class APRILGANModel(ClipModel):
         )
 
     def idle_parameters(self, has_masks: bool) -> Iterable[nn.Parameter]:
-        """Parameters that a batch does not train: without masks, all."""
-        return () if has_masks else self.layers.parameters()
+        """Parameters that a batch does not train: without masks, or any part in the map, all."""
+        return () if has_masks and self.uses_layers else self.layers.parameters()
 
     @torch.no_grad()
     def fit_support(

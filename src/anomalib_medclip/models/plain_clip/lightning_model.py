@@ -40,7 +40,7 @@ class PlainCLIP(ClipMethod, AnomalibModule):
     learns = False
     wants_abnormal = False
     idle = (
-        Idle(("loss_weights",), lambda given: bool(given), "nothing that learns"),
+        Idle(("loss_weights", "epoch_choice"), lambda given: bool(given), "nothing that learns"),
         Idle(("bank_precision",), lambda given: given["mode"] != "memory", "a mode without a bank"),
         Idle(
             ("prompts",),

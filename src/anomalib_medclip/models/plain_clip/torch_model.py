@@ -30,7 +30,7 @@ _QUARTERS: Mapping[Mode, Sequence[int]] = MappingProxyType(
 class PlainCLIPModel(ClipModel):
     """A frozen tower, and text or tokens of normal images to compare with.
 
-    Zero-shot there are no such images, and the mode ``memory`` is the mode ``text``.
+    Zero-shot there are no such images, and the mode ``memory`` is refused.
 
     Args:
         clip: The frozen image tower.
@@ -42,10 +42,11 @@ class PlainCLIPModel(ClipModel):
         bank_dtype: Precision of the memory bank's rows.
 
     Raises:
-        ConfigError: Levels or ``add_text`` do not go with the mode.
+        ConfigError: Levels, ``add_text`` or the tower's pooling do not go with the mode.
     """
 
     has_memory: ClassVar[bool] = True
+    without_support = "take mode: text"
     memory_bank: MemoryBank
 
     def __init__(
@@ -63,6 +64,8 @@ class PlainCLIPModel(ClipModel):
         if add_text and mode != "memory":
             msg = f"add_text adds text to the mode memory, and the mode is {mode}; leave it out"
             raise ConfigError(msg)
+        if mode == "text":
+            clip.check_projects()
         by_default = [clip.depth * quarter // 4 for quarter in _QUARTERS[mode]]
         scored = clip.checked(by_default if levels is None else levels)
         last = () if clip.depth in scored or mode == "hard_prompts" else (clip.depth,)
@@ -76,7 +79,7 @@ class PlainCLIPModel(ClipModel):
     @property
     def scored_levels(self) -> tuple[int, ...]:
         """Levels that scores are made of, counted from 1."""
-        return self.scored if self._compares or self.mode == "hard_prompts" else self.levels[-1:]
+        return self.scored if self.has_memory or self.mode == "hard_prompts" else self.levels[-1:]
 
     def score(
         self,
@@ -93,7 +96,7 @@ class PlainCLIPModel(ClipModel):
             logits = self._cosines(encoded, text).mean(dim=0)
             abnormal = abnormal_map(logits, self.clip.size)[:, 0]
             return ModelOutput(abnormal.amax(dim=(-2, -1)), abnormal)
-        if not self._compares:
+        if not self.has_memory:
             return ModelOutput(self.text_score(encoded, text), self._text_maps(encoded, text)[0])
         abnormal = self.memory_map(encoded, leave_out)
         highest = abnormal.amax(dim=(-2, -1))
@@ -162,7 +165,7 @@ class PlainCLIPModel(ClipModel):
         text: Float[Tensor, "2 embed_dim"],
     ) -> dict[str, Float[Tensor, "level batch side side"]]:
         """Each level's map by itself: ``memory`` or ``text``, by what images are compared with."""
-        if self._compares:
+        if self.has_memory:
             return {"memory": self._memory_maps(encoded)}
         return {"text": self._text_maps(encoded, text)}
 
@@ -170,7 +173,7 @@ class PlainCLIPModel(ClipModel):
         self, encoded: Float[Tensor, "batch level token width"]
     ) -> NearestSupport | None:
         """The rows of the memory bank behind each distance; ``None`` without a memory."""
-        if not self._compares:
+        if not self.has_memory:
             return None
         return nearest_patches(self.memory_bank, self.bank_tokens(encoded))
 
@@ -182,11 +185,6 @@ class PlainCLIPModel(ClipModel):
         """The mean patch of the frozen tower."""
         del text
         return {"without adapters": mean_patch(self.bank_tokens(encoded))}
-
-    @property
-    def _compares(self) -> bool:
-        """Whether images are compared with normal ones."""
-        return self.mode == "memory" and self.few_shot
 
     def _text_maps(self, encoded: Tensor, text: Tensor) -> Float[Tensor, "level batch side side"]:
         if self.mode != "hard_prompts":

@@ -11,7 +11,7 @@ from anomalib_medclip.components.image_prompts import ImagePrompts
 from anomalib_medclip.components.words import Words
 from anomalib_medclip.models.vcpclip.torch_model import TOP_PIXELS, VCPCLIPModel
 from anomalib_medclip.option_checks import Idle, checked
-from anomalib_medclip.training.gaps import refuse_without_masks
+from anomalib_medclip.training.gaps import refuse_normals_alone, refuse_without_masks
 from anomalib_medclip.training.method import ClipMethod
 
 WORDS = Words(("good",), ("damaged",), ("a photo of a {}",))
@@ -47,9 +47,11 @@ class VCPCLIP(ClipMethod, AnomalibModule):
     default_epochs = 10
     default_lr = 4e-5
     names_the_object = False
+    loss_names = ("focal", "dice")
     idle = (
         Idle(("dropout",), lambda given: not given["deep_prompt_length"], "deep_prompt_length: 0"),
     )
+    needs_abnormal = True
     model: VCPCLIPModel
 
     def __init__(
@@ -91,12 +93,14 @@ class VCPCLIP(ClipMethod, AnomalibModule):
         self.assemble(model)
 
     def setup(self, stage: str) -> None:
-        """Refuse to learn from data without masks.
+        """Refuse to learn from data without masks, or without anything that is outlined.
 
         Raises:
+            EmptySplitError: All images of training are normal.
             MissingMaskError: No set of training has masks.
         """
         if stage == "fit":
+            refuse_normals_alone(self.data, self)
             refuse_without_masks(self.data, type(self).__name__)
         super().setup(stage)
 
