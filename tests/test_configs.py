@@ -50,6 +50,23 @@ def test_a_comparison_names_what_there_is(path):
         assert "published" not in entry or len(published(dataset=entry["published"]))
 
 
+@pytest.mark.parametrize("stem", ["bmad_few_shot", "bmad_zero_shot"])
+def test_the_grids_of_bmad_have_the_rows_of_clip_and_what_learns_from_masks_has_masks(stem):
+    config = read_config(FOLDER / "compare" / f"{stem}.yaml")
+    found = {entry["class_path"].rsplit(".", 1)[1] for entry in config.models.values()}
+    assert found >= {"PlainCLIP", "APRILGAN", "AnomalyCLIP", "AdaCLIP", "VCPCLIP"}
+    few_shot = {
+        name
+        for name, entry in config.data.items()
+        if entry["class_path"].endswith(".BMAD")
+        and not BMAD_SETS[entry["init_args"]["category"]].has_masks
+    }
+    assert len(few_shot) == (3 if stem == "bmad_few_shot" else 0)
+    assert not few_shot & set(config.models["VCP-CLIP"].get("data", config.data))
+    modes = config.models["CLIP"]["init_args"].get("mode", "memory")
+    assert modes == ("memory" if stem == "bmad_few_shot" else "text")
+
+
 def test_the_demo_compares_four_methods_and_two_baselines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = read_config(FOLDER / "compare" / "demo.yaml")

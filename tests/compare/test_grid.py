@@ -43,6 +43,18 @@ def keys(home, model=MVFA, data=None, **options):
     return [cell.key for cell in cells_of(home / "c.yaml", {"model": model}, entry, **options)]
 
 
+def test_a_model_is_run_on_the_data_that_it_names_and_the_others_on_all(home):
+    models = {"MVFA": {**MVFA, "data": ["second"]}, "PatchCore": PATCHCORE}
+    data = {name: lesion_entry(home / "lesions") for name in ("first", "second")}
+    cells = cells_of(home / "c.yaml", models, data, k_shot=[2])
+    assert {cell.data for cell in cells if cell.model == "MVFA"} == {"second"}
+    assert {cell.data for cell in cells if cell.model == "PatchCore"} == {"first", "second"}
+    for named in (["third"], []):
+        models["MVFA"]["data"] = named
+        with pytest.raises(ConfigError, match=r"data of MVFA are .*; name some of first, second"):
+            cells_of(home / "c.yaml", models, data, k_shot=[2])
+
+
 def test_models_k_draws_and_seeds_are_multiplied(home):
     models = {"MVFA": MVFA, "PatchCore": PATCHCORE}
     data = {"phantom": lesion_entry(home / "lesions")}

@@ -10,13 +10,18 @@ import torch.nn.functional as F
 import yaml
 from lightning import Trainer
 from sklearn.metrics import roc_auc_score
-from tiny import OPTIONS, lesion_data, write_lesions
+from tiny import EVEN, OPTIONS, lesion_data, write_lesions
 
 from anomalib_medclip import cli
 from anomalib_medclip.clip.towers import ImageTower, TextTower
-from anomalib_medclip.compare.word_scores import compare_words
+from anomalib_medclip.commands.prompts import sentences
+from anomalib_medclip.compare.word_scores import SetFigure, Support, _folds, compare_words
 from anomalib_medclip.compare.word_sets import read_word_sets
+from anomalib_medclip.data.config import build_data
 from anomalib_medclip.errors import ConfigError, ImageReadError
+from anomalib_medclip.metrics.clustered import Sample, difference
+from anomalib_medclip.metrics.influence import of_auroc
+from anomalib_medclip.models.iqeclip import IQECLIP
 from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.models.plain_clip import PlainCLIP
 from anomalib_medclip.readers.picture import read_image
@@ -121,15 +126,25 @@ def test_a_set_equal_in_information_is_not_marked_as_the_best(planted, scans, tm
     assert not any(one.best for one in found)
 
 
-def test_the_highest_is_not_marked_where_intervals_overlap(planted, scans, tmp_path):
+def test_the_highest_is_marked_where_it_beats_the_others_on_the_same_patients(
+    planted, scans, tmp_path
+):
     nearly = {"normal": ["plain {}"], "abnormal": ["spotted {}"], "templates": ["{}"]}
     sets = {"nearly": nearly, "right": SETS["right"]}
+    pooled, labels, known = planted
     config = read_word_sets(config_of(scans, tmp_path, sets=sets))
-    _, (first, second) = compare_words(config, passing, CPU)
+    support, (first, second) = compare_words(config, passing, CPU)
     assert (first.name, second.name) == ("right", "nearly")
     assert first.value > second.value
-    assert first.low < second.high
-    assert not first.best
+    assert (
+        first.low < second.high
+    )  # the intervals overlap, and the difference is clear all the same
+    samples = [
+        Sample.of([of_auroc(pooled @ (known[a] - known[b]), labels, support.patients)])
+        for a, b in (("marked", "calm"), ("spotted", "plain"))
+    ]
+    gap = difference(*samples)
+    assert first.best == (gap.p_value < 0.05)
 
 
 def test_of_few_patients_nothing_is_marked(planted, scans, tmp_path):
@@ -148,8 +163,9 @@ def test_the_command_says_how_many_were_tried_and_writes_what_it_found(scans, tm
     assert (
         f"4 sets of words were tried on the support, {K} normal and {K} abnormal images of" in said
     )
-    assert "no test image was read" in said
-    assert "the highest of 4 figures is higher than it will be on other patients" in said
+    assert "No test image was read" in said
+    assert "CLIP as it is compared each image with the sentences, and nothing was trained" in said
+    assert "The highest of 4 figures is higher than it will be on other patients" in said
     record = json.loads((out / "prompts.json").read_text())
     assert {one["name"] for one in record["sets"]} == set(SETS)
     right = next(one for one in record["sets"] if one["name"] == "right")
@@ -219,6 +235,60 @@ def test_a_model_may_be_trained_without_each_part_of_the_patients(scans, tmp_pat
         assert left.isdisjoint(fold.support_data.samples["group"])
 
 
+def test_each_patient_is_left_out_alone_where_they_are_few(scans, tmp_path):
+    model = {"class_path": "anomalib_medclip.MVFA", "init_args": OPTIONS, "max_epochs": 1}
+    config = read_word_sets(config_of(scans, tmp_path, k_shot=4, train=True, model=model))
+    data = build_data(config.data, "data")
+    data.setup()
+    patients = sorted({*data.support_data.samples["group"]})
+    assert len(patients) == 4
+    for asked in (None, len(patients)):
+        folds = _folds(asked, data, len(patients))
+        left = [sorted({*fold.val_data.samples["group"]}) for fold in folds]
+        assert sorted(left) == [[one] for one in patients]
+    assert len(_folds(2, data, len(patients))) == 2
+    assert len(_folds(None, data, 11)) == 3
+    with pytest.raises(
+        ConfigError, match=r"folds is 99, and the support of \d patients can be cut"
+    ):
+        _folds(99, data, len(patients))
+
+
+def test_that_scores_of_several_trainings_are_mixed_is_said():
+    support = Support([], [0, 1], ["a", "b"], trainings=2)
+    figures = [SetFigure(name, "", {}, 0.5) for name in ("one", "other")]
+    done, _, best = sentences(support, figures)
+    assert "trained 2 times with each set, each time without one patient" in done
+    assert "A figure mixes the scores of these models" in done
+    assert "its interval does not hold by how much trainings differ" in done
+    assert best == "No set is marked as the best: a class has fewer than 5 patients"
+
+
+def test_the_sentences_compared_are_those_of_training(scans, tmp_path):
+    named = SETS["right"] | {"object_name": "liver"}
+    options = OPTIONS | {"backbone": EVEN}
+    model = {"class_path": "anomalib_medclip.IQECLIP", "init_args": options}
+    config = read_word_sets(
+        config_of(scans, tmp_path, k_shot=2, model=model, sets={"own": None, "named": named})
+    )
+    _, found = compare_words(config, passing, CPU)
+    for one in found:
+        prompts = named if one.name == "named" else None
+        assert one.words == IQECLIP(**options, prompts=prompts).words.as_plain()
+    config.sets["named"] = SETS["right"]
+    with pytest.raises(ConfigError, match="write object_name beside the states"):
+        compare_words(config, passing, CPU)
+    said = {"prompts": {"normal": ["calm {}"], "templates": ["one {}"]}}
+    model = {"class_path": "anomalib_medclip.MVFA", "init_args": OPTIONS | said}
+    other = {"abnormal": ["ill {}"]}
+    config = read_word_sets(
+        config_of(scans, tmp_path, k_shot=2, model=model, sets={"own": None, "other": other})
+    )
+    for one in compare_words(config, passing, CPU)[1]:
+        prompts = said["prompts"] if one.name == "own" else other
+        assert one.words == MVFA(**OPTIONS, prompts=prompts).words.as_plain()
+
+
 WRONG = {
     "sets": ({"sets": None}, "sets are no mapping of two names or more"),
     "one set": ({"sets": {"own": None}}, "sets are no mapping of two names"),
@@ -227,7 +297,13 @@ WRONG = {
     "a slip": ({"set": {}}, "there is no 'set' among data, sets, .*; did you mean 'sets'"),
     "bad words": ({"sets": {"own": None, "b": {"normal": []}}}, "normal is empty"),
     "no words": (
-        {"sets": {"own": None, "b": {"kind": "anchors"}}}, "kind is 'anchors', and must be 'le",
+        {"sets": {"own": None, "b": {"kind": "anchors"}}}, "kind is 'anchors', and must be 'fi",
+    ),
+    "a kind alone": (
+        {"sets": {"own": None, "b": {"kind": "fixed"}}}, "'b' says the kind 'fixed' and no words",
+    ),
+    "nothing to train": (
+        {"model": None, "train": True}, "PlainCLIP trains nothing; leave train out",
     ),
     "no file": ({"sets": {"own": None, "b": "no.yaml"}}, "no.yaml', and there is no such file"),
     "folds": ({"folds": 1}, "folds is 1, and must be a whole number of at least 2"),

@@ -64,6 +64,10 @@ WRONG = {
     "normal: ['healthy {} }']": "and no other brace",
     "normal: [a]\nabnormal: [a]": "normal and abnormal say the same",
     "object_name: 3": "object_name is 3, and must be text; put it in quotes",
+    "object_name: 'a {} b'": r"object_name is 'a \{\} b', and may have no brace",
+    'object_name: "a\\nb"': "object_name is .*, and has a line break; write it in one line",
+    'normal: ["calm {}\\nand well"]': r"normal\[0\] is .*, and has a line break",
+    "templates:\n- |\n  a {}.\n": r"templates\[0\] is .*, and has a line break",
     "kind: soft": "kind is 'soft', and must be 'learnable' or 'fixed'",
 }
 

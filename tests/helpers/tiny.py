@@ -19,12 +19,18 @@ EVEN = BACKBONE | {"text_cfg": BACKBONE["text_cfg"] | {"width": 24, "layers": 3}
 
 @dataclass(frozen=True)
 class Training:
-    """What a method needs to learn soon what ``write_lesions`` draws; its defaults are for more."""
+    """What a method needs to learn soon what ``write_lesions`` draws; its defaults are for more.
+
+    ``others`` are values for options whose type does not say another that has an effect here;
+    ``elsewhere`` says of options that change nothing in a model alone where they do.
+    """
 
     epochs: int = 6
     batch: int = 1
     options: dict[str, Any] = field(default_factory=dict)
     exempt: dict[str, str] = field(default_factory=dict)
+    others: dict[str, Any] = field(default_factory=dict)
+    elsewhere: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(method):
@@ -35,8 +41,12 @@ MASKS_ALONE = "it learns from masks alone, and refuses data without them"
 
 TRAINING = {
     # Of clusters no graph is made; they have tests of their own. Maps are small, and so is sigma.
-    "AdaCLIP": Training(epochs=3, batch=4, options={"fusion": "mean", "sigma": 1.0}),
-    "AnomalyCLIP": Training(epochs=6, batch=4, options={"lr": 1e-1}),
+    "AdaCLIP": Training(
+        epochs=3, batch=4, options={"fusion": "mean", "sigma": 1.0}, others={"clusters": 2}
+    ),
+    "AnomalyCLIP": Training(
+        epochs=6, batch=4, options={"lr": 1e-1}, others={"deep_length": 0, "value_blocks": 1}
+    ),
     "VCPCLIP": Training(
         epochs=3,
         batch=4,
@@ -52,12 +62,13 @@ TRAINING = {
         batch=4,
         options={"lr": 1e-2},
         exempt={"restores_the_kind_of_model_it_is": "zero-shot it learns from masks, or refuses"},
+        elsewhere={"mosaic": "among the training images, which tests/models/test_aprilgan.py has"},
     ),
     "IQECLIP": Training(epochs=3, batch=2, options={"lr": 3e-3, "blocks": 1}),
     "MadCLIP": Training(epochs=3, batch=4, options={"lr": 1e-2}),
     "MVFA": Training(epochs=3, batch=4, options={"lr": 3e-3}),
     # It sees its few images once an epoch, not in a dozen copies.
-    "MediCLIP": Training(epochs=20, batch=4),
+    "MediCLIP": Training(epochs=20, batch=4, others={"tasks": {"Source": 1, "Identity": 1}}),
 }
 
 TEST_DATA = os.environ.get("ANOMALIB_MEDCLIP_TEST_DATA")

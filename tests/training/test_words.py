@@ -18,6 +18,7 @@ from anomalib_medclip.models.iqeclip import IQECLIP
 from anomalib_medclip.models.madclip import MadCLIP
 from anomalib_medclip.models.mediclip import MediCLIP
 from anomalib_medclip.models.mvfa import MVFA
+from anomalib_medclip.models.vcpclip import VCPCLIP
 from anomalib_medclip.score.inferencer import Inferencer
 
 # One state each, and as many tokens in both, so that IQE-CLIP takes them, too.
@@ -32,9 +33,10 @@ def text_of(method, name="brain"):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_hears_the_words_and_without_any_says_its_own(method):
-    usual, other = small(method), small(method, prompts=dict(SAID))
+    said = SAID | {"object_name": "brain"}
+    usual, other = small(method), small(method, prompts=dict(said))
     assert usual.words is not None
-    assert (usual.hparams["prompts"], other.hparams["prompts"]) == (None, SAID)
+    assert (usual.hparams["prompts"], other.hparams["prompts"]) == (None, said)
     assert other.words.normal[0].startswith("quiet ")
     assert text_of(usual).shape[0] == text_of(other).shape[0] == 2
     assert not torch.equal(text_of(usual), text_of(other))
@@ -73,12 +75,28 @@ def test_iqe_clip_says_one_sentence_of_the_object_it_is_told():
     assert model.prompts.start == int(
         model.text_tower.tokenize(model.prompts.sentences)[0].argmax()
     )
-    two = {**SAID, "normal": ["quiet {}", "still {}"]}
+    two = {**SAID, "object_name": "liver", "normal": ["quiet {}", "still {}"]}
     with pytest.raises(ConfigError, match="two sentences, and prompts have 2 normal, 1 abnormal"):
         small(IQECLIP, prompts=two)
-    longer = {**SAID, "abnormal": ["very broken {}"]}
+    longer = {**SAID, "object_name": "liver", "abnormal": ["very broken {}"]}
     with pytest.raises(ConfigError, match="take states of equally many tokens"):
         small(IQECLIP, prompts=longer)
+
+
+@pytest.mark.parametrize("method", [IQECLIP, VCPCLIP])
+def test_no_object_is_left_out_in_silence_where_sentences_are_made_before_any_data(method):
+    for said in (SAID, {"normal": SAID["normal"], "abnormal": SAID["abnormal"]}):
+        with pytest.raises(
+            ConfigError, match=r"prompts: the states have \{\} .* write object_name"
+        ):
+            small(method, prompts=said)
+    by_option = small(method, prompts=SAID, object_name="liver")
+    among_words = small(method, prompts=SAID | {"object_name": "liver"})
+    for told in (by_option, among_words):
+        assert "quiet liver" in told.model.prompts.sentences[0]
+    without = {"normal": ["quiet"], "abnormal": ["broken"]}
+    assert "quiet" in small(method, prompts=without).model.prompts.sentences[0]
+    assert small(method, prompts={"templates": ["a scan of a {}"]}).words.templates
 
 
 def test_a_file_may_name_the_kind_and_templates_of_contexts_are_said_to_do_nothing(caplog):

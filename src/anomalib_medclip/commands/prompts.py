@@ -19,7 +19,7 @@ from rich.text import Text
 
 from anomalib_medclip.commands.progress import reading
 from anomalib_medclip.compare.word_scores import SetFigure, Support, compare_words
-from anomalib_medclip.compare.word_sets import WordSets, read_word_sets
+from anomalib_medclip.compare.word_sets import read_word_sets
 from anomalib_medclip.devices import check_gpu
 from anomalib_medclip.files import as_json, check_writable, write_whole
 from anomalib_medclip.metrics.clustered import FEWEST_PATIENTS
@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
     on_gpu = options.device != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     support, figures = compare_words(config, reading, device)
-    said = list(sentences(config, support, figures))
+    said = list(sentences(support, figures))
     show(figures, said, Console())
     if options.out:
         record = {
@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
             "command": shlex.join(["anomalib-medclip", "prompts", *arguments]),
             "said": said,
             "model": config.model["class_path"],
-            "trained": config.train,
+            "trained": support.trainings,
             "support": support.counts,
             "sets": [one.as_plain() for one in figures],
             "versions": packages(),
@@ -68,22 +68,35 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def sentences(
-    config: WordSets, support: Support, figures: Sequence[SetFigure]
-) -> tuple[str, str, str]:
+def sentences(support: Support, figures: Sequence[SetFigure]) -> tuple[str, str, str]:
     """What was done, what choosing costs, and whether a set is the best."""
-    counts = support.counts
+    counts, count = support.counts, len(figures)
+    patients = len({*support.patients})
     images = " and ".join(f"{one['images']} {word}" for word, one in counts.items())
-    by = f"trained {config.folds} times without its patients" if config.train else "frozen"
-    done = f"{len(figures)} sets of words were tried on the support, {images} images of "
-    done += f"{len({*support.patients})} patients, by CLIP {by}; no test image was read"
-    price = f"the highest of {len(figures)} figures is higher than it will be on other patients: "
+    done = (
+        f"{count} sets of words were tried on the support, {images} images of {patients} patients. "
+    )
+    done += f"{_how(support, patients)}. No test image was read"
+    price = f"The highest of {count} figures is higher than it will be on other patients: "
     price += "test the words that you choose on others"
     if any(one.best for one in figures):
-        return done, price, f"{figures[0].name} is marked: its interval lies above all others"
+        name = next(one.name for one in figures if one.best)
+        clear = f"The set {name!r} is marked: it beats every other set on the same patients, "
+        return done, price, clear + "p < 0.05 against each"
     few = min(one["patients"] for one in counts.values()) < FEWEST_PATIENTS
-    why = f"fewer than {FEWEST_PATIENTS} patients of a class" if few else "intervals overlap"
-    return done, price, f"no set is marked as the best: {why}"
+    why = f"a class has fewer than {FEWEST_PATIENTS} patients" if few else "no set beats all others"
+    return done, price, f"No set is marked as the best: {why}"
+
+
+def _how(support: Support, patients: int) -> str:
+    """What scored the images."""
+    count = support.trainings
+    if not count:
+        return "CLIP as it is compared each image with the sentences, and nothing was trained"
+    left_out = "one patient" if count == patients else "some of the patients"
+    told = f"The model was trained {count} times with each set, each time without {left_out}, and "
+    told += "scored who was left out. A figure mixes the scores of these models, which need not "
+    return told + "agree in scale, and its interval does not hold by how much trainings differ"
 
 
 def show(figures: Sequence[SetFigure], said: Sequence[str], console: Console) -> None:
@@ -95,7 +108,7 @@ def show(figures: Sequence[SetFigure], said: Sequence[str], console: Console) ->
         table.add_row(Text(one.name), *map(Text, cells), interval(one), "best" * one.best)
     console.print(table)
     for sentence in (*said, NOTICE):
-        console.print(sentence, highlight=False)
+        console.print(f"{sentence.removesuffix('.')}.", highlight=False)
 
 
 def interval(figure: SetFigure) -> str:

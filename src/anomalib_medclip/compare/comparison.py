@@ -32,6 +32,7 @@ class ModelEntry(TypedDict, total=False):
         record_every: Score the test images every so many epochs, for the oracle; by default each
             epoch, and 0 is never.
         note: What the report says of it.
+        data: Which of the data it is trained on, by name; by default all.
     """
 
     class_path: str
@@ -42,6 +43,7 @@ class ModelEntry(TypedDict, total=False):
     normals: list[Literal["support", "train"]]
     record_every: int
     note: str
+    data: list[str]
 
 
 class DataEntry(TypedDict, total=False):
@@ -188,6 +190,9 @@ def _check(config: ComparisonConfig, path: Path) -> None:
 def _check_models(config: ComparisonConfig, path: Path) -> None:
     """Refuse classes and options that no model has, and give each class all of its path."""
     for name, entry in config.models.items():
+        if not (of := set(entry.get("data", config.data))) or not of <= set(config.data):
+            msg = f"{path}: data of {name} are {sorted(of)}; name some of {', '.join(config.data)}"
+            raise ConfigError(msg)
         given = for_k(entry["init_args"], 1)
         try:
             parsed = parse_model({"class_path": entry["class_path"], "init_args": given})

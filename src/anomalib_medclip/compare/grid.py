@@ -117,6 +117,7 @@ def plan_cells(
         replace(cell, keeps=_kept(cell, config, explain))
         for name, entry in models.items()
         for trained in config.tests or config.data
+        if trained in entry.get("data", [trained])
         for cell in _cells(name, entry, trained, sources)
     ]
     order = {"trivial": 0, "baseline": 1, "method": 2}

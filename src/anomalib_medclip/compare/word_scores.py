@@ -19,9 +19,9 @@ from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.data.config import build_data
 from anomalib_medclip.data.datamodule import MedicalDataModule
 from anomalib_medclip.errors import ConfigError, MetricError
-from anomalib_medclip.metrics.clustered import Sample, clustered_interval, enough
+from anomalib_medclip.metrics.clustered import Sample, clear_best, clustered_interval, enough
 from anomalib_medclip.metrics.influence import of_auroc
-from anomalib_medclip.training.cross_fit import HeldOutScores
+from anomalib_medclip.training.cross_fit import FOLDS, HeldOutScores
 from anomalib_medclip.training.method import ClipMethod
 
 Passing = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -29,6 +29,9 @@ Passing = Callable[[Iterable[Any], int], Iterable[Any]]
 
 _AT_ONCE = 8
 """Images that the tower encodes together."""
+
+_EACH_ALONE = 10
+"""Patients up to which each is left out alone, unless it is said how many parts there are."""
 
 
 class Support(NamedTuple):
@@ -38,11 +41,13 @@ class Support(NamedTuple):
         items: As a dataset gives them.
         labels: 1 for abnormal.
         patients: Whose each is; an image of nobody known counts as a patient's of its own.
+        trainings: How often a model was trained with each set, each without patients of its own.
     """
 
     items: list[Any]
     labels: list[int]
     patients: list[str]
+    trainings: int = 0
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -69,7 +74,7 @@ class SetFigure:
         low: Border of its 95 % interval over patients; ``None`` where there is none.
         high: The other one.
         reason: Why there is none.
-        best: Whether its interval lies above all others.
+        best: Whether it beats all others on the same patients, p < 0.05 against each.
     """
 
     name: str
@@ -107,11 +112,14 @@ def compare_words(
     data = build_data(told, "the config's data")
     data.setup()
     support = _support_of(data)
-    scored = _trained if config.train else _frozen
-    found = [
-        _figure(name, said, scores, support)
-        for name, said, scores in scored(config, data, support, passing, device)
-    ]
+    scored: Scored
+    if config.train:
+        folds = _folds(config.folds, data, len({*support.patients}))
+        support = support._replace(trainings=len(folds))
+        scored = _trained(config, data, folds, support, passing, device)
+    else:
+        scored = iter(_frozen(config, data, support, passing, device))
+    found = [_figure(name, said, scores, support) for name, said, scores in scored]
     return support, _marked(sorted(found, key=lambda one: -one[0].value))
 
 
@@ -172,15 +180,12 @@ def _frozen(
 def _trained(
     config: WordSets,
     data: MedicalDataModule,
+    folds: Sequence[MedicalDataModule],
     support: Support,
     passing: Passing,
     device: torch.device,
 ) -> Scored:
     """The model's answer to each image, trained with these words and without its patient."""
-    folds = data.support_folds(config.folds)
-    if not folds:
-        msg = "the support has too few patients to leave some out; give more, or leave train out"
-        raise ConfigError(msg)
     work = [(name, fold) for name in config.sets for fold in folds]
     by_set: dict[str, dict[str, float]] = {name: {} for name in config.sets}
     for name, fold in passing(work, len(work)):
@@ -188,6 +193,21 @@ def _trained(
     for name, scores in by_set.items():
         said = _said(config.sets[name], _built(config.model, config.sets[name]), data)
         yield name, said, [scores[str(item.image_path)] for item in support.items]
+
+
+def _folds(asked: int | None, data: MedicalDataModule, patients: int) -> list[MedicalDataModule]:
+    """The support without each patient, or without each of some parts."""
+    each = patients <= _EACH_ALONE if asked is None else patients == asked
+    parts = FOLDS if asked is None else asked
+    found = data.support_folds(None if each else parts)
+    if not found:
+        msg = "the support has too few patients to leave some out; give more, or leave train out"
+        raise ConfigError(msg)
+    if asked is not None and len(found) < asked:
+        msg = f"folds is {asked}, and the support of {patients} patients can be cut into "
+        msg += f"{len(found)} parts with both classes; give folds: {len(found)}, or leave it out"
+        raise ConfigError(msg)
+    return found
 
 
 def _scored_apart(
@@ -229,12 +249,18 @@ def _built(entry: ModelEntry, prompts: Any) -> ClipMethod:  # noqa: ANN401 - as 
 def _said(
     prompts: str | dict[str, Any] | None, method: ClipMethod, data: MedicalDataModule
 ) -> _Said:
-    """The method's own words, in which those of a set take the place of its own."""
-    asked, own = AskedWords.of(prompts, KINDS), method.words or WORDS
-    words = asked.above(replace(own, templates=own.templates or TEMPLATES))
-    name = asked.check_object(words, method.hparams["object_name"])
+    """What the model's sentences are made of with a set's words, or with its own.
+
+    Methods whose contexts learn have no templates; they get those of plain CLIP.
+    """
+    asked = method.asked_words if prompts is None else AskedWords.of(prompts, KINDS)
+    own, stand_in = method.own_words or (WORDS, None)
+    option = method.hparams["object_name"]
+    words, name = asked.settled(own, option, stand_in)
+    words = replace(words, templates=words.templates or TEMPLATES)
     asked_or_known = data.object_name if name is None else name
-    return _Said(words, asked_or_known if words.name_the_object else "")
+    named = words.name_the_object or (stand_in is not None and name is not None)
+    return _Said(words, asked_or_known if named else "")
 
 
 def _figure(
@@ -250,13 +276,12 @@ def _figure(
 
 
 def _marked(found: list[tuple[SetFigure, Sample]]) -> list[SetFigure]:
-    """The best is marked where its interval lies above all others, of five patients or more."""
-    figures = [figure for figure, _ in found]
-    if not all(enough(sample, fewest_draws=1) for _, sample in found):
+    """The best is marked where it beats every other, of five patients of each class or more."""
+    figures, samples = [figure for figure, _ in found], [sample for _, sample in found]
+    if not all(enough(sample, fewest_draws=1) for sample in samples):
         return figures
-    first, *others = figures
-    clear = all(
-        first.low is not None and other.high is not None and first.low > other.high
-        for other in others
-    )
-    return [replace(first, best=clear), *others]
+    try:
+        winner = clear_best(samples)
+    except MetricError:  # no two patients are of the same kind
+        return figures
+    return [replace(figure, best=place == winner) for place, figure in enumerate(figures)]

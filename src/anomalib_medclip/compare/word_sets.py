@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from anomalib_medclip.compare.comparison import DataEntry, ModelEntry, find_class, merge_config
-from anomalib_medclip.components.words import KINDS, AskedWords
+from anomalib_medclip.components.words import AskedWords
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.files import MISSING, fault_of, from_yaml
 from anomalib_medclip.models import list_models
@@ -16,9 +16,6 @@ from anomalib_medclip.training.method import ClipMethod
 
 _PLAINEST = {"class_path": "anomalib_medclip.PlainCLIP", "init_args": {"mode": "text"}}
 """An image against sentences, and no training."""
-
-_KINDS = tuple(kind for kind in KINDS if kind != "anchors")
-"""Those that have words."""
 
 
 @dataclass
@@ -32,14 +29,15 @@ class WordSets:
         model: Whose CLIP it is; by default that of ``PlainCLIP``.
         train: Train the model with each set of words, without parts of the support's patients,
             which it then scores. Else the frozen CLIP scores all, and nothing is learnt.
-        folds: How many parts, if it is trained.
+        folds: How many parts, if it is trained; by default one a patient, of ten patients at most,
+            and else three.
     """
 
     data: DataEntry
     sets: dict[str, str | dict[str, Any] | None]
     model: ModelEntry
     train: bool = False
-    folds: int = 3
+    folds: int | None = None
 
 
 def read_word_sets(path: Path) -> WordSets:
@@ -57,7 +55,8 @@ def read_word_sets(path: Path) -> WordSets:
         sets = _sets(given.get("sets"), path)
         given |= {"model": given.get("model") or dict(_PLAINEST), "sets": sets}
         config = WordSets(**given)
-        checked("folds", config.folds, 2, whole=True)
+        if config.folds is not None:
+            checked("folds", config.folds, 2, whole=True)
         if not isinstance(config.train, bool):
             msg = f"train is {config.train!r}, and must be true or false"
             raise ConfigError(msg)
@@ -72,7 +71,27 @@ def read_word_sets(path: Path) -> WordSets:
         msg = f"{path}: {config.model['class_path']} has no words; take one of "
         msg += ", ".join(list_models())
         raise ConfigError(msg)
+    if config.train and not kind.learns:
+        msg = f"{path}: {kind.__name__} trains nothing; leave train out"
+        raise ConfigError(msg)
+    _check_sets(config, kind, path)
     return config
+
+
+def _check_sets(config: WordSets, kind: type[ClipMethod], path: Path) -> None:
+    """Read each set once, and refuse what has no words to compare."""
+    kinds = [one for one in kind.prompt_kinds if one != "anchors"]  # these have words
+    for name, said in config.sets.items():
+        try:
+            asked = AskedWords.of(said, kinds)
+        except ConfigError as error:
+            msg = f"{path}: sets: {name!r}: {error}"
+            raise ConfigError(msg) from error
+        if not config.train and asked.kind and not (asked.lists or asked.object_name):
+            msg = f"{path}: sets: {name!r} says the kind {asked.kind!r} and no words, and nothing "
+            msg += "learns here: it would be the model's own words once more; give it words, take "
+            msg += "it out, or set train: true"
+            raise ConfigError(msg)
 
 
 def _known(said: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a YAML file holds
@@ -97,7 +116,7 @@ def _known(said: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a YAML file 
 
 
 def _sets(said: Any, path: Path) -> dict[str, str | dict[str, Any] | None]:  # noqa: ANN401 - as above
-    """Sets of words by name, each read and checked once, files with their place."""
+    """Sets of words by name, files with their place."""
     if not isinstance(said, Mapping) or len(said) < 2:
         msg = "sets are no mapping of two names or more"
         raise ConfigError(msg)
@@ -107,5 +126,4 @@ def _sets(said: Any, path: Path) -> dict[str, str | dict[str, Any] | None]:  # n
             msg = f"sets: {name!r} is {words!r}; name a file of words, or say what is in one"
             raise ConfigError(msg)
         found[name] = str(path.parent / words) if isinstance(words, str) else words
-        AskedWords.of(found[name], _KINDS)
     return found

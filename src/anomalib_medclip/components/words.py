@@ -129,8 +129,8 @@ class AskedWords:
         if kind is not None and kind not in kinds:
             known = " or ".join(map(repr, kinds)) or "none for this method; leave it out"
             _refuse(source, f"kind is {kind!r}, and must be {known}")
-        if name is not None and not isinstance(name, str):
-            _refuse(source, f"object_name is {name!r}, and must be text; put it in quotes")
+        if name is not None:
+            _text(source, "object_name", name, places=0)
         if kind == "anchors" and len(said) > 1:
             _refuse(source, "kind 'anchors' has no words; leave the rest out")
         lists = {key: _texts(source, key, said[key]) for key in LISTS if said.get(key) is not None}
@@ -167,6 +167,33 @@ class AskedWords:
             _refuse(self.source, f"no state has a {PLACE} for the object {name!r}; write one in it")
         return name
 
+    def settled(
+        self, default: Words, option: str | None, stand_in: str | None
+    ) -> tuple[Words, str | None]:
+        """What a method's prompts are made of, and the object's name if it was asked for.
+
+        Args:
+            default: The method's own words.
+            option: The model's option ``object_name``.
+            stand_in: What a method says for the object whose sentences are made when it is built,
+                before any data; ``None`` for others, whose words keep the place for its name.
+
+        Raises:
+            ConfigError: They do not go together, or leave open what the images show.
+        """
+        words = self.above(default)
+        name = self.check_object(words, option)
+        if stand_in is None:
+            return words, name
+        said = [one for key in ("normal", "abnormal") for one in self.lists.get(key, ())]
+        if name is None and any(PLACE in one for one in said):
+            _refuse(
+                self.source,
+                f"the states have {PLACE} for the object's name, and the sentences of this method "
+                "are made before it meets data that say it; write object_name beside the states",
+            )
+        return words.about(stand_in if name is None else name), name
+
     def as_plain(self) -> str | dict[str, Any] | None:
         """What ``of`` reads as the same, whether or not the file is there."""
         if self.object_name is None and not self.lists:
@@ -198,16 +225,24 @@ def _texts(source: str, key: str, value: Any) -> tuple[str, ...]:  # noqa: ANN40
         _refuse(source, f"{key} is empty; give one text or more")
     for number, one in enumerate(value):
         where = f"{key}[{number}]"
-        if not isinstance(one, str):
-            _refuse(source, f"{where} is {one!r}, and must be text; put it in quotes")
+        _text(source, where, one, places=1)
         if not one.strip():
             _refuse(source, f"{where} is blank; take it out")
-        rest = one.replace(PLACE, "")
-        if one.count(PLACE) > 1 or "{" in rest or "}" in rest:
-            _refuse(source, f"{where} is {one!r}, and may have one {PLACE} and no other brace")
         if key == "templates" and PLACE not in one:
             _refuse(source, f"{where} is {one!r}; write {PLACE} where the state goes")
     return tuple(value)
+
+
+def _text(source: str, where: str, said: Any, places: int) -> None:  # noqa: ANN401 - as above
+    """Refuse what no sentence can hold: no text, several lines, more braces than places."""
+    if not isinstance(said, str):
+        _refuse(source, f"{where} is {said!r}, and must be text; put it in quotes")
+    rest = said.replace(PLACE, "", places)
+    if "{" in rest or "}" in rest:
+        may = f"one {PLACE} and no other brace" if places else "no brace"
+        _refuse(source, f"{where} is {said!r}, and may have {may}")
+    if said.splitlines() not in ([], [said]):
+        _refuse(source, f"{where} is {said!r}, and has a line break; write it in one line")
 
 
 def _refuse(source: str, said: str) -> NoReturn:

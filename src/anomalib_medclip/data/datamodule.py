@@ -266,8 +266,8 @@ class MedicalDataModule(DrawnSupport, OneSetLoaders):
         refuse(class_problems(splits[pool], pool, self.where, labels))
         return self.choose_support(splits[pool], avoid=set(patients(splits["test"])))
 
-    def support_folds(self, count: int) -> list["MedicalDataModule"]:
-        """As ``count`` data, each with other patients of the support for validation alone.
+    def support_folds(self, count: int | None) -> list["MedicalDataModule"]:
+        """As ``count`` data, or one a patient, each with others of the support to validate alone.
 
         They are fewer where patients are few, and none where no patient can be left out.
         """

@@ -6,22 +6,34 @@ from anomalib_medclip.data.few_shot import UNUSED, parts_by_patient, patients
 
 
 def without_patients(
-    splits: dict[str, DataFrame], count: int, seed: int, labels: tuple[int, ...] = (0, 1)
+    splits: dict[str, DataFrame], count: int | None, seed: int, labels: tuple[int, ...] = (0, 1)
 ) -> list[dict[str, DataFrame]]:
     """Splits in each of which other patients of the support validate, and are nowhere else.
 
     Args:
         splits: Rows by split; ``support`` is among them, and in ``UNUSED`` may be other images of
             its patients, who validate with all they have.
-        count: Number of folds; fewer where a class has fewer patients.
+        count: Number of folds; fewer where a class has fewer patients. ``None`` for one a patient.
         seed: Seed of the cut.
         labels: The classes of which support images must remain.
 
     Returns:
         The splits of each fold; none where no patient can be left out.
     """
-    parts = parts_by_patient(splits["support"], count, seed, labels)
+    support = splits["support"]
+    if count is None:
+        parts = _each_patient(support, labels)
+    else:
+        parts = parts_by_patient(support, count, seed, labels)
     return [_without(splits, part) for part in parts]
+
+
+def _each_patient(support: DataFrame, labels: tuple[int, ...]) -> list[DataFrame]:
+    """The images of one patient each; none where a class would be lost without one of them."""
+    owners = patients(support)
+    parts = [support[owners == one] for one in dict.fromkeys(owners)]
+    rests = (support["label_index"].drop(part.index) for part in parts)
+    return parts if all(set(labels) <= set(rest) for rest in rests) else []
 
 
 def _without(splits: dict[str, DataFrame], part: DataFrame) -> dict[str, DataFrame]:

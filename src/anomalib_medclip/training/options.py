@@ -100,6 +100,7 @@ class SharedOptions(Base):
         prompt_kinds: What ``kind`` of ``prompts`` may be, the default first.
         idle: Options that have no effect beside others.
         words: What its prompts say; ``None`` where they cannot be said in other words.
+        own_words: Its own words, and what it says for the object; see ``worded``.
         training_facts: How it was trained: zero-shot or few-shot, from which sets, epochs.
         user_components: The components among ``kwargs``, and what a checkpoint holds of them.
         resample: Filter of the resize of images.
@@ -120,6 +121,7 @@ class SharedOptions(Base):
     prompt_kinds: ClassVar[Sequence[Kind]] = ()
     idle: ClassVar[Sequence[Idle]] = ()
     words: Words | None = None
+    own_words: tuple[Words, str | None] | None = None
     resample: ClassVar[Resample] = "bicubic"
     position_resize: ClassVar[PositionResize] = "bicubic, antialiased"
     leaves_out_ignored: ClassVar[bool] = True
@@ -203,15 +205,15 @@ class SharedOptions(Base):
 
         Args:
             default: Its own.
-            object_name: What its images show, of a method that has to know when it is built.
+            object_name: What it says for the object, if its sentences are made when it is built.
 
         Raises:
-            ConfigError: They do not go together, or have no place for the object.
+            ConfigError: They do not go together, or have no place for the object, or no name.
         """
-        words = self.asked_words.above(default)
-        self._object_asked = self.asked_words.check_object(words, self.hparams["object_name"])
-        self._is_worded = True
-        return words if object_name is None else words.about(self._object_asked or object_name)
+        self.own_words, self._is_worded = (default, object_name), True
+        asked = self.hparams["object_name"]
+        words, self._object_asked = self.asked_words.settled(default, asked, object_name)
+        return words
 
     def say_words(self, model: ClipModel) -> str | None:
         """Let fixed prompts have the words that were asked for.
