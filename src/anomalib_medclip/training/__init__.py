@@ -3,6 +3,7 @@
 ====================  =================================================================
 ``method``            the hooks that Lightning calls, and the parts that a method holds
 ``options``           the options that all methods share
+``prompt_options``    those of prompts, and what becomes of them
 ``preparation``       what has to be known before images are scored
 ``text_features``     what the prompts say of every set
 ``frozen_features``   what the frozen tower says of images, encoded once
@@ -19,5 +20,6 @@
 ``evaluators``        how scores are measured in training and test
 ``results``           pictures, scores and metrics on disk
 ``checkpoints``       what was learnt, without the backbone
+``fitting``           whether what a checkpoint holds is made for the model at hand
 ====================  =================================================================
 """

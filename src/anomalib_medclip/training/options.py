@@ -5,30 +5,27 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from inspect import signature
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 from anomalib import LearningType
 from anomalib.metrics import Evaluator
 from anomalib.post_processing import PostProcessor
-from lightning import LightningModule
 
 from anomalib_medclip.cache import CachePrecision
 from anomalib_medclip.clip.backbone import Backbone, PositionResize
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.components.losses import LossTerms
-from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.processors import (
     MedicalPreProcessor,
     RankPreservingPostProcessor,
 )
-from anomalib_medclip.components.prompts import FixedPrompts, NoPrompts
-from anomalib_medclip.components.words import AskedWords, Kind, Words
 from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.option_checks import SEEDS, Idle, check_choices, checked, idle_options
 from anomalib_medclip.readers.resize import Resample
 from anomalib_medclip.training.evaluators import evaluator
+from anomalib_medclip.training.prompt_options import PromptOptions
 from anomalib_medclip.training.results import HeatMapVisualizer
 from anomalib_medclip.training.user_components import UserComponents, whole_signature
 
@@ -48,13 +45,8 @@ _IDLE = (
 )
 """Options of all methods that have no effect beside others."""
 
-if TYPE_CHECKING:
-    from anomalib.models.components.base import AnomalibModule as Base
-else:  # a mixin, because anomalib takes every direct subclass of AnomalibModule for a model
-    Base = LightningModule
 
-
-class SharedOptions(Base):
+class SharedOptions(PromptOptions):
     """The constructor that methods pass on to what they do not know themselves.
 
     Args:
@@ -96,11 +88,7 @@ class SharedOptions(Base):
         learns: Whether anything in it is trained.
         needs_abnormal: Whether it refuses to learn from normal images alone.
         loss_names: Losses that ``loss_weights`` may weigh.
-        names_the_object: Whether prompts say what the images show.
-        prompt_kinds: What ``kind`` of ``prompts`` may be, the default first.
         idle: Options that have no effect beside others.
-        words: What its prompts say; ``None`` where they cannot be said in other words.
-        own_words: Its own words, and what it says for the object; see ``worded``.
         training_facts: How it was trained: zero-shot or few-shot, from which sets, epochs.
         user_components: The components among ``kwargs``, and what a checkpoint holds of them.
         resample: Filter of the resize of images.
@@ -117,11 +105,7 @@ class SharedOptions(Base):
     learns: ClassVar[bool] = True
     needs_abnormal: ClassVar[bool] = False
     loss_names: ClassVar[Sequence[str]] = LossTerms._fields
-    names_the_object: bool = True
-    prompt_kinds: ClassVar[Sequence[Kind]] = ()
     idle: ClassVar[Sequence[Idle]] = ()
-    words: Words | None = None
-    own_words: tuple[Words, str | None] | None = None
     resample: ClassVar[Resample] = "bicubic"
     position_resize: ClassVar[PositionResize] = "bicubic, antialiased"
     leaves_out_ignored: ClassVar[bool] = True
@@ -157,13 +141,7 @@ class SharedOptions(Base):
         check_choices(self.hparams, signature(type(self)))
         _check_numbers(self.hparams, self.loss_names)
         Rule.parse(self.hparams["decide_by"])
-        self._is_worded = False
-        self._object_asked: str | None = None
-        self.asked_words = AskedWords.of(prompts, self.prompt_kinds)
-        self.hparams["prompts"] = self.asked_words.as_plain()  # a checkpoint needs no file
-        if object_name is not None and not (self.names_the_object or self.asked_words.lists):
-            msg = f"the prompts of {type(self).__name__} name no object; leave object_name out"
-            raise ConfigError(msg)
+        self.take_prompts(prompts, object_name)
         if lr is not None and not self.learns:
             msg = f"{type(self).__name__} trains nothing; leave lr out"
             raise ConfigError(msg)
@@ -199,63 +177,6 @@ class SharedOptions(Base):
         if found := tower.entry_differences(self.resample):
             _say_once(f"{self.backbone.name}: {'; '.join(found)}")
         return tower
-
-    def worded(self, default: Words, object_name: str | None = None) -> Words:
-        """A method's own words, in which those that were asked for take the place of its own.
-
-        Args:
-            default: Its own.
-            object_name: What it says for the object, if its sentences are made when it is built.
-
-        Raises:
-            ConfigError: They do not go together, or have no place for the object, or no name.
-        """
-        self.own_words, self._is_worded = (default, object_name), True
-        asked = self.hparams["object_name"]
-        words, self._object_asked = self.asked_words.settled(default, asked, object_name)
-        return words
-
-    def say_words(self, model: ClipModel) -> str | None:
-        """Let fixed prompts have the words that were asked for.
-
-        Args:
-            model: The method's; of other prompts, the method itself has asked ``worded``.
-
-        Returns:
-            What the images show, if that was asked for.
-
-        Raises:
-            ConfigError: The words do not go together, the method has prompts of its own or
-                reads none, or the backbone has no text.
-        """
-        asked, prompts = self.asked_words, model.prompts
-        if prompts.reads_words:
-            self.backbone.text_source()  # there is one, or this is refused before any work
-        if isinstance(prompts, FixedPrompts) and not self._is_worded:
-            prompts = model.prompts = FixedPrompts(**vars(self.worded(prompts.words)))
-        if not self._is_worded:
-            if asked.lists or asked.object_name is not None:
-                none = isinstance(prompts, NoPrompts)
-                why = "reads no words here" if none else "has prompts of its own"
-                msg = f"{type(self).__name__} {why}; leave prompts out"
-                raise ConfigError(msg)
-            return cast("str | None", self.hparams["object_name"])
-        self.words = prompts.words
-        if asked.lists and self.words:
-            self.names_the_object = self.words.name_the_object
-        if "templates" in asked.lists and prompts.learns:
-            logger.warning("%s: templates have no effect, as contexts learn", asked.source)
-        return self._object_asked
-
-    @property
-    def other_words(self) -> dict[str, Any] | None:
-        """What the prompts say, where other words than the method's own were asked for."""
-        return self.words.as_plain() if self.words and self.asked_words.lists else None
-
-    @property
-    def prompt_kind(self) -> str:
-        """The kind of prompts: as asked for, else the method's first."""
-        return self.asked_words.kind or self.prompt_kinds[0]
 
     @property
     def learning_rate(self) -> float:
