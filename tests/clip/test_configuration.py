@@ -9,7 +9,7 @@ import torch
 from families import MORE, configs, small
 
 from anomalib_medclip import IQECLIP, VCPCLIP, AdaCLIP, PlainCLIP
-from anomalib_medclip.clip import hugging_face
+from anomalib_medclip.clip import hugging_face, weights
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.clip.configuration import check_harmless, checked, tokenizer_options
 from anomalib_medclip.clip.source import read_source
@@ -206,6 +206,14 @@ def test_a_tokenizer_whose_library_panics_is_named(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(WeightsError, match=r"holds no tokenizer that transformers reads: no entry"):
         TextTower(Backbone(name, image_size=64))
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "a\0b", "/" + "n" * 300])
+def test_a_name_that_no_file_can_have_is_refused(name, monkeypatch):
+    monkeypatch.setattr(weights, "_hub_is_out_of_reach", lambda: True)
+    text = {"hf_tokenizer_name": name, "hf_model_name": name}
+    with pytest.raises(WeightsError, match=r"could not read|is gone"):
+        TextTower(Backbone({"embed_dim": 32, "vision_cfg": VISION, "text_cfg": text}))
 
 
 @pytest.mark.parametrize("part", ["hf_model_name", "hf_tokenizer_name"])

@@ -13,6 +13,7 @@ from anomalib_medclip.clip.configuration import check_harmless, check_text
 from anomalib_medclip.clip.source import LOCAL, Source
 from anomalib_medclip.clip.weights import offline_if_out_of_reach
 from anomalib_medclip.errors import ConfigError, RuntimeMissingError, WeightsError
+from anomalib_medclip.files import fault_of
 
 _WORDS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 """Files with words, of which a tokenizer has one."""
@@ -99,7 +100,7 @@ def _local(source: Source, name: str, files: tuple[str, ...]) -> Path | None:
     """Where such files lie: by the path that is named, or beside the configuration itself."""
     beside = [source.folder / name, source.folder] if source.folder else []
     for folder in (Path(name), *beside):
-        if any((folder / file).is_file() for file in files):
+        if any(fault_of(folder / file) is None for file in files):  # whatever a name is
             return folder.absolute()
     return None
 
