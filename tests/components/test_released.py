@@ -41,6 +41,14 @@ def test_layers_of_one_pixel_are_linear_and_what_has_no_effect_is_named(
     assert "1 tensors without effect are left out: idle" in caplog.text
 
 
+def test_a_checkpoint_of_ours_is_called_one_and_what_to_do_with_it_is_said(weights, tmp_path):
+    state = {"state_dict": weights, "anomalib_medclip": {"method": "Probe"}}
+    with pytest.raises(
+        WeightsError, match=r"is a checkpoint of anomalib-medclip: go on .*ckpt_path"
+    ):
+        load(Model(), state, tmp_path)
+
+
 @pytest.mark.parametrize("fault", ["missing", "unknown", "of another shape", "turned"])
 def test_a_file_that_does_not_fit_is_refused_by_its_name(fault, weights, tmp_path):
     if fault == "missing":

@@ -54,8 +54,6 @@ TRAINING = {
         exempt={
             "learns_from_labels_alone": MASKS_ALONE,
             "restores_the_kind_of_model_it_is": MASKS_ALONE,
-            "keeps_nothing_that_others_augment_by_chance": MASKS_ALONE,
-            "asks_what_the_images_show_if_it_must_know": MASKS_ALONE,
         },
     ),
     "APRILGAN": Training(

@@ -10,7 +10,7 @@ from tiny import BACKBONE, EVEN, OPTIONS, lesion_data
 
 from anomalib_medclip.data import BMADLeaveOneOut
 from anomalib_medclip.data.bmad import BMAD_SETS
-from anomalib_medclip.errors import ConfigError, MissingMaskError
+from anomalib_medclip.errors import ConfigError, EmptySplitError, MissingMaskError
 from anomalib_medclip.models.vcpclip import VCPCLIP
 from anomalib_medclip.models.vcpclip.released import our_name
 
@@ -109,10 +109,11 @@ def test_data_without_masks_are_refused_before_anything_is_encoded(lesions, tmp_
         name="other", root=lesions, normal_dir="images/normal", abnormal_dir="images/abnormal",
         num_workers=0,
     )  # fmt: skip
-    for data in (ours, theirs):
-        said = "VCPCLIP learns from masks alone, and .* has none: name the masks of these data, or"
-        with pytest.raises(MissingMaskError, match=said):
-            fit(data, tmp_path)
+    said = "VCPCLIP learns from masks alone, and .* has none: name the masks of these data, or"
+    with pytest.raises(MissingMaskError, match=said):
+        fit(ours, tmp_path)
+    with pytest.raises(EmptySplitError, match="VCPCLIP learns from normal and abnormal images"):
+        fit(theirs, tmp_path)
 
 
 def test_sets_without_masks_among_others_teach_nothing_and_it_is_said(bmad_tree, tmp_path, caplog):
@@ -126,6 +127,16 @@ def test_sets_without_masks_among_others_teach_nothing_and_it_is_said(bmad_tree,
     assert not model.loss(model.encode(IMAGES), None, LABELS, model.text).requires_grad
     assert list(model.idle_parameters(has_masks=False)) == list(model.parameters())
     assert not list(model.idle_parameters(has_masks=True))
+
+
+@pytest.mark.parametrize(("lr", "said"), [(None, True), (1e-3, False)])
+def test_few_steps_of_the_published_size_are_warned_of(lr, said, lesions, tmp_path, caplog):
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1)
+    data = lesion_data(lesions, k_shot=1)
+    engine.fit(VCPCLIP(**OPTIONS, lr=lr, visualizer=False, cross_fit=False), datamodule=data)
+    warned = [one.message for one in caplog.records if "steps are few for" in one.message]
+    assert len(warned) == said
+    assert all("pass --model.lr, such as 1e-3" in one for one in warned)
 
 
 def test_temperatures_move_faster():

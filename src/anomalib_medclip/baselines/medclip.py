@@ -31,7 +31,6 @@ from anomalib_medclip.baselines.medclip_tower import SIDE, MedCLIPBackbone, MedC
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.components.augmentation import Copies, unchanged
 from anomalib_medclip.components.prompts import NoPrompts, PromptEncoder
-from anomalib_medclip.components.threshold import SUPPORT
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.training.method import ClipMethod
 
@@ -129,9 +128,3 @@ class MedCLIP(ClipMethod, AnomalibModule):
         if backbone == "vit" and options["image_size"] != SIDE:
             msg = f"MedCLIP's windows fit images of {SIDE} px alone; leave image_size out"
             raise ConfigError(msg)
-
-    def _validated_with(self) -> str:
-        """Sentences have learnt nothing of the support either."""
-        if self.data.validates_on_support and not self.model.has_memory:
-            return SUPPORT
-        return super()._validated_with()

@@ -45,11 +45,16 @@ def load_trained(
         without_effect: Pattern of names whose tensors change no result; they are left out.
 
     Raises:
-        WeightsError: The file is missing, is no such file, or does not fit.
+        WeightsError: The file is missing, is no such file such as a checkpoint of this package, or
+            does not fit.
     """
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     parts = "what the authors' code trains, for the method's options and backbone"
     with released_by_authors(path, method, parts) as state:
+        if "anomalib_medclip" in state:  # the notes of our own checkpoints
+            msg = "it is a checkpoint of anomalib-medclip: go on from it by 'anomalib train "
+            msg += "--ckpt_path', or restore it by load_from_checkpoint, without adapters"
+            raise ValueError(msg)
         if len(state) == 1 and isinstance(inner := next(iter(state.values())), dict):
             state = inner
         unused = [name for name in state if re.fullmatch(without_effect, name)]

@@ -117,7 +117,7 @@ class Deciding(Callback):
         elif not (data.validates_on_support or data.validates_on_test):
             samples = data.val_samples
         learns_abnormal = bool(getattr(module, "wants_abnormal", False))
-        source = source_of(data, apart=apart is not None, wants_abnormal=learns_abnormal)
+        source = source_of(data, module, apart=apart is not None)
         known = float(post.normalized_image_threshold) if has_threshold(post) else None
         pixels = float(post.normalized_pixel_threshold) if has_pixel_threshold(post) else 0.5
         nothing = self._nothing.of_images(known, pixels, source)

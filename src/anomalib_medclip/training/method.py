@@ -268,7 +268,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
 
     def _validated_with(self) -> str:
         apart = CrossFit.held_out_in(self.trainer) is not None
-        return source_of(self.data, apart=apart, wants_abnormal=self.wants_abnormal)
+        return source_of(self.data, self, apart=apart)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's

@@ -7,6 +7,7 @@ from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.components.threshold import (
     CROSS_FITTED,
     ONE_CLASS,
+    SUPPORT,
     TEST,
     VALIDATION,
     has_threshold,
@@ -17,20 +18,23 @@ from anomalib_medclip.training.datamodule_view import DatamoduleView
 logger = logging.getLogger(__name__)
 
 
-def source_of(data: DatamoduleView, *, apart: bool, wants_abnormal: bool) -> str:
+def source_of(data: DatamoduleView, method: Any, *, apart: bool) -> str:  # noqa: ANN401 - anyone's
     """Which images a threshold comes from, for whoever asks later.
 
     Args:
         data: What is validated on.
+        method: Which is validated; that it trains nothing, or learns from abnormal images, it says
+            itself.
         apart: Whether support images were scored by models that have not seen them.
-        wants_abnormal: Whether the method learns from abnormal images, too.
     """
     if data.validates_on_test:
         return TEST
     if not data.validates_on_support:
         classes = data.val_classes
         return ONE_CLASS[min(classes)] if classes and len(classes) == 1 else VALIDATION
-    return CROSS_FITTED if apart else learnt_from(wants_abnormal)
+    if not (getattr(method, "learns", True) or method.model.has_memory):
+        return SUPPORT  # sentences know nothing of it
+    return CROSS_FITTED if apart else learnt_from(bool(getattr(method, "wants_abnormal", False)))
 
 
 def warn_of_guesses(post_processor: Any) -> None:  # noqa: ANN401 - anyone's, or none

@@ -8,7 +8,6 @@ from anomalib.models.components.base import AnomalibModule
 from anomalib_medclip.components.augmentation import Copies, unchanged
 from anomalib_medclip.components.class_names import ABNORMAL, NORMAL
 from anomalib_medclip.components.prompts import FixedPrompts, NoPrompts, PromptEncoder
-from anomalib_medclip.components.threshold import SUPPORT
 from anomalib_medclip.models.plain_clip.torch_model import Mode, PlainCLIPModel
 from anomalib_medclip.option_checks import Idle
 from anomalib_medclip.training.method import ClipMethod
@@ -76,9 +75,3 @@ class PlainCLIP(ClipMethod, AnomalibModule):
             {"float16": torch.float16, "float32": torch.float32}[bank_precision],
         )
         self.assemble(model, few_shot=True if mode == "memory" else None)
-
-    def _validated_with(self) -> str:
-        """Sentences have learnt nothing of the support either."""
-        if self.data.validates_on_support and not self.model.has_memory:
-            return SUPPORT
-        return super()._validated_with()

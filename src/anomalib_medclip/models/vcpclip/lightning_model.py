@@ -1,5 +1,6 @@
 """VCP-CLIP as an anomalib model: its options."""
 
+import logging
 from typing import Any
 
 import torch
@@ -14,8 +15,14 @@ from anomalib_medclip.option_checks import Idle, checked
 from anomalib_medclip.training.gaps import refuse_normals_alone, refuse_without_masks
 from anomalib_medclip.training.method import ClipMethod
 
+logger = logging.getLogger(__name__)
+
 WORDS = Words(("good",), ("damaged",), ("a photo of a {}",))
 """As the authors'; the class word is left to the image, and no full stop follows."""
+
+
+_FEW_STEPS = 500
+"""The authors take some 700 in batches of 32: ten epochs over VisA's 2,162 test images."""
 
 
 class VCPCLIP(ClipMethod, AnomalibModule):
@@ -103,6 +110,19 @@ class VCPCLIP(ClipMethod, AnomalibModule):
             refuse_normals_alone(self.data, self)
             refuse_without_masks(self.data, type(self).__name__)
         super().setup(stage)
+
+    def on_train_start(self) -> None:
+        """Say where there are too few steps for the step size of the published numbers."""
+        super().on_train_start()
+        steps = self.trainer.estimated_stepping_batches
+        is_copy = self.features.lent is not None  # for a threshold; it has been said
+        if self.hparams["lr"] is None and steps < _FEW_STEPS and not is_copy:
+            logger.warning(
+                "%d steps are few for the published step size of %g: maps of the post branch may "
+                "stay at one half; pass --model.lr, such as 1e-3, or train for more epochs",
+                steps,
+                self.default_lr,
+            )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam without weight decay; both temperatures move faster than the rest."""
