@@ -340,23 +340,18 @@ def test_deep_prompts_end_where_they_are_told():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_methods_config_is_the_codes_and_the_papers_what_is_printed_otherwise(method):
-    folder, [path] = (
-        CONFIGS[0].parent,
-        [
-            one
-            for one in CODE
-            if yaml.safe_load(one.read_text())["class_path"].endswith(f".{method.__name__}")
-        ],
-    )
+    config = {path: yaml.safe_load(path.read_text()) for path in CODE}
+    end = f".{method.__name__}"
+    [path] = [one for one, said in config.items() if said["class_path"].endswith(end)]
     first = path.read_text().splitlines()[0]
     assert "as its authors' code has it" in first or "no authors' code is followed" in first
-    printed = folder / f"{path.stem}_paper.yaml"
+    printed = path.with_name(f"{path.stem}_paper.yaml")
     assert printed.exists() == (f"{path.stem}_paper has what is printed otherwise" in first)
     if printed.exists():
         said = printed.read_text().splitlines()[0]
         assert "as its paper prints it, where the authors' code does otherwise" in said
     signature = method.__signature__.parameters
-    for name, value in yaml.safe_load(path.read_text())["init_args"].items():
+    for name, value in config[path]["init_args"].items():
         is_size = name == "image_size" and (value, signature[name].default) == (240, 518)
         assert is_size or value == signature[name].default, name
 

@@ -144,7 +144,8 @@ def test_the_highest_is_marked_where_it_beats_the_others_on_the_same_patients(
         for a, b in (("marked", "calm"), ("spotted", "plain"))
     ]
     gap = difference(*samples)
-    assert first.best == (gap.p_value < 0.05)
+    assert gap.p_value < 0.05
+    assert first.best
 
 
 def test_of_few_patients_nothing_is_marked(planted, scans, tmp_path):
@@ -164,7 +165,7 @@ def test_the_command_says_how_many_were_tried_and_writes_what_it_found(scans, tm
         f"4 sets of words were tried on the support, {K} normal and {K} abnormal images of" in said
     )
     assert "No test image was read" in said
-    assert "CLIP as it is compared each image with the sentences, and nothing was trained" in said
+    assert "CLIP's own weights compared each image with the sentences; nothing was trained" in said
     assert "The highest of 4 figures is higher than it will be on other patients" in said
     record = json.loads((out / "prompts.json").read_text())
     assert {one["name"] for one in record["sets"]} == set(SETS)

@@ -92,7 +92,7 @@ def _how(support: Support, patients: int) -> str:
     """What scored the images."""
     count = support.trainings
     if not count:
-        return "CLIP as it is compared each image with the sentences, and nothing was trained"
+        return "CLIP's own weights compared each image with the sentences; nothing was trained"
     left_out = "one patient" if count == patients else "some of the patients"
     told = f"The model was trained {count} times with each set, each time without {left_out}, and "
     told += "scored who was left out. A figure mixes the scores of these models, which need not "
