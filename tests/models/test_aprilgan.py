@@ -320,10 +320,10 @@ def test_zero_shot_data_give_nothing_to_scale(trained, lesions, tmp_path):
         engine.test(model, datamodule=lesion_data(lesions))
 
 
-@pytest.mark.parametrize("method", [APRILGAN, VCPCLIP])
-def test_a_loss_that_it_has_not_has_no_weight(method):
-    with pytest.raises(ConfigError, match="'detection', and there are focal, dice"):
-        method(**OPTIONS, loss_weights={"detection": 5.0})
+def test_a_loss_that_it_has_not_has_no_weight():
+    for method in (APRILGAN, VCPCLIP):
+        with pytest.raises(ConfigError, match="'detection', and there are focal, dice"):
+            method(**OPTIONS, loss_weights={"detection": 5.0})
 
 
 def test_no_levels_are_none_to_compare():

@@ -207,20 +207,15 @@ def test_a_tower_without_text_is_enough_for_a_memory_and_for_nothing_else(lesion
         PlainCLIP(**options, prompts={"normal": ["a {}"], "abnormal": ["b {}"]})
 
 
-@pytest.mark.parametrize(
-    ("model", "method", "options"),
-    [
+def test_a_tower_that_pools_by_attention_is_refused_before_any_work(tmp_path):
+    for model, method, options in (
         ("ViT-B-16-SigLIP", PlainCLIP, {"mode": "text"}),
         ("coca_ViT-B-32", PlainCLIP, {"mode": "text"}),
         ("coca_ViT-B-32", AnomalyCLIP, {}),
-    ],
-)
-def test_a_tower_that_pools_by_attention_is_refused_before_any_work(
-    model, method, options, tmp_path
-):
-    backbone = small(configs()[model], tmp_path)
-    with pytest.raises(ConfigError, match="pools by attention: no single token has a way"):
-        method(backbone=backbone, pretrained=None, image_size=64, **options)
+    ):
+        backbone = small(configs()[model], tmp_path)
+        with pytest.raises(ConfigError, match="pools by attention: no single token has a way"):
+            method(backbone=backbone, pretrained=None, image_size=64, **options)
 
 
 @pytest.mark.parametrize(
