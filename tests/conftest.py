@@ -43,7 +43,8 @@ def pytest_collection_modifyitems(config, items):
     """Share out among workers, what takes longest first, so that they end together."""
     days = config.stash[DAYS] = defaultdict(set)
     for item in items:
-        if given := item.callspec.params if hasattr(item, "callspec") else {}:
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        if given and item.get_closest_marker("nightly") is None:
             chosen = item.get_closest_marker("daily_for")
             wanted = chosen.kwargs if chosen else {}
             daily = {name: title(given[name]) for name in wanted} == wanted
