@@ -90,12 +90,12 @@ def _methods(model: str) -> Iterator[str]:
 
 def _said(method: Any, backbone: str) -> str:  # noqa: ANN401 - any method
     """That it runs, with which options, or why not."""
-    reason = ""
+    reason, own = "", rf"local-dir:\S+|\b{re.escape(Path(backbone).name)}\b"
     for options in ({}, *_choices(method)):
         try:
             without = _run(method, backbone, options)
         except MedclipError as error:
-            reason = reason or re.sub(r"local-dir:\S+", "it", str(error).partition(";")[0])
+            reason = reason or re.sub(own, "it", str(error).partition(";")[0])
         else:
             said = ", ".join(f"`{key}: {value}`" for key, value in options.items())
             return f"{RUNS} with {said}" if said else f"{RUNS}{without}"
