@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from anomalib_medclip.baselines.medclip_tower import MedCLIPTower
 from anomalib_medclip.components.anomaly_map import abnormal_map, along
-from anomalib_medclip.components.losses import LossTerms, without_masks
 from anomalib_medclip.components.memory_bank import MemoryBank
-from anomalib_medclip.components.model import ClipModel, ModelOutput
+from anomalib_medclip.components.model import FrozenModel, ModelOutput
 from anomalib_medclip.components.patch_memory import memory_maps
 from anomalib_medclip.components.prompts import PromptEncoder
 
@@ -23,7 +22,7 @@ ImageScore = Literal["map_max", "embedding"]
 """In the mode ``memory``: the map's maximum, or the distance of the image's embedding."""
 
 
-class MedCLIPModel(ClipModel):
+class MedCLIPModel(FrozenModel):
     """A frozen tower, and text or patches of normal images to compare with.
 
     Zero-shot there are no such images, and the mode ``memory`` is refused.
@@ -94,17 +93,6 @@ class MedCLIPModel(ClipModel):
     ) -> Float[Tensor, "batch"]:
         """Probability of abnormal by the mean cosine with the sentences of each class."""
         return self._logits(self._embedding(encoded).unsqueeze(1), text).softmax(dim=-1)[:, 0, 1]
-
-    def loss_terms(
-        self,
-        encoded: Tensor,
-        masks: Float[Tensor, "batch 1 side side"] | None,
-        labels: Bool[Tensor, "batch"],
-        text: Float[Tensor, "2 embed_dim"],
-    ) -> LossTerms:
-        """No terms: nothing learns."""
-        del masks, labels, text
-        return without_masks(encoded.new_zeros(0))
 
     @torch.no_grad()
     def fit_support(

@@ -116,6 +116,21 @@ def text_scores(
     return [one.mean(dim=1) if over == "mean" else one.amax(dim=1) for one in patches]
 
 
+def image_probability(
+    features: Float[Tensor, "batch width"],
+    text: Float[Tensor, "*per_image 2 width"],
+    scale: float = 100.0,
+) -> Float[Tensor, "batch"]:
+    """Probability of abnormal of whole images, as CLIP classifies; see ``align``.
+
+    Args:
+        features: One vector an image, un-normalised.
+        text: As ``align`` takes it.
+        scale: Likewise.
+    """
+    return align(features.unsqueeze(1), text, scale)[:, 0].softmax(dim=-1)[:, 1]
+
+
 @cache
 def _enlargement(side: int, length: int, corners: bool) -> Float[np.ndarray, "length side"]:
     """Linear interpolation of a row of patches as a matrix.

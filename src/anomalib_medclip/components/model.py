@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.components.buffers import SizedByState
-from anomalib_medclip.components.losses import LossTerms
+from anomalib_medclip.components.losses import LossTerms, without_masks
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.prompts import FixedPrompts, PromptEncoder
 from anomalib_medclip.errors import ConfigError, NotReadyError
@@ -276,6 +276,21 @@ class ClipModel(SizedByState):
         """
         del encoded, text
         return {}
+
+
+class FrozenModel(ClipModel):
+    """A model in which nothing learns."""
+
+    def loss_terms(
+        self,
+        encoded: Tensor,
+        masks: Float[Tensor, "batch 1 side side"] | None,
+        labels: Bool[Tensor, "batch"],
+        text: Float[Tensor, "2 *feature"],
+    ) -> LossTerms:
+        """No terms."""
+        del masks, labels, text
+        return without_masks(encoded.new_zeros(0))
 
 
 def side_by_side(

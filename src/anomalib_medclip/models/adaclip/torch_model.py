@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower, TextTower
-from anomalib_medclip.components.anomaly_map import abnormal_map, align
+from anomalib_medclip.components.anomaly_map import abnormal_map, align, image_probability
 from anomalib_medclip.components.losses import (
     LossTerms,
     both_channels,
@@ -215,8 +215,7 @@ class AdaCLIPModel(ClipModel):
         self, features: Features, logits: Float[Tensor, "level batch patch 2"]
     ) -> Float[Tensor, "batch"]:
         """Probability that the image is abnormal."""
-        fused = self.fused(features, logits).unsqueeze(1)
-        return align(fused, features.text)[:, 0].softmax(dim=-1)[:, 1]
+        return image_probability(self.fused(features, logits), features.text)
 
     def loss_terms(
         self,

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower
 from anomalib_medclip.clip.weights import released_by_authors
-from anomalib_medclip.components.anomaly_map import align, text_maps, unit_interval
+from anomalib_medclip.components.anomaly_map import (
+    image_probability,
+    text_maps,
+    unit_interval,
+)
 from anomalib_medclip.components.losses import LossTerms, dice, focal, without_masks
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.model import ClipModel, ModelOutput, NearestSupport, mean_patch
@@ -100,8 +104,7 @@ class APRILGANModel(ClipModel):
         text: Float[Tensor, "2 embed_dim"],
     ) -> Float[Tensor, "batch"]:
         """Probability of abnormal by the pooled image embedding, which no layer has a part in."""
-        pooled = self.clip.pool(encoded[:, -1]).unsqueeze(1)
-        return align(pooled, text).softmax(dim=-1)[:, 0, 1]
+        return image_probability(self.clip.pool(encoded[:, -1]), text)
 
     def averaged_score(
         self,

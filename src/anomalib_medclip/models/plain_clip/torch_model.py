@@ -9,11 +9,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from anomalib_medclip.clip.towers import ImageTower
-from anomalib_medclip.components.anomaly_map import abnormal_map, align, unit_interval
+from anomalib_medclip.components.anomaly_map import (
+    abnormal_map,
+    align,
+    image_probability,
+    unit_interval,
+)
 from anomalib_medclip.components.channel_pooling import ChannelPooling
-from anomalib_medclip.components.losses import LossTerms, without_masks
 from anomalib_medclip.components.memory_bank import MemoryBank
-from anomalib_medclip.components.model import ClipModel, ModelOutput, NearestSupport, mean_patch
+from anomalib_medclip.components.model import FrozenModel, ModelOutput, NearestSupport, mean_patch
 from anomalib_medclip.components.patch_memory import SupportScale, memory_maps, nearest_patches
 from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.errors import ConfigError
@@ -27,7 +31,7 @@ _QUARTERS: Mapping[Mode, Sequence[int]] = MappingProxyType(
 """Quarters of the tower's depth that each mode reads."""
 
 
-class PlainCLIPModel(ClipModel):
+class PlainCLIPModel(FrozenModel):
     """A frozen tower, and text or tokens of normal images to compare with.
 
     Zero-shot there are no such images, and the mode ``memory`` is refused.
@@ -111,8 +115,7 @@ class PlainCLIPModel(ClipModel):
         text: Float[Tensor, "2 embed_dim"],
     ) -> Float[Tensor, "batch"]:
         """Probability of abnormal by the pooled image embedding, as CLIP classifies."""
-        pooled = self.clip.pool(encoded[:, -1]).unsqueeze(1)
-        return align(pooled, text).softmax(dim=-1)[:, 0, 1]
+        return image_probability(self.clip.pool(encoded[:, -1]), text)
 
     def memory_map(
         self,
@@ -125,17 +128,6 @@ class PlainCLIPModel(ClipModel):
             NotReadyError: There is no memory bank, or nothing in it to compare with.
         """
         return self._memory_maps(encoded, leave_out).mean(dim=0)
-
-    def loss_terms(
-        self,
-        encoded: Tensor,
-        masks: Float[Tensor, "batch 1 side side"] | None,
-        labels: Bool[Tensor, "batch"],
-        text: Float[Tensor, "2 embed_dim"],
-    ) -> LossTerms:
-        """No terms: nothing learns."""
-        del masks, labels, text
-        return without_masks(encoded.new_zeros(0))
 
     @torch.no_grad()
     def fit_support(
