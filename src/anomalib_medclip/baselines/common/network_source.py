@@ -22,6 +22,9 @@ from anomalib_medclip.readers.size_limit import check_parameters
 
 logger = logging.getLogger(__name__)
 
+_MOST = 10_000
+"""Of a number that a network is made with, whoever has written it: none takes hours here."""
+
 
 class LoadedNetwork(NamedTuple):
     """A network, and its fingerprint; see ``LoadedClip``."""
@@ -89,17 +92,17 @@ class NetworkSource:
                 fit.
         """
         name, numbers = self._asked()
-        build = partial(timm.create_model, name, pretrained=False, **options)
         try:
+            build = partial(timm.create_model, name, **numbers, pretrained=False, **options)
             with torch.device("meta"):
-                planned = build(**numbers)
+                planned = build()
         except (TypeError, RuntimeError, ValueError, KeyError, AssertionError) as error:
             msg = f"timm does not make {name} with {numbers}: {error}; correct backbone"
             raise WeightsError(msg) from error
         check_parameters(self.name, sum(one.numel() for one in planned.parameters()))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = build(**numbers)
+            network = build()
         if self.pretrained is None:
             logger.info("%s has random weights (seed %d)", self.name, self.seed)
             return LoadedNetwork(
@@ -141,8 +144,8 @@ class NetworkSource:
         check_timm(name)
         for option, value in numbers.items():
             values = value if isinstance(value, list | tuple) else [value]
-            if not all(isinstance(one, int | float) for one in values):
+            if not all(type(one) in (int, float) and abs(one) <= _MOST for one in values):
                 msg = f"backbone says {option} is {value!r}, and it must be a number, or a list of "
-                msg += "numbers; correct it"
+                msg += f"numbers, of at most {_MOST}; correct it"
                 raise WeightsError(msg)
         return name, numbers
