@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from anomalib_medclip.components.threshold import learnt_from
 from anomalib_medclip.errors import ConfigError, EmptySplitError, NotReadyError
-from anomalib_medclip.testing.method_case import SIDE, MethodCase
+from anomalib_medclip.testing.method_case import MethodCase
 from anomalib_medclip.testing.promises.promise import (
     differing,
     hold,
@@ -148,8 +148,8 @@ def learns_from_labels_alone(case: MethodCase) -> None:
     hold(not trained.model.model.has_masks, "it thinks that there are masks")
     names = set(trained.metrics)
     hold(names == {"image_AUROC", "image_F1Score"}, f"figures are {sorted(names)}")
-    shape = trained.model(torch.rand(2, 3, SIDE, SIDE)).anomaly_map.shape
-    hold(shape == (2, SIDE, SIDE), f"maps are {shape}")
+    shape = trained.model(torch.rand(2, 3, case.side, case.side)).anomaly_map.shape
+    hold(shape == (2, case.side, case.side), f"maps are {shape}")
 
 
 def learns_from_one_image_of_each_class(case: MethodCase) -> None:
@@ -203,7 +203,7 @@ def runs_nothing_again_that_cannot_have_changed(case: MethodCase) -> None:
     model, steps = trained.model.model, trained.engine.trainer.num_training_batches
     hold(work.epochs[0].keys() >= set(range(1, model.levels[-1] + 1)), "the first epoch encodes")
     with torch.no_grad():
-        encoded = model.encode(torch.rand(1, 3, SIDE, SIDE))
+        encoded = model.encode(torch.rand(1, 3, case.side, case.side))
         needed: Counter[Any] = Counter()
         work.now = needed
         model.score(encoded, model.known_text())
