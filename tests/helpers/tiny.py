@@ -76,6 +76,14 @@ TRAINING = {
     "IQECLIP": Training(epochs=3, batch=2, options={"lr": 3e-3, "blocks": 1}),
     "MadCLIP": Training(epochs=3, batch=4, options={"lr": 1e-2}),
     "MVFA": Training(epochs=3, batch=4, options={"lr": 3e-3}),
+    # Patches of 64 px, and of 32.
+    "PatchSVDD": Training(
+        epochs=20,
+        batch=4,
+        options={"image_size": 64, "width": 16, "draws": 4, "lr": 1e-3, "weight": 1e-2},
+        exempt=OF_RIVALS
+        | {"learns_from_a_batch_as_from_its_halves": "patches are drawn by chance"},
+    ),
     # Features of a small random network lie far apart, and so does the noise.
     "SimpleNet": Training(
         epochs=30,
