@@ -1,64 +1,49 @@
-"""MKD's two networks, what they are compared by, and guided back-propagation."""
+"""MKD's two networks of one layout, what they are compared by, and guided back-propagation."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Widths: TypeAlias = Sequence[int | Literal["M"]]
-"""Widths of 3 x 3 convolutions in torchvision's notation of VGG, ``M`` for a max-pool."""
+Blocks: TypeAlias = Sequence[Sequence[int]]
+"""Widths of 3 x 3 convolutions, block by block; a max-pool halves the map after each block."""
 
 FIRST_POOL = 2
-"""The pool that the networks are compared from, counted from 1."""
+"""The pool that networks are compared from, counted from 1."""
 
 
-def cloner_widths(source: Widths, width: int | None) -> list[int | Literal["M"]]:
-    """Widths of a cloner: narrow, but for the last convolution of each block that is compared.
-
-    Args:
-        source: Of the network to be cloned.
-        width: Of all other convolutions; ``None`` for those of the source.
-
-    Example:
-        >>> cloner_widths([64, 64, "M", 128, 128, "M"], 16)
-        [16, 16, 'M', 16, 128, 'M']
-    """
-    if width is None:
-        return list(source)
-    found: list[int | Literal["M"]] = []
-    pools = 0
-    for one, following in pairwise([*source, "M"]):
-        pools += one == "M"
-        is_compared = following == "M" and pools + 1 >= FIRST_POOL
-        found.append(one if one == "M" or is_compared else width)
-    return found
-
-
-def cloner_layers(widths: Widths, bias: bool) -> nn.Sequential:
-    """Convolution, batch norm and ReLU; the last convolution of a block has no norm.
-
-    Weights of convolutions are Xavier's, uniform.
+def vgg_layers(blocks: Blocks, *, bias: bool = True, norm: bool = False) -> nn.Sequential:
+    """VGG's layers: convolution and ReLU, and a max-pool after each block.
 
     Args:
-        widths: See ``Widths``.
+        blocks: See ``Blocks``.
         bias: Whether convolutions have one.
+        norm: Put a batch norm behind all convolutions but the last of each block.
     """
     layers: list[nn.Module] = []
     channels = 3
-    for one, following in pairwise([*widths, "M"]):
-        if one == "M":
-            layers.append(nn.MaxPool2d(2))
-            continue
-        convolution = nn.Conv2d(channels, one, 3, padding=1, bias=bias)
-        nn.init.xavier_uniform_(convolution.weight)
-        norm = [] if following == "M" else [nn.BatchNorm2d(one)]
-        layers += [convolution, *norm, nn.ReLU()]
-        channels = one
+    for block in blocks:
+        for place, width in enumerate(block, start=1):
+            layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=bias))
+            layers += [nn.BatchNorm2d(width)] if norm and place < len(block) else []
+            layers.append(nn.ReLU())
+            channels = width
+        layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)
+
+
+def narrow(blocks: Blocks, width: int) -> Blocks:
+    """Blocks of a cloner: narrow, but where it is compared with the network of these blocks.
+
+    Example:
+        >>> narrow([[64, 64], [128, 128], [256, 256, 256]], 16)
+        [[16, 16], [16, 128], [16, 16, 256]]
+    """
+    ends = [block[-1] if pool >= FIRST_POOL else width for pool, block in enumerate(blocks, 1)]
+    return [[*[width] * (len(block) - 1), end] for block, end in zip(blocks, ends, strict=True)]
 
 
 def pooled(
@@ -69,7 +54,7 @@ def pooled(
     """What is compared of a network: its maps after all max-pools but the first.
 
     Args:
-        layers: Convolutions, norms, ReLUs and max-pools.
+        layers: As ``vgg_layers`` gives them.
         images: What enters the first of them.
         relu: Computes the ReLUs.
     """
@@ -82,8 +67,6 @@ def pooled(
 
 
 class _GuidedReLU(torch.autograd.Function):
-    """A ReLU whose gradient is cut at zero as well (Springenberg et al., 2015)."""
-
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ANN401 - torch's
         ctx.save_for_backward(values)
@@ -96,7 +79,7 @@ class _GuidedReLU(torch.autograd.Function):
 
 
 def guided_relu(values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """A ReLU by which only positive gradients come back."""
+    """A ReLU through which only positive gradients come back (Springenberg et al., 2015)."""
     found: Tensor = _GuidedReLU.apply(values)
     return found
 
