@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -75,11 +76,16 @@ class MethodCase:
 
     def small(self, **options: Any) -> Any:  # noqa: ANN401 - the method, whose options are its own
         """A small and offline model of the method, which draws no pictures unless it is asked."""
-        return self.method(**{**OPTIONS, "visualizer": False, **self.options, **options})
+        usual = {name: value for name, value in OPTIONS.items() if self.takes(name)}
+        return self.method(**{**usual, "visualizer": False, **self.options, **options})
 
     def shallow(self) -> Any:  # noqa: ANN401 - the method
-        """The same with half the blocks."""
-        return self.small(**SHALLOW)
+        """The same with half the blocks, if it can be told which to read."""
+        return self.small(**(SHALLOW if self.takes("levels") else {}))
+
+    def takes(self, option: str) -> bool:
+        """Whether the method has such an option."""
+        return option in signature(self.method).parameters
 
     @cached_property
     def scratch(self) -> TemporaryDirectory[str]:

@@ -12,7 +12,14 @@ from torchvision.transforms.v2 import RandomHorizontalFlip
 from anomalib_medclip.components.threshold import learnt_from
 from anomalib_medclip.errors import ConfigError, EmptySplitError, NotReadyError
 from anomalib_medclip.testing.method_case import SIDE, MethodCase
-from anomalib_medclip.testing.promises.promise import differing, hold, learnt, of_learning, refused
+from anomalib_medclip.testing.promises.promise import (
+    differing,
+    hold,
+    learnt,
+    of_learning,
+    of_option,
+    refused,
+)
 from anomalib_medclip.testing.promises.watching import (
     Encoded,
     Epochs,
@@ -291,6 +298,7 @@ def asks_what_the_images_show_if_it_must_know(case: MethodCase) -> None:
 
 
 @of_learning
+@of_option("precision")
 def learns_in_bf16_as_in_fp32(case: MethodCase) -> None:
     """With frozen blocks in bf16 the first gradient is nearly that of fp32, and the loss falls."""
     runs: dict[str, Steps] = {}
