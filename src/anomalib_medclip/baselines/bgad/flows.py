@@ -20,22 +20,17 @@ class LevelFlow(nn.Module):
     the authors draw between blocks in the place of permutations.
 
     Args:
-        width: Of a vector of the level's map.
-        grid: Height and width of the map.
+        shape: Channels, height and width of the level's map.
         blocks: Number of coupling blocks.
         code: Width of the position code, a multiple of 4.
-        seed: Of initial weights and rotations.
     """
 
     positions: Tensor
 
-    def __init__(
-        self, width: int, grid: tuple[int, int], blocks: int = 8, code: int = 128, seed: int = 0
-    ) -> None:
+    def __init__(self, shape: tuple[int, int, int], blocks: int = 8, code: int = 128) -> None:
         super().__init__()
-        self.width = width
-        with seeded(seed):
-            self.flow = cflow_head(code, blocks, CLAMP, width, permute_soft=True)
+        self.width, *grid = shape
+        self.flow = cflow_head(code, blocks, CLAMP, self.width, permute_soft=True)
         positions = positional_encoding_2d(code, *grid).flatten(1).T
         self.register_buffer("positions", positions.contiguous(), persistent=False)
 

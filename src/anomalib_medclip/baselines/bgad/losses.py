@@ -52,6 +52,10 @@ class FlowLoss(NamedTuple):
     normal: Float[Tensor, ""]
     abnormal: Float[Tensor, ""]
 
+    def total(self, weight: float = 1.0) -> Float[Tensor, ""]:
+        """All of them, those of the boundary with a weight."""
+        return self.likelihood + weight * (self.normal + self.abnormal)
+
 
 def flow_loss(
     logp: Float[Tensor, "position"],

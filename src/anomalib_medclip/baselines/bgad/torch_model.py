@@ -1,7 +1,7 @@
 """BGAD's computation: how likely positions of frozen maps are, by flows that both classes train."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -143,5 +143,117 @@ class BGADModel(NetworkModel):
     ) -> LossTerms:
         """Losses of each level, all positions at once."""
         del labels, text
-        whole = [self.loss_of(*step) for step in self.steps(encoded, masks, torch.inf)]
-        return without_masks(torch.stack(whole))
+        losses = [self.group_loss(one, self.focal) for one in self.groups(encoded, masks)]
+        return without_masks(torch.stack([one.total(self.boundary_weight) for one in losses]))
+
+    def idle_parameters(self, has_masks: bool) -> Iterable[nn.Parameter]:
+        """All of them, where there are no masks: the label of a position is not known then."""
+        return () if has_masks else self.parameters()
+
+    def groups(
+        self,
+        encoded: Float[Tensor, "batch value"],
+        masks: Float[Tensor, "batch 1 side side"] | None,
+    ) -> list["Positions"]:
+        """Positions of each level, image by image and row by row.
+
+        Args:
+            encoded: What ``encode`` gives.
+            masks: 1 on the lesion, 0 elsewhere, NaN where nobody knows; ``None`` for normal images.
+        """
+        found = []
+        for flow, features in zip(self.level_flows, self.maps(encoded), strict=True):
+            vectors = features.flatten(2).transpose(1, 2)
+            codes = flow.positions.expand(len(features), -1, -1)
+            here = torch.zeros_like(vectors[..., 0])
+            if masks is not None:  # small lesions may be lost on a coarse grid, as in the code
+                here = F.interpolate(masks, features.shape[2:], mode="nearest").flatten(1)
+            values = (one.flatten(0, 1) for one in (vectors, codes, here))
+            found.append(Positions(flow, *values))
+        return found
+
+    def steps(
+        self,
+        encoded: Float[Tensor, "batch value"],
+        masks: Float[Tensor, "batch 1 side side"] | None,
+        focal: bool,
+    ) -> Iterator[Float[Tensor, ""]]:
+        """Loss of each step on a batch: of some positions of one level, each time others.
+
+        Positions that are too few for another step are left out this time.
+
+        Args:
+            encoded: What ``encode`` gives.
+            masks: See ``groups``.
+            focal: Weigh positions by how hard they are, if the model is to do so at all.
+        """
+        for group in self.groups(encoded, masks):
+            known = (~group.abnormal.isnan()).nonzero()[:, 0]
+            size = min(self.positions, len(known))
+            order = known[torch.randperm(len(known)).to(known.device)]
+            for chosen in order[: len(order) // max(1, size) * size].split(max(1, size)):
+                some = group.at(chosen)
+                if not some.abnormal.all():
+                    loss = self.group_loss(some, focal and self.focal)
+                    yield loss.total(self.boundary_weight)
+
+    def group_loss(self, group: "Positions", focal: bool) -> FlowLoss:
+        """Losses of positions of one level; see ``flow_loss``."""
+        logp = group.flow.logp(group.vectors, group.codes)
+        return flow_loss(logp, group.abnormal > 0, self.boundary, focal)
+
+    def _peaks(self, leave_out: Tensor | None = None) -> Float[Tensor, "level _"]:
+        """The highest likelihoods of normal images: of all, or of those that an image may see."""
+        if self.peaks.numel() == 0:
+            msg = "no normal image was seen: train with k_shot > 0, or load a checkpoint"
+            raise NotReadyError(msg)
+        if leave_out is None:
+            return self.peaks.amax(dim=1, keepdim=True)
+        owners = leave_out.cpu()[:, None]
+        unseen = (owners == self._owners) & (owners >= 0)
+        if unseen.all(dim=1).any():
+            msg = "no other normal image to compare with; leave-one-out needs at least two"
+            raise NotReadyError(msg)
+        hidden = unseen.to(self.peaks.device)
+        return self.peaks[:, None].masked_fill(hidden, -torch.inf).amax(dim=2)
+
+
+class Positions(NamedTuple):
+    """Positions of one level.
+
+    Attributes:
+        flow: The level's.
+        vectors: Of the frozen map.
+        codes: Where each is.
+        abnormal: 1 on the lesion, 0 elsewhere, NaN where nobody knows.
+    """
+
+    flow: LevelFlow
+    vectors: Float[Tensor, "position width"]
+    codes: Float[Tensor, "position code"]
+    abnormal: Float[Tensor, "position"]
+
+    def at(self, chosen: Int[Tensor, "some"]) -> "Positions":
+        """Some of these, by number."""
+        return Positions(
+            self.flow, self.vectors[chosen], self.codes[chosen], self.abnormal[chosen]
+        )
+
+
+def likelihood_maps(
+    logp: Sequence[Float[Tensor, "batch height columns"]],
+    peaks: Float[Tensor, "level _"],
+    size: tuple[int, int],
+) -> Float[Tensor, "level batch side side"]:
+    """How likely each pixel is in comparison with the most likely position, level by level.
+
+    Args:
+        logp: Log-likelihoods of positions.
+        peaks: The highest of normal images, of each level for all images or for each.
+        size: Height and width of the maps in pixels.
+    """
+    found = []
+    for values, peak in zip(logp, peaks, strict=True):
+        likely = (values - peak[:, None, None]).clamp(max=0).exp()
+        found.append(to_map(likely.flatten(1).unsqueeze(-1), size)[:, 0])
+    return torch.stack(found)

@@ -8,7 +8,6 @@ from anomalib.models.components.base import AnomalibModule
 from anomalib_medclip.baselines.common.baseline import Baseline
 from anomalib_medclip.baselines.mkd.torch_model import Localisation, MKDModel
 from anomalib_medclip.baselines.mkd.trunk import VggSource, VggTrunk
-from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.option_checks import Idle, checked
 
 
@@ -48,6 +47,8 @@ class MKD(Baseline, AnomalibModule):
             "localisation: distance",
         ),
     )
+    source = VggSource
+    backbone: VggSource
     model: MKDModel
 
     def __init__(
@@ -65,15 +66,13 @@ class MKD(Baseline, AnomalibModule):
         smoothings: int = 2,
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
-        super().__init__(
-            backbone=backbone, pretrained=pretrained, image_size=image_size, **kwargs
-        )
+        super().__init__(backbone=backbone, pretrained=pretrained, image_size=image_size, **kwargs)
         if cloner_width is not None:
             checked("cloner_width", cloner_width, 1, whole=True)
         checked("value_weight", value_weight, 0)
         checked("sigma", sigma, 0)
         checked("smoothings", smoothings, 0, whole=True)
-        trunk = VggTrunk(VggSource(**vars(self.backbone)))
+        trunk = VggTrunk(self.backbone)
         compared = cloner_width, bias, value_weight, direction_only
         shown = localisation, stretch, sigma, smoothings
         self.assemble(MKDModel(trunk, *compared, *shown, self.hparams["seed"]))

@@ -1,8 +1,8 @@
 """The network that is cloned: a VGG, frozen, from which gradients can come back to the image."""
 
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from jaxtyping import Float
 from timm.models.vgg import cfgs
 from torch import Tensor, nn
@@ -51,8 +51,9 @@ class VggSource(NetworkSource):
             raise WeightsError(msg)
         return numbers.get("blocks") or _blocks_of(cfgs[name])
 
-    def build(self) -> nn.Module:
+    def build(self, **options: Any) -> nn.Module:  # noqa: ANN401 - none
         """The network, with random weights."""
+        del options
         return Vgg(self.blocks)
 
 
@@ -82,15 +83,15 @@ class VggTrunk(Pixels):
     """
 
     def __init__(self, source: VggSource) -> None:
-        self_blocks = source.blocks
-        smallest = 2 ** len(self_blocks)
-        if source.image_size < smallest or len(self_blocks) <= FIRST_POOL:
-            msg = f"{len(self_blocks)} blocks take images of {smallest} px and more, and three "
-            msg += f"blocks are the fewest; image_size is {source.image_size}"
+        blocks = source.blocks
+        smallest = 2 ** len(blocks)
+        if source.image_size < smallest or len(blocks) <= FIRST_POOL:
+            msg = f"{len(blocks)} blocks take images of at least {smallest} px, and there must be "
+            msg += f"{FIRST_POOL + 1} blocks; correct image_size, {source.image_size}, or backbone"
             raise ConfigError(msg)
         network, fingerprint = source.load({})
         super().__init__(source, fingerprint)
-        self.blocks = self_blocks
+        self.blocks = blocks
         self.layers = network.features.requires_grad_(requires_grad=False).eval()
 
     @property
