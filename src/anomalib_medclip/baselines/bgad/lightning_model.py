@@ -89,6 +89,11 @@ class BGAD(Stepwise, AnomalibModule):
         flows = blocks, code, Boundary(beta, tau), boundary_weight, focal, positions
         model = BGADModel(Trunk(self.backbone, layers), *flows, self.hparams["seed"])
         self.assemble(model, few_shot=True)
+        self._pastes: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without training images."""
+        return super().__getstate__() | {"_pastes": {}}
 
     def setup(self, stage: str) -> None:
         """Refuse to learn from data without masks, or without anything that is outlined.
@@ -107,6 +112,11 @@ class BGAD(Stepwise, AnomalibModule):
         """Adam as torch has it, over the flows of all levels."""
         trained = [one for one in self.model.flows.parameters() if one.requires_grad]
         return torch.optim.Adam(trained, lr=self.learning_rate)
+
+    def on_fit_end(self) -> None:
+        """Let training images go."""
+        super().on_fit_end()
+        self._pastes = {}
 
     def learn(self, batch: ImageBatch, batch_idx: int) -> Float[Tensor, ""] | None:
         """A step for some positions of a level, until all levels' are used up."""
@@ -132,16 +142,17 @@ class BGAD(Stepwise, AnomalibModule):
 
         The authors draw anew in each epoch. Drawn once, they go through the frozen network once.
         """
-        labels = cast("Tensor", batch.gt_label)
-        masks, numbers = self.features.masks_of(batch), _numbers(batch)
+        labels, numbers = cast("Tensor", batch.gt_label).bool(), _numbers(batch)
+        masks = self.features.masks_of(batch)
         images = cast("Tensor", batch.image).as_subclass(Tensor).clone()
         if self.hparams["paste"] and masks is not None:
             for row in (labels & (numbers >= PLAIN)).nonzero()[:, 0].tolist():
-                seed = self._seed_of(str((batch.image_path or ())[row]), int(numbers[row]))
-                lesion = masks[row].nan_to_num(0.0).cpu()
-                made = pasted(images[row].cpu(), lesion, self._normal(seed), seed)
-                images[row], masks[row] = (one.to(images.device) for one in made)
-        return self.features.of_batch(batch.update(in_place=False, image=images)), masks, labels
+                path = str((batch.image_path or ())[row])
+                made = self._pasted(images[row], masks[row], path, int(numbers[row]))
+                images[row], masks[row] = (one.to(images) for one in made)
+        copies = {"copy": numbers * labels} if hasattr(batch, "copy") else {}  # alike if normal
+        drawn = batch.update(in_place=False, image=images, **copies)
+        return self.features.of_batch(drawn), masks, labels
 
     def step_size_at(self, batch_idx: int) -> float:
         """Adam's step size at a batch of the epoch at hand."""
@@ -164,15 +175,21 @@ class BGAD(Stepwise, AnomalibModule):
             return ~labels & (_numbers(batch) == 0)
         return labels | (_numbers(batch) == 0)
 
-    def _seed_of(self, path: str, number: int) -> list[int]:
-        return [self.hparams["seed"], crc32(Path(path).name.encode()), number]
-
-    def _normal(self, seed: Sequence[int]) -> Float[Tensor, "3 side side"]:
-        """A normal image of training, drawn by a seed."""
-        data = self.data
-        chosen = data.normals[sum(seed) % len(data.normals)]
-        image: Tensor = data.train_data[chosen].image.as_subclass(Tensor)
-        return image if self.pre_processor is None else self.pre_processor(image[None])[0]
+    def _pasted(
+        self, image: Tensor, mask: Tensor, path: str, number: int
+    ) -> tuple[Float[Tensor, "3 side side"], Float[Tensor, "1 side side"]]:
+        """A lesion on a normal image of training, always the same for an image and a number."""
+        if (path, number) not in self._pastes:
+            seed = [self.hparams["seed"], crc32(Path(path).name.encode()), number]
+            normals, data = self.data.normals, self.data.train_data
+            normal: Tensor = data[normals[sum(seed) % len(normals)]].image.as_subclass(Tensor)
+            if self.pre_processor is not None:
+                normal = self.pre_processor(normal[None])[0]
+            lesion = mask.nan_to_num(0.0).cpu()
+            made, lesion = pasted(image.cpu(), lesion, normal, seed)
+            self._pastes[path, number] = (made * 255).round().byte(), lesion.bool()
+        made, lesion = self._pastes[path, number]
+        return made.float() / 255, lesion.float()
 
 
 def _numbers(batch: ImageBatch) -> Tensor:
