@@ -1,5 +1,4 @@
-"""What baselines stand on that are no CLIP methods: images, or a frozen network of timm's, and
-options.
+"""What baselines stand on that are no CLIP methods: where images enter, a torch model, options.
 
 Such a baseline is a folder beside this one: a torch model that derives from ``NetworkModel``, and a
 class of options that derives from ``Baseline``. See ``docs/add_a_baseline.md``.

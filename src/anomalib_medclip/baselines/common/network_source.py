@@ -132,7 +132,7 @@ class NetworkSource:
         return fingerprint_of({"settings": settings}, learnt)
 
     def _asked(self) -> tuple[str, dict[str, Any]]:
-        """timm's name of the network, and the numbers it is made with.
+        """Timm's name of the network, and the numbers it is made with.
 
         Raises:
             WeightsError: timm has no such network, or something is no number.

@@ -52,9 +52,7 @@ class SimpleNet(Baseline, AnomalibModule):
         moved_statistics: bool = False,
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
-        super().__init__(
-            backbone=backbone, pretrained=pretrained, image_size=image_size, **kwargs
-        )
+        super().__init__(backbone=backbone, pretrained=pretrained, image_size=image_size, **kwargs)
         trunk = Trunk(self.backbone, layers, moved_statistics)
         widths = layer_width, width, hidden
         seed = self.hparams["seed"]

@@ -1,4 +1,4 @@
-"""SimpleNet's computation: features of a frozen network to scores, and the loss of its two heads."""
+"""SimpleNet's computation: frozen features to scores, and the loss of its two heads."""
 
 from collections.abc import Sequence
 
@@ -105,9 +105,13 @@ class SimpleNetModel(NetworkModel):
         """Hinge loss of features and of the same with noise; all images are normal."""
         del masks, labels, text
         noise = self.noise_std * torch.randn_like(encoded)
-        normal, noisy = self.judgements(encoded, noise)
-        losses = F.relu(self.margin - normal).mean() + F.relu(self.margin + noisy).mean()
-        return without_masks(losses.view(1))
+        return without_masks(self.hinge(*self.judgements(encoded, noise)).view(1))
+
+    def hinge(
+        self, normal: Float[Tensor, "position"], noisy: Float[Tensor, "position"]
+    ) -> Float[Tensor, ""]:
+        """Loss of scores that are not ``margin`` above zero, or below it with noise."""
+        return F.relu(self.margin - normal).mean() + F.relu(self.margin + noisy).mean()
 
     def judgements(
         self,
