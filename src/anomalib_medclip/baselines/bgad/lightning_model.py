@@ -120,10 +120,10 @@ class BGAD(Stepwise, AnomalibModule):
 
     def learn(self, batch: ImageBatch, batch_idx: int) -> Float[Tensor, ""] | None:
         """A step for some positions of a level, until all levels' are used up."""
-        taken = self._taken(batch)
-        if batch.gt_mask is None or not taken.any():
+        if batch.gt_mask is None:
             return None
         encoded, masks, _ = self.examples(batch)
+        taken = self._taken(batch)
         optimizer: Any = self.optimizers()
         for group in optimizer.param_groups:
             group["lr"] = self.step_size_at(batch_idx)

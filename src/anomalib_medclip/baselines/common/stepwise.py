@@ -46,7 +46,8 @@ class Stepwise(Baseline):
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor | None:
         """Learn from a batch, and tell its loss."""
         self.support.learnt()
-        self._trains_masks = self.schedule.is_finished = False
+        self.schedule.is_finished = False
+        self._trains_masks = batch.gt_mask is not None
         loss = self.learn(batch, batch_idx)
         if loss is not None:
             self.log("train_loss", loss, True, on_epoch=True, batch_size=1)
