@@ -54,7 +54,8 @@ class BGAD(Stepwise, AnomalibModule):
         **kwargs: The options that all methods share; see ``SharedOptions``.
     """
 
-    augmentations = Copies.alike((unchanged,) * TIMES)
+    # Normal images have one copy: `examples` takes none of the others.
+    augmentations = Copies((unchanged,) * TIMES, (unchanged,), (unchanged,) * TIMES)
     default_batch_size = 32
     default_epochs = 200
     default_lr = 2e-4
@@ -150,7 +151,7 @@ class BGAD(Stepwise, AnomalibModule):
                 path = str((batch.image_path or ())[row])
                 made = self._pasted(images[row], masks[row], path, int(numbers[row]))
                 images[row], masks[row] = (one.to(images) for one in made)
-        copies = {"copy": numbers * labels} if hasattr(batch, "copy") else {}  # alike if normal
+        copies = {"copy": numbers * labels} if hasattr(batch, "copy") else {}
         drawn = batch.update(in_place=False, image=images, **copies)
         return self.features.of_batch(drawn), masks, labels
 
