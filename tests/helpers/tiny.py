@@ -42,11 +42,23 @@ class Training:
 RESNET = {"timm": "resnet18", "channels": [8, 16, 24, 32]}
 """A narrow residual network of timm's, for baselines."""
 
+VGG = {"timm": "vgg16", "blocks": [[8, 8], [12, 16], [16, 16, 24], [24, 24, 32], [32, 32, 40]]}
+"""A narrow network of VGG's layout, for baselines."""
+
 OF_RIVALS = {
     "runs_nothing_again_that_cannot_have_changed": "it has no blocks and no text of CLIP's",
     "holds_a_text_tower_only_if_images_need_it": "it reads no CLIP",
 }
 """Promises about CLIP, of which baselines that are none keep nothing."""
+
+OF_NORMS = {"learns_from_a_batch_as_from_its_halves": "a batch norm is of a batch"}
+
+OF_GRAPHS = (
+    "traces_to_the_same_numbers",
+    "exports_to_onnx_what_it_is",
+    "exports_to_openvino_what_it_is",
+)
+"""Promises about graphs."""
 
 MASKS_ALONE = "it learns from masks alone, and refuses data without them"
 
@@ -98,7 +110,33 @@ TRAINING = {
             "sigma": 1.0,
             "lr": 5e-2,
         },
-        exempt=OF_RIVALS | {"learns_from_a_batch_as_from_its_halves": "a batch norm is of a batch"},
+        exempt=OF_RIVALS | OF_NORMS,
+    ),
+    "MKD": Training(
+        epochs=30,
+        batch=4,
+        options={"backbone": VGG, "stretch": False, "sigma": 1.0, "lr": 1e-2},
+        exempt=OF_RIVALS
+        | OF_NORMS
+        | {name: "its maps are gradients at the image" for name in OF_GRAPHS},
+    ),
+    "BGAD": Training(
+        epochs=4,
+        batch=4,
+        options={
+            "backbone": {"timm": "test_efficientnet"},
+            "layers": [0, 1],
+            "blocks": 2,
+            "code": 16,
+            "positions": 256,
+            "sub_epochs": 1,
+            "lr": 5e-3,
+        },
+        exempt=OF_RIVALS
+        | {
+            "learns_from_labels_alone": MASKS_ALONE,
+            "restores_the_kind_of_model_it_is": MASKS_ALONE,
+        },
     ),
     # It sees its few images once an epoch, not in a dozen copies.
     "MediCLIP": Training(epochs=20, batch=4, others={"tasks": {"Source": 1, "Identity": 1}}),

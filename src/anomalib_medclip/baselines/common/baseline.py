@@ -27,6 +27,7 @@ class Baseline(ClipMethod):
 
     Attributes:
         no_use_for: Shared options that it does not take.
+        source: What kind of network its backbone is.
         backbone: Which network, and how images enter it.
 
     Raises:
@@ -34,6 +35,7 @@ class Baseline(ClipMethod):
     """
 
     no_use_for: ClassVar[Iterable[str]] = _OF_CLIP
+    source: ClassVar[type[NetworkSource]] = NetworkSource
     augmentations = Copies.alike((unchanged,))
     default_batch_size = 8
     names_the_object = False
@@ -67,9 +69,9 @@ class Baseline(ClipMethod):
             msg = f"{cls.__name__} has no use for {name}; leave {name} out"
             raise ConfigError(msg)
 
-    @staticmethod
-    def settled(backbone: Backbone) -> Any:  # noqa: ANN401 - a NetworkSource, for a Backbone
+    @classmethod
+    def settled(cls, backbone: Backbone) -> Any:  # noqa: ANN401 - a NetworkSource, for a Backbone
         """The network, in the place of a CLIP."""
         model = cast("Any", backbone.model)
         entry = backbone.pretrained, backbone.image_size, backbone.normalize, backbone.seed
-        return NetworkSource(model, *entry)
+        return cls.source(model, *entry)

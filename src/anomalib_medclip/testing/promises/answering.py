@@ -15,8 +15,9 @@ from anomalib_medclip.testing.promises.promise import differing, hold, learnt
 
 def scores_lie_between_zero_and_one(case: MethodCase) -> None:
     """Scores and maps are finite numbers in [0, 1], and clipping makes no ties."""
+    model = case.trained.model.eval()
     with torch.inference_mode():
-        found = case.trained.model.eval()(case.images)
+        found = model(case.images)
     for name, values in (("scores", found.pred_score), ("maps", found.anomaly_map)):
         hold(values.isfinite().all(), f"{name} is not finite")
         hold(values.min() >= 0 and values.max() <= 1, f"{name} leaves [0, 1]")
