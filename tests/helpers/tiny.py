@@ -51,6 +51,8 @@ OF_RIVALS = {
 }
 """Promises about CLIP, of which baselines that are none keep nothing."""
 
+WHOLE_NETWORK = "its network trains, and a checkpoint holds all of it, wherever it began"
+
 OF_NORMS = {"learns_from_a_batch_as_from_its_halves": "a batch norm is of a batch"}
 
 OF_GRAPHS = (
@@ -88,6 +90,18 @@ TRAINING = {
     "IQECLIP": Training(epochs=3, batch=2, options={"lr": 3e-3, "blocks": 1}),
     "MadCLIP": Training(epochs=3, batch=4, options={"lr": 1e-2}),
     "MVFA": Training(epochs=3, batch=4, options={"lr": 3e-3}),
+    "CutPaste": Training(
+        epochs=10,
+        batch=4,
+        options={"backbone": RESNET, "image_size": 128},
+        exempt=OF_RIVALS
+        | OF_NORMS
+        | {
+            "encodes_no_image_twice": "of each image others are made, which are encoded, too",
+            "encodes_nothing_again_for_the_threshold": "likewise",
+            "refuses_another_backbone": WHOLE_NETWORK,
+        },
+    ),
     # A step costs most of all here: its few go far, so that distances are no rounding.
     "PatchSVDD": Training(
         epochs=2,
