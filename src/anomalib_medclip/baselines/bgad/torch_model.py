@@ -235,9 +235,7 @@ class Positions(NamedTuple):
 
     def at(self, chosen: Int[Tensor, "some"]) -> "Positions":
         """Some of these, by number."""
-        return Positions(
-            self.flow, self.vectors[chosen], self.codes[chosen], self.abnormal[chosen]
-        )
+        return Positions(self.flow, self.vectors[chosen], self.codes[chosen], self.abnormal[chosen])
 
 
 def likelihood_maps(
