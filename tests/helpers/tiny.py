@@ -92,6 +92,19 @@ TRAINING = {
         },
         exempt=OF_RIVALS | {"learns_from_a_batch_as_from_its_halves": "a batch norm is of a batch"},
     ),
+    "DRA": Training(
+        epochs=12,
+        batch=12,
+        options={
+            "backbone": RESNET | {"output_stride": 8},
+            "scales": 1,
+            "draws": 48,
+            "references": 2,
+            "lr": 1e-3,
+        },
+        exempt=OF_RIVALS | {"learns_from_a_batch_as_from_its_halves": "a batch norm is of a batch"},
+    ),
+    "RegAD": Training(epochs=1, options={"backbone": RESNET}, exempt=OF_RIVALS),
     # It sees its few images once an epoch, not in a dozen copies.
     "MediCLIP": Training(epochs=20, batch=4, others={"tasks": {"Source": 1, "Identity": 1}}),
 }
