@@ -1,4 +1,4 @@
-"""Pseudo anomalies: a piece of an image with changed colours, pasted elsewhere in the same image."""
+"""Pseudo anomalies: a piece of an image with other colours, pasted elsewhere in the image."""
 
 import math
 from typing import NamedTuple
