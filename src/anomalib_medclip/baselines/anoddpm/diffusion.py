@@ -70,7 +70,7 @@ class Diffusion(nn.Module):
 
     def __init__(self, steps: int = 1000, schedule: Schedule = "linear") -> None:
         super().__init__()
-        known = Variances.of(steps, schedule)
+        self.steps, known = steps, Variances.of(steps, schedule)
         named = {
             "image_part": known.kept.sqrt(),
             "noise_part": (1 - known.kept).sqrt(),

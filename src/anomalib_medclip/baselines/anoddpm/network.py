@@ -19,9 +19,7 @@ MULTIPLES = {256: (1, 1, 2, 2, 4, 4), 128: (1, 1, 2, 3, 4), 64: (1, 2, 3, 4), 32
 """Of the base's channels, level by level, by the image's side in pixels."""
 
 
-def noise_network(
-    side: int, base: int, multiples: Sequence[int] | None, heads: int
-) -> nn.Module:
+def noise_network(side: int, base: int, multiples: Sequence[int] | None, heads: int) -> nn.Module:
     """A network that estimates the noise in images.
 
     Args:
@@ -42,7 +40,9 @@ def noise_network(
         raise ConfigError(msg)
     channels = [base * multiple for multiple in known]
     if wrong := [one for one in channels if one % GROUPS or one % heads]:
-        msg = f"base_channels {base} gives a level {wrong[0]} channels, and they must be a multiple "
+        msg = (
+            f"base_channels {base} gives a level {wrong[0]} channels, and they must be a multiple "
+        )
         msg += f"of {GROUPS} and of the {heads} heads; correct base_channels"
         raise ConfigError(msg)
     if side % 2 ** (len(known) - 1):
@@ -77,6 +77,12 @@ class Average(nn.Module):
         self._names = [name for name, _ in network.named_parameters()]
         for number, weight in enumerate(network.parameters()):
             self.register_buffer(str(number), weight.detach().clone())
+
+    @torch.no_grad()
+    def begin(self, network: nn.Module) -> None:
+        """Take the network's weights."""
+        for mean, weight in zip(self.buffers(), network.parameters(), strict=True):
+            mean.copy_(weight)
 
     @torch.no_grad()
     def follow(self, network: nn.Module) -> None:

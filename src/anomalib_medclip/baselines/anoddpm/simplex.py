@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
 _NUMBERS = np.arange(256)
 
-_PLANE = Kind(
+PLANE = Kind(
     gradients=np.array(
         [[5, 2], [2, 5], [-5, 2], [-2, 5], [5, -2], [2, -5], [-5, -2], [-2, -5]],
     ),
@@ -48,7 +48,7 @@ _PLANE = Kind(
     squash=(math.sqrt(3) - 1) / 2,
 )
 
-_SPACE = Kind(
+SPACE = Kind(
     gradients=np.array(
         [
             [sign * (11 if axis == longest else 4) for axis, sign in enumerate((x, y, z))]
@@ -89,7 +89,7 @@ class SimplexNoise:
         Args:
             coordinates: Two or three arrays, of shapes that go together.
         """
-        kind = _PLANE if len(coordinates) == 2 else _SPACE
+        kind = PLANE if len(coordinates) == 2 else SPACE
         places = np.stack(np.broadcast_arrays(*coordinates)).astype(np.float64)
         stretched = places + kind.stretch * places.sum(axis=0)
         cell = np.floor(stretched)

@@ -57,7 +57,7 @@ class AnoDDPMModel(NetworkModel):
         self.average = Average(network, decay)
         self.distance, self.image_score, self.seed = distance, image_score, seed
         self.untraceable = (
-            "AnoDDPM draws noise anew for each image and step, which no graph holds; score with the "
+            "AnoDDPM draws noise by what an image shows, which no graph holds; score with the "
             "checkpoint"
         )
 
@@ -101,7 +101,7 @@ class AnoDDPMModel(NetworkModel):
         labels: Bool[Tensor, "batch"],
         text: Tensor,
     ) -> LossTerms:
-        """Squared error of the estimate, at a step by chance of noise by chance; see ``ClipModel``."""
+        """Squared error of the estimate of some noise at some step; see ``ClipModel``."""
         del masks, labels, text
         most = min(TRAINED_STEPS, self.diffusion.steps)
         steps = torch.randint(most, (len(encoded),))
@@ -118,8 +118,10 @@ class AnoDDPMModel(NetworkModel):
         found = self.network(self.diffusion.noisy(images, steps, noise), steps)
         return (found - noise).square().mean(dim=(1, 2, 3))
 
-    def _noises(self, image: Float[Tensor, "1 side side"]) -> Iterator[Float[Tensor, "1 side side"]]:
-        """The noises of an image, which follow from what it shows: it has its score in any company."""
+    def _noises(
+        self, image: Float[Tensor, "1 side side"]
+    ) -> Iterator[Float[Tensor, "1 side side"]]:
+        """The noises of an image, which follow from what it shows, and from nothing beside it."""
         content = (image * 127.5 + 127.5).round().to(torch.uint8).cpu().numpy().tobytes()
         digest = hashlib.blake2b(content, digest_size=7, salt=self.seed.to_bytes(8, "little"))
         seed = int.from_bytes(digest.digest(), "little")

@@ -1,4 +1,5 @@
 from .baseline import Baseline as Baseline
+from .baseline import Redrawn as Redrawn
 from .network_model import NetworkModel as NetworkModel
 from .network_source import NetworkSource as NetworkSource
 from .pixels import Pixels as Pixels

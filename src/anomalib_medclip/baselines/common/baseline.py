@@ -3,9 +3,14 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
+import torch
+from anomalib.data import ImageBatch
+from torch import Tensor
+
 from anomalib_medclip.baselines.common.network_source import NetworkSource
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.components.augmentation import Copies, unchanged
+from anomalib_medclip.data.batch import MedicalBatch
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.training.method import ClipMethod
 
@@ -73,3 +78,26 @@ class Baseline(ClipMethod):
         model = cast("Any", backbone.model)
         entry = backbone.pretrained, backbone.image_size, backbone.normalize, backbone.seed
         return NetworkSource(model, *entry)
+
+
+class Redrawn(Baseline):
+    """A baseline whose epoch has a number of training images, however many there are.
+
+    The option is ``draws``. Images of the support come again until there are so many; where a
+    baseline learns from all normal images, each comes once.
+    """
+
+    @property
+    def copies(self) -> int:
+        """How often each training image comes."""
+        data, samples = self.data, getattr(self.data.support_data, "samples", None)
+        if samples is None or (data.trains_on_split and not self.wants_abnormal):
+            return 1
+        learnt = len(samples) if self.wants_abnormal else int((samples["label_index"] == 0).sum())
+        return max(1, -(-int(self.hparams["draws"]) // max(learnt, 1)))
+
+    def examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What a batch teaches: images that come again are the same."""
+        if isinstance(batch, MedicalBatch) and batch.copy is not None:
+            batch.copy = torch.zeros_like(batch.copy)
+        return super().examples(batch)

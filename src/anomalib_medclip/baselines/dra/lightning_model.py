@@ -9,7 +9,7 @@ from anomalib.data import ImageBatch
 from anomalib.models.components.base import AnomalibModule
 from torch import Tensor
 
-from anomalib_medclip.baselines.common.baseline import Baseline
+from anomalib_medclip.baselines.common.baseline import Redrawn
 from anomalib_medclip.baselines.common.pixels import Pixels
 from anomalib_medclip.baselines.dra.network import DRANetwork
 from anomalib_medclip.baselines.dra.torch_model import DRAModel
@@ -24,7 +24,7 @@ LARGEST_NORM = 1.0
 """What gradients are shortened to."""
 
 
-class DRA(Baseline, AnomalibModule):
+class DRA(Redrawn, AnomalibModule):
     """Four heads on a network that trains: normal, seen, made and residual anomalies (CVPR 2022).
 
     The defaults are those of its authors' code. See ``anomalib_medclip.baselines.dra`` for the
@@ -80,17 +80,13 @@ class DRA(Baseline, AnomalibModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.hparams["seed"])
             network = DRANetwork(trunk, trunk.num_features, scales)
-        self.assemble(DRAModel(Pixels(self.backbone), network, top_share), few_shot=True)
+        # All weights are in a checkpoint; what it has to fit is the kind of network.
+        entry = Pixels(self.backbone, self.backbone.fingerprint(network=self.backbone.model))
+        self.assemble(DRAModel(entry, network, top_share), few_shot=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the training images."""
         return super().__getstate__() | {"_images": None}
-
-    @property
-    def copies(self) -> int:
-        """How often each training image comes, so that an epoch has as many as ``draws``."""
-        support = self.data.support_data
-        return 1 if support is None else -(-self.hparams["draws"] // len(support))
 
     def on_fit_start(self) -> None:
         """Read the training images.

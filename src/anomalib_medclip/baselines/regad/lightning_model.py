@@ -69,6 +69,7 @@ class RegAD(Baseline, AnomalibModule):
         shots: int = 4,
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
+        self._refuse(kwargs, self.no_use_for)
         self.learns = register  # type: ignore[misc]  # of the class by default
         super().__init__(
             backbone=backbone,
@@ -84,7 +85,9 @@ class RegAD(Baseline, AnomalibModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.hparams["seed"])
             network = RegistrationNetwork(trunk, image_size, mode)
-            model = RegADModel(Pixels(self.backbone), network, shots)
+            # All weights are in a checkpoint; what it has to fit is the kind of network.
+            entry = Pixels(self.backbone, self.backbone.fingerprint(network=self.backbone.model))
+            model = RegADModel(entry, network, shots)
         if registration is not None:
             load_registration(registration, model)
         self.hparams.update(pretrained=None, registration=None)  # a checkpoint needs no such file
