@@ -35,7 +35,7 @@ class PositionGaussian(NamedTuple):
 
     @classmethod
     def of(cls, samples: Float[Tensor, "sample position channel"]) -> "PositionGaussian":
-        """That of samples, of which there are at least two, computed as exactly as can be."""
+        """That of samples, computed as exactly as can be."""
         parts = [_fitted(part) for part in samples.transpose(0, 1).split(_TOGETHER)]
         means, rows = zip(*parts, strict=True)
         return cls(torch.cat(means), torch.cat(rows))
@@ -61,7 +61,7 @@ def _fitted(samples: Float[Tensor, "position sample channel"]) -> tuple[Tensor, 
     count, channels = samples.shape[1:]
     exact = samples.to(most_exact(samples.device))
     mean = exact.mean(dim=1, keepdim=True)
-    centred = (exact - mean) / math.sqrt(count - 1)
+    centred = (exact - mean) / math.sqrt(max(count - 1, 1))  # one sample has no covariance
     whitens = count >= channels
     product = centred.mT @ centred if whitens else centred @ centred.mT
     one = torch.eye(product.shape[1], dtype=exact.dtype, device=exact.device)

@@ -83,7 +83,7 @@ class RegAD(Baseline, AnomalibModule):
             self.default_epochs = 50  # type: ignore[misc]  # likewise
         trunk = self.backbone.load({}).network
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.hparams["seed"])
+            torch.manual_seed(self.hparams["seed" if register else "backbone_seed"])
             network = RegistrationNetwork(trunk, image_size, mode)
             # All weights are in a checkpoint; what it has to fit is the kind of network.
             entry = Pixels(self.backbone, self.backbone.fingerprint(network=self.backbone.model))
