@@ -42,6 +42,9 @@ class Training:
 RESNET = {"timm": "resnet18", "channels": [8, 16, 24, 32]}
 """A narrow residual network of timm's, for baselines."""
 
+VGG = {"timm": "vgg16", "blocks": [[8, 8], [12, 16], [16, 16, 24], [24, 24, 32], [32, 32, 40]]}
+"""A narrow network of VGG's layout, for baselines."""
+
 OF_RIVALS = {
     "runs_nothing_again_that_cannot_have_changed": "it has no blocks and no text of CLIP's",
     "holds_a_text_tower_only_if_images_need_it": "it reads no CLIP",
@@ -49,6 +52,15 @@ OF_RIVALS = {
 """Promises about CLIP, of which baselines that are none keep nothing."""
 
 WHOLE_NETWORK = "its network trains, and a checkpoint holds all of it, wherever it began"
+
+OF_NORMS = {"learns_from_a_batch_as_from_its_halves": "a batch norm is of a batch"}
+
+OF_GRAPHS = (
+    "traces_to_the_same_numbers",
+    "exports_to_onnx_what_it_is",
+    "exports_to_openvino_what_it_is",
+)
+"""Promises about graphs."""
 
 MASKS_ALONE = "it learns from masks alone, and refuses data without them"
 
@@ -78,6 +90,14 @@ TRAINING = {
     "IQECLIP": Training(epochs=3, batch=2, options={"lr": 3e-3, "blocks": 1}),
     "MadCLIP": Training(epochs=3, batch=4, options={"lr": 1e-2}),
     "MVFA": Training(epochs=3, batch=4, options={"lr": 3e-3}),
+    # Patches of 64 px, and of 32.
+    "PatchSVDD": Training(
+        epochs=20,
+        batch=4,
+        options={"image_size": 64, "width": 16, "draws": 4, "lr": 1e-3, "weight": 1e-2},
+        exempt=OF_RIVALS
+        | {"learns_from_a_batch_as_from_its_halves": "patches are drawn by chance"},
+    ),
     # Features of a small random network lie far apart, and so does the noise.
     "SimpleNet": Training(
         epochs=30,
@@ -92,7 +112,33 @@ TRAINING = {
             "sigma": 1.0,
             "lr": 5e-2,
         },
-        exempt=OF_RIVALS | {"learns_from_a_batch_as_from_its_halves": "a batch norm is of a batch"},
+        exempt=OF_RIVALS | OF_NORMS,
+    ),
+    "MKD": Training(
+        epochs=30,
+        batch=4,
+        options={"backbone": VGG, "stretch": False, "sigma": 1.0, "lr": 1e-2},
+        exempt=OF_RIVALS
+        | OF_NORMS
+        | {name: "its maps are gradients at the image" for name in OF_GRAPHS},
+    ),
+    "BGAD": Training(
+        epochs=4,
+        batch=4,
+        options={
+            "backbone": {"timm": "test_efficientnet"},
+            "layers": [0, 1],
+            "blocks": 2,
+            "code": 16,
+            "positions": 256,
+            "sub_epochs": 1,
+            "lr": 5e-3,
+        },
+        exempt=OF_RIVALS
+        | {
+            "learns_from_labels_alone": MASKS_ALONE,
+            "restores_the_kind_of_model_it_is": MASKS_ALONE,
+        },
     ),
     "DRA": Training(
         epochs=12,
@@ -105,8 +151,8 @@ TRAINING = {
             "lr": 1e-3,
         },
         exempt=OF_RIVALS
+        | OF_NORMS
         | {
-            "learns_from_a_batch_as_from_its_halves": "a batch norm is of a batch",
             "encodes_no_image_twice": "references are encoded beside a batch",
             "encodes_nothing_again_for_the_threshold": "references are encoded beside a batch",
             "refuses_another_backbone": WHOLE_NETWORK,
@@ -124,7 +170,7 @@ TRAINING = {
             "draws": 40,
             "lr": 2e-3,
         },
-        exempt=OF_RIVALS,
+        exempt=OF_RIVALS | {name: "noise is drawn by what an image shows" for name in OF_GRAPHS},
     ),
     "RegAD": Training(
         epochs=1,

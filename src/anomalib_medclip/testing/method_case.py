@@ -17,9 +17,6 @@ from anomalib_medclip.data.folder import MedicalFolder
 from anomalib_medclip.testing.small import OPTIONS, SHALLOW, lesion_data, write_lesions
 from anomalib_medclip.training.method import ClipMethod
 
-SIDE = 32
-"""Side of the images that a small method takes, in pixels."""
-
 
 class Trained(NamedTuple):
     """A training run, and what its test found, if it was tested."""
@@ -73,6 +70,11 @@ class MethodCase:
     def name(self) -> str:
         """Of the method's class."""
         return self.method.__name__
+
+    @property
+    def side(self) -> int:
+        """Side of the images that it takes, in pixels."""
+        return int({**OPTIONS, **self.options}["image_size"])
 
     def small(self, **options: Any) -> Any:  # noqa: ANN401 - the method, whose options are its own
         """A small and offline model of the method, which draws no pictures unless it is asked."""

@@ -1,6 +1,6 @@
 from .baseline import Baseline as Baseline
-from .baseline import Redrawn as Redrawn
 from .network_model import NetworkModel as NetworkModel
 from .network_source import NetworkSource as NetworkSource
 from .pixels import Pixels as Pixels
+from .redrawn import Redrawn as Redrawn
 from .trunk import Trunk as Trunk

@@ -3,14 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
-import torch
-from anomalib.data import ImageBatch
-from torch import Tensor
-
 from anomalib_medclip.baselines.common.network_source import NetworkSource
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.components.augmentation import Copies, unchanged
-from anomalib_medclip.data.batch import MedicalBatch
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.training.method import ClipMethod
 
@@ -32,6 +27,7 @@ class Baseline(ClipMethod):
 
     Attributes:
         no_use_for: Shared options that it does not take.
+        source: What kind of network its backbone is.
         backbone: Which network, and how images enter it.
 
     Raises:
@@ -39,6 +35,7 @@ class Baseline(ClipMethod):
     """
 
     no_use_for: ClassVar[Iterable[str]] = _OF_CLIP
+    source: ClassVar[type[NetworkSource]] = NetworkSource
     augmentations = Copies.alike((unchanged,))
     default_batch_size = 8
     names_the_object = False
@@ -72,32 +69,9 @@ class Baseline(ClipMethod):
             msg = f"{cls.__name__} has no use for {name}; leave {name} out"
             raise ConfigError(msg)
 
-    @staticmethod
-    def settled(backbone: Backbone) -> Any:  # noqa: ANN401 - a NetworkSource, for a Backbone
+    @classmethod
+    def settled(cls, backbone: Backbone) -> Any:  # noqa: ANN401 - a NetworkSource, for a Backbone
         """The network, in the place of a CLIP."""
         model = cast("Any", backbone.model)
         entry = backbone.pretrained, backbone.image_size, backbone.normalize, backbone.seed
-        return NetworkSource(model, *entry)
-
-
-class Redrawn(Baseline):
-    """A baseline whose epoch has a number of training images, however many there are.
-
-    The option is ``draws``. Images of the support come again until there are so many; where a
-    baseline learns from all normal images, each comes once.
-    """
-
-    @property
-    def copies(self) -> int:
-        """How often each training image comes."""
-        data, samples = self.data, getattr(self.data.support_data, "samples", None)
-        if samples is None or (data.trains_on_split and not self.wants_abnormal):
-            return 1
-        learnt = len(samples) if self.wants_abnormal else int((samples["label_index"] == 0).sum())
-        return max(1, -(-int(self.hparams["draws"]) // max(learnt, 1)))
-
-    def examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """What a batch teaches: images that come again are the same."""
-        if isinstance(batch, MedicalBatch) and batch.copy is not None:
-            batch.copy = torch.zeros_like(batch.copy)
-        return super().examples(batch)
+        return cls.source(model, *entry)

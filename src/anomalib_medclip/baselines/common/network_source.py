@@ -4,7 +4,6 @@ import logging
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +20,9 @@ from anomalib_medclip.errors import WeightsError
 from anomalib_medclip.readers.size_limit import check_parameters
 
 logger = logging.getLogger(__name__)
+
+_MOST = 10_000
+"""Of a number that a network is made with, whoever has written it: none takes hours here."""
 
 
 class LoadedNetwork(NamedTuple):
@@ -88,24 +90,30 @@ class NetworkSource:
             WeightsError: timm has no such network or option, or the file cannot be read or does not
                 fit.
         """
-        name, numbers = self._asked()
-        build = partial(timm.create_model, name, pretrained=False, **options)
         try:
             with torch.device("meta"):
-                planned = build(**numbers)
+                planned = self.build(**options)
+        except WeightsError:
+            raise
         except (TypeError, RuntimeError, ValueError, KeyError, AssertionError) as error:
-            msg = f"timm does not make {name} with {numbers}: {error}; correct backbone"
+            msg = f"timm does not make {self.model}: {error}; correct backbone"
             raise WeightsError(msg) from error
         check_parameters(self.name, sum(one.numel() for one in planned.parameters()))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = build(**numbers)
+            network = self.build(**options)
         if self.pretrained is None:
             logger.info("%s has random weights (seed %d)", self.name, self.seed)
             return LoadedNetwork(
                 network, self.fingerprint(**told, model=self.model, seed=self.seed)
             )
         return LoadedNetwork(network, self._fill(network, self.pretrained, told))
+
+    def build(self, **options: Any) -> nn.Module:  # noqa: ANN401 - timm's
+        """The network with random weights; see ``load``."""
+        name, numbers = self._asked()
+        network: nn.Module = timm.create_model(name, pretrained=False, **options, **numbers)
+        return network
 
     def _fill(self, network: nn.Module, file: str, told: Mapping[str, Any]) -> str:
         """Load weights from a file that may hold more, and give their fingerprint."""
@@ -140,9 +148,15 @@ class NetworkSource:
             name = str(numbers.pop("timm", None))
         check_timm(name)
         for option, value in numbers.items():
-            values = value if isinstance(value, list | tuple) else [value]
-            if not all(isinstance(one, int | float) for one in values):
+            if not _is_numeric(value):
                 msg = f"backbone says {option} is {value!r}, and it must be a number, or a list of "
-                msg += "numbers; correct it"
+                msg += f"numbers, of at most {_MOST}; correct it"
                 raise WeightsError(msg)
         return name, numbers
+
+
+def _is_numeric(value: object) -> bool:
+    """Whether a value is a number that may be, or a list of such values."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_numeric, value))
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST

@@ -24,6 +24,7 @@ class Trunk(Pixels):
 
     Attributes:
         channels: Of the map of each stage.
+        shapes: Channels, height and width of the map of each stage.
 
     Raises:
         ConfigError: The network has no such stages.
@@ -41,6 +42,8 @@ class Trunk(Pixels):
         network, fingerprint = source.load(told, features_only=True, out_indices=tuple(layers))
         super().__init__(source, fingerprint)
         self.channels: list[int] = _info(network).channels()
+        sides = [-(-source.image_size // step) for step in _info(network).reduction()]
+        self.shapes = list(zip(self.channels, sides, sides, strict=True))
         if moved_statistics:
             with torch.no_grad():
                 network.train()(torch.ones(1, 3, *self.size))

@@ -51,14 +51,11 @@ class SimpleNetModel(NetworkModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.adaptor = nn.Linear(width, width)
-            self.discriminator = nn.Sequential(
-                nn.Linear(width, hidden),
-                nn.BatchNorm1d(hidden),
-                nn.LeakyReLU(0.2),
-                nn.Linear(hidden, 1, bias=False),
-            )
-            for layer in (self.adaptor, self.discriminator[0], self.discriminator[3]):
+            first, last = nn.Linear(width, hidden), nn.Linear(hidden, 1, bias=False)
+            for layer in (self.adaptor, first, last):
                 nn.init.xavier_normal_(layer.weight)
+        norm, activation = nn.BatchNorm1d(hidden), nn.LeakyReLU(0.2)
+        self.discriminator = nn.Sequential(first, norm, activation, last)
         self.smooth = GaussianSmoothing(clip.size[0], sigma)
 
     @torch.no_grad()

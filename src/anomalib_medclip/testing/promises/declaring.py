@@ -13,7 +13,7 @@ from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.errors import ConfigError, NotReadyError
 from anomalib_medclip.models import get_model, list_models
-from anomalib_medclip.testing.method_case import SIDE, MethodCase
+from anomalib_medclip.testing.method_case import MethodCase
 from anomalib_medclip.testing.promises.promise import hold, of_option, refused
 from anomalib_medclip.training.options import SharedOptions
 
@@ -97,7 +97,7 @@ def freezes_its_towers(case: MethodCase) -> None:
 def refuses_to_score_before_it_is_ready(case: MethodCase) -> None:
     """Without training or a checkpoint it scores nothing, and says what to do."""
     with refused(NotReadyError, "checkpoint"):
-        case.small()(torch.rand(1, 3, SIDE, SIDE))
+        case.small()(torch.rand(1, 3, case.side, case.side))
 
 
 @of_option("precision")
