@@ -9,8 +9,8 @@ from anomalib.models.components.base import AnomalibModule
 from anomalib_medclip.baselines.anoddpm.diffusion import Diffusion, Schedule
 from anomalib_medclip.baselines.anoddpm.network import noise_network
 from anomalib_medclip.baselines.anoddpm.torch_model import AnoDDPMModel, ImageScore
-from anomalib_medclip.baselines.common.redrawn import Redrawn
 from anomalib_medclip.baselines.common.pixels import Pixels
+from anomalib_medclip.baselines.common.redrawn import Redrawn
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.readers.resize import Resample
 

@@ -9,8 +9,8 @@ from anomalib.data import ImageBatch
 from anomalib.models.components.base import AnomalibModule
 from torch import Tensor
 
-from anomalib_medclip.baselines.common.redrawn import Redrawn
 from anomalib_medclip.baselines.common.pixels import Pixels
+from anomalib_medclip.baselines.common.redrawn import Redrawn
 from anomalib_medclip.baselines.dra.network import DRANetwork
 from anomalib_medclip.baselines.dra.torch_model import DRAModel
 from anomalib_medclip.baselines.dra.training_images import TrainingImages
