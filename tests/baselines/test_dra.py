@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_picture
-from tiny import RESNET, lesion_data, small
+from tiny import RESNET, case_of, small
 
 from anomalib_medclip.baselines import DRA
 from anomalib_medclip.baselines.dra.losses import Prior, deviation_loss
@@ -148,24 +148,23 @@ def test_weights_are_read_once_and_a_checkpoint_needs_their_file_no_more(tmp_pat
         small(DRA, pretrained=str(tmp_path / "nowhere.pt"))
 
 
-def test_images_of_another_kind_are_the_pseudo_anomalies(lesions, tmp_path):
+def test_images_of_another_kind_are_the_pseudo_anomalies(tmp_path):
     save_picture(tmp_path / "others" / "fundus.png")
     found = small(DRA, outlier_root=str(tmp_path / "others"))._outliers()
     assert found.shape == (1, 3, 32, 32)
     assert found.max() <= 1
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataRootError, match="there is no image in .*empty; correct outlier_root"):
+    with pytest.raises(DataRootError, match=r"there is no image in .*empty; correct outlier_root"):
         small(DRA, outlier_root=str(tmp_path / "empty"))._outliers()
 
 
-def test_an_epoch_has_as_many_images_as_are_asked_for(lesions):
-    data = lesion_data(lesions)
-    data.trainer = type("Trainer", (), {"lightning_module": None, "datamodule": data})()
-    data.setup()
-    dra = small(DRA, draws=48)
-    dra._trainer = data.trainer
-    assert len(data.support_data) == 4
-    assert dra.copies == 12
+def test_an_epoch_has_as_many_images_as_are_asked_for(tmp_path):
+    case = case_of(DRA)
+    trained = case.fit(tmp_path, epochs=1, data=case.data(train_batch_size=12), draws=48)
+    assert len(trained.data.support_data) == 4
+    assert trained.engine.trainer.global_step == 48 / 12
+    steps = case.fit(tmp_path, epochs=1, data=case.data(train_batch_size=12), draws=96)
+    assert steps.engine.trainer.global_step == 96 / 12
 
 
 def test_its_network_reads_the_image_and_its_half():

@@ -120,6 +120,7 @@ class AnoDDPMCase:
             image_size=self.meta["image_size"],
             base_channels=self.meta["base_channels"],
             channel_multiples=self.meta["channel_mults"],
+            blocks=self.meta["num_res_blocks"],
             heads=self.meta["n_heads"],
             steps=self.meta["T"],
             distance=self.meta["t_distance"],

@@ -28,6 +28,7 @@ class AnoDDPM(Redrawn, AnomalibModule):
         image_size: Side of the square input in pixels.
         base_channels: Channels of the network's first level, a multiple of 32.
         channel_multiples: Of these, level by level; by default the authors' for the image size.
+        blocks: Residual blocks of a level.
         heads: Of attention.
         steps: From an image to noise.
         schedule: How the noise grows.
@@ -55,6 +56,7 @@ class AnoDDPM(Redrawn, AnomalibModule):
         image_size: int = 256,
         base_channels: int = 128,
         channel_multiples: Sequence[int] | None = None,
+        blocks: int = 2,
         heads: int = 2,
         steps: int = 1000,
         schedule: Schedule = "linear",
@@ -68,13 +70,13 @@ class AnoDDPM(Redrawn, AnomalibModule):
         super().__init__(
             backbone=None, pretrained=None, image_size=image_size, normalize=False, **kwargs
         )
-        for name in ("base_channels", "heads", "steps", "draws"):
+        for name in ("base_channels", "blocks", "heads", "steps", "draws"):
             checked(name, self.hparams[name], 1, whole=True)
         checked("distance", distance, 1, steps, whole=True)
         checked("average_decay", average_decay, 0, 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed := self.hparams["seed"])
-            network = noise_network(image_size, base_channels, channel_multiples, heads)
+            network = noise_network(image_size, base_channels, channel_multiples, blocks, heads)
         noise = Diffusion(steps, schedule), distance, image_score
         self.assemble(AnoDDPMModel(Pixels(self.backbone), network, *noise, average_decay, seed))
 

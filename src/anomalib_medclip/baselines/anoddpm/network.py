@@ -19,13 +19,16 @@ MULTIPLES = {256: (1, 1, 2, 2, 4, 4), 128: (1, 1, 2, 3, 4), 64: (1, 2, 3, 4), 32
 """Of the base's channels, level by level, by the image's side in pixels."""
 
 
-def noise_network(side: int, base: int, multiples: Sequence[int] | None, heads: int) -> nn.Module:
+def noise_network(
+    side: int, base: int, multiples: Sequence[int] | None, blocks: int, heads: int
+) -> nn.Module:
     """A network that estimates the noise in images.
 
     Args:
         side: Of the images in pixels.
         base: Channels of the first level.
         multiples: Of these, level by level; by default the authors' for this side.
+        blocks: Residual blocks of a level.
         heads: Of attention.
 
     Raises:
@@ -55,7 +58,7 @@ def noise_network(side: int, base: int, multiples: Sequence[int] | None, heads: 
         out_channels=1,
         channels=channels,
         attention_levels=[side // 2**level in _ATTENTIVE for level in range(len(known))],
-        num_res_blocks=2,
+        num_res_blocks=blocks,
         num_head_channels=[one // heads for one in channels],
         resblock_updown=True,
         norm_num_groups=GROUPS,
