@@ -1,0 +1,77 @@
+"""Tables of the papers made small: tiny models, and a tree of every set's layout."""
+
+import yaml
+from comparing import SMALL
+from conftest import save_bmad, save_mask, save_picture
+from paper_trees import WRITERS
+
+from anomalib_medclip.commands import reproduce
+from anomalib_medclip.commands.configs import configs
+from anomalib_medclip.compare.comparison import find_class, read_config
+from anomalib_medclip.papers.inputs import as_config
+from anomalib_medclip.papers.tables import paper_tables
+
+TABLES = paper_tables(configs())
+
+_RESNET = {"backbone": "resnet18", "pre_trained": False}
+_SWIN = {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 2}
+_TINY = {
+    "MedCLIP": {"backbone": _SWIN, "pretrained": None, "image_size": 32},
+    "AdaCLIP": {**SMALL, "fusion": "mean"},
+    "Cflow": {**_RESNET, "coupling_blocks": 1},
+    "ReverseDistillation": _RESNET,
+    "Patchcore": {"backbone": "test_resnet", "pre_trained": False, "layers": ["layer1"]},
+}
+"""Options that make a model small which ``SMALL`` does not fit."""
+
+_LEVELS = {"levels", "scored_levels"}
+
+
+def shrink(name, home, monkeypatch, models=None):
+    """Let a table be run with tiny models for one epoch; ``models`` are those that stay."""
+    config = as_config(read_config(TABLES[name].config))
+    for entry in config["models"].values():
+        options = {**entry["init_args"], **_TINY.get(find_class(entry).__name__, SMALL)}
+        # Of 4 blocks where the papers' have 24.
+        shallow = {k: [level // 6 for level in v] for k, v in options.items() if k in _LEVELS}
+        entry |= {"init_args": {**options, **shallow}, "max_epochs": 1}
+        if "image_size" in entry:
+            entry["image_size"] = 64
+    for entry in config["data"].values():
+        entry["init_args"]["num_workers"] = 0
+    config["models"] = {k: v for k, v in config["models"].items() if k in (models or [k])}
+    path = home / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    stem = name.replace("-", "_")
+    monkeypatch.setattr(reproduce, "configs", lambda: {f"compare/papers/{stem}": path})
+
+
+def grow(root, sets, shots):
+    """Write sets of BMAD by their names, and other sets by those of their configs, with lists."""
+    for name in sets:
+        if name in WRITERS:
+            folder = {
+                "nihchest": "NIHChest",
+                "adni": "ADNI",
+                "octdl": "OCTDL",
+                "mvtecad": "MVTecAD",
+            }
+            home = root / folder.get(name, name)
+            home.mkdir(parents=True)
+            WRITERS[name](home, save_picture, save_mask)
+            continue
+        save_bmad(name, root / "BMAD", count=2 * max(shots))
+        valid = root / "BMAD" / f"{name}_AD" / "valid"
+        for authors in ("mvfa", "madclip"):
+            for k in shots:
+                write_list(root / "support_lists" / authors / name / f"{k}-shot.txt", valid, k)
+
+
+def write_list(path, valid, k):
+    """A list of the first K images of each class, in the format of MVFA's authors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"{letter}-0: " + " ".join(sorted(one.name for one in (valid / word / "img").iterdir())[:k])
+        for letter, word in (("n", "good"), ("a", "Ungood"))
+    ]
+    path.write_text("\n".join(lines))
