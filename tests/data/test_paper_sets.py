@@ -1,5 +1,6 @@
 """The configs of the papers' other data sets, each on a small tree of its layout."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import yaml
 from paper_trees import MEDICLIP, WRITERS
 
 from anomalib_medclip import data
+from anomalib_medclip.data.industrial import INDUSTRIAL_SETS
 from anomalib_medclip.errors import DataRootError, MissingMaskError, SupportError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -114,6 +116,24 @@ def test_prompts_say_what_the_papers_say(build):
 def test_an_industrial_category_is_named_with_those_there_are(build):
     with pytest.raises(DataRootError, match="MVTecAD has no category 'pcb1'; it has bottle, cable"):
         build("mvtecad", category="pcb1")
+
+
+def test_all_categories_of_an_industrial_set_are_one_set(build):
+    def change(root):
+        for category in INDUSTRIAL_SETS["MVTecAD"].categories[1:]:
+            shutil.copytree(root / "bottle", root / category)
+
+    built = build("mvtecad", change, category="all")
+    built.setup()
+    support = [Path(path).parts[2] for path in built.support_data.samples["image_path"]]
+    assert len({*support}) > 1
+    assert built.object_name == "object"
+    assert len(built.list_images()) == 15 * (8 + 5 + 10)
+
+
+def test_all_categories_need_each_to_be_there(build):
+    with pytest.raises(DataRootError, match="MVTecAD/cable does not hold"):
+        build("mvtecad", category="all").setup()
 
 
 def test_a_missing_industrial_set_says_how_to_get_it(build):

@@ -3,11 +3,12 @@
 import yaml
 from comparing import SMALL
 from conftest import save_bmad, save_mask, save_picture
-from paper_trees import WRITERS
+from paper_trees import MEDICLIP, WRITERS
 
 from anomalib_medclip.commands import reproduce
 from anomalib_medclip.commands.configs import configs
 from anomalib_medclip.compare.comparison import find_class, read_config
+from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.papers.inputs import as_config
 from anomalib_medclip.papers.tables import paper_tables
 
@@ -28,7 +29,10 @@ _LEVELS = {"levels", "scored_levels"}
 
 
 def shrink(name, home, monkeypatch, models=None):
-    """Let a table be run with tiny models for one epoch; ``models`` are those that stay."""
+    """Let a table be run with tiny models for one epoch, at most two draws and seeds.
+
+    ``models`` are those that stay, without trivial scores.
+    """
     config = as_config(read_config(TABLES[name].config))
     for entry in config["models"].values():
         options = {**entry["init_args"], **_TINY.get(find_class(entry).__name__, SMALL)}
@@ -39,6 +43,7 @@ def shrink(name, home, monkeypatch, models=None):
             entry["image_size"] = 64
     for entry in config["data"].values():
         entry["init_args"]["num_workers"] = 0
+    config |= {"draws": min(2, config["draws"]), "seeds": config["seeds"][:2], "trivial": not models}
     config["models"] = {k: v for k, v in config["models"].items() if k in (models or [k])}
     path = home / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
@@ -46,28 +51,43 @@ def shrink(name, home, monkeypatch, models=None):
     monkeypatch.setattr(reproduce, "configs", lambda: {f"compare/papers/{stem}": path})
 
 
+_FOLDERS = {"nihchest": "NIHChest", "adni": "ADNI", "octdl": "OCTDL", "mvtecad": "MVTecAD"}
+_LISTS = {"mvfa": "{k}-shot.txt", "madclip": "my{k}-shot.txt"}
+
+
+def every_set(config):
+    """Names of all sets of a comparison, as ``grow`` has them."""
+    found = {}
+    for name, entry in config.data.items():
+        kind = entry["class_path"].rpartition(".")[2]
+        if kind == "BMADLeaveOneOut":
+            found |= dict.fromkeys(BMAD_SETS)
+        elif kind == "BMAD":
+            found[entry["init_args"]["category"]] = None
+        elif kind == "Industrial":
+            found[entry["init_args"]["dataset"].lower()] = None
+        else:
+            found[name] = None
+    return list(found)
+
+
 def grow(root, sets, shots):
-    """Write sets of BMAD by their names, and other sets by those of their configs, with lists."""
+    """Write sets of BMAD, with lists for each K, and other sets by the names of their configs."""
     for name in sets:
-        if name in WRITERS:
-            folder = {
-                "nihchest": "NIHChest",
-                "adni": "ADNI",
-                "octdl": "OCTDL",
-                "mvtecad": "MVTecAD",
-            }
-            home = root / folder.get(name, name)
+        if name in BMAD_SETS:
+            save_bmad(name, root / "BMAD", count=max(8, 2 * max(shots)))
+            for authors, file in _LISTS.items():
+                for k in shots:
+                    path = root / "support_lists" / authors / name / file.format(k=k)
+                    _write_list(path, root / "BMAD" / f"{name}_AD" / "valid", k)
+        else:
+            home = root / _FOLDERS.get(name, name)
             home.mkdir(parents=True)
-            WRITERS[name](home, save_picture, save_mask)
-            continue
-        save_bmad(name, root / "BMAD", count=2 * max(shots))
-        valid = root / "BMAD" / f"{name}_AD" / "valid"
-        for authors in ("mvfa", "madclip"):
-            for k in shots:
-                write_list(root / "support_lists" / authors / name / f"{k}-shot.txt", valid, k)
+            more = {"count": max(shots) + 4} if name in MEDICLIP else {}
+            WRITERS[name](home, save_picture, save_mask, **more)
 
 
-def write_list(path, valid, k):
+def _write_list(path, valid, k):
     """A list of the first K images of each class, in the format of MVFA's authors."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [

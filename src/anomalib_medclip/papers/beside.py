@@ -11,7 +11,7 @@ from anomalib_medclip.papers.lines import Training, trainings
 from anomalib_medclip.papers.tables import PaperTable, Part, Printed, printed_as
 from anomalib_medclip.report.rows import Estimate, ReportRow
 
-NO_MODEL = "no model of this package"
+NOT_RUN = "not run"
 
 
 class Figure(NamedTuple):
@@ -36,6 +36,7 @@ class Beside(NamedTuple):
         fixed: Ours, of the epoch that was fixed beforehand, or chosen by validation images.
         authors: Ours, of the epoch that is best on the test images, as the authors choose it.
         difference: Ours less theirs, in points.
+        untrained: Whether ours is of random weights, which means nothing.
         state: ``done``, or why there is no figure of ours.
     """
 
@@ -44,6 +45,7 @@ class Beside(NamedTuple):
     fixed: Figure | None = None
     authors: Figure | None = None
     difference: Figure | None = None
+    untrained: bool = False
     state: str = "done"
 
 
@@ -115,18 +117,18 @@ def _state(
 ) -> str:
     """``done``, or why there is no figure of ours."""
     if model not in config.models:
-        return NO_MODEL
+        return f"{NOT_RUN}: no model"
     if not wanted:
-        return "not planned; see the config"
+        return f"{NOT_RUN}: not planned"
     if model in lacking.models:
-        return "no weights"
+        return f"{NOT_RUN}: no weights"
     if any(data in lacking.data for one in wanted for data in one.row[2:4]):
-        return "no data"
+        return f"{NOT_RUN}: no data"
     rows = [known.get(one.row) for one in wanted]
     if any(row is not None and row.failed for row in rows):
         return "failed"
     if not all(rows):
-        return "not run yet"
+        return f"{NOT_RUN} yet"
     has_all = all(row and one.metric in row.honest for one, row in zip(wanted, rows, strict=True))
     return "done" if has_all else "undefined"
 
@@ -146,7 +148,10 @@ def _filled(
     authors = Figure(100 * sum(one.mean for one in looked) / len(oracle)) if all(oracle) else None
     shown = authors if authors_epoch_choice else fixed
     return entry._replace(
-        fixed=fixed, authors=authors, difference=shown and shown.less(entry.printed.value)
+        fixed=fixed,
+        authors=authors,
+        difference=shown and shown.less(entry.printed.value),
+        untrained=any(known[one.row].untrained for one in wanted),
     )
 
 

@@ -21,7 +21,7 @@ METRICS = {
 _COLUMNS = (
     "paper", "table", "row", "model", "setting", "dataset", "trained_on", "k", "metric", "theirs",
     "spread", "protocol", "fixed", "low", "high", "authors_epoch", "difference", "difference_low",
-    "difference_high", "state", "note", "notice",
+    "difference_high", "untrained", "state", "note", "notice",
 )  # fmt: skip
 
 
@@ -57,6 +57,7 @@ def as_page(
         notice=NOTICE, table=table, columns=columns, rows=rows, lacking=lacking, command=command,
         authors_epoch_choice=authors_epoch_choice, metrics=METRICS, counts=counts(found),
         within=_within, points=points,
+        untrained=[*dict.fromkeys(one.model for one in found if one.untrained)],
     )  # fmt: skip
 
 
@@ -117,6 +118,7 @@ def _line(table: PaperTable, one: Beside) -> dict[str, Any]:
         "difference": one.difference and difference.value,
         "difference_low": difference.low,
         "difference_high": difference.high,
+        "untrained": one.untrained if one.fixed else None,
         "state": one.state,
         "notice": NOTICE,
     }
@@ -130,7 +132,7 @@ def as_lines(found: Sequence[Beside]) -> Iterator[list[str]]:
         k = {"full-shot": "all", "zero-shot": "0"}.get(printed.setting, "")
         spread = "" if printed.spread is None else f" ± {printed.spread:.1f}"
         yield [
-            one.model,
+            f"{one.model}{'†' * one.untrained}",
             k if printed.k is None else str(printed.k),
             f"{printed.dataset}{source}",
             METRICS[printed.metric],
