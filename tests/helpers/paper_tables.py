@@ -1,5 +1,7 @@
 """Tables of the papers made small: tiny models, and a tree of every set's layout."""
 
+import shutil
+
 import yaml
 from comparing import SMALL
 from conftest import save_bmad, save_mask, save_picture
@@ -9,6 +11,7 @@ from anomalib_medclip.commands import reproduce
 from anomalib_medclip.commands.configs import configs
 from anomalib_medclip.compare.comparison import find_class, read_config
 from anomalib_medclip.data.bmad import BMAD_SETS
+from anomalib_medclip.data.industrial import INDUSTRIAL_SETS
 from anomalib_medclip.papers.inputs import as_config
 from anomalib_medclip.papers.tables import paper_tables
 
@@ -43,7 +46,11 @@ def shrink(name, home, monkeypatch, models=None):
             entry["image_size"] = 64
     for entry in config["data"].values():
         entry["init_args"]["num_workers"] = 0
-    config |= {"draws": min(2, config["draws"]), "seeds": config["seeds"][:2], "trivial": not models}
+    config |= {
+        "draws": min(2, config["draws"]),
+        "seeds": config["seeds"][:2],
+        "trivial": not models,
+    }
     config["models"] = {k: v for k, v in config["models"].items() if k in (models or [k])}
     path = home / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
@@ -52,6 +59,12 @@ def shrink(name, home, monkeypatch, models=None):
 
 
 _FOLDERS = {"nihchest": "NIHChest", "adni": "ADNI", "octdl": "OCTDL", "mvtecad": "MVTecAD"}
+_INDUSTRIAL = {
+    "mvtecad": (INDUSTRIAL_SETS["MVTecAD"], "bottle"),
+    "visa": (INDUSTRIAL_SETS["Visa"], "pcb1"),
+}
+"""With the category that ``WRITERS`` write."""
+
 _LISTS = {"mvfa": "{k}-shot.txt", "madclip": "my{k}-shot.txt"}
 
 
@@ -85,6 +98,11 @@ def grow(root, sets, shots):
             home.mkdir(parents=True)
             more = {"count": max(shots) + 4} if name in MEDICLIP else {}
             WRITERS[name](home, save_picture, save_mask, **more)
+            if name in _INDUSTRIAL:
+                known, first = _INDUSTRIAL[name]
+                for category in known.categories:
+                    there = home / known.folder
+                    shutil.copytree(there / first, there / category, dirs_exist_ok=True)
 
 
 def _write_list(path, valid, k):

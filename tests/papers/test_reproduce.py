@@ -3,15 +3,16 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import pytest
-import yaml
 from paper_tables import TABLES, every_set, grow, shrink
 
 from anomalib_medclip import cli
 from anomalib_medclip.compare.comparison import read_config
-from anomalib_medclip.compare.grid import plan_cells
 from anomalib_medclip.compare.store import Store
+from anomalib_medclip.papers.hours import Costs, effort, own_figures
+from anomalib_medclip.papers.inputs import missing, placed, without
 from anomalib_medclip.papers.lines import trainings
 
 
@@ -55,6 +56,8 @@ def test_a_table_is_filled_as_far_as_there_are_data(name, tmp_path, monkeypatch)
         assert line["untrained"] == "True"
         gap = float(line["fixed"]) - float(line["theirs"])
         assert float(line["difference"]) == pytest.approx(gap)
+    planned = trainings(read_config(tmp_path / "out" / "config.yaml"))
+    assert sum(one.count for one in planned) == len(Store(tmp_path / "out").grid().cells)
     others = {line["state"] for line in found if line["model"] not in models}
     assert others <= {"not run: no model"}
     assert_shows_what_the_records_say(tmp_path / "out", done)
@@ -66,7 +69,10 @@ def assert_shows_what_the_records_say(out, done):
     rows = json.loads((out / "table.json").read_text())["rows"]
     for line in done:
         found = [
-            (100 * row["honest"][line["metric"]]["mean"], 100 * row["oracle"][line["metric"]]["mean"])
+            (
+                100 * row["honest"][line["metric"]]["mean"],
+                100 * row["oracle"][line["metric"]]["mean"],
+            )
             for row in rows
             if row["model"] == line["model"]
         ]
@@ -98,3 +104,92 @@ def test_every_row_of_a_table_is_filled(name, tmp_path, monkeypatch):
     left = {line["row"]: line["state"] for line in found if line["state"] != "done"}
     assert left == {row: "not run: no model" for row in left}
     assert not left.keys() & config.models.keys()
+
+
+def test_the_plan_of_all_tables_needs_no_data(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    assert reproduce("--plan") == 0
+    said = capsys.readouterr().out
+    rows = {
+        line.split("│")[1].strip(): line.split("│") for line in said.splitlines() if "│" in line
+    }
+    assert rows.keys() - {""} == TABLES.keys()
+    for name, row in rows.items():
+        if name:
+            planned = sum(one.count for one in trainings(read_config(TABLES[name].config)))
+            assert int(row[3]) == planned > 0
+            assert float(row[4].replace(",", "")) > 0
+    assert "Hours are of one process on AMD EPYC, 2 cores, as `bench` has measured it" in said
+
+
+def test_hours_are_those_of_the_machine_asked_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    found = json.loads(own_figures().read_text())
+    for row in found["rows"]:
+        row["ms_per_image"] /= 1000
+    found["runs"][-1]["hardware"]["cpu"] = "Fast"
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(found))
+    assert reproduce("iqeclip-table1", "--plan", "--bench", path) == 0
+    said = capsys.readouterr().out
+    assert "on Fast, 2 cores" in said
+    (hours,) = re.findall(r"iqeclip-table1.*?│.*?│ *\d+ │ *([\d,]+) │", said)
+    config = read_config(TABLES["iqeclip-table1"].config)
+    assert float(hours) == pytest.approx(effort(config, Costs()).hours / 1000, abs=0.5)
+
+
+def test_looks_at_the_test_images_are_most_of_the_hours():
+    config = read_config(TABLES["mvfa-table1"].config)
+    each, never = (
+        effort(placed(config, Path("datasets"), every), Costs()).hours for every in (1, 0)
+    )
+    assert 0 < never < each / 5
+
+
+def test_a_table_that_is_not_there_is_answered_with_those_that_are(capsys):
+    assert reproduce("mvfa-table9") == 2
+    assert "no table 'mvfa-table9'; choose one of mvfa-table1, " in capsys.readouterr().err
+
+
+def test_a_table_has_to_be_named(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        reproduce("--data", "datasets")
+    assert "give a TABLE, --list or --plan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_without_data_it_says_what_to_request_where_and_how_it_should_lie(name, tmp_path, capsys):
+    assert reproduce(name, "--data", tmp_path / "nowhere", "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    config = read_config(TABLES[name].config)
+    for data in config.data:
+        (line,) = [line for line in said.splitlines() if line.startswith(f"{data} is left out: ")]
+        assert "From https://" in line or "To be requested from" in line
+        assert str(tmp_path / "nowhere") in line
+    assert (
+        f"none of the data of {name} is there; see above, and name their folder by --data" in said
+    )
+    assert not (tmp_path / "out" / "grid.json").exists()
+
+
+def test_a_missing_list_says_whose_it_is_and_where_to_copy_it(write_bmad, tmp_path, capsys):
+    write_bmad("Brain", root=tmp_path / "BMAD")
+    assert reproduce("mvfa-table5", "--data", tmp_path, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    path = tmp_path / "support_lists" / "mvfa" / "Brain" / "4-shot.txt"
+    assert (
+        f"brain is left out: no support list {path}. From https://github.com/MediaBrain-SJTU/"
+        in said
+    )
+    assert "datasets/support_lists/mvfa: <set>/<K>-shot.txt" in said
+
+
+def test_missing_weights_leave_out_their_model_alone(tmp_path):
+    config = placed(read_config(TABLES["mvfa-table1"].config), tmp_path)
+    lacking = missing(config, TABLES["mvfa-table1"].config)
+    assert lacking.models.keys() == {"MedCLIP"}
+    assert str(tmp_path / "weights" / "medclip-vit.zip") in lacking.models["MedCLIP"]
+    assert config.models.keys() - without(config, lacking._replace(data={})).models.keys() == {
+        "MedCLIP"
+    }

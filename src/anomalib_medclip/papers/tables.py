@@ -14,6 +14,11 @@ from anomalib_medclip.published import published
 _OF_PAPERS = re.compile(r"compare/papers/(\w+)_table(\d+)")
 _OURS_ALONE = re.compile(r" \([^)]*\)$")
 _METRICS = {"image_and_pixel_AUROC": ("image_AUROC", "pixel_AUROC")}
+_MEANS = {
+    "mean_BMAD": {*BMAD_SETS},
+    "mean_cross_dataset": {"ADNI", "CheXpert", "NIHChest", "OCTDL"},
+}
+"""What printed means are of."""
 
 
 class Printed(NamedTuple):
@@ -80,13 +85,13 @@ class PaperTable:
         A mean is of the figures of its row; where the table prints none, of all sets of BMAD.
         """
         metrics = _METRICS.get(cell.metric, (cell.metric,))
-        if not cell.dataset.startswith("mean_"):
+        if cell.dataset not in _MEANS:
             return [Part(cell.dataset, cell.trained_on, cell.metric)]
         row = [
             Part(one.dataset, one.trained_on, one.metric)
             for one in self.printed
             if (one.row, one.setting, one.k) == (cell.row, cell.setting, cell.k)
-            and not one.dataset.startswith("mean_")
+            and one.dataset in _MEANS[cell.dataset]
             and one.metric in metrics
         ]
         return row or [
