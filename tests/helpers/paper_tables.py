@@ -1,6 +1,7 @@
 """Tables of the papers made small: tiny models, and a tree of every set's layout."""
 
 import shutil
+from functools import cache
 
 import yaml
 from comparing import SMALL
@@ -29,6 +30,12 @@ _TINY = {
 """Options that make a model small which ``SMALL`` does not fit."""
 
 _LEVELS = {"levels", "scored_levels"}
+
+
+@cache
+def config_of(name):
+    """The comparison of a table, read once; nobody changes it."""
+    return read_config(TABLES[name].config)
 
 
 def shrink(name, home, monkeypatch, models=None):

@@ -3,9 +3,8 @@
 import math
 
 import pytest
-from paper_tables import TABLES
+from paper_tables import TABLES, config_of
 
-from anomalib_medclip.compare.comparison import read_config
 from anomalib_medclip.papers.beside import beside
 from anomalib_medclip.papers.inputs import Missing
 from anomalib_medclip.papers.lines import trainings
@@ -41,7 +40,7 @@ def rows_of(config, **changed):
 
 
 def of(name, rows=None, lacking=NOTHING, **options):
-    config = read_config(TABLES[name].config)
+    config = config_of(name)
     rows = rows_of(config) if rows is None else rows
     return beside(TABLES[name], config, rows, lacking, **options)
 
@@ -58,7 +57,7 @@ def one_of(found, row, dataset, metric="image_AUROC", **more):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_figure_that_is_planned_has_ours(name):
-    config = read_config(TABLES[name].config)
+    config = config_of(name)
     for one in of(name):
         if one.model not in config.models:
             assert one.state == "not run: no model"
@@ -84,7 +83,7 @@ def test_the_authors_epoch_choice_is_taken_where_it_is_asked_for():
 
 
 def test_where_nobody_looked_at_the_test_images_there_is_no_authors_epoch():
-    config = read_config(TABLES["mvfa-table1"].config)
+    config = config_of("mvfa-table1")
     never = one_of(of("mvfa-table1", rows_of(config, oracle={})), "MVFA", "Brain")
     assert (never.authors, never.state) == (None, "done")
     asked = of("mvfa-table1", rows_of(config, oracle={}), authors_epoch_choice=True)
@@ -110,13 +109,13 @@ def test_images_and_pixels_of_a_set_count_as_one():
 
 def test_a_mean_of_sets_of_which_one_is_missing_is_none():
     lacking = Missing({"liver": "no folder"}, {})
-    config = read_config(TABLES["mvfa-table5"].config)
+    config = config_of("mvfa-table5")
     rows = [row for row in rows_of(config) if row.tested_on != "liver"]
     assert {one.state for one in of("mvfa-table5", rows, lacking)} == {"not run: no data"}
 
 
 def test_zero_shot_and_few_shot_of_the_same_set_are_kept_apart():
-    config = read_config(TABLES["iqeclip-table3"].config)
+    config = config_of("iqeclip-table3")
     rows = [row for row in rows_of(config) if row.k_shot is None]
     found = of("iqeclip-table3", rows)
     states = {(one.printed.setting, one.state) for one in found}
@@ -124,7 +123,7 @@ def test_zero_shot_and_few_shot_of_the_same_set_are_kept_apart():
 
 
 def test_a_cross_dataset_figure_is_of_its_training_set():
-    config = read_config(TABLES["madclip-table3"].config)
+    config = config_of("madclip-table3")
     rows = [row for row in rows_of(config) if row.trained_on == "resc"]
     found = of("madclip-table3", rows)
     done = {(one.printed.trained_on, one.printed.dataset) for one in found if one.state == "done"}
@@ -140,12 +139,12 @@ def test_a_cross_dataset_figure_is_of_its_training_set():
     ],
 )
 def test_what_failed_or_is_undefined_says_so(changed, state):
-    config = read_config(TABLES["iqeclip-table1"].config)
+    config = config_of("iqeclip-table1")
     assert {one.state for one in of("iqeclip-table1", rows_of(config, **changed))} == {state}
 
 
 def test_random_weights_are_said():
-    config = read_config(TABLES["iqeclip-table1"].config)
+    config = config_of("iqeclip-table1")
     found = of("iqeclip-table1", rows_of(config, untrained=True))
     assert all(one.untrained for one in found)
     page = as_page(TABLES["iqeclip-table1"], found, NOTHING, "command", False)

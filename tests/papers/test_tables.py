@@ -1,10 +1,10 @@
 """Which table each config remakes, and that its models are the rows that are printed there."""
 
 import pytest
-from paper_tables import TABLES
+from paper_tables import TABLES, config_of
 
 from anomalib_medclip.commands.configs import configs
-from anomalib_medclip.compare.comparison import find_class, read_config
+from anomalib_medclip.compare.comparison import find_class
 from anomalib_medclip.papers.lines import trainings
 from anomalib_medclip.papers.tables import printed_as
 from anomalib_medclip.published import published
@@ -20,7 +20,7 @@ def test_every_table_of_the_papers_has_a_config():
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_models_of_a_table_are_the_rows_that_are_printed(name):
-    table, models = TABLES[name], read_config(TABLES[name].config).models
+    table, models = TABLES[name], config_of(name).models
     rows = {one.row for one in table.printed}
     assert {*map(printed_as, models)} <= rows
     there = {row for row in RIVALS if f"models/{row.lower()}" in configs()}
@@ -30,7 +30,7 @@ def test_the_models_of_a_table_are_the_rows_that_are_printed(name):
 @pytest.mark.parametrize("name", TABLES)
 def test_what_is_printed_of_our_models_is_planned(name):
     """K and sets; but for VCP-CLIP few-shot, which refuses sets without masks."""
-    table, config = TABLES[name], read_config(TABLES[name].config)
+    table, config = TABLES[name], config_of(name)
     names = {data: entry.get("published") for data, entry in config.data.items()}
     ours = [
         (printed_as(one.model), names[tested], one.k_shot)
@@ -46,7 +46,7 @@ def test_what_is_printed_of_our_models_is_planned(name):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_baselines_say_which_normal_images_they_are_given(name):
-    for entry in read_config(TABLES[name].config).models.values():
+    for entry in config_of(name).models.values():
         assert "normals" in entry or issubclass(find_class(entry), ClipMethod)
 
 

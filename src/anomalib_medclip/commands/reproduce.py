@@ -6,6 +6,7 @@ only.
 
 import argparse
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -46,7 +47,7 @@ def run(arguments: list[str]) -> int:
     tables = paper_tables(configs())
     if options.list or options.plan:
         chosen = [table_named(options.table, tables)] if options.table else [*tables.values()]
-        _show_plan(chosen, options)
+        _show_plan(chosen, options) if options.plan else _show_list(chosen)
         return 0
     if options.table is None:
         parser.error("give a TABLE, --list or --plan")
@@ -114,27 +115,34 @@ def _printed(table: PaperTable, found: list[Beside], authors_epoch_choice: bool)
     return shown
 
 
-def _show_plan(tables: list[PaperTable], options: argparse.Namespace) -> None:
-    """How many trainings each table has, and what they take."""
-    costs = Costs(options.bench) if options.plan else None
-    heads = ("trainings", "hours", "besides, not measured") if costs else ()
-    shown = Table("table", "what it is", *heads)
+def _show_list(tables: Iterable[PaperTable]) -> None:
+    shown = Table("table", "what it is")
     for table in tables:
-        words = [table.name, first_sentence(table.config)]
-        if costs:
-            config = placed(read_config(table.config), options.data, options.record_every)
-            told = effort(config, costs)
-            others = ", ".join(f"{name}: {number}" for name, number in told.unmeasured.items())
-            words += [str(told.cells), f"{told.hours:,.0f}", others]
-        shown.add_row(*map(Text, words))
+        shown.add_row(table.name, Text(first_sentence(table.config)))
+    Console().print(shown)
+
+
+def _show_plan(tables: Iterable[PaperTable], options: argparse.Namespace) -> None:
+    """How many trainings tables have, and what these take."""
+    costs = Costs(options.bench)
+    shown = Table("table", "trainings", "hours", "without looks", "besides, not measured")
+    for table in tables:
+        config = read_config(table.config)
+        told, never = (
+            effort(placed(config, options.data, every), costs)
+            for every in (options.record_every, 0)
+        )
+        others = ", ".join(f"{name}: {number}" for name, number in told.unmeasured.items())
+        hours = (f"{one.hours:,.0f}" for one in (told, never))
+        shown.add_row(table.name, str(told.cells), *hours, Text(others))
     console = Console()
     console.print(shown)
-    if costs:
-        console.print(
-            f"Hours are of one process on {costs.machine}, as `bench` has measured it; a look at "
-            "the test images counts in full. --bench takes figures of another machine.",
-            highlight=False,
-        )
+    console.print(
+        f"Hours are of one process on {costs.machine}, as `bench` has measured it; --bench takes "
+        "figures of another machine. Looks are those at the test images after each epoch, for the "
+        "authors' choice of one; --record-every 0 does without.",
+        highlight=False,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
