@@ -32,7 +32,7 @@ def rows_of(config, **changed):
     return [
         ReportRow(
             model=one.model, normals=one.normals, kind="method", note="", trained_on=one.trained_on,
-            tested_on=tested, k_shot=one.k_shot, draws=one.count, gap={}, **given,
+            tested_on=tested, k_shot=one.k_shot, draws=one.cells, gap={}, **given,
         )
         for one in trainings(config)
         for tested in one.tests

@@ -4,7 +4,7 @@ import pytest
 from paper_tables import TABLES, config_of
 
 from anomalib_medclip.commands.configs import configs
-from anomalib_medclip.compare.comparison import find_class
+from anomalib_medclip.compare.comparison import find_class, read_config
 from anomalib_medclip.papers.lines import trainings
 from anomalib_medclip.papers.tables import printed_as
 from anomalib_medclip.published import published
@@ -53,6 +53,14 @@ def test_baselines_say_which_normal_images_they_are_given(name):
 @pytest.mark.parametrize("name", TABLES)
 def test_a_config_says_how_it_is_used(name):
     assert f"anomalib-medclip reproduce {name} --data datasets" in TABLES[name].config.read_text()
+
+
+def test_ablations_without_a_table_are_a_comparison():
+    path = configs()["compare/papers/madclip_ablations"]
+    assert f"compare configs/compare/papers/{path.name}" in path.read_text()
+    models = read_config(path).models
+    named = {path.stem for path in path.parents[2].glob("ablations/madclip_*.yaml")}
+    assert len(models) == 1 + len(named - {"madclip_no_object"})  # of which nothing is printed
 
 
 def test_a_mean_is_of_the_figures_of_its_row_or_of_all_of_bmad():

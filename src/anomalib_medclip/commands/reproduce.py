@@ -63,7 +63,8 @@ def _remake(table: PaperTable, options: argparse.Namespace, arguments: list[str]
     lacking = missing(whole, table.config)
     for name, said in (*lacking.data.items(), *lacking.models.items()):
         console.print(f"{name} is left out: {said}", highlight=False, soft_wrap=True, markup=False)
-    if len(lacking.data) == len(whole.data):
+    there = without(whole, lacking)
+    if not there.data or there.tests == {}:
         msg = (
             f"none of the data of {table.name} is there; see above, and name their folder by --data"
         )
@@ -72,7 +73,6 @@ def _remake(table: PaperTable, options: argparse.Namespace, arguments: list[str]
     code = 0
     if not options.report_only:
         check_device(options)
-        there = without(whole, lacking)
         text = yaml.safe_dump(as_config(there), sort_keys=False, allow_unicode=True)
         code = run_comparison(there, text, options, command)
     grid, store = Store(options.out).grid(), Store(options.out)

@@ -70,7 +70,7 @@ class Costs:
         )
         if not (scored and first and later):
             return None
-        epochs = entry.get("max_epochs") or getattr(kind, "default_epochs", 1)
+        epochs = entry.get("max_epochs") or getattr(kind, "default_epochs", None) or 1
         # Copies are of few images only; of an epoch's images bench knows how many K makes.
         of_support = (one.k_shot or 0) * later["epoch_images"] / later["k_shot"]
         images = of_support if one.k_shot else _images_of_others(config, one)
@@ -93,11 +93,11 @@ def effort(config: ComparisonConfig, costs: Costs) -> Effort:
     """What all trainings of a comparison take together, one after another."""
     cells, seconds, unmeasured = 0, 0.0, dict[str, int]()
     for one in trainings(config):
-        cells += one.count
+        cells += one.cells
         each = costs.seconds(config, one)
         if each is None and one.model in config.models:
-            unmeasured[one.model] = unmeasured.get(one.model, 0) + one.count
-        seconds += one.count * (each or 0.0)
+            unmeasured[one.model] = unmeasured.get(one.model, 0) + one.cells
+        seconds += one.cells * (each or 0.0)
     return Effort(cells, seconds / 3600, unmeasured, costs.machine)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from anomalib_medclip.compare.comparison import (
     ComparisonConfig,
     DataEntry,
+    ModelEntry,
     find_class,
 )
 from anomalib_medclip.compare.named_files import for_k
@@ -47,16 +48,17 @@ def placed(
         record_every: Epochs from one look at the test images to the next, for the epoch that the
             authors choose; 0 is never, and by default it is each epoch.
     """
-    models, data = {}, {}
+    models, data = dict[str, ModelEntry](), dict[str, DataEntry]()
     for name, entry in config.models.items():
         given = dict(entry["init_args"])
         if "cross_fit" in inspect.signature(find_class(entry)).parameters:
             given.setdefault("cross_fit", False)
-        looks = {} if record_every is None else {"record_every": record_every}
-        models[name] = {**entry, "init_args": _below(given, root), **looks}
+        models[name] = {**entry, "init_args": _below(given, root)}
+        if record_every is not None:
+            models[name]["record_every"] = record_every
     for name, source in config.data.items():
         data[name] = {**source, "init_args": _below(source["init_args"], root)}
-    return replace(config, models=models, data=data)  # type: ignore[arg-type]
+    return replace(config, models=models, data=data)
 
 
 def _below(value: Any, root: Path) -> Any:  # noqa: ANN401 - options of any depth
@@ -107,7 +109,7 @@ def _lack(entry: DataEntry, config: ComparisonConfig, path: Path) -> str:
 def without(config: ComparisonConfig, lacking: Missing) -> ComparisonConfig:
     """The comparison of what is there; data that are missing are neither learnt from nor tested."""
     data = {name: one for name, one in config.data.items() if name not in lacking.data}
-    models = {}
+    models = dict[str, ModelEntry]()
     for name, entry in config.models.items():
         of = [one for one in entry.get("data", config.data) if one in data]
         if name not in lacking.models and of:
@@ -117,7 +119,7 @@ def without(config: ComparisonConfig, lacking: Missing) -> ComparisonConfig:
         for learnt, tested in config.tests.items()
         if learnt in data and (there := [one for one in tested if one in data])
     }
-    return replace(config, data=data, models=models, tests=tests)  # type: ignore[arg-type]
+    return replace(config, data=data, models=models, tests=tests)
 
 
 def source_of(config: Path) -> str:

@@ -16,7 +16,7 @@ class Training(NamedTuple):
         trained_on: Name of the data.
         tests: Names of the data that each is tested on.
         k_shot: K; ``None`` for all normal images, and zero-shot.
-        count: How many there are.
+        cells: How many there are.
     """
 
     model: str
@@ -24,7 +24,7 @@ class Training(NamedTuple):
     trained_on: str
     tests: tuple[str, ...]
     k_shot: int | None
-    count: int
+    cells: int
 
 
 def trainings(config: ComparisonConfig) -> list[Training]:
@@ -36,7 +36,9 @@ def trainings(config: ComparisonConfig) -> list[Training]:
 
 
 def _trainings(config: ComparisonConfig) -> Iterator[Training]:
-    zero_shot = {name: bool(find_class(one).zero_shot) for name, one in config.data.items()}  # type: ignore[attr-defined]
+    zero_shot = {
+        name: getattr(find_class(one), "zero_shot", False) for name, one in config.data.items()
+    }
     for model, entry in {**(TRIVIAL if config.trivial else {}), **config.models}.items():
         seeds = 1 if model in TRIVIAL else len(config.seeds)
         for data in config.tests or config.data:
