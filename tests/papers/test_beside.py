@@ -1,6 +1,7 @@
 """Ours beside theirs: which figures, which means, how sure, and why there are none."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from paper_tables import TABLES, config_of
@@ -141,6 +142,13 @@ def test_a_cross_dataset_figure_is_of_its_training_set():
 def test_what_failed_or_is_undefined_says_so(changed, state):
     config = config_of("iqeclip-table1")
     assert {one.state for one in of("iqeclip-table1", rows_of(config, **changed))} == {state}
+
+
+def test_what_is_half_done_is_not_done():
+    config = config_of("mediclip-table3")
+    rows = [replace(row, draws=2) for row in rows_of(config)]
+    states = {one.state for one in of("mediclip-table3", rows)}
+    assert states == {"not run yet: 2 of 3 trainings are"}
 
 
 def test_random_weights_are_said():

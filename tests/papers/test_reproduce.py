@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,20 @@ def test_a_table_is_filled_as_far_as_there_are_data(name, tmp_path, monkeypatch)
     assert others <= {"not run: no model"}
     assert_shows_what_the_records_say(tmp_path / "out", done)
     assert_page_shows(tmp_path / "out" / f"{name}.html", found)
+
+
+def test_the_page_is_written_again_without_data(tmp_path, monkeypatch):
+    grow(tmp_path / "data", ["brainmri"], [16])
+    shrink("mediclip-table3", tmp_path, monkeypatch, ["MediCLIP"])
+    assert remake("mediclip-table3", tmp_path)[0] == 0
+    shutil.rmtree(tmp_path / "data")
+    page = tmp_path / "out" / "mediclip-table3.html"
+    whole = page.read_text()
+    page.unlink()
+    code, found = remake("mediclip-table3", tmp_path, "--report-only", "--authors-epoch-choice")
+    assert (code, sum(line["state"] == "done" for line in found)) == (0, 1)
+    assert "<b>ours</b> to the paper" in whole
+    assert "<b>the authors' epoch</b> to the paper" in page.read_text()
 
 
 def assert_shows_what_the_records_say(out, done):
@@ -177,7 +192,7 @@ def test_without_data_it_says_what_to_request_where_and_how_it_should_lie(name, 
         (line,) = [line for line in said.splitlines() if line.startswith(f"{data} is left out: ")]
         assert re.search(r"(From|To be requested from) .*https://", line)
         assert str(tmp_path / "nowhere") in line
-    assert f"nothing of {name} can be run; see above, and name their folder by --data" in said
+    assert f"nothing of {name} can be run; see above, and name its folder by --data" in said
     assert not (tmp_path / "out" / "grid.json").exists()
 
 

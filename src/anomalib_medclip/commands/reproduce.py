@@ -15,9 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from anomalib_medclip.commands.arguments import count
-from anomalib_medclip.commands.compare import add_running, check_device, run_comparison
+from anomalib_medclip.commands.compare import (
+    add_running,
+    check_device,
+    report_comparison,
+    run_comparison,
+)
 from anomalib_medclip.commands.configs import configs, first_sentence
-from anomalib_medclip.compare.comparison import read_config
+from anomalib_medclip.compare.comparison import ComparisonConfig, read_config
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.files import check_writable, write_whole
@@ -57,29 +62,38 @@ def run(arguments: list[str]) -> int:
 
 def _remake(table: PaperTable, options: argparse.Namespace, arguments: list[str]) -> int:
     """Run what a table lacks, and put all that is found beside what is printed."""
-    console = Console(stderr=True)
     check_writable(options.out)
     whole = placed(read_config(table.config), options.data, options.record_every)
-    lacking = missing(whole, table.config)
-    for name, said in (*lacking.data.items(), *lacking.models.items()):
-        console.print(f"{name} is left out: {said}", highlight=False, soft_wrap=True, markup=False)
-    there = without(whole, lacking)
-    if not there.data or there.tests == {}:
-        msg = (
-            f"none of the data of {table.name} is there; see above, and name their folder by --data"
-        )
-        raise DataRootError(msg)
     command = shlex.join(["anomalib-medclip", "reproduce", *arguments])
-    code = 0
-    if not options.report_only:
+    if options.report_only:
+        lacking = Missing({}, {})
+        code = report_comparison(options)
+    else:
         check_device(options)
+        lacking = missing(whole, table.config)
+        there = _what_is_there(table, whole, lacking)
         text = yaml.safe_dump(as_config(there), sort_keys=False, allow_unicode=True)
         code = run_comparison(there, text, options, command)
-    grid, store = Store(options.out).grid(), Store(options.out)
+    store = Store(options.out)
+    grid = store.grid()
     records = [one for cell in grid.cells if (one := store.record(cell.key)) is not None]
     found = beside(table, whole, summarise(grid, records), lacking, options.authors_epoch_choice)
     _write(table, found, lacking, options, command)
     return code
+
+
+def _what_is_there(
+    table: PaperTable, whole: ComparisonConfig, lacking: Missing
+) -> ComparisonConfig:
+    """The comparison without what is missing, which is said."""
+    console = Console(stderr=True)
+    for name, said in (*lacking.data.items(), *lacking.models.items()):
+        console.print(f"{name} is left out: {said}", highlight=False, soft_wrap=True, markup=False)
+    there = without(whole, lacking)
+    if not there.data or there.tests == {}:
+        msg = f"nothing of {table.name} can be run; see above, and name its folder by --data"
+        raise DataRootError(msg)
+    return there
 
 
 def _write(

@@ -49,11 +49,16 @@ class Beside(NamedTuple):
     state: str = "done"
 
 
-class _Wanted(NamedTuple):
-    """A figure of ours: where it is found, and on which data."""
+_Key = tuple[str, str, str, str, int | None]
+"""Model, normals, training set, test set and K of a row of ours."""
 
-    row: tuple[str, str, str, str, int | None]
+
+class _Wanted(NamedTuple):
+    """A figure of ours: the row it stands in, and of how many trainings that is."""
+
+    row: _Key
     metric: str
+    cells: int
 
 
 def beside(
@@ -96,7 +101,9 @@ def _of_part(
     """Figures of ours that one figure is of; several where we have its set in categories."""
     crossed, full = cell.setting == "cross-dataset", cell.setting == "full-shot"
     return [
-        _Wanted((one.model, one.normals, one.trained_on, tested, one.k_shot), part.metric)
+        _Wanted(
+            (one.model, one.normals, one.trained_on, tested, one.k_shot), part.metric, one.cells
+        )
         for one in own
         for tested in one.tests
         if names[tested] == part.dataset
@@ -112,7 +119,7 @@ def _state(
     wanted: Sequence[_Wanted],
     model: str,
     config: ComparisonConfig,
-    known: Mapping[tuple[str, str, str, str, int | None], ReportRow],
+    known: Mapping[_Key, ReportRow],
     lacking: Missing,
 ) -> str:
     """``done``, or why there is no figure of ours."""
@@ -124,19 +131,18 @@ def _state(
         return f"{NOT_RUN}: no weights"
     if any(data in lacking.data for one in wanted for data in one.row[2:4]):
         return f"{NOT_RUN}: no data"
-    rows = [known.get(one.row) for one in wanted]
-    if any(row is not None and row.failed for row in rows):
+    rows = [known[one.row] for one in wanted if one.row in known]
+    if any(row.failed for row in rows):
         return "failed"
-    if not all(rows):
-        return f"{NOT_RUN} yet"
-    has_all = all(row and one.metric in row.honest for one, row in zip(wanted, rows, strict=True))
-    return "done" if has_all else "undefined"
+    if (done := sum(row.draws for row in rows)) < (cells := sum(one.cells for one in wanted)):
+        return f"{NOT_RUN} yet" if not done else f"{NOT_RUN} yet: {done} of {cells} trainings are"
+    return "done" if all(one.metric in known[one.row].honest for one in wanted) else "undefined"
 
 
 def _filled(
     entry: Beside,
     wanted: Sequence[_Wanted],
-    known: Mapping[tuple[str, str, str, str, int | None], ReportRow],
+    known: Mapping[_Key, ReportRow],
     authors_epoch_choice: bool,
 ) -> Beside:
     """An entry with our figures, where there are all that it is of."""
