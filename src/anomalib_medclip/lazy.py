@@ -8,7 +8,7 @@ from typing import Any
 
 
 def lazy_names(
-    package: str, file: str
+    package: str, file: str, folders: str = ""
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """What a package needs to offer the names in the stub beside it.
 
@@ -18,6 +18,8 @@ def lazy_names(
     Args:
         package: The package's ``__name__``.
         file: The package's ``__file__``, beside which lies ``__init__.pyi``.
+        folders: Module that makes a folder of the package one of its kind: what the folder's own
+            stub takes from there is offered, too, so that such a folder need not be listed.
 
     Returns:
         The package's ``__getattr__``, ``__dir__`` and ``__all__``.
@@ -30,9 +32,11 @@ def lazy_names(
         Traceback (most recent call last):
         AttributeError: anomalib_medclip.data has no 'BMDA'; it has BMAD, BMADLeaveOneOut, ...
     """
-    stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
-    lines = [line for line in stub.body if isinstance(line, ast.ImportFrom)]
-    homes = {alias.name: line.module for line in lines for alias in line.names}
+    stub = Path(file).with_suffix(".pyi")
+    homes = _homes(stub)
+    for path in stub.parent.glob(f"*/{folders}.py") if folders else ():
+        of_folder = _homes(path.with_name(stub.name)).items()
+        homes |= {name: path.parent.name for name, module in of_folder if module == folders}
     public = sorted(homes)
 
     def find(name: str) -> Any:  # noqa: ANN401 - a class or function, known only once imported
@@ -46,3 +50,10 @@ def lazy_names(
         return resolve_name(f"{package}.{homes[name]}:{name}")
 
     return find, public.copy, public
+
+
+def _homes(stub: Path) -> dict[str, str | None]:
+    """Names in a stub, and the module each is from; ``None`` where it is a module itself."""
+    lines = ast.parse(stub.read_text(encoding="utf-8")).body
+    imports = [line for line in lines if isinstance(line, ast.ImportFrom)]
+    return {alias.name: line.module for line in imports for alias in line.names}

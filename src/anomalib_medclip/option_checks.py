@@ -95,7 +95,11 @@ def idle_options(
     """
     for idle in known:
         for name in idle.names:
-            if name in given and given[name] != defaults.get(name) and idle.beside(given):
+            if (
+                name in given
+                and given[name] != defaults.get(name, given[name])
+                and idle.beside(given)
+            ):
                 yield f"{name} is {given[name]!r}, and has no effect beside {idle.words}"
 
 

@@ -40,11 +40,8 @@ class SwinCase(MethodCase):
 
 
 OF_CLIP = {
-    "is_found_by_its_name": "it is a row of tables, and no method",
-    "says_the_object_if_its_prompts_name_it": "its text is no text tower of CLIP",
     "computes_in_the_precision_asked_for": "it computes in fp32",
     "runs_nothing_again_that_cannot_have_changed": "it has stages and no blocks of CLIP's",
-    "refuses_another_backbone": "it does not call its backbone a CLIP; see below",
     "holds_a_text_tower_only_if_images_need_it": "it reads no CLIP",
 }
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from anomalib_medclip import baselines
 from anomalib_medclip.models import list_models
 
 THOROUGH = {"iqeclip", "madclip", "mediclip", "mvfa"}
@@ -10,8 +11,11 @@ THOROUGH = {"iqeclip", "madclip", "mediclip", "mvfa"}
 SMOKE = {"learns"}
 """Promises that are asked of every method daily."""
 
-OTHERS = {*list_models(), "medclip"} - THOROUGH
-"""Of these a smoke daily; of the baselines only the largest."""
+RIVALS = {path.parent.name for path in Path(baselines.__path__[0]).glob("*/lightning_model.py")}
+"""Baselines that are a folder."""
+
+OTHERS = {*list_models(), *RIVALS, "medclip"} - THOROUGH
+"""Of these a smoke daily; of the baselines beside the folders only the largest."""
 
 
 def waits(parameter):

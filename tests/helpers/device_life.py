@@ -35,7 +35,7 @@ from anomalib_medclip.training.method import ClipMethod
 PLACES = {"cuda": torch.device("cuda", 1), "mps": torch.device("mps", 0)}
 NAMES = {"cuda": fake_device.NAME, "mps": "mps"}
 METHOD_NAMES = [method.__name__ for method in METHODS]
-OURS = [*METHOD_NAMES, *baselines.__all__]
+OURS = [*METHOD_NAMES, *baselines.list_baselines()]
 SWIN = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1), "window_size": 2}
 """MedCLIP's network, as small as it may be."""
 

@@ -6,10 +6,12 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+import daily
 import torch
 from torch import nn
 
 import anomalib_medclip
+from anomalib_medclip import baselines
 from anomalib_medclip.testing import MethodCase
 from anomalib_medclip.testing.small import BACKBONE, OPTIONS, SHALLOW, lesion_data, write_lesions
 
@@ -36,6 +38,27 @@ class Training:
     def of(method):
         return TRAINING.get(method.__name__, Training())
 
+
+RESNET = {"timm": "resnet18", "channels": [8, 16, 24, 32]}
+"""A narrow residual network of timm's, for baselines."""
+
+VGG = {"timm": "vgg16", "blocks": [[8, 8], [12, 16], [16, 16, 24], [24, 24, 32], [32, 32, 40]]}
+"""A narrow network of VGG's layout, for baselines."""
+
+OF_RIVALS = {
+    "runs_nothing_again_that_cannot_have_changed": "it has no blocks and no text of CLIP's",
+    "holds_a_text_tower_only_if_images_need_it": "it reads no CLIP",
+}
+"""Promises about CLIP, of which baselines that are none keep nothing."""
+
+OF_NORMS = {"learns_from_a_batch_as_from_its_halves": "a batch norm is of a batch"}
+
+OF_GRAPHS = (
+    "traces_to_the_same_numbers",
+    "exports_to_onnx_what_it_is",
+    "exports_to_openvino_what_it_is",
+)
+"""Promises about graphs."""
 
 MASKS_ALONE = "it learns from masks alone, and refuses data without them"
 
@@ -65,6 +88,56 @@ TRAINING = {
     "IQECLIP": Training(epochs=3, batch=2, options={"lr": 3e-3, "blocks": 1}),
     "MadCLIP": Training(epochs=3, batch=4, options={"lr": 1e-2}),
     "MVFA": Training(epochs=3, batch=4, options={"lr": 3e-3}),
+    # Patches of 64 px, and of 32.
+    "PatchSVDD": Training(
+        epochs=20,
+        batch=4,
+        options={"image_size": 64, "width": 16, "draws": 4, "lr": 1e-3, "weight": 1e-2},
+        exempt=OF_RIVALS
+        | {"learns_from_a_batch_as_from_its_halves": "patches are drawn by chance"},
+    ),
+    # Features of a small random network lie far apart, and so does the noise.
+    "SimpleNet": Training(
+        epochs=30,
+        batch=4,
+        options={
+            "backbone": RESNET,
+            "layers": [1, 2],
+            "layer_width": 48,
+            "width": 48,
+            "hidden": 40,
+            "noise_std": 2.0,
+            "sigma": 1.0,
+            "lr": 5e-2,
+        },
+        exempt=OF_RIVALS | OF_NORMS,
+    ),
+    "MKD": Training(
+        epochs=30,
+        batch=4,
+        options={"backbone": VGG, "stretch": False, "sigma": 1.0, "lr": 1e-2},
+        exempt=OF_RIVALS
+        | OF_NORMS
+        | {name: "its maps are gradients at the image" for name in OF_GRAPHS},
+    ),
+    "BGAD": Training(
+        epochs=4,
+        batch=4,
+        options={
+            "backbone": {"timm": "test_efficientnet"},
+            "layers": [0, 1],
+            "blocks": 2,
+            "code": 16,
+            "positions": 256,
+            "sub_epochs": 1,
+            "lr": 5e-3,
+        },
+        exempt=OF_RIVALS
+        | {
+            "learns_from_labels_alone": MASKS_ALONE,
+            "restores_the_kind_of_model_it_is": MASKS_ALONE,
+        },
+    ),
     # It sees its few images once an epoch, not in a dozen copies.
     "MediCLIP": Training(epochs=20, batch=4, others={"tasks": {"Source": 1, "Identity": 1}}),
 }
@@ -74,7 +147,8 @@ TEST_DATA = os.environ.get("ANOMALIB_MEDCLIP_TEST_DATA")
 
 
 __all__ = [
-    "BACKBONE", "CASES", "METHODS", "OPTIONS", "SHALLOW", "lesion_data", "small", "write_lesions",
+    "BACKBONE", "CASES", "METHODS", "OPTIONS", "RIVALS", "SHALLOW", "case_of", "lesion_data",
+    "small", "write_lesions",
 ]  # fmt: skip
 
 
@@ -92,10 +166,19 @@ def shallow(method):
 METHODS = [anomalib_medclip.get_model(name) for name in anomalib_medclip.list_models()]
 
 
-CASES = [
-    MethodCase(method, found.options, found.epochs, found.batch, found.exempt)
-    for method, found in ((method, Training.of(method)) for method in METHODS)
+RIVALS = [
+    getattr(baselines, name) for name in baselines.list_baselines() if name.lower() in daily.RIVALS
 ]
+"""Baselines that are a folder."""
+
+
+def case_of(method):
+    """A method, with what it needs to keep its promises soon."""
+    found = Training.of(method)
+    return MethodCase(method, found.options, found.epochs, found.batch, found.exempt)
+
+
+CASES = [case_of(method) for method in METHODS]
 """Every method, with what it needs to keep its promises soon."""
 
 

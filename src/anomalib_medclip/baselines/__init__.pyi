@@ -4,3 +4,5 @@ from .trivial import MeanIntensity as MeanIntensity
 from .winclip import WinCLIP as WinCLIP
 
 __all__: list[str]
+
+def list_baselines() -> list[str]: ...

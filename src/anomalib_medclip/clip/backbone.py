@@ -216,10 +216,10 @@ class Backbone:
             logger.info("%s has random weights (seed %d)", self.name, self.seed)
             self._resize(clip)
             told = settings | {"config": config, "seed": self.seed}
-            return LoadedClip(clip, _fingerprint(told), stated)
+            return LoadedClip(clip, fingerprint_of(told), stated)
         path = weights_of(source, self.pretrained)
         state = read_weights(path)
-        fingerprint = _fingerprint(settings, state)
+        fingerprint = fingerprint_of(settings, state)
         try:
             fit(clip, state, *self._interpolation)
         except (RuntimeError, KeyError) as error:
@@ -270,7 +270,8 @@ class Backbone:
         return settings
 
 
-def _fingerprint(settings: dict[str, Any], weights: Mapping[str, Tensor] | None = None) -> str:
+def fingerprint_of(settings: dict[str, Any], weights: Mapping[str, Tensor] | None = None) -> str:
+    """Sixteen hexadecimal digits of settings and of weights; see ``LoadedClip``."""
     digest = hashlib.sha256(as_json(settings, sort_keys=True).encode())
     for name, value in sorted((weights or {}).items()):
         flat = value.detach().float().flatten()

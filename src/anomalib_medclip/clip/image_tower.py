@@ -217,11 +217,7 @@ class ImageTower(nn.Module):
         return self._trunk.project(tokens, norm)
 
     def _embed(self, images: Tensor) -> Tensor:
-        if images.shape[1:] != (3, *self.size):
-            came, wanted = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.size))
-            msg = f"images of {came} came (channels, rows, columns), and this tower takes 3 x "
-            msg += f"{wanted}; resize them as the model's pre_processor does, or set image_size"
-            raise ConfigError(msg)
+        refuse_other_size(images, self.size)
         if self.backbone.normalize:
             images = (images - self.mean) / self.std
         return self._trunk.embed(images)
@@ -238,3 +234,20 @@ class ImageTower(nn.Module):
     @property
     def _blocks(self) -> Sequence[nn.Module]:
         return self._trunk.blocks_of(self.visual)
+
+
+def refuse_other_size(images: Tensor, size: tuple[int, int]) -> None:
+    """Refuse images that are not of the size that a network takes.
+
+    Args:
+        images: ``(batch, channel, height, width)``.
+        size: Height and width wanted.
+
+    Raises:
+        ConfigError: They are of another, or not of three channels.
+    """
+    if images.shape[1:] != (3, *size):
+        came, wanted = (" x ".join(map(str, shape)) for shape in (images.shape[1:], size))
+        msg = f"images of {came} came (channels, rows, columns), and this tower takes 3 x "
+        msg += f"{wanted}; resize them as the model's pre_processor does, or set image_size"
+        raise ConfigError(msg)

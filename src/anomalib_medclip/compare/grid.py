@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+from anomalib_medclip.baselines.common.baseline import Baseline
 from anomalib_medclip.baselines.trivial import TrivialMixin
 from anomalib_medclip.compare.cell_record import Determinants, PlannedCell
 from anomalib_medclip.compare.comparison import (
@@ -196,7 +197,7 @@ class _Sources:
 
 def _cells(name: str, entry: ModelEntry, trained: str, sources: _Sources) -> Iterator[Cell]:
     kind, options = _model(entry)
-    both = ["support", "train"] if kind == "baseline" else ["support"]
+    both = ["support", "train"] if _wants_normals_alone(kind, options) else ["support"]
     seeds = sources.config.seeds[: 1 if kind == "trivial" else None]
     for normals in entry.get("normals", both):
         for k_shot, draw in _draws(trained, normals, sources):
@@ -238,9 +239,15 @@ def _model(entry: ModelEntry) -> tuple[str, Options]:
         "image_size": entry.get("image_size"),
         "record_every": entry.get("record_every", 1),
     }
-    kinds = {"method": ClipMethod, "trivial": TrivialMixin}
+    kinds = {"baseline": Baseline, "method": ClipMethod, "trivial": TrivialMixin}
     found = [kind for kind, base in kinds.items() if issubclass(find_class(options), base)]
     return (*found, "baseline")[0], options
+
+
+def _wants_normals_alone(kind: str, options: Options) -> bool:
+    """Whether all normal images for training are of use to a model, and the abnormal ones not."""
+    # anomalib's models do not say, and learn from normal images.
+    return kind == "baseline" and not getattr(find_class(options), "wants_abnormal", False)
 
 
 def check_inputs(cell: Cell, data: Mapping[str, MedicalDataModule], known: Digests) -> None:

@@ -94,8 +94,7 @@ class ClipModel(SizedByState):
         super().__init__()
         self.prompts = prompts or FixedPrompts()
         self.clip = clip
-        by_default = [clip.depth * quarter // 4 for quarter in self.quarters]
-        self.levels = clip.checked(by_default if levels is None else levels)
+        self.levels = self._levels_of(clip, levels)
         self.text_tower: TextTower | None = None
         self.memory_bank: MemoryBank | None = None
         self.has_masks = True
@@ -146,6 +145,10 @@ class ClipModel(SizedByState):
         middle = self.clip.depth // 2
         nearest = min(range(len(self.levels)), key=lambda at: abs(self.levels[at] - middle))
         return encoded[:, nearest]
+
+    def middle_patches(self, encoded: Tensor) -> Float[Tensor, "batch patch width"]:
+        """The patches among ``middle_tokens``, row by row of a square."""
+        return self.clip.patches(self.middle_tokens(encoded))
 
     @abstractmethod
     def score(
@@ -276,6 +279,10 @@ class ClipModel(SizedByState):
         """
         del encoded, text
         return {}
+
+    def _levels_of(self, clip: ImageTower, levels: Sequence[int] | None) -> tuple[int, ...]:
+        by_default = [clip.depth * quarter // 4 for quarter in self.quarters]
+        return clip.checked(by_default if levels is None else levels)
 
 
 class FrozenModel(ClipModel):

@@ -174,7 +174,7 @@ def _from_checkpoint(
 
 def _method_class(path: Path, notes: Notes) -> Any:  # noqa: ANN401 - any method or baseline
     name = notes.method
-    if name in baselines.__all__:
+    if name in baselines.list_baselines():
         return resolve_name(f"{baselines.__name__}:{name}")
     try:
         return get_model(name)
@@ -225,8 +225,7 @@ def _run_with_vectors(model: Any, device: str, images: Tensor) -> tuple[Inferenc
     encoded = clip_model.encode(model.pre_processor(images.to(device)))
     found = clip_model.score(encoded, clip_model.known_text())
     found = model.post_processor(found) if model.post_processor else found
-    patches = clip_model.clip.patches(clip_model.middle_tokens(encoded))
-    vectors = cell_vectors(patches)
+    vectors = cell_vectors(clip_model.middle_patches(encoded))
     outputs = {name: one.cpu() for name, one in found._asdict().items() if one is not None}
     return InferenceBatch(**outputs), vectors.cpu()
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -15,9 +16,6 @@ from torch import Tensor
 from anomalib_medclip.data.folder import MedicalFolder
 from anomalib_medclip.testing.small import OPTIONS, SHALLOW, lesion_data, write_lesions
 from anomalib_medclip.training.method import ClipMethod
-
-SIDE = 32
-"""Side of the images that a small method takes, in pixels."""
 
 
 class Trained(NamedTuple):
@@ -73,13 +71,23 @@ class MethodCase:
         """Of the method's class."""
         return self.method.__name__
 
+    @property
+    def side(self) -> int:
+        """Side of the images that it takes, in pixels."""
+        return int({**OPTIONS, **self.options}["image_size"])
+
     def small(self, **options: Any) -> Any:  # noqa: ANN401 - the method, whose options are its own
         """A small and offline model of the method, which draws no pictures unless it is asked."""
-        return self.method(**{**OPTIONS, "visualizer": False, **self.options, **options})
+        usual = {name: value for name, value in OPTIONS.items() if self.takes(name)}
+        return self.method(**{**usual, "visualizer": False, **self.options, **options})
 
     def shallow(self) -> Any:  # noqa: ANN401 - the method
-        """The same with half the blocks."""
-        return self.small(**SHALLOW)
+        """The same with half the blocks, if it can be told which to read."""
+        return self.small(**(SHALLOW if self.takes("levels") else {}))
+
+    def takes(self, option: str) -> bool:
+        """Whether the method has such an option."""
+        return option in signature(self.method).parameters
 
     @cached_property
     def scratch(self) -> TemporaryDirectory[str]:

@@ -120,7 +120,7 @@ class FrozenFeatures:
         """
         paths = [str(path) for path in batch.image_path or ()]
         if not paths or any(path not in self._vectors for path in paths):
-            patches = self._model.clip.patches(self._model.middle_tokens(encoded))
+            patches = self._model.middle_patches(encoded)
             found = cell_vectors(patches).half().cpu()
             self._vectors.update(zip(paths, found, strict=False))
             return found

@@ -92,7 +92,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         asked = self.say_words(model), few_shot
         self.model = model
         model.few_shot = few_shot is not False
-        model.loss_weights = self.hparams["loss_weights"] or {}
+        model.loss_weights = self.hparams.get("loss_weights") or {}
         options = self.hparams
         if adapters := options.pop("adapters", None):  # a checkpoint holds them; the file may go
             model.load_released(adapters)
@@ -280,7 +280,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
         """
         is_file = isinstance(checkpoint_path, str | Path)
         off = switched_off(read_checkpoint(checkpoint_path)) if is_file else {}
-        given = {"adapters": None, **off, **kwargs}
+        no_file = {} if "adapters" in cls.no_use_for else {"adapters": None}
+        given = {**no_file, **off, **kwargs}
         method: Any = super().load_from_checkpoint(checkpoint_path, *args, **given)
         if is_file:
             method.exporter.restored_from(checkpoint_path)

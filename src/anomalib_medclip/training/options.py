@@ -1,7 +1,7 @@
 """The options that all methods share, and what follows from them for anomalib."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from inspect import signature
 from types import MappingProxyType
@@ -87,6 +87,7 @@ class SharedOptions(PromptOptions):
         default_lr: Step size, where ``--model.lr`` does not say.
         learns: Whether anything in it is trained.
         needs_abnormal: Whether it refuses to learn from normal images alone.
+        no_use_for: Options of these that it does not take.
         loss_names: Losses that ``loss_weights`` may weigh.
         idle: Options that have no effect beside others.
         training_facts: How it was trained: zero-shot or few-shot, from which sets, epochs.
@@ -104,6 +105,7 @@ class SharedOptions(PromptOptions):
     default_lr: ClassVar[float] = 1e-3
     learns: ClassVar[bool] = True
     needs_abnormal: ClassVar[bool] = False
+    no_use_for: ClassVar[Iterable[str]] = ()
     loss_names: ClassVar[Sequence[str]] = LossTerms._fields
     idle: ClassVar[Sequence[Idle]] = ()
     resample: ClassVar[Resample] = "bicubic"

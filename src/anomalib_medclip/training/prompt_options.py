@@ -98,7 +98,7 @@ class PromptOptions(Base):
                 why = "reads no words here" if none else "has prompts of its own"
                 msg = f"{type(self).__name__} {why}; leave prompts out"
                 raise ConfigError(msg)
-            return cast("str | None", self.hparams["object_name"])
+            return cast("str | None", self.hparams.get("object_name"))
         self.words = prompts.words
         if asked.lists and self.words:
             self.names_the_object = self.words.name_the_object

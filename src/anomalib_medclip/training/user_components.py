@@ -244,6 +244,7 @@ def whole_signature(method: type) -> inspect.Signature:
     ``help`` and whoever asks whether a model has an option should see them all.
     """
     found: dict[str, inspect.Parameter] = {}
+    left_out = getattr(method, "no_use_for", ())  # of other classes than methods, too
     for parent in reversed(method.__mro__):
         if "__init__" in vars(parent):
             _, *options = inspect.signature(vars(parent)["__init__"]).parameters.values()
@@ -253,4 +254,4 @@ def whole_signature(method: type) -> inspect.Signature:
             for one in options:
                 if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
                     found[one.name] = one.replace(kind=one.KEYWORD_ONLY)
-    return inspect.Signature(list(found.values()))
+    return inspect.Signature([one for name, one in found.items() if name not in left_out])

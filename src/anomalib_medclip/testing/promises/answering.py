@@ -9,19 +9,23 @@ import torch
 from torch import Tensor
 
 from anomalib_medclip.spreadsheet import original
-from anomalib_medclip.testing.method_case import SIDE, MethodCase
+from anomalib_medclip.testing.method_case import MethodCase
 from anomalib_medclip.testing.promises.promise import differing, hold, learnt
 
 
 def scores_lie_between_zero_and_one(case: MethodCase) -> None:
     """Scores and maps are finite numbers in [0, 1], and clipping makes no ties."""
+    model = case.trained.model.eval()
     with torch.inference_mode():
-        found = case.trained.model.eval()(case.images)
+        found = model(case.images)
     for name, values in (("scores", found.pred_score), ("maps", found.anomaly_map)):
         hold(values.isfinite().all(), f"{name} is not finite")
         hold(values.min() >= 0 and values.max() <= 1, f"{name} leaves [0, 1]")
     count = len(case.images)
-    hold(found.anomaly_map.shape == (count, SIDE, SIDE), f"maps are {found.anomaly_map.shape}")
+    hold(
+        found.anomaly_map.shape == (count, case.side, case.side),
+        f"maps are {found.anomaly_map.shape}",
+    )
     hold(found.pred_score.shape == (count,), f"scores are {found.pred_score.shape}")
     hold(len(found.pred_score.unique()) == count, "images of different pixels have one score")
 
@@ -103,7 +107,9 @@ def explains_itself_on_its_own_scale(case: MethodCase) -> None:
     hold(torch.equal(whole, again) and not differing(before, learnt(model)), "looking changed it")
     levels = len(model.scored_levels)
     for name, of_level in maps.items():
-        hold(of_level.shape == (levels, 3, SIDE, SIDE), f"maps {name} are {of_level.shape}")
+        hold(
+            of_level.shape == (levels, 3, case.side, case.side), f"maps {name} are {of_level.shape}"
+        )
         hold(of_level.min() >= 0 and of_level.max() <= 1, f"maps {name} leave [0, 1]")
     if near is not None:
         hold(near.distance.shape[:2] == (levels, 3), f"distances are {near.distance.shape}")

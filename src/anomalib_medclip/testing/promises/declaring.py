@@ -7,22 +7,28 @@ from typing import get_type_hints
 
 import torch
 
+from anomalib_medclip import baselines
 from anomalib_medclip.clip.towers import TextTower
 from anomalib_medclip.components.model import ClipModel
 from anomalib_medclip.components.prompts import PromptEncoder
-from anomalib_medclip.errors import NotReadyError
+from anomalib_medclip.errors import ConfigError, NotReadyError
 from anomalib_medclip.models import get_model, list_models
-from anomalib_medclip.testing.method_case import SIDE, MethodCase
-from anomalib_medclip.testing.promises.promise import hold, refused
+from anomalib_medclip.testing.method_case import MethodCase
+from anomalib_medclip.testing.promises.promise import hold, of_option, refused
 from anomalib_medclip.training.options import SharedOptions
 
 
 def has_every_shared_option(case: MethodCase) -> None:
-    """It takes every option that all methods share, by its flat name."""
-    shared = inspect.signature(SharedOptions).parameters.keys() - {"kwargs"}
+    """It takes every option that all methods share, by its flat name, or declares it of no use."""
+    useless = {*case.method.no_use_for}
+    shared = inspect.signature(SharedOptions).parameters.keys() - {"kwargs", *useless}
     own = inspect.signature(case.method).parameters.keys()
     hold(shared <= own, f"options are missing: {sorted(shared - own)}; pass **kwargs on")
     hold(shared <= case.small().hparams.keys() | {"adapters", *_COMPONENTS}, "hparams lack options")
+    hold(not useless & own, f"it declares of no use what it takes: {sorted(useless & own)}")
+    for name in sorted(useless):
+        with refused(ConfigError, f"leave {name} out"):
+            case.small(**{name: None})
 
 
 _COMPONENTS = ("pre_processor", "post_processor", "evaluator", "visualizer")
@@ -34,7 +40,7 @@ def has_options_of_plain_data(case: MethodCase) -> None:
     torch.save(dict(model.hparams), buffer := io.BytesIO())
     buffer.seek(0)
     kept = torch.load(buffer, weights_only=True)
-    hold(kept["backbone"] == model.hparams["backbone"], "options came back changed")
+    hold(kept == dict(model.hparams), "options came back changed")
     same = copy.deepcopy(model).model.clip.fingerprint == model.model.clip.fingerprint
     hold(same, "a copy has another backbone")
 
@@ -56,6 +62,9 @@ def declares_what_it_has(case: MethodCase) -> None:
 
 def is_found_by_its_name(case: MethodCase) -> None:
     """Installed, it is a model by the name of its class, and its checkpoints can be scored."""
+    if case.name in baselines.list_baselines():
+        hold(getattr(baselines, case.name) is case.method, "its name is that of another baseline")
+        return
     hold(case.name.lower() in list_models(), "no entry point or folder of models names it")
     hold(get_model(case.name) is case.method, "its name is that of another class")
 
@@ -63,6 +72,9 @@ def is_found_by_its_name(case: MethodCase) -> None:
 def says_the_object_if_its_prompts_name_it(case: MethodCase) -> None:
     """Other words for what images show give other text features, where prompts name the object."""
     model = case.small().model
+    if not model.prompts.reads_words:
+        hold(not case.method.names_the_object, "its prompts read no words, and name an object")
+        return
     tower = model.text_tower or TextTower(model.clip.backbone)
     with torch.no_grad():
         one, other = (model.prompts(tower, word) for word in ("brain", "liver"))
@@ -85,9 +97,10 @@ def freezes_its_towers(case: MethodCase) -> None:
 def refuses_to_score_before_it_is_ready(case: MethodCase) -> None:
     """Without training or a checkpoint it scores nothing, and says what to do."""
     with refused(NotReadyError, "checkpoint"):
-        case.small()(torch.rand(1, 3, SIDE, SIDE))
+        case.small()(torch.rand(1, 3, case.side, case.side))
 
 
+@of_option("precision")
 def computes_in_the_precision_asked_for(case: MethodCase) -> None:
     """With ``precision`` bf16 its tower computes in bf16, its scores are float32 and stay near."""
     trained = case.trained

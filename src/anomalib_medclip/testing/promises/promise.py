@@ -33,6 +33,20 @@ def of_learning(promise: Promise) -> Promise:
     return asked
 
 
+def of_option(name: str) -> Callable[[Promise], Promise]:
+    """A promise of what an option does; a method that declares no use for it keeps it by that."""
+
+    def of(promise: Promise) -> Promise:
+        @wraps(promise)
+        def asked(case: MethodCase) -> None:
+            if name not in case.method.no_use_for:
+                promise(case)
+
+        return asked
+
+    return of
+
+
 def hold(kept: object, words: str) -> None:
     """Go on if something holds.
 

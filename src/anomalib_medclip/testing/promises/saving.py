@@ -12,8 +12,8 @@ from anomalib.data import InferenceBatch
 
 from anomalib_medclip.clip.backbone import Backbone
 from anomalib_medclip.errors import BackboneMismatchError, CheckpointError, NotReadyError
-from anomalib_medclip.testing.method_case import SIDE, MethodCase
-from anomalib_medclip.testing.promises.promise import differing, hold, learnt, refused
+from anomalib_medclip.testing.method_case import MethodCase
+from anomalib_medclip.testing.promises.promise import differing, hold, learnt, of_option, refused
 from anomalib_medclip.training.checkpoints import read_checkpoint
 
 
@@ -50,7 +50,7 @@ def restores_the_kind_of_model_it_is(case: MethodCase) -> None:
     kinds = [(model.model.has_masks, model.model.few_shot) for model in (trained.model, restored)]
     hold(kinds[0] == kinds[1], f"(has_masks, few_shot) were {kinds[0]} and are {kinds[1]}")
     hold(not kinds[0][0] and kinds[0][1] is not bool(asked), f"it was trained as {kinds[0]}")
-    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, case.side, case.side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         hold(_equal(trained.model.eval()(images), restored(images)), _OTHERWISE)
 
@@ -64,10 +64,11 @@ def _equal(one: InferenceBatch, other: InferenceBatch) -> bool:
     return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in pairs)
 
 
+@of_option("backbone_seed")
 def refuses_another_backbone(case: MethodCase) -> None:
-    """Weights that were learnt on one CLIP are not put on another."""
+    """Weights that were learnt on one backbone are not put on another."""
     state = read_checkpoint(case.trained.checkpoint)
-    with refused(BackboneMismatchError, "another backbone: custom CLIP, random seed 0, 32 px"):
+    with refused(BackboneMismatchError, f"another backbone: {case.small().model.clip.backbone}"):
         case.small(backbone_seed=1).on_load_checkpoint(state)
 
 

@@ -109,8 +109,9 @@ class Steps(Callback):
         self.scores.append(outputs.pred_score.clone())
 
     def on_train_batch_end(self, _trainer: Any, _module: Any, outputs: Any, *_: Any) -> None:  # noqa: ANN401
-        """Keep the loss of a step."""
-        self.losses.append(outputs["loss"].detach())
+        """Keep the loss of a step, if the batch taught anything."""
+        if outputs:
+            self.losses.append(outputs["loss"].detach())
 
     def on_before_optimizer_step(self, _trainer: Any, module: Any, _optimizer: Any) -> None:  # noqa: ANN401
         """Keep the gradients of a step."""

@@ -1,0 +1,132 @@
+"""What baselines stand on: where images enter, networks of timm's, options, and the folders."""
+
+import logging
+
+import pytest
+import timm
+import torch
+from daily import RIVALS
+from safetensors.torch import save_file
+from tiny import RESNET, case_of
+
+from anomalib_medclip import baselines
+from anomalib_medclip.baselines import SimpleNet
+from anomalib_medclip.baselines.common import NetworkSource, Pixels, Trunk
+from anomalib_medclip.compare.comparison import parse_model
+from anomalib_medclip.errors import ConfigError, WeightsError
+from anomalib_medclip.score.inferencer import Inferencer
+
+IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+PATH = "anomalib_medclip.baselines.SimpleNet"
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file of a narrow network's weights, with a head that no trunk has."""
+    torch.manual_seed(3)
+    network = timm.create_model("resnet18", channels=RESNET["channels"], num_classes=5)
+    save_file(network.state_dict(), tmp_path / "resnet.safetensors")
+    return network.eval(), str(tmp_path / "resnet.safetensors")
+
+
+def test_every_folder_is_found_by_its_class_and_common_is_none():
+    found = {name.lower() for name in baselines.list_baselines()}
+    assert found == {*RIVALS, "imagesize", "meanintensity", "medclip", "winclip"}
+    assert "common" not in found
+
+
+def test_images_enter_as_the_weights_were_trained_or_as_they_are():
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = (IMAGES - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    source = NetworkSource(None, image_size=32)
+    torch.testing.assert_close(Pixels(source)(IMAGES), expected)
+    plain = NetworkSource(None, image_size=32, normalize=False)
+    assert torch.equal(Pixels(plain)(IMAGES), IMAGES)
+    assert Pixels(plain).fingerprint != Pixels(source).fingerprint
+    with pytest.raises(ConfigError, match="images of 3 x 32 x 32 came"):
+        Pixels(NetworkSource(None, image_size=64))(IMAGES)
+    inception = NetworkSource({"timm": "inception_v3"})
+    assert inception.stated.mean == (0.5, 0.5, 0.5)
+
+
+@torch.no_grad()
+def test_a_trunk_gives_the_maps_of_its_stages_with_weights_of_a_file(weights):
+    network, file = weights
+    trunk = Trunk(NetworkSource(RESNET, file, 32, normalize=False), [2, 3])
+    first = network.maxpool(network.act1(network.bn1(network.conv1(IMAGES))))
+    second = network.layer2(network.layer1(first))
+    found = trunk.train().maps(IMAGES)
+    torch.testing.assert_close(found, [second, network.layer3(second)])
+    assert trunk.channels == [16, 24]
+    assert not any(one.requires_grad for one in trunk.parameters())
+
+
+def test_a_fingerprint_is_of_weights_stages_statistics_and_entry(weights):
+    _, file = weights
+    trunks = [
+        Trunk(NetworkSource(RESNET, file, 32), [2, 3]),
+        Trunk(NetworkSource(RESNET, file, 32), [2]),
+        Trunk(NetworkSource(RESNET, file, 32), [2, 3], moved_statistics=True),
+        Trunk(NetworkSource(RESNET, file, 64), [2, 3]),
+        Trunk(NetworkSource(RESNET, None, 32), [2, 3]),
+        Trunk(NetworkSource(RESNET, None, 32, seed=1), [2, 3]),
+    ]
+    assert len({one.fingerprint for one in trunks}) == len(trunks)
+    again = Trunk(NetworkSource(RESNET, file, 32), [2, 3])
+    assert again.fingerprint == trunks[0].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("model", "word"),
+    [
+        ("timm:resnet19", "timm knows no image tower 'resnet19'"),
+        ("hf-hub:someone/resnet18", "timm knows no image tower"),
+        ({"timm": "resnet18", "checkpoint_path": "else.pth"}, "it must be a number"),
+        ({"timm": "resnet18", "pretrained": True}, "it must be a number"),
+        ({"timm": "resnet18", "pretrained": 1}, "multiple values for keyword argument"),
+        ({"timm": "resnet18", "layers": [10**9] * 4}, "of at most 10000"),
+        ({"timm": "resnet18", "chanels": [8]}, "timm does not make resnet18"),
+        ({"timm": "resnet18", "channels": [10_000] * 4}, "parameters, and at most"),
+        ({"channels": [8]}, "timm knows no image tower 'None'"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(model, word):
+    with pytest.raises(WeightsError, match=word):
+        Trunk(NetworkSource(model, image_size=32), [2])
+
+
+def test_weights_that_do_not_fit_are_refused(weights, tmp_path):
+    _, file = weights
+    with pytest.raises(WeightsError, match=r"does not fit timm's resnet18: .*size mismatch"):
+        Trunk(NetworkSource("timm:resnet18", file, 32), [2])
+    save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "few.safetensors")
+    with pytest.raises(WeightsError, match=r"does not fit timm's resnet18: .*it has no bn1\.bias"):
+        Trunk(NetworkSource("timm:resnet18", str(tmp_path / "few.safetensors"), 32), [2])
+    with pytest.raises(WeightsError, match=r"nowhere\.pth is missing"):
+        Trunk(NetworkSource("timm:resnet18", str(tmp_path / "nowhere.pth"), 32), [2])
+    with pytest.raises(ConfigError, match=r"layers are \[3, 2\], and must ascend"):
+        Trunk(NetworkSource(RESNET, file, 32), [3, 2])
+
+
+def test_an_option_of_clip_is_refused_in_python_and_in_a_config():
+    with pytest.raises(ConfigError, match="SimpleNet has no use for levels; leave levels out"):
+        SimpleNet(levels=[1])
+    for name in SimpleNet.no_use_for:
+        with pytest.raises(ConfigError, match=f"'{name}' is not accepted"):
+            parse_model({"class_path": PATH, "init_args": {name: None}})
+    parsed = parse_model({"class_path": PATH, "init_args": {"decide_by": "f1", "margin": 1.0}})
+    assert parsed.model.init_args.margin == 1.0
+
+
+def test_nothing_is_said_of_options_that_nobody_gave(caplog):
+    with caplog.at_level(logging.WARNING):
+        case_of(SimpleNet).small()
+    assert not caplog.records
+
+
+def test_a_checkpoint_is_scored(tmp_path):
+    case = case_of(SimpleNet)
+    picture = case.lesions / "images" / "abnormal" / "1.png"
+    found = Inferencer(case.trained.checkpoint).predict(picture)
+    assert 0 <= found.score <= 1
+    assert found.anomaly_map.shape == (32, 32)
