@@ -7,6 +7,7 @@ import yaml
 from comparing import SMALL
 from conftest import save_bmad, save_mask, save_picture
 from paper_trees import MEDICLIP, WRITERS
+from tiny import Training
 
 from anomalib_medclip.commands import reproduce
 from anomalib_medclip.commands.configs import configs
@@ -22,12 +23,11 @@ _RESNET = {"backbone": "resnet18", "pre_trained": False}
 _SWIN = {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 2}
 _TINY = {
     "MedCLIP": {"backbone": _SWIN, "pretrained": None, "image_size": 32},
-    "AdaCLIP": {**SMALL, "fusion": "mean"},
     "Cflow": {**_RESNET, "coupling_blocks": 1},
     "ReverseDistillation": _RESNET,
     "Patchcore": {"backbone": "test_resnet", "pre_trained": False, "layers": ["layer1"]},
 }
-"""Options that make a model small which ``SMALL`` does not fit."""
+"""Options that make a model small which those of the other tests do not fit."""
 
 _LEVELS = {"levels", "scored_levels"}
 
@@ -38,6 +38,13 @@ def config_of(name):
     return read_config(TABLES[name].config)
 
 
+def _small(kind):
+    """Options that make a model of a class small and offline."""
+    usual = {**SMALL, **Training.of(kind).options}
+    useless = getattr(kind, "no_use_for", ())
+    return _TINY.get(kind.__name__, {k: v for k, v in usual.items() if k not in useless})
+
+
 def shrink(name, home, monkeypatch, models=None):
     """Let a table be run with tiny models for one epoch, at most two draws and seeds.
 
@@ -45,7 +52,7 @@ def shrink(name, home, monkeypatch, models=None):
     """
     config = as_config(read_config(TABLES[name].config))
     for entry in config["models"].values():
-        options = {**entry["init_args"], **_TINY.get(find_class(entry).__name__, SMALL)}
+        options = {**entry["init_args"], **_small(find_class(entry))}
         # Of 4 blocks where the papers' have 24.
         shallow = {k: [level // 6 for level in v] for k, v in options.items() if k in _LEVELS}
         entry |= {"init_args": {**options, **shallow}, "max_epochs": 1}
