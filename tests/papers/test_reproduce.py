@@ -214,11 +214,13 @@ def test_training_sets_without_a_set_to_test_on_are_nothing_to_run(tmp_path, cap
     assert "nothing of madclip-table3 can be run; see above" in capsys.readouterr().err
 
 
-def test_missing_weights_leave_out_their_model_alone(tmp_path):
+def test_missing_weights_leave_out_their_models_alone(tmp_path):
     config = placed(config_of("mvfa-table1"), tmp_path)
     lacking = missing(config, TABLES["mvfa-table1"].config)
-    assert lacking.models.keys() == {"MedCLIP"}
+    assert lacking.models.keys() == {"MedCLIP", "MKD", "DRA", "BGAD"} & config.models.keys()
     assert str(tmp_path / "weights" / "medclip-vit.zip") in lacking.models["MedCLIP"]
-    assert config.models.keys() - without(config, lacking._replace(data={})).models.keys() == {
-        "MedCLIP"
-    }
+    there = without(config, lacking._replace(data={}))
+    assert config.models.keys() - there.models.keys() == lacking.models.keys()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "medclip-vit.zip").touch()
+    assert "MedCLIP" not in missing(config, TABLES["mvfa-table1"].config).models

@@ -83,10 +83,10 @@ def missing(config: ComparisonConfig, path: Path) -> Missing:
         name: said for name, entry in config.data.items() if (said := _lack(entry, config, path))
     }
     models = {
-        name: f"no weights {weights}; see the model's page for who releases them"
+        name: f"no weights {weights}; docs/reproduce.md says where they are from"
         for name, entry in config.models.items()
-        if "/" in (weights := str(entry["init_args"].get("pretrained")))
-        and not Path(weights).exists()
+        if (weights := Path(str(entry["init_args"].get("pretrained")))).parent != Path()
+        and not weights.exists()
     }
     return Missing(data, models)
 
