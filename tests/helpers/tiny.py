@@ -132,7 +132,8 @@ TRAINING = {
         options={"backbone": VGG, "stretch": False, "sigma": 1.0, "lr": 1e-2},
         exempt=OF_RIVALS
         | OF_NORMS
-        | {name: "its maps are gradients at the image" for name in OF_GRAPHS},
+        | dict.fromkeys(OF_GRAPHS, "its maps are gradients at the image")
+        | {"learns_the_same_with_and_without_a_cache": "norms of few pixels magnify float16"},
     ),
     "BGAD": Training(
         epochs=4,
@@ -151,6 +152,44 @@ TRAINING = {
             "learns_from_labels_alone": MASKS_ALONE,
             "restores_the_kind_of_model_it_is": MASKS_ALONE,
         },
+    ),
+    "DRA": Training(
+        epochs=6,
+        batch=12,
+        options={
+            "backbone": RESNET | {"output_stride": 8},
+            "scales": 1,
+            "draws": 120,
+            "references": 2,
+            "lr": 1e-3,
+        },
+        exempt=OF_RIVALS
+        | OF_NORMS
+        | {
+            "encodes_no_image_twice": "references are encoded beside a batch",
+            "encodes_nothing_again_for_the_threshold": "references are encoded beside a batch",
+            "refuses_another_backbone": WHOLE_NETWORK,
+        },
+    ),
+    "AnoDDPM": Training(
+        epochs=2,
+        batch=2,
+        options={
+            "base_channels": 32,
+            "channel_multiples": [1, 1],
+            "blocks": 1,
+            "steps": 50,
+            "distance": 4,
+            "average_decay": 0.5,
+            "draws": 20,
+            "lr": 2e-3,
+        },
+        exempt=OF_RIVALS | {name: "noise is drawn by what an image shows" for name in OF_GRAPHS},
+    ),
+    "RegAD": Training(
+        epochs=1,
+        options={"backbone": RESNET},
+        exempt=OF_RIVALS | {"refuses_another_backbone": WHOLE_NETWORK},
     ),
     # It sees its few images once an epoch, not in a dozen copies.
     "MediCLIP": Training(epochs=20, batch=4, others={"tasks": {"Source": 1, "Identity": 1}}),
