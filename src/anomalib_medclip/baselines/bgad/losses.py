@@ -26,9 +26,7 @@ class Boundary(NamedTuple):
     beta: float = 0.01
     tau: float = 0.1
 
-    def of(
-        self, normal: Float[Tensor, "position"]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    def of(self, normal: Float[Tensor, "position"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Boundary of normal and of abnormal positions, without gradient.
 
         Args:

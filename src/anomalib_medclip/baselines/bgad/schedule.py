@@ -46,5 +46,6 @@ def step_size(lr: float, meta: int, metas: int, done: float) -> float:
     """
     if meta >= WARM:
         return cosine(lr, meta, metas)
-    first, last = lr * _FIRST, cosine(lr, WARM, max(metas, WARM))
+    # Of a training so short that the cosine would have ended by then, too, it rises.
+    first, last = lr * _FIRST, cosine(lr, WARM, max(metas, 2 * WARM))
     return first + (last - first) * (meta + done) / WARM

@@ -131,7 +131,7 @@ class BGADModel(NetworkModel):
         del copies
         normal = support[~labels]
         parts = [self.logp(some) for some in normal.split(8)]
-        peaks = [torch.cat([one.flatten(1).amax(dim=1) for one in level]) for level in zip(*parts)]
+        peaks = [torch.cat([one.flatten(1).amax(dim=1) for one in level]) for level in zip(*parts, strict=True)]
         self.peaks, self._owners = torch.stack(peaks), owners[~labels].cpu()
 
     def loss_terms(
@@ -235,9 +235,7 @@ class Positions(NamedTuple):
 
     def at(self, chosen: Int[Tensor, "some"]) -> "Positions":
         """Some of these, by number."""
-        return Positions(
-            self.flow, self.vectors[chosen], self.codes[chosen], self.abnormal[chosen]
-        )
+        return Positions(self.flow, self.vectors[chosen], self.codes[chosen], self.abnormal[chosen])
 
 
 def likelihood_maps(

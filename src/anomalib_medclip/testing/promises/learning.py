@@ -189,7 +189,10 @@ def encodes_no_image_twice(case: MethodCase) -> None:
         trained = case.fit(home, epochs=2, **options)
     learnt_from_, validated = len(trained.data.train_data), len(trained.data.val_data)
     first, *later = seen.counts  # of an image that comes several times as it is, once
-    hold(first >= learnt_from_ // trained.model.copies + validated, f"the first epoch encodes {first} images")
+    hold(
+        first >= learnt_from_ // trained.model.copies + validated,
+        f"the first epoch encodes {first} images",
+    )
     wanted = {learnt_from_ if trained.model.makes_images else 0}
     hold(set(later) == wanted, f"later epochs encode {later}, and should {wanted}")
 
