@@ -38,7 +38,7 @@ class PatchSVDDModel(NetworkModel):
     Args:
         clip: Where images enter.
         width: Length of a patch's vector.
-        draws: Pairs of each kind that are drawn of an image and step.
+        pairs: Pairs of patches of each kind that are drawn of an image and step.
         weight: Of the losses that draw patches together.
         combine: How the maps of both kinds of patches become one.
         seed: Seed of the initial weights.
@@ -57,7 +57,7 @@ class PatchSVDDModel(NetworkModel):
         self,
         clip: Pixels,
         width: int = 64,
-        draws: int = 8,
+        pairs: int = 8,
         weight: float = 1.0,
         combine: Combine = "product",
         seed: int = 0,
@@ -68,7 +68,7 @@ class PatchSVDDModel(NetworkModel):
             msg = f"image_size is {side}, and patches of {BIG} px fill images of {BIG}, "
             msg += f"{BIG + STRIDES[BIG]}, {BIG + 2 * STRIDES[BIG]}, ... px; take one of these"
             raise ConfigError(msg)
-        self.draws, self.weight, self.combine = draws, weight, combine
+        self.pairs, self.weight, self.combine = pairs, weight, combine
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = Encoder(width)
@@ -124,7 +124,7 @@ class PatchSVDDModel(NetworkModel):
         """Where patches lie, and how near each other close ones are, for both kinds of patches."""
         del masks, labels, text
         images, losses = encoded - self.mean_image, []
-        count, (side, _), device = self.draws * len(images), self.clip.size, images.device
+        count, (side, _), device = self.pairs * len(images), self.clip.size, images.device
         for patch in STRIDES:
             first, second, direction = neighbours(count, patch, side, device)
             pair = (jittered(cut(images, places, patch)) for places in (first, second))
