@@ -91,6 +91,7 @@ def test_distances_are_mahalanobis_and_an_owner_is_left_out():
     np.testing.assert_allclose(found**2, expected, rtol=1e-4)
 
 
+@pytest.mark.daily_for(pasted="both")
 @pytest.mark.parametrize(
     ("pasted", "classes"), [("both", 3), ("rectangle", 2), ("scar", 2), ("union", 2)]
 )

@@ -1,6 +1,6 @@
 """PatchSVDD's computation: patches to distances from normal ones, and its encoder's losses."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -103,7 +103,7 @@ class PatchSVDDModel(NetworkModel):
         found = {}
         for side, vectors in self.vectors(encoded).items():
             patches = vectors.flatten(2).transpose(1, 2)
-            distances = self.banks[str(side)].distance(patches, leave_out)
+            distances = self._bank(side).distance(patches, leave_out)
             rows = vectors.shape[-2:]
             found[side] = self.spreads[str(side)](distances.unflatten(1, rows))
         return found
@@ -127,8 +127,8 @@ class PatchSVDDModel(NetworkModel):
         count, (side, _), device = self.pairs * len(images), self.clip.size, images.device
         for patch in STRIDES:
             first, second, direction = neighbours(count, patch, side, device)
-            pair = (jittered(cut(images, places, patch)) for places in (first, second))
-            losses.append(self.place_loss(patch, *pair, direction))
+            one, other = (jittered(cut(images, places, patch)) for places in (first, second))
+            losses.append(self.place_loss(patch, one, other, direction))
             near = self.close_loss(images, patch, *close_by(count, patch, side, device))
             losses.append(self.weight * near)
         return without_masks(torch.stack(losses))
@@ -173,4 +173,7 @@ class PatchSVDDModel(NetworkModel):
         found = [self.vectors(image) for image in copies[0].split(1)]
         for side in STRIDES:
             vectors = torch.cat([one[side] for one in found]).flatten(2).transpose(1, 2)
-            self.banks[str(side)].fill(vectors, owners[~labels])
+            self._bank(side).fill(vectors, owners[~labels])
+
+    def _bank(self, side: int) -> VectorBank:
+        return cast("VectorBank", self.banks[str(side)])
