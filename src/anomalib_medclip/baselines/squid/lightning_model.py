@@ -62,8 +62,8 @@ class SQUID(Stepwise, AnomalibModule):
         super().__init__(
             backbone=None, pretrained=None, image_size=image_size, normalize=False, **kwargs
         )
-        for name, value, step in (("image_size", image_size, 32), ("features", features, 2)):
-            if checked(name, value, step, whole=True) % step:
+        for name, value, least, step in (("image_size", image_size, 64, 32), ("features", features, 2, 2)):
+            if checked(name, value, least, whole=True) % step:
                 msg = f"{name} is {value}, and must be a multiple of {step}; correct it"
                 raise ConfigError(msg)
         checked("slots", slots, 2, whole=True)
