@@ -33,9 +33,10 @@ def wheel(tmp_path_factory):
     return site
 
 
-def test_a_wheel_holds_the_package_and_its_configs_and_nothing_else(wheel):
+def test_a_wheel_holds_the_package_its_configs_what_was_measured_and_nothing_else(wheel):
     package = files_below(ROOT / "src" / "anomalib_medclip")
     found = {f"configs/{name}" for name in files_below(ROOT / "configs")}
+    found |= {f"performance/{name}" for name in files_below(ROOT / "docs" / "performance")}
     assert files_below(wheel / "anomalib_medclip") == package | found
     assert {path.name.partition("-")[0] for path in wheel.iterdir()} == {"anomalib_medclip"}
 

@@ -16,13 +16,14 @@ COMMANDS = {
     "compare": "train and test models side by side, and write a report",
     "configs": "list the configs that come with the package, and copy some",
     "prompts": "compare sets of words on the support; no test image is read",
+    "reproduce": "make a table of the papers again, ours beside theirs",
     "score": "score volumes and pictures; write heat maps on their own grids",
     "slice": "cut volumes into a tree of pictures, laid out as BMAD's",
 }
 """Each is a module of ``anomalib_medclip.commands`` with ``run(arguments) -> exit code``, imported
 when it is called, so that help comes at once."""
 
-_GOES_ON = ("compare", "score", "slice")
+_GOES_ON = ("compare", "reproduce", "score", "slice")
 """Commands that keep what they have written."""
 
 

@@ -1,100 +1,18 @@
 """The configs of the papers' other data sets, each on a small tree of its layout."""
 
-import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from paper_trees import MEDICLIP, WRITERS
 
 from anomalib_medclip import data
+from anomalib_medclip.data.industrial import INDUSTRIAL_SETS
 from anomalib_medclip.errors import DataRootError, MissingMaskError, SupportError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-MEDICLIP = ("brainmri", "busi", "chexpert")
-
-
-def write_mediclip(root, picture, mask):
-    """6 normal images for training; 3 normal and 4 abnormal ones for test, with masks for BUSI."""
-    train = [{"filename": f"train/normal/{i}.png"} for i in range(6)]
-    test = [
-        {"filename": f"test/{word}/{i}.png", "clsname": root.name, "label": label}
-        for label, word in enumerate(("normal", "abnormal"))
-        for i in range(3 + label)
-    ]
-    for seed, row in enumerate(train + test):
-        picture(root / "images" / row["filename"], seed=seed)
-        if root.name == "busi" and row.get("label"):
-            row["mask"] = f"test/ground_true/{seed}.png"
-            mask(root / "images" / row["mask"])
-    (root / "samples").mkdir()
-    for name, rows in {"train": train, "test": test}.items():
-        lines = "\n".join(json.dumps(row) for row in rows)
-        (root / "samples" / f"{name}.json").write_text(lines + "\n")
-
-
-def write_nihchest(root, picture, _mask):
-    """Two images of each of 20 patients, one of them without finding."""
-    rows = ["Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age"]
-    for patient in range(20):
-        for number, finding in enumerate(("No Finding", "Effusion|Mass")):
-            name = f"{patient:08}_{number:03}.png"
-            picture(root / "images" / name, seed=2 * patient + number)
-            rows.append(f"{name},{finding},{number},{patient},50")
-    (root / "Data_Entry_2017_v2020.csv").write_text("\n".join(rows))
-
-
-def write_adni(root, picture, _mask):
-    """Two slices of each of 20 subjects, every second one ill."""
-    rows = ["image,Image Data ID,Subject,Group,Sex"]
-    for subject in range(20):
-        for number in range(2):
-            name = f"slices/I{subject}_{number}.png"
-            picture(root / name, seed=2 * subject + number)
-            rows.append(f"{name},I{subject},002_S_{subject:04},{('CN', 'AD')[subject % 2]},F")
-    (root / "slices.csv").write_text("\n".join(rows))
-
-
-def write_octdl(root, picture, _mask):
-    """Two images of each of 20 patients, every second one ill."""
-    rows = ["file_name,disease,subcategory,condition,patient_id,eye,sex,year"]
-    for patient in range(20):
-        disease = ("NO", ("AMD", "DME")[patient // 10])[patient % 2]
-        for number in range(2):
-            name = f"{disease.lower()}_{patient}_{number}"
-            picture(root / disease / f"{name}.jpg", seed=2 * patient + number)
-            rows.append(f"{name},{disease},,,{patient},OD,,2020")
-    (root / "OCTDL_labels.csv").write_text("\n".join(rows))
-
-
-def write_industrial(home, picture, mask, defects, after, ending=".png"):
-    """8 normal images for training; 5 normal ones, and 10 with defects, for test."""
-    for i in range(8):
-        picture(home / "train" / "good" / f"{i:03}{ending}", seed=i)
-    for i in range(5):
-        picture(home / "test" / "good" / f"{i:03}{ending}", seed=20 + i)
-    for number, defect in enumerate(defects):
-        for i in range(10 // len(defects)):
-            picture(home / "test" / defect / f"{i:03}{ending}", seed=40 + 10 * number + i)
-            mask(home / "ground_truth" / defect / f"{i:03}{after}.png")
-
-
-def write_mvtecad(root, picture, mask):
-    write_industrial(root / "bottle", picture, mask, ("broken_large", "contamination"), "_mask")
-
-
-def write_visa(root, picture, mask):
-    write_industrial(root / "visa_pytorch" / "pcb1", picture, mask, ("bad",), "", ".JPG")
-
-
-WRITERS = {
-    **dict.fromkeys(MEDICLIP, write_mediclip),
-    "nihchest": write_nihchest,
-    "adni": write_adni,
-    "octdl": write_octdl,
-    "mvtecad": write_mvtecad,
-    "visa": write_visa,
-}
 
 
 @pytest.fixture
@@ -198,6 +116,24 @@ def test_prompts_say_what_the_papers_say(build):
 def test_an_industrial_category_is_named_with_those_there_are(build):
     with pytest.raises(DataRootError, match="MVTecAD has no category 'pcb1'; it has bottle, cable"):
         build("mvtecad", category="pcb1")
+
+
+def test_all_categories_of_an_industrial_set_are_one_set(build):
+    def change(root):
+        for category in INDUSTRIAL_SETS["MVTecAD"].categories[1:]:
+            shutil.copytree(root / "bottle", root / category)
+
+    built = build("mvtecad", change, category="all")
+    built.setup()
+    support = [Path(path).parts[2] for path in built.support_data.samples["image_path"]]
+    assert len({*support}) > 1
+    assert built.object_name == "object"
+    assert len(built.list_images()) == 15 * (8 + 5 + 10)
+
+
+def test_all_categories_need_each_to_be_there(build):
+    with pytest.raises(DataRootError, match="MVTecAD/cable does not hold"):
+        build("mvtecad", category="all").setup()
 
 
 def test_a_missing_industrial_set_says_how_to_get_it(build):

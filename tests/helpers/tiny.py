@@ -51,6 +51,8 @@ OF_RIVALS = {
 }
 """Promises about CLIP, of which baselines that are none keep nothing."""
 
+WHOLE_NETWORK = "its network trains, and a checkpoint holds all of it, wherever it began"
+
 OF_NORMS = {"learns_from_a_batch_as_from_its_halves": "a batch norm is of a batch"}
 
 OF_GRAPHS = (
@@ -88,11 +90,23 @@ TRAINING = {
     "IQECLIP": Training(epochs=3, batch=2, options={"lr": 3e-3, "blocks": 1}),
     "MadCLIP": Training(epochs=3, batch=4, options={"lr": 1e-2}),
     "MVFA": Training(epochs=3, batch=4, options={"lr": 3e-3}),
-    # Patches of 64 px, and of 32.
-    "PatchSVDD": Training(
-        epochs=20,
+    "CutPaste": Training(
+        epochs=10,
         batch=4,
-        options={"image_size": 64, "width": 16, "draws": 4, "lr": 1e-3, "weight": 1e-2},
+        options={"backbone": RESNET, "image_size": 128},
+        exempt=OF_RIVALS
+        | OF_NORMS
+        | {
+            "encodes_no_image_twice": "of each image others are made, which are encoded, too",
+            "encodes_nothing_again_for_the_threshold": "likewise",
+            "refuses_another_backbone": WHOLE_NETWORK,
+        },
+    ),
+    # A step costs most of all here: its few go far, so that distances are no rounding.
+    "PatchSVDD": Training(
+        epochs=2,
+        batch=4,
+        options={"image_size": 64, "width": 16, "draws": 1, "lr": 3e-2, "weight": 1e-2},
         exempt=OF_RIVALS
         | {"learns_from_a_batch_as_from_its_halves": "patches are drawn by chance"},
     ),
@@ -138,6 +152,44 @@ TRAINING = {
             "learns_from_labels_alone": MASKS_ALONE,
             "restores_the_kind_of_model_it_is": MASKS_ALONE,
         },
+    ),
+    "DRA": Training(
+        epochs=6,
+        batch=12,
+        options={
+            "backbone": RESNET | {"output_stride": 8},
+            "scales": 1,
+            "draws": 120,
+            "references": 2,
+            "lr": 1e-3,
+        },
+        exempt=OF_RIVALS
+        | OF_NORMS
+        | {
+            "encodes_no_image_twice": "references are encoded beside a batch",
+            "encodes_nothing_again_for_the_threshold": "references are encoded beside a batch",
+            "refuses_another_backbone": WHOLE_NETWORK,
+        },
+    ),
+    "AnoDDPM": Training(
+        epochs=2,
+        batch=2,
+        options={
+            "base_channels": 32,
+            "channel_multiples": [1, 1],
+            "blocks": 1,
+            "steps": 50,
+            "distance": 4,
+            "average_decay": 0.5,
+            "draws": 20,
+            "lr": 2e-3,
+        },
+        exempt=OF_RIVALS | {name: "noise is drawn by what an image shows" for name in OF_GRAPHS},
+    ),
+    "RegAD": Training(
+        epochs=1,
+        options={"backbone": RESNET},
+        exempt=OF_RIVALS | {"refuses_another_backbone": WHOLE_NETWORK},
     ),
     "SQUID": Training(
         epochs=30,

@@ -40,19 +40,53 @@ def run(arguments: list[str]) -> int:
     if options.config is None and not options.report_only:
         parser.error("give a CONFIG, or --report-only")
     check_writable(options.out)
+    if options.report_only:
+        return report_comparison(options)
+    check_device(options)
+    config = read_config(options.config)
+    text = options.config.read_text(encoding="utf-8")
+    return run_comparison(
+        config, text, options, shlex.join(["anomalib-medclip", "compare", *arguments])
+    )
+
+
+def run_comparison(
+    config: ComparisonConfig, text: str, options: argparse.Namespace, command: str
+) -> int:
+    """Run the cells of a comparison that have no record yet, and write the report of all.
+
+    Args:
+        config: What is asked for.
+        text: Its YAML, to be kept.
+        options: ``out``, and what ``add_running`` adds.
+        command: What was called, for the report.
+
+    Returns:
+        0 if every cell is done, else 1.
+
+    Raises:
+        MedclipError: The data cannot be read, or nothing can be written.
+    """
     store = Store(options.out)
-    console = Console(stderr=True)
-    if not options.report_only:
-        if options.device == "gpu" and options.runner == "local":
-            check_gpu()
-        config = read_config(options.config)
-        known: Digests = {}
-        cells = plan_cells(config, options.explain, reading, known)
-        text = options.config.read_text(encoding="utf-8")
-        store.write_grid(_grid(config, cells, arguments), text)
-        for cell in cells:
-            store.forget_damaged(cell.key)
-        _run(CellQueue(cells, store, _settings(config, options, known), now()), options)
+    known: Digests = {}
+    cells = plan_cells(config, options.explain, reading, known)
+    store.write_grid(_grid(config, cells, command), text)
+    for cell in cells:
+        store.forget_damaged(cell.key)
+    _run(CellQueue(cells, store, _settings(config, options, known), now()), options)
+    return report_comparison(options)
+
+
+def report_comparison(options: argparse.Namespace) -> int:
+    """Write the report of the records there are.
+
+    Returns:
+        0 if every cell is done, else 1.
+
+    Raises:
+        MedclipError: There are no records to report.
+    """
+    store, console = Store(options.out), Console(stderr=True)
     keys = [cell.key for cell in store.grid().cells]
     with store.claim_report():  # of several shares, the last one writes what all have found
         records = [store.record(key) for key in keys]
@@ -65,6 +99,12 @@ def run(arguments: list[str]) -> int:
     return int(found["done"] < len(keys))
 
 
+def check_device(options: argparse.Namespace) -> None:
+    """Refuse a GPU that is asked for, and is not here."""
+    if options.device == "gpu" and options.runner == "local":
+        check_gpu()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "anomalib-medclip compare",
@@ -75,6 +115,13 @@ def _parser() -> argparse.ArgumentParser:
     config = "such as configs/compare/demo.yaml; not needed for --report-only"
     add("config", type=Path, nargs="?", metavar="CONFIG", help=config)
     add("--out", type=Path, required=True, metavar="DIR", help="folder of records and report")
+    add_running(parser)
+    return parser
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Add the options of how cells are run, and what is said of them."""
+    add = parser.add_argument
     add("--runner", choices=("local", "ray"), default="local", help="where cells are run")
     add("--jobs", type=at_least_one, metavar="N", help="cells at once on this machine; 1")
     add("--ray-address", metavar="ADDRESS", help="of a running Ray cluster; else a local one")
@@ -86,7 +133,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--names", action="store_true", help="let the report name image files")
     again = "write the report of the records there are, and run nothing"
     add("--report-only", action="store_true", help=again)
-    return parser
 
 
 def _run(work: CellQueue, options: argparse.Namespace) -> None:
@@ -118,11 +164,11 @@ def _settings(
     )
 
 
-def _grid(config: ComparisonConfig, cells: list[Cell], arguments: list[str]) -> ComparisonGrid:
+def _grid(config: ComparisonConfig, cells: list[Cell], command: str) -> ComparisonGrid:
     published = {name: entry.get("published") for name, entry in config.data.items()}
     return ComparisonGrid(
         title=config.title,
-        command=shlex.join(["anomalib-medclip", "compare", *arguments]),
+        command=command,
         versions=packages(),
         published={name: found for name, found in published.items() if found},
         cells=tuple(cell.planned() for cell in cells),

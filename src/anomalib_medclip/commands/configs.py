@@ -64,11 +64,11 @@ def configs() -> dict[str, Path]:
 def _table(there: dict[str, Path]) -> Table:
     table = Table("name", "what it is", caption="anomalib-medclip configs NAME ... copies them")
     for name, path in there.items():
-        table.add_row(Text(name), Text(_first_sentence(path)))
+        table.add_row(Text(name), Text(first_sentence(path)))
     return table
 
 
-def _first_sentence(config: Path) -> str:
+def first_sentence(config: Path) -> str:
     """What a config's comment begins with; another sentence says how to use it."""
     lines = config.read_text(encoding="utf-8").splitlines()
     comment = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))

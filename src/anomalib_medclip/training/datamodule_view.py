@@ -167,6 +167,11 @@ class DatamoduleView:
         return [int(index) for index in np.flatnonzero(samples["label_index"] == 0)]
 
     @property
+    def trains_on_split(self) -> bool:
+        """Whether models of normal images are given all of the training split, not the support."""
+        return bool(self._find("normals", "support") == "train")
+
+    @property
     def trains_on_normals_alone(self) -> bool:
         """Whether the images of training are all normal, of whatever set they are."""
         samples = getattr(self.train_data, "samples", None)  # likewise

@@ -1,0 +1,132 @@
+"""AnoDDPM's computation: images made noisy and brought back, and what has changed."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from anomalib_medclip.baselines.anoddpm.diffusion import Diffusion, Grey
+from anomalib_medclip.baselines.anoddpm.network import Average
+from anomalib_medclip.baselines.anoddpm.simplex import SimplexNoise, octaves
+from anomalib_medclip.baselines.common.network_model import NetworkModel
+from anomalib_medclip.baselines.common.pixels import Pixels
+from anomalib_medclip.components.losses import LossTerms, without_masks
+from anomalib_medclip.components.model import ModelOutput
+
+ImageScore = Literal["mean", "map_max"]
+"""Mean or maximum of the map."""
+
+_GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue."""
+
+_LARGEST = 4.0
+"""Of squared differences of numbers in [-1, 1]."""
+
+TRAINED_STEPS = 800
+"""Steps that training draws from, of those there are."""
+
+
+class AnoDDPMModel(NetworkModel):
+    """A network that estimates noise, and the noise.
+
+    Args:
+        clip: How images enter.
+        network: What trains.
+        diffusion: How images become noisy.
+        distance: Steps that images to score are made noisy by.
+        image_score: What an image's score is.
+        decay: Of the average of the network's weights.
+        seed: Of the noise on images to score, beside their content.
+    """
+
+    def __init__(
+        self,
+        clip: Pixels,
+        network: nn.Module,
+        diffusion: Diffusion,
+        distance: int,
+        image_score: ImageScore = "mean",
+        decay: float = 0.9999,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(clip)
+        self.network, self.diffusion = network, diffusion
+        self.average = Average(network, decay)
+        self.distance, self.image_score, self.seed = distance, image_score, seed
+        self.untraceable = (
+            "AnoDDPM draws noise by what an image shows, which no graph holds; score with the "
+            "checkpoint"
+        )
+
+    def encode(self, images: Float[Tensor, "batch 3 side side"]) -> Grey:
+        """Grey levels in [-1, 1]."""
+        weights = images.new_tensor(_GREY).view(1, 3, 1, 1)
+        return 2 * (self.clip(images) * weights).sum(dim=1, keepdim=True) - 1
+
+    def score(
+        self, encoded: Grey, text: Tensor, leave_out: Int[Tensor, "batch"] | None = None
+    ) -> ModelOutput:
+        """Score images by what comes back otherwise than it was; see ``ClipModel``."""
+        del text, leave_out
+        streams = [self._noises(image) for image in encoded]
+        noises = (torch.stack(found) for found in zip(*streams, strict=True))
+        heat = (encoded - self.brought_back(encoded, noises))[:, 0].square() / _LARGEST
+        over = (1, 2)
+        score = heat.mean(dim=over) if self.image_score == "mean" else heat.amax(dim=over)
+        return ModelOutput(score, heat)
+
+    def brought_back(self, images: Grey, noises: Iterator[Grey]) -> Grey:
+        """Images made noisy and brought back, with the averaged weights.
+
+        Args:
+            images: Grey levels in [-1, 1].
+            noises: First what is added, then what each step back adds, until none is left.
+        """
+        steps = torch.full((len(images),), self.distance - 1, device=images.device)
+        stream = self.diffusion.noisy(images, steps, next(noises))
+        while True:
+            noise = self.average.estimate(self.network, stream, steps)
+            stream, variance, _ = self.diffusion.before(stream, steps, noise)
+            if not (steps := steps - 1).min() >= 0:
+                return stream
+            stream = stream + variance.sqrt() * next(noises)
+
+    def loss_terms(
+        self,
+        encoded: Grey,
+        masks: Float[Tensor, "batch 1 side side"] | None,
+        labels: Bool[Tensor, "batch"],
+        text: Tensor,
+    ) -> LossTerms:
+        """Squared error of the estimate of some noise at some step; see ``ClipModel``."""
+        del masks, labels, text
+        most = min(TRAINED_STEPS, self.diffusion.steps)
+        steps = torch.randint(most, (len(encoded),))
+        seeds = torch.randint(2**62, (len(encoded),)).tolist()
+        pairs = zip(seeds, steps.tolist(), strict=True)
+        noise = torch.stack([self._noise(SimplexNoise(seed), step) for seed, step in pairs])
+        steps, noise = steps.to(encoded.device), noise.to(encoded)
+        return without_masks(self.errors(encoded, steps, noise).mean())
+
+    def errors(
+        self, images: Grey, steps: Int[Tensor, "batch"], noise: Grey
+    ) -> Float[Tensor, "batch"]:
+        """Mean squared error of the network's estimate of the noise, image by image."""
+        found = self.network(self.diffusion.noisy(images, steps, noise), steps)
+        return (found - noise).square().mean(dim=(1, 2, 3))
+
+    def _noises(
+        self, image: Float[Tensor, "1 side side"]
+    ) -> Iterator[Float[Tensor, "1 side side"]]:
+        """The noises of an image, which follow from what it shows, and from nothing beside it."""
+        content = (image * 127.5 + 127.5).round().to(torch.uint8).cpu().numpy().tobytes()
+        digest = hashlib.blake2b(content, digest_size=7, salt=self.seed.to_bytes(8, "little"))
+        seed = int.from_bytes(digest.digest(), "little")
+        for number, step in enumerate([self.distance - 1, *range(self.distance - 1, 0, -1)]):
+            yield self._noise(SimplexNoise(seed + number), step).to(image)
+
+    def _noise(self, noise: SimplexNoise, step: int) -> Float[Tensor, "1 side side"]:
+        return torch.from_numpy(octaves(noise, self.clip.size[0], step)).float()[None]

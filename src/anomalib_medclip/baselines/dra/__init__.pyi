@@ -1,0 +1,2 @@
+from .lightning_model import DRA as DRA
+from .torch_model import DRAModel as DRAModel

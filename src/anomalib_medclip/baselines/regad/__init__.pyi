@@ -1,0 +1,2 @@
+from .lightning_model import RegAD as RegAD
+from .torch_model import RegADModel as RegADModel

@@ -1,0 +1,138 @@
+"""Where data, lists and weights of a table lie, which are missing, and where to request them."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anomalib_medclip.compare.comparison import (
+    ComparisonConfig,
+    DataEntry,
+    ModelEntry,
+    find_class,
+)
+from anomalib_medclip.compare.named_files import for_k
+from anomalib_medclip.data.config import build_data
+from anomalib_medclip.errors import DataRootError
+
+_ROOT = "datasets"
+"""The folder that configs name; another takes its place."""
+
+_SOURCE = re.compile(r"^(?:From|To be requested from) ")
+
+
+class Missing(NamedTuple):
+    """What a table lacks.
+
+    Attributes:
+        data: By name: what is missing, and where to request it.
+        models: By name: likewise, of weights.
+    """
+
+    data: dict[str, str]
+    models: dict[str, str]
+
+
+def placed(
+    config: ComparisonConfig, root: Path, record_every: int | None = None
+) -> ComparisonConfig:
+    """A paper's comparison as it is run here.
+
+    No figure of the papers needs a threshold, so methods are not trained again for one.
+
+    Args:
+        config: As its file has it, where data lie in ``datasets``.
+        root: The folder that they lie in.
+        record_every: Epochs from one look at the test images to the next, for the epoch that the
+            authors choose; 0 is never, and by default it is each epoch.
+    """
+    models, data = dict[str, ModelEntry](), dict[str, DataEntry]()
+    for name, entry in config.models.items():
+        given = dict(entry["init_args"])
+        if "cross_fit" in inspect.signature(find_class(entry)).parameters:
+            given.setdefault("cross_fit", False)
+        models[name] = {**entry, "init_args": _below(given, root)}
+        if record_every is not None:
+            models[name]["record_every"] = record_every
+    for name, source in config.data.items():
+        data[name] = {**source, "init_args": _below(source["init_args"], root)}
+    return replace(config, models=models, data=data)
+
+
+def _below(value: Any, root: Path) -> Any:  # noqa: ANN401 - options of any depth
+    """Options with another folder in the place of ``datasets``."""
+    if isinstance(value, Mapping):
+        return {name: _below(one, root) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_below(one, root) for one in value]
+    if isinstance(value, str) and value.startswith(f"{_ROOT}/"):
+        return str(root / value.removeprefix(f"{_ROOT}/"))
+    return value
+
+
+def missing(config: ComparisonConfig, path: Path) -> Missing:
+    """What is not there, each with where it can be had and how it should lie.
+
+    Args:
+        config: The comparison, ``placed``.
+        path: Its file, whose comment says where lists are from.
+    """
+    data = {
+        name: said for name, entry in config.data.items() if (said := _lack(entry, config, path))
+    }
+    models = {
+        name: f"no weights {weights}; docs/reproduce.md says where they are from"
+        for name, entry in config.models.items()
+        if (weights := Path(str(entry["init_args"].get("pretrained")))).parent != Path()
+        and not weights.exists()
+    }
+    return Missing(data, models)
+
+
+def _lack(entry: DataEntry, config: ComparisonConfig, path: Path) -> str:
+    """What of a set is missing; nothing where all is there."""
+    listed = entry["init_args"].get("support_list")
+    for k_shot in config.k_shot if listed else ():
+        if not Path(one := for_k(listed, k_shot)).is_file():
+            return f"no support list {one}. {source_of(path)}"
+    given = for_k(entry["init_args"], min(config.k_shot))
+    try:
+        build_data({"class_path": entry["class_path"], "init_args": given}, path).load_table()
+    except DataRootError as error:
+        said = source_of(path.parent / entry["config"]) if "config" in entry else ""
+        return f"{error}. {said}"
+    return ""
+
+
+def without(config: ComparisonConfig, lacking: Missing) -> ComparisonConfig:
+    """The comparison of what is there; data that are missing are neither learnt from nor tested."""
+    data = {name: one for name, one in config.data.items() if name not in lacking.data}
+    models = dict[str, ModelEntry]()
+    for name, entry in config.models.items():
+        of = [one for one in entry.get("data", config.data) if one in data]
+        if name not in lacking.models and of:
+            models[name] = {**entry, "data": of} if "data" in entry else entry
+    tests = config.tests and {
+        learnt: there
+        for learnt, tested in config.tests.items()
+        if learnt in data and (there := [one for one in tested if one in data])
+    }
+    return replace(config, data=data, models=models, tests=tests)
+
+
+def source_of(config: Path) -> str:
+    """Where the data of a config are from and how they lie, as its first comment says."""
+    lines = config.read_text(encoding="utf-8").splitlines()
+    comment = [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
+    begins = [number for number, line in enumerate(comment) if _SOURCE.match(line)]
+    return " ".join(comment[begins[0] :]) if begins else ""
+
+
+def as_config(config: ComparisonConfig) -> dict[str, Any]:
+    """What a file of the comparison holds, the configs it names merged into it."""
+    plain = asdict(config)
+    for entry in (*plain["models"].values(), *plain["data"].values()):
+        entry.pop("config", None)
+    return plain
