@@ -45,7 +45,8 @@ class SQUIDModel(NetworkModel):
     Args:
         clip: How images enter, which are not normalised.
         features: Channels of the generator's largest maps, an even number.
-        slots: Of each memory.
+        slots: Of the memory of each window.
+        part_slots: Of each memory in the decoder.
         distillation: Weight of the distance between the generator's decoder and its teacher's.
         sigma: Standard deviation of the Gaussian that smooths maps, in pixels; 0 for none.
         seed: Seed of the initial weights.
@@ -64,6 +65,7 @@ class SQUIDModel(NetworkModel):
         clip: Pixels,
         features: int = 32,
         slots: int = 200,
+        part_slots: int = 200,
         distillation: float = 1e-3,
         sigma: float = 0.0,
         seed: int = 0,
@@ -73,7 +75,7 @@ class SQUIDModel(NetworkModel):
         side, _ = clip.size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.generator = AutoEncoder(side, features, slots, slots)
+            self.generator = AutoEncoder(side, features, slots, part_slots)
             self.discriminator = Discriminator(side)
         self.smooth = GaussianSmoothing(side, sigma)
         self.register_buffer("logits", torch.empty(0))
