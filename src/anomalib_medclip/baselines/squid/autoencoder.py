@@ -47,7 +47,9 @@ class AutoEncoder(nn.Module):
         part_slots: Of each memory of parts of maps.
     """
 
-    def __init__(self, side: int, features: int = 32, slots: int = 200, part_slots: int = 200) -> None:
+    def __init__(
+        self, side: int, features: int = 32, slots: int = 200, part_slots: int = 200
+    ) -> None:
         super().__init__()
         widths = [features << depth for depth in range(DEPTH + 1)]
         small = side // PARTS >> DEPTH

@@ -150,9 +150,7 @@ class InPainting(nn.Module):
     ) -> tuple[Float[Tensor, "window channel side side"], Float[Tensor, "batch place width"]]:
         """The windows made anew, and the vectors that memories were asked for."""
         asked = self.queries(windows)
-        found = torch.stack(
-            [memory(asked[:, at]) for at, memory in enumerate(self.memory)], dim=1
-        )
+        found = torch.stack([memory(asked[:, at]) for at, memory in enumerate(self.memory)], dim=1)
         near = _neighbours(found, self.parts).flatten(0, 1)
         query = asked.flatten(0, 1)[:, None]
         attended = self.attention(query, near, near, need_weights=False)[0][:, 0]

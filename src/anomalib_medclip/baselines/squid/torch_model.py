@@ -156,7 +156,9 @@ class SQUIDModel(NetworkModel):
         grey = in_grey(encoded)
         return without_masks(torch.stack(self.generator_loss(grey, self.generator(grey))))
 
-    def generator_loss(self, images: Float[Tensor, "batch 1 side side"], made: Made) -> GeneratorLoss:
+    def generator_loss(
+        self, images: Float[Tensor, "batch 1 side side"], made: Made
+    ) -> GeneratorLoss:
         """Losses of the generator.
 
         Args:
@@ -201,4 +203,3 @@ class SQUIDModel(NetworkModel):
 def _entropy(logits: Float[Tensor, "batch"], *, real: bool) -> Float[Tensor, ""]:
     target = torch.ones_like(logits) if real else torch.zeros_like(logits)
     return F.binary_cross_entropy_with_logits(logits, target)
-
