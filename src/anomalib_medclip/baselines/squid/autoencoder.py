@@ -1,6 +1,7 @@
 """SQUID's generator: an image, made anew of what memories of normal images have of its windows."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -54,7 +55,7 @@ class AutoEncoder(nn.Module):
         widths = [features << depth for depth in range(DEPTH + 1)]
         small = side // PARTS >> DEPTH
         self.in_conv = Block(1, features)
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.down_blocks = nn.ModuleList(Block(a, b, stride=2) for a, b in pairs)
         self.inpaint_block = InPainting(widths[-1], 4 * features, small, PARTS, slots)
         self.memories = nn.ModuleList(

@@ -1,4 +1,4 @@
-"""SQUID's computation: images made anew of memories of normal ones, and judged by a discriminator."""
+"""SQUID's computation: images made anew of memories of normal ones, and judged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
