@@ -74,7 +74,9 @@ class DRA(Redrawn, AnomalibModule):
             checked(name, self.hparams[name], 1, whole=True)
         checked("top_share", top_share, 0, 1)
         self._outlier_folder = OutlierFolder(outlier_root)
-        self.hparams.update(pretrained=None, outlier_root=None)  # a checkpoint needs no such file
+        # A checkpoint needs neither file, and no file that travels names them.
+        for options in (self.hparams, self._hparams_initial):
+            options.update(pretrained=None, outlier_root=None)
         self._images: TrainingImages | None = None
         trunk: Any = self.backbone.load({}, num_classes=0).network  # timm's
         with torch.random.fork_rng(devices=[]):
