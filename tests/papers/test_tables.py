@@ -1,11 +1,15 @@
 """Which table each config remakes, and that its models are the rows that are printed there."""
 
 import pytest
-from paper_tables import TABLES, config_of
+from paper_tables import TABLES, config_of, grow
+from paper_trees import MEDICLIP
 
 from anomalib_medclip.baselines import list_baselines
 from anomalib_medclip.commands.configs import configs
 from anomalib_medclip.compare.comparison import find_class, read_config
+from anomalib_medclip.compare.grid import plan_cells
+from anomalib_medclip.data.bmad import BMAD_SETS
+from anomalib_medclip.papers.inputs import placed
 from anomalib_medclip.papers.lines import trainings
 from anomalib_medclip.papers.tables import printed_as
 from anomalib_medclip.published import published
@@ -42,6 +46,16 @@ def test_what_is_printed_of_our_models_is_planned(name):
             for part in table.parts(cell):
                 shots = {k for row, data, k in ours if (row, data) == (cell.row, part.dataset)}
                 assert cell.k in shots or (cell.k is None and cell.setting == "cross-dataset"), cell
+
+
+@pytest.mark.parametrize(
+    ("name", "sets"), [("iqeclip-table3", BMAD_SETS), ("mediclip-table3", MEDICLIP)]
+)
+def test_as_many_trainings_are_told_as_there_are(name, sets, tmp_path):
+    """Zero-shot there is one draw, however many seeds; elsewhere there may be several."""
+    grow(tmp_path, sets, config_of(name).k_shot)
+    config = placed(config_of(name), tmp_path)
+    assert sum(one.cells for one in trainings(config)) == len(plan_cells(config))
 
 
 @pytest.mark.parametrize("name", TABLES)

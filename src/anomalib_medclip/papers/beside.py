@@ -99,7 +99,7 @@ def _of_part(
     part: Part, cell: Printed, own: Sequence[Training], names: Mapping[str, str]
 ) -> list[_Wanted]:
     """Figures of ours that one figure is of; several where we have its set in categories."""
-    crossed, full = cell.setting == "cross-dataset", cell.setting == "full-shot"
+    crossed = cell.setting == "cross-dataset"
     return [
         _Wanted(
             (one.model, one.normals, one.trained_on, tested, one.k_shot), part.metric, one.cells
@@ -108,7 +108,6 @@ def _of_part(
         for tested in one.tests
         if names[tested] == part.dataset
         and (tested != one.trained_on) == crossed
-        and (one.normals == "train") == full
         and part.trained_on in ("", names[one.trained_on])
         # Of what is learnt from an auxiliary set no K is printed.
         and (one.k_shot == cell.k or (crossed and cell.k is None))
