@@ -38,7 +38,7 @@ def config_of(name):
     return read_config(TABLES[name].config)
 
 
-def _small(kind):
+def small_options(kind):
     """Options that make a model of a class small and offline."""
     usual = {**SMALL, **Training.of(kind).options}
     useless = getattr(kind, "no_use_for", ())
@@ -52,7 +52,7 @@ def shrink(name, home, monkeypatch, models=None):
     """
     config = as_config(read_config(TABLES[name].config))
     for entry in config["models"].values():
-        options = {**entry["init_args"], **_small(find_class(entry))}
+        options = {**entry["init_args"], **small_options(find_class(entry))}
         # Of 4 blocks where the papers' have 24.
         shallow = {k: [level // 6 for level in v] for k, v in options.items() if k in _LEVELS}
         entry |= {"init_args": {**options, **shallow}, "max_epochs": 1}
