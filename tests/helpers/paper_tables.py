@@ -48,7 +48,7 @@ def small_options(kind):
 def shrink(name, home, monkeypatch, models=None):
     """Let a table be run with tiny models for one epoch, at most two draws and seeds.
 
-    ``models`` are those that stay, without trivial scores.
+    ``models`` are those that stay; trivial scores do not.
     """
     config = as_config(read_config(TABLES[name].config))
     for entry in config["models"].values():
@@ -63,7 +63,7 @@ def shrink(name, home, monkeypatch, models=None):
     config |= {
         "draws": min(2, config["draws"]),
         "seeds": config["seeds"][:2],
-        "trivial": not models,
+        "trivial": False,
     }
     config["models"] = {k: v for k, v in config["models"].items() if k in (models or [k])}
     path = home / f"{name}.yaml"
@@ -114,9 +114,9 @@ def grow(root, sets, shots):
             WRITERS[name](home, save_picture, save_mask, **more)
             if name in _INDUSTRIAL:
                 known, first = _INDUSTRIAL[name]
-                for category in known.categories:
-                    there = home / known.folder
-                    shutil.copytree(there / first, there / category, dirs_exist_ok=True)
+                there = home / known.folder
+                for category in {*known.categories} - {first}:
+                    shutil.copytree(there / first, there / category)
 
 
 def _write_list(path, valid, k):
