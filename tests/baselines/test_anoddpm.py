@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from tiny import case_of, small
+from tiny import case_of
 
 from anomalib_medclip.baselines import AnoDDPM
 from anomalib_medclip.baselines.anoddpm.diffusion import Diffusion, Variances
 from anomalib_medclip.baselines.anoddpm.network import MULTIPLES, noise_network
 from anomalib_medclip.baselines.anoddpm.simplex import SimplexNoise, octaves
 from anomalib_medclip.errors import ConfigError, ParityError
+
+
+def small(**options):
+    return case_of(AnoDDPM).small(**options)
 
 
 def test_noise_is_smooth_everywhere():
@@ -58,7 +62,7 @@ def test_the_noise_itself_leads_back_to_the_image():
 
 
 def test_a_network_that_knows_the_noise_brings_images_back():
-    model = small(AnoDDPM, distance=6).model
+    model = small(distance=6).model
     images = torch.rand(2, 1, 32, 32) * 2 - 1
     noises = [0.5 * torch.randn(2, 1, 32, 32) for _ in range(6)]
 
@@ -73,19 +77,19 @@ def test_a_network_that_knows_the_noise_brings_images_back():
 
 @torch.no_grad()
 def test_an_image_has_its_noise_whenever_it_is_scored_and_another_has_another():
-    model = small(AnoDDPM, distance=3).model
+    model = small(distance=3).model
     images = model.encode(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     first, again, other = (list(model._noises(images[n])) for n in (0, 0, 1))
     assert len(first) == 3
     assert all(map(torch.equal, first, again))
     assert not torch.equal(first[0], other[0])
     assert not torch.equal(first[0], first[1])
-    elsewhere = list(small(AnoDDPM, distance=3, seed=9).model._noises(images[0]))
+    elsewhere = list(small(distance=3, seed=9).model._noises(images[0]))
     assert not torch.equal(first[0], elsewhere[0])
 
 
 def test_the_average_follows_the_network():
-    model = small(AnoDDPM, average_decay=0.75).model
+    model = small(average_decay=0.75).model
     weight = next(model.network.parameters())
     before = weight.detach().clone()
     with torch.no_grad():
@@ -107,7 +111,7 @@ def test_scores_are_of_the_averaged_weights(tmp_path):
 
 
 def test_images_enter_as_grey_levels_from_minus_one_to_one():
-    model = small(AnoDDPM).model
+    model = small().model
     images = torch.zeros(3, 3, 32, 32)
     images[1] = 1
     images[2, 1] = 1
@@ -129,7 +133,7 @@ def test_images_enter_as_grey_levels_from_minus_one_to_one():
 )
 def test_options_that_cannot_be_are_refused(options, words):
     with pytest.raises(ConfigError, match=words):
-        small(AnoDDPM, **options)
+        small(**options)
 
 
 def test_the_authors_network_has_the_published_number_of_parameters():

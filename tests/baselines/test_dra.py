@@ -1,5 +1,7 @@
 """DRA: what its training sees, what its scores are compared with, and what it refuses."""
 
+import copy
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -150,12 +152,19 @@ def test_weights_are_read_once_and_a_checkpoint_needs_their_file_no_more(tmp_pat
 
 def test_images_of_another_kind_are_the_pseudo_anomalies(tmp_path):
     save_picture(tmp_path / "others" / "fundus.png")
-    found = small(DRA, outlier_root=str(tmp_path / "others"))._outliers()
+    dra = small(DRA, outlier_root=str(tmp_path / "others"))
+    found = copy.deepcopy(dra).outliers()
     assert found.shape == (1, 3, 32, 32)
     assert found.max() <= 1
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataRootError, match=r"there is no image in .*empty; correct outlier_root"):
-        small(DRA, outlier_root=str(tmp_path / "empty"))._outliers()
+        small(DRA, outlier_root=str(tmp_path / "empty")).outliers()
+
+
+def test_a_file_of_a_model_names_no_folder_of_outliers(tmp_path):
+    (tmp_path / "patient_jones").mkdir()
+    dra = small(DRA, outlier_root=str(tmp_path / "patient_jones"))
+    assert b"patient_jones" not in pickle.dumps(dra)
 
 
 def test_an_epoch_has_as_many_images_as_are_asked_for(tmp_path):

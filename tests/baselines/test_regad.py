@@ -212,7 +212,7 @@ def test_other_sets_teach_it_and_are_compared_with_where_the_target_has_no_suppo
         engine.fit(compares, datamodule=data)
 
 
-def test_stages_too_few_for_a_transformer_are_none():
+def test_transformers_fit_the_maps_of_their_stages():
     network = RegistrationNetwork(
         small(RegAD).backbone.load({}).network, side=224, mode="rotation_scale"
     )

@@ -17,18 +17,18 @@ def method():
 def test_a_position_is_the_pooled_values_of_its_neighbourhood_in_every_stage():
     random = torch.Generator().manual_seed(0)
     fine, coarse = (
-        torch.rand(1, 2, 4, 4, generator=random),
-        torch.rand(1, 4, 2, 2, generator=random),
+        torch.rand(1, 2, 6, 6, generator=random),
+        torch.rand(1, 4, 3, 3, generator=random),
     )
     found = embedding([fine, coarse], layer_width=6, width=4)
-    assert found.shape == (1, 16, 4)
+    assert found.shape == (1, 36, 4)
     around = F.pad(fine, (1, 1, 1, 1))[0, :, 1:4, 2:5]  # of the position in row 1 and column 2
     corner = F.pad(coarse, (1, 1, 1, 1))
-    taps = torch.stack([corner[0, :, i : i + 2, j : j + 2] for i in range(3) for j in range(3)], 1)
-    enlarged = F.interpolate(taps.flatten(0, 1)[None], (4, 4), mode="bilinear")[0, :, 1, 2]
+    taps = torch.stack([corner[0, :, i : i + 3, j : j + 3] for i in range(3) for j in range(3)], 1)
+    enlarged = F.interpolate(taps.flatten(0, 1)[None], (6, 6), mode="bilinear")[0, :, 1, 2]
     values = [F.adaptive_avg_pool1d(one.flatten()[None], 6)[0] for one in (around, enlarged)]
     expected = F.adaptive_avg_pool1d(torch.cat(values)[None], 4)[0]
-    torch.testing.assert_close(found[0, 6], expected)
+    torch.testing.assert_close(found[0, 8], expected)
 
 
 def test_its_optimiser_is_adamw_of_the_adaptor_and_adam_of_the_discriminator(method):

@@ -191,6 +191,12 @@ TRAINING = {
         options={"backbone": RESNET},
         exempt=OF_RIVALS | {"refuses_another_backbone": WHOLE_NETWORK},
     ),
+    "SQUID": Training(
+        epochs=30,
+        batch=4,
+        options={"features": 4, "slots": 8, "lr": 3e-3, "critic": 1, "augment": False},
+        exempt=OF_RIVALS | OF_NORMS,
+    ),
     # It sees its few images once an epoch, not in a dozen copies.
     "MediCLIP": Training(epochs=20, batch=4, others={"tasks": {"Source": 1, "Identity": 1}}),
 }

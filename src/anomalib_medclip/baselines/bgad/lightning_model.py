@@ -158,8 +158,7 @@ class BGAD(Stepwise, AnomalibModule):
     def step_size_at(self, batch_idx: int) -> float:
         """Adam's step size at a batch of the epoch at hand."""
         subs = self.hparams["sub_epochs"]
-        epochs = self.trainer.max_epochs or 0
-        metas = math.ceil((epochs if epochs > 0 else self.default_epochs) / subs)
+        metas = math.ceil(self.epochs / subs)
         within = batch_idx / max(1, int(self.trainer.num_training_batches))
         done = (self.current_epoch % subs + within) / subs
         return step_size(self.learning_rate, self._meta, metas, done)

@@ -131,7 +131,10 @@ class BGADModel(NetworkModel):
         del copies
         normal = support[~labels]
         parts = [self.logp(some) for some in normal.split(8)]
-        peaks = [torch.cat([one.flatten(1).amax(dim=1) for one in level]) for level in zip(*parts, strict=True)]
+        peaks = [
+            torch.cat([one.flatten(1).amax(dim=1) for one in level])
+            for level in zip(*parts, strict=True)
+        ]
         self.peaks, self._owners = torch.stack(peaks), owners[~labels].cpu()
 
     def loss_terms(

@@ -58,6 +58,12 @@ class Stepwise(Baseline):
         """Whether the steps that the trainer was asked for are not all taken yet."""
         return self.trainer.global_step != self.trainer.max_steps
 
+    @property
+    def epochs(self) -> int:
+        """How many are trained; the method's own number where there is no end."""
+        asked = self.trainer.max_epochs or 0
+        return asked if asked > 0 else self.default_epochs
+
     def step(self, optimizer: Any, loss: Tensor) -> None:  # noqa: ANN401 - Lightning's
         """Take one step.
 

@@ -1,22 +1,22 @@
 """DRA as an anomalib model: its options, its training images, its optimiser."""
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from anomalib.data import ImageBatch
 from anomalib.models.components.base import AnomalibModule
+from jaxtyping import Float
 from torch import Tensor
 
 from anomalib_medclip.baselines.common.pixels import Pixels
 from anomalib_medclip.baselines.common.redrawn import Redrawn
 from anomalib_medclip.baselines.dra.network import DRANetwork
+from anomalib_medclip.baselines.dra.outlier_folder import OutlierFolder
 from anomalib_medclip.baselines.dra.torch_model import DRAModel
 from anomalib_medclip.baselines.dra.training_images import TrainingImages
-from anomalib_medclip.errors import DataRootError, NotReadyError
+from anomalib_medclip.errors import ConfigError, NotReadyError
 from anomalib_medclip.option_checks import checked
-from anomalib_medclip.readers.listing import list_images
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.readers.resize import Resample
 
@@ -73,7 +73,7 @@ class DRA(Redrawn, AnomalibModule):
         for name in ("scales", "references", "draws"):
             checked(name, self.hparams[name], 1, whole=True)
         checked("top_share", top_share, 0, 1)
-        self.outlier_root = outlier_root
+        self._outlier_folder = OutlierFolder(outlier_root)
         self.hparams.update(pretrained=None, outlier_root=None)  # a checkpoint needs no such file
         self._images: TrainingImages | None = None
         trunk = self.backbone.load({}, num_classes=0).network
@@ -87,6 +87,18 @@ class DRA(Redrawn, AnomalibModule):
     def __getstate__(self) -> dict[str, Any]:
         """Without the training images."""
         return super().__getstate__() | {"_images": None}
+
+    def setup(self, stage: str) -> None:
+        """Refuse several processes, each of which would draw the same images.
+
+        Raises:
+            ConfigError: There are several.
+        """
+        if stage == "fit" and self.trainer.world_size > 1:
+            msg = "DRA mixes the images of a step itself, and learns in one process; leave "
+            msg += "trainer.devices and trainer.num_nodes at 1"
+            raise ConfigError(msg)
+        super().setup(stage)
 
     def on_fit_start(self) -> None:
         """Read the training images.
@@ -103,7 +115,17 @@ class DRA(Redrawn, AnomalibModule):
         items = [data[index] for index in range(len(data) // getattr(data, "copies", 1))]
         images = torch.stack([item.image.as_subclass(Tensor) for item in items])
         abnormal = torch.tensor([bool(item.gt_label) for item in items])
-        self._images = TrainingImages(images[~abnormal], images[abnormal], self._outliers())
+        self._images = TrainingImages(images[~abnormal], images[abnormal], self.outliers())
+
+    def outliers(self) -> Float[Tensor, "outlier 3 side side"]:
+        """Images of another kind, resized; none where there is no folder of them.
+
+        Raises:
+            DataRootError: The folder has no images.
+        """
+        resize = self.configure_pre_processor().resize
+        found = [resize(read_image(path)) for path in self._outlier_folder.images()]
+        return torch.stack([one.as_subclass(Tensor) for one in found]) if found else torch.empty(0)
 
     def on_train_epoch_start(self) -> None:
         """Set the step size, and begin to draw by the epoch's number, so that a run repeats."""
@@ -142,12 +164,3 @@ class DRA(Redrawn, AnomalibModule):
             msg = "DRA has read no training images yet; train it by anomalib's Engine"
             raise NotReadyError(msg)
         return self._images
-
-    def _outliers(self) -> Tensor:
-        if self.outlier_root is None:
-            return torch.empty(0)
-        if not (paths := list_images(Path(self.outlier_root)).images):
-            msg = f"there is no image in {self.outlier_root}; correct outlier_root, or leave it out"
-            raise DataRootError(msg)
-        resize = self.configure_pre_processor().resize
-        return torch.stack([resize(read_image(path)).as_subclass(Tensor) for path in paths])

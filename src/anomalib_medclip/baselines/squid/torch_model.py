@@ -1,0 +1,199 @@
+"""SQUID's computation: images made anew of memories of normal ones, and judged by a discriminator."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from anomalib_medclip.baselines.common.network_model import NetworkModel
+from anomalib_medclip.baselines.common.pixels import Pixels
+from anomalib_medclip.baselines.squid.autoencoder import AutoEncoder, Made
+from anomalib_medclip.baselines.squid.networks import Discriminator, in_grey
+from anomalib_medclip.components.anomaly_map import unit_interval
+from anomalib_medclip.components.losses import LossTerms, without_masks
+from anomalib_medclip.components.model import ModelOutput
+from anomalib_medclip.components.smoothing import GaussianSmoothing
+from anomalib_medclip.errors import NotReadyError
+
+RECONSTRUCTION, ADVERSARIAL, TEACHER = 10.0, 5e-3, 1e-2
+"""Weights of the losses."""
+
+
+class GeneratorLoss(NamedTuple):
+    """Losses of the generator, weighed.
+
+    Attributes:
+        reconstruction: Of the images made anew.
+        adversarial: Of what the discriminator says of them.
+        teacher: Of the images that the teacher makes.
+        distillation: Of the distance between both.
+    """
+
+    reconstruction: Float[Tensor, ""]
+    adversarial: Float[Tensor, ""]
+    teacher: Float[Tensor, ""]
+    distillation: Float[Tensor, ""]
+
+
+class SQUIDModel(NetworkModel):
+    """A generator with memories of normal windows, and a discriminator.
+
+    Args:
+        clip: How images enter, which are not normalised.
+        features: Channels of the generator's largest maps, an even number.
+        slots: Of each memory.
+        distillation: Weight of the distance between the generator's decoder and its teacher's.
+        sigma: Standard deviation of the Gaussian that smooths maps, in pixels; 0 for none.
+        seed: Seed of the initial weights.
+    """
+
+    has_memory: ClassVar[bool] = True
+    without_support = "give it normal images"
+    logits: Tensor
+
+    def __init__(
+        self,
+        clip: Pixels,
+        features: int = 32,
+        slots: int = 200,
+        distillation: float = 1e-3,
+        sigma: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(clip)
+        self.distillation = distillation
+        side, _ = clip.size
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.generator = AutoEncoder(side, features, slots, slots)
+            self.discriminator = Discriminator(side)
+        self.smooth = GaussianSmoothing(side, sigma)
+        self.register_buffer("logits", torch.empty(0))
+        self._owners = torch.empty(0, dtype=torch.long)
+
+    def score(
+        self,
+        encoded: Float[Tensor, "batch 3 side side"],
+        text: Tensor,
+        leave_out: Int[Tensor, "batch"] | None = None,
+    ) -> ModelOutput:
+        """How much less real than normal images an image made anew looks; see ``ClipModel``.
+
+        The map is how far it is from the image itself.
+
+        Raises:
+            NotReadyError: No normal image was seen, or none but those to leave out.
+        """
+        del text
+        grey = in_grey(encoded)
+        made = self.generator(grey).images
+        unlike = self.standing(self.discriminator(made), leave_out)
+        return ModelOutput(unit_interval(-unlike, 0.0, 8.0), self.smooth((grey - made).abs()[:, 0]))
+
+    def standing(
+        self, logits: Float[Tensor, "batch"], leave_out: Int[Tensor, "batch"] | None = None
+    ) -> Float[Tensor, "batch"]:
+        """The discriminator's logits, from the mean of normal images in their deviations.
+
+        Of a single normal image, whose deviation is 0, in units.
+
+        Args:
+            logits: Of images.
+            leave_out: See ``score``.
+
+        Raises:
+            NotReadyError: See ``score``.
+        """
+        if self.logits.numel() == 0:
+            msg = "no normal image was seen: train with k_shot > 0, or load a checkpoint"
+            raise NotReadyError(msg)
+        if leave_out is None:
+            return _standard(logits, self.logits)
+        found = []
+        for logit, owner in zip(logits, leave_out.tolist(), strict=True):
+            others = self.logits[((self._owners != owner) | (owner < 0)).to(self.logits.device)]
+            if not len(others):
+                msg = "no other normal image to compare with; leave-one-out needs at least two"
+                raise NotReadyError(msg)
+            found.append(_standard(logit, others))
+        return torch.stack(found)
+
+    @torch.no_grad()
+    def fit_support(
+        self,
+        support: Float[Tensor, "image 3 side side"],
+        copies: Float[Tensor, "copy normal 3 side side"],
+        labels: Bool[Tensor, "image"],
+        owners: Int[Tensor, "image"],
+    ) -> None:
+        """Keep what the discriminator says of normal images made anew."""
+        del copies
+        with self._evaluated():
+            parts = in_grey(support[~labels]).split(8)
+            found = [self.discriminator(self.generator(one).images) for one in parts]
+        self.logits, self._owners = torch.cat(found), owners[~labels].cpu()
+
+    def loss_terms(
+        self,
+        encoded: Float[Tensor, "batch 3 side side"],
+        masks: Float[Tensor, "batch 1 side side"] | None,
+        labels: Bool[Tensor, "batch"],
+        text: Tensor,
+    ) -> LossTerms:
+        """The generator's losses; all images are normal."""
+        del masks, labels, text
+        grey = in_grey(encoded)
+        return without_masks(torch.stack(self.generator_loss(grey, self.generator(grey))))
+
+    def generator_loss(self, images: Float[Tensor, "batch 1 side side"], made: Made) -> GeneratorLoss:
+        """Losses of the generator.
+
+        Args:
+            images: Grey.
+            made: What it has made of them.
+        """
+        judged = self.discriminator(made.images)
+        return GeneratorLoss(
+            RECONSTRUCTION * F.mse_loss(made.images, images),
+            ADVERSARIAL * _entropy(judged, real=True),
+            TEACHER * F.mse_loss(made.by_teacher, images),
+            self.distillation * made.distillation,
+        )
+
+    def discriminator_loss(
+        self, images: Float[Tensor, "batch 1 side side"], made: Made
+    ) -> Float[Tensor, ""]:
+        """Loss of the discriminator.
+
+        Args:
+            images: Grey.
+            made: What the generator has made of them; it takes no gradient here.
+        """
+        real, fake = self.discriminator(images), self.discriminator(made.images.detach())
+        return ADVERSARIAL * (_entropy(real, real=True) + _entropy(fake, real=False))
+
+    @contextmanager
+    def _evaluated(self) -> Iterator[None]:
+        """In evaluation mode for a while."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
+
+
+def _entropy(logits: Float[Tensor, "batch"], *, real: bool) -> Float[Tensor, ""]:
+    target = torch.ones_like(logits) if real else torch.zeros_like(logits)
+    return F.binary_cross_entropy_with_logits(logits, target)
+
+
+def _standard(
+    logits: Float[Tensor, "*batch"], normal: Float[Tensor, "normal"]
+) -> Float[Tensor, "*batch"]:
+    deviation = normal.std(correction=0)
+    return (logits - normal.mean()) / torch.where(deviation > 0, deviation, 1.0)
