@@ -60,7 +60,12 @@ class SQUID(Stepwise, AnomalibModule):
     ) -> None:
         self._refuse(kwargs, self.no_use_for)
         super().__init__(
-            backbone=None, pretrained=None, image_size=image_size, normalize=False, **kwargs
+            backbone=None,
+            pretrained=None,
+            backbone_seed=0,
+            image_size=image_size,
+            normalize=False,
+            **kwargs,
         )
         for name, value, step in (("image_size", image_size, 32), ("features", features, 2)):
             if checked(name, value, step, whole=True) % step:
