@@ -2,7 +2,7 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -197,9 +197,8 @@ class _Sources:
 
 def _cells(name: str, entry: ModelEntry, trained: str, sources: _Sources) -> Iterator[Cell]:
     kind, options = _model(entry)
-    both = ["support", "train"] if _wants_normals_alone(kind, options) else ["support"]
     seeds = sources.config.seeds[: 1 if kind == "trivial" else None]
-    for normals in entry.get("normals", both):
+    for normals in normals_of(entry):
         for k_shot, draw in _draws(trained, normals, sources):
             tests = tuple((sources.config.tests or {}).get(trained, [trained]))
             names = dict.fromkeys((trained, *tests))
@@ -244,10 +243,15 @@ def _model(entry: ModelEntry) -> tuple[str, Options]:
     return (*found, "baseline")[0], options
 
 
-def _wants_normals_alone(kind: str, options: Options) -> bool:
-    """Whether all normal images for training are of use to a model, and the abnormal ones not."""
+def normals_of(entry: ModelEntry) -> Sequence[str]:
+    """Which normal images a model is given, each a cell; where its entry does not say, by its kind.
+
+    A baseline that learns from normal images alone has use for all of them.
+    """
+    kind, options = _model(entry)
     # anomalib's models do not say, and learn from normal images.
-    return kind == "baseline" and not getattr(find_class(options), "wants_abnormal", False)
+    alone = kind == "baseline" and not getattr(find_class(options), "wants_abnormal", False)
+    return entry.get("normals", ["support", "train"] if alone else ["support"])
 
 
 def check_inputs(cell: Cell, data: Mapping[str, MedicalDataModule], known: Digests) -> None:
