@@ -48,7 +48,8 @@ def test_what_is_printed_of_our_models_is_planned(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "sets"), [("iqeclip-table3", BMAD_SETS), ("mediclip-table1", MEDICLIP), ("mediclip-table3", MEDICLIP)]
+    ("name", "sets"),
+    [("iqeclip-table3", BMAD_SETS), ("mediclip-table1", MEDICLIP), ("mediclip-table3", MEDICLIP)],
 )
 def test_as_many_trainings_are_told_as_there_are(name, sets, tmp_path):
     """Zero-shot there is one draw, however many seeds; elsewhere there may be several."""

@@ -11,6 +11,7 @@ from anomalib_medclip.baselines.trivial import TrivialMixin
 from anomalib_medclip.compare.cell_record import Determinants, PlannedCell
 from anomalib_medclip.compare.comparison import (
     ComparisonConfig,
+    DataEntry,
     ModelEntry,
     find_class,
 )
@@ -173,19 +174,14 @@ class _Sources:
     def options(
         self, name: str, k_shot: int | None, draw: int, normals: str = "support"
     ) -> Options:
-        """Class and options of some data, for one K and draw, as far as the class knows these.
+        """Class and options of some data, for one K and draw.
 
         Raises:
             ConfigError: They name a table or list that is not there, or want K where there is none.
         """
         entry = self.config.data[name]
-        known = inspect.signature(find_class(entry)).parameters
-        any_other = any(one.kind is one.VAR_KEYWORD for one in known.values())
-        asked = {"k_shot": k_shot, "seed": draw, "normals": normals}
-        given = {k: v for k, v in asked.items() if v is not None and (k in known or any_other)}
-        written: Options = for_k(entry["init_args"], k_shot)
-        check_lists(written, name)
-        return {"class_path": entry["class_path"], "init_args": {**written, **given}}
+        check_lists(for_k(entry["init_args"], k_shot), name)
+        return data_options(entry, k_shot, draw, normals)
 
     def draws(self, name: str, k_shot: int) -> range:
         """Seeds of the draws of some data: one, if no draw would change support or splits."""
@@ -193,6 +189,22 @@ class _Sources:
         seeds = range(self.config.draws_of(k_shot))
         alike = listed and len({self.look(name, seed).splits for seed in seeds}) == 1
         return range(1) if alike or self.look(name, 0).zero_shot else seeds
+
+
+def data_options(
+    entry: DataEntry, k_shot: int | None, draw: int = 0, normals: str = "support"
+) -> Options:
+    """Class and options of some data, for one K and draw, as far as the class knows these.
+
+    Raises:
+        ConfigError: They want K where there is none.
+    """
+    known = inspect.signature(find_class(entry)).parameters
+    any_other = any(one.kind is one.VAR_KEYWORD for one in known.values())
+    asked = {"k_shot": k_shot, "seed": draw, "normals": normals}
+    given = {k: v for k, v in asked.items() if v is not None and (k in known or any_other)}
+    written: Options = for_k(entry["init_args"], k_shot)
+    return {"class_path": entry["class_path"], "init_args": {**written, **given}}
 
 
 def _cells(name: str, entry: ModelEntry, trained: str, sources: _Sources) -> Iterator[Cell]:
