@@ -21,6 +21,7 @@
 ``dataset_result``  what it was found to be on one test set
 ``typed_json``      dataclasses from what JSON holds
 ``store``           records on disk, one JSON a cell; who works on which
+``kept``            what a former plan has found besides a new one
 ``runners``         one process, a Ray cluster, a share of the cells
 ``processes``       several processes, of which one may die
 ==================  ===========================================================================
