@@ -47,7 +47,12 @@ class PatchSVDD(Baseline, AnomalibModule):
     ) -> None:
         self._refuse(kwargs, self.no_use_for)
         super().__init__(
-            backbone=None, pretrained=None, image_size=image_size, normalize=False, **kwargs
+            backbone=None,
+            pretrained=None,
+            backbone_seed=0,
+            image_size=image_size,
+            normalize=False,
+            **kwargs,
         )
         for name in ("width", "pairs"):
             checked(name, self.hparams[name], 1, whole=True)
