@@ -108,12 +108,14 @@ def _fitted(
     samples: Float[Tensor, "sample width"],
 ) -> tuple[Float[Tensor, "width"], Float[Tensor, "width width"]]:
     """Mean, and a matrix that makes of the covariance the unit matrix."""
-    mean = samples.double().mean(dim=0)
-    covariance, _ = ledoit_wolf(samples.double() - mean)
+    precise = samples.cpu().double()  # not every device knows float64
+    mean = precise.mean(dim=0)
+    covariance, _ = ledoit_wolf(precise - mean)
     variances, axes = torch.linalg.eigh(covariance)
     # Where there are few samples, or one, directions in which nothing varies tell nothing apart.
     least = max(_LEAST, 1e-6 * float(variances[-1]))
-    return mean.float(), (axes / variances.clamp(min=least).sqrt()).float()
+    whitening = axes / variances.clamp(min=least).sqrt()
+    return mean.float().to(samples.device), whitening.float().to(samples.device)
 
 
 def _distance(vectors: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:

@@ -85,4 +85,4 @@ def _mean_image(data: Any, pre_processor: Any) -> Tensor:  # noqa: ANN401 - of a
     for index in range(len(data)):
         image = data[index].image.as_subclass(Tensor)[None]
         total = total + (image if pre_processor is None else pre_processor(image))[0].double()
-    return torch.as_tensor(total / max(len(data), 1))
+    return torch.as_tensor(total / max(len(data), 1)).float()
