@@ -85,7 +85,7 @@ def test_a_fingerprint_is_of_weights_stages_statistics_and_entry(weights):
         ({"timm": "resnet18", "pretrained": True}, "it must be a number"),
         ({"timm": "resnet18", "pretrained": 1}, "multiple values for keyword argument"),
         ({"timm": "resnet18", "layers": [10**9] * 4}, "of at most 10000"),
-        ({"timm": "resnet18", "chanels": [8]}, "timm does not make resnet18"),
+        ({"timm": "resnet18", "chanels": [8]}, r"timm does not make .*unexpected keyword"),
         ({"timm": "resnet18", "channels": [10_000] * 4}, "parameters, and at most"),
         ({"channels": [8]}, "timm knows no image tower 'None'"),
     ],

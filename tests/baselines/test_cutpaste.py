@@ -91,21 +91,26 @@ def test_distances_are_mahalanobis_and_an_owner_is_left_out():
     np.testing.assert_allclose(found**2, expected, rtol=1e-4)
 
 
+@pytest.mark.daily_for(pasted="both")
 @pytest.mark.parametrize(
     ("pasted", "classes"), [("both", 3), ("rectangle", 2), ("scar", 2), ("union", 2)]
 )
 def test_a_batch_has_samples_of_each_class_and_others_in_each_epoch(pasted, classes, tmp_path):
     case = case_of(CutPaste)
-    trained = case.ready(tmp_path, epochs=1, pasted=pasted, draws=2)
+    trained = case.ready(tmp_path, epochs=1, pasted=pasted, draws=4)
     trained.engine.fit(trained.model, datamodule=trained.data)
     model, (batch,) = trained.model, list(trained.data.train_dataloader())
     encoded, masks, labels = model.examples(batch)
     count = len(batch.image)
-    assert labels.tolist() == [number for number in range(classes) for _ in range(2 * count)]
+    assert labels.tolist() == [number for number in range(classes) for _ in range(count)]
     assert masks is None
-    assert encoded.shape == (classes * 2 * count, 3, 128, 128)
+    assert encoded.shape == (classes * count, 3, 128, 128)
+    assert count == 4, "each of two images twice, with other chances"
     assert torch.equal(encoded, model.examples(batch)[0])
-    assert not torch.equal(encoded[:count], encoded[count : 2 * count])
+    twice = sorted(range(count), key=lambda index: batch.image_path[index])
+    for one, again in (twice[:2], twice[2:]):
+        assert torch.equal(batch.image[one], batch.image[again])
+        assert not torch.equal(encoded[one], encoded[again])
     model._numbers = {path: number + 5 for path, number in model._numbers.items()}
     assert not torch.equal(encoded, model.examples(batch)[0])
 

@@ -336,3 +336,17 @@ def test_a_key_says_whether_features_are_shared(still):
 def test_a_key_does_not_change_with(options, still):
     home, before = still
     assert before[0] == keys(home, **options)[0]
+
+
+def test_a_baseline_of_ours_learns_from_the_support_and_from_all_normals_where_it_can_use_them(
+    tmp_path,
+):
+    """Those that want abnormal images are given the support, as methods are."""
+    path, data = "anomalib_medclip.baselines", {"heads": phantom_entry(tmp_path / "heads")}
+    names = ("SimpleNet", "PatchSVDD", "DRA")
+    models = {name: {"class_path": f"{path}.{name}"} for name in names}
+    cells = cells_of(tmp_path / "c.yaml", models, data, k_shot=[2])
+    found = {name: [cell.normals for cell in cells if cell.model == name] for name in names}
+    both = ["support", "train"]
+    assert found == {"SimpleNet": both, "PatchSVDD": both, "DRA": ["support"]}
+    assert {cell.kind for cell in cells if cell.model in names} == {"baseline"}

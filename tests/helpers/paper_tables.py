@@ -38,7 +38,7 @@ def config_of(name):
     return read_config(TABLES[name].config)
 
 
-def _small(kind):
+def small_options(kind):
     """Options that make a model of a class small and offline."""
     usual = {**SMALL, **Training.of(kind).options}
     useless = getattr(kind, "no_use_for", ())
@@ -48,11 +48,11 @@ def _small(kind):
 def shrink(name, home, monkeypatch, models=None):
     """Let a table be run with tiny models for one epoch, at most two draws and seeds.
 
-    ``models`` are those that stay, without trivial scores.
+    ``models`` are those that stay; trivial scores do not.
     """
     config = as_config(read_config(TABLES[name].config))
     for entry in config["models"].values():
-        options = {**entry["init_args"], **_small(find_class(entry))}
+        options = {**entry["init_args"], **small_options(find_class(entry))}
         # Of 4 blocks where the papers' have 24.
         shallow = {k: [level // 6 for level in v] for k, v in options.items() if k in _LEVELS}
         entry |= {"init_args": {**options, **shallow}, "max_epochs": 1}
@@ -63,7 +63,7 @@ def shrink(name, home, monkeypatch, models=None):
     config |= {
         "draws": min(2, config["draws"]),
         "seeds": config["seeds"][:2],
-        "trivial": not models,
+        "trivial": False,
     }
     config["models"] = {k: v for k, v in config["models"].items() if k in (models or [k])}
     path = home / f"{name}.yaml"
@@ -114,9 +114,9 @@ def grow(root, sets, shots):
             WRITERS[name](home, save_picture, save_mask, **more)
             if name in _INDUSTRIAL:
                 known, first = _INDUSTRIAL[name]
-                for category in known.categories:
-                    there = home / known.folder
-                    shutil.copytree(there / first, there / category, dirs_exist_ok=True)
+                there = home / known.folder
+                for category in {*known.categories} - {first}:
+                    shutil.copytree(there / first, there / category)
 
 
 def _write_list(path, valid, k):

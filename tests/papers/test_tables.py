@@ -1,12 +1,12 @@
 """Which table each config remakes, and that its models are the rows that are printed there."""
 
 import pytest
-from paper_tables import TABLES, config_of, grow
+from paper_tables import TABLES, config_of, grow, small_options
 from paper_trees import MEDICLIP
 
 from anomalib_medclip.baselines import list_baselines
 from anomalib_medclip.commands.configs import configs
-from anomalib_medclip.compare.comparison import find_class, read_config
+from anomalib_medclip.compare.comparison import build_model, find_class, read_config
 from anomalib_medclip.compare.grid import plan_cells
 from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.papers.inputs import placed
@@ -67,6 +67,13 @@ def test_baselines_say_which_normal_images_they_are_given(name):
 @pytest.mark.parametrize("name", TABLES)
 def test_a_config_says_how_it_is_used(name):
     assert f"anomalib-medclip reproduce {name} --data datasets" in TABLES[name].config.read_text()
+
+
+@pytest.mark.parametrize("name", sorted({*list_baselines()} & RIVALS))
+def test_a_rival_is_built_from_a_config(name):
+    """Which gives every option that it takes, and none that it has no use for."""
+    options = {"class_path": f"anomalib_medclip.baselines.{name}"}
+    assert build_model({**options, "init_args": small_options(find_class(options))})
 
 
 def test_ablations_without_a_table_are_a_comparison():

@@ -64,6 +64,15 @@ def test_a_trivial_baseline_may_be_the_best():
     assert best_of(*records) == {"MVFA": set(), "size": {"image_AUROC", "image_AP"}}
 
 
+@pytest.mark.parametrize("facts", [{"untrained": True}, {"epochs": 4, "own_epochs": 50}])
+def test_nothing_is_ranked_beside_random_weights_or_a_training_cut_short(facts):
+    records = draws("MVFA", 5) + draws("MadCLIP", 0.5)
+    assert "image_AUROC" in best_of(*records)["MVFA"]
+    for record in records[-4:]:
+        record["facts"] |= facts
+    assert best_of(*records) == {"MVFA": set(), "MadCLIP": set()}
+
+
 def test_a_row_alone_is_not_the_best():
     records = draws("MVFA", 5) + draws("MadCLIP", 0.5, k=16)
     records += draws("PatchCore", 0.5, normals="train", kind="baseline")

@@ -11,6 +11,7 @@ class Declared(NamedTuple):
         wants_abnormal: Whether it learns from abnormal images, too.
         threshold_from: Which images its threshold was found on; empty where it does not say.
         features_found: Images whose frozen features another cell had computed.
+        own_epochs: Epochs that it trains where nobody says another number; ``None`` if unknown.
         other_words: What its prompts say, where other words than its own were asked for.
         ready_to_score: Brings the model to where it can score between two epochs.
     """
@@ -18,6 +19,7 @@ class Declared(NamedTuple):
     wants_abnormal: bool
     threshold_from: str
     features_found: int
+    own_epochs: int | None
     other_words: dict[str, Any] | None
     ready_to_score: Callable[[], None]
 
@@ -31,9 +33,15 @@ def declared_by(model: Any) -> Declared:  # noqa: ANN401 - an AnomalibModule of 
         wants_abnormal=bool(getattr(model, "wants_abnormal", False)),
         threshold_from=str(getattr(model, "threshold_from", "")),
         features_found=int(getattr(model, "features_found", 0)),
+        own_epochs=_own_epochs(model),
         other_words=getattr(model, "other_words", None),
         ready_to_score=getattr(model, "ready_to_score", _nothing),
     )
+
+
+def _own_epochs(model: Any) -> int | None:  # noqa: ANN401 - as above
+    """Of a model that learns; epochs of one that does not are no training."""
+    return getattr(model, "default_epochs", None) if getattr(model, "learns", False) else None
 
 
 def _nothing() -> None:

@@ -21,6 +21,7 @@ def facts_of(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> 
     return TrainingFacts(
         untrained=options.get("pretrained", "") is None or options.get("pre_trained") is False,
         epochs=trained,
+        own_epochs=says.own_epochs,
         epoch=next(iter(chosen), trained),
         epoch_choice="validation" if chosen else "last",  # what was done, not what was asked
         learns_abnormal=says.wants_abnormal,

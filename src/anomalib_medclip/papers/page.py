@@ -18,6 +18,8 @@ METRICS = {
 }  # fmt: skip
 """Figures of the papers, and their names: all are AUROC in percent."""
 
+_MEANS = {"mean_BMAD": "Mean of BMAD", "mean_cross_dataset": "Mean"}
+
 _COLUMNS = (
     "paper", "table", "row", "model", "setting", "dataset", "trained_on", "k", "metric", "theirs",
     "spread", "protocol", "fixed", "low", "high", "authors_epoch", "difference", "difference_low",
@@ -55,8 +57,8 @@ def as_page(
         rows.setdefault(key, {})[_column(one)] = one
     return environment.get_template("paper.html").render(
         notice=NOTICE, table=table, columns=columns, rows=rows, lacking=lacking, command=command,
-        authors_epoch_choice=authors_epoch_choice, metrics=METRICS, counts=counts(found),
-        within=_within, points=points,
+        authors_epoch_choice=authors_epoch_choice, metrics=METRICS, means=_MEANS,
+        counts=counts(found), within=_within, points=points,
         untrained=[*dict.fromkeys(one.model for one in found if one.untrained)],
     )  # fmt: skip
 

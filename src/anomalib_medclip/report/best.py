@@ -37,7 +37,8 @@ def mark_best(
     alike; those without K among themselves. The best mean is marked only where it beats *every*
     other row, on the same images and draws, by patients and draws (``clustered.difference``, p <
     0.05). Nothing is marked of one row alone, while cells are missing, of fewer than 4 draws (but
-    where there is no support to draw), or of fewer than 5 patients of a class.
+    where there is no support to draw), of fewer than 5 patients of a class, or where a row has
+    random weights or a training of fewer epochs than the model's own.
 
     Args:
         rows: Of the table.
@@ -53,6 +54,8 @@ def mark_best(
             continue
         if setup in incomplete:
             told_of_all = ["Cells of this comparison failed or were not run: no best is marked."]
+        elif any(rows[place].untrained or rows[place].cut for place in places):
+            told_of_all = ["Random weights, or a training cut short: no best is marked."]
         else:
             for metric in MARKED:
                 rivals = [place for place in places if metric in rows[place].honest]

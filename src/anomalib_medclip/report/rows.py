@@ -28,6 +28,7 @@ class ReportRow:
         kind: ``method``, ``baseline`` or ``trivial``.
         note: What the config says of the model, such as that its backbone is untrained.
         untrained: Whether its backbone has random weights.
+        cut: How far its training was cut short, in words; empty if it was not.
         trained_on: Name of the data it learnt from.
         tested_on: Name of the data it was tested on.
         k_shot: K; ``None`` for all normal images, and zero-shot.
@@ -64,6 +65,7 @@ class ReportRow:
     oracle: dict[str, Estimate]
     gap: dict[str, Estimate]
     best: frozenset[str] = frozenset()
+    cut: str = ""
     epoch: str = ""
     learns_abnormal: bool = False
     published: tuple[dict[str, Any], ...] = ()

@@ -143,6 +143,7 @@ def _row(
         **line._asdict(),
         note=_note(records[0].cell.note, facts),
         untrained=any(fact.untrained for fact in facts),
+        cut=_cut(facts),
         draws=len(runs),
         failed=sum(record.status == "failed" for record in records),
         honest=_estimates(runs, "honest", samples),
@@ -164,6 +165,12 @@ def _note(said: str, facts: Sequence[TrainingFacts]) -> str:
     words = next((fact.words for fact in facts if fact.words), {})
     states = (f"{word}: {', '.join(words[word])}" for word in CLASS_NAMES if word in words)
     return "; ".join(filter(None, (said, *states)))
+
+
+def _cut(facts: Sequence[TrainingFacts]) -> str:
+    """How far a training was cut short, by the numbers of epochs, in words."""
+    cut = [(fact.epochs, own) for fact in facts if (own := fact.own_epochs or 0) > fact.epochs]
+    return " or ".join(f"{epochs} of {own} epochs" for epochs, own in dict.fromkeys(cut))
 
 
 def _estimates(runs: Sequence[CellRun], protocol: str, samples: Samples) -> dict[str, Estimate]:

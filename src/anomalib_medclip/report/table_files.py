@@ -16,8 +16,8 @@ from anomalib_medclip.report.rows import ReportRow
 from anomalib_medclip.spreadsheet import shown
 
 _ABOUT = (
-    "model", "kind", "normals", "note", "untrained", "trained_on", "tested_on", "k_shot", "draws",
-    "failed", "epoch", "caveats", "aggregated",
+    "model", "kind", "normals", "note", "untrained", "cut", "trained_on", "tested_on", "k_shot",
+    "draws", "failed", "epoch", "caveats", "aggregated",
 )  # fmt: skip
 _FIGURE = (
     "metric", "protocol", "mean", "low", "high", "interval_source", "values", "best", "published",

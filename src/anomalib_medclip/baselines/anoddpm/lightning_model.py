@@ -68,7 +68,12 @@ class AnoDDPM(Redrawn, AnomalibModule):
     ) -> None:
         self._refuse(kwargs, self.no_use_for)
         super().__init__(
-            backbone=None, pretrained=None, image_size=image_size, normalize=False, **kwargs
+            backbone=None,
+            pretrained=None,
+            backbone_seed=0,
+            image_size=image_size,
+            normalize=False,
+            **kwargs,
         )
         for name in ("base_channels", "blocks", "heads", "steps", "draws"):
             checked(name, self.hparams[name], 1, whole=True)

@@ -11,7 +11,8 @@ of 128; no translation of images.
 
 Where this package differs from that code:
 
-- A step has the images of a batch, however few; there images are repeated to 3000 first.
+- A few images are repeated to the 32 of a step, and a step is an epoch; there they are repeated to
+  3000, of which each step draws 32.
 - It prints figures of the test images while it trains. Here nothing looks at them.
 - That code gives no map. The map here is ours: of each position of the last stage, how far it is
   from the Gaussian of all positions of normal images. The paper trains another network on patches.

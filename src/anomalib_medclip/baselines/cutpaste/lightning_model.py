@@ -10,8 +10,8 @@ from anomalib.models.components.base import AnomalibModule
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from anomalib_medclip.baselines.common.baseline import Baseline
 from anomalib_medclip.baselines.common.pixels import Pixels
+from anomalib_medclip.baselines.common.redrawn import Redrawn
 from anomalib_medclip.baselines.cutpaste.synthesis import (
     jittered,
     random_rectangle,
@@ -28,7 +28,7 @@ KINDS = {"both": 3, "rectangle": 2, "scar": 2, "union": 2}
 """How many classes there are."""
 
 
-class CutPaste(Baseline, AnomalibModule):
+class CutPaste(Redrawn, AnomalibModule):
     """A network that tells normal images from pasted ones, and a Gaussian (CVPR 2021).
 
     There is no code of its authors; see ``anomalib_medclip.baselines.cutpaste``.
@@ -42,7 +42,7 @@ class CutPaste(Baseline, AnomalibModule):
         pasted: Rectangles and scars as a class each, one of them, or both in one class.
         head_layers: Layers of 512 numbers in the head, before one of 128.
         frozen_steps: Steps in which weights of a file stay as they are.
-        draws: Samples of each class that are made of an image and step.
+        draws: Training images of an epoch, whatever their number: one step, as published.
         **kwargs: The options that all methods share; see ``SharedOptions``.
 
     Raises:
@@ -65,7 +65,7 @@ class CutPaste(Baseline, AnomalibModule):
         pasted: Pasted = "both",
         head_layers: int = 1,
         frozen_steps: int = 20,
-        draws: int = 1,
+        draws: int = 32,
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
         super().__init__(backbone=backbone, pretrained=pretrained, image_size=image_size, **kwargs)
@@ -101,18 +101,14 @@ class CutPaste(Baseline, AnomalibModule):
         """Samples of each class, one class after the other; the labels are their numbers."""
         images = cast("Tensor", batch.image).as_subclass(Tensor)
         paths = cast("list[str]", batch.image_path)
-        samples = [
-            self._samples(image, number, draw)
-            for draw in range(self.hparams["draws"])
-            for image, number in zip(images, map(self._number, paths), strict=True)
-        ]
+        copies = getattr(batch, "copy", None)  # of batches of others' making none is known
+        draws = [0] * len(paths) if copies is None else copies.tolist()
+        numbers = [self._numbers[str(path)] for path in paths]
+        samples = list(map(self._samples, images, numbers, draws))
         classes = [torch.stack(of_class) for of_class in zip(*samples, strict=True)]
         labels = torch.arange(len(classes)).repeat_interleave(len(samples))
         made = torch.cat(classes).to(self.device).float() / 255
         return self.model.encode(made), None, labels.to(self.device)
-
-    def _number(self, path: object) -> int:
-        return self._numbers[str(path)]
 
     def _samples(self, image: Tensor, number: int, draw: int) -> list[Tensor]:
         """An image as it is, and pasted: each with chances of its own, so that runs repeat."""

@@ -11,7 +11,7 @@ Where its code differs from this package:
 - It searches patches of 32 px approximately (NGT); here every search is exact.
 - It cuts patches out of images one by one. Here the encoder runs once over the whole image, which
   gives the same numbers.
-- An epoch is a hundred pairs an image there. Here it is ``draws`` of them, and there are more
+- An epoch is a hundred pairs an image there. Here it is ``pairs`` of them, and there are more
   epochs: as many pairs in all.
 - Maps are distances ``d``, here ``d / (1 + d)``.
 

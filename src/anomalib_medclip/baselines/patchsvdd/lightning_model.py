@@ -20,7 +20,7 @@ class PatchSVDD(Baseline, AnomalibModule):
     Args:
         image_size: Side of the square input in pixels: 64, 80, 96, ...
         width: Length of a patch's vector.
-        draws: Pairs of patches of each kind that are drawn of an image and step.
+        pairs: Pairs of patches of each kind that are drawn of an image and step.
         weight: Of the losses that draw patches together; the authors take 1e-3 to 1.
         combine: Multiply the maps of patches of 64 and of 32 px, or add them.
         **kwargs: The options that all methods share; see ``SharedOptions``. It has an encoder of
@@ -36,16 +36,21 @@ class PatchSVDD(Baseline, AnomalibModule):
         self,
         image_size: int = 256,
         width: int = 64,
-        draws: int = 8,
+        pairs: int = 8,
         weight: float = 1.0,
         combine: Combine = "product",
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
         self._refuse(kwargs, self.no_use_for)
         super().__init__(
-            backbone=None, pretrained=None, image_size=image_size, normalize=False, **kwargs
+            backbone=None,
+            pretrained=None,
+            backbone_seed=0,
+            image_size=image_size,
+            normalize=False,
+            **kwargs,
         )
-        numbers = width, draws, weight, combine
+        numbers = width, pairs, weight, combine
         pixels = Pixels(self.backbone)
         self.assemble(PatchSVDDModel(pixels, *numbers, self.hparams["seed"]))
 

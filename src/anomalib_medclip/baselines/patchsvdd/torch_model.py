@@ -1,6 +1,6 @@
 """PatchSVDD's computation: patches to distances from normal ones, and its encoder's losses."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ class PatchSVDDModel(NetworkModel):
     Args:
         clip: Where images enter.
         width: Length of a patch's vector.
-        draws: Pairs of each kind that are drawn of an image and step.
+        pairs: Pairs of patches of each kind that are drawn of an image and step.
         weight: Of the losses that draw patches together.
         combine: How the maps of both kinds of patches become one.
         seed: Seed of the initial weights.
@@ -57,7 +57,7 @@ class PatchSVDDModel(NetworkModel):
         self,
         clip: Pixels,
         width: int = 64,
-        draws: int = 8,
+        pairs: int = 8,
         weight: float = 1.0,
         combine: Combine = "product",
         seed: int = 0,
@@ -68,7 +68,7 @@ class PatchSVDDModel(NetworkModel):
             msg = f"image_size is {side}, and patches of {BIG} px fill images of {BIG}, "
             msg += f"{BIG + STRIDES[BIG]}, {BIG + 2 * STRIDES[BIG]}, ... px; take one of these"
             raise ConfigError(msg)
-        self.draws, self.weight, self.combine = draws, weight, combine
+        self.pairs, self.weight, self.combine = pairs, weight, combine
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = Encoder(width)
@@ -103,7 +103,7 @@ class PatchSVDDModel(NetworkModel):
         found = {}
         for side, vectors in self.vectors(encoded).items():
             patches = vectors.flatten(2).transpose(1, 2)
-            distances = self.banks[str(side)].distance(patches, leave_out)
+            distances = self._bank(side).distance(patches, leave_out)
             rows = vectors.shape[-2:]
             found[side] = self.spreads[str(side)](distances.unflatten(1, rows))
         return found
@@ -124,11 +124,11 @@ class PatchSVDDModel(NetworkModel):
         """Where patches lie, and how near each other close ones are, for both kinds of patches."""
         del masks, labels, text
         images, losses = encoded - self.mean_image, []
-        count, (side, _), device = self.draws * len(images), self.clip.size, images.device
+        count, (side, _), device = self.pairs * len(images), self.clip.size, images.device
         for patch in STRIDES:
             first, second, direction = neighbours(count, patch, side, device)
-            pair = (jittered(cut(images, places, patch)) for places in (first, second))
-            losses.append(self.place_loss(patch, *pair, direction))
+            one, other = (jittered(cut(images, places, patch)) for places in (first, second))
+            losses.append(self.place_loss(patch, one, other, direction))
             near = self.close_loss(images, patch, *close_by(count, patch, side, device))
             losses.append(self.weight * near)
         return without_masks(torch.stack(losses))
@@ -173,4 +173,7 @@ class PatchSVDDModel(NetworkModel):
         found = [self.vectors(image) for image in copies[0].split(1)]
         for side in STRIDES:
             vectors = torch.cat([one[side] for one in found]).flatten(2).transpose(1, 2)
-            self.banks[str(side)].fill(vectors, owners[~labels])
+            self._bank(side).fill(vectors, owners[~labels])
+
+    def _bank(self, side: int) -> VectorBank:
+        return cast("VectorBank", self.banks[str(side)])

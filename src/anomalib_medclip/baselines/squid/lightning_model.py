@@ -62,7 +62,12 @@ class SQUID(Stepwise, AnomalibModule):
     ) -> None:
         self._refuse(kwargs, self.no_use_for)
         super().__init__(
-            backbone=None, pretrained=None, image_size=image_size, normalize=False, **kwargs
+            backbone=None,
+            pretrained=None,
+            backbone_seed=0,
+            image_size=image_size,
+            normalize=False,
+            **kwargs,
         )
         sides = ("image_size", image_size, 64, 32), ("features", features, 2, 2)
         for name, value, least, step in sides:
