@@ -1,12 +1,10 @@
-"""Conditional flows over the vectors of feature maps: how likely each is to be normal, and where."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""Conditional flows over the vectors of feature maps: how likely each is to be normal there."""
 
 import numpy as np
 import torch
 from anomalib.models.image.cflow.utils import cflow_head, get_logp, positional_encoding_2d
 from jaxtyping import Float
+from scipy.stats import special_ortho_group
 from torch import Tensor, nn
 
 CLAMP = 1.9
@@ -30,14 +28,19 @@ class LevelFlow(nn.Module):
     def __init__(self, shape: tuple[int, int, int], blocks: int = 8, code: int = 128) -> None:
         super().__init__()
         self.width, *grid = shape
-        self.flow = cflow_head(code, blocks, CLAMP, self.width, permute_soft=True)
+        self.flow = cflow_head(code, blocks, CLAMP, self.width)
+        drawn = np.random.default_rng(int(torch.randint(2**31, ())))
+        for block in self.flow.module_list:
+            turn = special_ortho_group.rvs(self.width, random_state=drawn)
+            block.w_perm.data.copy_(torch.from_numpy(turn))
+            block.w_perm_inv.data.copy_(torch.from_numpy(turn.T))
         positions = positional_encoding_2d(code, *grid).flatten(1).T
         self.register_buffer("positions", positions.contiguous(), persistent=False)
 
     def forward(
         self, vectors: Float[Tensor, "vector width"], positions: Float[Tensor, "vector code"]
     ) -> tuple[Float[Tensor, "vector width"], Float[Tensor, "vector"]]:
-        """Each vector as the flow takes it to a unit Gaussian, and the logarithm of its determinant.
+        """Each vector as the flow takes it to a unit Gaussian, and its logarithmic determinant.
 
         Args:
             vectors: Of the level's map.
@@ -61,16 +64,3 @@ class LevelFlow(nn.Module):
         positions = self.positions.expand(features.shape[0], -1, -1)
         found = self.logp(vectors.flatten(0, 1), positions.flatten(0, 1))
         return found.view(features.shape[0], *features.shape[2:])
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw weights by torch, and rotations by SciPy's use of NumPy's global stream, from a seed."""
-    before = np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)

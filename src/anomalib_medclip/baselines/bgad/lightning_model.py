@@ -12,7 +12,6 @@ from anomalib.models.components.base import AnomalibModule
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from anomalib_medclip.baselines.bgad.losses import Boundary
 from anomalib_medclip.baselines.bgad.pasting import pasted
 from anomalib_medclip.baselines.bgad.schedule import step_size
 from anomalib_medclip.baselines.bgad.torch_model import BGADModel
@@ -87,7 +86,7 @@ class BGAD(Stepwise, AnomalibModule):
         checked("beta", beta, 0, 1 - 1e-9)
         checked("tau", tau, 0)
         checked("boundary_weight", boundary_weight, 0)
-        flows = blocks, code, Boundary(beta, tau), boundary_weight, focal, positions
+        flows = blocks, code, beta, tau, boundary_weight, focal, positions
         model = BGADModel(Trunk(self.backbone, layers), *flows, self.hparams["seed"])
         self.assemble(model, few_shot=True)
         self._pastes: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
@@ -168,8 +167,10 @@ class BGAD(Stepwise, AnomalibModule):
         return int(self.current_epoch // self.hparams["sub_epochs"])
 
     def _taken(self, batch: ImageBatch) -> Bool[Tensor, "batch"]:
-        """Which images of a batch are learnt from: normal ones once an epoch, abnormal ones each
-        time they come, but for the first epochs."""
+        """Which images of a batch are learnt from.
+
+        Normal ones once an epoch, and abnormal ones each time they come, but for the first epochs.
+        """
         labels = cast("Tensor", batch.gt_label).bool()
         if self._meta == 0:
             return ~labels & (_numbers(batch) == 0)

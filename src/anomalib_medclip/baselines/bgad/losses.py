@@ -1,5 +1,4 @@
-"""BGAD's losses of log-likelihoods: maximum likelihood of normals, and a boundary that both classes
-keep off.
+"""BGAD's losses of log-likelihoods: of normal positions, and of both classes at a boundary.
 
 All take log-likelihoods divided by the width of their vectors, at positions of one level.
 """

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from anomalib_medclip.baselines.bgad.flows import LevelFlow, seeded
+from anomalib_medclip.baselines.bgad.flows import LevelFlow
 from anomalib_medclip.baselines.bgad.losses import Boundary, FlowLoss, flow_loss
 from anomalib_medclip.baselines.common.joined import joined, parted
 from anomalib_medclip.baselines.common.network_model import NetworkModel
@@ -29,7 +29,8 @@ class BGADModel(NetworkModel):
         clip: The frozen network.
         blocks: Coupling blocks of each flow.
         code: Width of the position code, a multiple of 4.
-        boundary: Which boundary the classes keep off.
+        beta: See ``Boundary``.
+        tau: See ``Boundary``.
         boundary_weight: Weight of its loss.
         focal: Weigh positions by how hard they are, once both classes are learnt from.
         positions: Of a step, which are of one level.
@@ -46,16 +47,18 @@ class BGADModel(NetworkModel):
         clip: Trunk,
         blocks: int = 8,
         code: int = 128,
-        boundary: Boundary = Boundary(),
+        beta: float = 0.01,
+        tau: float = 0.1,
         boundary_weight: float = 1.0,
         focal: bool = True,
         positions: int = 4096,
         seed: int = 0,
     ) -> None:
         super().__init__(clip)
-        self.boundary, self.boundary_weight = boundary, boundary_weight
+        self.boundary, self.boundary_weight = Boundary(beta, tau), boundary_weight
         self.focal, self.positions = focal, positions
-        with seeded(seed):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
             flows = [LevelFlow(shape, blocks, code) for shape in clip.shapes]
         self.flows = nn.ModuleList(flows)
         self.register_buffer("peaks", torch.empty(0))

@@ -5,8 +5,8 @@ Detection", CVPR 2021. From normal images alone. ``networks.py`` has the small n
 distances, ``maps.py`` what becomes of gradients, ``trunk.py`` the large network.
 
 The defaults are those of BMAD's copy of its code, the likely source of medical tables: 224 px, with
-ImageNet's mean and deviation, 200 epochs, a weight of 0.01 on the distance in value. The authors' own
-settings are 128 px without mean and deviation, one smoothing, and for MVTec AD a weight of 0.5.
+ImageNet's mean and deviation, 200 epochs, a weight of 0.01 on the distance in value. The authors'
+own settings are 128 px without mean and deviation, one smoothing, and for MVTec AD a weight of 0.5.
 
 Where its code differs from this package:
 

@@ -1,6 +1,7 @@
 """SQUID's generator: an image, made anew of what memories of normal images have of its windows."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -47,12 +48,14 @@ class AutoEncoder(nn.Module):
         part_slots: Of each memory of parts of maps.
     """
 
-    def __init__(self, side: int, features: int = 32, slots: int = 200, part_slots: int = 200) -> None:
+    def __init__(
+        self, side: int, features: int = 32, slots: int = 200, part_slots: int = 200
+    ) -> None:
         super().__init__()
         widths = [features << depth for depth in range(DEPTH + 1)]
         small = side // PARTS >> DEPTH
         self.in_conv = Block(1, features)
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.down_blocks = nn.ModuleList(Block(a, b, stride=2) for a, b in pairs)
         self.inpaint_block = InPainting(widths[-1], 4 * features, small, PARTS, slots)
         self.memories = nn.ModuleList(

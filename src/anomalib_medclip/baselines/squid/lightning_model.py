@@ -31,7 +31,8 @@ class SQUID(Stepwise, AnomalibModule):
     Args:
         image_size: Side of the square input in pixels, a multiple of 32.
         features: Channels of the generator's largest maps, an even number.
-        slots: Of each memory.
+        slots: Of the memory of each window.
+        part_slots: Of each memory in the decoder.
         distillation: Weight of the distance between the generator's decoder and its teacher's;
             the authors take 0.01 for ZhangLab's images.
         critic: The generator learns from every so many batches, the discriminator from each.
@@ -52,6 +53,7 @@ class SQUID(Stepwise, AnomalibModule):
         image_size: int = 128,
         features: int = 32,
         slots: int = 200,
+        part_slots: int = 200,
         distillation: float = 1e-3,
         critic: int = 2,
         augment: bool = True,
@@ -62,15 +64,17 @@ class SQUID(Stepwise, AnomalibModule):
         super().__init__(
             backbone=None, pretrained=None, image_size=image_size, normalize=False, **kwargs
         )
-        for name, value, step in (("image_size", image_size, 32), ("features", features, 2)):
-            if checked(name, value, step, whole=True) % step:
+        sides = ("image_size", image_size, 64, 32), ("features", features, 2, 2)
+        for name, value, least, step in sides:
+            if checked(name, value, least, whole=True) % step:
                 msg = f"{name} is {value}, and must be a multiple of {step}; correct it"
                 raise ConfigError(msg)
         checked("slots", slots, 2, whole=True)
+        checked("part_slots", part_slots, 2, whole=True)
         checked("distillation", distillation, 0)
         checked("critic", critic, 1, whole=True)
         checked("sigma", sigma, 0)
-        sizes = features, slots, distillation, sigma
+        sizes = features, slots, part_slots, distillation, sigma
         model = SQUIDModel(Pixels(self.backbone), *sizes, self.hparams["seed"])
         self.assemble(model, few_shot=True)
 

@@ -117,12 +117,14 @@ class InPainting(nn.Module):
     """
 
     HEADS = 8
+    codes: Tensor
 
     def __init__(self, channels: int, inner: int, side: int, parts: int, slots: int) -> None:
         super().__init__()
         width = inner * side**2
         self.parts, self.shape = parts, (inner, side, side)
-        self.bits = int(math.log2(parts**2) + 1)
+        codes = _codes(parts**2)
+        self.register_buffer("codes", codes, persistent=False)
         self.bottleneck_conv1 = nn.Sequential(
             nn.Conv2d(channels, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU()
         )
@@ -133,7 +135,7 @@ class InPainting(nn.Module):
             nn.Linear(width, width // 4), nn.Identity(), nn.ReLU(), nn.Linear(width // 4, width)
         )
         self.bottleneck_conv2 = nn.Sequential(
-            nn.Conv2d(inner + self.bits, channels, 1), nn.BatchNorm2d(channels), nn.ReLU()
+            nn.Conv2d(inner + codes.shape[1], channels, 1), nn.BatchNorm2d(channels), nn.ReLU()
         )
 
     def queries(
@@ -148,16 +150,17 @@ class InPainting(nn.Module):
     ) -> tuple[Float[Tensor, "window channel side side"], Float[Tensor, "batch place width"]]:
         """The windows made anew, and the vectors that memories were asked for."""
         asked = self.queries(windows)
-        found = torch.stack(
-            [memory(asked[:, at]) for at, memory in enumerate(self.memory)], dim=1
-        )
+        found = torch.stack([memory(asked[:, at]) for at, memory in enumerate(self.memory)], dim=1)
         near = _neighbours(found, self.parts).flatten(0, 1)
         query = asked.flatten(0, 1)[:, None]
         attended = self.attention(query, near, near, need_weights=False)[0][:, 0]
         vectors = found.flatten(0, 1)
         vectors = F.relu(self.attn_norm1(attended) + vectors)
         vectors = F.relu(self.attn_norm2(self.ff(vectors)) + vectors)
-        made = self.bottleneck_conv2(torch.cat([vectors.unflatten(1, self.shape), self._codes(windows)], 1))
+        places = self.codes.expand(asked.shape[0], -1, -1).flatten(0, 1)[:, :, None, None]
+        inner = vectors.unflatten(1, self.shape)
+        whole = torch.cat([inner, places.expand(-1, -1, *self.shape[1:])], dim=1)
+        made = self.bottleneck_conv2(whole)
         return with_shortcut(made, windows, self.training), asked
 
     def push(self, asked: Float[Tensor, "batch place width"]) -> None:
@@ -165,13 +168,16 @@ class InPainting(nn.Module):
         for at, memory in enumerate(self.memory):
             memory.push(asked[:, at])  # type: ignore[operator]  # a Queue
 
-    def _codes(self, windows: Tensor) -> Float[Tensor, "window bit side side"]:
-        """The number of each window's place in binary, the highest bit first, everywhere."""
-        places = torch.arange(self.parts**2, device=windows.device)
-        bits = torch.arange(self.bits - 1, -1, -1, device=windows.device)
-        code = (places[:, None] >> bits & 1).to(windows.dtype)
-        code = code.expand(windows.shape[0] // len(places), -1, -1).flatten(0, 1)
-        return code[:, :, None, None].expand(-1, -1, *self.shape[1:])
+
+def _codes(places: int) -> Float[Tensor, "place bit"]:
+    """The number of each place in binary, the highest bit first.
+
+    Example:
+        >>> _codes(4)[3]
+        tensor([0., 1., 1.])
+    """
+    bits = range(int(math.log2(places)), -1, -1)
+    return torch.tensor([[float(place >> bit & 1) for bit in bits] for place in range(places)])
 
 
 def _neighbours(

@@ -1,6 +1,7 @@
 """SQUID's blocks, its windows, and its discriminator."""
 
-import torch
+from itertools import pairwise
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -42,6 +43,7 @@ def cut(
         parts: Windows of a row.
 
     Example:
+        >>> import torch
         >>> cut(torch.arange(4.0).view(1, 1, 2, 2), 2).flatten()
         tensor([0., 1., 2., 3.])
     """
@@ -68,7 +70,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = (1, 16, 32, 64, 128, 128)
         layers: list[nn.Module] = []
-        for place, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for place, (before, after) in enumerate(pairwise(widths)):
             layers.append(nn.Conv2d(before, after, 5, stride=2, padding=2))
             layers += [nn.BatchNorm2d(after)] if place else []
             layers.append(nn.LeakyReLU(0.2))

@@ -1,4 +1,4 @@
-"""SQUID's computation: images made anew of memories of normal ones, and judged by a discriminator."""
+"""SQUID's computation: images made anew of memories of normal ones, and judged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,14 +45,19 @@ class SQUIDModel(NetworkModel):
     Args:
         clip: How images enter, which are not normalised.
         features: Channels of the generator's largest maps, an even number.
-        slots: Of each memory.
+        slots: Of the memory of each window.
+        part_slots: Of each memory in the decoder.
         distillation: Weight of the distance between the generator's decoder and its teacher's.
         sigma: Standard deviation of the Gaussian that smooths maps, in pixels; 0 for none.
         seed: Seed of the initial weights.
+
+    Attributes:
+        least_deviation: Of the logits of normal images; see ``standing``.
     """
 
     has_memory: ClassVar[bool] = True
     without_support = "give it normal images"
+    least_deviation: float = 0.1
     logits: Tensor
 
     def __init__(
@@ -60,6 +65,7 @@ class SQUIDModel(NetworkModel):
         clip: Pixels,
         features: int = 32,
         slots: int = 200,
+        part_slots: int = 200,
         distillation: float = 1e-3,
         sigma: float = 0.0,
         seed: int = 0,
@@ -69,7 +75,7 @@ class SQUIDModel(NetworkModel):
         side, _ = clip.size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.generator = AutoEncoder(side, features, slots, slots)
+            self.generator = AutoEncoder(side, features, slots, part_slots)
             self.discriminator = Discriminator(side)
         self.smooth = GaussianSmoothing(side, sigma)
         self.register_buffer("logits", torch.empty(0))
@@ -99,7 +105,8 @@ class SQUIDModel(NetworkModel):
     ) -> Float[Tensor, "batch"]:
         """The discriminator's logits, from the mean of normal images in their deviations.
 
-        Of a single normal image, whose deviation is 0, in units.
+        A deviation counts as ``least_deviation`` at least: of few images it is chance, and would
+        magnify rounding. That changes no rank.
 
         Args:
             logits: Of images.
@@ -112,14 +119,14 @@ class SQUIDModel(NetworkModel):
             msg = "no normal image was seen: train with k_shot > 0, or load a checkpoint"
             raise NotReadyError(msg)
         if leave_out is None:
-            return _standard(logits, self.logits)
+            return self._standard(logits, self.logits)
         found = []
         for logit, owner in zip(logits, leave_out.tolist(), strict=True):
             others = self.logits[((self._owners != owner) | (owner < 0)).to(self.logits.device)]
             if not len(others):
                 msg = "no other normal image to compare with; leave-one-out needs at least two"
                 raise NotReadyError(msg)
-            found.append(_standard(logit, others))
+            found.append(self._standard(logit, others))
         return torch.stack(found)
 
     @torch.no_grad()
@@ -149,7 +156,9 @@ class SQUIDModel(NetworkModel):
         grey = in_grey(encoded)
         return without_masks(torch.stack(self.generator_loss(grey, self.generator(grey))))
 
-    def generator_loss(self, images: Float[Tensor, "batch 1 side side"], made: Made) -> GeneratorLoss:
+    def generator_loss(
+        self, images: Float[Tensor, "batch 1 side side"], made: Made
+    ) -> GeneratorLoss:
         """Losses of the generator.
 
         Args:
@@ -176,6 +185,10 @@ class SQUIDModel(NetworkModel):
         real, fake = self.discriminator(images), self.discriminator(made.images.detach())
         return ADVERSARIAL * (_entropy(real, real=True) + _entropy(fake, real=False))
 
+    def _standard(self, logits: Tensor, normal: Tensor) -> Tensor:
+        deviation = normal.std(correction=0).clamp(min=self.least_deviation)
+        return (logits - normal.mean()) / deviation
+
     @contextmanager
     def _evaluated(self) -> Iterator[None]:
         """In evaluation mode for a while."""
@@ -190,10 +203,3 @@ class SQUIDModel(NetworkModel):
 def _entropy(logits: Float[Tensor, "batch"], *, real: bool) -> Float[Tensor, ""]:
     target = torch.ones_like(logits) if real else torch.zeros_like(logits)
     return F.binary_cross_entropy_with_logits(logits, target)
-
-
-def _standard(
-    logits: Float[Tensor, "*batch"], normal: Float[Tensor, "normal"]
-) -> Float[Tensor, "*batch"]:
-    deviation = normal.std(correction=0)
-    return (logits - normal.mean()) / torch.where(deviation > 0, deviation, 1.0)
