@@ -188,5 +188,6 @@ def octaves(
     places = np.arange(side, dtype=np.float64)
     periods = (period / 2 ** np.arange(count))[:, None, None]
     sizes = noise(places / periods, places[:, None] / periods, third / periods)
-    strength: Values = persistence ** np.arange(count)
-    return np.tensordot(strength, sizes, axes=1)
+    strength = persistence ** np.arange(count, dtype=np.float64)
+    summed: Values = np.tensordot(strength, sizes, axes=1)
+    return summed

@@ -1,6 +1,6 @@
 """DRA as an anomalib model: its options, its training images, its optimiser."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -74,9 +74,11 @@ class DRA(Redrawn, AnomalibModule):
             checked(name, self.hparams[name], 1, whole=True)
         checked("top_share", top_share, 0, 1)
         self._outlier_folder = OutlierFolder(outlier_root)
-        self.hparams.update(pretrained=None, outlier_root=None)  # a checkpoint needs no such file
+        # A checkpoint needs neither file, and no file that travels names them.
+        for options in (self.hparams, self._hparams_initial):
+            options.update(pretrained=None, outlier_root=None)
         self._images: TrainingImages | None = None
-        trunk = self.backbone.load({}, num_classes=0).network
+        trunk: Any = self.backbone.load({}, num_classes=0).network  # timm's
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.hparams["seed"])
             network = DRANetwork(trunk, trunk.num_features, scales)
@@ -136,7 +138,8 @@ class DRA(Redrawn, AnomalibModule):
 
     def examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
         """As many images as the batch has, of all that there are, behind the references."""
-        drawn = self._mixture.draw(len(batch.image), self.hparams["references"])
+        count = len(cast("Tensor", batch.image))
+        drawn = self._mixture.draw(count, self.hparams["references"])
         return self.model.encode(drawn.images.to(self.device)), None, drawn.labels.to(self.device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -66,7 +66,8 @@ class DRAModel(NetworkModel):
         patches = self.patch_scores(features, self.references(leave_out))
         heads = self.head_scores(features, patches)
         score = heads.seen + heads.pseudo + heads.residual - heads.normality
-        return ModelOutput(_unit(score), _unit(sum(map(self._mean_map, patches))))
+        heat = torch.stack([self._mean_map(one) for one in patches]).sum(dim=0)
+        return ModelOutput(_unit(score), _unit(heat))
 
     def loss_terms(
         self,
