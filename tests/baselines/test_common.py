@@ -106,6 +106,8 @@ def test_weights_that_do_not_fit_are_refused(weights, tmp_path):
         Trunk(NetworkSource("timm:resnet18", str(tmp_path / "nowhere.pth"), 32), [2])
     with pytest.raises(ConfigError, match=r"layers are \[3, 2\], and must ascend"):
         Trunk(NetworkSource(RESNET, file, 32), [3, 2])
+    with pytest.raises(WeightsError, match="timm does not make"):
+        Trunk(NetworkSource(RESNET, file, 32), [2, 9])
 
 
 def test_an_option_of_clip_is_refused_in_python_and_in_a_config():
@@ -116,6 +118,22 @@ def test_an_option_of_clip_is_refused_in_python_and_in_a_config():
             parse_model({"class_path": PATH, "init_args": {name: None}})
     parsed = parse_model({"class_path": PATH, "init_args": {"decide_by": "f1", "margin": 1.0}})
     assert parsed.model.init_args.margin == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "word"),
+    [
+        ("SimpleNet", {"noise_std": -1.0}, "noise_std is -1.0, and must be a number of at least 0"),
+        ("SimpleNet", {"hidden": 0}, "hidden is 0, and must be a whole number of at least 1"),
+        ("PatchSVDD", {"pairs": 1.5}, "pairs is 1.5, and must be a whole number"),
+        ("PatchSVDD", {"combine": "max"}, "combine is 'max', and must be one of 'product', 'sum'"),
+        ("CutPaste", {"draws": 0}, "draws is 0, and must be a whole number of at least 1"),
+        ("CutPaste", {"pasted": "none"}, "pasted is 'none', and must be one of 'both'"),
+    ],
+)
+def test_a_number_or_a_word_that_cannot_be_is_refused(name, given, word):
+    with pytest.raises(ConfigError, match=word):
+        case_of(getattr(baselines, name)).small(**given)
 
 
 def test_nothing_is_said_of_options_that_nobody_gave(caplog):

@@ -367,6 +367,12 @@ def test_figures_of_another_setting_do_not_stand_beside_ours():
     assert row.published == ()  # without K the papers have MVFA zero-shot only
 
 
+def test_a_set_that_is_only_trained_on_needs_no_figures_of_its_own():
+    record = right_record("MediCLIP", k=16, data="visa", tests=["busi"])
+    (row,) = rows_of(record, published={"visa": "Visa", "busi": "BUSI"})
+    assert row.published == ()  # what is printed of it has no K
+
+
 def test_a_set_that_no_paper_has_is_refused():
     with pytest.raises(UnknownNameError, match="no published table has dataset='Heads'"):
         rows_of(right_record("MVFA"), published={"heads": "Heads"})

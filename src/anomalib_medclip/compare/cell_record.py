@@ -64,7 +64,7 @@ class TrainingFacts:
     Attributes:
         untrained: Whether the backbone has random weights.
         epochs: Epochs trained.
-        own_epochs: Epochs that the model trains where nobody says another number; ``None`` if unknown.
+        own_epochs: Epochs that the model trains unless told otherwise; ``None`` if unknown.
         epoch: The epoch that was tested, from 1.
         epoch_choice: What chose it, ``last`` or ``validation``.
         learns_abnormal: Whether the model learns from abnormal images, too.

@@ -11,7 +11,7 @@ class Declared(NamedTuple):
         wants_abnormal: Whether it learns from abnormal images, too.
         threshold_from: Which images its threshold was found on; empty where it does not say.
         features_found: Images whose frozen features another cell had computed.
-        own_epochs: Epochs that it trains where nobody says another number; ``None`` if unknown.
+        own_epochs: Epochs that it trains unless told otherwise; ``None`` if unknown.
         other_words: What its prompts say, where other words than its own were asked for.
         ready_to_score: Brings the model to where it can score between two epochs.
     """

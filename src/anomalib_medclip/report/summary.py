@@ -67,7 +67,8 @@ def summarise(grid: ComparisonGrid, records: Sequence[CellRecord]) -> list[Repor
             groups.setdefault(line, []).append(record)
     order = _order([*grid.cells, *(record.cell for record in records)])
     names = {data: name for data, name in grid.published.items() if name}
-    tables = {data: published(dataset=name) for data, name in names.items()}
+    tested = {name for cell in grid.cells for name in cell.tests}  # of others no figure is printed
+    tables = {data: published(dataset=name) for data, name in names.items() if data in tested}
     rows, runs, samples = [], [], []
     for line in sorted(groups, key=order):
         found = groups[line]

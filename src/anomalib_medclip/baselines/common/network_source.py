@@ -95,7 +95,7 @@ class NetworkSource:
                 planned = self.build(**options)
         except WeightsError:
             raise
-        except (TypeError, RuntimeError, ValueError, KeyError, AssertionError) as error:
+        except (TypeError, RuntimeError, ValueError, LookupError, AssertionError) as error:
             msg = f"timm does not make {self.model}: {error}; correct backbone"
             raise WeightsError(msg) from error
         check_parameters(self.name, sum(one.numel() for one in planned.parameters()))
