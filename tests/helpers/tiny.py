@@ -201,6 +201,7 @@ TRAINING = {
         | OF_NORMS
         | {
             "leaves_an_owner_out_of_its_memory": "its map compares with nothing; its score does",
+            "finishes_what_was_saved_in_the_middle": "norms know too little after one step",
             "learns_the_same_with_and_without_a_cache": "norms of few pixels magnify float16",
         },
     ),
