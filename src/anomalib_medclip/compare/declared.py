@@ -8,14 +8,18 @@ class Declared(NamedTuple):
     """What models of this package declare, and what holds of those that do not.
 
     Attributes:
+        untrained: Whether it has random weights where trained ones belong.
         wants_abnormal: Whether it learns from abnormal images, too.
+        compared_with: Images that it compares with where it trains nothing; ``None`` of others.
         threshold_from: Which images its threshold was found on; empty where it does not say.
         features_found: Images whose frozen features another cell had computed.
         other_words: What its prompts say, where other words than its own were asked for.
         ready_to_score: Brings the model to where it can score between two epochs.
     """
 
+    untrained: bool
     wants_abnormal: bool
+    compared_with: int | None
     threshold_from: str
     features_found: int
     other_words: dict[str, Any] | None
@@ -28,12 +32,20 @@ def declared_by(model: Any) -> Declared:  # noqa: ANN401 - an AnomalibModule of 
     A comparison runs any model of anomalib's and of third parties, which have none of these names.
     """
     return Declared(
+        untrained=bool(getattr(model, "untrained", _has_random_weights(model))),
+        compared_with=getattr(model, "compared_with", None),
         wants_abnormal=bool(getattr(model, "wants_abnormal", False)),
         threshold_from=str(getattr(model, "threshold_from", "")),
         features_found=int(getattr(model, "features_found", 0)),
         other_words=getattr(model, "other_words", None),
         ready_to_score=getattr(model, "ready_to_score", _nothing),
     )
+
+
+def _has_random_weights(model: Any) -> bool:  # noqa: ANN401 - as above
+    """By the options, as the methods and anomalib's models call them."""
+    options = getattr(model, "hparams", {})
+    return options.get("pretrained", "") is None or options.get("pre_trained") is False
 
 
 def _nothing() -> None:
