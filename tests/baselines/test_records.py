@@ -1,8 +1,10 @@
 """What records and checkpoints say of baselines: where weights are from, what was compared with."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from tiny import RESNET, case_of
+from tiny import RESNET, case_of, lesion_data, write_lesions
 
 from anomalib_medclip.baselines import DRA, CutPaste, PatchSVDD, RegAD, SimpleNet
 from anomalib_medclip.baselines.dra.outlier_folder import NOT_TOLD
@@ -47,7 +49,7 @@ def trained(weights, tmp_path_factory):
 
 
 def test_run_record_and_checkpoint_say_where_weights_are_from(trained):
-    said = read_json(trained.home / "run.json")["model"]["options"]
+    said = read_json(trained.home / "run.json")["method"]["options"]
     assert said["pretrained"] == "resnet.pt"
     restored = DRA.load_from_checkpoint(trained.checkpoint)
     assert restored.hparams["pretrained"] == trained.model.hparams["pretrained"]
@@ -76,34 +78,35 @@ def test_what_registration_was_from_is_said_by_its_name(tmp_path):
     assert not declared_by(given).untrained
 
 
-def test_a_memory_is_of_all_normal_images_that_are_trained_on(tmp_path):
-    case = case_of(PatchSVDD)
-    found = case.fit(tmp_path, epochs=1, data=case.data(normals="train"))
-    images = len(found.data.train_data.samples)
-    assert images > found.data.k_shot
-    vectors = found.model.model.banks["64"].rows
-    assert len(vectors) == images  # of this size an image has one patch
-    assert facts_of(found.model, found.data, found.engine).trained_on == images
+@pytest.fixture
+def split_data(tmp_path):
+    """Pictures of patients in splits, of which all normal ones of training are learnt from."""
+    table = write_lesions(tmp_path / "lesions")
+    head, *rows = table.read_text().splitlines()
+    split = dict.fromkeys(("p0", "p1", "p2"), "train") | {"p3": "valid"}
+    rows = [f"{row},{split.get(row.rpartition(',')[2], 'test')}" for row in rows]
+    table.write_text("\n".join([f"{head},split", *rows]))
+    options = {"split_column": "split", "normals": "train", "train_batch_size": 4}
+    return lesion_data(table.parent, **options)
 
 
-def test_of_more_normal_images_than_a_memory_takes_it_says_how_many(tmp_path, monkeypatch, caplog):
+def test_a_memory_is_of_all_normal_images_that_are_trained_on(split_data, tmp_path):
+    found = case_of(PatchSVDD).fit(tmp_path, epochs=1, data=split_data)
+    assert len(found.data.train_data.samples) == 6
+    assert len(found.model.model.banks["64"].rows) == 6  # of this size an image has one patch
+    owners = {Path(path).stem: owner for path, owner in found.model.support._owners.items()}
+    of_patients = [
+        {owners[str(n)] for n in range(4 * p, 4 * p + 4) if str(n) in owners} for p in (0, 1, 2)
+    ]
+    assert of_patients == [{0}, {1}, {2}], "the support's abnormal images are known, too"
+    assert len(owners) == 6 + found.data.k_shot
+
+
+def test_of_more_normal_images_than_a_memory_takes_it_says_how_many(
+    split_data, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(RegADModel, "most_normal", 3)
-    case = case_of(RegAD)
-    found = case.fit(tmp_path, epochs=1, data=case.data(normals="train"))
-    images = len(found.data.train_data.samples)
-    assert f"compared with 3 of the {images} normal images of training" in caplog.text
+    found = case_of(RegAD).fit(tmp_path, epochs=1, data=split_data)
+    assert "compared with 3 of the 6 normal images of training" in caplog.text
     assert len(found.model.model.images) == 3
     assert facts_of(found.model, found.data, found.engine).trained_on == 3
-
-
-def test_support_images_are_scored_without_their_patients_images_of_training(tmp_path):
-    case = case_of(PatchSVDD)
-    found = case.fit(tmp_path, epochs=1, data=case.data(normals="train"))
-    owners = found.model.support._owners
-    support = found.data.support_data.samples
-    assert set(map(str, support["image_path"])) <= owners.keys()
-    groups = dict(zip(support["image_path"], support["group"], strict=True))
-    train = found.data.train_data.samples
-    for path, group in groups.items():
-        for other in train["image_path"][train["group"] == group]:
-            assert owners[str(other)] == owners[str(path)]
