@@ -111,6 +111,11 @@ class ClipMethod(ExportVerbs, SharedOptions):
         return DatamoduleView.of(self._trainer)
 
     @property
+    def compared_with(self) -> int | None:
+        """Normal images that it compares with, where that is all; ``None`` if it trains."""
+        return None if self.learns or not self.model.has_memory else self.support.compared_with
+
+    @property
     def object_name(self) -> str:
         """What the images of the target show."""
         return self.text.object_name
@@ -274,16 +279,21 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's
         """As anomalib's, but no file is opened that the checkpoint names, except its backbone.
 
+        Its options still say from which files it began.
+
         Raises:
             CheckpointError: It is no checkpoint of this method.
             BackboneMismatchError: The weights it names are not those it was trained on.
         """
         is_file = isinstance(checkpoint_path, str | Path)
-        off = switched_off(read_checkpoint(checkpoint_path)) if is_file else {}
-        no_file = {} if "adapters" in cls.no_use_for else {"adapters": None}
-        given = {**no_file, **off, **kwargs}
+        found = read_checkpoint(checkpoint_path) if is_file else {}
+        held = {*cls.begins_from} - {*cls.no_use_for}
+        given = {**dict.fromkeys(held), **switched_off(found), **kwargs}
         method: Any = super().load_from_checkpoint(checkpoint_path, *args, **given)
         if is_file:
+            began = found.get("hyper_parameters", {})
+            kept = held & began.keys() - kwargs.keys()
+            method.hparams.update({name: began[name] for name in kept})
             method.exporter.restored_from(checkpoint_path)
         return method
 

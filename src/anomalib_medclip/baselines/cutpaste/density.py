@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from anomalib_medclip.baselines.common.owners import others
 from anomalib_medclip.components.buffers import SizedByState
 from anomalib_medclip.errors import NotReadyError
 
@@ -97,11 +98,8 @@ class Gaussian(SizedByState):
     def _without(self, owner: int) -> tuple[Tensor, Tensor]:
         if owner < 0:
             return self.mean, self.whitening
-        others = self._samples[self._owners != owner]
-        if not len(others):
-            msg = "no other normal image to compare with; leave-one-out needs at least two"
-            raise NotReadyError(msg)
-        return _fitted(others.flatten(0, 1))
+        [seen] = others(self._owners, torch.tensor([owner]))
+        return _fitted(self._samples[seen].flatten(0, 1))
 
 
 def _fitted(

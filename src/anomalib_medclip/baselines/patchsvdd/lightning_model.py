@@ -54,8 +54,8 @@ class PatchSVDD(Baseline, AnomalibModule):
             normalize=False,
             **kwargs,
         )
-        for name in ("width", "pairs"):
-            checked(name, self.hparams[name], 1, whole=True)
+        checked("width", width, 1, whole=True)
+        checked("pairs", pairs, 1, whole=True)
         checked("weight", weight, 0)
         numbers = width, pairs, weight, combine
         pixels = Pixels(self.backbone)
