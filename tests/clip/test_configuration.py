@@ -214,7 +214,7 @@ def test_a_tokenizer_whose_library_panics_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["n" * 300, "a\0b", "/" + "n" * 300])
 def test_a_name_that_no_file_can_have_is_refused(name, monkeypatch):
-    monkeypatch.setattr(weights, "_hub_is_out_of_reach", lambda: True)
+    monkeypatch.setattr(weights, "hub_is_out_of_reach", lambda: True)
     text = {"hf_tokenizer_name": name, "hf_model_name": name}
     with pytest.raises(WeightsError, match=r"could not read|is gone"):
         TextTower(Backbone({"embed_dim": 32, "vision_cfg": VISION, "text_cfg": text}))

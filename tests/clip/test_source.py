@@ -33,7 +33,7 @@ def folder(tiny_config, tmp_path):
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    monkeypatch.setattr(weights, "_hub_is_out_of_reach", lambda: True)
+    monkeypatch.setattr(weights, "hub_is_out_of_reach", lambda: True)
 
 
 # --- folders, repositories, timm's towers

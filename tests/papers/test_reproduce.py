@@ -104,7 +104,7 @@ def assert_page_shows(page, found):
     printed = re.findall(r'class="theirs"[^>]*>([\d.]+)', text)
     assert sorted(printed) == sorted(f"{float(line['theirs']):.1f}" for line in found)
     absent = [line["state"] for line in found if line["state"] != "done"]
-    assert re.findall(r'class="state">([^<]+)', text).sort() == absent.sort()
+    assert sorted(re.findall(r'class="state">([^<]+)', text)) == sorted(absent)
 
 
 @pytest.mark.nightly(

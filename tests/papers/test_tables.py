@@ -7,13 +7,12 @@ from paper_trees import MEDICLIP
 from anomalib_medclip.baselines import list_baselines
 from anomalib_medclip.commands.configs import configs
 from anomalib_medclip.compare.comparison import build_model, find_class, read_config
-from anomalib_medclip.compare.grid import plan_cells
+from anomalib_medclip.compare.grid import normals_of, plan_cells
 from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.papers.inputs import placed
 from anomalib_medclip.papers.lines import trainings
 from anomalib_medclip.papers.tables import printed_as
 from anomalib_medclip.published import published
-from anomalib_medclip.training.method import ClipMethod
 
 RIVALS = {"MKD", "DRA", "BGAD", "SimpleNet", "SQUID", "AnoDDPM", "CutPaste", "PatchSVDD", "RegAD"}
 
@@ -49,7 +48,8 @@ def test_what_is_printed_of_our_models_is_planned(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "sets"), [("iqeclip-table3", BMAD_SETS), ("mediclip-table3", MEDICLIP)]
+    ("name", "sets"),
+    [("iqeclip-table3", BMAD_SETS), ("mediclip-table1", MEDICLIP), ("mediclip-table3", MEDICLIP)],
 )
 def test_as_many_trainings_are_told_as_there_are(name, sets, tmp_path):
     """Zero-shot there is one draw, however many seeds; elsewhere there may be several."""
@@ -61,7 +61,7 @@ def test_as_many_trainings_are_told_as_there_are(name, sets, tmp_path):
 @pytest.mark.parametrize("name", TABLES)
 def test_baselines_say_which_normal_images_they_are_given(name):
     for entry in config_of(name).models.values():
-        assert "normals" in entry or issubclass(find_class(entry), ClipMethod)
+        assert "normals" in entry or normals_of(entry) == ["support"]
 
 
 @pytest.mark.parametrize("name", TABLES)

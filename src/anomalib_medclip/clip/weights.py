@@ -231,13 +231,14 @@ def offline_if_out_of_reach() -> Iterator[None]:
     """
     offline = hub.HF_HUB_OFFLINE
     try:
-        hub.HF_HUB_OFFLINE = offline or _hub_is_out_of_reach()
+        hub.HF_HUB_OFFLINE = offline or hub_is_out_of_reach()
         yield
     finally:
         hub.HF_HUB_OFFLINE = offline
 
 
-def _hub_is_out_of_reach() -> bool:
+def hub_is_out_of_reach() -> bool:
+    """Whether Hugging Face does not answer within ten seconds."""
     request = urllib.request.Request(hub.ENDPOINT, method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=10).close()

@@ -14,6 +14,7 @@ from anomalib_medclip.compare.cell_record import ComparisonGrid
 from anomalib_medclip.compare.cell_setup import CellSettings
 from anomalib_medclip.compare.comparison import ComparisonConfig, read_config
 from anomalib_medclip.compare.grid import Cell, plan_cells
+from anomalib_medclip.compare.kept import with_former
 from anomalib_medclip.compare.processes import ProcessPool
 from anomalib_medclip.compare.run_cell import now
 from anomalib_medclip.compare.runners import CellQueue, rotated, run_here, run_on_ray
@@ -51,7 +52,12 @@ def run(arguments: list[str]) -> int:
 
 
 def run_comparison(
-    config: ComparisonConfig, text: str, options: argparse.Namespace, command: str
+    config: ComparisonConfig,
+    text: str,
+    options: argparse.Namespace,
+    command: str,
+    *,
+    keep: bool = False,
 ) -> int:
     """Run the cells of a comparison that have no record yet, and write the report of all.
 
@@ -60,6 +66,7 @@ def run_comparison(
         text: Its YAML, to be kept.
         options: ``out``, and what ``add_running`` adds.
         command: What was called, for the report.
+        keep: Whether what a former plan in the folder has found besides stays in the report.
 
     Returns:
         0 if every cell is done, else 1.
@@ -70,7 +77,10 @@ def run_comparison(
     store = Store(options.out)
     known: Digests = {}
     cells = plan_cells(config, options.explain, reading, known)
-    store.write_grid(_grid(config, cells, command), text)
+    grid = _grid(config, cells, command)
+    if keep:
+        grid = with_former(grid, store)
+    store.write_grid(grid, text)
     for cell in cells:
         store.forget_damaged(cell.key)
     _run(CellQueue(cells, store, _settings(config, options, known), now()), options)

@@ -65,19 +65,18 @@ def _remake(table: PaperTable, options: argparse.Namespace, arguments: list[str]
     check_writable(options.out)
     whole = placed(read_config(table.config), options.data, options.record_every)
     command = shlex.join(["anomalib-medclip", "reproduce", *arguments])
+    lacking = missing(whole, table.config)
     if options.report_only:
-        lacking = Missing({}, {})
         code = report_comparison(options)
     else:
         check_device(options)
-        lacking = missing(whole, table.config)
         there = _what_is_there(table, whole, lacking)
         text = yaml.safe_dump(as_config(there), sort_keys=False, allow_unicode=True)
-        code = run_comparison(there, text, options, command)
+        code = run_comparison(there, text, options, command, keep=True)
     store = Store(options.out)
     grid = store.grid()
-    records = [one for cell in grid.cells if (one := store.record(cell.key)) is not None]
-    found = beside(table, whole, summarise(grid, records), lacking, options.authors_epoch_choice)
+    rows = summarise(grid, store.records(grid))
+    found = beside(table, whole, rows, lacking, options.authors_epoch_choice)
     _write(table, found, lacking, options, command)
     return code
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from anomalib_medclip.baselines.trivial import TrivialMixin
 from anomalib_medclip.compare.cell_record import Determinants, PlannedCell
 from anomalib_medclip.compare.comparison import (
     ComparisonConfig,
+    DataEntry,
     ModelEntry,
     find_class,
 )
@@ -173,19 +174,14 @@ class _Sources:
     def options(
         self, name: str, k_shot: int | None, draw: int, normals: str = "support"
     ) -> Options:
-        """Class and options of some data, for one K and draw, as far as the class knows these.
+        """Class and options of some data, for one K and draw.
 
         Raises:
             ConfigError: They name a table or list that is not there, or want K where there is none.
         """
         entry = self.config.data[name]
-        known = inspect.signature(find_class(entry)).parameters
-        any_other = any(one.kind is one.VAR_KEYWORD for one in known.values())
-        asked = {"k_shot": k_shot, "seed": draw, "normals": normals}
-        given = {k: v for k, v in asked.items() if v is not None and (k in known or any_other)}
-        written: Options = for_k(entry["init_args"], k_shot)
-        check_lists(written, name)
-        return {"class_path": entry["class_path"], "init_args": {**written, **given}}
+        check_lists(for_k(entry["init_args"], k_shot), name)
+        return data_options(entry, k_shot, draw, normals)
 
     def draws(self, name: str, k_shot: int) -> range:
         """Seeds of the draws of some data: one, if no draw would change support or splits."""
@@ -195,11 +191,26 @@ class _Sources:
         return range(1) if alike or self.look(name, 0).zero_shot else seeds
 
 
+def data_options(
+    entry: DataEntry, k_shot: int | None, draw: int = 0, normals: str = "support"
+) -> Options:
+    """Class and options of some data, for one K and draw, as far as the class knows these.
+
+    Raises:
+        ConfigError: They want K where there is none.
+    """
+    known = inspect.signature(find_class(entry)).parameters
+    any_other = any(one.kind is one.VAR_KEYWORD for one in known.values())
+    asked = {"k_shot": k_shot, "seed": draw, "normals": normals}
+    given = {k: v for k, v in asked.items() if v is not None and (k in known or any_other)}
+    written: Options = for_k(entry["init_args"], k_shot)
+    return {"class_path": entry["class_path"], "init_args": {**written, **given}}
+
+
 def _cells(name: str, entry: ModelEntry, trained: str, sources: _Sources) -> Iterator[Cell]:
     kind, options = _model(entry)
-    both = ["support", "train"] if _wants_normals_alone(kind, options) else ["support"]
     seeds = sources.config.seeds[: 1 if kind == "trivial" else None]
-    for normals in entry.get("normals", both):
+    for normals in normals_of(entry):
         for k_shot, draw in _draws(trained, normals, sources):
             tests = tuple((sources.config.tests or {}).get(trained, [trained]))
             names = dict.fromkeys((trained, *tests))
@@ -244,10 +255,15 @@ def _model(entry: ModelEntry) -> tuple[str, Options]:
     return (*found, "baseline")[0], options
 
 
-def _wants_normals_alone(kind: str, options: Options) -> bool:
-    """Whether all normal images for training are of use to a model, and the abnormal ones not."""
+def normals_of(entry: ModelEntry) -> Sequence[str]:
+    """Which normal images a model is given, each a cell; where its entry does not say, by its kind.
+
+    A baseline that learns from normal images alone has use for all of them.
+    """
+    kind, options = _model(entry)
     # anomalib's models do not say, and learn from normal images.
-    return kind == "baseline" and not getattr(find_class(options), "wants_abnormal", False)
+    alone = kind == "baseline" and not getattr(find_class(options), "wants_abnormal", False)
+    return entry.get("normals", ["support", "train"] if alone else ["support"])
 
 
 def check_inputs(cell: Cell, data: Mapping[str, MedicalDataModule], known: Digests) -> None:

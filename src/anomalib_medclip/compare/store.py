@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,6 +80,11 @@ class Store:
         if not path.is_file():
             return None
         return _read(CellRecord.of_plain, path, f"no record of a cell: {{}}; {_RUN_ANEW}")
+
+    def records(self, grid: ComparisonGrid) -> list[CellRecord]:
+        """Records of the cells of a grid that were run, of the tests that stand in the grid."""
+        found = ((cell, self.record(cell.key)) for cell in grid.cells)
+        return [replace(record, cell=cell) for cell, record in found if record is not None]
 
     def forget_damaged(self, key: str) -> None:
         """Remove the record of a cell, with a word, where it or its arrays cannot be read."""

@@ -5,7 +5,9 @@
 ``lines``       a config becomes the lines that are to be had of it, without any data
 ``inputs``      where data lie, which are missing, and where these are requested
 ``hours``       what all of it will take, from what ``bench`` has measured
+``weights``     which weights models lack, where that is known beforehand
 ``beside``      each printed figure with ours: difference, interval, both protocols
+``otherwise``     what is done otherwise than in the papers
 ``page``        all of it as a page and as a table
 ==============  ==============================================================================
 

@@ -37,6 +37,7 @@ class Beside(NamedTuple):
         authors: Ours, of the epoch that is best on the test images, as the authors choose it.
         difference: Ours less theirs, in points.
         untrained: Whether ours is of random weights, which means nothing.
+        transductive: Whether ours scales images by the whole test set, as an option asks.
         state: ``done``, or why there is no figure of ours.
     """
 
@@ -46,6 +47,7 @@ class Beside(NamedTuple):
     authors: Figure | None = None
     difference: Figure | None = None
     untrained: bool = False
+    transductive: bool = False
     state: str = "done"
 
 
@@ -80,6 +82,11 @@ def beside(
     """
     planned = trainings(config)
     names = {data: entry.get("published", "") for data, entry in config.data.items()}
+    whole = {
+        name
+        for name, entry in config.models.items()
+        if entry["init_args"].get("transductive", False)
+    }
     known = {
         (row.model, row.normals, row.trained_on, row.tested_on, row.k_shot): row for row in rows
     }
@@ -90,7 +97,7 @@ def beside(
             parts = [_of_part(part, cell, own, names) for part in table.parts(cell)]
             wanted = [one for part in parts for one in part] if all(parts) else []
             state = _state(wanted, model, config, known, lacking)
-            entry = Beside(cell, model, state=state)
+            entry = Beside(cell, model, transductive=model in whole, state=state)
             found.append(_filled(entry, wanted, known, authors_epoch_choice))
     return found
 
@@ -125,15 +132,16 @@ def _state(
     if model not in config.models:
         return f"{NOT_RUN}: no model"
     if not wanted:
-        return f"{NOT_RUN}: not planned"
-    if model in lacking.models:
-        return f"{NOT_RUN}: no weights"
-    if any(data in lacking.data for one in wanted for data in one.row[2:4]):
-        return f"{NOT_RUN}: no data"
+        return f"{NOT_RUN}: {config.models[model].get('note') or 'not planned'}"
     rows = [known[one.row] for one in wanted if one.row in known]
     if any(row.failed for row in rows):
         return "failed"
     if (done := sum(row.draws for row in rows)) < (cells := sum(one.cells for one in wanted)):
+        # What is done stays so, even if data or weights have gone since.
+        if model in lacking.models:
+            return f"{NOT_RUN}: no weights"
+        if any(data in lacking.data for one in wanted for data in one.row[2:4]):
+            return f"{NOT_RUN}: no data"
         return f"{NOT_RUN} yet" if not done else f"{NOT_RUN} yet: {done} of {cells} trainings are"
     return "done" if all(one.metric in known[one.row].honest for one in wanted) else "undefined"
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +13,13 @@ from anomalib_medclip.compare.comparison import (
     ModelEntry,
     find_class,
 )
+from anomalib_medclip.compare.grid import data_options
 from anomalib_medclip.compare.named_files import for_k
 from anomalib_medclip.data.config import build_data
-from anomalib_medclip.errors import DataRootError
+from anomalib_medclip.data.datamodule import MedicalDataModule
+from anomalib_medclip.data.integrity import Problem, refuse, unlearnable_problems
+from anomalib_medclip.errors import DataRootError, MedclipError
+from anomalib_medclip.papers.weights import lacking_weights
 
 _ROOT = "datasets"
 """The folder that configs name; another takes its place."""
@@ -79,31 +83,55 @@ def missing(config: ComparisonConfig, path: Path) -> Missing:
         config: The comparison, ``placed``.
         path: Its file, whose comment says where lists are from.
     """
-    data = {
-        name: said for name, entry in config.data.items() if (said := _lack(entry, config, path))
-    }
+    data = {name: said for name in config.data if (said := _lack(name, config, path))}
     models = {
-        name: f"no weights {weights}; docs/reproduce.md says where they are from"
-        for name, entry in config.models.items()
-        if (weights := Path(str(entry["init_args"].get("pretrained")))).parent != Path()
-        and not weights.exists()
+        name: said for name, entry in config.models.items() if (said := lacking_weights(entry))
     }
     return Missing(data, models)
 
 
-def _lack(entry: DataEntry, config: ComparisonConfig, path: Path) -> str:
-    """What of a set is missing; nothing where all is there."""
+def _lack(name: str, config: ComparisonConfig, path: Path) -> str:
+    """What of a set is missing or wrong; nothing where all is there."""
+    entry = config.data[name]
     listed = entry["init_args"].get("support_list")
     for k_shot in config.k_shot if listed else ():
         if not Path(one := for_k(listed, k_shot)).is_file():
             return f"no support list {one}. {source_of(path)}"
-    given = for_k(entry["init_args"], min(config.k_shot))
     try:
-        build_data({"class_path": entry["class_path"], "init_args": given}, path).load_table()
+        for k_shot in config.k_shot:
+            data = build_data(data_options(entry, k_shot), path)
+            _check_splits(data)
+            refuse(_learning_problems(data, name, config))
     except DataRootError as error:
         said = source_of(path.parent / entry["config"]) if "config" in entry else ""
         return f"{error}. {said}"
+    except MedclipError as error:
+        return str(error)
     return ""
+
+
+def _check_splits(data: MedicalDataModule) -> None:
+    """Choose what is learnt from and tested, as training does; no image is opened.
+
+    Raises:
+        MedclipError: A split has no image of a class, or the support cannot be had.
+    """
+    splits = data.split(data.complete(data.load_table()))
+    refuse(data.split_problems(splits))
+    if not data.zero_shot:
+        data.find_support(splits)
+
+
+def _learning_problems(
+    data: MedicalDataModule, name: str, config: ComparisonConfig
+) -> Iterator[Problem]:
+    """Models that learn from abnormal images, where these data have such for the test alone."""
+    if not data.only_normals or name not in (config.tests or config.data):
+        return
+    for model, entry in config.models.items():
+        wants = getattr(find_class(entry), "wants_abnormal", False)
+        if wants and name in entry.get("data", [name]):
+            yield from unlearnable_problems(model, data.where)
 
 
 def without(config: ComparisonConfig, lacking: Missing) -> ComparisonConfig:

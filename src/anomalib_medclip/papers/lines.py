@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from anomalib_medclip.compare.comparison import ComparisonConfig, find_class
-from anomalib_medclip.compare.grid import TRIVIAL
+from anomalib_medclip.compare.grid import TRIVIAL, normals_of
 
 
 class Training(NamedTuple):
@@ -28,10 +28,7 @@ class Training(NamedTuple):
 
 
 def trainings(config: ComparisonConfig) -> list[Training]:
-    """All trainings of a comparison, in the order of its config, trivial scores first.
-
-    A baseline that does not say what ``normals`` it is given counts with the support alone.
-    """
+    """All trainings of a comparison, in the order of its config, trivial scores first."""
     return list(_trainings(config))
 
 
@@ -45,7 +42,9 @@ def _trainings(config: ComparisonConfig) -> Iterator[Training]:
             if data not in entry.get("data", [data]):
                 continue
             tests = tuple((config.tests or {}).get(data, [data]))
-            for normals in entry.get("normals", ["support"]):
+            for normals in normals_of(entry):
+                if normals == "train" and zero_shot[data]:
+                    continue
                 every = normals == "train" or zero_shot[data]
                 for k in [min(config.k_shot)] if every else config.k_shot:
                     draws = 1 if zero_shot[data] else config.draws_of(k)

@@ -2,13 +2,14 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from anomalib_medclip.papers.beside import Beside, Figure
 from anomalib_medclip.papers.inputs import Missing
+from anomalib_medclip.papers.otherwise import otherwise
 from anomalib_medclip.papers.tables import PaperTable
 from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.spreadsheet import shown
@@ -23,7 +24,7 @@ _MEANS = {"mean_BMAD": "Mean of BMAD", "mean_cross_dataset": "Mean"}
 _COLUMNS = (
     "paper", "table", "row", "model", "setting", "dataset", "trained_on", "k", "metric", "theirs",
     "spread", "protocol", "fixed", "low", "high", "authors_epoch", "difference", "difference_low",
-    "difference_high", "untrained", "state", "note", "notice",
+    "difference_high", "untrained", "transductive", "state", "note", "notice",
 )  # fmt: skip
 
 
@@ -59,8 +60,14 @@ def as_page(
         notice=NOTICE, table=table, columns=columns, rows=rows, lacking=lacking, command=command,
         authors_epoch_choice=authors_epoch_choice, metrics=METRICS, means=_MEANS,
         counts=counts(found), within=_within, points=points,
-        untrained=[*dict.fromkeys(one.model for one in found if one.untrained)],
+        untrained=_models(one for one in found if one.untrained),
+        transductive=_models(one for one in found if one.transductive),
+        otherwise=otherwise(table.name),
     )  # fmt: skip
+
+
+def _models(found: Iterable[Beside]) -> list[str]:
+    return [*dict.fromkeys(one.model for one in found)]
 
 
 def _column(one: Beside) -> tuple[str, str, str]:
@@ -121,6 +128,7 @@ def _line(table: PaperTable, one: Beside) -> dict[str, Any]:
         "difference_low": difference.low,
         "difference_high": difference.high,
         "untrained": one.untrained if one.fixed else None,
+        "transductive": one.transductive if one.fixed else None,
         "state": one.state,
         "notice": NOTICE,
     }
@@ -134,7 +142,7 @@ def as_lines(found: Sequence[Beside]) -> Iterator[list[str]]:
         k = {"full-shot": "all", "zero-shot": "0"}.get(printed.setting, "")
         spread = "" if printed.spread is None else f" ± {printed.spread:.1f}"
         yield [
-            f"{one.model}{'†' * one.untrained}",
+            f"{one.model}{'†' * one.untrained}{'‡' * one.transductive}",
             k if printed.k is None else str(printed.k),
             f"{printed.dataset}{source}",
             METRICS[printed.metric],

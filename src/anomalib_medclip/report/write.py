@@ -35,8 +35,7 @@ def write_report(store: Store, *, names: bool = False) -> list[Path]:
     """
     store = _ReadOnce(store.folder)
     grid, config = store.grid(), store.config()
-    found = (store.record(cell.key) for cell in grid.cells)
-    records = [record for record in found if record is not None]
+    records = store.records(grid)
     rows = summarise(grid, records)
     every = [*charts_of(rows, records), *embedding_charts(store, grid)]
     explained = section(store, grid, names)
