@@ -76,7 +76,8 @@ class DRA(Redrawn, AnomalibModule):
         checked("scales", scales, 1, image_size.bit_length(), whole=True)  # the last of one pixel
         checked("top_share", top_share, 0, 1)
         self._outlier_folder = OutlierFolder(outlier_root)
-        for options in (self.hparams, self._hparams_initial):  # of which files are made
+        given: Any = (self.hparams, self._hparams_initial)  # of which files are made
+        for options in given:
             options["outlier_root"] = self._outlier_folder.told
         self._images: TrainingImages | None = None
         trunk: Any = self.backbone.load({}, num_classes=0).network  # timm's
