@@ -115,7 +115,7 @@ def test_weights_that_do_not_fit_are_refused(weights, tmp_path):
     ("name", "numbers"),
     [
         ("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}),
-        ("densenet121", {"growth_rate": 4, "block_config": [1, 1, 1, 1], "num_init_features": 8}),
+        ("densenet121", {"growth_rate": 4, "block_config": [1, 1, 1, 1]}),
         ("vit_tiny_patch16_224", {"embed_dim": 24, "depth": 3, "num_heads": 2, "img_size": 32}),
     ],
 )
