@@ -1,6 +1,9 @@
 """Ours beside theirs: which figures, which means, how sure, and why there are none."""
 
+import csv
+import html
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,7 +12,7 @@ from paper_tables import TABLES, config_of
 from anomalib_medclip.papers.beside import beside
 from anomalib_medclip.papers.inputs import Missing
 from anomalib_medclip.papers.lines import trainings
-from anomalib_medclip.papers.page import as_page, counts
+from anomalib_medclip.papers.page import as_csv, as_page, counts
 from anomalib_medclip.report.rows import Estimate, ReportRow
 
 NOTHING = Missing({}, {})
@@ -64,7 +67,7 @@ def test_every_figure_that_is_planned_has_ours(name):
         if one.model not in config.models:
             assert one.state == "not run: no model"
         elif one.state != "done":
-            assert (one.model, one.state) == ("VCP-CLIP", "not run: not planned")
+            assert (one.model, one.state) == ("VCP-CLIP", "not run: learns from masks alone")
         else:
             values = [VALUES[part.metric] for part in TABLES[name].parts(one.printed)]
             assert one.fixed.value == pytest.approx(sum(values) / len(values))
@@ -149,6 +152,37 @@ def test_what_is_half_done_is_not_done():
     rows = [replace(row, draws=2) for row in rows_of(config)]
     states = {one.state for one in of("mediclip-table3", rows)}
     assert states == {"not run yet: 2 of 3 trainings are"}
+
+
+def test_what_is_scaled_by_the_whole_test_set_is_marked():
+    table, found = TABLES["mvfa-table1"], of("mvfa-table1")
+    assert {one.model for one in found if one.transductive} == {"MVFA (transductive)"}
+    page = as_page(table, found, NOTHING, "command", False)
+    assert "every image is scored by itself, but of rows marked ‡." in page
+    assert re.findall(r'scope="row">([^<]*‡)', page) == ["MVFA (transductive)‡"]
+    lines = csv.DictReader(as_csv(table, found).splitlines())
+    assert {line["model"] for line in lines if line["transductive"] == "True"} == {
+        "MVFA (transductive)"
+    }
+    others = [one for one in found if not one.transductive]
+    assert "‡" not in as_page(table, others, NOTHING, "command", False)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_page_says_what_is_done_otherwise(name):
+    page = html.unescape(as_page(TABLES[name], of(name), NOTHING, "command", False))
+    assert "Thresholds are not cross-fitted" in page
+    assert ("MVTec AD has no lists" in page) == (name == "mvfa-table3")
+    assert ("VCP-CLIP learns from masks alone" in page) == (name in VCPCLIP)
+
+
+VCPCLIP = {"iqeclip-table2", "iqeclip-table7"}
+
+
+def test_what_is_done_stays_so_without_data():
+    config = config_of("mvfa-table1")
+    lacking = Missing(dict.fromkeys(config.data, "gone"), {"MVFA": "gone"})
+    assert one_of(of("mvfa-table1", lacking=lacking), "MVFA", "Brain").state == "done"
 
 
 def test_random_weights_are_said():

@@ -13,6 +13,7 @@ from paper_tables import TABLES, config_of, every_set, grow, shrink
 from anomalib_medclip import cli
 from anomalib_medclip.compare.comparison import read_config
 from anomalib_medclip.compare.store import Store
+from anomalib_medclip.papers import weights
 from anomalib_medclip.papers.hours import Costs, effort, own_figures
 from anomalib_medclip.papers.inputs import missing, placed, without
 from anomalib_medclip.papers.lines import trainings
@@ -77,6 +78,8 @@ def test_the_page_is_written_again_without_data(tmp_path, monkeypatch):
     code, found = remake("mediclip-table3", tmp_path, "--report-only", "--authors-epoch-choice")
     assert (code, sum(line["state"] == "done" for line in found)) == (0, 1)
     assert "<b>ours</b> to the paper" in whole
+    assert "<li>the data brainmri</li>" not in whole
+    assert "<li>the data brainmri</li>" in page.read_text()
     assert "<b>the authors' epoch</b> to the paper" in page.read_text()
 
 
@@ -119,7 +122,7 @@ def test_every_row_of_a_table_is_filled(name, tmp_path, monkeypatch):
     assert code == 0
     left = {(line["row"], line["state"]) for line in found if line["state"] != "done"}
     absent = {(row, "not run: no model") for row, _ in left if row not in config.models}
-    assert left <= absent | {("VCP-CLIP", "not run: not planned")}
+    assert left <= absent | {("VCP-CLIP", "not run: learns from masks alone")}
 
 
 def planned(said):
@@ -206,6 +209,55 @@ def test_a_missing_list_says_whose_it_is_and_where_to_copy_it(write_bmad, tmp_pa
         in said
     )
     assert "datasets/support_lists/mvfa: <set>/<K>-shot.txt" in said
+
+
+def _empty(root, _):
+    (root / "support_lists" / "mvfa" / "Brain" / "4-shot.txt").write_text("n-0:\na-0:\n")
+
+
+def _unknown(root, _):
+    path = root / "support_lists" / "mvfa" / "Brain" / "4-shot.txt"
+    path.write_text(path.read_text().replace(": ", ": nobody.png ", 1))
+
+
+def _no_valid(_, brain):
+    shutil.rmtree(brain / "valid")
+
+
+def _nothing_abnormal(_, brain):
+    shutil.rmtree(brain / "test" / "Ungood")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_empty, "4-shot.txt names no normal image (alternative 0); add one"),
+        (_unknown, "4-shot.txt: 0 times normal image 'nobody.png' in "),
+        (_no_valid, "holds only normal images outside the test split"),
+        (_nothing_abnormal, "the test split of "),
+    ],
+)
+def test_bad_lists_and_splits_are_said_before_anything_is_run(spoil, said, tmp_path):
+    table = "mvfa-table5"
+    config = config_of(table)
+    config = placed(replace(config, data={"brain": config.data["brain"]}), tmp_path)
+    grow(tmp_path, ["Brain"], [4])
+    assert not missing(config, TABLES[table].config).data
+    spoil(tmp_path, tmp_path / "BMAD" / "Brain_AD")
+    assert said in missing(config, TABLES[table].config).data["brain"]
+
+
+def test_weights_that_cannot_be_had_offline_are_said_beforehand(tmp_path, monkeypatch):
+    config = placed(config_of("mvfa-table1"), tmp_path)
+    path = TABLES["mvfa-table1"].config
+    monkeypatch.setattr(weights, "_offline", lambda: True)
+    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_: None)
+    said = missing(config, path).models
+    assert {"CFlow-AD", "RD4AD", "PatchCore"} <= said.keys()
+    assert "no weights timm/wide_resnet50_2.racm_in1k in " in said["PatchCore"]
+    assert "HF_HOME" in said["PatchCore"]
+    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda _, file: file)
+    assert "PatchCore" not in missing(config, path).models
 
 
 def test_training_sets_without_a_set_to_test_on_are_nothing_to_run(tmp_path, capsys):

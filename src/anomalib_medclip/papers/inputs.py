@@ -91,7 +91,7 @@ def missing(config: ComparisonConfig, path: Path) -> Missing:
 
 
 def _lack(name: str, config: ComparisonConfig, path: Path) -> str:
-    """What of a set is missing or wrong; nothing where all is there."""
+    """What of a set is missing or wrong, its images unopened; nothing where all is there."""
     entry = config.data[name]
     listed = entry["init_args"].get("support_list")
     for k_shot in config.k_shot if listed else ():
@@ -100,26 +100,17 @@ def _lack(name: str, config: ComparisonConfig, path: Path) -> str:
     try:
         for k_shot in config.k_shot:
             data = build_data(data_options(entry, k_shot), path)
-            _check_splits(data)
+            splits = data.split(data.complete(data.load_table()))
+            refuse(data.split_problems(splits))
             refuse(_learning_problems(data, name, config))
+            if not data.zero_shot:
+                data.find_support(splits)
     except DataRootError as error:
         said = source_of(path.parent / entry["config"]) if "config" in entry else ""
         return f"{error}. {said}"
     except MedclipError as error:
         return str(error)
     return ""
-
-
-def _check_splits(data: MedicalDataModule) -> None:
-    """Choose what is learnt from and tested, as training does; no image is opened.
-
-    Raises:
-        MedclipError: A split has no image of a class, or the support cannot be had.
-    """
-    splits = data.split(data.complete(data.load_table()))
-    refuse(data.split_problems(splits))
-    if not data.zero_shot:
-        data.find_support(splits)
 
 
 def _learning_problems(
