@@ -35,7 +35,7 @@ def declared_by(model: Any) -> Declared:  # noqa: ANN401 - an AnomalibModule of 
     """
     return Declared(
         untrained=bool(getattr(model, "untrained", _has_random_weights(model))),
-        compared_with=getattr(model, "compared_with", None),
+        compared_with=_compared_with(model),
         wants_abnormal=bool(getattr(model, "wants_abnormal", False)),
         threshold_from=str(getattr(model, "threshold_from", "")),
         features_found=int(getattr(model, "features_found", 0)),
@@ -54,6 +54,12 @@ def _has_random_weights(model: Any) -> bool:  # noqa: ANN401 - as above
     """By the options, as the methods and anomalib's models call them."""
     options = getattr(model, "hparams", {})
     return options.get("pretrained", "") is None or options.get("pre_trained") is False
+
+
+def _compared_with(model: Any) -> int | None:  # noqa: ANN401 - as above
+    """Normal images that it was given to compare with, if that is all it does."""
+    trains = getattr(model, "learns", True)
+    return None if trains else getattr(getattr(model, "support", None), "compared_with", None)
 
 
 def _nothing() -> None:

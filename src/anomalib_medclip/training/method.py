@@ -111,11 +111,6 @@ class ClipMethod(ExportVerbs, SharedOptions):
         return DatamoduleView.of(self._trainer)
 
     @property
-    def compared_with(self) -> int | None:
-        """Normal images that it compares with, where that is all; ``None`` if it trains."""
-        return None if self.learns or not self.model.has_memory else self.support.compared_with
-
-    @property
     def object_name(self) -> str:
         """What the images of the target show."""
         return self.text.object_name
@@ -198,8 +193,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:  # noqa: ANN401 - a batch
         """Score a batch; support images without themselves, other sets with their own text."""
         del batch_idx
-        cross_fit = CrossFit.of(self.trainer)
-        if self._is_fitting and cross_fit.held_out:
+        if self._is_fitting and (cross_fit := CrossFit.of(self.trainer)).held_out:
             self.vectors = None
             return batch.update(**cast("Any", cross_fit.answers(batch, self.device)))
         on_support = self.data.validates_on_support
@@ -272,28 +266,23 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.schedule.is_finished = True
 
     def _validated_with(self) -> str:
-        apart = CrossFit.held_out_in(self.trainer) is not None
-        return source_of(self.data, self, apart=apart)
+        return source_of(self.data, self, apart=CrossFit.held_out_in(self.trainer) is not None)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's
         """As anomalib's, but no file is opened that the checkpoint names, except its backbone.
 
-        Its options still say from which files it began.
-
         Raises:
             CheckpointError: It is no checkpoint of this method.
             BackboneMismatchError: The weights it names are not those it was trained on.
         """
-        is_file = isinstance(checkpoint_path, str | Path)
-        found = read_checkpoint(checkpoint_path) if is_file else {}
+        found = read_checkpoint(checkpoint_path) if isinstance(checkpoint_path, str | Path) else {}
         held = {*cls.begins_from} - {*cls.no_use_for}
         given = {**dict.fromkeys(held), **switched_off(found), **kwargs}
         method: Any = super().load_from_checkpoint(checkpoint_path, *args, **given)
-        if is_file:
+        if found:
             began = found.get("hyper_parameters", {})
-            kept = held & began.keys() - kwargs.keys()
-            method.hparams.update({name: began[name] for name in kept})
+            method.hparams.update({k: began[k] for k in held & began.keys() - kwargs.keys()})
             method.exporter.restored_from(checkpoint_path)
         return method
 
