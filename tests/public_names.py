@@ -7,7 +7,7 @@ from typing import assert_type
 
 import anomalib_medclip
 from anomalib_medclip import MVFA, Inferencer, data, metrics
-from anomalib_medclip.baselines import WinCLIP, winclip
+from anomalib_medclip.baselines import DRA, SimpleNet, WinCLIP, dra, simplenet, winclip
 from anomalib_medclip.data import BMDA, bmad  # type: ignore[attr-defined]
 from anomalib_medclip.metrics import ranked
 from anomalib_medclip.models.aprilgan import lightning_model as aprilgan
@@ -29,6 +29,8 @@ assert_type(anomalib_medclip.list_models(), list[str])
 assert_type(metrics.AUROC(), ranked.AUROC)
 assert_type(data.BMAD(), bmad.BMAD)
 assert_type(WinCLIP(), winclip.WinCLIP)
+assert_type(SimpleNet(), simplenet.SimpleNet)
+assert_type(DRA(), dra.DRA)
 
 print(BMDA)
 print(anomalib_medclip.MVFAA)  # type: ignore[attr-defined]

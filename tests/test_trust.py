@@ -85,7 +85,7 @@ def test_scripted_weights_are_refused_by_their_kind_and_pipes_are_not_waited_for
     told = [OPTIONS["backbone"], *map(str, (scripted, image, *checkpoints))]
     done = fresh_process.run("-c", TRIED, json.dumps(told), cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
-    refused = "clip.pt is no CLIP weights file: a TorchScript archive that restores itself by code"
+    refused = "clip.pt is no weights file: a TorchScript archive that restores itself by code"
     said = [line for line in done.stdout.splitlines() if refused in line or "pipe.pt" in line]
     assert [line.split()[0] for line in said] == [
         "WeightsError",

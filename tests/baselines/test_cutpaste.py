@@ -129,5 +129,5 @@ def test_weights_of_a_file_stay_as_they_are_at_first_and_the_step_size_falls(tmp
         trunk = run.model.model.trunk
         found[steps] = torch.equal(trunk.conv1.weight, begun["conv1.weight"])
         assert not torch.equal(trunk.bn1.running_mean, begun["bn1.running_mean"])
-        assert run.model.hparams["pretrained"] is None
+        assert run.model.hparams["pretrained"] == options["pretrained"]
     assert found == {1: True, 3: False}

@@ -145,7 +145,7 @@ def test_weights_are_read_once_and_a_checkpoint_needs_their_file_no_more(tmp_pat
     given = small(DRA, pretrained=str(tmp_path / "resnet.pt"))
     weights = given.model.network.trunk.conv1.weight
     assert torch.equal(weights, first.model.network.trunk.conv1.weight)
-    assert given.hparams["pretrained"] is None
+    assert given.hparams["pretrained"] == str(tmp_path / "resnet.pt")
     with pytest.raises(WeightsError, match="nowhere"):
         small(DRA, pretrained=str(tmp_path / "nowhere.pt"))
 

@@ -155,7 +155,7 @@ def test_what_was_learnt_is_given_to_a_model_that_only_compares(registered):
     learnt = registered.model.model.network.state_dict()
     for name, value in given.model.network.state_dict().items():
         assert torch.equal(value, learnt[name])
-    assert given.hparams["registration"] is None
+    assert given.hparams["registration"] == registered.checkpoint.name
     assert not given.model.images.numel(), "its support is its own"
     assert not any(one.requires_grad for one in given.parameters())
 

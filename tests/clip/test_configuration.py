@@ -83,7 +83,7 @@ def test_what_is_made_of_a_tokenizer_trusts_no_code(tmp_path, monkeypatch):
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", noted)
     TextTower(Backbone(small(configs()[BIOMED], tmp_path), image_size=64))
-    # Where open_clip passes nothing on, transformers would ask; what it would run is refused before.
+    # Where open_clip passes nothing on, transformers would ask; what it would run is refused.
     passes_on = "kwargs" in signature(HFTokenizer).parameters
     assert [one.get("trust_remote_code") for one in asked] == [False if passes_on else None]
 

@@ -126,7 +126,7 @@ def test_the_way_positions_are_resized_is_that_of_timms_towers_too():
 @pytest.mark.parametrize(
     ("model", "pretrained", "words"),
     [
-        ("timm:vit_nobody", None, "timm knows no image tower 'vit_nobody'"),
+        ("timm:vit_nobody", None, "timm knows no network 'vit_nobody'"),
         ("timm:vit_small_patch14_dinov2", "openai", "its tags are: lvd142m; or give a local file"),
         ("timm:test_vit.nobody", None, "no weights 'nobody' for test_vit, its tags are: r160"),
         ("ViT-Z", None, "open_clip knows no model 'ViT-Z'; see .* local-dir:FOLDER"),
@@ -151,7 +151,7 @@ def test_a_method_keeps_numbers_and_a_file_and_names_no_folder(folder):
 @pytest.mark.parametrize("name", ["hf-hub:nobody/nothing", "local-dir:here"])
 def test_a_tower_of_timms_is_one_of_its_list(name, tiny_config):
     config = tiny_config | {"vision_cfg": {"timm_model_name": name}}
-    with pytest.raises(WeightsError, match=f"timm knows no image tower '{name}'"):
+    with pytest.raises(WeightsError, match=f"timm knows no network '{name}'"):
         Backbone(config).load()
 
 

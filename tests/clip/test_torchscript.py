@@ -109,7 +109,7 @@ def test_a_pickle_in_the_place_of_an_archives_own_is_not_run(protocol, deep, ope
     evil = pickle.dumps({"deep": [command]} if deep else command, protocol)
     path = rewritten(openai, tmp_path, lambda _: evil)
     assert is_scripted(path)
-    with pytest.raises(WeightsError, match=r"tiny.pt is no CLIP weights file: a TorchScript"):
+    with pytest.raises(WeightsError, match=r"tiny.pt is no weights file: a TorchScript"):
         read_weights(path)
     assert not (tmp_path / "written").exists()
     pickle.loads(evil)
@@ -118,7 +118,7 @@ def test_a_pickle_in_the_place_of_an_archives_own_is_not_run(protocol, deep, ope
 
 def test_a_scripted_model_of_something_else_is_refused_by_its_kind(tmp_path):
     path = traced(nn.Linear(2, 2), torch.zeros(1, 2), tmp_path / "other.pt")
-    words = r"other.pt is no CLIP weights file: a TorchScript archive, but not of CLIP; save the"
+    words = r"other.pt is no weights file: a TorchScript archive, but not of CLIP; save the"
     with pytest.raises(WeightsError, match=words):
         read_weights(path)
 
@@ -127,5 +127,5 @@ def test_a_scripted_model_of_something_else_is_refused_by_its_kind(tmp_path):
 def test_an_archive_that_is_cut_off_is_refused(part, openai, tmp_path):
     cut = tmp_path / "cut.pt"
     cut.write_bytes(openai.read_bytes()[: int(part * openai.stat().st_size)])
-    with pytest.raises(WeightsError, match=r"cut.pt is no CLIP weights file"):
+    with pytest.raises(WeightsError, match=r"cut.pt is no weights file"):
         read_weights(cut)

@@ -119,7 +119,7 @@ def test_a_file_that_is_cut_off_is_refused_in_our_words(state, tmp_path, name, s
         torch.save(state, path, _use_new_zipfile_serialization=name.startswith("cut"))
     if not name.endswith("zip"):
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(WeightsError, match=f"{name} is no CLIP weights file: .*; save") as raised:
+    with pytest.raises(WeightsError, match=f"{name} is no weights file: .*; save") as raised:
         read_weights(path)
     assert not [word for word in FOREIGN if word in str(raised.value)]
 
@@ -138,7 +138,7 @@ def test_the_format_of_weights_is_known_by_what_they_hold(state, tmp_path):
 )
 def test_a_torch_file_that_is_no_state_dict_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(WeightsError, match=r"other.pt is no CLIP weights file: "):
+    with pytest.raises(WeightsError, match=r"other.pt is no weights file: "):
         read_weights(tmp_path / "other.pt")
 
 
@@ -150,7 +150,7 @@ def test_a_torch_file_of_numbered_tensors_does_not_fit(tiny_config, tmp_path):
 
 def test_a_whole_pickled_model_is_refused_without_running_it(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "model.pt")
-    with pytest.raises(WeightsError, match=r"model.pt is no CLIP weights file: it names"):
+    with pytest.raises(WeightsError, match=r"model.pt is no weights file: it names"):
         read_weights(tmp_path / "model.pt")
 
 

@@ -194,13 +194,14 @@ TRAINING = {
         exempt=OF_RIVALS | {"refuses_another_backbone": WHOLE_NETWORK},
     ),
     "SQUID": Training(
-        epochs=20,
+        epochs=10,
         batch=4,
-        options={"image_size": 64, "features": 4, "slots": 8, "lr": 3e-3},
+        options={"image_size": 64, "features": 4, "slots": 8, "lr": 3e-3, "critic": 1},
         exempt=OF_RIVALS
         | OF_NORMS
         | {
             "leaves_an_owner_out_of_its_memory": "its map compares with nothing; its score does",
+            "finishes_what_was_saved_in_the_middle": "norms know too little after one step",
             "learns_the_same_with_and_without_a_cache": "norms of few pixels magnify float16",
         },
     ),

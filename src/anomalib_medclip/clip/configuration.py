@@ -152,7 +152,7 @@ def check_timm(name: str, model: str | None = None) -> None:
     """
     if not timm.is_model(name):
         asks = f" for {model}" if model else ""
-        msg = f"timm knows no image tower {name[:60]!r}{asks}; see timm.list_models()"
+        msg = f"timm knows no network {name[:60]!r}{asks}; see timm.list_models()"
         raise WeightsError(msg)
 
 

@@ -248,6 +248,6 @@ def refuse_other_size(images: Tensor, size: tuple[int, int]) -> None:
     """
     if images.shape[1:] != (3, *size):
         came, wanted = (" x ".join(map(str, shape)) for shape in (images.shape[1:], size))
-        msg = f"images of {came} came (channels, rows, columns), and this tower takes 3 x "
+        msg = f"images of {came} came (channels, rows, columns), and this model takes 3 x "
         msg += f"{wanted}; resize them as the model's pre_processor does, or set image_size"
         raise ConfigError(msg)

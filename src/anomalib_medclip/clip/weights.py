@@ -162,7 +162,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         # Of libraries' words none is of use to who has the file.
         reason = str(error) if isinstance(error, ValueError) else "it is damaged"
-        msg = f"{path} is no CLIP weights file: {reason}; {_SAVE_IT}"
+        msg = f"{path} is no weights file: {reason}; {_SAVE_IT}"
         raise WeightsError(msg) from None
     named = {str(k).removeprefix("module."): v for k, v in state.items() if k not in _OPENAI_EXTRAS}
     if not all(isinstance(value, Tensor) for value in named.values()):

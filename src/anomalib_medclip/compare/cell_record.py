@@ -62,14 +62,14 @@ class TrainingFacts:
     """What was done in a training.
 
     Attributes:
-        untrained: Whether the backbone has random weights.
+        untrained: Whether the backbone has random weights where trained ones belong.
         epochs: Epochs trained.
-        own_epochs: Epochs that the model trains where nobody says another number; ``None`` if unknown.
+        own_epochs: Epochs that the model trains unless told otherwise; ``None`` if unknown.
         epoch: The epoch that was tested, from 1.
         epoch_choice: What chose it, ``last`` or ``validation``.
         learns_abnormal: Whether the model learns from abnormal images, too.
         support: By class, how many images and patients it has, and how many of unknown patients.
-        trained_on: Number of training images.
+        trained_on: Number of training images, or of those compared with where nothing trains.
         threshold_from: Which images the threshold was found on.
         threshold_rates: Sensitivity and specificity of the threshold on these; ``None`` if
             undefined.

@@ -16,17 +16,18 @@ from anomalib_medclip.training.epoch_choice import BestEpoch
 
 def facts_of(model: AnomalibModule, data: MedicalDataModule, engine: Engine) -> TrainingFacts:
     """What a record says of a training, besides its figures."""
-    options, trained, says = model.hparams, engine.trainer.current_epoch, declared_by(model)
+    trained, says = engine.trainer.current_epoch, declared_by(model)
+    images = len(data.train_data.samples) if says.compared_with is None else says.compared_with
     chosen = [one.kept for one in callbacks_of(engine.trainer, BestEpoch) if one.kept]
     return TrainingFacts(
-        untrained=options.get("pretrained", "") is None or options.get("pre_trained") is False,
+        untrained=says.untrained,
         epochs=trained,
         own_epochs=says.own_epochs,
         epoch=next(iter(chosen), trained),
         epoch_choice="validation" if chosen else "last",  # what was done, not what was asked
         learns_abnormal=says.wants_abnormal,
         support=data.support_counts,
-        trained_on=len(data.train_data.samples),
+        trained_on=images,
         threshold_from=says.threshold_from or _threshold_of_others(data),
         threshold_rates=_threshold_rates(model),
         zero_shot=data.zero_shot,

@@ -61,6 +61,7 @@ class ClipModel(SizedByState):
     Attributes:
         quarters: Quarters of the tower's depth that the method reads.
         has_memory: Whether ``fit_support`` keeps something of the support images.
+        most_normal: Normal images that it is given at most, where training is on those of a split.
         untraceable: Why no graph can be made of it, and what helps; empty where one can.
         without_support: What helps a model with a memory where there is no support, for messages.
         part_names: What the time of a child module is told as in a profile, by the child's name,
@@ -81,6 +82,7 @@ class ClipModel(SizedByState):
 
     quarters: ClassVar[Sequence[int]] = (1, 2, 3, 4)
     has_memory: ClassVar[bool] = False
+    most_normal: ClassVar[int] = 256
     without_support: str = "do not ask for few_shot"
     part_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
     text: Tensor

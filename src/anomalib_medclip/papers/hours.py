@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from anomalib_medclip.bench.output import load
 from anomalib_medclip.compare.comparison import ComparisonConfig, find_class
+from anomalib_medclip.compare.grid import TRIVIAL
 from anomalib_medclip.data.bmad import BMAD_SETS
 from anomalib_medclip.papers.lines import Training, trainings
 
@@ -61,8 +62,9 @@ class Costs:
 
         Features that are kept make it less: every look at the test images counts in full.
         """
-        entry = config.models.get(one.model, {"class_path": "", "init_args": {}})
-        kind = find_class(entry) if entry["class_path"] else None
+        if one.model in TRIVIAL:
+            return 0.0
+        entry = config.models[one.model]
         name = entry["class_path"].rpartition(".")[2].lower()
         scored = self._measured("score", name, one.k_shot)
         first, later = (
@@ -70,7 +72,7 @@ class Costs:
         )
         if not (scored and first and later):
             return None
-        epochs = entry.get("max_epochs") or getattr(kind, "default_epochs", None) or 1
+        epochs = entry.get("max_epochs") or getattr(find_class(entry), "default_epochs", None) or 1
         # Copies are of few images only; of an epoch's images bench knows how many K makes.
         of_support = (one.k_shot or 0) * later["epoch_images"] / later["k_shot"]
         images = of_support if one.k_shot else _images_of_others(config, one)
@@ -83,8 +85,12 @@ class Costs:
         return (images * learning + looks * tested * scored["ms_per_image"]) / 1000
 
     def _measured(self, what: str, method: str, k_shot: int | None) -> dict[str, Any] | None:
-        """The latest row of a method whose K is nearest."""
-        rows = [row for row in self._rows if (row["what"], row["method"]) == (what, method)]
+        """The latest row of a method whose K is nearest; of training there is none without K."""
+        rows = [
+            row
+            for row in self._rows
+            if (row["what"], row["method"]) == (what, method) and (row["k_shot"] or what == "score")
+        ]
         nearest = sorted(reversed(rows), key=lambda row: abs(row["k_shot"] - (k_shot or 0)))
         return nearest[0] if nearest else None
 
@@ -95,7 +101,7 @@ def effort(config: ComparisonConfig, costs: Costs) -> Effort:
     for one in trainings(config):
         cells += one.cells
         each = costs.seconds(config, one)
-        if each is None and one.model in config.models:
+        if each is None:
             unmeasured[one.model] = unmeasured.get(one.model, 0) + one.cells
         seconds += one.cells * (each or 0.0)
     return Effort(cells, seconds / 3600, unmeasured, costs.machine)

@@ -1,5 +1,6 @@
 """What a datamodule says of its images; anomalib's own do not know most of it."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 from anomalib import TaskType
 from lightning import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 def below(path: str | Path, folder: Path) -> str:
@@ -189,8 +192,25 @@ class DatamoduleView:
         """
         if self.support_data is not None:
             return [self.support_data[index] for index in range(len(self.support_data))]
+        return self._normal_items(REFERENCES)
+
+    def compared_items(self, most: int) -> list[Any]:
+        """What a memory is of: the support or, where models train on a split, its normal images.
+
+        Args:
+            most: How many these may be; of more, some are spread evenly over the table.
+        """
+        if self.support_data is None or not (self.trains_on_split and self.trains_on_normals_alone):
+            return self.support_items()
+        if most < (count := len(self.normals)):
+            logger.warning(
+                "images are compared with %d of the %d normal images of training", most, count
+            )
+        return self._normal_items(most)
+
+    def _normal_items(self, most: int) -> list[Any]:
         normals = self.normals
-        chosen = np.linspace(0, len(normals) - 1, min(REFERENCES, len(normals))).round().astype(int)
+        chosen = np.linspace(0, len(normals) - 1, min(most, len(normals))).round().astype(int)
         return [self.train_data[normals[index]] for index in chosen]
 
     @property

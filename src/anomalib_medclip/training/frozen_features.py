@@ -23,6 +23,10 @@ _OF_TRAINING = {
 apart by the seed."""
 
 
+_AT_ONCE = 64
+"""Images that are encoded together; a memory may be of hundreds."""
+
+
 class SharedFeatures(NamedTuple):
     """Frozen features that several runs share.
 
@@ -173,7 +177,8 @@ class FrozenFeatures:
 
         def compute(missing: list[int]) -> Tensor:
             copies = apply_copies(images[missing], [augmentations[i] for i in missing])
-            return self._model.encode(copies.to(self._model.device))
+            parts = copies.to(self._model.device).split(_AT_ONCE)
+            return torch.cat([self._model.encode(part) for part in parts])
 
         if self.cache is None or paths is None:
             return compute(list(range(len(images))))

@@ -193,8 +193,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:  # noqa: ANN401 - a batch
         """Score a batch; support images without themselves, other sets with their own text."""
         del batch_idx
-        cross_fit = CrossFit.of(self.trainer)
-        if self._is_fitting and cross_fit.held_out:
+        if self._is_fitting and (cross_fit := CrossFit.of(self.trainer)).held_out:
             self.vectors = None
             return batch.update(**cast("Any", cross_fit.answers(batch, self.device)))
         on_support = self.data.validates_on_support
@@ -267,8 +266,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         self.schedule.is_finished = True
 
     def _validated_with(self) -> str:
-        apart = CrossFit.held_out_in(self.trainer) is not None
-        return source_of(self.data, self, apart=apart)
+        return source_of(self.data, self, apart=CrossFit.held_out_in(self.trainer) is not None)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's
@@ -278,12 +276,13 @@ class ClipMethod(ExportVerbs, SharedOptions):
             CheckpointError: It is no checkpoint of this method.
             BackboneMismatchError: The weights it names are not those it was trained on.
         """
-        is_file = isinstance(checkpoint_path, str | Path)
-        off = switched_off(read_checkpoint(checkpoint_path)) if is_file else {}
-        no_file = {} if "adapters" in cls.no_use_for else {"adapters": None}
-        given = {**no_file, **off, **kwargs}
+        found = read_checkpoint(checkpoint_path) if isinstance(checkpoint_path, str | Path) else {}
+        held = {*cls.begins_from} - {*cls.no_use_for}
+        given = {**dict.fromkeys(held), **switched_off(found), **kwargs}
         method: Any = super().load_from_checkpoint(checkpoint_path, *args, **given)
-        if is_file:
+        if found:
+            began = found.get("hyper_parameters", {})
+            method.hparams.update({k: began[k] for k in held & began.keys() - kwargs.keys()})
             method.exporter.restored_from(checkpoint_path)
         return method
 

@@ -88,6 +88,7 @@ class SharedOptions(PromptOptions):
         learns: Whether anything in it is trained.
         needs_abnormal: Whether it refuses to learn from normal images alone.
         no_use_for: Options of these that it does not take.
+        begins_from: Options that name files of which a checkpoint holds all that was read.
         loss_names: Losses that ``loss_weights`` may weigh.
         idle: Options that have no effect beside others.
         training_facts: How it was trained: zero-shot or few-shot, from which sets, epochs.
@@ -106,6 +107,7 @@ class SharedOptions(PromptOptions):
     learns: ClassVar[bool] = True
     needs_abnormal: ClassVar[bool] = False
     no_use_for: ClassVar[Iterable[str]] = ()
+    begins_from: ClassVar[Sequence[str]] = ("adapters",)
     loss_names: ClassVar[Sequence[str]] = LossTerms._fields
     idle: ClassVar[Sequence[Idle]] = ()
     resample: ClassVar[Resample] = "bicubic"

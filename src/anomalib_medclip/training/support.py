@@ -49,10 +49,12 @@ class SupportFitter:
 
     Attributes:
         readiness: What the model knows.
+        compared_with: How many normal images were handed over; ``None`` before that.
     """
 
     def __init__(self, model: ClipModel, features: FrozenFeatures) -> None:
         self.readiness = Readiness.NEW
+        self.compared_with: int | None = None
         self._model, self._features = model, features
         self._owners: dict[str, int] = {}
         self._data: int | None = None
@@ -84,6 +86,8 @@ class SupportFitter:
     def refit(self, data: DatamoduleView, pre_processor: Any) -> None:  # noqa: ANN401
         """Hand over the support images, unless the adapters are as they were then.
 
+        Where training is on the normal images of a split, hand over these.
+
         Args:
             data: Whose support it is.
             pre_processor: What images of batches pass, of any making; ``None`` for nothing.
@@ -92,7 +96,7 @@ class SupportFitter:
             return
         self.readiness = _ONCE_FITTED[self.readiness]
         if self._model.has_memory and data.has_support:
-            self._fit(data.support_items(), pre_processor)
+            self._fit(data, pre_processor)
 
     def check(self, data: DatamoduleView) -> None:
         """Refuse data that cannot finish a checkpoint from the middle of training.
@@ -134,14 +138,14 @@ class SupportFitter:
         encoded = self._features.of_batch(batch)
         return seen_images(batch, self._features.vectors_of(batch, encoded))
 
-    def _fit(self, items: Sequence[Any], pre_processor: Any) -> None:  # noqa: ANN401 - as above
+    def _fit(self, data: DatamoduleView, pre_processor: Any) -> None:  # noqa: ANN401 - as above
+        items = data.compared_items(self._model.most_normal)
         images = torch.stack([item.image for item in items]).as_subclass(Tensor)
         images = images if pre_processor is None else pre_processor(images)
         labels = [bool(item.gt_label) for item in items]
         paths = [str(item.image_path) for item in items]
-        # Items of other data sets than ours know no patient.
-        owners = number_owners([getattr(item, "group", "") for item in items], labels)
-        self._owners = dict(zip(paths, owners, strict=True))
+        self.compared_with = labels.count(False)
+        owners = self._number(items, data)
         found, device = self._features.of_support(images, paths, labels), self._model.device
         self._model.fit_support(
             found.images,
@@ -149,3 +153,19 @@ class SupportFitter:
             torch.tensor(labels, device=device),
             torch.tensor(owners, device=device),
         )
+
+    def _number(self, items: Sequence[Any], data: DatamoduleView) -> list[int]:
+        """Owner of each image handed over; those of other support images are known as well.
+
+        These are scored without the images of their patients, too.
+        """
+        taken = {str(item.image_path) for item in items}
+        support = [] if data.support_data is None else data.support_items()
+        others = [item for item in support if str(item.image_path) not in taken]
+        # Items of other data sets than ours know no patient.
+        groups = [getattr(item, "group", "") for item in (*items, *others)]
+        to_compare = [*(bool(item.gt_label) for item in items), *[True] * len(others)]
+        owners = number_owners(groups, to_compare)
+        paths = [str(item.image_path) for item in (*items, *others)]
+        self._owners = dict(zip(paths, owners, strict=True))
+        return owners[: len(items)]

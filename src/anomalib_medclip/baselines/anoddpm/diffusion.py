@@ -10,6 +10,9 @@ from torch import Tensor, nn
 Schedule = Literal["linear", "cosine"]
 """How the noise grows."""
 
+FEWEST = {"linear": 21, "cosine": 2}
+"""Steps at least: of fewer, one would leave nothing of an image, or none comes before another."""
+
 Grey = Float[Tensor, "batch 1 side side"]
 """Grey levels in [-1, 1], and beyond where noise is added."""
 

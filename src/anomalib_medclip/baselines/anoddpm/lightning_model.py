@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from anomalib.models.components.base import AnomalibModule
 
-from anomalib_medclip.baselines.anoddpm.diffusion import Diffusion, Schedule
+from anomalib_medclip.baselines.anoddpm.diffusion import FEWEST, Diffusion, Schedule
 from anomalib_medclip.baselines.anoddpm.network import noise_network
 from anomalib_medclip.baselines.anoddpm.torch_model import AnoDDPMModel, ImageScore
 from anomalib_medclip.baselines.common.pixels import Pixels
@@ -75,8 +75,11 @@ class AnoDDPM(Redrawn, AnomalibModule):
             normalize=False,
             **kwargs,
         )
-        for name in ("base_channels", "blocks", "heads", "steps", "draws"):
+        for name in ("base_channels", "blocks", "heads", "draws"):
             checked(name, self.hparams[name], 1, whole=True)
+        checked("steps", steps, FEWEST[schedule], whole=True)
+        for multiple in channel_multiples or ():
+            checked("channel_multiples", multiple, 1, whole=True)
         checked("distance", distance, 1, steps, whole=True)
         checked("average_decay", average_decay, 0, 1)
         with torch.random.fork_rng(devices=[]):

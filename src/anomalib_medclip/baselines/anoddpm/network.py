@@ -37,7 +37,7 @@ def noise_network(
     from monai.networks.nets import DiffusionModelUNet  # takes seconds
 
     known = MULTIPLES.get(side) if multiples is None else tuple(multiples)
-    if known is None:
+    if not known:
         msg = f"the authors have levels for images of {', '.join(map(str, MULTIPLES))} px, and "
         msg += f"image_size is {side}; pass channel_multiples, such as [1, 2, 3, 4]"
         raise ConfigError(msg)

@@ -18,6 +18,7 @@ from anomalib_medclip.baselines.bgad.torch_model import BGADModel
 from anomalib_medclip.baselines.common.stepwise import Stepwise, mean_loss
 from anomalib_medclip.baselines.common.trunk import Trunk
 from anomalib_medclip.components.augmentation import Copies, unchanged
+from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.training.gaps import refuse_normals_alone, refuse_without_masks
 
@@ -82,7 +83,9 @@ class BGAD(Stepwise, AnomalibModule):
         super().__init__(backbone=backbone, pretrained=pretrained, image_size=image_size, **kwargs)
         for name in ("blocks", "positions", "sub_epochs"):
             checked(name, self.hparams[name], 1, whole=True)
-        checked("code", code, 4, whole=True)
+        if checked("code", code, 4, whole=True) % 4:
+            msg = f"code is {code}, and must be a multiple of 4; correct it"
+            raise ConfigError(msg)
         checked("beta", beta, 0, 1 - 1e-9)
         checked("tau", tau, 0)
         checked("boundary_weight", boundary_weight, 0)

@@ -12,6 +12,7 @@ from anomalib_medclip.baselines.bgad.flows import LevelFlow
 from anomalib_medclip.baselines.bgad.losses import Boundary, FlowLoss, flow_loss
 from anomalib_medclip.baselines.common.joined import joined, parted
 from anomalib_medclip.baselines.common.network_model import NetworkModel
+from anomalib_medclip.baselines.common.owners import others
 from anomalib_medclip.baselines.common.trunk import Trunk
 from anomalib_medclip.components.anomaly_map import to_map
 from anomalib_medclip.components.losses import LossTerms, without_masks
@@ -215,12 +216,7 @@ class BGADModel(NetworkModel):
             raise NotReadyError(msg)
         if leave_out is None:
             return self.peaks.amax(dim=1, keepdim=True)
-        owners = leave_out.cpu()[:, None]
-        unseen = (owners == self._owners) & (owners >= 0)
-        if unseen.all(dim=1).any():
-            msg = "no other normal image to compare with; leave-one-out needs at least two"
-            raise NotReadyError(msg)
-        hidden = unseen.to(self.peaks.device)
+        hidden = ~others(self._owners, leave_out).to(self.peaks.device)
         return self.peaks[:, None].masked_fill(hidden, -torch.inf).amax(dim=2)
 
 

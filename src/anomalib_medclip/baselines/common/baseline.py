@@ -27,6 +27,7 @@ class Baseline(ClipMethod):
 
     Attributes:
         no_use_for: Shared options that it does not take.
+        begins_random: Whether random weights are as published, where there is no file of others.
         source: What kind of network its backbone is.
         backbone: Which network, and how images enter it.
 
@@ -35,6 +36,7 @@ class Baseline(ClipMethod):
     """
 
     no_use_for: ClassVar[Iterable[str]] = _OF_CLIP
+    begins_random: ClassVar[bool] = False
     source: ClassVar[type[NetworkSource]] = NetworkSource
     augmentations = Copies.alike((unchanged,))
     default_batch_size = 8
@@ -61,6 +63,11 @@ class Baseline(ClipMethod):
         )
         for name in self.no_use_for:
             self.hparams.pop(name, None)
+
+    @property
+    def untrained(self) -> bool:
+        """Whether its network has random weights where trained ones belong."""
+        return not self.begins_random and self.hparams.get("pretrained", "") is None
 
     @classmethod
     def _refuse(cls, given: Iterable[str], names: Iterable[str]) -> None:

@@ -90,14 +90,7 @@ class NetworkSource:
             WeightsError: timm has no such network or option, or the file cannot be read or does not
                 fit.
         """
-        try:
-            with torch.device("meta"):
-                planned = self.build(**options)
-        except WeightsError:
-            raise
-        except (TypeError, RuntimeError, ValueError, KeyError, AssertionError) as error:
-            msg = f"timm does not make {self.model}: {error}; correct backbone"
-            raise WeightsError(msg) from error
+        planned = self.planned(**options)
         check_parameters(self.name, sum(one.numel() for one in planned.parameters()))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -109,6 +102,17 @@ class NetworkSource:
             )
         return LoadedNetwork(network, self._fill(network, self.pretrained, told))
 
+    def planned(self, **options: Any) -> nn.Module:  # noqa: ANN401 - timm's
+        """The network without numbers; see ``load``."""
+        try:
+            with torch.device("meta"):
+                return self.build(**options)
+        except WeightsError:
+            raise
+        except (TypeError, RuntimeError, ValueError, LookupError, AssertionError) as error:
+            msg = f"timm does not make {self.model}: {error}; correct backbone"
+            raise WeightsError(msg) from error
+
     def build(self, **options: Any) -> nn.Module:  # noqa: ANN401 - timm's
         """The network with random weights; see ``load``."""
         name, numbers = self._asked()
@@ -117,8 +121,11 @@ class NetworkSource:
 
     def _fill(self, network: nn.Module, file: str, told: Mapping[str, Any]) -> str:
         """Load weights from a file that may hold more, and give their fingerprint."""
-        state = read_weights(Path(file))
         own = network.state_dict()
+        names = {_told_apart(name): name for name in own}
+        state = {
+            names.get(_told_apart(n), n): value for n, value in read_weights(Path(file)).items()
+        }
         counters = {name for name in own if name.endswith("num_batches_tracked")}
         kept = {name: value for name, value in state.items() if name in own}
         try:
@@ -153,6 +160,14 @@ class NetworkSource:
                 msg += f"numbers, of at most {_MOST}; correct it"
                 raise WeightsError(msg)
         return name, numbers
+
+
+def _told_apart(name: str) -> str:
+    """A weight's name as it is in a whole network and in one cut to its stages alike.
+
+    timm calls a stage ``stages_0`` there that is ``stages.0`` in a file, or puts ``model`` before.
+    """
+    return name.removeprefix("model.").replace(".", "_")
 
 
 def _is_numeric(value: object) -> bool:

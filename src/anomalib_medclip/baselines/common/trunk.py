@@ -10,6 +10,7 @@ from torch import Tensor
 from anomalib_medclip.baselines.common.network_source import NetworkSource
 from anomalib_medclip.baselines.common.pixels import Pixels
 from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.option_checks import checked
 
 
 class Trunk(Pixels):
@@ -34,10 +35,7 @@ class Trunk(Pixels):
     def __init__(
         self, source: NetworkSource, layers: Sequence[int], moved_statistics: bool = False
     ) -> None:
-        ascend = bool(layers) and list(layers) == sorted({*layers}) and layers[0] >= 0
-        if not ascend:
-            msg = f"layers are {list(layers)}, and must ascend from 0; correct them"
-            raise ConfigError(msg)
+        refuse_other_stages(source, layers)
         told = {"layers": list(layers), "moved_statistics": moved_statistics}
         network, fingerprint = source.load(told, features_only=True, out_indices=tuple(layers))
         super().__init__(source, fingerprint)
@@ -63,6 +61,22 @@ class Trunk(Pixels):
         """
         found: list[Tensor] = self.network(self._embed(images))
         return found
+
+
+def refuse_other_stages(source: NetworkSource, layers: Sequence[int]) -> None:
+    """Refuse stages that a network does not have.
+
+    Raises:
+        ConfigError: They do not ascend, or there are not so many.
+        WeightsError: See ``NetworkSource.load``.
+    """
+    stages = len(_info(source.planned(features_only=True, out_indices=(0,))).info)
+    for number in layers:
+        checked("layers", number, 0, stages - 1, whole=True)
+    if not layers or list(layers) != sorted({*layers}):
+        msg = f"layers are {list(layers)}, and must ascend, from 0 to {stages - 1} of "
+        msg += f"{source.name}; correct them"
+        raise ConfigError(msg)
 
 
 def _info(network: Any) -> Any:  # noqa: ANN401 - timm's

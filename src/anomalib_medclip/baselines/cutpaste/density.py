@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from anomalib_medclip.baselines.common.owners import others
 from anomalib_medclip.components.buffers import SizedByState
 from anomalib_medclip.errors import NotReadyError
 
@@ -97,23 +98,22 @@ class Gaussian(SizedByState):
     def _without(self, owner: int) -> tuple[Tensor, Tensor]:
         if owner < 0:
             return self.mean, self.whitening
-        others = self._samples[self._owners != owner]
-        if not len(others):
-            msg = "no other normal image to compare with; leave-one-out needs at least two"
-            raise NotReadyError(msg)
-        return _fitted(others.flatten(0, 1))
+        [seen] = others(self._owners, torch.tensor([owner]))
+        return _fitted(self._samples[seen].flatten(0, 1))
 
 
 def _fitted(
     samples: Float[Tensor, "sample width"],
 ) -> tuple[Float[Tensor, "width"], Float[Tensor, "width width"]]:
     """Mean, and a matrix that makes of the covariance the unit matrix."""
-    mean = samples.double().mean(dim=0)
-    covariance, _ = ledoit_wolf(samples.double() - mean)
+    precise = samples.cpu().double()  # not every device knows float64
+    mean = precise.mean(dim=0)
+    covariance, _ = ledoit_wolf(precise - mean)
     variances, axes = torch.linalg.eigh(covariance)
     # Where there are few samples, or one, directions in which nothing varies tell nothing apart.
     least = max(_LEAST, 1e-6 * float(variances[-1]))
-    return mean.float(), (axes / variances.clamp(min=least).sqrt()).float()
+    whitening = axes / variances.clamp(min=least).sqrt()
+    return mean.float().to(samples.device), whitening.float().to(samples.device)
 
 
 def _distance(vectors: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:

@@ -54,6 +54,8 @@ class CutPaste(Redrawn, AnomalibModule):
     default_batch_size = 32
     default_epochs = 256
     makes_images = True
+    begins_from = ("pretrained",)  # all weights train
+    begins_random = True
     idle = (Idle(("frozen_steps",), lambda given: given["pretrained"] is None, "random weights"),)
     model: CutPasteModel
 
@@ -72,7 +74,6 @@ class CutPaste(Redrawn, AnomalibModule):
         for name, least in (("draws", 1), ("head_layers", 0), ("frozen_steps", 0)):
             checked(name, self.hparams[name], least, whole=True)
         self.frozen_steps = 0 if pretrained is None else frozen_steps
-        self.hparams["pretrained"] = None  # a checkpoint holds all weights; the file may go
         self._numbers: dict[str, int] = {}
         trunk = self.backbone.load({}, num_classes=0).network
         entry = Pixels(self.backbone, self.backbone.fingerprint(network=self.backbone.model))

@@ -54,6 +54,7 @@ class DRA(Redrawn, AnomalibModule):
     default_epochs = 30
     wants_abnormal = True
     makes_images = True
+    begins_from = ("pretrained",)  # all weights train
     resample: ClassVar[Resample] = "bilinear"
     model: DRAModel
 
@@ -70,13 +71,14 @@ class DRA(Redrawn, AnomalibModule):
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
         super().__init__(backbone=backbone, pretrained=pretrained, image_size=image_size, **kwargs)
-        for name in ("scales", "references", "draws"):
+        for name in ("references", "draws"):
             checked(name, self.hparams[name], 1, whole=True)
+        checked("scales", scales, 1, image_size.bit_length(), whole=True)  # the last of one pixel
         checked("top_share", top_share, 0, 1)
         self._outlier_folder = OutlierFolder(outlier_root)
-        # A checkpoint needs neither file, and no file that travels names them.
-        for options in (self.hparams, self._hparams_initial):
-            options.update(pretrained=None, outlier_root=None)
+        given: Any = (self.hparams, self._hparams_initial)  # of which files are made
+        for options in given:
+            options["outlier_root"] = self._outlier_folder.told
         self._images: TrainingImages | None = None
         trunk: Any = self.backbone.load({}, num_classes=0).network  # timm's
         with torch.random.fork_rng(devices=[]):
@@ -118,6 +120,19 @@ class DRA(Redrawn, AnomalibModule):
         images = torch.stack([item.image.as_subclass(Tensor) for item in items])
         abnormal = torch.tensor([bool(item.gt_label) for item in items])
         self._images = TrainingImages(images[~abnormal], images[abnormal], self.outliers())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with pseudo anomalies of another kind; see ``ClipMethod``.
+
+        Raises:
+            ConfigError: Those of the training were images of a folder, and none is given.
+        """
+        began = checkpoint.get("hyper_parameters", {}).get("outlier_root")
+        goes_on = self._trainer is not None and self.trainer.training
+        if goes_on and began and not self.hparams["outlier_root"]:
+            msg = "the pseudo anomalies of this training were images of a folder; give outlier_root"
+            raise ConfigError(msg)
+        super().on_load_checkpoint(checkpoint)
 
     def outliers(self) -> Float[Tensor, "outlier 3 side side"]:
         """Images of another kind, resized; none where there is no folder of them.

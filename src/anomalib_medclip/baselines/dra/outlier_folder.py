@@ -6,6 +6,9 @@ from typing import Any
 from anomalib_medclip.errors import DataRootError
 from anomalib_medclip.readers.listing import list_images
 
+NOT_TOLD = "a folder that files do not name"
+"""What options say in the place of a folder."""
+
 
 class OutlierFolder:
     """A folder that copies of a model know, and files that travel do not.
@@ -21,10 +24,14 @@ class OutlierFolder:
         """Its images, those in folders below among them.
 
         Raises:
-            DataRootError: There are none.
+            DataRootError: There are none, or nobody says where they are.
         """
         if self._root is None:
             return []
+        if self._root == NOT_TOLD:
+            msg = "pseudo anomalies were images of a folder, and files do not say of which; give "
+            msg += "outlier_root again"
+            raise DataRootError(msg)
         if not (found := list_images(Path(self._root)).images):
             msg = f"there is no image in {self._root}; correct outlier_root, or leave it out"
             raise DataRootError(msg)
@@ -35,6 +42,11 @@ class OutlierFolder:
         del memo
         return self
 
-    def __getstate__(self) -> dict[str, None]:
-        """Without the folder."""
-        return {"_root": None}
+    @property
+    def told(self) -> str | None:
+        """What options say of it: whether there is one."""
+        return self._root and NOT_TOLD
+
+    def __getstate__(self) -> dict[str, str | None]:
+        """Without the folder's name."""
+        return {"_root": self.told}

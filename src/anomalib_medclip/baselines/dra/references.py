@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from anomalib_medclip.baselines.common.owners import others
 from anomalib_medclip.components.buffers import SizedByState
 from anomalib_medclip.errors import NotReadyError
 
@@ -54,9 +55,6 @@ class References(SizedByState):
             raise NotReadyError(msg)
         if leave_out is None:
             return [one.mean(dim=0, keepdim=True) for one in kept]
-        others = (self._owners != leave_out[:, None]) | (leave_out[:, None] < 0)
-        if not others.any(dim=1).all():
-            msg = "no other normal image to compare with; leave-one-out needs at least two"
-            raise NotReadyError(msg)
-        weights = others / others.sum(dim=1, keepdim=True)
+        seen = others(self._owners, leave_out)
+        weights = seen / seen.sum(dim=1, keepdim=True)
         return [torch.tensordot(weights.to(one), one, dims=1) for one in kept]

@@ -48,7 +48,7 @@ class MKD(Baseline, AnomalibModule):
         ),
     )
     source = VggSource
-    backbone: VggSource
+    backbone: VggSource  # type: ignore[assignment]  # as in Baseline
     model: MKDModel
 
     def __init__(

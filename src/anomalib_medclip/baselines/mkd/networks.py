@@ -73,7 +73,7 @@ class _GuidedReLU(torch.autograd.Function):
         return values.clamp(min=0)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401 - torch's
         (values,) = ctx.saved_tensors
         return gradient.clamp(min=0) * (values > 0)
 

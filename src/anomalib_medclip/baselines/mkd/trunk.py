@@ -1,7 +1,7 @@
 """The network that is cloned: a VGG, frozen, from which gradients can come back to the image."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from jaxtyping import Float
 from timm.models.vgg import cfgs
@@ -92,7 +92,8 @@ class VggTrunk(Pixels):
         network, fingerprint = source.load({})
         super().__init__(source, fingerprint)
         self.blocks = blocks
-        self.layers = network.features.requires_grad_(requires_grad=False).eval()
+        layers = cast("nn.Sequential", network.features)
+        self.layers = layers.requires_grad_(requires_grad=False).eval()
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:

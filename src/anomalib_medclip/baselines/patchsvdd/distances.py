@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from anomalib_medclip.baselines.common.owners import others
 from anomalib_medclip.components.buffers import SizedByState
 from anomalib_medclip.errors import NotReadyError
 
@@ -52,17 +53,8 @@ class VectorBank(SizedByState):
             raise NotReadyError(msg)
         if leave_out is None:
             return self._nearest(vectors.flatten(0, 1), self.rows).view(vectors.shape[:2])
-        pairs = zip(vectors, leave_out.tolist(), strict=True)
-        return torch.stack([self._nearest(one, self._others(owner)) for one, owner in pairs])
-
-    def _others(self, owner: int) -> Float[Tensor, "other width"]:
-        if owner < 0:
-            return self.rows
-        others = self.rows[self._owners != owner]
-        if not len(others):
-            msg = "no other normal image to compare with; leave-one-out needs at least two"
-            raise NotReadyError(msg)
-        return others
+        pairs = zip(vectors, others(self._owners, leave_out), strict=True)
+        return torch.stack([self._nearest(one, self.rows[seen]) for one, seen in pairs])
 
     @staticmethod
     def _nearest(

@@ -10,6 +10,7 @@ from anomalib_medclip.baselines.common.baseline import Baseline
 from anomalib_medclip.baselines.common.pixels import Pixels
 from anomalib_medclip.baselines.patchsvdd.torch_model import Combine, PatchSVDDModel
 from anomalib_medclip.errors import NotReadyError
+from anomalib_medclip.option_checks import checked
 
 
 class PatchSVDD(Baseline, AnomalibModule):
@@ -25,6 +26,9 @@ class PatchSVDD(Baseline, AnomalibModule):
         combine: Multiply the maps of patches of 64 and of 32 px, or add them.
         **kwargs: The options that all methods share; see ``SharedOptions``. It has an encoder of
             its own, and no backbone.
+
+    Raises:
+        ConfigError: A number cannot be, or patches do not fill images of this size.
     """
 
     no_use_for = (*Baseline.no_use_for, "backbone", "pretrained", "backbone_seed", "normalize")
@@ -50,6 +54,9 @@ class PatchSVDD(Baseline, AnomalibModule):
             normalize=False,
             **kwargs,
         )
+        checked("width", width, 1, whole=True)
+        checked("pairs", pairs, 1, whole=True)
+        checked("weight", weight, 0)
         numbers = width, pairs, weight, combine
         pixels = Pixels(self.backbone)
         self.assemble(PatchSVDDModel(pixels, *numbers, self.hparams["seed"]))
@@ -78,4 +85,4 @@ def _mean_image(data: Any, pre_processor: Any) -> Tensor:  # noqa: ANN401 - of a
     for index in range(len(data)):
         image = data[index].image.as_subclass(Tensor)[None]
         total = total + (image if pre_processor is None else pre_processor(image))[0].double()
-    return torch.as_tensor(total / max(len(data), 1))
+    return torch.as_tensor(total / max(len(data), 1)).float()

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,6 +56,7 @@ class RegAD(Baseline, AnomalibModule):
     default_epochs = 1
     learns = False
     copies = 1
+    begins_from = ("pretrained", "registration")  # a checkpoint holds all weights
     resample: ClassVar[Resample] = "bilinear"
     model: RegADModel
 
@@ -81,7 +83,7 @@ class RegAD(Baseline, AnomalibModule):
         checked("shots", shots, 1, whole=True)
         if register:
             self.default_epochs = 50  # type: ignore[misc]  # likewise
-        trunk = self.backbone.load({}).network
+        trunk = self.backbone.load({}, num_classes=0).network
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.hparams["seed" if register else "backbone_seed"])
             network = RegistrationNetwork(trunk, image_size, mode)
@@ -90,8 +92,15 @@ class RegAD(Baseline, AnomalibModule):
             model = RegADModel(entry, network, shots)
         if registration is not None:
             load_registration(registration, model)
-        self.hparams.update(pretrained=None, registration=None)  # a checkpoint needs no such file
+            self.hparams["registration"] = Path(
+                registration
+            ).name  # of which a checkpoint holds all
         self.assemble(model.requires_grad_(register), few_shot=None if register else True)
+
+    @property
+    def untrained(self) -> bool:
+        """Whether its network has random weights, and nothing has trained them."""
+        return super().untrained and self.hparams["registration"] is None
 
     def on_train_epoch_start(self) -> None:
         """Set the step size: a cosine that ends at 0, with the last epoch, as the code has it."""

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from anomalib_medclip.baselines.common.network_model import NetworkModel
+from anomalib_medclip.baselines.common.owners import others
 from anomalib_medclip.baselines.common.pixels import Pixels
 from anomalib_medclip.baselines.regad.copies import TWENTY_TWO
 from anomalib_medclip.baselines.regad.gaussian import PositionGaussian
@@ -39,6 +40,7 @@ class RegADModel(NetworkModel):
     """
 
     has_memory: ClassVar[bool] = True
+    most_normal: ClassVar[int] = 16  # each is there 22 times; the Gaussians take gigabytes
     without_support = "take the option register, which trains on other sets"
     images: Tensor
     mean: Tensor
@@ -147,15 +149,12 @@ class RegADModel(NetworkModel):
         """The Gaussians of all images but an owner's; -1 for nobody's."""
         if owner < 0:
             return PositionGaussian(self.mean, self.rows)
-        kept = self._owners != owner
-        if not kept.any():
-            msg = "no other normal image to compare with; leave-one-out needs at least two"
-            raise NotReadyError(msg)
-        return PositionGaussian.of(embedding([stage[kept] for stage in self._samples]))
+        [seen] = others(self._owners, torch.tensor([owner]))
+        return PositionGaussian.of(embedding([stage[seen] for stage in self._samples]))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what only leave-one-out needs."""
-        return self.__dict__ | {"_samples": []}
+        return self.__dict__ | {"_samples": [], "_owners": self._owners[:0]}
 
 
 def _fit_again(model: RegADModel, _keys: object) -> None:
@@ -164,7 +163,7 @@ def _fit_again(model: RegADModel, _keys: object) -> None:
         copies = torch.stack([copy(model.images) for copy in TWENTY_TWO])
         labels = torch.zeros(len(model.images), dtype=torch.bool)
         model.fit_support(model.images, copies, labels, torch.arange(len(model.images)))
-        model._samples = []  # owners are not restored
+        model._samples, model._owners = [], model._owners[:0]  # whose they are is not restored
 
 
 def embedding(maps: Maps) -> Float[Tensor, "image position channel"]:

@@ -9,6 +9,7 @@ from anomalib.models.components.base import AnomalibModule
 from anomalib_medclip.baselines.common.baseline import Baseline
 from anomalib_medclip.baselines.common.trunk import Trunk
 from anomalib_medclip.baselines.simplenet.torch_model import SimpleNetModel
+from anomalib_medclip.option_checks import checked
 
 
 class SimpleNet(Baseline, AnomalibModule):
@@ -31,6 +32,10 @@ class SimpleNet(Baseline, AnomalibModule):
             authors' code does.
         **kwargs: The options that all methods share; see ``SharedOptions``. ``lr`` is the
             discriminator's; the adaptor has half of it.
+
+    Raises:
+        ConfigError: A number cannot be, or the backbone has no such stages.
+        WeightsError: The backbone or its weights cannot be found or read.
     """
 
     default_lr = 2e-4
@@ -53,6 +58,10 @@ class SimpleNet(Baseline, AnomalibModule):
         **kwargs: Any,  # noqa: ANN401 - the options that all methods share
     ) -> None:
         super().__init__(backbone=backbone, pretrained=pretrained, image_size=image_size, **kwargs)
+        for name in ("layer_width", "width", "hidden"):
+            checked(name, self.hparams[name], 1, whole=True)
+        for name in ("noise_std", "margin", "sigma"):
+            checked(name, self.hparams[name], 0)
         trunk = Trunk(self.backbone, layers, moved_statistics)
         widths = layer_width, width, hidden
         seed = self.hparams["seed"]

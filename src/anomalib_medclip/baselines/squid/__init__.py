@@ -15,8 +15,8 @@ Where its code differs from this package:
   Here it is in evaluation mode.
 - Every second batch of an epoch trains the generator, so that of few images, with one batch an
   epoch, each does. Here batches are counted through all epochs.
-- The file that is kept is the latest whose validation was within 0.5 of the best. Here it is the last
-  epoch's, or the best by validation.
+- The file that is kept is the latest whose validation was within 0.5 of the best. Here it is the
+  last epoch's, or the best by validation.
 - Where in the queues of its memories it is, is not saved. Here it is.
 - Its Gumbel noise is none, and its five nearest slots are four; so are ours.
 """

@@ -131,6 +131,7 @@ class InPainting(nn.Module):
         self.memory = nn.ModuleList(Queue(slots, width) for _ in range(parts**2))
         self.attention = nn.MultiheadAttention(width, self.HEADS, batch_first=True)
         self.attn_norm1, self.attn_norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        # The authors have dropouts here that drop nothing; the first keeps its number.
         self.ff = nn.Sequential(
             nn.Linear(width, width // 4), nn.Identity(), nn.ReLU(), nn.Linear(width // 4, width)
         )

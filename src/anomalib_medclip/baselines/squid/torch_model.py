@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from anomalib_medclip.baselines.common.network_model import NetworkModel
+from anomalib_medclip.baselines.common.owners import others
 from anomalib_medclip.baselines.common.pixels import Pixels
 from anomalib_medclip.baselines.squid.autoencoder import AutoEncoder, Made
 from anomalib_medclip.baselines.squid.networks import Discriminator, in_grey
@@ -57,7 +58,7 @@ class SQUIDModel(NetworkModel):
 
     has_memory: ClassVar[bool] = True
     without_support = "give it normal images"
-    least_deviation: float = 0.1
+    least_deviation: float = 1.0
     logits: Tensor
 
     def __init__(
@@ -120,14 +121,8 @@ class SQUIDModel(NetworkModel):
             raise NotReadyError(msg)
         if leave_out is None:
             return self._standard(logits, self.logits)
-        found = []
-        for logit, owner in zip(logits, leave_out.tolist(), strict=True):
-            others = self.logits[((self._owners != owner) | (owner < 0)).to(self.logits.device)]
-            if not len(others):
-                msg = "no other normal image to compare with; leave-one-out needs at least two"
-                raise NotReadyError(msg)
-            found.append(self._standard(logit, others))
-        return torch.stack(found)
+        pairs = zip(logits, others(self._owners, leave_out).to(self.logits.device), strict=True)
+        return torch.stack([self._standard(logit, self.logits[seen]) for logit, seen in pairs])
 
     @torch.no_grad()
     def fit_support(
