@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from anomalib_medclip.baselines.medclip_tower import MedCLIPTower
 from anomalib_medclip.components.anomaly_map import abnormal_map, along
+from anomalib_medclip.components.frozen_model import FrozenModel
 from anomalib_medclip.components.memory_bank import MemoryBank
-from anomalib_medclip.components.model import FrozenModel, ModelOutput
+from anomalib_medclip.components.model import ModelOutput
 from anomalib_medclip.components.patch_memory import memory_maps
 from anomalib_medclip.components.prompts import PromptEncoder
 

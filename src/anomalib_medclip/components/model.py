@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from anomalib_medclip.clip.towers import ImageTower, TextTower
 from anomalib_medclip.components.buffers import SizedByState
-from anomalib_medclip.components.losses import LossTerms, without_masks
+from anomalib_medclip.components.losses import LossTerms
 from anomalib_medclip.components.memory_bank import MemoryBank
 from anomalib_medclip.components.prompts import FixedPrompts, PromptEncoder
 from anomalib_medclip.errors import ConfigError, NotReadyError
@@ -73,8 +73,6 @@ class ClipModel(SizedByState):
         has_masks: Whether the lesions of the images learnt from are outlined.
         few_shot: Whether the images learnt from are of the same kind as those to score.
         loss_weights: Of the terms of the loss, by name; 1 where none is said.
-
-    For messages, ``without_support`` says what helps a memory where nothing is to compare with.
 
     Raises:
         ValueError: The tower has no such levels.
@@ -285,21 +283,6 @@ class ClipModel(SizedByState):
     def _levels_of(self, clip: ImageTower, levels: Sequence[int] | None) -> tuple[int, ...]:
         by_default = [clip.depth * quarter // 4 for quarter in self.quarters]
         return clip.checked(by_default if levels is None else levels)
-
-
-class FrozenModel(ClipModel):
-    """A model in which nothing learns."""
-
-    def loss_terms(
-        self,
-        encoded: Tensor,
-        masks: Float[Tensor, "batch 1 side side"] | None,
-        labels: Bool[Tensor, "batch"],
-        text: Float[Tensor, "2 *feature"],
-    ) -> LossTerms:
-        """No terms."""
-        del masks, labels, text
-        return without_masks(encoded.new_zeros(0))
 
 
 def side_by_side(

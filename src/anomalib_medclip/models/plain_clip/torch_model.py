@@ -16,8 +16,9 @@ from anomalib_medclip.components.anomaly_map import (
     unit_interval,
 )
 from anomalib_medclip.components.channel_pooling import ChannelPooling
+from anomalib_medclip.components.frozen_model import FrozenModel
 from anomalib_medclip.components.memory_bank import MemoryBank
-from anomalib_medclip.components.model import FrozenModel, ModelOutput, NearestSupport, mean_patch
+from anomalib_medclip.components.model import ModelOutput, NearestSupport, mean_patch
 from anomalib_medclip.components.patch_memory import SupportScale, memory_maps, nearest_patches
 from anomalib_medclip.components.prompts import PromptEncoder
 from anomalib_medclip.errors import ConfigError
