@@ -107,7 +107,7 @@ def test_weights_that_do_not_fit_are_refused(weights, tmp_path):
         Trunk(NetworkSource("timm:resnet18", str(tmp_path / "nowhere.pth"), 32), [2])
     with pytest.raises(ConfigError, match=r"layers are \[3, 2\], and must ascend"):
         Trunk(NetworkSource(RESNET, file, 32), [3, 2])
-    with pytest.raises(WeightsError, match="timm does not make"):
+    with pytest.raises(ConfigError, match="layers is 9, and must be a whole number from 0 to 4"):
         Trunk(NetworkSource(RESNET, file, 32), [2, 9])
 
 

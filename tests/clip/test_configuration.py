@@ -157,7 +157,7 @@ VISION = {"layers": 2, "width": 32, "patch_size": 8, "image_size": 32}
         ({"quick_gelu": 3}, "quick_gelu is 3"),
         (
             {"vision_cfg": {"timm_model_name": "hf-hub:a/b"}},
-            "image tower 'hf-hub:a/b' for",
+            "network 'hf-hub:a/b' for",
         ),
         ({"preprocess_cfg": {"mean": [1]}}, r"mean is \[1\], and it must be three numbers"),
         ({"preprocess_cfg": {"std": [1, 1, 0]}}, r"std is \[1, 1, 0\]"),
