@@ -15,7 +15,6 @@ from anomalib_medclip.export.parity import read_certificate
 
 SMALL = {"backbone": VGG, "image_size": 32}
 EMPTY = torch.empty(0)
-HERE = "tests/baselines/test_mkd.py"
 
 
 def small(**options):
@@ -102,7 +101,7 @@ def test_networks_that_are_no_vgg_are_refused():
         MKD(**SMALL, smoothings=-1)
 
 
-@pytest.mark.nightly(also=f"{HERE}::test_its_graph_is_refused_before_any_work")
+@pytest.mark.nightly(also="tests/baselines/test_mkd.py::test_its_graph_is_refused_before_any_work")
 def test_with_maps_of_distances_it_is_exported(lesions, tmp_path):
     model = MKD(**SMALL, localisation="distance", visualizer=False)
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1)
