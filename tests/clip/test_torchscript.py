@@ -95,7 +95,7 @@ def test_an_archive_saved_on_a_gpu_is_read_without_one(openai, tmp_path):
 def test_an_archive_that_restores_itself_is_refused_and_does_not(tmp_path):
     written = tmp_path / "written"
     path = write_restoring(tmp_path / "clip.pt", written)
-    with pytest.raises(WeightsError, match=r"clip.pt is no weights file: .*TorchScript .*which is not run"):
+    with pytest.raises(WeightsError, match=r"is no weights file: .*TorchScript .*not run"):
         read_weights(path)
     assert not written.exists()
     torch.jit.load(path)
