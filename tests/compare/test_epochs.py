@@ -76,7 +76,10 @@ def assert_same(one, other):
     assert notes.modes == told.modes
 
 
-@pytest.fixture(scope="module", params=[*METHODS, Cflow], ids=lambda kind: kind.__name__)
+LEARNING = [method for method in METHODS if method.learns]
+
+
+@pytest.fixture(scope="module", params=[*LEARNING, Cflow], ids=lambda kind: kind.__name__)
 def recorded(request, lesions, tmp_path_factory):
     return train(request.param, lesions, tmp_path_factory.mktemp("recorded"), every=1)
 
