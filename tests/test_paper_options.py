@@ -34,7 +34,7 @@ from anomalib_medclip.training.options import SharedOptions
 CONFIGS = sorted((Path(__file__).parents[1] / "configs" / "models").glob("*_paper.yaml"))
 CODE = sorted({*CONFIGS[0].parent.glob("*.yaml")} - {*CONFIGS})
 
-SHARED = {"lr": 0.05, "loss_weights": {"detection": 2.0, "focal": 0.5}}
+WEIGHTS = {"detection": 2.0, "focal": 0.5}
 
 ELSEWHERE = {"index_float16", "index_scratch_mb", "index_sharded", "transductive"}
 """Act on a GPU, or on a whole test set."""
@@ -59,7 +59,8 @@ def others_of(kind):
     }
     if "fixed" in kind.prompt_kinds[1:]:
         found["prompts"] = "fixed"
-    return found | (SHARED if kind.learns else {})
+    weights = {name: weight for name, weight in WEIGHTS.items() if name in kind.loss_names}
+    return found | ({"lr": 0.05, "loss_weights": weights} if kind.learns else {})
 
 
 def another_value(option):

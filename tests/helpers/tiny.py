@@ -85,7 +85,6 @@ TRAINING = {
         batch=4,
         options={"lr": 1e-2},
         exempt={"restores_the_kind_of_model_it_is": "zero-shot it learns from masks, or refuses"},
-        others={"loss_weights": {"focal": 3.0}},
         elsewhere={"mosaic": "among the training images, which tests/models/test_aprilgan.py has"},
     ),
     "IQECLIP": Training(epochs=3, batch=2, options={"lr": 3e-3, "blocks": 1}),
