@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from itertools import zip_longest
+from itertools import product, zip_longest
 from pathlib import Path
 from subprocess import DEVNULL
 from types import SimpleNamespace
@@ -42,6 +42,10 @@ worlds = st.integers(1, 5)
 
 LEARNING = [method for method in METHODS if method.learns]
 """Processes cannot train what learns nothing, and say so."""
+
+FROM_LABELS = [
+    method for method in LEARNING if "learns_from_labels_alone" not in Training.of(method).exempt
+]
 
 
 @given(batches=batches, world=worlds)
@@ -202,8 +206,9 @@ def test_two_processes_learn_from_many_sets_what_one_does(method, bmad_tree, tmp
 @pytest.mark.nightly(
     also="tests/training/test_processes.py::test_two_processes_learn_from_many_sets_what_one_does"
 )
-@pytest.mark.parametrize("method", LEARNING)
-@pytest.mark.parametrize("masks", ["mask", None])
+@pytest.mark.parametrize(
+    ("method", "masks"), [*product(LEARNING, ["mask"]), *product(FROM_LABELS, [None])]
+)
 def test_two_processes_learn_what_one_does(method, masks, many, tmp_path):
     model = entry(method, epoch_choice="validation")
     data = lesions_of(many, mask_column=masks)
