@@ -40,6 +40,7 @@ class SwinCase(MethodCase):
 
 
 OF_CLIP = {
+    "says_the_object_if_its_prompts_name_it": "by default it reads no words; its text names it",
     "computes_in_the_precision_asked_for": "it computes in fp32",
     "runs_nothing_again_that_cannot_have_changed": "it has stages and no blocks of CLIP's",
     "holds_a_text_tower_only_if_images_need_it": "it reads no CLIP",
