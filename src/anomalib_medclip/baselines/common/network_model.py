@@ -1,6 +1,7 @@
 """The torch model of a baseline that is no CLIP method."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -37,6 +38,16 @@ class NetworkModel(ClipModel):
         """The pixels of each cell of a coarse grid of the images; see ``ClipModel``."""
         small = F.interpolate(encoded, (4 * _CELL, 4 * _CELL), mode="bilinear", antialias=True)
         return F.unfold(small, _CELL, stride=_CELL).transpose(1, 2)
+
+    @contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """In evaluation mode for a while: training ends in the middle of an epoch."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
 
     def _levels_of(self, clip: object, levels: Sequence[int] | None) -> tuple[int, ...]:
         """One level: all there is."""

@@ -101,10 +101,8 @@ class CutPasteModel(NetworkModel):
     ) -> None:
         """Take the Gaussians of the normal support images and of their positions."""
         del support
-        was_training = self.training
-        self.eval()  # their features, not those of a batch
-        found = [self.features(image) for image in copies[0].split(1)]
-        self.train(was_training)
+        with self.evaluated():  # their features, not those of a batch
+            found = [self.features(image) for image in copies[0].split(1)]
         for gaussian, parts in zip(
             (self.of_images, self.of_positions), zip(*found, strict=True), strict=True
         ):

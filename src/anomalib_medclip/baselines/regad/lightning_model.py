@@ -92,9 +92,8 @@ class RegAD(Baseline, AnomalibModule):
             model = RegADModel(entry, network, shots)
         if registration is not None:
             load_registration(registration, model)
-            self.hparams["registration"] = Path(
-                registration
-            ).name  # of which a checkpoint holds all
+            # A checkpoint holds all of it, and needs the file no more.
+            self.hparams["registration"] = Path(registration).name
         self.assemble(model.requires_grad_(register), few_shot=None if register else True)
 
     @property

@@ -137,10 +137,8 @@ class RegADModel(NetworkModel):
         """Keep the normal images, and the Gaussians of what the network says of their copies."""
         del support
         self.images = copies[0]
-        trains = self.training
-        self.eval()  # training ends with this, in the middle of an epoch
-        found = [self.network(copy).upright() for copy in copies]
-        self.train(trains)
+        with self.evaluated():
+            found = [self.network(copy).upright() for copy in copies]
         self._samples = [torch.cat(stage) for stage in zip(*found, strict=True)]
         self._owners = owners[~labels].repeat(len(copies))
         self.mean, self.rows = PositionGaussian.of(embedding(self._samples))

@@ -1,7 +1,5 @@
 """SQUID's computation: images made anew of memories of normal ones, and judged."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -134,7 +132,7 @@ class SQUIDModel(NetworkModel):
     ) -> None:
         """Keep what the discriminator says of normal images made anew."""
         del copies
-        with self._evaluated():
+        with self.evaluated():
             parts = in_grey(support[~labels]).split(8)
             found = [self.discriminator(self.generator(one).images) for one in parts]
         self.logits, self._owners = torch.cat(found), owners[~labels].cpu()
@@ -183,16 +181,6 @@ class SQUIDModel(NetworkModel):
     def _standard(self, logits: Tensor, normal: Tensor) -> Tensor:
         deviation = normal.std(correction=0).clamp(min=self.least_deviation)
         return (logits - normal.mean()) / deviation
-
-    @contextmanager
-    def _evaluated(self) -> Iterator[None]:
-        """In evaluation mode for a while."""
-        training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(training)
 
 
 def _entropy(logits: Float[Tensor, "batch"], *, real: bool) -> Float[Tensor, ""]:
