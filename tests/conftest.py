@@ -49,6 +49,7 @@ def pytest_collection_modifyitems(config, items):
             wanted = chosen.kwargs if chosen else {}
             daily = {name: title(given[name]) for name in wanted} == wanted
             daily = daily and not any(map(waits, given.values()))
+            daily = daily or item.get_closest_marker("daily") is not None
             days[item.nodeid.partition("[")[0]].add(daily)
             if not daily:
                 item.add_marker("nightly")

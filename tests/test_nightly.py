@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DAILY = {"daily_for", "parametrize", "slow", "usefixtures"}
+DAILY = {"daily", "daily_for", "parametrize", "slow", "usefixtures"}
 """Marks of a test that runs every day, everywhere."""
 
 

@@ -129,6 +129,7 @@ def test_a_network_whose_stages_timm_renames_takes_its_own_weights(name, numbers
     assert {value.flatten()[0].item() for value in held} <= whole
 
 
+@pytest.mark.daily
 @pytest.mark.parametrize(
     ("method", "option", "value"),
     [
@@ -158,6 +159,7 @@ def test_a_number_that_cannot_be_is_refused_by_its_option(method, option, value)
         case.small(**{option: value})
 
 
+@pytest.mark.daily
 @pytest.mark.parametrize("name", ["PatchSVDD", "CutPaste", "DRA", "RegAD", "BGAD", "SQUID"])
 def test_a_restored_memory_says_that_none_can_be_left_out(name):
     case = case_of(getattr(baselines, name))
@@ -182,6 +184,7 @@ def test_an_option_of_clip_is_refused_in_python_and_in_a_config():
     assert parsed.model.init_args.margin == 1.0
 
 
+@pytest.mark.daily
 @pytest.mark.parametrize(
     ("name", "given", "word"),
     [

@@ -23,6 +23,7 @@ def weights(tmp_path_factory):
     return file
 
 
+@pytest.mark.daily
 @pytest.mark.parametrize(
     ("method", "random"), [(SimpleNet, True), (DRA, True), (RegAD, True), (CutPaste, False)]
 )
