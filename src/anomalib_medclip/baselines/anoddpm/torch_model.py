@@ -79,7 +79,7 @@ class AnoDDPMModel(NetworkModel):
 
     @cached_property
     def noises(self) -> Float[Tensor, "distance 1 side side"]:
-        """What is added to every image alike: first at once, then after each step back but the last.
+        """What is added to every image alike: at once, then after each step back but the last.
 
         So a score depends on the image alone. The authors draw anew each time.
         """
