@@ -150,7 +150,5 @@ def test_the_authors_network_has_the_published_number_of_parameters():
 
 def test_no_graph_is_made_of_it(tmp_path):
     trained = case_of(AnoDDPM).fit(tmp_path, epochs=1)
-    with pytest.raises(
-        ParityError, match="one after the other, and a graph"
-    ):
+    with pytest.raises(ParityError, match="one after the other, and a graph"):
         trained.engine.export(trained.model, "onnx", export_root=tmp_path)
