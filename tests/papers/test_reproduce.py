@@ -281,6 +281,16 @@ def test_weights_of_clip_that_cannot_be_had_are_said_beforehand(tmp_path, monkey
     assert "MVFA" not in missing(config, path).models
 
 
+def test_what_is_never_looked_at_stays_so(tmp_path):
+    config = config_of("mediclip-table1")
+    every = {
+        name: entry.get("record_every")
+        for name, entry in placed(config, tmp_path, 10).models.items()
+    }
+    assert {name for name, number in every.items() if number == 0} == {"AnoDDPM", "PatchSVDD"}
+    assert every["MediCLIP"] == every["SimpleNet"] == 10
+
+
 def test_a_plan_of_a_table_says_what_is_done_otherwise(capsys):
     assert reproduce("mediclip-table1", "--plan") == 0
     said = " ".join(capsys.readouterr().out.split())
