@@ -159,19 +159,26 @@ class Trial:
     Attributes:
         downloads: What it wants of the net.
         options: Of its constructor: a smaller network of the same kind, to be tried in minutes.
+        image_size: Side of the images in pixels; by default its own.
         batch: Images of a training batch.
     """
 
     downloads: tuple[Download, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    image_size: int | None = None
     batch: int = 8
 
+
+DRAWN = {"patients": [4, 2, 2], "slices": 4, "num_workers": 0}
+"""The drawn heads."""
 
 DINOV2, DINOV3 = "vit_small_patch14_dinov2", "vit_small_patch16_dinov3"
 TEXTURES = Download("DTD's pictures, `datasets/dtd`", pictures("datasets/dtd"))
 TRIALS = {
     "AnomalyDINO": Trial((of_timm(DINOV2),)),
-    "AnomalyVFM": Trial((Download("`MaticFuc/anomalyvfm_radio`, Hugging Face", write_anomalyvfm),)),
+    "AnomalyVFM": Trial(
+        (Download("`MaticFuc/anomalyvfm_radio`, Hugging Face", write_anomalyvfm),), image_size=256
+    ),
     "Cfa": Trial((of_torchvision("wide_resnet50_2"),)),
     "Cflow": Trial((of_timm("wide_resnet50_2"),)),
     "CFM": Trial((of_timm("vit_base_patch8_224.dino"),)),
@@ -261,7 +268,7 @@ def compared(entries: Mapping[str, Mapping[str, Any]], root: Path, out: str) -> 
         "data": {
             f"by_{batch}": {
                 **drawn,
-                "init_args": {"patients": [4, 2, 2], "num_workers": 0, "train_batch_size": batch},
+                "init_args": {**DRAWN, "train_batch_size": batch},
             }
             for batch in sorted({TRIALS[name].batch for name in entries})
         },
@@ -273,6 +280,16 @@ def compared(entries: Mapping[str, Mapping[str, Any]], root: Path, out: str) -> 
     records = [json.loads(path.read_text()) for path in (work / out / "cells").glob("*.json")]
     said = {record["cell"]["model"]: said_by(record) for record in records}
     return {name: said[name] for name in entries}
+
+
+def asked(trial: Trial) -> dict[str, Any]:
+    """A model's entry in a comparison."""
+    return {"init_args": dict(trial.options), **size_of(trial)}
+
+
+def size_of(trial: Trial) -> dict[str, int]:
+    """The size of its images, where it is not to have its own."""
+    return {"image_size": trial.image_size} if trial.image_size else {}
 
 
 def said_by(record: Mapping[str, Any]) -> str:
@@ -302,12 +319,13 @@ def table(names: list[str]) -> str:
         for name in names:
             for download in TRIALS[name].downloads:
                 download.write(Path(folder))
-        small = {name: {"init_args": dict(TRIALS[name].options)} for name in names}
+        small = {name: asked(TRIALS[name]) for name in names}
         stood_in = compared(small, Path(folder), "stood_in")
     lines = ["| | as it comes | downloads | with these |", "| --- | --- | --- | --- |"]
     for name in names:
         trial = TRIALS[name]
-        options = ", ".join(f"`{key}: {value}`" for key, value in trial.options.items())
+        given = {**trial.options, **size_of(trial)}
+        options = ", ".join(f"`{key}: {value}`" for key, value in given.items())
         wanted = "; ".join(download.said for download in trial.downloads) or "nothing"
         ran = stood_in[name] or ("runs with " + options if options else "runs")
         lines.append(f"| {name} | {bare[name] or 'runs'} | {wanted} | {ran} |")
