@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_an_image_without_a_finding_is_there_too(scored, finished):
     heat = scored / "grey" / "map.tiff"
     before = heat.read_bytes()
     Image.fromarray(np.full((17, 31), 0.5, dtype=np.float32)).save(heat)
-    write_coco(scored, describe_model(finished, Inferencer(finished)), 0.5)
+    write_coco(scored, describe_model(Path(finished), Inferencer(finished)), 0.5)
     coco = imported(scored / "coco.json")
     heat.write_bytes(before)
     [grey] = [one for one in coco.imgs.values() if one["file_name"] == "grey.png"]
