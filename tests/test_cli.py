@@ -1,5 +1,6 @@
 """The commands of daily use, as typed."""
 
+import csv
 import json
 import shlex
 import shutil
@@ -52,6 +53,21 @@ def test_train_leaves_checkpoint_pictures_scores_and_metrics():
     assert Path(CHECKPOINT).is_file()
     assert len(rows(run / "test_scores.csv")) == len(pictures(run)) == 16
     assert {"image_AUROC", "pixel_AUROC"} <= set(metrics(run))
+
+
+def test_a_logger_that_is_named_is_told_every_figure(monkeypatch, tmp_path):
+    anomalib(
+        f"test --model anomalib_medclip.MVFA --data configs/bmad_resc.yaml {SMALL} "
+        f"--data.num_workers 0 --ckpt_path {CHECKPOINT} --default_root_dir {tmp_path} "
+        f"--trainer.logger lightning.pytorch.loggers.CSVLogger --trainer.logger.save_dir {tmp_path}",
+        monkeypatch,
+    )
+    [table] = tmp_path.rglob("metrics.csv")
+    with table.open(newline="") as file:
+        told = {name for row in csv.DictReader(file) for name, value in row.items() if value}
+    [run] = {path.parent for path in tmp_path.rglob("test_metrics.json")}
+    known = {k for k, v in metrics(run).items() if isinstance(v, float)}
+    assert {"pixel_AUPRO", "image_AUROC"} <= known <= told
 
 
 def test_auroc_is_that_of_the_scores_in_the_table():

@@ -99,7 +99,7 @@ def test_zero_shot_data_are_said_to_be_and_which_sets_were_learnt_from():
     table = pd.DataFrame({"set_name": ["Liver", "Chest", "Liver"]})
     data = SimpleNamespace(zero_shot=True, train_data=SimpleNamespace(samples=table), name="BMAD")
     assert training_facts(DatamoduleView(data), 3) == {
-        "setting": "zero-shot", "sets": ["Chest", "Liver"], "epochs": 3,
+        "setting": "zero-shot", "sets": ["Chest", "Liver"], "support": {}, "epochs": 3,
     }  # fmt: skip
     theirs = SimpleNamespace(name="MVTecAD", train_data=None)
     assert training_facts(DatamoduleView(theirs), 3)["sets"] == ["MVTecAD"]

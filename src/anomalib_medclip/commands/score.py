@@ -20,6 +20,7 @@ from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.files import check_writable
 from anomalib_medclip.readers.intensity import with_nan_as_background
 from anomalib_medclip.readers.left_out import warn_of
+from anomalib_medclip.score.coco import check_outlines, write_coco
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input, look_below
 from anomalib_medclip.score.model_files import slicing_from
@@ -51,6 +52,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         options.ckpt, options.device, options.intensity, options.precision, options.pretrained,
         options.trust,
     )  # fmt: skip
+    if options.coco:
+        check_outlines(inferencer)
     if options.nan:
         inferencer.intensity = with_nan_as_background(inferencer.intensity)
     scorer = Scorer(
@@ -79,6 +82,9 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         lacks = sum("error" in row for row in rows) - failed
         if lacks:
             logger.warning("%d of these lack DICOM files; see 'error' in %s", lacks, table)
+    if options.coco:
+        threshold = inferencer.decisions.pixel_threshold
+        logger.info("outlines in %s", write_coco(options.out, scorer.about_model, threshold))
     return int(failed + lacks > 0)
 
 
@@ -109,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_of_verdicts(parser)
     add("--worst", type=at_least_one, default=9, help="how many slices the picture shows")
     add("--no-dicom", action="store_true", help="write no DICOM files for DICOM series")
+    add("--coco", action="store_true", help="write outlines in pictures as coco.json, too")
     add("--overwrite", action="store_true", help="replace results that are there")
     return parser
 

@@ -89,8 +89,8 @@ class Inferencer:
     says so; its scores and maps are then as the method computes them, in a range of its own.
 
     Args:
-        path: A checkpoint (``.ckpt``), or an exported model (``.onnx``, ``.xml``, ``.pt2``
-            or ``.pt``).
+        path: A checkpoint (``.ckpt``), one in a folder of ``save_pretrained`` (``.safetensors``),
+            or an exported model (``.onnx``, ``.xml``, ``.pt2`` or ``.pt``).
         device: ``"cpu"``, or a GPU: for checkpoints and files of torch as torch names it, such as
             ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"xpu"``; for ``.onnx`` files ``"cuda"`` or
             ``"cuda:1"``; for ``.xml`` files as OpenVINO names it.
@@ -121,7 +121,7 @@ class Inferencer:
             ``backbone_fingerprint``, ``weights_sha256`` and ``threshold_from``, ``None`` where it
             does not say.
         certified: SHA-256 of the files of an exported model, by name, as its certificate says and
-            as they were found to be; empty where there is none.
+            as they were found to be; of weights and ``config.json`` of a folder; else empty.
 
     Raises:
         CheckpointError: No such file, no certificate beside it, or it is of another kind, or of a

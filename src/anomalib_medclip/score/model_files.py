@@ -47,6 +47,7 @@ from anomalib_medclip.training.checkpoints import (
     refuse_unfinished,
     switched_off,
 )
+from anomalib_medclip.training.hub import as_file, files_of, read_pretrained
 
 
 class OpenedModel(NamedTuple):
@@ -94,13 +95,14 @@ def open_model(
         remedy = "" if fault in (MISSING, A_FOLDER) else f"{fault.remedy}, or "
         msg = f"model file {path} {fault.said}; {remedy}give a checkpoint or an export"
         raise CheckpointError(msg)
-    if pretrained and path.suffix != ".ckpt":
+    if pretrained and path.suffix not in (".ckpt", _SHARED):
         msg = f"{path} holds weights of its own; leave pretrained out, or give the checkpoint"
         raise CheckpointError(msg)
-    if path.suffix in (".ckpt", ".pt", ".pt2"):
+    if path.suffix in (".ckpt", _SHARED, ".pt", ".pt2"):
         find_device(device)
     trusting: dict[str, Any] = {"trust": trust}
-    asked = {".ckpt": {"pretrained": pretrained}, ".pt": trusting, ".pt2": trusting}
+    clip = {"pretrained": pretrained}
+    asked = {".ckpt": clip, _SHARED: clip, ".pt": trusting, ".pt2": trusting}
     try:
         opened: OpenedModel = _OPENERS[path.suffix](
             path, device, precision, **asked.get(path.suffix, {})
@@ -154,7 +156,8 @@ def slicing_from(
 def _from_checkpoint(
     path: Path, device: str, precision: Precision | None, pretrained: str | None
 ) -> OpenedModel:
-    state = read_checkpoint(path)
+    shared = path.suffix == _SHARED
+    state = read_pretrained(path) if shared else read_checkpoint(path)
     noted = notes_of(path, state)
     refuse_unfinished(path, noted)
     method = _method_class(path, noted)
@@ -165,10 +168,12 @@ def _from_checkpoint(
     chosen: dict[str, Any] = {"precision": precision} if precision and has_choice else {}
     chosen |= {"pretrained": pretrained} if pretrained else {}
     chosen |= switched_off(state)
-    with path.open("rb") as file:  # which was read above, and says nothing of code to run
+    # Which was read above, and says nothing of code to run.
+    with as_file(state) if shared else path.open("rb") as file:
         model = method.load_from_checkpoint(file, map_location=device, **chosen)
     weights = sha256_of_tensors(without_clip(model.state_dict()))
     notes = vars(noted) | {"backbone_fingerprint": noted.fingerprint, "weights_sha256": weights}
+    notes |= {"files": files_of(path)} if shared else {}
     return _from_module(model, device, notes)
 
 
@@ -275,6 +280,9 @@ def _certified(
     )
 
 
+_SHARED = ".safetensors"
+"""Ending of a model that ``save_pretrained`` has written."""
+
 _NO_TOKENS = "an export of this kind gives no features to compare: score with the checkpoint"
 
 
@@ -293,6 +301,7 @@ def _named(path: Path, run: Run) -> Run:
 
 _OPENERS: dict[str, Callable[..., OpenedModel]] = {
     ".ckpt": _from_checkpoint,
+    _SHARED: _from_checkpoint,
     ".onnx": _from_onnx,
     ".xml": _from_openvino,
     ".pt": _from_torch,

@@ -147,7 +147,7 @@ def whole_folder(folder: Path, check: Callable[[], object] = lambda: None) -> It
         yield new
         for file in new.iterdir():
             flush(file)
-        with _lock(folder.parent):
+        with results_lock(folder.parent):
             check()
             if folder.exists():
                 folder.replace(old)
@@ -159,7 +159,7 @@ def whole_folder(folder: Path, check: Callable[[], object] = lambda: None) -> It
                 raise
 
 
-def _lock(out: Path) -> FileLock:
+def results_lock(out: Path) -> FileLock:
     """Held while results appear in a folder: another process may be done in this moment."""
     return FileLock(out / ".scores.csv.lock")
 
@@ -251,7 +251,7 @@ def write_table(
         columns=list(TABLE_COLUMNS),
         dtype=object,
     )
-    with _lock(out):
+    with results_lock(out):
         before = former_rows(out, others=places.keys() - rows.keys())
         table = concat([before[~before["name"].isin(table["name"])], table], ignore_index=True)
         in_order = table["name"].map(places).fillna(-1).sort_values(kind="stable").index

@@ -34,7 +34,7 @@ _NAMES_CODE = {"_instantiator", "_class_path"}
 _NAMES_FILES = {"dirpath", "best_model_path", "best_k_models"}
 """What is in the state of a callback that saves checkpoints."""
 
-_KEY = "anomalib_medclip"
+KEY = "anomalib_medclip"
 """Where the notes lie in a checkpoint."""
 
 
@@ -135,9 +135,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         with anomalib_safe_globals():
             found = read_plain(path)
+    except (ValueError, AttributeError, TypeError) as error:
+        msg = f"checkpoint {path} cannot be opened: {error}; pass one of anomalib-medclip"
+        raise CheckpointError(msg) from None
+    refuse_commands(path, found)
+    return dict(found)
+
+
+def refuse_commands(path: str | Path, found: Any) -> None:  # noqa: ANN401 - whatever a file holds
+    """Refuse a checkpoint that says what is to be imported, called, opened or fetched.
+
+    Raises:
+        CheckpointError: It does, or is none.
+        WeightsError: Its backbone is a folder, or of the hub.
+    """
+    try:
         options = [found.get(key) or {} for key in ("hyper_parameters", "hparams")]
         named = sorted(_NAMES_CODE & set().union(*options, found.get("module_arguments") or {}))
-    except (ValueError, AttributeError, TypeError) as error:
+    except (AttributeError, TypeError) as error:
         msg = f"checkpoint {path} cannot be opened: {error}; pass one of anomalib-medclip"
         raise CheckpointError(msg) from None
     if named:
@@ -147,7 +162,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     refuse_named_words(path, options)
     for given in options:
         check_names_nothing(given.get("backbone") or {})
-    return dict(found)
 
 
 class PlainCheckpointIO(AnomalibCheckpointIO):
@@ -183,7 +197,7 @@ def slim(checkpoint: dict[str, Any], notes: Notes) -> None:
         _rename_files(state, partial(os.path.relpath, start=state["dirpath"]))
         state["dirpath"] = "."
     refuse_non_finite_state(checkpoint["state_dict"], "the model to save")
-    checkpoint[_KEY] = dict(vars(notes))
+    checkpoint[KEY] = dict(vars(notes))
 
 
 def _saving(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -242,11 +256,11 @@ def notes_of(file: object, checkpoint: Mapping[str, Any]) -> Notes:
     Raises:
         CheckpointError: Nothing is, or not all there should be.
     """
-    if _KEY not in checkpoint:
+    if KEY not in checkpoint:
         msg = f"{file} was not made by a model of anomalib-medclip; pass one that was"
         raise CheckpointError(msg)
     known = {one.name for one in fields(Notes)}  # later versions may note more
-    found = {name: value for name, value in checkpoint[_KEY].items() if name in known}
+    found = {name: value for name, value in checkpoint[KEY].items() if name in known}
     try:
         notes = Notes(**found)
     except TypeError as error:
@@ -288,5 +302,5 @@ def mark_chosen(trainer: Trainer) -> None:
             logger.warning("%s %s: it is not marked as finished", path, fault.said)
             continue
         found = read_checkpoint(path)
-        found[_KEY]["is_finished"] = True
+        found[KEY]["is_finished"] = True
         trainer.strategy.checkpoint_io.save_checkpoint(found, path)

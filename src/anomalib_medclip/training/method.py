@@ -36,6 +36,7 @@ from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.epoch_choice import put_best_back
 from anomalib_medclip.training.frozen_features import FrozenFeatures, scope_of
 from anomalib_medclip.training.gaps import refuse_or_warn, refuse_precision
+from anomalib_medclip.training.hub import HubVerbs
 from anomalib_medclip.training.options import SharedOptions
 from anomalib_medclip.training.preparation import Preparation
 from anomalib_medclip.training.schedule import Schedule, is_last_epoch, no_step, save_again
@@ -50,7 +51,7 @@ from anomalib_medclip.training.threshold_source import (
 logger = logging.getLogger(__name__)
 
 
-class ClipMethod(ExportVerbs, SharedOptions):
+class ClipMethod(ExportVerbs, HubVerbs, SharedOptions):
     """What the methods share; a method derives from it and, after it, from ``AnomalibModule``.
 
     Its constructor names its own options, passes the others on, and gives the torch model to
@@ -198,8 +199,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
             return batch.update(**cast("Any", cross_fit.answers(batch, self.device)))
         on_support = self.data.validates_on_support
         again = self._is_fitting and (on_support or self.schedule.validates_often(self.trainer))
-        images = cast("Tensor", batch.image)
-        encoded = self.features.of_batch(batch) if again else self.model.encode(images)
+        encoded = self.features.of_batch(batch) if again else self.model.encode(batch.image)
         self.vectors = self.features.vectors_of(batch, encoded)
         text = self.text.of_batch(batch, training=False)
         leave_out = self.support.leave_out(batch) if on_support else None
@@ -291,7 +291,7 @@ class ClipMethod(ExportVerbs, SharedOptions):
         super().on_save_checkpoint(checkpoint)
         finished = self.schedule.is_finished
         slim(checkpoint, Notes.of(self, **self.preparation.known(), is_finished=finished))
-        if is_last_epoch(self.trainer):
+        if self._trainer is not None and is_last_epoch(self.trainer):
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

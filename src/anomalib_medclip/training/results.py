@@ -26,6 +26,7 @@ from anomalib_medclip.spreadsheet import shown
 from anomalib_medclip.training import closing_block
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.evaluators import RunFindings
+from anomalib_medclip.training.loggers import Pictured, tell_figures, tell_pictures, worst
 from anomalib_medclip.training.processes import is_shared, let_all_compute, of_all
 from anomalib_medclip.training.run_record import (
     METRICS,
@@ -178,6 +179,9 @@ class ResultsWriter(Callback):
         record = run_record(trainer, pl_module, outcome, _logged(trainer), seconds)
         for name, said in ((RUN, record), (METRICS, flat_metrics(record))):
             write_whole(folder / name, as_json(said, indent=2, ensure_ascii=False) + "\n")
+        if trainer.loggers:
+            tell_figures(trainer, record)
+            tell_pictures(trainer, _pictures(trainer, pl_module, worst(rows)))
         if outcome is not None and trainer.test_loop.verbose:
             trainer.test_loop.verbose = False  # Lightning would say some of it again
             closing_block.show(record, folder)
@@ -241,6 +245,26 @@ def _paths_under_evaluation(trainer: Trainer, dataloader_idx: int) -> list[str |
     if isinstance(dataset, PredictDataset):
         return list(dataset.image_filenames)
     return list(dataset.samples.image_path)
+
+
+def _pictures(
+    trainer: Trainer,
+    pl_module: Any,  # noqa: ANN401 - as above
+    images: Sequence[str],
+) -> list[Pictured]:
+    """What was drawn of some of the tested images."""
+    drawer = getattr(pl_module, "visualizer", None)
+    if not isinstance(drawer, HeatMapVisualizer) or drawer.output_dir is None:
+        return []
+    every = [_paths_under_evaluation(trainer, i) for i in range(len(_loaders(trainer)))]
+    names = {
+        str(path): picture_name(Path(path), base)
+        for paths in every
+        for base in [_common_folder(paths)]
+        for path in paths
+    }
+    found = [Pictured(names[one].as_posix(), drawer.output_dir / names[one]) for one in images]
+    return [one for one in found if one.file.is_file()]
 
 
 def _evaluator(pl_module: Any) -> Any:  # noqa: ANN401 - of any making, or none

@@ -9,13 +9,14 @@ from typing import Any
 
 from anomalib import LearningType
 from lightning import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
+from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.components.threshold import has_pixel_threshold, has_threshold
 from anomalib_medclip.data.batch import CLASS_NAMES
 from anomalib_medclip.evaluation.findings import Outcome
 from anomalib_medclip.evaluation.levels import UnitScores
-from anomalib_medclip.provenance import NOTICE, packages
+from anomalib_medclip.provenance import NOTICE, packages, sha256_of_tensors
 from anomalib_medclip.training.datamodule_view import DatamoduleView, below
 
 RUN, METRICS, SCORES, PICTURES = "run.json", "test_metrics.json", "test_scores.csv", "images"
@@ -48,6 +49,7 @@ def run_record(
             "name": type(module).__name__,
             "options": _options(module),
             "words": _words(module),
+            "weights_sha256": _weights(module),
         },
         "data": _data(data),
         "training": trained,
@@ -62,10 +64,11 @@ def run_record(
 
 
 def training_facts(data: DatamoduleView, epochs: int) -> dict[str, Any]:
-    """How a model is trained on some data: from other sets or from a support, which, how long."""
+    """How a model is trained on some data: from other sets or a support, how large, how long."""
     return {
         "setting": "zero-shot" if data.zero_shot else "few-shot",
         "sets": data.sets_learnt,
+        "support": data.support_counts,
         "epochs": epochs,
     }
 
@@ -92,6 +95,13 @@ def _words(module: Any) -> dict[str, Any] | None:  # noqa: ANN401 - as above
     """What the prompts say; ``None`` of a model whose words are not known."""
     words = getattr(module, "words", None)
     return None if words is None else {"object_name": module.object_name, **words.as_plain()}
+
+
+def _weights(module: Any) -> str | None:  # noqa: ANN401 - as above
+    """What tells what was learnt from anything else, as exports and results have it."""
+    if not isinstance(module, nn.Module):
+        return None
+    return sha256_of_tensors(without_clip(module.state_dict()))
 
 
 def _is_plain(value: Any) -> bool:  # noqa: ANN401 - of any kind
