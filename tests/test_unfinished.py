@@ -20,7 +20,9 @@ from anomalib_medclip import Inferencer
 from anomalib_medclip.cli import main
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.errors import UnfinishedError
-from anomalib_medclip.score.montage import Panel, draw_montage
+from anomalib_medclip.pictures.heat import HeatScale
+from anomalib_medclip.pictures.view import View
+from anomalib_medclip.score.montage import draw_montage
 from anomalib_medclip.training.checkpoints import read_checkpoint
 
 CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -255,14 +257,14 @@ def test_a_model_that_is_to_find_no_threshold_gives_none(tmp_path, photo):
 def test_the_sheet_without_a_threshold_has_the_colours_of_its_own_range(tmp_path, monkeypatch):
     seen = []
 
-    def look(figure, path):
-        del path
-        seen.extend([figure.get_suptitle(), figure.axes[-1].get_ylim()])  # the bar is the last
+    def look(views, heading, threshold):
+        seen.extend([heading, HeatScale.of(views[0].heat, threshold)])
+        return Image.new("L", (1, 1))
 
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", look)
+    monkeypatch.setattr("anomalib_medclip.score.montage.draw_sheet", look)
     heat = np.linspace(2, 3, 12, dtype=np.float32).reshape(3, 4)
-    panel = Panel(np.zeros((3, 4), np.float32), heat, "slice 0")
-    draw_montage(tmp_path / "sheet.png", [panel], has_threshold=False)
-    words, limits = seen
+    view = View(np.zeros((3, 4, 3), np.uint8), "slice 0", heat)
+    draw_montage(tmp_path / "sheet.png", [view], has_threshold=False)
+    words, scale = seen
     assert words.endswith("no threshold of pixels is known")
-    assert limits == (2, 3)
+    assert scale == (2, 3, None)

@@ -5,8 +5,11 @@ names of files come from anybody. Such a cell gets an apostrophe in front, after
 CSV injection; numbers are left as they are.
 """
 
+import csv
+import io
 import re
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
@@ -36,3 +39,17 @@ def original(cell: str) -> str:
         ('=1+A1', "'=1+A1", "'quoted'")
     """
     return cell[1:] if cell.startswith("'") and _RUNS.match(cell) else cell
+
+
+def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as CSV, each cell as ``shown`` gives it.
+
+    Example:
+        >>> as_table([{"image": "=1.png", "score": 0.5}], ["image", "score"]).split()
+        ['image,score', "'=1.png,0.5"]
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=columns)
+    writer.writeheader()
+    writer.writerows({name: shown(cell) for name, cell in row.items()} for row in rows)
+    return text.getvalue()

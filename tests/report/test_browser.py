@@ -130,6 +130,35 @@ def test_heat_maps_are_coloured_by_the_one_scale(page):
     assert page.locator("#bar").evaluate(bar) == [int(channel) for channel in upper_end]
 
 
+def test_outlines_of_lesion_and_prediction_are_shown_and_hidden_each_by_itself(page):
+    for box, line in (("#truth", ".truth-line"), ("#called", ".called-line")):
+        lines = page.locator(f"#pictures {line}")
+        assert lines.count() > 0
+        assert lines.first.evaluate("line => getComputedStyle(line).display") == "inline"
+        page.locator(box).uncheck()
+        assert lines.first.evaluate("line => getComputedStyle(line).display") == "none"
+        page.locator(box).check()
+
+
+def test_no_button_of_a_chart_is_in_the_order_of_the_keys(page):
+    buttons = page.locator(".modebar-btn")
+    assert buttons.count() > 0
+    assert buttons.evaluate_all("all => all.every((one) => one.tabIndex === -1)")
+
+
+def test_a_phone_shows_a_model_and_its_figure_at_once(opened):
+    page, _, _ = opened
+    phone = page.context.browser.new_page(viewport={"width": 390, "height": 844})
+    phone.goto(page.url.partition("#")[0])
+    row = phone.locator("#table tbody tr").first
+    for cell in (row.locator("th"), row.locator("td.honest:not([hidden])").first):
+        box = cell.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+        assert box["y"] + box["height"] <= 844
+    phone.close()
+
+
 def test_an_image_is_enlarged_and_turned_by_keys(page):
     tile = page.locator("#pictures [data-at='1'] .tile").nth(1)
     tile.focus()

@@ -18,9 +18,13 @@ from PIL import Image as Pillow
 from torch.utils.data import DataLoader, Dataset
 
 from anomalib_medclip.files import write_whole
+from anomalib_medclip.pictures.view import View
 from anomalib_medclip.readers.picture import read_image
 from anomalib_medclip.training import results
-from anomalib_medclip.training.results import HeatMapVisualizer, ResultsWriter, picture_name
+from anomalib_medclip.training.picture_names import common_folder, picture_name
+from anomalib_medclip.training.results import HeatMapVisualizer, ResultsWriter
+from anomalib_medclip.training.views import extent_of
+from anomalib_medclip.training.worst_cases import MOST, WorstCases
 
 # --- names of pictures
 
@@ -36,7 +40,7 @@ file_paths = st.builds(
 
 @given(paths=st.lists(file_paths, min_size=1, max_size=30, unique=True))
 def test_no_two_images_share_a_picture(paths):
-    base = results._common_folder(paths)
+    base = common_folder(paths)
     names = [picture_name(path, base) for path in paths]
     assert len(set(names)) == len(paths)
     for name in names:
@@ -60,14 +64,14 @@ def test_a_picture_is_named_after_its_image(path, name):
 
 def test_paths_that_go_up_do_not_leave_the_pictures_folder():
     paths = ["/data/a/1.png", "/data/a/../b/1.png"]
-    base = results._common_folder(paths)
+    base = common_folder(paths)
     assert {picture_name(Path(p), base) for p in paths} == {Path("a/1.png"), Path("b/1.png")}
 
 
 def test_relative_and_absolute_paths_are_told_apart(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     paths = ["a/1.png", str(tmp_path / "b" / "1.png")]
-    base = results._common_folder(paths)
+    base = common_folder(paths)
     assert [picture_name(Path(p), base) for p in paths] == [Path("a/1.png"), Path("b/1.png")]
 
 
@@ -316,3 +320,76 @@ def test_metrics_appear_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_an_empty_test_leaves_an_empty_table(tmp_path):
     results._write_table(tmp_path / "scores.csv", [])
     assert read_table(tmp_path / "scores.csv") == []
+
+
+# --- the worst cases
+
+
+class Decided(Images):
+    """Images whose truth is given."""
+
+    def __init__(self, paths, labels):
+        super().__init__(paths)
+        self.labels = labels
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        item.gt_label = torch.tensor(self.labels[index])
+        return item
+
+
+def test_a_test_leaves_its_worst_misses_and_false_alarms_on_a_sheet(evaluate, tmp_path):
+    values = [220, 200, 30, 60, 250, 20]  # the model calls abnormal what is brighter than half
+    labels = [0, 0, 1, 1, 1, 0]
+    paths = [save_image(tmp_path / "in" / f"{n}.png", v) for n, v in enumerate(values)]
+    folder = evaluate(HeatMapVisualizer(), Decided(paths, labels))
+    rows = read_table(folder / "worst_cases.csv")
+    found = [(row["kind"], Path(row["image"]).name) for row in rows]
+    misses = [("missed", "2.png"), ("missed", "3.png")]
+    assert found == [*misses, ("false alarm", "0.png"), ("false alarm", "1.png")]
+    scores = [float(row["pred_score"]) for row in rows]
+    assert scores == pytest.approx([30 / 255, 60 / 255, 220 / 255, 200 / 255], abs=1e-3)
+    with Pillow.open(folder / "worst_cases.png") as sheet:
+        assert sheet.height > 200
+
+
+def test_the_sheet_is_bounded_and_counts_what_it_leaves_out():
+    worst = WorstCases()
+    image = np.zeros((2, 2, 3), np.uint8)
+    for n in range(50):
+        worst.add(f"{n}.png", View(image, "", score=0.9 - n / 100, decision=True, label=False))
+    assert [case.path for case in worst.kept] == [f"{n}.png" for n in range(MOST)]
+    assert worst.heading.startswith(
+        "0 misses and 50 false alarms among 50 test images; the worst 9."
+    )
+    halves = [WorstCases(), WorstCases()]
+    for n in range(50):
+        view = View(image, "", score=0.9 - n / 100, decision=True, label=False)
+        halves[n % 2].add(f"{n}.png", view)
+    joined = WorstCases().join(halves)
+    assert [case.path for case in joined.kept] == [case.path for case in worst.kept]
+    assert joined.heading == worst.heading
+
+
+def test_a_prediction_has_no_worst_cases(evaluate, brain):
+    folder = evaluate(HeatMapVisualizer(), PredictDataset(brain[1]), verb="predict")
+    assert not (folder / "worst_cases.png").exists()
+
+
+def test_a_picture_has_the_shape_of_its_file_whatever_the_model_saw(tmp_path):
+    path = tmp_path / "wide.png"
+    Pillow.new("L", (200, 50)).save(path)
+    assert extent_of(path) == (50, 200, False, None)
+    turned = Pillow.Exif()
+    turned[0x0112] = 6
+    Pillow.new("L", (200, 50)).save(tmp_path / "turned.png", exif=turned)
+    assert extent_of(tmp_path / "turned.png") == (200, 50, False, None)
+    (tmp_path / "slice.dcm").write_bytes(b"DICM" * 40)
+    assert extent_of(tmp_path / "slice.dcm") is None
+
+
+def test_options_of_anomalib_s_drawing_draw_as_anomalib_does():
+    item = ImageItem(image=torch.rand(3, 16, 16), anomaly_map=torch.rand(16, 16))
+    asked = HeatMapVisualizer(fields=["image"], overlay_fields=[]).visualize(item)
+    assert asked.size[0] < HeatMapVisualizer().visualize(item).size[0]
+    assert HeatMapVisualizer(output_dir="here").fields is None  # what a checkpoint holds

@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # others that show how far they are need no comparison
     from anomalib_medclip.compare.grid import Cell
 
 
+_MINUTE = 60
+
+
 def reading(items: Iterable[Any], count: int) -> Iterable[Any]:
     """Pass on so many items, and show how many there were, until all were."""
     return track(items, "reading", count, console=Console(stderr=True), transient=True)
@@ -49,6 +52,7 @@ class Screen:
         self._all = self._progress.add_task("cells", total=total, completed=done)
         self._running: dict[str, tuple[TaskID, float]] = {}
         self._total, self._ended, self.failed = total, done, 0
+        self._run, self._begun = 0, time.monotonic()
 
     def __enter__(self) -> "Screen":
         """Begin to show."""
@@ -76,15 +80,38 @@ class Screen:
         if task is not None:
             self._progress.remove_task(task)
         self._ended += 1
+        self._run += 1
         self.failed += status == "failed"
         words = f"cells ({self.failed} failed)" if self.failed else "cells"
         self._progress.update(self._all, completed=self._ended, description=words)
         if not self._console.is_terminal or status == "failed":
             taken = f"{time.monotonic() - begun:.1f} s"
             self._progress.console.print(
-                f"{self._ended}/{self._total} {cell_in_words(cell)}: {status}, {taken}",
+                f"{self._ended}/{self._total} {cell_in_words(cell)}: {status}, {taken}{self._left()}",
                 highlight=False,
             )
+
+    def _left(self) -> str:
+        """How many cells are left, and about how long they take, in words; nothing after the last.
+
+        Cells that run side by side count as they end, so that their number needs not be known.
+        """
+        left = self._total - self._ended
+        seconds = (time.monotonic() - self._begun) / self._run * left
+        return f"; {left} left, about {duration(seconds)}" if left else ""
+
+
+def duration(seconds: float) -> str:
+    """A time in words, as exact as an expected one can be.
+
+    >>> duration(41.3), duration(600), duration(9000)
+    ('41 s', '10 min', '2 h 30 min')
+    """
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / _MINUTE)
+    hours, rest = divmod(minutes, _MINUTE)
+    return f"{hours} h {rest} min" if hours else f"{minutes} min"
 
 
 def cell_in_words(cell: "Cell") -> str:

@@ -36,6 +36,7 @@ from anomalib_medclip.data.integrity import (
     with_name,
 )
 from anomalib_medclip.data.not_taken import not_taken
+from anomalib_medclip.data.slice_places import SlicePlace, place_of
 from anomalib_medclip.data.slicing import Plane, Sliced, Slicing, cut
 from anomalib_medclip.data.voxel_transforms import TransformSpec, build_transforms
 from anomalib_medclip.errors import EmptySplitError, MaskError, MedclipError, MissingMaskError
@@ -128,7 +129,7 @@ class Volumes(MedicalDataModule):
             build_transforms(own)  # so that a wrong one is refused here
         self.slicing = Slicing(plane, spacing, organs, organ_margin, slices, own)
         self._cache = TensorCache(cache_memory)
-        self._places: dict[str, tuple[Case, int]] = {}
+        self._places: dict[str, tuple[Case, int, SlicePlace]] = {}
         self._listed: DataFrame | None = None
         self._problems: list[Problem] = []
         self._number = LesionNumber()
@@ -235,21 +236,16 @@ class Volumes(MedicalDataModule):
             marks = sliced.masks.numpy()
             self._problems += volume_mask_problems(str(case.image), str(case.mask), marks)
         self.left_out = [*self.left_out, *sliced.left_out]
-        rows = []
+        rows, split = [], {"split": case.split} if case.split else {}
         for number, label in self.labelled(case, sliced):
             path = str(case.image / f"{self.slicing.plane}_{number:03d}.png")
             self._cache.fetch([path], partial(_stack, sliced, number))
-            self._places[path] = case, number
-            row = {
-                "image_path": path,
-                "label_index": label,
-                "mask_path": str(case.mask or ""),
-                "group": case.patient,
-                "volume": str(case.image),
-                "has_masks": self.has_masks,
-                "of_ill": bool(sliced.lesions.any()),
-            }
-            rows.append({**row, "split": case.split} if case.split else row)
+            self._places[path] = case, number, place_of(sliced, number)
+            rows.append({
+                "image_path": path, "label_index": label, "mask_path": str(case.mask or ""),
+                "group": case.patient, "volume": str(case.image), "has_masks": self.has_masks,
+                "of_ill": bool(sliced.lesions.any()), **split,
+            })  # fmt: skip
         if not rows and sliced.masks is None and not case.source.healthy:
             lost = LeftOut(case.image, "has no labelled slice in the table", "complete it")
             self.left_out = [*self.left_out, lost]
@@ -266,11 +262,15 @@ class Volumes(MedicalDataModule):
         """
 
         def compute(missing: list[int]) -> Tensor:
-            case, number = self._places[path]
+            case, number, _ = self._places[path]
             return _stack(self.cut(case), number, missing)
 
         image, mask = self._cache.fetch([path], compute)[0]
         return Image(image.expand(3, -1, -1).contiguous()), Mask(mask.to(torch.uint8))
+
+    def place_of(self, path: str) -> SlicePlace:
+        """Where in its volume a slice is, to be drawn and named."""
+        return self._places[path][2]
 
     def read_lesion(self, sample: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Where the mask of a slice marks a lesion, ``(height, width)``."""

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from anomalib_medclip.compare.cell_record import CellRecord
 from anomalib_medclip.report.curve_charts import calibration_charts, roc_and_pr_charts
-from anomalib_medclip.report.figure_charts import cost_charts, gap_charts, k_charts
+from anomalib_medclip.report.figure_charts import cost_charts, gap_charts
+from anomalib_medclip.report.k_charts import k_charts
 from anomalib_medclip.report.rows import Chart, ReportRow
 
 

@@ -1,6 +1,6 @@
 """Charts of the scores themselves: ROC, precision-recall, and calibration."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,17 @@ from anomalib_medclip.metrics.images import FloatArray
 from anomalib_medclip.report.columns import METRICS
 from anomalib_medclip.report.drawing import (
     GREY,
+    PERCENT,
     SeriesStyle,
     by_largest_k,
     canvas,
-    estimate_in_words,
     finished,
     heading,
+    name_in_corner,
     notes,
     styles_of,
 )
+from anomalib_medclip.report.numbers import estimate_in_words, percent
 from anomalib_medclip.report.rows import Chart, ReportRow
 from anomalib_medclip.report.runs import CellRun, runs_of
 
@@ -31,8 +33,8 @@ Points = Callable[[CellRun], tuple[FloatArray, FloatArray] | None]
 _GRID = np.linspace(0, 1, 101) ** 2
 """False positive rates, and recalls; closer where curves are steep."""
 
-_SCORES = 15
-"""Bins of the calibration curve, as of the calibration error."""
+_BINS = 5
+"""Of the calibration curve; the calibration error has more of them, and none is looked at."""
 
 
 def roc_and_pr_charts(rows: Sequence[ReportRow], records: Sequence[CellRecord]) -> list[Chart]:
@@ -50,6 +52,7 @@ def roc_and_pr_charts(rows: Sequence[ReportRow], records: Sequence[CellRecord]) 
                 for column, trace in _bands(row, draws, styles[row.label]):
                     figure.add_trace(trace, row=1, col=column)
             _finish(figure, [run for row in shown for run in runs_of(row, records)], level)
+            name_in_corner(figure, _by_area(shown, level), styles)
             caption = (
                 f"Curves of the {level} scores at the honest epoch. A line is the mean over draws, "
                 "at the same false positive rate or recall; the band reaches from the lowest draw "
@@ -74,23 +77,27 @@ def calibration_charts(rows: Sequence[ReportRow], records: Sequence[CellRecord])
         if not drawn:
             continue
         titles = ["share of abnormal images at a score", "images at a score"]
-        stacked = {"rows": 2, "cols": 1, "shared_xaxes": True, "row_heights": [0.72, 0.28]}
-        figure = canvas(titles, 620, vertical_spacing=0.1, **stacked)
+        stacked = {"rows": 2, "cols": 1, "shared_xaxes": True, "row_heights": [0.64, 0.36]}
+        figure = canvas(titles, 640, vertical_spacing=0.1, **stacked)
         diagonal = go.Scatter(x=[0, 1], y=[0, 1], **_quiet())
         figure.add_trace(diagonal, row=1, col=1)
         alts = []
         for row, scores, abnormal in drawn:
-            curve = reliability_curve(scores, abnormal, bins=_SCORES)
+            curve = reliability_curve(scores, abnormal, bins=_BINS)
+            error = percent(reliability_curve(scores, abnormal).error)
             for place, trace in enumerate(_reliability(curve, row.label, styles[row.label]), 1):
                 figure.add_trace(trace, row=place, col=1)
-            alts.append(f"{row.label}: calibration error of all draws together {curve.error:.3f}")
+            alts.append(f"{row.label}: calibration error of all draws together {error} %")
         figure.update_xaxes(title_text="score", row=2, col=1, range=[0, 1])
-        figure.update_yaxes(title_text="abnormal", row=1, col=1, range=[-0.03, 1.03])
-        figure.update_layout(legend_y=-0.12)
+        figure.update_yaxes(
+            title_text="abnormal", row=1, col=1, range=[-0.03, 1.03], tickformat=PERCENT
+        )
+        figure.update_yaxes(title_text="images", row=2, col=1)
+        name_in_corner(figure, [row.label for row, *_ in drawn], styles)
         shown = [row for row, *_ in drawn]
         others = ", ".join(row.label for row in here if row not in shown)
         caption = (
-            "Scores of all draws together, in 15 bins; bins with few images say little. On the "
+            "Scores of all draws together, in 5 bins; bins with few images say little. On the "
             "diagonal 8 of 10 images with a score of 0.8 are abnormal; below it, fewer. Scores are "
             "scaled so that one half is the threshold, and are no probabilities by themselves; "
             "shares depend on how many test images are abnormal. The table's calibration error is "
@@ -150,7 +157,7 @@ def _bands(
     name = row.label
     for column in (1, 2):
         every = np.stack([draw[column - 1] for draw in draws])
-        shared = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+        shared = {"mode": "lines", "hoverinfo": "skip"}
         if len(draws) > 1:
             edges = [*_GRID, *_GRID[::-1]], [*every.max(axis=0), *every.min(axis=0)[::-1]]
             shared |= {"fill": "toself", "fillcolor": style.veil, "line": {"width": 0}}
@@ -158,12 +165,11 @@ def _bands(
         mean = go.Scatter(
             x=[*(0.0,) * (column == 1), *_GRID],
             y=[*(0.0,) * (column == 1), *every.mean(axis=0)],
-            mode="lines",
-            line={"color": style.colour, "dash": style.dash, "width": 2},
+            mode="lines+markers",
+            line={"color": style.colour, "width": 2},
+            marker={"symbol": style.symbol, "size": 8, "maxdisplayed": 7},
             name=name,
-            legendgroup=name,
-            showlegend=column == 1,
-            hovertemplate=f"{name}<br>%{{x:.2f}}, %{{y:.3f}}<extra></extra>",
+            hovertemplate=f"{name}<br>%{{x:.1%}}, %{{y:.1%}}<extra></extra>",
         )
         yield column, mean
 
@@ -178,11 +184,19 @@ def _finish(figure: Any, runs: Sequence[CellRun], level: str) -> None:  # noqa: 
     figure.update_yaxes(title_text="recall", range=[0, 1.01], col=1)
     figure.update_xaxes(title_text="recall", range=[0, 1], col=2)
     figure.update_yaxes(title_text="precision", range=[0, 1.01], col=2)
+    figure.update_xaxes(tickformat=PERCENT)
+    figure.update_yaxes(tickformat=PERCENT)
+
+
+def _by_area(rows: Sequence[ReportRow], level: str) -> list[str]:
+    """Names of the rows, the one with the largest area under ROC first."""
+    known = {row.label: row.honest.get(f"{level}_AUROC") for row in rows}
+    return sorted(known, key=lambda name: -(known[name].mean if known[name] else 0.0))  # type: ignore[union-attr]
 
 
 def _quiet() -> dict[str, Any]:
     line = {"color": GREY, "width": 1}
-    return {"mode": "lines", "line": line, "hoverinfo": "skip", "showlegend": False}
+    return {"mode": "lines", "line": line, "hoverinfo": "skip"}
 
 
 def _areas(row: ReportRow, level: str) -> str:
@@ -204,24 +218,27 @@ def _are_shares(scores: Sequence[float]) -> bool:
 
 
 def _reliability(curve: Any, name: str, style: SeriesStyle) -> Iterator[Any]:  # noqa: ANN401 - lazily named
+    """The curve, and how many images each of its points is of, in bars with their numbers."""
     filled = curve.scores > 0
-    shared: Mapping[str, Any] = {"legendgroup": name, "name": name}
     yield go.Scatter(
         x=curve.mean_score[filled].tolist(),
         y=curve.abnormal[filled].tolist(),
         mode="lines+markers",
-        line={"color": style.colour, "dash": style.dash, "width": 2},
-        marker={"symbol": style.symbol, "size": 8},
+        line={"color": style.colour, "width": 2},
+        marker={"symbol": style.symbol, "size": 9},
         text=curve.scores[filled].tolist(),
-        hovertemplate=f"{name}<br>%{{x:.2f}}: %{{y:.2f}} abnormal of %{{text}}<extra></extra>",
-        **shared,
+        hovertemplate=f"{name}<br>%{{x:.2f}}: %{{y:.1%}} abnormal of %{{text}}<extra></extra>",
+        name=name,
     )
-    yield go.Scatter(
-        x=((np.arange(_SCORES) + 0.5) / _SCORES).tolist(),
+    yield go.Bar(
+        x=((np.arange(_BINS) + 0.5) / _BINS).tolist(),
         y=curve.scores.tolist(),
-        mode="lines",
-        line={"color": style.colour, "dash": style.dash, "width": 1.5, "shape": "hvh"},
-        hoverinfo="skip",
-        showlegend=False,
-        **shared,
+        text=curve.scores.tolist(),
+        textposition="outside",
+        textangle=0,
+        textfont_size=9,
+        cliponaxis=False,
+        marker={"color": style.colour, "line": {"width": 0}},
+        hovertemplate=f"{name}<br>%{{y}} images<extra></extra>",
+        name=name,
     )

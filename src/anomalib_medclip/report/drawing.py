@@ -1,7 +1,8 @@
 """What all charts have in common: how a row looks, an empty figure, a figure as JSON."""
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from plotly import io
@@ -14,16 +15,18 @@ from anomalib_medclip.report.rows import Chart, Estimate, ReportRow
 GREY = "#888888"
 """Of what is no model: chance, and what links two dots."""
 
+_FEWEST_TICKS = 3
 _FAINT = "rgba(128,128,128,0.25)"
 _CLEAR = "rgba(0,0,0,0)"
 _SYMBOLS = (
     "circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down", "x",
     "pentagon", "bowtie", "hourglass",
 )  # fmt: skip
-# Seven, so that only after 63 rows nine colours and dashes come together again.
-_DASHES = (
-    "solid", "dash", "dashdot", "longdash", "longdashdot", "12px,3px,3px,3px,3px,3px", "24px,3px",
-)  # fmt: skip
+_GLYPHS = "●■◆▲✚★⬢▼✖⬟⧓⧗"
+"""The same marks as letters: only after 36 rows a mark and one of nine colours come together."""
+
+PERCENT = ".1~%"
+"""plotly's format of shares: in percent, as in the table."""
 
 
 class SeriesStyle(NamedTuple):
@@ -31,7 +34,12 @@ class SeriesStyle(NamedTuple):
 
     colour: str
     symbol: str
-    dash: str
+    glyph: str
+
+    @property
+    def mark(self) -> str:
+        """The mark in its colour, as plotly's text has it."""
+        return f'<span style="color:{self.colour}">{self.glyph}</span>'
 
     @property
     def veil(self) -> str:
@@ -41,14 +49,14 @@ class SeriesStyle(NamedTuple):
 
 
 def styles_of(rows: Sequence[ReportRow]) -> dict[str, SeriesStyle]:
-    """Style of each label: the model's colour, trivial models grey; symbol and dash its own."""
+    """Style of each label: the model's colour, trivial models grey; a mark of its own."""
     colour = colours([row.model for row in rows])
     names = {row.label: row for row in rows}
     return {
         name: SeriesStyle(
             GREY if row.kind == "trivial" else colour[row.model],
             _SYMBOLS[place % len(_SYMBOLS)],
-            _DASHES[place % len(_DASHES)],
+            _GLYPHS[place % len(_GLYPHS)],
         )
         for place, (name, row) in enumerate(names.items())
     }
@@ -89,6 +97,7 @@ def canvas(titles: Sequence[str], height: int = 420, **options: Any) -> Any:  # 
         plot_bgcolor=_CLEAR,
         margin={"l": 60, "r": 20, "t": 40, "b": 60},
         legend={"orientation": "h", "y": -0.2, "yanchor": "top", "bgcolor": _CLEAR},
+        showlegend=False,  # lines and points are named where they are
     )
     axis = {"gridcolor": _FAINT, "linecolor": GREY, "zeroline": False, "automargin": True}
     figure.update_xaxes(**axis, title_standoff=8)
@@ -121,15 +130,97 @@ def whiskers(
     return along, across
 
 
-def estimate_in_words(estimate: Estimate) -> str:
-    """An estimate with its interval, in three digits.
+def name_in_corner(
+    figure: Any,  # noqa: ANN401 - plotly's
+    names: Sequence[str],
+    styles: Mapping[str, SeriesStyle],
+) -> None:
+    """Name the lines of the first panel, in their order, in its empty lower right corner."""
+    text = "<br>".join(f"{styles[name].mark} {shortened(name)}" for name in names)
+    figure.add_annotation(
+        text=text, x=0.985, y=0.02, xref="x", yref="y", xanchor="right", yanchor="bottom",
+        align="left", showarrow=False, font_size=12 if len(names) <= 8 else 10, name="lines",
+    )  # fmt: skip
 
-    >>> estimate_in_words(Estimate(0.9123, 0.85, 0.95, (0.9, 0.9246)))
-    '0.912 (0.850 to 0.950)'
+
+def name_at_ends(
+    figure: Any,  # noqa: ANN401 - plotly's
+    column: int,
+    ends: Mapping[str, tuple[float, float]],
+    styles: Mapping[str, SeriesStyle],
+    gap: float,
+) -> None:
+    """Name lines at their right ends, moved apart where they would stand on one another.
+
+    Args:
+        figure: The figure.
+        column: Of the panel, from 1.
+        ends: Place of each end, as the axes have it: of a logarithmic one, the logarithm.
+        styles: By name.
+        gap: The least distance of two names.
     """
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.mean:.3f}"
-    return f"{estimate.mean:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+    heights = apart([y for _, y in ends.values()], gap)
+    axis = "" if column == 1 else str(column)
+    for (name, (x, _)), y in zip(ends.items(), heights, strict=True):
+        figure.add_annotation(
+            text=f"{styles[name].mark} {shortened(name)}", x=x, y=y, xref=f"x{axis}",
+            yref=f"y{axis}", xanchor="left", xshift=10, showarrow=False, font_size=12,
+            align="left", name="lines",
+        )  # fmt: skip
+
+
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights in the same order, moved so that no two are closer than so much.
+
+    >>> apart([0.5, 0.5, 0.9], 0.1)
+    [0.45, 0.55, 0.9]
+    """
+    order = sorted(range(len(heights)), key=lambda place: heights[place])
+    groups: list[tuple[float, list[int]]] = []  # middle, and who stands around it
+    for place in order:
+        groups.append((heights[place], [place]))
+        while len(groups) > 1 and _touch(groups[-2], groups[-1], gap):
+            _, last = groups.pop()
+            _, before = groups.pop()
+            joined = [*before, *last]
+            groups.append((sum(heights[one] for one in joined) / len(joined), joined))
+    found = dict.fromkeys(order, 0.0)
+    for middle, places in groups:
+        for step, place in enumerate(places):
+            found[place] = round(middle + gap * (step - (len(places) - 1) / 2), 6)
+    return [found[place] for place in range(len(heights))]
+
+
+def _touch(lower: tuple[float, list[int]], upper: tuple[float, list[int]], gap: float) -> bool:
+    needed = gap * (len(lower[1]) + len(upper[1])) / 2
+    return upper[0] - lower[0] < needed - 1e-9
+
+
+def shortened(name: str, most: int = 26) -> str:
+    """A name of at most so many letters."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def log_ticks(values: Sequence[float]) -> dict[str, Any]:
+    """Ticks of a logarithmic axis: 1, 2 and 5 of each power of ten, fewer or more if needed.
+
+    >>> log_ticks([0.03, 0.4])["ticktext"], log_ticks([7, 12])["ticktext"]
+    (['0.05', '0.1', '0.2'], ['7', '8', '9', '10'])
+    """
+    low, high = min(values), max(values)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
+        ticks = [step * 10.0**power for power in powers for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= _FEWEST_TICKS:
+            break
+    ticks = ticks or [low]
+    pad = 0.12 * math.log10(high / low) + 0.05
+    return {
+        "tickvals": ticks,
+        "ticktext": [f"{tick:,.4g}" if tick < 1000 else f"{tick:,.0f}" for tick in ticks],
+        "range": [math.log10(low) - pad, math.log10(high) + pad],
+    }
 
 
 def identifier(*parts: object) -> str:

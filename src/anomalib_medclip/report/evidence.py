@@ -47,7 +47,8 @@ def estimate(values: Sequence[float], evidence: Evidence | None) -> Estimate:
     if evidence is None:
         return Estimate(mean, None, None, tuple(values))
     source = "patients and draws" if len(values) > 1 else "patients"
-    return Estimate(mean, evidence.interval.low, evidence.interval.high, tuple(values), source)
+    interval, patients = evidence.interval, len(evidence.sample.patients)
+    return Estimate(mean, interval.low, interval.high, tuple(values), source, patients)
 
 
 def caveats(runs: Sequence[CellRun], samples: Samples, zero_shot: bool) -> list[str]:

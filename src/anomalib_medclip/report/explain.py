@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from jinja2 import Environment, PackageLoader
-from matplotlib import colormaps
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_erosion
 
@@ -17,6 +16,8 @@ from anomalib_medclip.compare.dataset_result import (
     NearestPatch,
 )
 from anomalib_medclip.compare.store import Store
+from anomalib_medclip.pictures.heat import table
+from anomalib_medclip.pictures.outlines import TRUTH
 from anomalib_medclip.report.explanations import (
     CLASSES,
     FoundExplanation,
@@ -28,8 +29,7 @@ EXPLANATION_BUDGET = 3_000_000
 """Characters of pictures that the section may add to the page."""
 
 _SIDE = 120  # of a picture, in pixels; it is shown a little smaller
-_COLOURS = colormaps["inferno"]
-_TRUTH, _BOX = "#00e5ff", "#ffd400"
+_BOX = "#ffd400"
 
 
 class _Picture(NamedTuple):
@@ -161,8 +161,7 @@ def _place(patch: tuple[int, int] | None) -> str:
 
 def _heat(values: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
     """Colours of a heat map; 0 and 255 are the ends of the scale for every map."""
-    coloured: UInt8[np.ndarray, "height width 4"] = _COLOURS(values, bytes=True)
-    return coloured[..., :3]
+    return table()[values, :3]
 
 
 def _encoded(
@@ -177,7 +176,7 @@ def _encoded(
     if mask is not None and mask.any():
         inside = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
         edge = Image.fromarray(inside & ~binary_erosion(inside))
-        small.paste(_TRUTH, mask=edge)
+        small.paste(TRUTH, mask=edge)
     if box is not None:
         (row, column), (width, height) = box, (size[0] / grid, size[1] / grid)
         left, top = column * width, row * height

@@ -1,4 +1,4 @@
-"""Charts of the rows: what oracle epochs gain, accuracy against K, and accuracy against cost."""
+"""Charts of the rows: what oracle epochs gain, and accuracy against cost."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,18 +8,20 @@ from plotly import graph_objects as go
 from anomalib_medclip.report.columns import COSTS, METRICS
 from anomalib_medclip.report.drawing import (
     GREY,
+    PERCENT,
     SeriesStyle,
     by_largest_k,
     by_test,
     canvas,
-    estimate_in_words,
     finished,
     heading,
+    log_ticks,
     notes,
-    shots_of,
+    shortened,
     styles_of,
     whiskers,
 )
+from anomalib_medclip.report.numbers import estimate_in_words
 from anomalib_medclip.report.rows import Chart, ReportRow
 
 _SHOWN = ("image_AUROC", "pixel_AUROC")
@@ -37,12 +39,12 @@ def gap_charts(rows: Sequence[ReportRow]) -> list[Chart]:
         figure = canvas([METRICS[m] for m in metrics], height, shared_yaxes=True)
         for column, metric in enumerate(metrics, start=1):
             _dumbbells(figure, column, [row for row in shown if metric in row.gap], metric, styles)
-        figure.update_xaxes(title_text="AUROC")
+        figure.update_xaxes(title_text="AUROC", tickformat=PERCENT)
         names = [row.label_with_k for row in shown]
         figure.update_yaxes(categoryorder="array", categoryarray=names)
         shown_as = [f"{name[:39]}…" if len(name) > 40 else name for name in names]
         figure.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=names, ticktext=shown_as)
-        figure.update_layout(legend_y=-70 / (height - 100))
+        figure.update_layout(showlegend=True, legend_y=-70 / (height - 100))
         caption = (
             "Filled: the honest epoch, with its 95 % interval over patients and draws. Open: the "
             "epoch that was best on the test images, the published practice, by the sum of both "
@@ -61,40 +63,6 @@ def gap_charts(rows: Sequence[ReportRow]) -> list[Chart]:
     return found
 
 
-def k_charts(rows: Sequence[ReportRow]) -> list[Chart]:
-    """Accuracy against K, a chart for each test set with two K or more."""
-    styles, found = styles_of(rows), []
-    for test, here in by_test(rows):
-        known = shots_of(here)
-        metrics = [m for m in _SHOWN if any(m in row.honest for row in here)]
-        if len(known) < 2 or not metrics:
-            continue
-        figure = canvas([METRICS[m] for m in metrics], 480)
-        for column, metric in enumerate(metrics, start=1):
-            _against_k(
-                figure, column, [row for row in here if metric in row.honest], metric, styles
-            )
-        ticks = {"tickvals": known, "ticktext": [str(k) for k in known]}
-        figure.update_xaxes(type="log", title_text="support images of each class, K", **ticks)
-        figure.update_yaxes(title_text="AUROC, honest", col=1)
-        caption = (
-            "Mean over draws with its 95 % interval over patients and draws; points stand slightly "
-            "apart. Dotted lines have no K. Open and dashed: figures of the papers, which come "
-            "from other protocols, most of them from the epoch that was best on the test images."
-            f"{notes(here)}"
-        )
-        alt = "; ".join(
-            f"{METRICS[m]} of {row.label_with_k}: {estimate_in_words(row.honest[m])}"
-            f"{_in_papers(row, m)}"
-            for m in metrics
-            for row in here
-            if m in row.honest
-        )
-        title = f"Accuracy against K, {test}"
-        found.append(finished("shots", test, figure, title, caption, alt))
-    return found
-
-
 def cost_charts(rows: Sequence[ReportRow]) -> list[Chart]:
     """Image AUROC against cost, a chart for each test set, at its largest K."""
     styles, found = styles_of(rows), []
@@ -109,11 +77,12 @@ def cost_charts(rows: Sequence[ReportRow]) -> list[Chart]:
         for column, cost in enumerate(costs, start=1):
             for row in shown:
                 if row.cost.get(cost.name, 0) > 0:
-                    bubble = _bubble(row, cost.name, styles[row.label], biggest, column == 1)
+                    bubble = _bubble(row, cost.name, styles[row.label], biggest)
                     figure.add_trace(bubble, row=1, col=column)
-            figure.update_xaxes(title_text=cost.unit, type="log", col=column)
+            taken = [row.cost[cost.name] for row in shown if row.cost.get(cost.name, 0) > 0]
+            figure.update_xaxes(title_text=cost.unit, type="log", col=column, **log_ticks(taken))
+        figure.update_yaxes(tickformat=PERCENT)
         figure.update_yaxes(title_text="image AUROC, honest", col=1)
-        figure.update_layout(legend_itemsizing="constant")
         caption = (
             "Up and to the left is better. The larger the mark, the more MB the model takes. Costs "
             f"are medians; what takes no time has no mark.{notes(shown)}"
@@ -164,100 +133,7 @@ def _dumbbells(
         figure.add_trace(dots, row=1, col=column)
 
 
-def _against_k(
-    figure: Any,  # noqa: ANN401 - plotly's
-    column: int,
-    rows: Sequence[ReportRow],
-    metric: str,
-    styles: Mapping[str, SeriesStyle],
-) -> None:
-    lines: dict[str, list[ReportRow]] = {}
-    for row in rows:
-        lines.setdefault(row.label, []).append(row)
-    known = shots_of(rows)
-    for place, (name, of_name) in enumerate(lines.items()):
-        shared = {"name": name, "legendgroup": name, "showlegend": column == 1}
-        if of_name[0].k_shot is None:
-            line = {"color": styles[name].colour, "dash": "dot", "width": 2}
-            level = of_name[0].honest[metric]
-            flat = go.Scatter(
-                x=[known[0], known[-1]],
-                y=[level.mean] * 2,
-                mode="lines",
-                line=line,
-                hovertemplate=f"{name}<br>{estimate_in_words(level)}<extra></extra>",
-                **shared,
-            )
-            figure.add_trace(flat, row=1, col=column)
-        else:
-            aside = 1.02 ** (place - (len(lines) - 1) / 2)
-            for trace in _line(of_name, metric, styles[name], aside, shared):
-                figure.add_trace(trace, row=1, col=column)
-        for trace in _papers(of_name, metric, styles[name], column == 1):
-            figure.add_trace(trace, row=1, col=column)
-
-
-def _line(
-    rows: Sequence[ReportRow],
-    metric: str,
-    style: SeriesStyle,
-    aside: float,
-    shared: Mapping[str, Any],
-) -> list[Any]:
-    estimates = [row.honest[metric] for row in rows]
-    places = [(row.k_shot or 0) * aside for row in rows]
-    mean = go.Scatter(
-        x=places,
-        y=[estimate.mean for estimate in estimates],
-        mode="lines+markers",
-        line={"color": style.colour, "dash": style.dash, "width": 2},
-        marker={"symbol": style.symbol, "size": 9},
-        text=[f"{row.label_with_k}<br>{estimate_in_words(row.honest[metric])}" for row in rows],
-        hovertemplate="%{text}<extra></extra>",
-        **shared,
-    )
-    x, y = whiskers(places, estimates)
-    interval = go.Scatter(
-        x=x,
-        y=y,
-        mode="lines",
-        line={"color": style.colour, "width": 1},
-        hoverinfo="skip",
-        **{**shared, "showlegend": False},
-    )
-    return [interval, mean]
-
-
-def _papers(rows: Sequence[ReportRow], metric: str, style: SeriesStyle, legend: bool) -> list[Any]:
-    """A trace for each paper that prints figures of this method; figures without K have none."""
-    printed: dict[str, dict[tuple[int, float], None]] = {}
-    for row in rows:
-        for cell in row.published:
-            if cell["metric"] == metric and row.k_shot is not None:
-                point = (row.k_shot, cell["value"] / 100)
-                printed.setdefault(cell["paper"], {})[point] = None
-    return [
-        go.Scatter(
-            x=[k for k, _ in points],
-            y=[value for _, value in points],
-            mode="lines+markers",
-            line={"color": style.colour, "dash": "dash", "width": 1},
-            marker={"symbol": f"{style.symbol}-open", "size": 9},
-            name=f"{rows[0].model} in {paper}'s paper",
-            legendgroup=f"{rows[0].model} in {paper}",
-            showlegend=legend,
-        )
-        for paper, points in printed.items()
-    ]
-
-
-def _in_papers(row: ReportRow, metric: str) -> str:
-    cells = [cell for cell in row.published if cell["metric"] == metric]
-    printed = dict.fromkeys(f"{cell['value'] / 100:.3f} in {cell['paper']}" for cell in cells)
-    return f", published {', '.join(printed)}" if printed else ""
-
-
-def _bubble(row: ReportRow, cost: str, style: SeriesStyle, biggest: float, legend: bool) -> Any:  # noqa: ANN401 - plotly's
+def _bubble(row: ReportRow, cost: str, style: SeriesStyle, biggest: float) -> Any:  # noqa: ANN401 - plotly's
     size = row.cost.get("model_mb", 0.0)
     marker = {
         "color": style.colour,
@@ -272,11 +148,13 @@ def _bubble(row: ReportRow, cost: str, style: SeriesStyle, biggest: float, legen
     return go.Scatter(
         x=[row.cost[cost]],
         y=[row.honest["image_AUROC"].mean],
-        mode="markers",
+        mode="markers+text",
         marker=marker,
+        text=[shortened(row.label)],
+        textposition="top center",
+        textfont_size=11,
+        cliponaxis=False,
         name=row.label,
-        legendgroup=row.label,
-        showlegend=legend,
         hovertemplate=f"{row.label_with_k}<br>{_cost_in_words(row)}<extra></extra>",
     )
 

@@ -42,8 +42,8 @@ class Gallery(NamedTuple):
             Of an image: its ``number`` in the test set, from 1, ``name``, ``label``, ``height``,
             ``width``, position of its ``volume``, ``slice``, positions of ``picture`` and
             ``outline``, and by model ``scores``, ``ranks`` (of the score among all tested images,
-            in [0, 1]) and positions of ``maps``. ``None`` is what there is not. Without names,
-            numbers stand for them.
+            in [0, 1]) and positions of ``maps`` and of ``called``, the outlines of what is called
+            abnormal. ``None`` is what there is not. Without names, numbers stand for them.
     """
 
     pictures: Sequence[str] = ()
@@ -76,6 +76,7 @@ class _Images(NamedTuple):
     pictures: list[str]
     outlines: list[str]
     maps: list[str]
+    called: list[str]
     sizes: list[tuple[int, int]]
     ranks: list[float]
 
@@ -150,11 +151,15 @@ def _in_order(views: Sequence[_View]) -> list[_View]:
 
 
 def _model(view: _View) -> dict[str, Any]:
-    model, kind, scores = view.cell.model, view.cell.kind, view.test.images.score
-    # A trivial score has no threshold, and one beyond [0, 1] none at a half.
-    judged = kind != "trivial" and min(scores) >= 0 and max(scores) <= 1
-    name = model_label(model, view.cell.normals)
-    return {"model": model, "label": name, "kind": kind, "judged": judged}
+    name = model_label(view.cell.model, view.cell.normals)
+    kind, judged = view.cell.kind, _is_judged(view)
+    return {"model": view.cell.model, "label": name, "kind": kind, "judged": judged}
+
+
+def _is_judged(view: _View) -> bool:
+    """Whether a half is a threshold: not of a trivial score, and not of one beyond [0, 1]."""
+    scores = view.test.images.score
+    return view.cell.kind != "trivial" and min(scores) >= 0 and max(scores) <= 1
 
 
 def _id(view: _View) -> tuple[str, str]:
@@ -173,6 +178,8 @@ def _encode(view: _View, arrays: Arrays) -> _Images:
         pictures=[_jpeg(picture) for picture in pictures],
         outlines=[outline(mask) for mask in masks] or none,
         maps=[_jpeg(heat) for heat in maps] or none,
+        # Without masks nobody knows a threshold of pixels.
+        called=[outline(m) for m in maps if len(masks) and _is_judged(view)] or none,
         sizes=[picture.shape[:2] for picture in pictures],
         ranks=ranks[[*kept.image]].round(4).tolist(),
     )
@@ -204,9 +211,8 @@ def _kept(views: Sequence[_View], encoded: _Encoded, budget: int) -> dict[str, s
     for view in views:
         images = encoded[_id(view)]
         of_set = pieces.setdefault(view.test.data, {})
-        for name, *several in zip(
-            view.names, images.pictures, images.outlines, images.maps, strict=True
-        ):
+        drawn = images.pictures, images.outlines, images.maps, images.called
+        for name, *several in zip(view.names, *drawn, strict=True):
             of_set.setdefault(name, set()).update(several)
     sizes = {
         data: {name: sum(map(len, several)) for name, several in of_set.items()}
@@ -285,6 +291,7 @@ class _Packer:
             "scores": [None] * columns,
             "ranks": [None] * columns,
             "maps": [None] * columns,
+            "called": [None] * columns,
         }
 
     def _fill(self, row: dict[str, Any], column: int, view: _View, i: int) -> None:
@@ -293,6 +300,7 @@ class _Packer:
         row["scores"][column] = round(score, 4)
         row["ranks"][column] = images.ranks[i]
         row["maps"][column] = self.maps.add(images.maps[i])
+        row["called"][column] = self.outlines.add(images.called[i])
 
     def _number_volumes(self, images: Sequence[dict[str, Any]]) -> list[str]:
         """Names of the volumes, or what stands for them; images then hold positions among them."""

@@ -6,13 +6,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from plotly.offline import get_plotlyjs
 
 from anomalib_medclip.compare.cell_record import CellRecord, ComparisonGrid
+from anomalib_medclip.pictures import heat
 from anomalib_medclip.provenance import NOTICE
-from anomalib_medclip.report import sentences
+from anomalib_medclip.report import numbers, sentences
 from anomalib_medclip.report.columns import COSTS, MEANINGS, METRICS, protocols_of
 from anomalib_medclip.report.drawing import GREY
 from anomalib_medclip.report.gallery import Gallery
@@ -23,9 +23,6 @@ from anomalib_medclip.report.rows import Chart, ReportRow, model_label
 
 _CLOUD = re.compile(r"https://(?:cloud|chart-studio)\.plotly\.com[^\"']*")
 """Where plotly.js would upload a chart to, by a button that the page leaves out, too."""
-
-HEAT = "inferno"
-"""matplotlib's name of the one colour scale of all heat maps."""
 
 MAIN = {
     "patient_AUROC": ("honest",),
@@ -105,9 +102,9 @@ def _template() -> Template:
 
 
 _WORDS = {
-    "percent": sentences.percent,
-    "figure_in_words": sentences.figure_in_words,
-    "interval_in_percent": sentences.interval_in_percent,
+    "percent": numbers.percent,
+    "figure_in_words": numbers.figure_in_words,
+    "interval_in_words": numbers.interval_in_words,
     "amount": sentences.amount,
     "k_in_words": sentences.k_in_words,
     "learns_from": sentences.learns_from,
@@ -123,12 +120,12 @@ _WORDS = {
 @cache
 def _assets() -> dict[str, Any]:
     folder = files(__package__) / "templates"
-    table = (mpl.colormaps[HEAT](range(256), bytes=True)[:, :3]).tolist()
     return {
         "css": (folder / "report.css").read_text(encoding="utf-8"),
         "js": (folder / "report.js").read_text(encoding="utf-8"),
         "plotly": _CLOUD.sub("", get_plotlyjs()),
-        "heat": table,
+        "heat": heat.table().tolist(),
+        "opacity": heat.OPACITY,
     }
 
 

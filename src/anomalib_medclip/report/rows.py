@@ -8,7 +8,8 @@ class Estimate(NamedTuple):
     """A figure over draws and seeds: its mean, 95 % interval, and the values it is of.
 
     ``low`` and ``high`` are ``None`` where nothing supports an interval; ``source`` says over what
-    it is: ``patients and draws``, of a single draw ``patients``, or nothing.
+    it is: ``patients and draws``, of a single draw ``patients``, or nothing. ``patients`` is how
+    many were tested, where an interval is over them.
     """
 
     mean: float
@@ -16,6 +17,13 @@ class Estimate(NamedTuple):
     high: float | None
     values: tuple[float, ...]
     source: str = ""
+    patients: int | None = None
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether the interval of a share is all that a share can be, to a tenth of a percent."""
+        known = None not in (self.low, self.high, self.patients)
+        return known and (self.low or 0) < 0.0005 and (self.high or 0) > 0.9995
 
 
 @dataclass(frozen=True)

@@ -4,40 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from anomalib_medclip.evaluation.localisation import COUNTS
-from anomalib_medclip.report.rows import Estimate, ReportRow
+from anomalib_medclip.report.numbers import percent
+from anomalib_medclip.report.rows import ReportRow
 
 _METRIC = "image_AUROC"
 _FEW = 4
-
-
-def percent(value: float) -> str:
-    r"""A figure in [0, 1] as percent with one decimal and a true minus, as the field prints it.
-
-    >>> percent(0.9123), ascii(percent(-0.004))
-    ('91.2', "'\\u22120.4'")
-    """
-    return f"{100 * value:.1f}".replace("-", "\u2212")
-
-
-def interval_in_percent(estimate: Estimate) -> str:
-    r"""The 95 % interval in percent; empty where nothing supports one.
-
-    >>> ascii(interval_in_percent(Estimate(0.912, 0.904, 0.92, (0.912,), "patients")))
-    "'90.4\\u201392.0'"
-    """
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"{percent(estimate.low)}\u2013{percent(estimate.high)}"
-
-
-def figure_in_words(metric: str, value: float) -> str:
-    """A figure as the table has it: in percent, but for counts.
-
-    >>> figure_in_words("image_AUROC", 0.9123), figure_in_words("lesion_FalsePositives", 1.166)
-    ('91.2', '1.17')
-    """
-    return f"{value:.2f}" if metric in COUNTS else percent(value)
 
 
 def k_in_words(row: ReportRow) -> str:

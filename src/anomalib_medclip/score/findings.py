@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
+from anomalib_medclip.data.slice_places import in_the_series
 from anomalib_medclip.data.slicing import Sliced
 from anomalib_medclip.score.dicom_report import Findings, Measurement, Statement
 from anomalib_medclip.score.summary import words_of
 
-_SAME_PLACE = 0.01  # of the distance of slices
 _YES: dict[Any, str] = {True: "yes", False: "no"}
 
 
@@ -35,7 +33,7 @@ def findings_of(
     ]
     numbers += _of_verdict(record["verdict"])
     for row in rows:
-        if (place := _in_the_series(sliced, row["slice"])) is not None:
+        if (place := in_the_series(sliced, row["slice"])) is not None:
             meaning = "Anomaly score of a slice"
             numbers.append(Measurement("slice-score", meaning, row["score"], slice=place))
     listed = "; ".join(f"slice {row['slice']}: {row['score']:.3f}" for row in rows)
@@ -84,15 +82,3 @@ def _of_verdict_in_words(verdict: Mapping[str, Any]) -> list[Statement]:
         for code, meaning, value in said
         if value is not None
     ]
-
-
-def _in_the_series(sliced: Sliced, number: int) -> int | None:
-    """Which slice of the series a slice of the cut is.
-
-    None, if it was cut across several, or lies beyond its ends: a resampled volume may reach there.
-    """
-    across = np.linalg.inv(sliced.affine) @ sliced.picture_affine  # (row, column, slice) to indices
-    row, column, step, start = across[0]
-    place = step * number + start
-    is_one = max(abs(row), abs(column), abs(place - round(place))) < _SAME_PLACE
-    return round(place) if is_one and 0 <= round(place) < len(sliced.headers) else None

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -31,7 +30,7 @@ from anomalib_medclip.score.findings import findings_of
 from anomalib_medclip.score.inferencer import Inferencer
 from anomalib_medclip.score.inputs import Input
 from anomalib_medclip.score.model_files import slicing_from
-from anomalib_medclip.score.montage import Panel, draw_montage
+from anomalib_medclip.score.montage import draw_montage, view_of, worst_slices
 from anomalib_medclip.score.nifti_out import slices_to_score, write_nifti
 from anomalib_medclip.score.prefetch import ahead
 from anomalib_medclip.score.record import (
@@ -262,8 +261,8 @@ class Scorer:
         like = sliced.headers[0] if job.one.kind == "nifti" else None
         write_nifti(folder / "map.nii.gz", voxels, sliced.affine, like)
         known = self.inferencer.has_pixel_threshold
-        panels = _worst(sliced, found, worst)
-        draw_montage(folder / "montage.png", panels, sliced.aspect, has_threshold=known)
+        views = worst_slices(sliced, found, worst, known)
+        draw_montage(folder / "montage.png", views, has_threshold=known)
         if job.dicom is None:
             return {}
         findings = findings_of(record, job.made_with["threshold"], sliced, worst)
@@ -276,9 +275,9 @@ class Scorer:
         """Write map and sheet."""
         heat = found.maps[0].numpy()
         Image.fromarray(heat).save(folder / "map.tiff")
-        panel = Panel(image.permute(1, 2, 0).numpy(), heat, f"score {float(found.scores[0]):.3f}")
         known = self.inferencer.has_pixel_threshold
-        draw_montage(folder / "montage.png", [panel], has_threshold=known)
+        view = view_of("", image.permute(1, 2, 0), found, 0, found.maps[0], known)
+        draw_montage(folder / "montage.png", [view], has_threshold=known)
 
 
 def _is_flat(images: Tensor, one: Input) -> bool:
@@ -286,17 +285,3 @@ def _is_flat(images: Tensor, one: Input) -> bool:
     if flat:
         logger.warning("%s is the same everywhere; its score means nothing", one.where)
     return flat
-
-
-def _worst(sliced: Sliced, found: SliceScores, count: int) -> list[Panel]:
-    """The slices with the highest scores, the highest first."""
-    order = np.argsort(-found.scores.numpy(), kind="stable")[:count].tolist()
-    worst = [(found.numbers[index], float(found.scores[index])) for index in order]
-    return [
-        Panel(
-            sliced.images[number].numpy(),
-            found.maps[number].numpy(),
-            f"slice {number}: {score:.3f}",
-        )
-        for number, score in worst
-    ]

@@ -59,6 +59,11 @@ class DatamoduleView:
         """Which of several sets of this name; empty for none."""
         return str(self._find("category", "") or "")
 
+    def place_of(self, path: str) -> Any:  # noqa: ANN401 - a SlicePlace, which is the data's
+        """Where in its volume an image is; ``None`` of what is no slice."""
+        place_of = self._find("place_of", None)
+        return None if place_of is None else place_of(path)
+
     @property
     def sets_learnt(self) -> list[str]:
         """Names of the sets that training images are of."""

@@ -1,10 +1,7 @@
-"""What a run leaves on disk: a picture per image, scores as CSV, what it was and found as JSON."""
+"""What a run leaves on disk besides pictures: scores as CSV, what it was and found as JSON."""
 
-import csv
-import io
 import logging
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,22 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from anomalib.data import ImageBatch, PredictDataset
-from anomalib.visualization import ImageVisualizer
+from anomalib.data import ImageBatch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
-from PIL.Image import Image as Picture
-from torch.utils.data import DataLoader
 
 from anomalib_medclip.evaluation.findings import Findings, Outcome
 from anomalib_medclip.files import as_json, write_whole
 from anomalib_medclip.metrics.raw import raw
-from anomalib_medclip.spreadsheet import shown
+from anomalib_medclip.spreadsheet import as_table
 from anomalib_medclip.training import closing_block
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.evaluators import RunFindings
+from anomalib_medclip.training.heat_maps import HeatMapVisualizer as HeatMapVisualizer
 from anomalib_medclip.training.loggers import Pictured, tell_figures, tell_pictures, worst
-from anomalib_medclip.training.processes import is_shared, let_all_compute, of_all
+from anomalib_medclip.training.picture_names import loaders_of, name_pictures
+from anomalib_medclip.training.processes import let_all_compute, of_all
 from anomalib_medclip.training.run_record import (
     METRICS,
     RUN,
@@ -38,39 +34,6 @@ from anomalib_medclip.training.run_record import (
 )
 
 logger = logging.getLogger(__name__)
-
-
-class HeatMapVisualizer(ImageVisualizer):
-    """anomalib's pictures, each under a name of its own.
-
-    anomalib keeps only the last folder of an image's path, so that ``good/img/1.png`` and
-    ``Ungood/img/1.png`` overwrite each other; here the path below the common folder is kept.
-    Options are those of ``anomalib.visualization.ImageVisualizer``.
-    """
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401 - as Lightning passes it
-        batch: ImageBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write one picture per image of the batch."""
-        del pl_module, outputs, batch_idx
-        if not (trainer.is_global_zero or is_shared(_loaders(trainer)[dataloader_idx])):
-            return  # what all processes score, the first one draws
-        self.output_dir = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
-        base = _common_folder(_paths_under_evaluation(trainer, dataloader_idx))
-        for item in batch:
-            # Shown from the tensor: opening a 16-bit file again would show it cut to 8 bits.
-            path, item.image_path = Path(str(item.image_path)), None
-            picture = self.visualize(item)
-            target = self.output_dir / picture_name(path, base)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(picture, Picture):  # nothing, if every field is switched off
-                picture.save(target, compress_level=1)  # a third of the time, little larger
 
 
 class ResultsWriter(Callback):
@@ -203,66 +166,21 @@ class ResultsWriter(Callback):
 
     def _rows_of_all(self, trainer: Trainer) -> list[dict[str, Any]]:
         """What all processes have scored, in the order of the data."""
-        loaders = enumerate(_loaders(trainer))
+        loaders = enumerate(loaders_of(trainer))
         batches = [batch for index, one in loaders for batch in of_all(self._rows[index], one)]
         return [row for batch in batches for row in batch]
 
 
-def picture_name(path: Path, base: Path) -> Path:
-    """Path of a picture below the pictures' folder, different for every image.
-
-    Example:
-        >>> picture_name(Path("/data/test/good/1.jpg"), Path("/data/test"))
-        PosixPath('good/1.jpg.png')
-    """
-    relative = _plain(path).relative_to(base)
-    # Only names with one ending may keep it: 1.jpg and 1.jpg.png can lie side by side.
-    keeps = path.suffix == ".png" and "." not in path.stem
-    return relative if keeps else relative.with_name(relative.name + ".png")
-
-
-def _common_folder(paths: Sequence[str | Path]) -> Path:
-    return Path(os.path.commonpath([_plain(path).parent for path in paths]))
-
-
-def _plain(path: str | Path) -> Path:
-    """Absolute and without ``..``, which would lead out of the pictures' folder."""
-    return Path(os.path.normpath(Path(path).absolute()))
-
-
-def _loaders(trainer: Trainer) -> list[Any]:
-    """Those of the evaluation at hand."""
-    loaders: Any = trainer.predict_dataloaders if trainer.predicting else trainer.test_dataloaders
-    return loaders if isinstance(loaders, list) else [loaders]
-
-
-def _paths_under_evaluation(trainer: Trainer, dataloader_idx: int) -> list[str | Path]:
-    loader = _loaders(trainer)[dataloader_idx]
-    if not isinstance(loader, DataLoader):
-        msg = f"cannot name pictures of a {type(loader).__name__}; pass a torch DataLoader"
-        raise TypeError(msg)
-    dataset: Any = loader.dataset
-    if isinstance(dataset, PredictDataset):
-        return list(dataset.image_filenames)
-    return list(dataset.samples.image_path)
-
-
 def _pictures(
     trainer: Trainer,
-    pl_module: Any,  # noqa: ANN401 - as above
+    pl_module: Any,  # noqa: ANN401 - of any making
     images: Sequence[str],
 ) -> list[Pictured]:
     """What was drawn of some of the tested images."""
     drawer = getattr(pl_module, "visualizer", None)
     if not isinstance(drawer, HeatMapVisualizer) or drawer.output_dir is None:
         return []
-    every = [_paths_under_evaluation(trainer, i) for i in range(len(_loaders(trainer)))]
-    names = {
-        str(path): picture_name(Path(path), base)
-        for paths in every
-        for base in [_common_folder(paths)]
-        for path in paths
-    }
+    names = name_pictures(trainer)
     found = [Pictured(names[one].as_posix(), drawer.output_dir / names[one]) for one in images]
     return [one for one in found if one.file.is_file()]
 
@@ -282,8 +200,4 @@ def _as_list(values: torch.Tensor | None) -> list[Any] | None:
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["image"])
-    writer.writeheader()
-    writer.writerows({name: shown(cell) for name, cell in row.items()} for row in rows)
-    write_whole(path, text.getvalue())
+    write_whole(path, as_table(rows, list(rows[0]) if rows else ["image"]))

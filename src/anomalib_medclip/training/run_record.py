@@ -18,6 +18,7 @@ from anomalib_medclip.evaluation.findings import Outcome
 from anomalib_medclip.evaluation.levels import UnitScores
 from anomalib_medclip.provenance import NOTICE, packages, sha256_of_tensors
 from anomalib_medclip.training.datamodule_view import DatamoduleView, below
+from anomalib_medclip.training.worst_cases import WORST_SHEET
 
 RUN, METRICS, SCORES, PICTURES = "run.json", "test_metrics.json", "test_scores.csv", "images"
 """Names in a run's folder."""
@@ -209,5 +210,6 @@ def _files(trainer: Trainer, *, is_trained: bool) -> dict[str, str | None]:
         "metrics": METRICS,
         "scores": SCORES,
         "pictures": PICTURES if (folder / PICTURES).is_dir() else None,
+        "worst_cases": WORST_SHEET if (folder / WORST_SHEET).is_file() else None,
         "checkpoint": below(str(saved), folder) if saved else None,
     }

@@ -59,11 +59,36 @@
   }
 
   function drawChart(chart) {
-    const { data, layout } = DATA.charts[chart.dataset.chart];
+    const { data, layout: wide } = DATA.charts[chart.dataset.chart];
+    const layout = chart.clientWidth < NARROW ? stacked(wide) : wide;
     chart.style.height = `${layout.height ?? 400}px`;
     Plotly.newPlot(chart, data, { ...layout, template: template() }, {
       responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
     });
+    // The buttons are for a mouse; who goes by keys would pass a dozen at each chart.
+    const leaveOut = () => all(".modebar-btn", chart).forEach((button) => { button.tabIndex = -1; });
+    leaveOut();
+    chart.on("plotly_afterplot", leaveOut);
+  }
+
+  const NARROW = 560; // pixels, below which two panels have no room side by side
+
+  /** The layout of a chart with its two panels one above the other, where they were side by side. */
+  function stacked(layout) {
+    const { xaxis, xaxis2, yaxis, yaxis2 } = layout;
+    if (!xaxis2?.domain || xaxis2.domain[0] < xaxis.domain[1]) return layout;
+    const [upper, lower] = [[0.57, 1], [0, 0.43]];
+    const titles = (layout.annotations ?? []).filter(({ xref }) => xref === "paper");
+    const others = (layout.annotations ?? []).filter(({ xref }) => xref !== "paper");
+    const moved = titles.map((title, i) => ({ ...title, x: 0.5, y: (i ? lower : upper)[1] }));
+    const { r = 20, ...margin } = layout.margin ?? {};
+    return {
+      ...layout, height: 1.6 * (layout.height ?? 400), annotations: [...moved, ...others],
+      margin: { ...margin, r: Math.min(r, 110) },
+      xaxis: { ...xaxis, domain: [0, 1] }, xaxis2: { ...xaxis2, domain: [0, 1], anchor: "y2" },
+      yaxis: { ...yaxis, domain: upper },
+      yaxis2: { ...yaxis2, domain: lower, anchor: "x2", showticklabels: true },
+    };
   }
 
   function prepareTheme() {
@@ -209,8 +234,9 @@
 
   const jpeg = (text) => `data:image/jpeg;base64,${text}`;
 
-  /** A picture, the heat over it, and the lesion's outline over both. */
-  function stack(image, map, alt) {
+  /** A picture, a method's heat over it, and the outlines of lesion and prediction over both. */
+  function stack(image, column, alt) {
+    const [map, called] = column === null ? [null, null] : [image.maps[column], image.called[column]];
     const { height, width, picture, outline } = image;
     const made = make("span", { class: "stack", style: `aspect-ratio: ${width} / ${height}` });
     made.append(make("img", { src: jpeg(DATA.gallery.pictures[picture]), alt }));
@@ -220,8 +246,10 @@
       made.append(canvas);
       paint(canvas, map);
     }
-    if (outline !== null) {
-      const path = make("path", { d: DATA.gallery.outlines[outline], "vector-effect": "non-scaling-stroke" });
+    // Truth over prediction: solid over dashed leaves both to be seen.
+    for (const [line, kind] of [[called, "called-line"], [outline, "truth-line"]]) {
+      if (line === null) continue;
+      const path = make("path", { d: DATA.gallery.outlines[line], "vector-effect": "non-scaling-stroke", class: kind });
       made.append(make("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, path));
     }
     return made;
@@ -242,8 +270,7 @@
   }
 
   function colour(data, at, value) {
-    [data[at], data[at + 1], data[at + 2]] = DATA.heat[value];
-    data[at + 3] = Math.min(255, 255 * (2 * value / 255) ** 2); // opaque from the threshold on
+    [data[at], data[at + 1], data[at + 2], data[at + 3]] = DATA.heat[value];
   }
 
   function paintBar() {
@@ -398,7 +425,7 @@
       stack(image, null, `${title(image, group)}, ${truth(image)}`),
       make("span", { class: "said" }, title(image, group), make("small", {}, ` ${truth(image)}`)));
     const tiles = columns.map((column) => make("button", { type: "button", class: "tile" },
-      stack(image, image.maps[column], describe(image, group, column)), said(image, group, column)));
+      stack(image, column, describe(image, group, column)), said(image, group, column)));
     return make("div", { class: "row", "data-at": at }, plain, ...tiles);
   }
 
@@ -407,7 +434,9 @@
     const heat = one("#heat");
     const show = () => root.style.setProperty("--heat", heat.value / 100);
     heat.addEventListener("input", show);
-    one("#truth").addEventListener("change", ({ target }) => root.classList.toggle("without-truth", !target.checked));
+    for (const line of ["truth", "called"]) {
+      one(`#${line}`).addEventListener("change", ({ target }) => root.classList.toggle(`without-${line}`, !target.checked));
+    }
     show();
   }
 
@@ -415,7 +444,7 @@
     const plain = make("div", {}, make("b", {}, "Image"), stack(image, null, `${title(image, group)}, ${truth(image)}`),
       make("span", { class: "said" }, truth(image)));
     return [plain, ...columns.map((column) => make("div", {}, make("b", {}, named(group.models[column])),
-      stack(image, image.maps[column], describe(image, group, column)), said(image, group, column)))];
+      stack(image, column, describe(image, group, column)), said(image, group, column)))];
   }
 
   function enlarge(at, first, opener) {
