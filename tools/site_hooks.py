@@ -25,7 +25,7 @@ PAGES = {
 """Files outside of ``docs``, and what they are called on the site."""
 
 _SHIM = "https://unpkg.com/iframe-worker/shim"
-"""What the plug-in ``offline`` loads, so that search works in a folder; it is in ``docs/assets``."""
+"""What the plug-in ``offline`` loads, for search within a folder; ``docs/assets`` has it, too."""
 
 _LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)")
 _SESSION = re.compile(r"^```python\n(?=>>> )", re.MULTILINE)
