@@ -8,6 +8,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+import performance_page
 import pytest
 import torch
 from bench_rows import METHODS, RUN, TINY, is_sound
@@ -263,10 +264,16 @@ def test_a_table_says_where_it_was_measured_and_all_its_rows(row, tmp_path):
 
 
 def test_the_document_shows_the_results_that_are_kept():
-    files = sorted((DOCUMENT.parent / "performance").glob("*.json"))
-    begin, end = "<!-- table -->\n\n", "\n\n<!-- end of table -->"
+    begin, end = f"{performance_page.BEGIN}\n\n", f"\n\n{performance_page.END}"
     shown = DOCUMENT.read_text(encoding="utf-8").split(begin)[1].split(end)[0]
-    assert shown == output.markdown(files)
+    assert shown == performance_page.table(performance_page.results())
+
+
+def test_the_rows_of_the_document_are_in_a_table_of_their_own():
+    kept = DOCUMENT.parent / "performance" / "amd_epyc_2_cores"
+    with kept.with_suffix(".csv").open(newline="", encoding="utf-8") as file:
+        ratios = [float(row["ratio"]) for row in csv.DictReader(file)]
+    assert ratios == [row["ratio"] for row in output.load(kept.with_suffix(".json"))["rows"]]
 
 
 def test_a_run_keeps_what_it_has_measured_when_a_row_fails(row, tmp_path, monkeypatch, capsys):

@@ -87,7 +87,8 @@ class Screen:
         if not self._console.is_terminal or status == "failed":
             taken = f"{time.monotonic() - begun:.1f} s"
             self._progress.console.print(
-                f"{self._ended}/{self._total} {cell_in_words(cell)}: {status}, {taken}{self._left()}",
+                f"{self._ended}/{self._total} {cell_in_words(cell)}: {status}, {taken}"
+                f"{self._left()}",
                 highlight=False,
             )
 
