@@ -21,6 +21,7 @@ from anomalib_medclip.training.picture_names import (
     picture_name,
 )
 from anomalib_medclip.training.processes import is_shared, of_all
+from anomalib_medclip.training.run_record import PICTURES
 from anomalib_medclip.training.views import extent_of, scale_of, view_of
 from anomalib_medclip.training.worst_cases import COLUMNS, WORST_SHEET, WORST_TABLE, WorstCases
 
@@ -64,6 +65,10 @@ class HeatMapVisualizer(ImageVisualizer):
         vars(self).update(zip(_ASKS_ANOMALIB, given, strict=True))
         self._worst: list[WorstCases] = []
 
+    def folder(self, trainer: Trainer) -> Path:
+        """Where pictures go."""
+        return Path(self.output_dir or Path(trainer.default_root_dir) / PICTURES)
+
     def visualize(
         self, predictions: ImageItem | NumpyImageItem | ImageBatch | NumpyImageBatch
     ) -> Image | list[Image | None] | None:
@@ -100,7 +105,6 @@ class HeatMapVisualizer(ImageVisualizer):
         del outputs, batch_idx
         if not (trainer.is_global_zero or is_shared(loaders_of(trainer)[dataloader_idx])):
             return  # what all processes score, the first one draws
-        self.output_dir = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         base = common_folder(paths_under_evaluation(trainer, dataloader_idx))
         data, processor = DatamoduleView.of(trainer), getattr(pl_module, "post_processor", None)
         for item in batch:
@@ -111,7 +115,7 @@ class HeatMapVisualizer(ImageVisualizer):
             name = target.as_posix() if place is None else f"{target.parent}, {place.words}"
             extent = extent_of(path) if place is None else place.extent
             view = view_of(item, name, processor, extent)
-            self._write(item, view, processor, self.output_dir / target)
+            self._write(item, view, processor, self.folder(trainer) / target)
             if trainer.testing:
                 self._worst[dataloader_idx].add(path, view)
 

@@ -128,7 +128,8 @@ class ClipMethod(ExportVerbs, HubVerbs, SharedOptions):
 
     def configure_callbacks(self) -> list[Callback]:
         """See ``callbacks_of``."""
-        return callbacks_of(self.hparams, cast("Sequence[Callback]", super().configure_callbacks()))
+        components = cast("Sequence[Callback]", super().configure_callbacks())
+        return callbacks_of(self.hparams, components, self._trainer)
 
     def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Adam on whatever requires a gradient, without weight decay; ``None`` if nothing does."""

@@ -24,9 +24,9 @@ from anomalib_medclip.training.heat_maps import HeatMapVisualizer as HeatMapVisu
 from anomalib_medclip.training.loggers import Pictured, tell_figures, tell_pictures, worst
 from anomalib_medclip.training.picture_names import loaders_of, name_pictures
 from anomalib_medclip.training.processes import let_all_compute, of_all
+from anomalib_medclip.training.run_folder import RUN
 from anomalib_medclip.training.run_record import (
     METRICS,
-    RUN,
     SCORES,
     flat_metrics,
     run_record,
@@ -131,6 +131,14 @@ class ResultsWriter(Callback):
             [dict(zip(present, row, strict=True)) for row in zip(*present.values(), strict=True)]
         )
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what a validation has found that stands for itself."""
+        alone = trainer.state.fn == "validate" and trainer.validate_loop.verbose
+        if alone and trainer.is_global_zero:
+            trainer.validate_loop.verbose = False  # Lightning would say it with 16 digits
+            words = f"{type(pl_module).__name__} on {DatamoduleView.of(trainer).name}: validation"
+            closing_block.show_metrics(_logged(trainer), words)
+
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
         """Write scores and figures, and say what was found and where everything is."""
         rows = self._rows_of_all(trainer)
@@ -178,10 +186,10 @@ def _pictures(
 ) -> list[Pictured]:
     """What was drawn of some of the tested images."""
     drawer = getattr(pl_module, "visualizer", None)
-    if not isinstance(drawer, HeatMapVisualizer) or drawer.output_dir is None:
+    if not isinstance(drawer, HeatMapVisualizer):
         return []
-    names = name_pictures(trainer)
-    found = [Pictured(names[one].as_posix(), drawer.output_dir / names[one]) for one in images]
+    names, folder = name_pictures(trainer), drawer.folder(trainer)
+    found = [Pictured(names[one].as_posix(), folder / names[one]) for one in images]
     return [one for one in found if one.file.is_file()]
 
 
