@@ -253,6 +253,7 @@ def test_the_name_of_an_image_is_no_formula(evaluate, tmp_path, monkeypatch):
 def test_a_metric_that_is_not_a_number_is_null(tmp_path):
     metrics = {"image_AUROC": torch.tensor(0.5), "pixel_AUROC": torch.tensor(torch.nan)}
     trainer = SimpleNamespace(
+        loggers=[],
         default_root_dir=tmp_path,
         logged_metrics=metrics,
         is_global_zero=True,
@@ -269,6 +270,7 @@ def test_a_metric_that_is_not_a_number_is_null(tmp_path):
 def test_metrics_say_how_many_patients_the_support_has(tmp_path):
     counts = {"normal": {"images": 4, "patients": 3, "unknown": 0}}
     trainer = SimpleNamespace(
+        loggers=[],
         default_root_dir=tmp_path,
         logged_metrics={"image_AUROC": torch.tensor(0.5)},
         is_global_zero=True,

@@ -57,7 +57,7 @@ def paths_under_evaluation(trainer: Trainer, dataloader_idx: int) -> list[str | 
 
 def name_pictures(trainer: Trainer) -> dict[str, Path]:
     """The picture of each image under evaluation, by the image's path, below their folder."""
-    names = {}
+    names = dict[str, Path]()
     for number in range(len(loaders_of(trainer))):
         paths = paths_under_evaluation(trainer, number)
         base = common_folder(paths)
