@@ -59,7 +59,8 @@ def test_a_logger_that_is_named_is_told_every_figure(monkeypatch, tmp_path):
     anomalib(
         f"test --model anomalib_medclip.MVFA --data configs/bmad_resc.yaml {SMALL} "
         f"--data.num_workers 0 --ckpt_path {CHECKPOINT} --default_root_dir {tmp_path} "
-        f"--trainer.logger lightning.pytorch.loggers.CSVLogger --trainer.logger.save_dir {tmp_path}",
+        "--trainer.logger lightning.pytorch.loggers.CSVLogger "
+        f"--trainer.logger.save_dir {tmp_path}",
         monkeypatch,
     )
     [table] = tmp_path.rglob("metrics.csv")

@@ -3,6 +3,8 @@
 ======================  ================================================================
 ``verbs``               anomalib's names for exports
 ``exporter``            written aside, compared, moved into place
+``bundle``              a folder that MONAI's tools run
+``aside``               where a model and its files are meanwhile
 ``certificate``         how far a file is from the trained model
 ``description``         what a reader of the file must know
 ``metadata``            the description, written into the file

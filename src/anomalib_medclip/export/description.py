@@ -46,7 +46,7 @@ class Description:
     Attributes:
         notice: What it must not be used for.
         model: The method.
-        format: ``torch``, ``onnx`` or ``openvino``.
+        format: ``torch``, ``pt2``, ``onnx``, ``openvino`` or ``monai``.
         compression: What was compressed, and how, if anything was.
         input: Name, type, layout, shape, channels and range of what goes in.
         outputs: By name, shape and meaning of what comes out.
@@ -162,7 +162,7 @@ def describe(
         method: The model.
         checkpoint: Name and SHA-256 of the file it was restored from.
         answer: What it says of some images.
-        format_: ``torch``, ``onnx`` or ``openvino``.
+        format_: ``torch``, ``pt2``, ``onnx``, ``openvino`` or ``monai``.
         compression: How the model was compressed, if it was.
         entrance: How images come into the graph.
     """
@@ -177,7 +177,7 @@ def describe(
         format=format_,
         compression=compression,
         input=_input(entrance, size),
-        outputs=_outputs(answer, known, knows_pixels),
+        outputs=_channels(size) if format_ == "monai" else _outputs(answer, known, knows_pixels),
         inside=["resize", "normalisation"] if entrance.any_size else ["normalisation"],
         outside=["intensity"] if entrance.any_size else ["intensity", "resize"],
         intensity=reading.intensity,
@@ -222,6 +222,13 @@ def _input(entrance: Entrance, size: list[int]) -> dict[str, Any]:
         "range": [0, 1],
         "of_8_bits": "divided by 255",
     }
+
+
+def _channels(size: list[int]) -> dict[str, dict[str, Any]]:
+    """The one output of a network as MONAI has them."""
+    meaning = "channel 0: anomaly_map, how abnormal each pixel of the resized image is; "
+    meaning += "channel 1: pred_score, how abnormal the image is, the same in each pixel"
+    return {"pred": {"type": "float32", "shape": ["batch", 2, *size], "meaning": meaning}}
 
 
 def _outputs(answer: InferenceBatch, known: bool, knows_pixels: bool) -> dict[str, dict[str, Any]]:

@@ -4,12 +4,9 @@ A file appears only together with its certificate: everything is written aside f
 with the trained model on real images, and moved into place if it passes.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +16,7 @@ from torch import Tensor
 
 from anomalib_medclip.components.threshold import no_guess
 from anomalib_medclip.errors import NotReadyError, UnfinishedError
+from anomalib_medclip.export.aside import folder_aside, on_processor
 from anomalib_medclip.export.certificate import (
     Format,
     figures_of,
@@ -39,8 +37,7 @@ from anomalib_medclip.export.runtimes import (
     runtime,
     torch_run,
 )
-from anomalib_medclip.files import alone_in, as_json, check_writable, sha256, told_if_full
-from anomalib_medclip.signals import tidy_stop
+from anomalib_medclip.files import alone_in, as_json, check_writable, sha256
 
 
 class Writer(Protocol):
@@ -106,7 +103,7 @@ class CertifiedExporter:
                 self.probes = probes
 
         torch_, any_size = Format("torch", open_torch), Entrance(any_size=True)
-        return self._certified(method, without_probes, export_root, torch_, entrance=any_size)
+        return self.certified(method, without_probes, export_root, torch_, entrance=any_size)
 
     def to_pt2(
         self, method: Exportable, name: str, export_root: Path | str, entrance: Entrance
@@ -132,7 +129,7 @@ class CertifiedExporter:
             return path
 
         pt2 = Format("pt2", partial(open_program, trust=True))
-        return self._certified(method, write, export_root, pt2, entrance=entrance)
+        return self.certified(method, write, export_root, pt2, entrance=entrance)
 
     def to_onnx(
         self,
@@ -171,7 +168,7 @@ class CertifiedExporter:
             return tidied(Path(export_root))
         runtime("onnxruntime")
         onnx = Format("onnx", open_onnx)
-        return self._certified(method, described, export_root, onnx, entrance=entrance)
+        return self.certified(method, described, export_root, onnx, entrance=entrance)
 
     def to_openvino(
         self,
@@ -213,7 +210,7 @@ class CertifiedExporter:
         if compression in (None, CompressionType.FP16):
             also["in bf16"] = partial(open_openvino, precision="bf16")
         openvino = Format("openvino", open_openvino, also)
-        return self._certified(method, marked, export_root, openvino, compression, entrance)
+        return self.certified(method, marked, export_root, openvino, compression, entrance)
 
     def compress(
         self,
@@ -229,7 +226,7 @@ class CertifiedExporter:
             images = given or list(self._probe_images(method).split(1))
         return compress(graph, self._tower_nodes, images)
 
-    def _certified(
+    def certified(
         self,
         method: Exportable,
         write: DescribingWriter,
@@ -254,7 +251,7 @@ class CertifiedExporter:
         if format_.name != "torch":
             refuse_graph(method)
         method.eval()
-        with _folder_aside(root) as aside, _on_processor(method), no_guess(method.post_processor):
+        with folder_aside(root) as aside, on_processor(method), no_guess(method.post_processor):
             says = torch_run(method)(probes[:1])
             about = (self.checkpoint, says, format_.name, compression, entrance)
             description = describe(method, *about)
@@ -287,23 +284,3 @@ class CertifiedExporter:
             msg = "no images to certify an export with: export a checkpoint of a finished training"
             raise NotReadyError(msg)
         return self.probes.float() / 255
-
-
-@contextmanager
-def _folder_aside(root: Path) -> Iterator[Path]:
-    """A folder below another for a while, for what appears there once it is right."""
-    root.mkdir(parents=True, exist_ok=True)
-    again = "stopped; nothing was written, and the same command begins again"
-    with tidy_stop(again), told_if_full(root), TemporaryDirectory(dir=root, prefix=".") as aside:
-        yield Path(aside)
-
-
-@contextmanager
-def _on_processor(method: Exportable) -> Iterator[None]:
-    """A model where graphs are made and files are compared, wherever it was and will be."""
-    device = method.device
-    method.cpu()
-    try:
-        yield
-    finally:
-        method.to(device)

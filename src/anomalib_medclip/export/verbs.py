@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
 
+from anomalib_medclip.export.bundle import write_bundle
 from anomalib_medclip.export.description import Entrance, fixed_size
 from anomalib_medclip.export.exporter import CertifiedExporter
 from anomalib_medclip.option_checks import checked_name
@@ -47,6 +48,15 @@ class ExportVerbs(Base):
         """
         name, entrance = _checked(model_file_name), Entrance("images", any_size)
         return self.exporter.to_pt2(self, name, export_root, entrance)
+
+    def to_monai(self, export_root: Path | str, model_file_name: str = "model") -> Path:
+        """Write a bundle of MONAI's, and return its folder; see ``bundle``.
+
+        Args:
+            export_root: Folder; the bundle goes to ``weights/monai`` in it.
+            model_file_name: Name of the bundle's folder.
+        """
+        return write_bundle(self, export_root, _checked(model_file_name))
 
     def to_onnx(  # type: ignore[override]  # anomalib's, not Lightning's
         self,

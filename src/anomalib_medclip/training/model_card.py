@@ -42,7 +42,8 @@ def card_facts(
         CheckpointError: ``run`` is of another model, or of none.
     """
     post, weights = method.post_processor, sha256_of_tensors(without_clip(state["state_dict"]))
-    levels = (notes.decisions or {}).get("references", {})
+    decisions = notes.decisions or {}
+    levels = decisions.get("references", {})
     return {
         "notice": NOTICE,
         "method": notes.method,
@@ -57,6 +58,7 @@ def card_facts(
         "has_pixel_threshold": bool(post) and has_pixel_threshold(post),
         "threshold_from": notes.threshold_from,
         "known": {k: [len(one["normal"]), len(one["abnormal"])] for k, one in levels.items()},
+        "known_from": decisions.get("source"),
         "weights_sha256": weights,
         "versions": {k: v for k, v in versions().items() if v != "not installed"},
         "test": None if run is None else _tested(Path(run), notes.method, weights),
