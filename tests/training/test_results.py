@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from anomalib.data import ImageBatch, ImageItem, PredictDataset
+from anomalib.visualization import ImageVisualizer
 from command import rows as named_rows
 from hypothesis import given
 from hypothesis import strategies as st
@@ -392,6 +393,7 @@ def test_a_picture_has_the_shape_of_its_file_whatever_the_model_saw(tmp_path):
 
 def test_options_of_anomalib_s_drawing_draw_as_anomalib_does():
     item = ImageItem(image=torch.rand(3, 16, 16), anomaly_map=torch.rand(16, 16))
-    asked = HeatMapVisualizer(fields=["image"], overlay_fields=[]).visualize(item)
-    assert asked.size[0] < HeatMapVisualizer().visualize(item).size[0]
+    asked = HeatMapVisualizer(fields=["image"]).visualize(item)
+    assert asked.tobytes() == ImageVisualizer(fields=["image"]).visualize(item).tobytes()
+    assert asked.tobytes() != HeatMapVisualizer().visualize(item).tobytes()
     assert HeatMapVisualizer(output_dir="here").fields is None  # what a checkpoint holds

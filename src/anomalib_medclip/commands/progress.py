@@ -85,10 +85,9 @@ class Screen:
         words = f"cells ({self.failed} failed)" if self.failed else "cells"
         self._progress.update(self._all, completed=self._ended, description=words)
         if not self._console.is_terminal or status == "failed":
-            taken = f"{time.monotonic() - begun:.1f} s"
+            taken = f"{time.monotonic() - begun:.1f} s{self._left()}"
             self._progress.console.print(
-                f"{self._ended}/{self._total} {cell_in_words(cell)}: {status}, {taken}"
-                f"{self._left()}",
+                f"{self._ended}/{self._total} {cell_in_words(cell)}: {status}, {taken}",
                 highlight=False,
             )
 

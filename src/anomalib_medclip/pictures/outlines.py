@@ -40,14 +40,15 @@ def draw_outline(
     edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     if not edges:
         return
-    stroke = np.zeros(mask.shape, np.uint8)
+    stroke: UInt8[np.ndarray, "row column"] = np.zeros(mask.shape, np.uint8)
     for edge in edges:
         points = edge[:, 0]
         shown = np.arange(len(points)) % (_DASH + _GAP) < _DASH
         points = points[shown] if line == "dashed" else points
         stroke[points[:, 1], points[:, 0]] = 1
     if thickness > 1:
-        stroke = cv2.dilate(stroke, np.ones((thickness, thickness), np.uint8))
+        wider = cv2.dilate(stroke, np.ones((thickness, thickness), np.uint8))
+        stroke = wider.astype(np.uint8)
     casing = cv2.dilate(stroke, np.ones((3, 3), np.uint8)).astype(bool) & (stroke == 0)
     image[casing] = (0.4 * image[casing] + 0.6 * np.array(_CASING)).astype(np.uint8)
     image[stroke > 0] = colour

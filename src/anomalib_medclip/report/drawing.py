@@ -202,25 +202,64 @@ def shortened(name: str, most: int = 26) -> str:
 
 
 def log_ticks(values: Sequence[float]) -> dict[str, Any]:
-    """Ticks of a logarithmic axis: 1, 2 and 5 of each power of ten, fewer or more if needed.
+    """Ticks and range of a logarithmic axis: round numbers, in the widest steps that give three.
 
     >>> log_ticks([0.03, 0.4])["ticktext"], log_ticks([7, 12])["ticktext"]
-    (['0.05', '0.1', '0.2'], ['7', '8', '9', '10'])
+    (['0.05', '0.1', '0.2'], ['6', '8', '10', '12'])
     """
     low, high = min(values), max(values)
-    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
-        ticks = [step * 10.0**power for power in powers for step in steps]
-        ticks = [tick for tick in ticks if low <= tick <= high]
+    pad = 0.12 * math.log10(high / low) + 0.05
+    ends = [math.log10(low) - pad, math.log10(high) + pad]
+    powers = range(math.floor(ends[0]), math.ceil(ends[1]))
+    ticks: list[float] = []
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3, 4, 6, 8)):
+        every = (step * 10.0**power for power in powers for step in steps)
+        ticks = [tick for tick in every if ends[0] < math.log10(tick) < ends[1]]
         if len(ticks) >= _FEWEST_TICKS:
             break
-    ticks = ticks or [low]
-    pad = 0.12 * math.log10(high / low) + 0.05
-    return {
-        "tickvals": ticks,
-        "ticktext": [f"{tick:,.4g}" if tick < 1000 else f"{tick:,.0f}" for tick in ticks],
-        "range": [math.log10(low) - pad, math.log10(high) + pad],
-    }
+    words = [f"{tick:,.0f}" if tick >= 1000 else f"{tick:.4g}" for tick in ticks]
+    return {"tickvals": ticks, "ticktext": words, "range": ends, "tickangle": 0}
+
+
+def name_places(
+    points: Sequence[tuple[float, float]], names: Sequence[str], size: tuple[int, int] = (450, 320)
+) -> list[str]:
+    """On which side of its point each name stands, so that as few as can be meet.
+
+    Args:
+        points: Across and up, each from 0 to 1 of the panel.
+        names: What stands beside them.
+        size: Width and height of the panel, in pixels, about.
+
+    Returns:
+        ``textposition`` of plotly for each.
+
+    Example:
+        >>> name_places([(0.5, 0.5), (0.5, 0.52)], ["MVFA", "MadCLIP"])
+        ['bottom center', 'top center']
+    """
+    width, height = size
+    centres = [(x * width, y * height) for x, y in points]
+    taken = [(x - 12, y - 12, x + 12, y + 12) for x, y in centres]  # the marks themselves
+    found = [""] * len(points)
+    for place in sorted(range(len(points)), key=lambda one: -points[one][1]):
+        (x, y), half = centres[place], 3.2 * len(names[place])
+        boxes = {
+            "top center": (x - half, y + 13, x + half, y + 27),
+            "bottom center": (x - half, y - 27, x + half, y - 13),
+            "middle right": (x + 15, y - 7, x + 15 + 2 * half, y + 7),
+            "middle left": (x - 15 - 2 * half, y - 7, x - 15, y + 7),
+        }
+        side = min(boxes, key=lambda one: _meets(boxes[one], taken))
+        taken.append(boxes[side])
+        found[place] = side
+    return found
+
+
+def _meets(box: tuple[float, ...], others: Sequence[tuple[float, ...]]) -> int:
+    """How many boxes one has a part in common with."""
+    left, low, right, high = box
+    return sum(left < c and a < right and low < d and b < high for a, b, c, d in others)
 
 
 def identifier(*parts: object) -> str:

@@ -1,5 +1,6 @@
 """Charts of the rows: what oracle epochs gain, and accuracy against cost."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from anomalib_medclip.report.drawing import (
     finished,
     heading,
     log_ticks,
+    name_places,
     notes,
     shortened,
     styles_of,
@@ -75,12 +77,13 @@ def cost_charts(rows: Sequence[ReportRow]) -> list[Chart]:
         figure = canvas([f"against {one.unit}" for one in costs], 460, shared_yaxes=True)
         biggest = max(row.cost.get("model_mb", 0.0) for row in shown) or 1.0
         for column, cost in enumerate(costs, start=1):
-            for row in shown:
-                if row.cost.get(cost.name, 0) > 0:
-                    bubble = _bubble(row, cost.name, styles[row.label], biggest)
-                    figure.add_trace(bubble, row=1, col=column)
-            taken = [row.cost[cost.name] for row in shown if row.cost.get(cost.name, 0) > 0]
-            figure.update_xaxes(title_text=cost.unit, type="log", col=column, **log_ticks(taken))
+            there = [row for row in shown if row.cost.get(cost.name, 0) > 0]
+            axis = log_ticks([row.cost[cost.name] for row in there])
+            sides = name_places(_spots(there, cost.name, axis["range"]), [r.label for r in there])
+            for row, side in zip(there, sides, strict=True):
+                bubble = _bubble(row, cost.name, styles[row.label], biggest, side)
+                figure.add_trace(bubble, row=1, col=column)
+            figure.update_xaxes(title_text=cost.unit, type="log", col=column, **axis)
         figure.update_yaxes(tickformat=PERCENT)
         figure.update_yaxes(title_text="image AUROC, honest", col=1)
         caption = (
@@ -133,7 +136,18 @@ def _dumbbells(
         figure.add_trace(dots, row=1, col=column)
 
 
-def _bubble(row: ReportRow, cost: str, style: SeriesStyle, biggest: float) -> Any:  # noqa: ANN401 - plotly's
+def _spots(
+    rows: Sequence[ReportRow], cost: str, ends: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Where the marks are in their panel, about, from 0 to 1."""
+    heights = [row.honest["image_AUROC"].mean for row in rows]
+    low, length = min(heights), (max(heights) - min(heights)) or 1.0
+    across = [(math.log10(row.cost[cost]) - ends[0]) / (ends[1] - ends[0]) for row in rows]
+    up = [0.08 + 0.84 * (height - low) / length for height in heights]
+    return list(zip(across, up, strict=True))
+
+
+def _bubble(row: ReportRow, cost: str, style: SeriesStyle, biggest: float, side: str) -> Any:  # noqa: ANN401 - plotly's
     size = row.cost.get("model_mb", 0.0)
     marker = {
         "color": style.colour,
@@ -151,7 +165,7 @@ def _bubble(row: ReportRow, cost: str, style: SeriesStyle, biggest: float) -> An
         mode="markers+text",
         marker=marker,
         text=[shortened(row.label)],
-        textposition="top center",
+        textposition=side,
         textfont_size=11,
         cliponaxis=False,
         name=row.label,

@@ -21,6 +21,7 @@
   const root = document.documentElement;
   const charts = all("[data-chart]");
   const PAPER = 940; // of a chart in print, in pixels
+  const PAGE = 540; // what a page of it is high, less heading and caption
 
   function setTheme(theme) {
     root.dataset.theme = theme;
@@ -94,15 +95,23 @@
   function prepareTheme() {
     one("#theme").addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark"));
     let before = null;
+    const tall = new Map();
+    const resize = (chart, width, height) => {
+      chart.style.height = `${height ?? 400}px`;
+      Plotly.relayout(chart, { width, height: height ?? null, autosize: width === null });
+    };
     addEventListener("beforeprint", () => {
       before = root.dataset.theme;
       one(".how").open = true;
       charts.filter((chart) => !chart.data).forEach(drawChart);
-      for (const chart of charts) Plotly.relayout(chart, { width: PAPER, autosize: false });
+      for (const chart of charts) {
+        tall.set(chart, chart.layout.height);
+        resize(chart, PAPER, Math.min(PAGE, chart.layout.height ?? PAGE));
+      }
       setTheme("light");
     });
     addEventListener("afterprint", () => {
-      for (const chart of charts) Plotly.relayout(chart, { width: null, autosize: true });
+      for (const chart of charts) resize(chart, null, tall.get(chart));
       setTheme(before);
     });
     setTheme(root.dataset.theme);
@@ -473,8 +482,6 @@
 
   /* Volumes ---------------------------------------------------------------------------------- */
 
-  const DASHES = ["", "6 3", "2 2", "8 2 2 2", "1 3", "10 4"];
-
   function prepareVolumes() {
     const groups = DATA.gallery.groups.filter((group) => group.volumes.length);
     const choice = one("#volume-group");
@@ -494,7 +501,7 @@
     const wide = Math.min(WIDE, Math.max(4, columns.length)) + 1;
     const pictures = make("div", { class: "panes", style: `--columns: ${wide}` });
     const slider = make("input", { type: "range", min: 0, max: slices.length - 1, value: 0, "aria-label": `Slice of ${group.volumes[volume]}` });
-    const { svg, mark } = track(group, slices);
+    const { lines, mark } = track(group, slices);
     const show = () => {
       const image = slices[slider.value];
       heading.textContent = `slice ${image.slice} (${Number(slider.value) + 1} of ${slices.length}), ${truth(image)}`;
@@ -513,12 +520,13 @@
     show();
     const name = group.volumes[volume];
     return make("div", { class: "viewer", role: "group", "aria-label": name },
-      make("h3", {}, name, heading), pictures, slider, svg, legend(group));
+      make("h3", {}, name, heading), pictures, slider, lines,
+      make("p", { class: "legend" }, "shaded: slices with a lesion; dashed grey line: threshold"));
   }
 
-  const strokeOf = ({ model }, i) => ({ stroke: DATA.colours[model] ?? "gray", "stroke-dasharray": DASHES[i % DASHES.length] || null });
+  const colourOf = ({ model }) => DATA.colours[model] ?? "gray";
 
-  /** Scores of the slices, as one line per method; slices with a lesion are shaded. */
+  /** Scores of the slices, as one line per method, named at its end; slices with a lesion are shaded. */
   function track(group, slices) {
     const [width, height, edge] = [1000, 90, 8];
     const step = (width - 2 * edge) / Math.max(1, slices.length - 1);
@@ -536,18 +544,25 @@
     group.models.forEach((model, column) => {
       if (!model.judged) return;
       const points = slices.map((image, i) => (image.scores[column] === null ? "" : `${x(i)},${y(image.scores[column])}`)).join(" ");
-      svg.append(make("polyline", { points, ...strokeOf(model, column), "vector-effect": "non-scaling-stroke" }));
+      svg.append(make("polyline", { points, stroke: colourOf(model), "vector-effect": "non-scaling-stroke" }));
     });
     const now = make("line", { class: "now", y1: 0, y2: height, "vector-effect": "non-scaling-stroke" });
     svg.append(now);
     const mark = (i) => { now.setAttribute("x1", x(i)); now.setAttribute("x2", x(i)); };
-    return { svg, mark };
+    const last = (column) => slices.map((image) => image.scores[column]).filter((score) => score !== null).at(-1);
+    const ends = group.models.flatMap((model, column) => (model.judged && last(column) !== undefined
+      ? [{ model, at: y(last(column)) / height }] : []));
+    return { lines: make("div", { class: "lines" }, svg, endNames(ends)), mark };
   }
 
-  function legend(group) {
-    const entries = group.models.map((model, i) => model.judged && make("span", {},
-      make("svg", { viewBox: "0 0 30 8", "aria-hidden": "true" }, make("line", { x1: 0, x2: 30, y1: 4, y2: 4, "stroke-width": 2, ...strokeOf(model, i) })), model.label));
-    return make("p", { class: "legend" }, ...entries.filter(Boolean), make("span", {}, "shaded: slices with a lesion; dashed grey line: threshold"));
+  /** Names beside the ends of lines, from above to below, none on another. */
+  function endNames(ends) {
+    const gap = Math.min(0.17, 1 / Math.max(1, ends.length));
+    ends.sort((a, b) => a.at - b.at);
+    ends.forEach((end, i) => { if (i) end.at = Math.max(end.at, ends[i - 1].at + gap); });
+    const beyond = Math.max(0, (ends.at(-1)?.at ?? 0) + gap / 2 - 1);
+    return make("span", { class: "ends", "aria-hidden": "true" }, ...ends.map(({ model, at }) =>
+      make("span", { style: `top: ${100 * Math.max(0, at - beyond)}%; --of: ${colourOf(model)}` }, model.label)));
   }
 
   /* All together ------------------------------------------------------------------------------ */
