@@ -1,6 +1,6 @@
-"""Walk every array of a golden case: compare it with this package, or say that it is an input.
+"""Walk every array of golden cases: compare it with this package, or say that it is an input.
 
-Usage: python tests/golden_check.py CASE_DIR
+Usage: python tests/golden_check.py CASE_DIR ...
 
 A case directory lies in a folder named after its method; what it holds is told in
 golden/README.md.
@@ -62,7 +62,7 @@ def check(folder: Path) -> list[tuple[str, float | None, Tolerance | None, bool]
 
 
 def main(folder: Path) -> int:
-    """Print a line per array and return the number of failures."""
+    """Print a line per array and one of the case, and return the number of failures."""
     rows = check(folder)
     for name, error, tolerance, passed in rows:
         if passed and error is None:
@@ -73,9 +73,11 @@ def main(folder: Path) -> int:
             limit = f"{tolerance.largest:g}{' x scale' if tolerance.scaled else ''}"
             print(f"{'pass  ' if passed else 'FAIL  '} {name}: {error:.2e} (at most {limit})")
     failures = sum(not passed for *_, passed in rows)
-    print(f"{len(rows)} arrays, {failures} failures, open_clip {version('open_clip_torch')}")
+    case = f"{folder.resolve().parent.name}/{folder.resolve().name}"
+    found = f"{len(rows)} arrays, {failures} failures, open_clip {version('open_clip_torch')}"
+    print(f"{case}: {found}", flush=True)
     return failures
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])) > 0)
+    sys.exit(sum([main(Path(folder)) for folder in sys.argv[1:]]) > 0)

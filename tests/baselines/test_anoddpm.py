@@ -76,16 +76,22 @@ def test_a_network_that_knows_the_noise_brings_images_back():
 
 
 @torch.no_grad()
-def test_an_image_has_its_noise_whenever_it_is_scored_and_another_has_another():
+def test_an_image_has_the_same_noise_whenever_and_beside_whatever_it_is_scored():
     model = small(distance=3).model
     images = model.encode(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    first, again, other = (list(model._noises(images[n])) for n in (0, 0, 1))
-    assert len(first) == 3
-    assert all(map(torch.equal, first, again))
-    assert not torch.equal(first[0], other[0])
-    assert not torch.equal(first[0], first[1])
-    elsewhere = list(small(distance=3, seed=9).model._noises(images[0]))
-    assert not torch.equal(first[0], elsewhere[0])
+    both, alone = model.score(images, model.text), model.score(images[1:], model.text)
+    torch.testing.assert_close(alone.pred_score, both.pred_score[1:], atol=1e-6, rtol=1e-5)
+    # What rounding has made of an image elsewhere does not draw other noise.
+    rounded = model.score(images * (1 + 1e-6), model.text)
+    torch.testing.assert_close(rounded.anomaly_map, both.anomaly_map, atol=1e-4, rtol=0)
+
+
+def test_noises_are_as_many_as_steps_and_follow_from_the_seed():
+    first, again = (small(distance=3).model.noises for _ in range(2))
+    assert first.shape == (3, 1, 32, 32)
+    assert torch.equal(first, again)
+    others = [first[1], first[2], small(distance=3, seed=9).model.noises[0]]
+    assert not any(torch.allclose(first[0], other, atol=0.1) for other in others)
 
 
 def test_the_average_follows_the_network():
@@ -144,5 +150,5 @@ def test_the_authors_network_has_the_published_number_of_parameters():
 
 def test_no_graph_is_made_of_it(tmp_path):
     trained = case_of(AnoDDPM).fit(tmp_path, epochs=1)
-    with pytest.raises(ParityError, match="draws noise by what an image shows"):
+    with pytest.raises(ParityError, match="one after the other, and a graph"):
         trained.engine.export(trained.model, "onnx", export_root=tmp_path)

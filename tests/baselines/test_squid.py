@@ -40,6 +40,16 @@ def test_the_fifth_slot_and_all_below_are_forgotten_but_learn():
     assert (slots.grad != 0).any()
 
 
+def test_of_slots_that_are_alike_some_are_recalled_whatever_rounding_says():
+    """Few images fill a memory with the same windows again and again."""
+    window, other = torch.rand(2, 8, generator=torch.Generator().manual_seed(0))
+    slots = torch.stack([window] * 9 + [other])
+    rounded = slots + 1e-7 * torch.randn(slots.shape, generator=torch.Generator().manual_seed(1))
+    for kept in (slots, rounded):
+        found = recalled(window[None], kept)
+        torch.testing.assert_close(found[0], window, atol=1e-5, rtol=0)
+
+
 def test_a_queue_keeps_the_latest_vectors():
     queue = Queue(slots=3, width=2)
     first, last = torch.full((2, 2), 1.0), torch.tensor([[2.0, 2.0], [3.0, 3.0]])

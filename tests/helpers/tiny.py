@@ -194,7 +194,7 @@ TRAINING = {
         exempt=OF_RIVALS | {"refuses_another_backbone": WHOLE_NETWORK},
     ),
     "SQUID": Training(
-        epochs=10,
+        epochs=40,
         batch=4,
         options={"image_size": 64, "features": 4, "slots": 8, "lr": 3e-3, "critic": 1},
         exempt=OF_RIVALS

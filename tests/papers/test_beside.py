@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from paper_tables import TABLES, config_of
 
-from anomalib_medclip.papers.beside import beside
+from anomalib_medclip.papers.beside import CHOSEN_ON_TEST, beside
 from anomalib_medclip.papers.inputs import Missing
 from anomalib_medclip.papers.lines import trainings
-from anomalib_medclip.papers.page import as_csv, as_page, counts
+from anomalib_medclip.papers.page import as_csv, as_page, printed_figures
 from anomalib_medclip.report.rows import Estimate, ReportRow
 
 NOTHING = Missing({}, {})
@@ -93,7 +93,21 @@ def test_where_nobody_looked_at_the_test_images_there_is_no_authors_epoch():
     asked = of("mvfa-table1", rows_of(config, oracle={}), authors_epoch_choice=True)
     assert one_of(asked, "MVFA", "Brain").difference is None
     page = as_page(TABLES["mvfa-table1"], asked, NOTHING, "command", True)
-    assert page.count("not looked at") == counts(asked)["done"]
+    chosen = [one for one in asked if one.state == "done" and one.printed.row in CHOSEN_ON_TEST]
+    assert page.count("not looked at") == len(chosen) > 0
+
+
+def test_an_epoch_is_the_authors_only_where_they_choose_it_on_the_test_images():
+    found = of("mvfa-table1", authors_epoch_choice=True)
+    kept_last = one_of(found, "DRA", "Brain")
+    assert kept_last.authors is None
+    assert kept_last.difference == one_of(of("mvfa-table1"), "DRA", "Brain").difference
+    assert one_of(found, "BGAD", "Brain", "pixel_AUROC").authors.value == pytest.approx(91)
+
+
+def test_a_figure_beside_which_two_models_stand_is_one():
+    found = of("mvfa-table1")
+    assert printed_figures(found) == len(TABLES["mvfa-table1"].printed) < len(found)
 
 
 def test_a_mean_over_categories_and_sets_is_surer_than_each():

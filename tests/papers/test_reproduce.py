@@ -8,15 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from paper_tables import TABLES, config_of, every_set, grow, shrink
 
 from anomalib_medclip import cli
+from anomalib_medclip.clip.weights import WEIGHTS_VARIABLE
 from anomalib_medclip.compare.comparison import read_config
 from anomalib_medclip.compare.store import Store
 from anomalib_medclip.papers import weights
 from anomalib_medclip.papers.hours import Costs, effort, own_figures
 from anomalib_medclip.papers.inputs import missing, placed, without
 from anomalib_medclip.papers.lines import trainings
+from anomalib_medclip.papers.otherwise import otherwise
 
 
 def reproduce(*words):
@@ -261,6 +264,37 @@ def test_weights_that_cannot_be_had_offline_are_said_beforehand(tmp_path, monkey
     assert "HF_HOME" in said["PatchCore"]
     monkeypatch.setattr(weights, "try_to_load_from_cache", lambda _, file: file)
     assert "PatchCore" not in missing(config, path).models
+
+
+def test_weights_of_clip_that_cannot_be_had_are_said_beforehand(tmp_path, monkeypatch):
+    config, path = placed(config_of("mvfa-table1"), tmp_path), TABLES["mvfa-table1"].config
+    monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.setattr(weights, "_offline", lambda: True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    said = missing(config, path).models
+    assert {"CLIP", "WinCLIP", "APRIL-GAN", "MVFA", "MVFA (transductive)"} <= said.keys()
+    assert "could not download the weights ViT-L-14-336/openai" in said["MVFA"]
+    assert WEIGHTS_VARIABLE in said["MVFA"]
+    (tmp_path / "clip.pt").touch()
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / "clip.pt"))
+    assert "MVFA" not in missing(config, path).models
+
+
+def test_what_is_never_looked_at_stays_so(tmp_path):
+    config = config_of("mediclip-table1")
+    every = {
+        name: entry.get("record_every")
+        for name, entry in placed(config, tmp_path, 10).models.items()
+    }
+    assert {name for name, number in every.items() if number == 0} == {"AnoDDPM", "PatchSVDD"}
+    assert every["MediCLIP"] == every["SimpleNet"] == 10
+
+
+def test_a_plan_of_a_table_says_what_is_done_otherwise(capsys):
+    assert reproduce("mediclip-table1", "--plan") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(sentence in said for sentence in otherwise("mediclip-table1"))
 
 
 def test_training_sets_without_a_set_to_test_on_are_nothing_to_run(tmp_path, capsys):

@@ -76,9 +76,28 @@ def test_rivals_are_built_from_a_config():
         assert build_model({**options, "init_args": small_options(find_class(options))})
 
 
-def test_ablations_without_a_table_are_a_comparison():
-    path = configs()["compare/papers/madclip_ablations"]
+WITHOUT_TABLE = {"iqeclip_figure3", "iqeclip_figure4", "madclip_ablations", "mvfa_figure3"}
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_TABLE))
+def test_what_no_table_prints_is_a_comparison(name):
+    path = configs()[f"compare/papers/{name}"]
     assert f"compare configs/compare/papers/{path.name}" in path.read_text()
+    config = read_config(path)
+    if "figure" in name:
+        varied = [one for one in ("alpha", "k_shot") if len(grid_of(config, one)) > 1]
+        assert varied == ["alpha" if name == "iqeclip_figure3" else "k_shot"]
+
+
+def grid_of(config, name):
+    """What a comparison varies: K, or an option of its models."""
+    if name == "k_shot":
+        return config.k_shot
+    return {entry["init_args"].get(name) for entry in config.models.values()}
+
+
+def test_ablations_without_a_table_are_all_compared():
+    path = configs()["compare/papers/madclip_ablations"]
     models = read_config(path).models
     named = {path.stem for path in path.parents[2].glob("ablations/madclip_*.yaml")}
     assert len(models) == 1 + len(named - {"madclip_no_object"})  # of which nothing is printed

@@ -29,7 +29,8 @@ from anomalib_medclip.files import check_writable, write_whole
 from anomalib_medclip.papers.beside import Beside, beside
 from anomalib_medclip.papers.hours import Costs, effort
 from anomalib_medclip.papers.inputs import Missing, as_config, missing, placed, without
-from anomalib_medclip.papers.page import as_csv, as_lines, as_page, counts
+from anomalib_medclip.papers.otherwise import otherwise
+from anomalib_medclip.papers.page import as_csv, as_lines, as_page, counts, printed_figures
 from anomalib_medclip.papers.tables import PaperTable, paper_tables, table_named
 from anomalib_medclip.provenance import NOTICE
 from anomalib_medclip.report.redaction import without_paths
@@ -89,7 +90,7 @@ def _what_is_there(
     for name, said in (*lacking.data.items(), *lacking.models.items()):
         console.print(f"{name} is left out: {said}", highlight=False, soft_wrap=True, markup=False)
     there = without(whole, lacking)
-    if not there.data or there.tests == {}:
+    if not there.data or there.tests == {} or not there.models:
         msg = f"nothing of {table.name} can be run; see above, and name its folder by --data"
         raise DataRootError(msg)
     return there
@@ -112,7 +113,7 @@ def _write(
     console = Console()
     console.print(_printed(table, found, choice))
     told = ", ".join(f"{number} {word}" for word, number in counts(found).items())
-    console.print(f"{len(found)} printed figures: {told}; {NOTICE}.", highlight=False)
+    console.print(f"{printed_figures(found)} printed figures: {told}; {NOTICE}.", highlight=False)
     for ending, text in texts.items():
         path = options.out / f"{table.name}.{ending}"
         write_whole(path, text)
@@ -138,7 +139,7 @@ def _show_list(tables: Iterable[PaperTable]) -> None:
 def _show_plan(tables: Iterable[PaperTable], options: argparse.Namespace) -> None:
     """How many trainings tables have, and what these take."""
     costs = Costs(options.bench)
-    shown = Table("table", "trainings", "hours", "without looks", "besides, not measured")
+    shown = Table("table", "trainings", "hours", "without looks", "besides, trainings not measured")
     for table in tables:
         config = read_config(table.config)
         told, never = (
@@ -156,6 +157,10 @@ def _show_plan(tables: Iterable[PaperTable], options: argparse.Namespace) -> Non
         "authors' choice of one; --record-every 0 does without.",
         highlight=False,
     )
+    if options.table:
+        console.print("What is done otherwise than in the paper:", highlight=False)
+        for said in otherwise(options.table):
+            console.print(f"- {said}", highlight=False, markup=False)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -121,7 +121,7 @@ def explain(
         pictures: Most images to have maps and nearest patches of.
 
     Returns:
-        ``None`` where the model offers nothing to explain it by, as baselines do not.
+        ``None`` where the model offers nothing to explain it by, as anomalib's own do not.
     """
     torch_model = model.model
     if not isinstance(torch_model, ClipModel) or not items:

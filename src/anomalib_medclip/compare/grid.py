@@ -129,7 +129,7 @@ def plan_cells(
 def _kept(cell: Cell, config: ComparisonConfig, explain: bool) -> tuple[str, ...]:
     if cell.draw != 0 or cell.seed != config.seeds[0]:
         return ()
-    explained = explain and cell.kind == "method" and cell.k_shot in (None, max(config.k_shot))
+    explained = explain and cell.k_shot in (None, max(config.k_shot))
     return ("pictures", "explanations") if explained else ("pictures",)
 
 

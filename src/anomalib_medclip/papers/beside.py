@@ -13,6 +13,11 @@ from anomalib_medclip.report.rows import Estimate, ReportRow
 
 NOT_RUN = "not run"
 
+CHOSEN_ON_TEST = {
+    "AdaCLIP", "BGAD", "IQE-CLIP", "MVFA", "MadCLIP", "MediCLIP", "PatchSVDD", "RegAD", "SimpleNet",
+}  # fmt: skip
+"""Methods whose authors' code reports the epoch that is best on the test images."""
+
 
 class Figure(NamedTuple):
     """A figure of ours in percent, with its 95 % interval where there is one."""
@@ -34,7 +39,8 @@ class Beside(NamedTuple):
         printed: Theirs.
         model: Name of our model; that of the row where there is none.
         fixed: Ours, of the epoch that was fixed beforehand, or chosen by validation images.
-        authors: Ours, of the epoch that is best on the test images, as the authors choose it.
+        authors: Ours, of the epoch that is best on the test images, where the method's authors
+            choose it so.
         difference: Ours less theirs, in points.
         untrained: Whether ours is of random weights, which means nothing.
         transductive: Whether ours scales images by the whole test set, as an option asks.
@@ -49,6 +55,11 @@ class Beside(NamedTuple):
     untrained: bool = False
     transductive: bool = False
     state: str = "done"
+
+    @property
+    def chosen_on_test(self) -> bool:
+        """Whether the method's authors choose the epoch on the test images."""
+        return self.printed.row.partition(",")[0] in CHOSEN_ON_TEST
 
 
 _Key = tuple[str, str, str, str, int | None]
@@ -78,7 +89,7 @@ def beside(
         rows: What was found.
         lacking: What is missing.
         authors_epoch_choice: Whether the difference is of the epoch that is best on the test
-            images; else it is of the one that was fixed beforehand.
+            images, where authors choose it so; else it is of the one that was fixed beforehand.
     """
     planned = trainings(config)
     names = {data: entry.get("published", "") for data, entry in config.data.items()}
@@ -159,6 +170,8 @@ def _filled(
     oracle = [known[one.row].oracle.get(one.metric) for one in wanted]
     looked = [one for one in oracle if one is not None]
     authors = Figure(100 * sum(one.mean for one in looked) / len(oracle)) if all(oracle) else None
+    if not entry.chosen_on_test:
+        authors, authors_epoch_choice = None, False
     shown = authors if authors_epoch_choice else fixed
     return entry._replace(
         fixed=fixed,

@@ -50,7 +50,8 @@ def placed(
         config: As its file has it, where data lie in ``datasets``.
         root: The folder that they lie in.
         record_every: Epochs from one look at the test images to the next, for the epoch that the
-            authors choose; 0 is never, and by default it is each epoch.
+            authors choose; 0 is never, and by default it is as the file says. What the file never
+            looks at, since looks would take longer than training, is not looked at.
     """
     models, data = dict[str, ModelEntry](), dict[str, DataEntry]()
     for name, entry in config.models.items():
@@ -58,7 +59,7 @@ def placed(
         if "cross_fit" in inspect.signature(find_class(entry)).parameters:
             given.setdefault("cross_fit", False)
         models[name] = {**entry, "init_args": _below(given, root)}
-        if record_every is not None:
+        if record_every is not None and entry.get("record_every") != 0:
             models[name]["record_every"] = record_every
     for name, source in config.data.items():
         data[name] = {**source, "init_args": _below(source["init_args"], root)}

@@ -59,7 +59,7 @@ def as_page(
     return environment.get_template("paper.html").render(
         notice=NOTICE, table=table, columns=columns, rows=rows, lacking=lacking, command=command,
         authors_epoch_choice=authors_epoch_choice, metrics=METRICS, means=_MEANS,
-        counts=counts(found), within=_within, points=points,
+        counts=counts(found), printed=printed_figures(found), within=_within, points=points,
         untrained=_models(one for one in found if one.untrained),
         transductive=_models(one for one in found if one.transductive),
         otherwise=otherwise(table.name),
@@ -72,6 +72,11 @@ def _models(found: Iterable[Beside]) -> list[str]:
 
 def _column(one: Beside) -> tuple[str, str, str]:
     return one.printed.dataset, one.printed.trained_on, one.printed.metric
+
+
+def printed_figures(found: Sequence[Beside]) -> int:
+    """How many figures are printed; several models of ours may stand beside one."""
+    return len({one.printed for one in found})
 
 
 def counts(found: Sequence[Beside]) -> dict[str, int]:

@@ -3,12 +3,14 @@
 import inspect
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import timm
 from huggingface_hub import constants, try_to_load_from_cache
 
-from anomalib_medclip.clip.weights import hub_is_out_of_reach
+from anomalib_medclip.clip.weights import find_weights, hub_is_out_of_reach
 from anomalib_medclip.compare.comparison import ModelEntry, find_class
+from anomalib_medclip.errors import WeightsError
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 """What timm takes of a repository, the first that there is."""
@@ -17,23 +19,41 @@ _FILES = ("model.safetensors", "pytorch_model.bin")
 def lacking_weights(entry: ModelEntry) -> str:
     """What a model's weights lack, with a remedy; nothing where they are there or can be had.
 
-    Seen are files that ``pretrained`` names, and what anomalib's own models take from Hugging Face.
+    Seen are files and CLIP's tags that ``pretrained`` names, and what anomalib's own models take
+    from Hugging Face.
     """
-    given = entry["init_args"]
-    file = Path(str(given.get("pretrained")))
-    if file.parent != Path() and not file.exists():
-        return f"no weights {file}; docs/reproduce.md says where they are from"
-    known = inspect.signature(find_class(entry)).parameters
-    if "pre_trained" not in known or not given.get("pre_trained", known["pre_trained"].default):
+    signature = inspect.signature(find_class(entry))
+    known = {name: one.default for name, one in signature.parameters.items()}
+    given = {**known, **entry["init_args"]}
+    backbone, pretrained = given.get("backbone"), given.get("pretrained")
+    if isinstance(pretrained, str):
+        return _lacking_file_or_tag(backbone, pretrained)
+    if not given.get("pre_trained") or not (repository := _repository(backbone)):
         return ""
-    backbone = given.get("backbone", known["backbone"].default)
-    if not (repository := _repository(backbone)) or _is_cached(repository) or not _offline():
+    if _is_cached(repository) or not _offline():
         return ""
     return (
         f"no weights {repository} in {constants.HF_HUB_CACHE}, and {constants.ENDPOINT} is out of "
         "reach; fetch them where there is a network, copy that folder, and name the one above it "
         "by HF_HOME"
     )
+
+
+def _lacking_file_or_tag(backbone: Any, pretrained: str) -> str:  # noqa: ANN401 - as the model has it
+    """What a local file, or weights of a CLIP by their tag, lack."""
+    file = Path(pretrained)
+    if file.parent != Path():
+        return "" if file.exists() else f"no weights {file}; {_FROM_WHERE}"
+    if not _offline():
+        return ""
+    try:
+        find_weights(backbone, pretrained)
+    except WeightsError as error:
+        return str(error)
+    return ""
+
+
+_FROM_WHERE = "docs/reproduce.md says where they are from"
 
 
 def _repository(backbone: object) -> str:

@@ -7,9 +7,10 @@ noise.
 
 Where its code differs from this package:
 
-- It draws the noise of images to score anew in each run. Here it follows from what an image shows
-  and from ``seed``, so that an image has one score.
-- All images of a batch have one noise there, so it trains on single images. Here each has its own.
+- It draws the noise of images to score anew in each run. Here it follows from ``seed``, and is the
+  same for all images, so that an image has one score, and no rounding of its pixels draws another.
+- All images of a batch have one noise in its training, so it trains on single images. Here each has
+  its own.
 - Its script of detection builds the network with one head of attention, and loads weights of two.
   Here the number is that of training.
 - It says of no image score. Here it is the mean of the map, or its maximum.

@@ -37,7 +37,7 @@ class AnoDDPM(Redrawn, AnomalibModule):
         image_score: Mean or maximum of the map, of which the authors say nothing.
         average_decay: What is left of the average of the network's weights after a step. A short
             training needs less, or the average stays where it began.
-        draws: Training images of an epoch, whatever their number.
+        draws: Training images of an epoch, about; see ``Redrawn``.
         **kwargs: The options that all methods share; see ``SharedOptions``.
 
     Raises:

@@ -1,7 +1,7 @@
 """AnoDDPM's computation: images made noisy and brought back, and what has changed."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -39,7 +39,7 @@ class AnoDDPMModel(NetworkModel):
         distance: Steps that images to score are made noisy by.
         image_score: What an image's score is.
         decay: Of the average of the network's weights.
-        seed: Of the noise on images to score, beside their content.
+        seed: Of the noise on images to score.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class AnoDDPMModel(NetworkModel):
         self.average = Average(network, decay)
         self.distance, self.image_score, self.seed = distance, image_score, seed
         self.untraceable = (
-            "AnoDDPM draws noise by what an image shows, which no graph holds; score with the "
-            "checkpoint"
+            f"AnoDDPM asks its network {distance} times, one after the other, and a graph would "
+            "hold it as often; score with the checkpoint"
         )
 
     def encode(self, images: Float[Tensor, "batch 3 side side"]) -> Grey:
@@ -71,28 +71,40 @@ class AnoDDPMModel(NetworkModel):
     ) -> ModelOutput:
         """Score images by what comes back otherwise than it was; see ``ClipModel``."""
         del text, leave_out
-        streams = [self._noises(image) for image in encoded]
-        noises = (torch.stack(found) for found in zip(*streams, strict=True))
-        heat = (encoded - self.brought_back(encoded, noises))[:, 0].square() / _LARGEST
+        back = self.brought_back(encoded, self.noises.to(encoded))
+        heat = (encoded - back)[:, 0].square() / _LARGEST
         over = (1, 2)
         score = heat.mean(dim=over) if self.image_score == "mean" else heat.amax(dim=over)
         return ModelOutput(score, heat)
 
-    def brought_back(self, images: Grey, noises: Iterator[Grey]) -> Grey:
+    @cached_property
+    def noises(self) -> Float[Tensor, "distance 1 side side"]:
+        """What is added to every image alike: at once, then after each step back but the last.
+
+        So a score depends on the image alone. The authors draw anew each time.
+        """
+        steps = [self.distance - 1, *range(self.distance - 1, 0, -1)]
+        drawn = [self._noise(SimplexNoise(self.seed + n), step) for n, step in enumerate(steps)]
+        return torch.stack(drawn)
+
+    def brought_back(self, images: Grey, noises: Iterable[Tensor]) -> Grey:
         """Images made noisy and brought back, with the averaged weights.
 
         Args:
             images: Grey levels in [-1, 1].
-            noises: First what is added, then what each step back adds, until none is left.
+            noises: First what is added, then what each step back adds, until none is left; each for
+                all images, ``(1, side, side)``, or one for each image.
         """
-        steps = torch.full((len(images),), self.distance - 1, device=images.device)
-        stream = self.diffusion.noisy(images, steps, next(noises))
-        while True:
-            noise = self.average.estimate(self.network, stream, steps)
-            stream, variance, _ = self.diffusion.before(stream, steps, noise)
-            if not (steps := steps - 1).min() >= 0:
-                return stream
-            stream = stream + variance.sqrt() * next(noises)
+        added, last = iter(noises), self.distance - 1
+        steps = torch.full((len(images),), last, device=images.device)
+        stream = self.diffusion.noisy(images, steps, next(added))
+        for step in range(last, -1, -1):
+            steps = torch.full_like(steps, step)
+            estimate = self.average.estimate(self.network, stream, steps)
+            stream, variance, _ = self.diffusion.before(stream, steps, estimate)
+            if step:
+                stream = stream + variance.sqrt() * next(added)
+        return stream
 
     def loss_terms(
         self,
@@ -117,16 +129,6 @@ class AnoDDPMModel(NetworkModel):
         """Mean squared error of the network's estimate of the noise, image by image."""
         found = self.network(self.diffusion.noisy(images, steps, noise), steps)
         return (found - noise).square().mean(dim=(1, 2, 3))
-
-    def _noises(
-        self, image: Float[Tensor, "1 side side"]
-    ) -> Iterator[Float[Tensor, "1 side side"]]:
-        """The noises of an image, which follow from what it shows, and from nothing beside it."""
-        content = (image * 127.5 + 127.5).round().to(torch.uint8).cpu().numpy().tobytes()
-        digest = hashlib.blake2b(content, digest_size=7, salt=self.seed.to_bytes(8, "little"))
-        seed = int.from_bytes(digest.digest(), "little")
-        for number, step in enumerate([self.distance - 1, *range(self.distance - 1, 0, -1)]):
-            yield self._noise(SimplexNoise(seed + number), step).to(image)
 
     def _noise(self, noise: SimplexNoise, step: int) -> Float[Tensor, "1 side side"]:
         return torch.from_numpy(octaves(noise, self.clip.size[0], step)).float()[None]

@@ -11,8 +11,9 @@ from anomalib_medclip.data.batch import MedicalBatch
 class Redrawn(Baseline):
     """What has the option ``draws``: training images of an epoch.
 
-    Images of the support come again until there are so many. Where a baseline learns from all
-    normal images of training, each comes once.
+    Images of the support come again until there are about so many, all of them equally often.
+    Where a baseline learns from all normal images of training, each comes once an epoch, and
+    epochs may have to be fewer.
     """
 
     @property
@@ -22,7 +23,7 @@ class Redrawn(Baseline):
         if samples is None or (data.trains_on_split and not self.wants_abnormal):
             return 1
         learnt = len(samples) if self.wants_abnormal else int((samples["label_index"] == 0).sum())
-        return max(1, -(-int(self.hparams["draws"]) // max(learnt, 1)))
+        return max(1, round(int(self.hparams["draws"]) / max(learnt, 1)))
 
     def examples(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None, Tensor]:
         """What a batch teaches: images that come again are the same."""

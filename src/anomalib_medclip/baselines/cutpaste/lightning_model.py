@@ -42,7 +42,7 @@ class CutPaste(Redrawn, AnomalibModule):
         pasted: Rectangles and scars as a class each, one of them, or both in one class.
         head_layers: Layers of 512 numbers in the head, before one of 128.
         frozen_steps: Steps in which weights of a file stay as they are.
-        draws: Training images of an epoch, whatever their number: one step, as published.
+        draws: Training images of an epoch, about (see ``Redrawn``): one step, as published.
         **kwargs: The options that all methods share; see ``SharedOptions``.
 
     Raises:

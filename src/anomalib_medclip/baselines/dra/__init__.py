@@ -15,7 +15,7 @@ Where paper, code and this package part:
   likewise, or images of one's own by ``outlier_root``.
 - Code: no map. Ours is the sum of the heads' patch scores, enlarged; the head that looks at the
   whole image has no place in it.
-- Code: a score without bounds. Here through a sigmoid, which changes no rank.
+- Code: a score without bounds. Here in (0, 1), in the same order.
 - An epoch is 20 batches of 48, however many images there are; the mixture of a batch is the code's.
 """
 

@@ -39,7 +39,7 @@ class DRA(Redrawn, AnomalibModule):
         top_share: Part of the positions whose mean is an image's score.
         references: Normal images that a training batch is compared with; images to score are
             compared with all of the support.
-        draws: Training images of an epoch, whatever their number: 20 batches of 48.
+        draws: Training images of an epoch, about (see ``Redrawn``): 20 batches of 48.
         outlier_root: Folder of images of another kind, to be the pseudo anomalies; the paper takes
             fundus images (LAG) for its medical sets.
         **kwargs: The options that all methods share; see ``SharedOptions``.

@@ -12,7 +12,7 @@ from anomalib_medclip.baselines.dra.losses import MARGIN, Prior, deviation_loss
 from anomalib_medclip.baselines.dra.network import DRANetwork, HeadScores, top_mean
 from anomalib_medclip.baselines.dra.references import References
 from anomalib_medclip.baselines.dra.training_images import PSEUDO, SEEN
-from anomalib_medclip.components.anomaly_map import to_map
+from anomalib_medclip.components.anomaly_map import to_map, unit_interval
 from anomalib_medclip.components.losses import LossTerms, without_masks
 from anomalib_medclip.components.model import ModelOutput
 
@@ -175,4 +175,4 @@ def routed(
 
 def _unit(scores: Tensor) -> Tensor:
     """Scores in (0, 1): training brings normal images to -5, and abnormal ones to 5 to 15."""
-    return ((scores - MARGIN) / MARGIN).sigmoid()
+    return unit_interval(scores, MARGIN, 2 * MARGIN)

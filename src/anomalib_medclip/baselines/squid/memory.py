@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from anomalib_medclip.baselines.squid.networks import cut, glued
 
-NEAREST = 5
-"""The weight of this slot, counted from the highest, and all below become 0."""
+NEAREST = 4
+"""Slots that are recalled; the weights of all others become 0."""
 
 KEPT = 0.95
 """Share of positions that take what a memory gives, in training."""
@@ -28,10 +28,8 @@ def recalled(
         slots: Of the memory.
     """
     weights = (queries @ slots.T).softmax(dim=1)
-    threshold = weights.topk(min(NEAREST, weights.shape[1]), dim=1).values[:, -1:]
-    above = F.relu(weights - threshold)
-    few = above * weights / ((weights - threshold).abs() + 1e-12)
-    few = F.normalize(few, p=1, dim=1)
+    largest, places = weights.topk(min(NEAREST, weights.shape[1] - 1), dim=1)
+    few = torch.zeros_like(weights).scatter(1, places, largest / largest.sum(dim=1, keepdim=True))
     return (weights + (few - weights).detach()) @ slots
 
 

@@ -56,7 +56,7 @@ class SQUIDModel(NetworkModel):
 
     has_memory: ClassVar[bool] = True
     without_support = "give it normal images"
-    least_deviation: float = 1.0
+    least_deviation: float = 0.1
     logits: Tensor
 
     def __init__(

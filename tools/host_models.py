@@ -1,0 +1,349 @@
+"""Writes the table of docs/anomalib_models.md: which of anomalib's models run in a comparison.
+
+    PYTHONPATH=src python tools/host_models.py [MODEL ...]
+
+tries each image model through ``anomalib-medclip compare``, twice, with nothing from the net: as it
+comes, and with stand-ins of what it would download, random numbers under the right names, where it
+looks for them. It takes a quarter of an hour.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import open_clip
+import timm
+import torch
+import torchvision
+import yaml
+from anomalib.models import image
+from anomalib.models.image.anomalyvfm import torch_model as anomalyvfm
+from anomalib.models.image.dsr.torch_model import DsrModel
+from anomalib.models.image.efficient_ad.torch_model import SmallPatchDescriptionNetwork
+from PIL import Image
+from safetensors.torch import save_file
+
+PAGE = Path(__file__).parent.parent / "docs" / "anomalib_models.md"
+BEGIN, END = "<!-- written by tools/host_models.py -->", "<!-- end -->"
+
+REVISION = "0" * 40
+
+
+def hub_file(repository: str, name: str = "model.safetensors", revision: str = REVISION) -> Path:
+    """Where the Hugging Face cache has a file."""
+    return Path("hub", f"models--{repository.replace('/', '--')}", "snapshots", revision, name)
+
+
+@dataclass(frozen=True)
+class Download:
+    """What a model downloads.
+
+    Attributes:
+        said: What, and where it is looked for, for the table.
+        write: Writes a stand-in below a folder of caches.
+    """
+
+    said: str
+    write: Callable[[Path], None]
+
+
+def of_timm(name: str) -> Download:
+    """Weights of a network of timm's."""
+    config = timm.models.get_pretrained_cfg(name)
+    repository = config.hf_hub_id
+
+    def write(root: Path) -> None:
+        state = timm.create_model(name, pretrained=False).state_dict()
+        in_hub(root, repository, lambda path: save_file(_contiguous(state), path))
+
+    return Download(f"`{repository}`, Hugging Face", write)
+
+
+def of_torchvision(name: str) -> Download:
+    """Weights of a network of torchvision's."""
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    file = Path(weights.url).name
+
+    def write(root: Path) -> None:
+        path = root / "torch" / "hub" / "checkpoints" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(getattr(torchvision.models, name)().state_dict(), path)
+
+    return Download(f"`{file}`, torch", write)
+
+
+def in_hub(root: Path, repository: str, write: Callable[[Path], None], **place: str) -> None:
+    """Put a file where huggingface_hub would have put its download."""
+    path = root / hub_file(repository, **place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path)
+    refs = path.parents[2] / "refs"
+    refs.mkdir(exist_ok=True)
+    (refs / "main").write_text(path.parent.name, encoding="utf-8")
+
+
+def _contiguous(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.clone().contiguous() for name, value in state.items()}
+
+
+def pictures(folder: str) -> Callable[[Path], None]:
+    """Pictures of noise, in a folder of a class."""
+
+    def write(root: Path) -> None:
+        place = root / "work" / folder / "noise"
+        place.mkdir(parents=True)
+        noise = np.random.default_rng(0).integers(0, 255, (4, 300, 300, 3), np.uint8)
+        for number, pixels in enumerate(noise):
+            Image.fromarray(pixels).save(place / f"{number}.jpg")
+
+    return write
+
+
+def saved(place: str, made: Callable[[], torch.nn.Module]) -> Callable[[Path], None]:
+    """Weights of a network in a file of anomalib's cache."""
+
+    def write(root: Path) -> None:
+        path = root / "anomalib" / "pre_trained" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(made().state_dict(), path)
+
+    return write
+
+
+class _Kept(anomalyvfm.AnomalyVFMModel):
+    """Has random weights, where it would load its own."""
+
+    def load_state_dict(self, state_dict: Any, *_: Any, **__: Any) -> None:  # noqa: ANN401
+        """Leave all as it is."""
+
+
+def write_anomalyvfm(root: Path) -> None:
+    """The one file that holds AnomalyVFM's encoder, adapters and decoder."""
+    held = {"hf_hub_download": lambda **_: "", "load_file": lambda _: {}}
+    former = {name: getattr(anomalyvfm, name) for name in held}
+    try:
+        for name, value in held.items():
+            setattr(anomalyvfm, name, value)
+        state = _contiguous(_Kept().state_dict())
+    finally:
+        for name, value in former.items():
+            setattr(anomalyvfm, name, value)
+    revision = "17654e763c8fae5ae1c44e2ec421a427783d6196"
+    in_hub(
+        root, "MaticFuc/anomalyvfm_radio", lambda path: save_file(state, path), revision=revision
+    )
+
+
+def write_winclip(root: Path) -> None:
+    """WinCLIP's CLIP."""
+    config = open_clip.get_pretrained_cfg("ViT-B-16-plus-240", "laion400m_e31")
+    state = open_clip.create_model("ViT-B-16-plus-240").state_dict()
+    in_hub(
+        root, config["hf_hub"].rstrip("/"), lambda path: save_file(_contiguous(state), path),
+        name="open_clip_model.safetensors",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How one of anomalib's models is tried.
+
+    Attributes:
+        downloads: What it wants of the net.
+        options: Of its constructor: a smaller network of the same kind, to be tried in minutes.
+        image_size: Side of the images in pixels; by default its own.
+        batch: Images of a training batch.
+    """
+
+    downloads: tuple[Download, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    image_size: int | None = None
+    batch: int = 8
+
+
+DRAWN = {"patients": [4, 2, 2], "slices": 4, "num_workers": 0}
+"""The drawn heads."""
+
+DINOV2, DINOV3 = "vit_small_patch14_dinov2", "vit_small_patch16_dinov3"
+TEXTURES = Download("DTD's pictures, `datasets/dtd`", pictures("datasets/dtd"))
+TRIALS = {
+    "AnomalyDINO": Trial((of_timm(DINOV2),)),
+    "AnomalyVFM": Trial(
+        (Download("`MaticFuc/anomalyvfm_radio`, Hugging Face", write_anomalyvfm),), image_size=256
+    ),
+    "Cfa": Trial((of_torchvision("wide_resnet50_2"),)),
+    "Cflow": Trial((of_timm("wide_resnet50_2"),)),
+    "CFM": Trial((of_timm("vit_base_patch8_224.dino"),)),
+    "Csflow": Trial((of_torchvision("efficientnet_b5"),)),
+    "Dfkde": Trial((of_timm("resnet18"),)),
+    "Dfm": Trial((of_timm("resnet50"),)),
+    "Dinomaly": Trial((of_timm(DINOV2),), {"encoder_name": DINOV2}),
+    "Draem": Trial((TEXTURES,)),
+    "Dsr": Trial(
+        (
+            Download(
+                "`vq_model_pretrained_128_4096.pckl`, anomalib's cache, `pre_trained/dsr`",
+                saved(
+                    "dsr/vq_model_pretrained_128_4096.pckl",
+                    lambda: DsrModel().discrete_latent_model,
+                ),
+            ),
+        )
+    ),
+    "EfficientAd": Trial(
+        (
+            Download(
+                "`efficientad_pretrained_weights`, anomalib's cache, `pre_trained`",
+                saved(
+                    "efficientad_pretrained_weights/pretrained_teacher_small.pth",
+                    lambda: SmallPatchDescriptionNetwork(384),
+                ),
+            ),
+            Download(
+                "Imagenette's pictures, `datasets/imagenette`", pictures("datasets/imagenette")
+            ),
+        ),
+        batch=1,
+    ),
+    "Fastflow": Trial((of_timm("resnet18"),)),
+    "FoundAD": Trial((of_timm(DINOV2),), {"encoder_name": "dinov2_vit_small_14"}),
+    "Fre": Trial((of_timm("resnet50"),)),
+    "Ganomaly": Trial(),
+    "GeneralAD": Trial((of_timm(DINOV2),), {"backbone": DINOV2, "layers": [12]}),
+    "Glass": Trial((of_timm("wide_resnet50_2"),)),
+    "InpFormer": Trial((of_timm(DINOV2),), {"encoder_name": DINOV2}),
+    "L2BT": Trial((of_timm("vit_base_patch14_reg4_dinov2"),)),
+    "MHPatchcore": Trial((of_timm("wide_resnet50_2.tv2_in1k"),)),
+    "Padim": Trial((of_timm("resnet18"),)),
+    "Patchcore": Trial((of_timm("wide_resnet50_2"),)),
+    "Patchflow": Trial((of_timm("tf_efficientnet_b5"),)),
+    "Rad": Trial((of_timm(DINOV3),), {"backbone": DINOV3}),
+    "ReverseDistillation": Trial((of_timm("wide_resnet50_2"),)),
+    "Stfpm": Trial((of_timm("resnet18"),)),
+    "SuperADD": Trial((of_timm(DINOV3),), {"backbone": DINOV3}),
+    "Supersimplenet": Trial((of_timm("wide_resnet50_2.tv_in1k"),)),
+    "Uflow": Trial((of_timm("resnet18"),), {"backbone": "resnet18"}),
+    "UniNet": Trial((of_torchvision("wide_resnet50_2"),)),
+    "VlmAd": Trial(),
+    "WinClip": Trial(
+        (
+            Download(
+                "`timm/vit_base_patch16_plus_clip_240.laion400m_e31`, Hugging Face", write_winclip
+            ),
+        )
+    ),
+}
+
+
+def compared(entries: Mapping[str, Mapping[str, Any]], root: Path, out: str) -> dict[str, str]:
+    """What a comparison says of each model: nothing where it ran, else the first line of its error.
+
+    Args:
+        entries: The models of the comparison, by name.
+        root: Folder of all caches.
+        out: Folder of the comparison, below it.
+    """
+    work = root / "work"
+    work.mkdir(exist_ok=True)
+    drawn = {"class_path": "anomalib_medclip.data.Phantoms"}
+    config = {
+        "models": {
+            name: {
+                "class_path": f"anomalib.models.{name}",
+                "max_epochs": 1,
+                "normals": ["support"],
+                "data": [f"by_{TRIALS[name].batch}"],
+                **entry,
+            }
+            for name, entry in entries.items()
+        },
+        "data": {
+            f"by_{batch}": {
+                **drawn,
+                "init_args": {**DRAWN, "train_batch_size": batch},
+            }
+            for batch in sorted({TRIALS[name].batch for name in entries})
+        },
+        "k_shot": [4],
+    }
+    (work / f"{out}.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    command = [sys.executable, "-m", "anomalib_medclip", "compare", f"{out}.yaml", "--out", out]
+    subprocess.run(command, cwd=work, env=without_net(root), check=False)
+    records = [json.loads(path.read_text()) for path in (work / out / "cells").glob("*.json")]
+    said = {record["cell"]["model"]: said_by(record) for record in records}
+    return {name: said[name] for name in entries}
+
+
+def asked(trial: Trial) -> dict[str, Any]:
+    """A model's entry in a comparison."""
+    return {"init_args": dict(trial.options), **size_of(trial)}
+
+
+def size_of(trial: Trial) -> dict[str, int]:
+    """The size of its images, where it is not to have its own."""
+    return {"image_size": trial.image_size} if trial.image_size else {}
+
+
+def said_by(record: Mapping[str, Any]) -> str:
+    """The first line of what a cell raised."""
+    error = record.get("error")
+    return "" if error is None else f"{error['type']}: {error['message'].strip()}".splitlines()[0]
+
+
+def without_net(root: Path) -> dict[str, str]:
+    """An environment of empty caches, in which nothing can be downloaded."""
+    nowhere = "http://127.0.0.1:9"
+    return {
+        **os.environ,
+        "HF_HOME": str(root),
+        "HF_HUB_OFFLINE": "1",
+        "TORCH_HOME": str(root / "torch"),
+        "XDG_CACHE_HOME": str(root),
+        **dict.fromkeys(["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"], nowhere),
+    }
+
+
+def table(names: list[str]) -> str:
+    """What each model does, as Markdown."""
+    with TemporaryDirectory() as folder:
+        bare = compared({name: {} for name in names}, Path(folder), "bare")
+    with TemporaryDirectory() as folder:
+        for name in names:
+            for download in TRIALS[name].downloads:
+                download.write(Path(folder))
+        small = {name: asked(TRIALS[name]) for name in names}
+        stood_in = compared(small, Path(folder), "stood_in")
+    lines = ["| | as it comes | downloads | with these |", "| --- | --- | --- | --- |"]
+    for name in names:
+        trial = TRIALS[name]
+        given = {**trial.options, **size_of(trial)}
+        options = ", ".join(f"`{key}: {value}`" for key, value in given.items())
+        wanted = "; ".join(download.said for download in trial.downloads) or "nothing"
+        ran = stood_in[name] or ("runs with " + options if options else "runs")
+        lines.append(f"| {name} | {bare[name] or 'runs'} | {wanted} | {ran} |")
+    return "\n".join(lines)
+
+
+def written(page: str) -> str:
+    """The page with the table as it is now."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    names = sorted(image.__all__, key=str.lower)
+    said = f"Of anomalib {version('anomalib')}'s {len(names)} image models:"
+    return f"{before}{BEGIN}\n\n{said}\n\n{table(names)}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    if names := sys.argv[1:]:
+        print(table(names))
+    else:
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"wrote {PAGE}", file=sys.stderr)
