@@ -14,7 +14,7 @@ class Line(NamedTuple):
     """A line that a package logs.
 
     Attributes:
-        logger: Name of its logger, or of one above.
+        logger: Name of its logger, or of one above, as a pattern.
         words: How it begins, as a pattern.
         level: The highest level at which it means nothing.
     """
@@ -36,21 +36,25 @@ class Warned(NamedTuple):
     words: str
 
 
+_LIGHTNING = r"(pytorch_)?lightning(_fabric)?"
+"""Its loggers are those of whichever of its three packages was imported last."""
+
 LINES = (
     # FAISS tries the fastest of its builds first. What it has not got reads like a crash.
     Line("faiss.loader", r"Loading faiss|Successfully loaded faiss"),
     Line("faiss.loader", r"Could not load library with \S+ support due to:\nModuleNotFoundError"),
     # What a method of ours wants of a trainer, which no user has chosen.
     Line("anomalib.engine", r"Overriding num_sanity_val_steps from None with 0 "),
-    Line("lightning", r"The following callbacks returned in `LightningModule\.configure_"),
+    Line(_LIGHTNING, r"The following callbacks returned in `LightningModule\.configure_"),
     # What happens in every run, or is said when it ends.
     Line("anomalib.callbacks", r"Loading the callbacks"),
     Line("anomalib.models", r"Initializing \w+ model\."),
-    Line("anomalib.callbacks", r"(Training|Testing) took [\d.]+ seconds"),
-    Line("lightning", r"Seed set to \d+"),
-    Line("lightning", r"GPU available: False, used: False|TPU available: False"),
-    Line("lightning", r"`Trainer\.\w+` stopped: `max_epochs=\d+` reached"),
-    Line("lightning", r"\W*Tip: For seamless cloud"),
+    Line("anomalib.callbacks", r"Training took [\d.]+ seconds|Testing took [\d.]+ seconds"),
+    Line(_LIGHTNING, r"Restoring states from the checkpoint|Loaded model weights from the check"),
+    Line(_LIGHTNING, r"Seed set to \d+"),
+    Line(_LIGHTNING, r"GPU available: False, used: False|TPU available: False"),
+    Line(_LIGHTNING, r"`Trainer\.\w+` stopped: `max_epochs=\d+` reached"),
+    Line(_LIGHTNING, r"\W*Tip: For seamless cloud"),
 )
 
 WARNED = (
@@ -78,7 +82,7 @@ def is_no_false_alarm(record: logging.LogRecord) -> bool:
     said = record.getMessage()
     return not any(
         record.levelno <= line.level
-        and f"{record.name}.".startswith(f"{line.logger}.")
+        and re.match(rf"{line.logger}(\.|$)", record.name)
         and re.match(line.words, said)
         for line in LINES
     )

@@ -9,8 +9,11 @@ import logging
 import re
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
+from traceback import walk_tb
 from types import TracebackType
 from typing import Any
 
@@ -25,10 +28,12 @@ from anomalib_medclip.terminal.false_alarms import ignore_false_alarms, is_no_fa
 CONSOLE = Console(stderr=True, highlight=False)
 """Where commands show bars and lines; results go to the other stream."""
 
-_LOGGERS = ("", "lightning", "lightning.fabric", "lightning.pytorch")
+_LIGHTNING = ("lightning", "lightning_fabric", "pytorch_lightning")
+
+_LOGGERS = ("", *_LIGHTNING, "lightning.fabric", "lightning.pytorch")
 """Those that get handlers of a console when their packages are imported or anomalib begins."""
 
-_TOLD = ("anomalib", "anomalib_medclip", "lightning")
+_TOLD = ("anomalib", "anomalib_medclip", *_LIGHTNING)
 """Packages that say what a run does; of all others warnings and errors are shown."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -38,16 +43,20 @@ _begun = ExitStack()
 
 
 class Lines(logging.Handler):
-    """Shows what is logged, a line each, above a bar if there is one."""
+    """Shows what is logged, a line each, above a bar if there is one; no news twice."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._shown: set[str] = set()
         self.addFilter(_is_told)
         self.addFilter(is_no_false_alarm)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a line."""
         said, style = record.getMessage(), ""
+        if record.levelno < logging.WARNING and said in self._shown:
+            return
+        self._shown.add(said)
         if record.name == "py.warnings":  # where, which kind and what; then the code that warned
             said = said.partition("\n")[0]
         if record.levelno >= logging.WARNING:
@@ -101,9 +110,24 @@ def end_of_anomalib() -> None:
     _begun.close()
 
 
-def is_ours(error: BaseException) -> bool:
-    """Whether an error was raised on purpose, or a full disk is to blame."""
-    return isinstance(error, MedclipError) or getattr(error, "errno", None) in _NO_ROOM
+def ours_in(error: BaseException) -> BaseException | None:
+    """The error to show in one line: raised on purpose, or by a full disk; else ``None``.
+
+    Of several types that an option may have, jsonargparse tries each, and keeps what went wrong in
+    a list; what it raises then holds the words of our error only.
+    """
+    if isinstance(error, MedclipError) or getattr(error, "errno", None) in _NO_ROOM:
+        return error
+    tried: list[Any] = []
+    link: BaseException | None = error
+    while link is not None:
+        for frame, _ in walk_tb(link.__traceback__):
+            if str(frame.f_globals.get("__name__")).startswith("jsonargparse"):
+                lists = [one for one in frame.f_locals.values() if isinstance(one, list)]
+                tried += chain.from_iterable(lists)
+        link = link.__cause__ or link.__context__
+        tried += [link] if isinstance(error, ArgumentError) else []
+    return next((one for one in tried if isinstance(one, MedclipError)), None)
 
 
 def say(error: BaseException) -> None:
@@ -147,8 +171,8 @@ class _InOneLine:
         Raises:
             SystemExit: After one of ours; Python then ends with its exit status.
         """
-        if is_ours(error):
-            say(error)
+        if ours := ours_in(error):
+            say(ours)
             raise SystemExit(2)
         self._others(kind, error, trace)
 

@@ -147,12 +147,13 @@ def _notes(record: Mapping[str, Any]) -> Iterator[str]:
     if (aggregated := record["test"].get("aggregated")) and of_many:
         yield f"score of a patient: {aggregated}"
     for level in ("image", "pixel", "volume", "patient"):
-        if words := known.get(level, {}).get("words"):
-            yield f"threshold of {level}s: {words}"
+        found = known.get(level, {})
+        if found.get("value") is not None and found.get("words"):
+            yield f"threshold of {level}s: {found['words']}"
     if of := record["decisions"].get("patient"):
         known_words = [of["p_words"], of["probability_words"]]
         nothing = of.get("smallest_p") is None and of.get("prevalence") is None
-        why = ["no p-value and no probability is known; run.json says why"]
+        why = ["no p-values and no probabilities (why: run.json)"]
         yield f"decisions about patients: {'; '.join(why if nothing else known_words)}"
 
 

@@ -6,7 +6,6 @@ known before images are scored, ``schedule`` when training validates, ``exporter
 """
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -128,7 +127,7 @@ class ClipMethod(ExportVerbs, HubVerbs, SharedOptions):
 
     def configure_callbacks(self) -> list[Callback]:
         """See ``callbacks_of``."""
-        components = cast("Sequence[Callback]", super().configure_callbacks())
+        components: Any = super().configure_callbacks()
         return callbacks_of(self.hparams, components, self._trainer)
 
     def configure_optimizers(self) -> torch.optim.Optimizer | None:

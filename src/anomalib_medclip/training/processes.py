@@ -236,7 +236,7 @@ def own_folder(trainer: Trainer) -> None:
     The engine takes ``latest``, in which a training has left its results, or makes a folder of that
     name. Here ``test/v0``, ``test/v1`` and so on stand beside ``v0``, with a ``latest`` of theirs.
     """
-    verb = str(trainer.state.fn)
+    verb = trainer.state.fn and trainer.state.fn.value
     if verb not in _VERBS or not is_within(getattr(engine.Engine, verb)):
         return
     folder = Path(trainer.default_root_dir)
