@@ -1,9 +1,9 @@
 """How pictures come to the network: the way up that viewers show them, in RGB, at its size."""
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 
-def as_trained(image: Image.Image, side: int, resample: str) -> Image.Image:
+def as_trained(image: ImageFile.ImageFile, side: int, resample: str) -> Image.Image:
     """A picture of 8 bits as the network was trained on it.
 
     Args:
@@ -17,8 +17,7 @@ def as_trained(image: Image.Image, side: int, resample: str) -> Image.Image:
     is_deep = any(";16" in str(tile[3]) for tile in image.tile)
     if image.mode not in ("L", "RGB") or is_deep:
         kind = f"{image.mode}, 16 bits" if is_deep else image.mode
-        name = getattr(image, "filename", "a picture")
-        msg = f"{name} is of the kind {kind}; save it as grey or RGB of 8 bits"
+        msg = f"{image.filename} is of the kind {kind}; save it as grey or RGB of 8 bits"
         raise ValueError(msg)
     upright = ImageOps.exif_transpose(image).convert("RGB")
     return upright.resize((side, side), Image.Resampling[resample.upper()])
