@@ -123,7 +123,7 @@ class HeatMapVisualizer(ImageVisualizer):
         if not trainer.is_global_zero or not found:
             return
         worst, folder = WorstCases().join(found), Path(trainer.default_root_dir)
-        processor = getattr(pl_module, "post_processor", None)
+        processor: Any = getattr(pl_module, "post_processor", None)
         known = has_pixel_threshold(processor)
         threshold = float(processor.normalized_pixel_threshold) if known else None
         folder.mkdir(parents=True, exist_ok=True)
