@@ -190,7 +190,7 @@ def test_calibration_pools_the_draws():
     line, counts = chart.figure["data"][1:3]
     assert line["x"] == pytest.approx(curve.mean_score[filled], abs=1e-4)
     assert line["y"] == pytest.approx(curve.abnormal[filled], abs=1e-4)
-    assert counts["y"] == counts["text"] == curve.scores.tolist()
+    assert counts["y"] == [int(text) for text in counts["text"]] == curve.scores.tolist()
     error = percent(reliability_curve(scores, labels).error)  # in the bins of the table's
     assert f"MVFA: calibration error of all draws together {error} %" in chart.alt
 

@@ -70,7 +70,7 @@ def test_the_json_holds_the_rows_in_full(made_up, tmp_path):
                 assert tuple(as_read.pop("values")) == estimate.values
                 assert as_read == {
                     "mean": estimate.mean, "low": estimate.low, "high": estimate.high,
-                    "source": estimate.source,
+                    "source": estimate.source, "patients": estimate.patients,
                 }  # fmt: skip
         assert line["best"] == sorted(row.best)
         assert line["published"] == list(row.published)

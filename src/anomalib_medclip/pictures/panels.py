@@ -62,12 +62,10 @@ def outlined(view: View, width: int, height: int) -> Pixels:
     """
     pixels = resized_image(view.image, width, height)
     if view.truth is None or view.called is None:
-        for mask, colour, line in (
-            (view.truth, TRUTH, "solid"),
-            (view.called, PREDICTION, "dashed"),
-        ):
-            if mask is not None:
-                draw_outline(pixels, resized_mask(mask, width, height), colour, line)
+        if view.called is not None:
+            draw_outline(pixels, resized_mask(view.called, width, height), PREDICTION, "dashed")
+        if view.truth is not None:
+            draw_outline(pixels, resized_mask(view.truth, width, height), TRUTH, "solid")
         return pixels
     found = verdicts(view.truth, view.called)
     strokes: list[tuple[Mask, Colour, Line, int]] = [
@@ -101,7 +99,7 @@ def resized_image(image: Pixels, width: int, height: int) -> Pixels:
 def _named(pixels: Pixels, found: LesionVerdicts) -> Pixels:
     """Name missed lesions and false alarms, the largest first, as far as there is room."""
     picture = Image.fromarray(pixels)
-    pen, taken = ImageDraw.Draw(picture), []
+    pen, taken = ImageDraw.Draw(picture), list[tuple[float, float, float]]()
     for mask, words, colour in (
         (found.missed, "missed", TRUTH),
         (found.alarms, "false alarm", PREDICTION),

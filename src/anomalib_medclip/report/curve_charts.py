@@ -157,7 +157,7 @@ def _bands(
     name = row.label
     for column in (1, 2):
         every = np.stack([draw[column - 1] for draw in draws])
-        shared = {"mode": "lines", "hoverinfo": "skip"}
+        shared: dict[str, Any] = {"mode": "lines", "hoverinfo": "skip"}
         if len(draws) > 1:
             edges = [*_GRID, *_GRID[::-1]], [*every.max(axis=0), *every.min(axis=0)[::-1]]
             shared |= {"fill": "toself", "fillcolor": style.veil, "line": {"width": 0}}

@@ -75,11 +75,8 @@ def _against_k(
         lines.setdefault(row.label, []).append(row)
     known, ends = shots_of(rows), {}
     for place, (name, of_name) in enumerate(lines.items()):
-        last = of_name[-1].honest[metric].mean
-        ends[name] = (
-            math.log10(known[-1] if of_name[0].k_shot is None else of_name[-1].k_shot),
-            last,
-        )
+        last = of_name[-1]
+        ends[name] = math.log10(last.k_shot or known[-1]), last.honest[metric].mean
         if of_name[0].k_shot is None:
             flat = _flat(of_name[0].honest[metric], name, known, styles[name])
             figure.add_trace(flat, row=1, col=column)

@@ -77,9 +77,8 @@ class HeatMapVisualizer(ImageVisualizer):
         Its name is that of its file. Where items come without a post-processor, no threshold of
         images is named.
         """
-        asked = {name: getattr(self, name) for name in _ASKS_ANOMALIB}
-        if any(option is not None for option in asked.values()):
-            drawer = ImageVisualizer(**asked, field_size=self.field_size)
+        if self._asked:
+            drawer = ImageVisualizer(**self._asked, field_size=self.field_size)
             return drawer.visualize(predictions)
         if isinstance(predictions, ImageItem | NumpyImageItem):
             name = Path(str(predictions.image_path or "")).name
@@ -127,16 +126,21 @@ class HeatMapVisualizer(ImageVisualizer):
         if not trainer.is_global_zero or not found:
             return
         worst, folder = WorstCases().join(found), Path(trainer.default_root_dir)
-        processor = getattr(pl_module, "post_processor", None)
+        processor: Any = getattr(pl_module, "post_processor", None)
         known = has_pixel_threshold(processor)
         threshold = float(processor.normalized_pixel_threshold) if known else None
         folder.mkdir(parents=True, exist_ok=True)
         worst.draw(folder / WORST_SHEET, threshold)
         write_whole(folder / WORST_TABLE, as_table(worst.rows(), COLUMNS))
 
+    @property
+    def _asked(self) -> dict[str, Any]:
+        """Options of anomalib's drawing that were given; none asks for ours."""
+        every = {name: getattr(self, name) for name in _ASKS_ANOMALIB}
+        return {name: option for name, option in every.items() if option is not None}
+
     def _write(self, item: Any, view: View, processor: Any, target: Path) -> None:  # noqa: ANN401
-        asks_anomalib = any(getattr(self, name) is not None for name in _ASKS_ANOMALIB)
-        picture = self.visualize(item) if asks_anomalib else self._draw(view, processor)
+        picture = self.visualize(item) if self._asked else self._draw(view, processor)
         target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(picture, Image):  # nothing, if every field is switched off
             picture.save(target, compress_level=1)  # a third of the time, little larger
