@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from anomalib.engine import Engine
-from tiny import TRAINING, lesion_data
+from tiny import TRAINING, case_of, lesion_data
 
 from anomalib_medclip.baselines import BGAD
 from anomalib_medclip.baselines.bgad.losses import Boundary, flow_loss
@@ -136,3 +136,12 @@ def test_numbers_that_cannot_be_are_refused():
         BGAD(**SMALL, beta=1)
     with pytest.raises(ConfigError, match="code is 2"):
         BGAD(**{**SMALL, "code": 2})
+
+
+@pytest.mark.nightly(also="tests/baselines/test_contract.py::test_promise")
+def test_as_many_steps_are_taken_as_were_asked_for(tmp_path):
+    """Of which a batch has several: training may end in the middle of one."""
+    case = case_of(BGAD)
+    engine = case.engine(tmp_path, max_steps=3)
+    engine.fit(case.small(), datamodule=case.data())
+    assert engine.trainer.global_step == 3

@@ -23,7 +23,7 @@ _RESNET = {"backbone": "resnet18", "pre_trained": False}
 _SWIN = {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 2}
 _TINY = {
     "MedCLIP": {"backbone": _SWIN, "pretrained": None, "image_size": 32},
-    "Cflow": {**_RESNET, "coupling_blocks": 1},
+    "Cflow": {**_RESNET, "coupling_blocks": 1, "fiber_batch_size": 8},
     "ReverseDistillation": _RESNET,
     "Patchcore": {"backbone": "test_resnet", "pre_trained": False, "layers": ["layer1"]},
 }

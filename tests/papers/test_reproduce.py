@@ -119,7 +119,9 @@ def assert_page_shows(page, found):
 @pytest.mark.nightly(
     also="tests/papers/test_reproduce.py::test_a_table_is_filled_as_far_as_there_are_data"
 )
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in TABLES]
+)
 def test_every_row_of_a_table_is_filled(name, tmp_path, monkeypatch):
     config = config_of(name)
     grow(tmp_path / "data", every_set(config), config.k_shot)
