@@ -95,18 +95,36 @@ def test_a_checkpoint_is_evaluated(verb, monkeypatch, capsys):
     assert "AUROC" in capsys.readouterr().out
 
 
+def test_a_test_and_a_prediction_overwrite_no_run(home, monkeypatch):
+    """Of the whole tree, what is there stays as it is, and ``latest`` is the training's."""
+    runs = home / "results" / "MVFA" / "BMAD" / "Retina_RESC"
+    before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+    latest = (runs / "latest").readlink()
+    anomalib(
+        "test --model anomalib_medclip.MVFA --data configs/bmad_resc.yaml --data.k_shot 2 "
+        f"--data.num_workers 0 --ckpt_path {CHECKPOINT} {SMALL}",
+        monkeypatch,
+    )
+    after = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+    assert before.items() <= after.items()
+    found = (runs / "test" / "latest").resolve()
+    assert {path.name for path in found.iterdir()} >= {"run.json", "test_scores.csv", "images"}
+    assert (runs / "latest").readlink() == latest
+    assert metrics(found) == metrics(runs / "latest")
+
+
 def test_one_image_is_predicted(monkeypatch):
     image = "datasets/BMAD/Retina_RESC_AD/test/good/img/50_0.png"
     anomalib(
         f"predict --model anomalib_medclip.MVFA --data {image} --ckpt_path {CHECKPOINT} {SMALL}",
         monkeypatch,
     )
-    scores = rows("results/MVFA/latest/predict_scores.csv")
-    tested = rows(newest("MVFA/BMAD/Retina_RESC/*/test_scores.csv"))
+    scores = rows("results/MVFA/predict/latest/predict_scores.csv")
+    tested = rows(newest("MVFA/BMAD/Retina_RESC/v*/test_scores.csv"))
     of_test = next(v for k, v in tested.items() if k.endswith("test/good/img/50_0.png"))
     (of_predict,) = scores.values()
     assert of_predict["pred_score"] == of_test["pred_score"]
-    assert Path("results/MVFA/latest/images/50_0.png").is_file()
+    assert Path("results/MVFA/predict/latest/images/50_0.png").is_file()
 
 
 def test_a_data_config_is_predicted_through_its_text(monkeypatch):
@@ -116,7 +134,7 @@ def test_a_data_config_is_predicted_through_its_text(monkeypatch):
         f"predict --model anomalib_medclip.MVFA --data {text} --ckpt_path {CHECKPOINT} {SMALL}",
         monkeypatch,
     )
-    assert len(rows(newest("MVFA/BMAD/Retina_RESC/*/predict_scores.csv"))) == 16
+    assert len(rows(newest("MVFA/BMAD/Retina_RESC/predict/v*/predict_scores.csv"))) == 16
 
 
 def test_sixteen_bits_are_refused_and_not_cut(tmp_path, monkeypatch):

@@ -34,7 +34,9 @@ def written(page: Path) -> str:
 
 
 def command_table(name: str) -> str:
-    """A command and a row for each of its options."""
+    """A command and a row for each of its options, or the words of its help where it has none."""
+    if help_of := getattr(import_module(f"anomalib_medclip.commands.{name}"), "HELP", None):
+        return "\n".join([f"## {name}", "", sentence(COMMANDS[name]), "", "```text", help_of, "```"])
     rows = [option_row(action) for action in parser_of(name)._actions if action.dest != "help"]
     heads = ["| option | values | by default | what it says |", "| --- | --- | --- | --- |"]
     return "\n".join([f"## {name}", "", f"{sentence(COMMANDS[name])}", "", *heads, *rows])

@@ -27,10 +27,14 @@ class Stopped(SystemExit):
     """Somebody has told this program to stop.
 
     Its ``code`` is the exit status that a shell expects: 130 for Ctrl-C, 143 for SIGTERM.
+
+    Attributes:
+        is_said: Whether somebody has said how it goes on.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, is_said: bool = False) -> None:
         super().__init__(128 + number)
+        self.is_said = is_said
 
 
 def is_told() -> bool:
@@ -38,14 +42,17 @@ def is_told() -> bool:
     return bool(_told)
 
 
-def stop_if_told() -> None:
+def stop_if_told(*, is_said: bool = False) -> None:
     """Where threads besides the main one can stop, and who has caught every error.
+
+    Args:
+        is_said: Whether somebody has said how it goes on.
 
     Raises:
         Stopped: The program was told to.
     """
     if _told:
-        raise Stopped(_told[0])
+        raise Stopped(_told[0], is_said=is_said)
 
 
 @contextmanager
@@ -62,10 +69,11 @@ def tidy_stop(words: str = "") -> Iterator[None]:
     is_outermost = _take_over()
     try:
         yield
-    except BaseException:
-        if _told and words:
+    except BaseException as error:
+        is_said = getattr(error, "is_said", False)
+        if _told and words and not is_said:
             logger.warning(words)
-        stop_if_told()
+        stop_if_told(is_said=is_said or bool(words))
         raise
     finally:
         if is_outermost:

@@ -11,6 +11,7 @@ from anomalib.cli.cli import main
 from tiny import SHALLOW
 
 from anomalib_medclip.spreadsheet import original
+from anomalib_medclip.terminal.screen import end_of_anomalib
 
 PROGRAM = Path(sys.executable).parent / "anomalib"
 """As installed, for a process of its own."""
@@ -24,7 +25,7 @@ SMALL = (
 
 
 def anomalib(command, patch):
-    """Run a command in this process, and take back the log handlers that anomalib leaves.
+    """Run a command in this process, and take back what it leaves: log handlers, and our screen.
 
     They write to the screen, where the examples of the documents are compared.
     """
@@ -34,6 +35,7 @@ def anomalib(command, patch):
     try:
         main()
     finally:
+        end_of_anomalib()
         for logger, handlers, level in before:
             logger.handlers = handlers
             logger.setLevel(level)

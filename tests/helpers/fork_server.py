@@ -118,9 +118,17 @@ def status_of(words):
         print(left.code, file=sys.stderr)  # noqa: T201 - as an interpreter does
         return 1
     except BaseException:
-        sys.excepthook(*sys.exc_info())
-        return 1
+        return status_of_hook(*sys.exc_info())
     return 0
+
+
+def status_of_hook(*error):
+    """Show an error that nobody has caught, and return the exit status, which a hook may choose."""
+    try:
+        sys.excepthook(*error)
+    except SystemExit as left:
+        return left.code
+    return 1
 
 
 def end(status):

@@ -18,7 +18,10 @@ RECORD = {
         "patient": {"value": 0.51, "words": "it finds 6 of 6 abnormal patients"},
     },
     "decisions": {
-        "patient": {"p_words": "no p-value is below 0.2", "probability_words": "no probability"},
+        "patient": {
+            "smallest_p": 0.2, "prevalence": None,
+            "p_words": "no p-value is below 0.2", "probability_words": "no probability",
+        },
     },
     "test": {
         "seconds": 4.0, "images_of_unknown_patients": 0, "aggregated": "the worst image, chosen",
@@ -43,23 +46,22 @@ RECORD = {
 SAID = """
 MVFA on BMAD Brain; research use only
 trained: few-shot, 50 epochs on Brain in 61 s
-tested: 48 normal and 40 abnormal images
-tested: 3 normal and 9 abnormal patients
-score of a patient: the worst image, chosen
-of       figure                       value  95 % interval, or why there is none
-patient  all                              -  too few patients
-image    AUROC                        0.912  0.800 to 1.000
-image    AP                           0.500  too few patients
-image    F1                               -  no threshold is known
-lesion   false positives per patient  1.250  0.500 to 2.000
-         my_IoU                       0.250
+of       normal  abnormal  figure                       value  95 % interval
+patient       3         9  all                              -  too few patients
+                           threshold                    0.510  from 12 patients
+                                                               of validation
+image        48        40  AUROC                        0.912  0.800 to 1.000
+                           AP                           0.500  too few patients
+                           F1                               -  no threshold is
+                                                               known
+                           threshold                    0.500  from validation
+lesion                     false positives per patient  1.250  0.500 to 2.000
+                           my_IoU                       0.250
 too few patients: 5 of each class are needed
-threshold of images: 0.500, from validation; it calls 1 of 6 normal patients
-abnormal
-threshold of patients: 0.510, from 12 patients of validation; it finds 6 of 6
-abnormal patients
+threshold of images: it calls 1 of 6 normal patients abnormal
+threshold of patients: it finds 6 of 6 abnormal patients
 decisions about patients: no p-value is below 0.2; no probability
-in runs/v0: run.json, test_metrics.json, test_scores.csv, weights/lightning/model.ckpt
+in runs/v0: run.json, weights/lightning/model.ckpt
 """
 
 

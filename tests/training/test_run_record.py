@@ -18,6 +18,7 @@ from anomalib_medclip.evaluation.grounds import Grounds
 from anomalib_medclip.evaluation.levels import UnitScores
 from anomalib_medclip.models.mvfa import MVFA
 from anomalib_medclip.training.datamodule_view import DatamoduleView
+from anomalib_medclip.training.run_folder import new_run_folder
 from anomalib_medclip.training.run_record import run_record, training_facts
 
 TRAINER = SimpleNamespace(default_root_dir="/runs/v0", checkpoint_callback=None, ckpt_path=None)
@@ -140,8 +141,7 @@ def test_a_threshold_by_another_rule_is_the_one_that_is_said():
 
 def test_a_model_that_is_trained_without_a_fit_is_trained_where_its_folder_is_new(tmp_path):
     module = SimpleNamespace(threshold_from="", learning_type=LearningType.FEW_SHOT)
-    latest, new = tmp_path / "latest", tmp_path / "v1"
-    new.mkdir()
+    latest, new = tmp_path / "latest", new_run_folder(tmp_path)
     trainer = {**vars(TRAINER), "ckpt_path": None}
     for folder, command in ((latest, "test"), (new, "train")):
         one = SimpleNamespace(**{**trainer, "default_root_dir": folder})

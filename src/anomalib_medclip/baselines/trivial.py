@@ -22,9 +22,8 @@ from torchvision.tv_tensors import Image
 from anomalib_medclip.components.processors import RankPreservingPostProcessor
 from anomalib_medclip.components.threshold import SUPPORT, VALIDATION
 from anomalib_medclip.devices import most_exact
+from anomalib_medclip.training.callbacks import common_callbacks
 from anomalib_medclip.training.datamodule_view import DatamoduleView
-from anomalib_medclip.training.processes import Processes
-from anomalib_medclip.training.stopping import TidyStop
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class TrivialMixin:
     def configure_callbacks(self) -> list[Callback]:
         """Processes, signals, then what anomalib calls back."""
         of_anomalib: Any = super().configure_callbacks()  # type: ignore[misc] # of the next base
-        return [Processes(), TidyStop(), *of_anomalib]
+        return [*common_callbacks(self._trainer), *of_anomalib]
 
     def configure_optimizers(self) -> None:
         """Nothing is optimised."""

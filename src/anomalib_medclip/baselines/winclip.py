@@ -38,6 +38,7 @@ from anomalib_medclip.errors import ConfigError, NotReadyError, SupportError
 from anomalib_medclip.readers.left_out import warn_of
 from anomalib_medclip.readers.listing import list_images
 from anomalib_medclip.readers.picture import read_image
+from anomalib_medclip.training.callbacks import common_callbacks
 from anomalib_medclip.training.checkpoints import (
     Notes,
     complete,
@@ -49,9 +50,7 @@ from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.deciding import Deciding
 from anomalib_medclip.training.divergence import FiniteOnly
 from anomalib_medclip.training.evaluators import evaluator
-from anomalib_medclip.training.processes import Processes
 from anomalib_medclip.training.results import HeatMapVisualizer, ResultsWriter
-from anomalib_medclip.training.stopping import TidyStop
 from anomalib_medclip.training.user_components import UserComponents
 
 
@@ -139,7 +138,8 @@ class WinCLIP(WinClip):
     def configure_callbacks(self) -> list[Callback]:
         """Processes, signals, what stops at NaN, anomalib's own, scores on disk, decisions."""
         of_anomalib = cast("Sequence[Callback]", super().configure_callbacks())
-        return [Processes(), TidyStop(), FiniteOnly(), *of_anomalib, ResultsWriter(), Deciding()]
+        first = common_callbacks(self._trainer)
+        return [*first, FiniteOnly(), *of_anomalib, ResultsWriter(), Deciding()]
 
     def setup(self, stage: str) -> None:
         """Little yet: whether a checkpoint holds all that is needed is known only later."""

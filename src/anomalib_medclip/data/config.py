@@ -29,6 +29,19 @@ def load_data(config: str | Path) -> MedicalDataModule:
     Raises:
         DataRootError: There is no such file, or it describes no data of this package.
     """
+    options = read_config(config)
+    return build_data(options.get("data", options), config)
+
+
+def read_config(config: str | Path) -> dict[str, Any]:
+    """What a config says, which describes data, or a whole run with its data below ``data``.
+
+    Args:
+        config: A YAML file.
+
+    Raises:
+        DataRootError: There is no such file, it is no YAML, or holds no options by name.
+    """
     if fault := fault_of(config):
         said = f"no data config {config}" if fault is MISSING else f"{config} {fault.said}"
         msg = f"{said}; give a file like those that `anomalib-medclip configs` lists"
@@ -39,7 +52,10 @@ def load_data(config: str | Path) -> MedicalDataModule:
         msg = f"{config} describes no data: {_fault_of_yaml(error)}; {_LIKE}"
         raise DataRootError(msg) from error
     found = options.get("data", options) if isinstance(options, dict) else None
-    return build_data(found if isinstance(found, dict) else {}, config)
+    if not isinstance(found, dict):
+        msg = f"{config} describes no data: it names no class_path; {_LIKE}"
+        raise DataRootError(msg)
+    return dict(options)
 
 
 def build_data(options: Mapping[str, Any], where: str | Path) -> MedicalDataModule:

@@ -42,6 +42,7 @@ from anomalib_medclip.readers.left_out import LeftOut, warn_of
 from anomalib_medclip.readers.lesion import LesionLabels, MaskLabels
 from anomalib_medclip.readers.lesion_number import LesionNumber
 from anomalib_medclip.readers.picture import read_image, read_lesion
+from anomalib_medclip.terminal.screen import under_anomalib
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,7 @@ class MedicalDataModule(DrawnSupport, OneSetLoaders):
         eval_batch_size: int = 16,
         num_workers: int = 4,
     ) -> None:
+        under_anomalib()
         super().__init__(train_batch_size, eval_batch_size, num_workers, seed)
         self.k_shot, self.draw_seed = k_shot, seed
         self.support_list, self.support_line, self.normals = support_list, support_line, normals

@@ -1,5 +1,6 @@
 """anomalib's verbs of export, handed on to whoever certifies."""
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from anomalib.deploy.export import CompressionType
 from anomalib_medclip.export.description import Entrance, fixed_size
 from anomalib_medclip.export.exporter import CertifiedExporter
 from anomalib_medclip.option_checks import checked_name
+
+logger = logging.getLogger(__name__)
 
 _checked = partial(checked_name, "model_file_name")
 
@@ -33,7 +36,7 @@ class ExportVerbs(Base):
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Write a ``.pt`` file; see ``CertifiedExporter``."""
         write = partial(super().to_torch, model_file_name=_checked(model_file_name))
-        return self.exporter.to_torch(self, write, export_root)
+        return _told(self.exporter.to_torch(self, write, export_root))
 
     def to_pt2(
         self, export_root: Path | str, model_file_name: str = "model", any_size: bool = False
@@ -46,7 +49,7 @@ class ExportVerbs(Base):
             any_size: As of ``to_onnx``.
         """
         name, entrance = _checked(model_file_name), Entrance("images", any_size)
-        return self.exporter.to_pt2(self, name, export_root, entrance)
+        return _told(self.exporter.to_pt2(self, name, export_root, entrance))
 
     def to_onnx(  # type: ignore[override]  # anomalib's, not Lightning's
         self,
@@ -74,7 +77,7 @@ class ExportVerbs(Base):
             input_size=None if any_size else size,
             **kwargs,
         )
-        return self.exporter.to_onnx(self, write, export_root, entrance)
+        return _told(self.exporter.to_onnx(self, write, export_root, entrance))
 
     def to_openvino(
         self,
@@ -109,7 +112,9 @@ class ExportVerbs(Base):
             onnx_kwargs=onnx_kwargs,
             **kwargs,
         )
-        return self.exporter.to_openvino(self, write, export_root, compression_type, entrance)
+        return _told(
+            self.exporter.to_openvino(self, write, export_root, compression_type, entrance)
+        )
 
     def _compress_ov_model(
         self,
@@ -121,3 +126,9 @@ class ExportVerbs(Base):
     ) -> Any:  # noqa: ANN401 - an OpenVINO model
         """As anomalib's, but on images of the model's size, and in CLIP's blocks only."""
         return self.exporter.compress(self, model, compression_type, datamodule)
+
+
+def _told(path: Path) -> Path:
+    """Say where an export lies."""
+    logger.info("in %s", path)
+    return path

@@ -157,7 +157,7 @@ def _from_checkpoint(
     state = read_checkpoint(path)
     noted = notes_of(path, state)
     refuse_unfinished(path, noted)
-    method = _method_class(path, noted)
+    method = method_class(path, noted)
     has_choice = "precision" in signature(method).parameters
     if precision == "bf16" and not has_choice:
         msg = f"{path} is of {noted.method}, which computes in fp32 only; leave precision out"
@@ -172,7 +172,16 @@ def _from_checkpoint(
     return _from_module(model, device, notes)
 
 
-def _method_class(path: Path, notes: Notes) -> Any:  # noqa: ANN401 - any method or baseline
+def method_class(path: Path, notes: Notes) -> Any:  # noqa: ANN401 - any method or baseline
+    """The class of the model in a checkpoint.
+
+    Args:
+        path: The checkpoint, for messages.
+        notes: What it says of itself.
+
+    Raises:
+        CheckpointError: No installed package has this method.
+    """
     name = notes.method
     if name in baselines.list_baselines():
         return resolve_name(f"{baselines.__name__}:{name}")

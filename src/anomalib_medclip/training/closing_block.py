@@ -6,10 +6,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from anomalib_medclip.decisions.reference import LEVELS
 from anomalib_medclip.evaluation.levels import TOO_FEW
 from anomalib_medclip.metrics.clustered import FEWEST_PATIENTS
+from anomalib_medclip.training.run_folder import RUN
 
 _FIGURES = {
     "AUROC": "AUROC",
@@ -33,6 +35,8 @@ _PLACES = {
     },
 }
 _WIDTH = 80
+_IN_SIGHT = ("pictures", "run", "checkpoint")
+"""Of a run's files those that somebody looks for next."""
 
 
 def show(record: Mapping[str, Any], folder: Path | str) -> None:
@@ -42,26 +46,41 @@ def show(record: Mapping[str, Any], folder: Path | str) -> None:
         record: What ``run_record`` gives.
         folder: Of the run.
     """
-    console = Console(width=_WIDTH)
+    console = Console(width=_WIDTH, highlight=False)
     method, data, training = record["method"]["name"], record["data"], record["training"]
     where = " ".join(filter(None, (data["name"], data["category"])))
-    console.print(f"\n{method} on {where}; {record['notice']}", style="bold", highlight=False)
+    console.print(f"\n{method} on {where}; {record['notice']}", style="bold")
     for line in _facts(training, record["test"]):
-        console.print(line, highlight=False)
+        console.print(line)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("of")
-    table.add_column("figure")
+    table.add_column("normal", justify="right")
+    table.add_column("abnormal", justify="right")
+    table.add_column("figure", no_wrap=True)
     table.add_column("value", justify="right")
-    table.add_column("95 % interval, or why there is none", overflow="fold")
+    table.add_column("95 % interval", overflow="fold")
     for row in _rows(record):
         table.add_row(*row)
     console.print(table)
-    if any(found.get("words", "").startswith(TOO_FEW) for found in record["figures"].values()):
-        needed = f"{TOO_FEW}: {FEWEST_PATIENTS} of each class are needed"
-        console.print(needed, highlight=False)
-    for line in (*_thresholds(record["threshold"]), *_decisions(record["decisions"])):
-        console.print(line, highlight=False)
-    console.print(_places(record["files"], folder), highlight=False, soft_wrap=True)
+    for line in _notes(record):
+        console.print(line)
+    console.print(_places(record["files"], Path(folder)), soft_wrap=True)
+
+
+def show_metrics(metrics: Mapping[str, float | None], words: str) -> None:
+    """Write metrics alone to the screen, as of a validation, which leaves no files.
+
+    Args:
+        metrics: By name; ``None`` where one is not defined.
+        words: What they are of.
+    """
+    table = Table("figure", box=None, pad_edge=False, header_style="bold")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        table.add_row(name, _value({"value": value})[0])
+    console = Console(width=_WIDTH, highlight=False)
+    console.print(f"\n{words}", style="bold")
+    console.print(table)
 
 
 def _facts(training: Mapping[str, Any], test: Mapping[str, Any]) -> Iterator[str]:
@@ -72,32 +91,40 @@ def _facts(training: Mapping[str, Any], test: Mapping[str, Any]) -> Iterator[str
         learnt = f"{training['setting']}, {count}{f' on {sets}' if sets else ''}"
         took = f" in {training['seconds']:.0f} s" if "seconds" in training else ""
         yield f"trained: {learnt}{took}"
-    for level, counts in test.get("levels", {}).items():
-        classes = " and ".join(f"{found['units']} {word}" for word, found in counts.items())
-        yield f"tested: {classes} {level}s"
     if unknown := test.get("images_of_unknown_patients"):
         yield f"{unknown} images are of unknown patients, who count as one each"
-    if aggregated := test.get("aggregated"):
-        yield f"score of a patient: {aggregated}"
 
 
-def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """Figures from the patient down to the pixel, then those of a user's own metrics."""
-    figures = record["figures"]
+def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str, str]]:
+    """Figures from the patient down to the pixel, each level with what was tested, and last others.
+
+    Level and counts stand in the first row of a level alone.
+    """
+    figures, counts = record["figures"], record["test"].get("levels", {})
     named: dict[str, dict[str, str]] = {
         level: {f"{level}_{name}": words for name, words in _FIGURES.items()}
         for level in reversed(LEVELS)
     }
     for level, every in {**named, **_PLACES}.items():
-        here = {name: words for name, words in every.items() if name in figures}
-        values = [figures[name] for name in here]
-        if values and all(one["value"] is None for one in values):
-            yield (level, "all", *_value(values[0]))
-            continue
-        for name, words in here.items():
-            yield (level, words, *_value(figures[name]))
+        here = {words: figures[name] for name, words in every.items() if name in figures}
+        if here and all(one["value"] is None for one in here.values()):
+            here = {"all": next(iter(here.values()))}
+        rows = [(words, *_value(found)) for words, found in here.items()]
+        rows += _threshold(record["threshold"], level)
+        units = (str(found["units"]) for found in counts.get(level, {}).values())
+        first = (level, *(units if level in counts else ("", "")))
+        for row in rows:
+            yield (*first, *row)  # type: ignore[misc]  # six in all
+            first = "", "", ""
     for name, value in record["other_figures"].items():
-        yield ("", name, *_value({"value": value}))
+        yield ("", "", "", name, *_value({"value": value}))
+
+
+def _threshold(known: Mapping[str, Any], level: str) -> Iterator[tuple[str, str, str]]:
+    found = known.get(level, {})
+    if found.get("value") is not None:
+        source = known["of_patients_from"] if level in ("volume", "patient") else known["from"]
+        yield "threshold", f"{found['value']:.3f}", f"from {source}" * bool(source)
 
 
 def _value(found: Mapping[str, Any]) -> tuple[str, str]:
@@ -107,20 +134,33 @@ def _value(found: Mapping[str, Any]) -> tuple[str, str]:
     return shown, reason if low is None else f"{low:.3f} to {high:.3f}"
 
 
-def _thresholds(known: Mapping[str, Any]) -> Iterator[str]:
+def _notes(record: Mapping[str, Any]) -> Iterator[str]:
+    """What the table has no room for."""
+    figures, known = record["figures"], record["threshold"]
+    if any(found.get("words", "").startswith(TOO_FEW) for found in figures.values()):
+        yield f"{TOO_FEW}: {FEWEST_PATIENTS} of each class are needed"
+    of_many = any(
+        found["value"] is not None
+        for name, found in figures.items()
+        if name.startswith(("patient_", "volume_"))
+    )
+    if (aggregated := record["test"].get("aggregated")) and of_many:
+        yield f"score of a patient: {aggregated}"
     for level in ("image", "pixel", "volume", "patient"):
         found = known.get(level, {})
-        if found.get("value") is not None:
-            source = known["of_patients_from"] if level in ("volume", "patient") else known["from"]
-            words = "; ".join(filter(None, (f"from {source}" * bool(source), found.get("words"))))
-            yield f"threshold of {level}s: {found['value']:.3f}{f', {words}' if words else ''}"
+        if found.get("value") is not None and found.get("words"):
+            yield f"threshold of {level}s: {found['words']}"
+    if of := record["decisions"].get("patient"):
+        known_words = [of["p_words"], of["probability_words"]]
+        nothing = of.get("smallest_p") is None and of.get("prevalence") is None
+        why = ["no p-values and no probabilities (why: run.json)"]
+        yield f"decisions about patients: {'; '.join(why if nothing else known_words)}"
 
 
-def _decisions(known: Mapping[str, Any]) -> Iterator[str]:
-    if "patient" in known:
-        of = known["patient"]
-        yield f"decisions about patients: {of['p_words']}; {of['probability_words']}"
-
-
-def _places(files: Mapping[str, str | None], folder: Path | str) -> str:
-    return f"in {folder}: run.json, {', '.join(filter(None, files.values()))}"
+def _places(files: Mapping[str, str | None], folder: Path) -> Text:
+    """Where all is: a path from here, which a terminal opens by a click."""
+    whole = folder.absolute()
+    shown = whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+    found = {**files, "run": RUN}
+    names = ", ".join(filter(None, (found.get(name) for name in _IN_SIGHT)))
+    return Text.assemble("in ", (str(shown), f"link {whole.as_uri()}"), f": {names}")

@@ -6,7 +6,6 @@ known before images are scored, ``schedule`` when training validates, ``exporter
 """
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -127,7 +126,8 @@ class ClipMethod(ExportVerbs, SharedOptions):
 
     def configure_callbacks(self) -> list[Callback]:
         """See ``callbacks_of``."""
-        return callbacks_of(self.hparams, cast("Sequence[Callback]", super().configure_callbacks()))
+        components: Any = super().configure_callbacks()
+        return callbacks_of(self.hparams, components, self._trainer)
 
     def configure_optimizers(self) -> torch.optim.Optimizer | None:
         """Adam on whatever requires a gradient, without weight decay; ``None`` if nothing does."""

@@ -24,6 +24,7 @@ from anomalib_medclip.decisions.thresholds import Rule
 from anomalib_medclip.errors import ConfigError
 from anomalib_medclip.option_checks import SEEDS, Idle, check_choices, checked, idle_options
 from anomalib_medclip.readers.resize import Resample
+from anomalib_medclip.terminal.screen import under_anomalib
 from anomalib_medclip.training.evaluators import evaluator
 from anomalib_medclip.training.prompt_options import PromptOptions
 from anomalib_medclip.training.results import HeatMapVisualizer
@@ -140,6 +141,7 @@ class SharedOptions(PromptOptions):
         seed: int = 111,
         **kwargs: Any,  # noqa: ANN401 - anomalib's components
     ) -> None:
+        under_anomalib()
         super().__init__(**kwargs)
         self.user_components = UserComponents(kwargs)
         check_choices(self.hparams, signature(type(self)))

@@ -28,11 +28,15 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Sa
 from torchmetrics import Metric
 
 from anomalib_medclip.errors import ConfigError
-from anomalib_medclip.training.run_folder import new_run_folder
+from anomalib_medclip.terminal.callers import is_within
+from anomalib_medclip.training.run_folder import is_untested, new_run_folder, root_of
 
 logger = logging.getLogger(__name__)
 
 OfBatch = TypeVar("OfBatch")
+
+_VERBS = ("test", "predict")
+"""What needs no training, and leaves results."""
 
 
 class Processes(Callback):
@@ -211,20 +215,32 @@ def of_all(own: list[OfBatch], loader: object) -> list[OfBatch]:
     return [batch for turn in turns for batch in turn if batch is not None]
 
 
-def _folder_of_rank_zero_only() -> None:
-    """Let anomalib's engine make the folder of a run in the first process alone.
+def _new_folder(root_dir: str | Path, verb: str = "") -> Path:
+    """Make the folder of a run in the first process alone.
 
     Each would make one of its own, at the same moment, which fails where they meet, and ``latest``
     would lead to any of them. The other processes are told of the folder once they are connected.
     A rank alone says nothing: schedulers number independent runs, too.
     """
-
-    def make_once(root_dir: str | Path) -> Path:
-        root = Path(root_dir).resolve()
-        rank = _get_rank() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
-        return root / f"rank{rank}" if rank else new_run_folder(root)
-
-    vars(engine)["create_versioned_dir"] = make_once
+    root = Path(root_dir).resolve()
+    rank = _get_rank() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+    return root / f"rank{rank}" if rank else new_run_folder(root, verb)
 
 
-_folder_of_rank_zero_only()
+vars(engine)["create_versioned_dir"] = _new_folder
+
+
+def own_folder(trainer: Trainer) -> None:
+    """Give what anomalib's engine tests or predicts without a training a folder of its own.
+
+    The engine takes ``latest``, in which a training has left its results, or makes a folder of that
+    name. Here ``test/v0``, ``test/v1`` and so on stand beside ``v0``, with a ``latest`` of theirs.
+    """
+    verb = trainer.state.fn and trainer.state.fn.value
+    if verb not in _VERBS or not is_within(getattr(engine.Engine, verb)):
+        return
+    folder = Path(trainer.default_root_dir)
+    if is_untested(folder):
+        return
+    whole: Any = trainer  # of which types know the public part
+    whole._default_root_dir = _new_folder(root_of(folder), verb)

@@ -27,9 +27,10 @@ from anomalib_medclip.training import closing_block
 from anomalib_medclip.training.datamodule_view import DatamoduleView
 from anomalib_medclip.training.evaluators import RunFindings
 from anomalib_medclip.training.processes import is_shared, let_all_compute, of_all
+from anomalib_medclip.training.run_folder import RUN
 from anomalib_medclip.training.run_record import (
     METRICS,
-    RUN,
+    PICTURES,
     SCORES,
     flat_metrics,
     run_record,
@@ -60,13 +61,13 @@ class HeatMapVisualizer(ImageVisualizer):
         del pl_module, outputs, batch_idx
         if not (trainer.is_global_zero or is_shared(_loaders(trainer)[dataloader_idx])):
             return  # what all processes score, the first one draws
-        self.output_dir = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
+        folder = Path(self.output_dir or Path(trainer.default_root_dir) / PICTURES)
         base = _common_folder(_paths_under_evaluation(trainer, dataloader_idx))
         for item in batch:
             # Shown from the tensor: opening a 16-bit file again would show it cut to 8 bits.
             path, item.image_path = Path(str(item.image_path)), None
             picture = self.visualize(item)
-            target = self.output_dir / picture_name(path, base)
+            target = folder / picture_name(path, base)
             target.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(picture, Picture):  # nothing, if every field is switched off
                 picture.save(target, compress_level=1)  # a third of the time, little larger
@@ -166,6 +167,14 @@ class ResultsWriter(Callback):
         self._rows[dataloader_idx].append(
             [dict(zip(present, row, strict=True)) for row in zip(*present.values(), strict=True)]
         )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what a validation has found that stands for itself."""
+        alone = trainer.state.fn == "validate" and trainer.validate_loop.verbose
+        if alone and trainer.is_global_zero:
+            trainer.validate_loop.verbose = False  # Lightning would say it with 16 digits
+            words = f"{type(pl_module).__name__} on {DatamoduleView.of(trainer).name}: validation"
+            closing_block.show_metrics(_logged(trainer), words)
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401 - a method
         """Write scores and figures, and say what was found and where everything is."""

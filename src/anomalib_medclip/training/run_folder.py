@@ -1,5 +1,8 @@
 """The folder of a run, ``v0``, ``v1`` and so on, and ``latest``, which leads to the newest.
 
+Runs of a training stand beside one another; those of tests and predictions in folders ``test`` and
+``predict`` there.
+
 anomalib makes both, too; but of two runs that begin at once one would fail, and one that is killed
 could leave no ``latest``.
 """
@@ -14,12 +17,19 @@ from anomalib.utils.path import create_versioned_dir
 from anomalib_medclip.errors import OutputError
 from anomalib_medclip.files import replace_link
 
+RUN = "run.json"
+"""What a run says of itself, in its folder."""
 
-def new_run_folder(root: Path) -> Path:
+_made: dict[Path, Path] = {}
+"""Run folders that this process has made, and where runs of the same model and data lie."""
+
+
+def new_run_folder(root: Path, verb: str = "") -> Path:
     """Make the next folder of a run, in as many processes at once as there are.
 
     Args:
         root: Where runs of one method and data lie; it is made. As a whole it can be moved.
+        verb: What is done without a training, whose runs lie in a folder of this name there.
 
     Returns:
         Path: The folder, for this process alone.
@@ -27,8 +37,29 @@ def new_run_folder(root: Path) -> Path:
     Raises:
         OutputError: ``latest`` is a folder, as in some copies; or the disk is full.
     """
-    if os.name == "nt":  # where links are not for everyone, and anomalib knows what else to do
-        return create_versioned_dir(root)
+    home = root / verb
+    # On Windows links are not for everyone, and anomalib knows what else to do.
+    folder = create_versioned_dir(home) if os.name == "nt" else _made_and_linked(home)
+    _made[folder] = root
+    return folder
+
+
+def root_of(folder: Path) -> Path:
+    """Where runs of the model and data of a run lie, of a training, a test or a prediction."""
+    return _made.get(folder, folder.parent)
+
+
+def is_of_training(folder: Path) -> bool:
+    """Whether a folder was made for a training, by this process."""
+    return _made.get(folder) == folder.parent
+
+
+def is_untested(folder: Path) -> bool:
+    """Whether this process has made a folder, and no test has written to it."""
+    return folder in _made and not (folder / RUN).exists()
+
+
+def _made_and_linked(root: Path) -> Path:
     latest = root / "latest"
     if latest.is_dir() and not latest.is_symlink():
         msg = f"{latest} is a folder, and no link to the newest run; move it, or give another "

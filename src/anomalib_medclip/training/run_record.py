@@ -1,7 +1,6 @@
 """What ``run.json`` says of a run: of what, how it was trained, what was found, where it lies."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,8 +16,9 @@ from anomalib_medclip.evaluation.findings import Outcome
 from anomalib_medclip.evaluation.levels import UnitScores
 from anomalib_medclip.provenance import NOTICE, packages
 from anomalib_medclip.training.datamodule_view import DatamoduleView, below
+from anomalib_medclip.training.run_folder import is_of_training, is_untested
 
-RUN, METRICS, SCORES, PICTURES = "run.json", "test_metrics.json", "test_scores.csv", "images"
+METRICS, SCORES, PICTURES = "test_metrics.json", "test_scores.csv", "images"
 """Names in a run's folder."""
 
 
@@ -160,12 +160,12 @@ def _decisions(outcome: Outcome | None) -> dict[str, Any]:
 def _is_prepared(trainer: Trainer, module: Any) -> bool:  # noqa: ANN401 - as above
     """Whether a model that anomalib trains without a fit, by a validation, was trained right now.
 
-    A training has a new folder, ``v0`` or later; a test goes to the last one, or to ``latest``.
+    A training has a new folder, and a test without one another.
     """
     folder = Path(trainer.default_root_dir)
     without_fit = {LearningType.ZERO_SHOT, LearningType.FEW_SHOT}
-    is_new = re.fullmatch(r"v\d+", folder.name) and not (folder / RUN).exists()
-    return bool(is_new) and getattr(module, "learning_type", None) in without_fit
+    is_new = is_of_training(folder) and is_untested(folder)
+    return is_new and getattr(module, "learning_type", None) in without_fit
 
 
 def _finite(value: Tensor | None) -> float | None:

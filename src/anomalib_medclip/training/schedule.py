@@ -1,9 +1,7 @@
 """When a training validates, and when it is finished."""
 
-import inspect
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from anomalib_medclip.errors import UnfinishedError
+from anomalib_medclip.terminal.callers import is_within
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +103,7 @@ class Schedule:
         """Whether anomalib's ``train`` has resumed a training, and would test its checkpoint."""
         path = trainer and trainer.ckpt_path
         resumed = path is not None and path == self._resumed_from
-        return resumed and self.is_finished and _is_in(Engine.train)
+        return resumed and self.is_finished and is_within(Engine.train)
 
     def validate(self, trainer: Trainer, *, anew: bool) -> None:
         """Run a validation within the training, unless one was made of what is learnt.
@@ -123,14 +122,6 @@ class Schedule:
     def validates_often(trainer: Trainer) -> bool:
         """Whether images of validation come back in later epochs."""
         return trainer.check_val_every_n_epoch != _NEVER
-
-
-def _is_in(function: Callable[..., Any]) -> bool:
-    """Whether a function is being called, which tells nobody."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code is not function.__code__:
-        frame = frame.f_back
-    return frame is not None
 
 
 def is_watched(trainer: Any) -> bool:  # noqa: ANN401 - a trainer

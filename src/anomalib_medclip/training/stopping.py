@@ -60,8 +60,10 @@ class TidyStop(Callback):
         try:
             if is_told() and trainer.is_global_zero:
                 logger.warning(_how_it_goes_on(trainer))
-            if not isinstance(exception, Stopped):
-                stop_if_told()
+            if isinstance(exception, Stopped):
+                exception.is_said = True
+            else:
+                stop_if_told(is_said=True)
         finally:
             self._watching.close()
 
