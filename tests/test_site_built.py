@@ -11,6 +11,7 @@ import pytest
 from test_site import NOTEBOOKS
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.xdist_group("site")  # which is built once
 
 LOADS = re.compile(r"""<(?:script|img|iframe|source)[^>]*?\ssrc=["'](?:https?:)?//|
                        <link[^>]*?\shref=["'](?:https?:)?//""", re.VERBOSE)  # fmt: skip

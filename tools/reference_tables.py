@@ -34,10 +34,17 @@ def written(page: Path) -> str:
 
 
 def command_table(name: str) -> str:
-    """A command and a row for each of its options."""
+    """A command and a row for each of its options, or the words of its help where it has none."""
+    if help_of := getattr(import_module(f"anomalib_medclip.commands.{name}"), "HELP", None):
+        return "\n".join([*_head(name), "```text", help_of, "```"])
     rows = [option_row(action) for action in parser_of(name)._actions if action.dest != "help"]
     heads = ["| option | values | by default | what it says |", "| --- | --- | --- | --- |"]
-    return "\n".join([f"## {name}", "", f"{sentence(COMMANDS[name])}", "", *heads, *rows])
+    return "\n".join([*_head(name), *heads, *rows])
+
+
+def _head(name: str) -> list[str]:
+    words = COMMANDS[name]
+    return [f"## {name}", "", f"{words[0].upper()}{words[1:]}.", ""]
 
 
 class _Found(Exception):  # noqa: N818 - it ends a command, and is no error

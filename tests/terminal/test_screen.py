@@ -149,6 +149,26 @@ def test_a_full_disk_is_told_as_our_own_errors_are_and_other_errors_are_not(erro
     assert (ours_in(error) is error) is ours
 
 
+HOOK = """
+import sys
+from anomalib_medclip.errors import ConfigError
+from anomalib_medclip.terminal.screen import _InOneLine
+sys.excepthook = _InOneLine(sys.excepthook)
+raise {error}
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "first"),
+    [("ConfigError('no')", 2, "error: no\n"), ("KeyError('no')", 1, "Traceback (most recent")],
+)
+def test_python_itself_ends_by_the_status_of_the_hook(error, status, first):
+    script = [sys.executable, "-c", HOOK.format(error=error)]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == status
+    assert done.stderr.startswith(first)
+
+
 class Refusing:
     """What a parser makes of options, and that refuses them."""
 

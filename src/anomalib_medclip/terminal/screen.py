@@ -140,7 +140,7 @@ def words_of(error: BaseException) -> str:
 
     Example:
         >>> words_of(MedclipError("Caught MedclipError in DataLoader worker process 0.\n"
-        ... "Original Traceback (most recent call last):\\n  File ...\n"
+        ... "Original Traceback (most recent call last):\n  File ...\n"
         ... "anomalib_medclip.errors.MedclipError: a.png is missing; restore it\n"))
         'a.png is missing; restore it'
     """
