@@ -44,16 +44,16 @@ class HeatScale(NamedTuple):
 def table() -> UInt8[np.ndarray, "256 4"]:
     """Red, green, blue and opacity of 256 even steps of the scale.
 
-    The first step is clear. Opacity rises as the square of the value up to the middle, where
+    The first step is clear. Opacity rises as the fourth power of the value up to the middle, where
     thresholds of these models are, and is whole from there on; ``OPACITY`` scales all of it.
 
     >>> table()[0, 3], table()[64, 3], table()[128, 3]
-    (np.uint8(0), np.uint8(64), np.uint8(255))
+    (np.uint8(0), np.uint8(16), np.uint8(255))
     """
     from matplotlib import colormaps  # which takes a moment, and not everybody draws
 
     colours: UInt8[np.ndarray, "256 4"] = colormaps[NAME](np.arange(256), bytes=True)
-    colours[:, 3] = (255 * (2 * np.arange(256) / 255) ** 2).clip(0, 255).astype(np.uint8)
+    colours[:, 3] = (255 * (2 * np.arange(256) / 255) ** 4).clip(0, 255).astype(np.uint8)
     return colours
 
 
