@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 
@@ -26,7 +27,7 @@ def as_trained(image: ImageFile.ImageFile, side: int, resample: str) -> Image.Im
     return upright.resize((side, side), Image.Resampling[resample.upper()])
 
 
-def save_map(heat: np.ndarray, file: str) -> None:
+def save_map(heat: NDArray[np.float32], file: str) -> None:
     """Write a map ``(side, side)`` as TIFF in float32, with the folders that it lies in."""
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(heat).save(file)
