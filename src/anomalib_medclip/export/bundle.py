@@ -104,7 +104,7 @@ def write_bundle(method: Exportable, export_root: Path | str, name: str) -> Path
     bundle = network.parents[1]
     says = read_json(network.with_suffix(".json"))
     write_whole(bundle / "configs" / "metadata.json", as_json(_metadata(says), indent=4) + "\n")
-    for file, folder in (("inference.json", "configs"), ("reading.py", "scripts")):
+    for file, folder in (("inference.json", "configs"), ("pictures.py", "scripts")):
         write_whole(bundle / folder / file, (_FILES / file).read_text(encoding="utf-8"))
     page = (_FILES / "README.md").read_text(encoding="utf-8")
     page = page.replace("METHOD", says["model"]).replace("NOTICE", NOTICE.capitalize())

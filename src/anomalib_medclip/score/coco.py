@@ -141,7 +141,7 @@ def outlines(region: NDArray[np.bool_]) -> Iterator[NDArray[np.int32]]:
         doubled = np.kron(part, np.ones((2, 2), dtype=np.uint8))
         found, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         [contour] = found
-        yield _corners((contour[:, 0] + 1) // 2)
+        yield _corners(((contour[:, 0] + 1) // 2).astype(np.int32))
 
 
 def _without_holes(region: NDArray[np.bool_]) -> Iterator[NDArray[np.uint8]]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning
 import torch
@@ -120,7 +120,7 @@ class HubVerbs(ModelHubMixin, Base):
         if not push_to_hub:
             return None
         name = repo_id or folder.name
-        return self.push_to_hub(name, model_card_kwargs=facts, **push_to_hub_kwargs)
+        return super().push_to_hub(name, model_card_kwargs=facts, **push_to_hub_kwargs)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         tensors, plain = _parted(_state_of(self))
@@ -133,7 +133,7 @@ class HubVerbs(ModelHubMixin, Base):
         return card_of(kwargs)
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]  # options of hub and model
+    def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
         **options: Any,  # noqa: ANN401
@@ -167,7 +167,7 @@ class HubVerbs(ModelHubMixin, Base):
         state = read_pretrained(weights)
         refuse_unfinished(weights, notes_of(weights, state))
         own = {"map_location": "cpu", **switched_off(state), **own}
-        return cls.load_from_checkpoint(as_file(state), **own)
+        return cast("Any", cls).load_from_checkpoint(as_file(state), **own)
 
 
 def read_pretrained(weights: Path) -> dict[str, Any]:

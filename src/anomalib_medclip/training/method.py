@@ -191,7 +191,7 @@ class ClipMethod(ExportVerbs, HubVerbs, SharedOptions):
             self.schedule.note_validation(self.trainer)
             self.threshold_from = self._validated_with()
 
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:  # noqa: ANN401 - a batch
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:  # noqa: ANN401 - a batch
         """Score a batch; support images without themselves, other sets with their own text."""
         del batch_idx
         if self._is_fitting and (cross_fit := CrossFit.of(self.trainer)).held_out:

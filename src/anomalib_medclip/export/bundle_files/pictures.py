@@ -1,10 +1,14 @@
-"""How pictures come to the network: the way up that viewers show them, in RGB, at its size."""
+"""How pictures come to the network, and how its maps are kept."""
 
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 
 def as_trained(image: ImageFile.ImageFile, side: int, resample: str) -> Image.Image:
-    """A picture of 8 bits as the network was trained on it.
+    """A picture of 8 bits as in training: the way up that viewers show it, in RGB, a square.
 
     Args:
         image: As Pillow has opened it.
@@ -21,3 +25,9 @@ def as_trained(image: ImageFile.ImageFile, side: int, resample: str) -> Image.Im
         raise ValueError(msg)
     upright = ImageOps.exif_transpose(image).convert("RGB")
     return upright.resize((side, side), Image.Resampling[resample.upper()])
+
+
+def save_map(heat: NDArray[np.float32], file: str) -> None:
+    """Write a map ``(side, side)`` as TIFF in float32, with the folders that it lies in."""
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(heat).save(file)
