@@ -79,8 +79,7 @@ def calibration_charts(rows: Sequence[ReportRow], records: Sequence[CellRecord])
         titles = ["share of abnormal images at a score", "images at a score"]
         stacked = {"rows": 2, "cols": 1, "shared_xaxes": True, "row_heights": [0.64, 0.36]}
         figure = canvas(titles, 640, vertical_spacing=0.1, **stacked)
-        diagonal = go.Scatter(x=[0, 1], y=[0, 1], **_quiet())
-        figure.add_trace(diagonal, row=1, col=1)
+        figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], **_quiet()), row=1, col=1)
         alts = []
         for row, scores, abnormal in drawn:
             curve = reliability_curve(scores, abnormal, bins=_BINS)
@@ -93,8 +92,8 @@ def calibration_charts(rows: Sequence[ReportRow], records: Sequence[CellRecord])
             title_text="abnormal", row=1, col=1, range=[-0.03, 1.03], tickformat=PERCENT
         )
         figure.update_yaxes(title_text="images", row=2, col=1)
-        name_in_corner(figure, [row.label for row, *_ in drawn], styles)
         shown = [row for row, *_ in drawn]
+        name_in_corner(figure, [row.label for row in shown], styles)
         others = ", ".join(row.label for row in here if row not in shown)
         caption = (
             "Scores of all draws together, in 5 bins; bins with few images say little. On the "

@@ -240,15 +240,15 @@ def name_places(
     """
     width, height = size
     centres = [(x * width, y * height) for x, y in points]
-    taken = [(x - 12, y - 12, x + 12, y + 12) for x, y in centres]  # the marks themselves
+    taken = [(x - 16, y - 16, x + 16, y + 16) for x, y in centres]  # the marks themselves
     found = [""] * len(points)
     for place in sorted(range(len(points)), key=lambda one: -points[one][1]):
         (x, y), half = centres[place], 3.2 * len(names[place])
         boxes = {
-            "top center": (x - half, y + 13, x + half, y + 27),
-            "bottom center": (x - half, y - 27, x + half, y - 13),
-            "middle right": (x + 15, y - 7, x + 15 + 2 * half, y + 7),
-            "middle left": (x - 15 - 2 * half, y - 7, x - 15, y + 7),
+            "top center": (x - half, y + 17, x + half, y + 31),
+            "bottom center": (x - half, y - 31, x + half, y - 17),
+            "middle right": (x + 18, y - 7, x + 18 + 2 * half, y + 7),
+            "middle left": (x - 18 - 2 * half, y - 7, x - 18, y + 7),
         }
         side = min(boxes, key=lambda one: _meets(boxes[one], taken))
         taken.append(boxes[side])

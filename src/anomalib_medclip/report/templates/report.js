@@ -21,7 +21,7 @@
   const root = document.documentElement;
   const charts = all("[data-chart]");
   const PAPER = 940; // of a chart in print, in pixels
-  const PAGE = 540; // what a page of it is high, less heading and caption
+  const PAGE = 450; // what a page of it is high, less heading and caption
 
   function setTheme(theme) {
     root.dataset.theme = theme;
