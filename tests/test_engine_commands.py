@@ -71,7 +71,7 @@ def test_a_training_is_told_in_few_lines_and_none_twice(door, shown, name):
     whole = "\n".join(lines)
     for word in ("faiss", "FLOPs", "DataLoader 0", "eval mode", "LeafSpec", "callbacks"):
         assert word not in whole
-    assert any(line.startswith("image") and "AUROC" in line for line in told)
+    assert any(line.startswith("pixel") and "AUROC" in line for line in told)
     assert any(line.split()[:3] == ["threshold", "0.500", "from"] for line in told)
     assert told[-1].startswith(f"in results/MVFA/{name}/v")
 
@@ -210,7 +210,7 @@ def test_an_error_of_another_package_is_not_made_less(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("is_said", "told"), [(True, ""), (False, "the same command begins again")]
+    ("is_said", "told"), [(True, ""), (False, "stopped; the same command begins again")]
 )
 def test_a_stop_says_once_how_to_go_on(is_said, told, monkeypatch, capsys):
     def stopped(*given):

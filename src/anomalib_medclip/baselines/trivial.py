@@ -57,6 +57,7 @@ class TrivialMixin:
 
     model: Any
     trainer: Any
+    _trainer: Any
     wants_abnormal = False
     threshold_from = ""
 

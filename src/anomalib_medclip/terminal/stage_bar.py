@@ -46,7 +46,8 @@ class StageBar(ProgressBar):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the place of the bar that nobody has chosen, if there is one."""
-        others = [one for one in trainer.callbacks if isinstance(one, ProgressBar)]
+        whole: Any = trainer  # of which types do not know the callbacks
+        others = [one for one in whole.callbacks if isinstance(one, ProgressBar)]
         others.remove(self)
         self._is_on = bool(others)
         for other in others:
@@ -106,7 +107,7 @@ class StageBar(ProgressBar):
         """Count a batch."""
         self._advance()
 
-    on_predict_batch_end = on_test_batch_end
+    on_predict_batch_end = on_test_batch_end  # type: ignore[assignment]  # it asks for no more
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the last state of the bar on the screen."""

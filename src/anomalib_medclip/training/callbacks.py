@@ -43,5 +43,6 @@ def common_callbacks(trainer: Trainer | None) -> list[Callback]:
     if trainer is None:
         return [Processes(), TidyStop()]
     own_folder(trainer)
-    usual = any(type(one) is RichModelSummary for one in trainer.callbacks)
+    whole: Any = trainer  # of which types do not know the callbacks
+    usual = any(type(one) is RichModelSummary for one in whole.callbacks)
     return [Processes(), TidyStop(), StageBar(), *([Parameters()] if usual else [])]

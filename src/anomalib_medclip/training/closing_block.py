@@ -114,7 +114,7 @@ def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str, 
         units = (str(found["units"]) for found in counts.get(level, {}).values())
         first = (level, *(units if level in counts else ("", "")))
         for row in rows:
-            yield (*first, *row)  # type: ignore[misc]  # six in all
+            yield (*first, *row)
             first = "", "", ""
     for name, value in record["other_figures"].items():
         yield ("", "", "", name, *_value({"value": value}))
