@@ -21,7 +21,8 @@ def as_trained(image: ImageFile.ImageFile, side: int, resample: str) -> Image.Im
     is_deep = any(";16" in str(tile[3]) for tile in image.tile)
     if image.mode not in ("L", "RGB") or is_deep:
         kind = f"{image.mode}, 16 bits" if is_deep else image.mode
-        msg = f"{image.filename} is of the kind {kind}; save it as grey or RGB of 8 bits"
+        name = str(image.filename)
+        msg = f"{name} is of the kind {kind}; save it as grey or RGB of 8 bits"
         raise ValueError(msg)
     upright = ImageOps.exif_transpose(image).convert("RGB")
     return upright.resize((side, side), Image.Resampling[resample.upper()])
