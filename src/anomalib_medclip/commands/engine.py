@@ -5,7 +5,6 @@ options. anomalib's parser gets one config of both, and then the options, in the
 """
 
 import argparse
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +15,9 @@ from jsonargparse import ArgumentParser
 
 from anomalib_medclip.data.config import read_config
 from anomalib_medclip.errors import CheckpointError, ConfigError
-from anomalib_medclip.files import MISSING, fault_of
+from anomalib_medclip.files import MISSING, as_json, fault_of
 from anomalib_medclip.models import get_model, list_models
-from anomalib_medclip.score.model_files import method_class
+from anomalib_medclip.score.method_class import method_class
 from anomalib_medclip.terminal.screen import ours_in
 from anomalib_medclip.training.checkpoints import notes_of, read_checkpoint, switched_off
 from anomalib_medclip.training.user_components import whole_signature
@@ -116,7 +115,7 @@ def run_engine(verb: str, config: Mapping[str, Any] | str, options: Sequence[str
     Raises:
         ConfigError: An option does not exist, or cannot be what was given.
     """
-    given = config if isinstance(config, str) else json.dumps(config, default=str)
+    given = config if isinstance(config, str) else as_json(config, default=str)
     try:
         cli = RaisingCLI([verb, "--config", given, *options], run=False)
     except argparse.ArgumentError as error:

@@ -5,7 +5,6 @@ from functools import partial
 from inspect import signature
 from math import isfinite
 from pathlib import Path
-from pkgutil import resolve_name
 from textwrap import shorten
 from typing import Any, NamedTuple
 
@@ -13,7 +12,6 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor
 
-from anomalib_medclip import baselines
 from anomalib_medclip.clip.backbone import without_clip
 from anomalib_medclip.clip.blocks import Precision
 from anomalib_medclip.components.familiar import cell_vectors
@@ -23,7 +21,7 @@ from anomalib_medclip.data.slicing import Slicing
 from anomalib_medclip.data.voxel_transforms import TransformSpec, is_harmless
 from anomalib_medclip.decisions.familiarity import Familiarity
 from anomalib_medclip.devices import find_device
-from anomalib_medclip.errors import CheckpointError, MedclipError, TrustError, UnknownNameError
+from anomalib_medclip.errors import CheckpointError, MedclipError, TrustError
 from anomalib_medclip.export.parity import read_certificate
 from anomalib_medclip.export.runtimes import (
     Run,
@@ -34,14 +32,13 @@ from anomalib_medclip.export.runtimes import (
     torch_run,
 )
 from anomalib_medclip.files import A_FOLDER, MISSING, fault_of
-from anomalib_medclip.models import get_model
 from anomalib_medclip.option_checks import checked
 from anomalib_medclip.provenance import sha256_of_tensors
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.resize import MethodResize
 from anomalib_medclip.readers.size_limit import check_pixels
+from anomalib_medclip.score.method_class import method_class
 from anomalib_medclip.training.checkpoints import (
-    Notes,
     notes_of,
     read_checkpoint,
     refuse_unfinished,
@@ -175,27 +172,6 @@ def _from_checkpoint(
     notes = vars(noted) | {"backbone_fingerprint": noted.fingerprint, "weights_sha256": weights}
     notes |= {"files": files_of(path)} if shared else {}
     return _from_module(model, device, notes)
-
-
-def method_class(path: Path, notes: Notes) -> Any:  # noqa: ANN401 - any method or baseline
-    """The class of the model in a checkpoint.
-
-    Args:
-        path: The checkpoint, for messages.
-        notes: What it says of itself.
-
-    Raises:
-        CheckpointError: No installed package has this method.
-    """
-    name = notes.method
-    if name in baselines.list_baselines():
-        return resolve_name(f"{baselines.__name__}:{name}")
-    try:
-        return get_model(name)
-    except UnknownNameError as error:
-        msg = f"{path} is of the method {name}, which no installed package has; install the one "
-        msg += f"with the module {notes.package}"
-        raise CheckpointError(msg) from error
 
 
 def _from_torch(path: Path, device: str, precision: Precision | None, trust: bool) -> OpenedModel:
