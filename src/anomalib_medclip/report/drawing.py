@@ -205,7 +205,7 @@ def log_ticks(values: Sequence[float]) -> dict[str, Any]:
     """Ticks and range of a logarithmic axis: round numbers, in the widest steps that give three.
 
     >>> log_ticks([0.03, 0.4])["ticktext"], log_ticks([7, 12])["ticktext"]
-    (['0.05', '0.1', '0.2'], ['6', '8', '10', '12'])
+    (['0.02', '0.05', '0.1', '0.2', '0.5'], ['6', '8', '10'])
     """
     low, high = min(values), max(values)
     pad = 0.12 * math.log10(high / low) + 0.05
