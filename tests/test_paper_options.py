@@ -32,7 +32,8 @@ from anomalib_medclip.option_checks import idle_options
 from anomalib_medclip.training.options import SharedOptions
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs" / "models").glob("*_paper.yaml"))
-CODE = sorted({*CONFIGS[0].parent.glob("*.yaml")} - {*CONFIGS, CONFIGS[0].with_name("mvfa_small.yaml")})
+SMALL = CONFIGS[0].with_name("mvfa_small.yaml")
+CODE = sorted({*CONFIGS[0].parent.glob("*.yaml")} - {*CONFIGS, SMALL})
 
 WEIGHTS = {"detection": 2.0, "focal": 0.5}
 
