@@ -44,12 +44,14 @@ class Trial:
         downloads: What it wants of the net.
         options: Of its constructor: a smaller network of the same kind, to be tried in minutes.
         image_size: Side of the images in pixels; by default its own.
+        cannot: Why it does not run, where downloads are not all that it lacks.
         batch: Images of a training batch.
     """
 
     downloads: tuple[Download, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     image_size: int | None = None
+    cannot: str = ""
     batch: int = 8
 
 
@@ -65,9 +67,12 @@ TRIALS = {
     ),
     "Cfa": Trial((of_torchvision("wide_resnet50_2"),)),
     "Cflow": Trial((of_timm("wide_resnet50_2"),)),
-    "CFM": Trial((of_timm("vit_base_patch8_224.dino"),)),
+    "CFM": Trial(
+        (of_timm("vit_base_patch8_224.dino"),),
+        cannot="it wants a point cloud or a depth map beside each picture",
+    ),
     "Csflow": Trial((of_torchvision("efficientnet_b5"),)),
-    "Dfkde": Trial((of_timm("resnet18"),)),
+    "Dfkde": Trial((of_timm("resnet18"),), {"n_pca_components": 4}),
     "Dfm": Trial((of_timm("resnet50"),)),
     "Dinomaly": Trial((of_timm(DINOV2),), {"encoder_name": DINOV2}),
     "Draem": Trial((TEXTURES,)),
@@ -116,7 +121,7 @@ TRIALS = {
     "Supersimplenet": Trial((of_timm("wide_resnet50_2.tv_in1k"),)),
     "Uflow": Trial((of_timm("resnet18"),), {"backbone": "resnet18"}),
     "UniNet": Trial((of_torchvision("wide_resnet50_2"),)),
-    "VlmAd": Trial(),
+    "VlmAd": Trial(cannot="it asks a language model about each image: Ollama's, OpenAI's or LLaVA"),
     "WinClip": Trial(
         (
             Download(
@@ -205,14 +210,16 @@ def table(names: list[str]) -> str:
                 download.write(Path(folder))
         small = {name: asked(TRIALS[name]) for name in names}
         stood_in = compared(small, Path(folder), "stood_in")
-    lines = ["| | as it comes | downloads | with these |", "| --- | --- | --- | --- |"]
+    lines = ["| | without network | downloads | with these |", "| --- | --- | --- | --- |"]
     for name in names:
         trial = TRIALS[name]
         given = {**trial.options, **size_of(trial)}
         options = ", ".join(f"`{key}: {value}`" for key, value in given.items())
         wanted = "; ".join(download.said for download in trial.downloads) or "nothing"
-        ran = stood_in[name] or ("runs with " + options if options else "runs")
-        lines.append(f"| {name} | {bare[name] or 'runs'} | {wanted} | {ran} |")
+        ran = f"runs with {options}" if options else "runs"
+        if said := stood_in[name]:
+            ran = f"no: {trial.cannot or said}"
+        lines.append(f"| {name} | {'no' if bare[name] else 'runs'} | {wanted} | {ran} |")
     return "\n".join(lines)
 
 
