@@ -479,7 +479,10 @@ def test_training_records_how_many_patients_k_means(clinic, caplog):
         "normal": {"images": 2, "patients": 1, "unknown": 0},
         "abnormal": {"images": 2, "patients": 2, "unknown": 2},
     }
-    assert f"the support of clinic: {data.support_counts}" in caplog.text
+    words = (
+        "2 normal images of 1 patient, 2 abnormal images of 2 patients (2 images of unknown ones)"
+    )
+    assert f"the support of clinic: {words}" in caplog.text
     assert clinic.check().support == data.support_counts
 
 

@@ -1,6 +1,5 @@
 """A table of samples becomes what anomalib trains, validates and tests on."""
 
-import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
@@ -37,14 +36,13 @@ from anomalib_medclip.data.loaders import OneSetLoaders
 from anomalib_medclip.data.model_needs import needs_of
 from anomalib_medclip.data.model_problems import model_problems
 from anomalib_medclip.data.slicing import Slicing
+from anomalib_medclip.data.support_words import say_support
 from anomalib_medclip.readers.intensity import IntensityPolicy
 from anomalib_medclip.readers.left_out import LeftOut, warn_of
 from anomalib_medclip.readers.lesion import LesionLabels, MaskLabels
 from anomalib_medclip.readers.lesion_number import LesionNumber
 from anomalib_medclip.readers.picture import read_image, read_lesion
 from anomalib_medclip.terminal.screen import under_anomalib
-
-logger = logging.getLogger(__name__)
 
 
 class MedicalDataModule(DrawnSupport, OneSetLoaders):
@@ -180,7 +178,7 @@ class MedicalDataModule(DrawnSupport, OneSetLoaders):
         check_patients(splits, self.published_test, self.where)
         rest = left_for_validation(splits["valid"], support, self._labels_learnt)
         self._learn_from({**splits, "valid": rest, UNUSED: self._others_of(support, table)})
-        logger.info("the support of %s: %s", self.where, self.support_counts)
+        say_support(self.where, self.support_counts)
         if self.only_normals or rest.empty:
             warn_of_few(self.where, len(self.val_data), self.only_normals, rest.empty)
 
