@@ -72,7 +72,8 @@ def is_no_false_alarm(record: logging.LogRecord) -> bool:
     """Whether a line is to be shown; a filter of a handler.
 
     Example:
-        >>> record = logging.makeLogRecord({"name": "faiss.loader", "msg": "Loading faiss."})
+        >>> said = {"name": "faiss.loader", "msg": "Loading faiss.", "levelno": logging.INFO}
+        >>> record = logging.makeLogRecord(said)
         >>> is_no_false_alarm(record)
         False
         >>> record.levelno = logging.WARNING
