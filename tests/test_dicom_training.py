@@ -50,7 +50,7 @@ def scores_of(data, folder):
     engine.fit(model, datamodule=data)
     engine.test(model, datamodule=data, verbose=False)
     rows = csv.DictReader(next(folder.rglob("test_scores.csv")).open())
-    pictures = {path.name for path in folder.rglob("*.png")}
+    pictures = {path.name for path in folder.glob("**/images/**/*.png")}
     return {row["image"]: row["pred_score"] for row in rows}, pictures, engine
 
 
