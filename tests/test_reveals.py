@@ -83,7 +83,7 @@ CHECKPOINT = "weights/lightning/model.ckpt"
 
 
 def test_of_a_training_only_what_the_page_lists_says_who(run):
-    assert revealing(run) == ["config.yaml", "test_scores.csv", CHECKPOINT]
+    assert revealing(run) == ["config.yaml", "test_scores.csv", CHECKPOINT, "worst_cases.csv"]
 
 
 def test_a_checkpoint_says_who_by_the_path_of_its_weights_alone(run):

@@ -21,7 +21,7 @@ from anomalib_medclip.errors import (
     MissingMaskError,
     VolumeError,
 )
-from anomalib_medclip.training.results import picture_name
+from anomalib_medclip.training.picture_names import picture_name
 
 PATIENTS = [f"P{i}" for i in range(6)]
 MASKED = VolumeSource("{patient}/flair.nii.gz", mask="{patient}/seg.nii.gz")

@@ -49,7 +49,7 @@ LINES = (
     # What happens in every run, or is said when it ends.
     Line("anomalib.callbacks", r"Loading the callbacks"),
     Line("anomalib.models", r"Initializing \w+ model\."),
-    Line("anomalib.callbacks", r"(Training|Testing) took +[\d.]+ seconds"),
+    Line("anomalib.callbacks", r"Training took +[\d.]+ seconds|Testing took +[\d.]+ seconds"),
     Line(_LIGHTNING, r"Restoring states from the checkpoint|Loaded model weights from the check"),
     Line(_LIGHTNING, r"Seed set to \d+"),
     Line(_LIGHTNING, r"GPU available: False, used: False|TPU available: False"),
