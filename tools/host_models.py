@@ -44,6 +44,7 @@ class Trial:
         downloads: What it wants of the net.
         options: Of its constructor: a smaller network of the same kind, to be tried in minutes.
         image_size: Side of the images in pixels; by default its own.
+        epochs: Of its training; some take a pass for each thing that they fit.
         cannot: Why it does not run, where downloads are not all that it lacks.
         batch: Images of a training batch.
     """
@@ -51,6 +52,7 @@ class Trial:
     downloads: tuple[Download, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     image_size: int | None = None
+    epochs: int = 1
     cannot: str = ""
     batch: int = 8
 
@@ -110,11 +112,11 @@ TRIALS = {
     "Glass": Trial((of_timm("wide_resnet50_2"),)),
     "InpFormer": Trial((of_timm(DINOV2),), {"encoder_name": DINOV2}),
     "L2BT": Trial((of_timm("vit_base_patch14_reg4_dinov2"),)),
-    "MHPatchcore": Trial((of_timm("wide_resnet50_2.tv2_in1k"),)),
+    "MHPatchcore": Trial((of_timm("wide_resnet50_2.tv2_in1k"),), epochs=3),
     "Padim": Trial((of_timm("resnet18"),)),
     "Patchcore": Trial((of_timm("wide_resnet50_2"),)),
     "Patchflow": Trial((of_timm("tf_efficientnet_b5"),)),
-    "Rad": Trial((of_timm(DINOV3),), {"backbone": DINOV3}),
+    "Rad": Trial((of_timm(DINOV3),), {"backbone": DINOV3}, image_size=256),
     "ReverseDistillation": Trial((of_timm("wide_resnet50_2"),)),
     "Stfpm": Trial((of_timm("resnet18"),)),
     "SuperADD": Trial((of_timm(DINOV3),), {"backbone": DINOV3}),
@@ -147,7 +149,7 @@ def compared(entries: Mapping[str, Mapping[str, Any]], root: Path, out: str) -> 
         "models": {
             name: {
                 "class_path": f"anomalib.models.{name}",
-                "max_epochs": 1,
+                "max_epochs": TRIALS[name].epochs,
                 "normals": ["support"],
                 "data": [f"by_{TRIALS[name].batch}"],
                 **entry,
