@@ -5,7 +5,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, is_zipfile
@@ -229,12 +229,18 @@ def offline_if_out_of_reach() -> Iterator[None]:
 
     What is cached is still found.
     """
-    offline = hub.HF_HUB_OFFLINE
+    with offline() if hub.HF_HUB_OFFLINE or hub_is_out_of_reach() else nullcontext():
+        yield
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Let the hub's functions ask no network for a while; what is cached is still found."""
+    before, hub.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE, True
     try:
-        hub.HF_HUB_OFFLINE = offline or hub_is_out_of_reach()
         yield
     finally:
-        hub.HF_HUB_OFFLINE = offline
+        hub.HF_HUB_OFFLINE = before
 
 
 def hub_is_out_of_reach() -> bool:

@@ -7,7 +7,7 @@
 ``hours``       what all of it will take, from what ``bench`` has measured
 ``weights``     which weights models lack, where that is known beforehand
 ``beside``      each printed figure with ours: difference, interval, both protocols
-``otherwise``     what is done otherwise than in the papers
+``otherwise``   what is done otherwise than in the papers
 ``page``        all of it as a page and as a table
 ==============  ==============================================================================
 

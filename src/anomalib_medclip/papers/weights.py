@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from huggingface_hub import constants, try_to_load_from_cache
 
-from anomalib_medclip.clip.weights import find_weights, hub_is_out_of_reach
+from anomalib_medclip.clip.weights import find_weights, hub_is_out_of_reach, offline
 from anomalib_medclip.compare.comparison import ModelEntry, find_class
 from anomalib_medclip.errors import WeightsError
 
@@ -47,7 +47,8 @@ def _lacking_file_or_tag(backbone: Any, pretrained: str) -> str:  # noqa: ANN401
     if not _offline():
         return ""
     try:
-        find_weights(backbone, pretrained)
+        with offline():  # as is known by now, so that nobody waits for an answer again
+            find_weights(backbone, pretrained)
     except WeightsError as error:
         return str(error)
     return ""

@@ -80,8 +80,9 @@ class StageBar(ProgressBar):
         """Count a step, and say its loss."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if self._is_due() and isinstance(loss, Tensor):
-            self._show(advance=0, said=f"loss {loss.item():.3f}")
-        self._advance()
+            self._advance(said=f"loss {loss.item():.3f}")
+        else:
+            self._advance()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that a training finds thresholds, or begin a validation that stands for itself."""
@@ -158,9 +159,9 @@ class StageBar(ProgressBar):
     def _is_due(self) -> bool:
         return self._progress is not None and time.monotonic() - self._drawn >= _EVERY
 
-    def _advance(self) -> None:
+    def _advance(self, **news: Any) -> None:  # noqa: ANN401 - of a task of Rich
         if self._progress:
-            self._progress.advance(self._progress.task_ids[0])
+            self._progress.update(self._progress.task_ids[0], advance=1, **news)
             if self._is_due():
                 self._progress.refresh()
                 self._drawn = time.monotonic()

@@ -64,6 +64,7 @@ class HeatMapVisualizer(ImageVisualizer):
         given = fields, overlay_fields, fields_config, overlay_fields_config, text_config
         vars(self).update(zip(_ASKS_ANOMALIB, given, strict=True))
         self._worst: list[WorstCases] = []
+        self._bases: dict[int, Path] = {}
 
     def folder(self, trainer: Trainer) -> Path:
         """Where pictures go."""
@@ -89,7 +90,13 @@ class HeatMapVisualizer(ImageVisualizer):
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to look for the worst."""
         del pl_module
+        self._bases = {}
         self._worst = [WorstCases() for _ in loaders_of(trainer)]
+
+    def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with data whose common folder nobody knows yet."""
+        del trainer, pl_module
+        self._bases = {}
 
     def on_test_batch_end(
         self,
@@ -104,7 +111,10 @@ class HeatMapVisualizer(ImageVisualizer):
         del outputs, batch_idx
         if not (trainer.is_global_zero or is_shared(loaders_of(trainer)[dataloader_idx])):
             return  # what all processes score, the first one draws
-        base = common_folder(paths_under_evaluation(trainer, dataloader_idx))
+        if dataloader_idx not in self._bases:  # of all paths, so once for all batches
+            paths = paths_under_evaluation(trainer, dataloader_idx)
+            self._bases[dataloader_idx] = common_folder(paths)
+        base = self._bases[dataloader_idx]
         data, processor = DatamoduleView.of(trainer), getattr(pl_module, "post_processor", None)
         for item in batch:
             # Shown from the tensor: opening a 16-bit file again would show it cut to 8 bits.
